@@ -1,0 +1,1 @@
+"""Array DSP, batch-first: every function takes `(streams, samples)`."""

@@ -1,0 +1,270 @@
+"""What the control plane may tell the engine, and what the engine says: plain frozen values.
+
+Commands are applied in order at the start of a tick and acknowledged by it with `Applied` or
+`Refused`; statistics and final figures come back as values too. No callables, no live objects:
+the same commands work in the caller's thread, in another thread and across processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from voip.types import Address
+
+__all__ = [
+    "AddSink",
+    "Applied",
+    "CloseStream",
+    "Command",
+    "ConnectStream",
+    "DtmfReceived",
+    "DtmfSent",
+    "EngineEvent",
+    "MuteStream",
+    "OpenStream",
+    "Opened",
+    "PayloadFormat",
+    "ReadStats",
+    "Refused",
+    "RemoveSink",
+    "RouteStream",
+    "SendDtmf",
+    "SetSource",
+    "SourceLearned",
+    "StreamEnded",
+    "StreamStats",
+]
+
+
+# ---------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadFormat:
+    """An encoding as negotiated in one direction: payload type and what it means."""
+
+    payload_type: int
+    name: str  # encoding name as in SDP, lower case: "pcmu", "pcma", "telephone-event"
+    clock_rate: int = 8000
+    channels: int = 1
+    fmtp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Bind ports on `host` and add a row. Its result is `Opened`."""
+
+    stream: int
+    host: str
+    cname: str
+    jitter_min_ms: float = 40.0
+    jitter_max_ms: float = 400.0
+    symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectStream:
+    """Apply a negotiated session description: addresses, formats, direction, packet time.
+
+    Given again after every new offer/answer. `send_format` None: nothing can be sent.
+    """
+
+    stream: int
+    rtp: Address | None
+    rtcp: Address | None
+    send_format: PayloadFormat | None
+    receive_formats: tuple[PayloadFormat, ...]
+    send: bool = True
+    receive: bool = True
+    ptime_ms: int = 20
+    send_dtmf: PayloadFormat | None = None
+    receive_dtmf: tuple[int, ...] = ()  # payload types that are telephone-event
+
+
+@dataclass(frozen=True, slots=True)
+class MuteStream:
+    """Send silence instead of sound; packets go on."""
+
+    stream: int
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStream:
+    """Send on `stream` what is heard on `source` (the same number: echo; None: nothing)."""
+
+    stream: int
+    source: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetSource:
+    """Send on `stream` the PCM of ring number `ring` of the arena (None: nothing)."""
+
+    stream: int
+    ring: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddSink:
+    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`."""
+
+    stream: int
+    ring: int
+    sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSink:
+    """Stop writing to ring number `ring`."""
+
+    stream: int
+    ring: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendDtmf:
+    """Queue digits for sending by RFC 4733; refused where no telephone-event was negotiated."""
+
+    stream: int
+    digits: str
+    duration_ms: int = 100
+    gap_ms: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStats:
+    """Ask for the figures of one stream. Its result is `StreamStats`."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """Send RTCP BYE, release ports and row. Its result is the last `StreamStats`."""
+
+    stream: int
+
+
+Command = (
+    OpenStream
+    | ConnectStream
+    | MuteStream
+    | RouteStream
+    | SetSource
+    | AddSink
+    | RemoveSink
+    | SendDtmf
+    | ReadStats
+    | CloseStream
+)
+
+
+# ---------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Where a new stream listens."""
+
+    rtp: Address
+    rtcp: Address
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """Figures of one stream since it was opened. Absent figures are None, never invented.
+
+    `packets_lost` is RFC 3550's cumulative number lost (expected minus received, may be
+    negative with duplicates) of what we receive; `remote_*` is what the peer reported by RTCP of
+    what we sent. Levels are dBFS of the last second's loudest step.
+    """
+
+    stream: int
+    codec: str | None = None
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    packets_received: int = 0
+    bytes_received: int = 0
+    packets_lost: int = 0
+    packets_late: int = 0
+    packets_duplicate: int = 0
+    packets_reordered: int = 0
+    packets_discarded: int = 0  # not RTP, unknown payload type, too long
+    packets_from_strangers: int = 0
+    strangers: tuple[tuple[Address, int], ...] = ()
+    jitter_ms: float | None = None
+    delay_ms: float | None = None  # what the jitter buffer adds now
+    rtt_ms: float | None = None
+    remote_packets_lost: int | None = None
+    remote_fraction_lost: float | None = None
+    remote_jitter_ms: float | None = None
+    concealed_ms: float = 0.0
+    played_ms: float = 0.0
+    source_underrun_ms: float = 0.0
+    level_received_dbfs: float | None = None
+    level_sent_dbfs: float | None = None
+    remote: Address | None = None  # where packets come from now
+    kernel_timestamps: bool = False
+    # rows J05 by their names
+    current_frames: int = 0
+    peak_frames: int = 0
+    dropped_frames: int = 0
+    late_packet_count: int = 0
+    buffer_overrun_count: int = 0
+    current_delay_ms: float = 0.0
+    average_delay_ms: float = 0.0
+    estimated_loss_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Command number `token` has been applied; `result` as the command's docstring says."""
+
+    token: int
+    result: Opened | StreamStats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Command number `token` was not applied, and why."""
+
+    token: int
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfReceived:
+    """A digit was heard on `stream`: delivered once, when it ended or timed out."""
+
+    stream: int
+    digit: str
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfSent:
+    """The queue of digits of `stream` has gone out."""
+
+    stream: int
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLearned:
+    """The peer of `stream` sends from another address than it said, and was believed."""
+
+    stream: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The peer of `stream` said RTCP BYE."""
+
+    stream: int
+    reason: str = field(default="")
+
+
+EngineEvent = Applied | Refused | DtmfReceived | DtmfSent | SourceLearned | StreamEnded

@@ -1,0 +1,1 @@
+"""From what RTCP reports to how it sounded."""

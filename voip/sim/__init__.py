@@ -1,0 +1,1 @@
+"""The same interfaces in virtual time."""
