@@ -1,0 +1,31 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def required() -> bool:
+    """Whether missing peers and data are failures (CI) and not skips."""
+    return os.environ.get("VOIP_REQUIRE_PEERS") == "1"
+
+
+def missing(what: str) -> None:
+    """Skip, saying so; fail where everything is required."""
+    if required():
+        pytest.fail(f"{what}, and VOIP_REQUIRE_PEERS=1")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of reference data: VOIP_REFERENCE_DATA, default ../shared/data."""
+    path = Path(os.environ.get("VOIP_REFERENCE_DATA", ROOT.parent / "shared" / "data"))
+    if not (path / "MANIFEST.md").exists():
+        missing(f"no reference data at {path} (set VOIP_REFERENCE_DATA)")
+    return path
