@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def missing(what: str) -> None:
     if required():
         pytest.fail(f"{what}, and VOIP_REQUIRE_PEERS=1")
     pytest.skip(what)
+
+
+@pytest.fixture(scope="session", name="missing")
+def missing_fixture() -> Callable[[str], None]:
+    """`missing`, for conftest files and tests that cannot import this one."""
+    return missing
 
 
 @pytest.fixture(scope="session")
