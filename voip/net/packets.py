@@ -35,6 +35,7 @@ MAX_RTCP_READS = 4
 _STAMP_BYTES = 16  # struct timespec
 _CONTROL_BYTES = socket.CMSG_SPACE(_STAMP_BYTES)
 _NO_STAMP = bytes(_STAMP_BYTES)
+_TRUNCATED = int(socket.MSG_TRUNC)  # `int & IntFlag` costs as much as reading a packet
 _SO_MEMINFO = 55  # asm-generic/socket.h; nine counters of which the last is drops
 _MEMINFO = struct.Struct("9I")
 
@@ -235,7 +236,7 @@ class UdpPacketIO:
             except OSError:  # an ICMP error, or a packet whose checksum turned out wrong
                 self.counters.receive_failed += 1
                 continue
-            if flags & socket.MSG_TRUNC:
+            if flags & _TRUNCATED:
                 self.counters.oversize += 1
                 continue
             if source != line.expected:
