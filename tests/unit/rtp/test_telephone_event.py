@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import struct
+import subprocess
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -205,6 +208,38 @@ def test_replayed_capture_with_repeating_timestamps_sounds_again(reference_data:
             now = 0.75 * n + packet.at - packets[0].at
             heard += receiver.feed(packet.timestamp, packet.marker, packet.payload, now)
     assert "".join(d.digit for d in heard) == "550"
+
+
+# ---------------------------------------------------------------- another dissector
+
+
+@pytest.mark.peer
+def test_tshark_reads_what_we_send(tmp_path: Path, missing: Callable[[str], None]) -> None:
+    if shutil.which("tshark") is None:
+        missing("tshark is not installed")
+    sent = stream(DIGITS, start=0xFFFF0000, duration_ms=50)
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    for n, (_, packet) in enumerate(sent):
+        rtp = struct.pack("!BBHII", 0x80, packet.marker << 7 | 101, n, packet.timestamp, 99)
+        udp = struct.pack("!HHHH", 5004, 5004, 20 + len(packet.payload), 0) + rtp + packet.payload
+        ip = struct.pack("!BBHHHBBH8s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(8)) + udp
+        data += struct.pack("<IIII", n // 50, n % 50 * 20_000, len(ip), len(ip)) + ip
+    (tmp_path / "events.pcap").write_bytes(data)
+    command = ["tshark", "-n", "-r", str(tmp_path / "events.pcap"), "-T", "fields"]
+    command += ["-E", "separator=|", "-d", "udp.port==5004,rtp"]
+    command += ["-o", "rtpevent.event_payload_type_value:101"]
+    fields = ["rtp.marker", "rtp.timestamp", "rtpevent.event_id", "rtpevent.end_of_event"]
+    fields += ["rtpevent.volume", "rtpevent.duration"]
+    command += [word for field in fields for word in ("-e", field)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    lines = run.stdout.replace("True", "1").replace("False", "0").splitlines()
+    read = [tuple(map(int, line.split("|"))) for line in lines]
+    reports = [(s.packet, event_of(s)) for s in sent]
+    assert len(read) == 16 * 5
+    assert read == [
+        (packet.marker, packet.timestamp, e.event, e.end, e.volume, e.duration)
+        for packet, e in reports
+    ]
 
 
 # ---------------------------------------------------------------- sending
