@@ -1,0 +1,308 @@
+"""ThreadDriver: commands in, events out, one thread, deadlines kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voip.errors import MediaError
+from voip.media.commands import (
+    Applied,
+    CloseStream,
+    Command,
+    DtmfReceived,
+    EngineEvent,
+    MuteStream,
+    ReadStats,
+    Refused,
+    StreamEnded,
+    StreamStats,
+)
+from voip.media.driver import EngineDriver
+from voip.media.table import BASE_STEP_S
+from voip.net.driver import ThreadDriver, TickTimes
+
+
+class ScriptedEngine:
+    """An engine that answers commands and otherwise does what a test put into it."""
+
+    def __init__(self, deadlines: list[float] | None = None) -> None:
+        self.commands: deque[tuple[int, Command]] = deque()
+        self.deadlines = deque(deadlines or [])
+        self.ticked: list[float] = []
+        self.happening: deque[EngineEvent] = deque()
+        self.enough = threading.Event()  # set when the last deadline has been ticked
+        self.fail_next = False
+        self.deaf = False
+        self._tokens = iter(range(1, 1_000_000))
+        self._out: list[EngineEvent] = []
+
+    def submit(self, command: Command) -> int:
+        token = next(self._tokens)
+        self.commands.append((token, command))
+        return token
+
+    def next_due(self) -> float | None:
+        return self.deadlines[0] if self.deadlines else None
+
+    def tick(self, now: float, wall: float) -> bool:
+        assert abs(wall - time.time()) < 60
+        self.ticked.append(now)
+        if self.fail_next:
+            self.fail_next = False
+            raise RuntimeError("as told")
+        while self.commands and not self.deaf:
+            token, command = self.commands.popleft()
+            if isinstance(command, MuteStream):
+                self._out.append(Refused(token, "there is no stream 9", "it was closed"))
+            elif isinstance(command, ReadStats):
+                self._out.append(Applied(token, StreamStats(command.stream)))
+            else:
+                self._out.append(Applied(token))
+        if self.deadlines and now >= self.deadlines[0]:
+            self.deadlines.popleft()
+            if self.happening:
+                self._out.append(self.happening.popleft())
+            if not self.deadlines:
+                self.enough.set()
+        return bool(self._out)
+
+    def events(self) -> list[EngineEvent]:
+        out, self._out = self._out, []
+        return out
+
+
+class Releases:
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def __call__(self) -> None:
+        self.threads.append(threading.current_thread().name)
+
+
+def _soon(count: int, step_s: float = 0.004) -> list[float]:
+    begin = time.monotonic() + step_s
+    return [begin + step_s * number for number in range(count)]
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_command_returns_what_the_tick_made_of_it() -> None:
+    driver: EngineDriver = ThreadDriver(ScriptedEngine(), release=Releases())
+    driver.start()
+    assert await driver.apply(ReadStats(4)) == StreamStats(4)
+    assert await driver.apply(CloseStream(4)) is None
+    with pytest.raises(MediaError, match="no stream 9") as caught:
+        await driver.apply(MuteStream(9, True))
+    assert caught.value.hint == "it was closed"
+    several = await asyncio.gather(*(driver.apply(ReadStats(number)) for number in range(50)))
+    assert [stats.stream for stats in several if stats and isinstance(stats, StreamStats)] == list(
+        range(50)
+    )
+    await driver.close()
+
+
+async def test_an_idle_engine_ticks_for_commands_only() -> None:
+    engine = ScriptedEngine()
+    driver = ThreadDriver(engine, release=Releases())
+    driver.start()
+    for number in range(20):
+        await driver.apply(ReadStats(number))
+    assert len(engine.ticked) <= 2 * 20 + 1
+    await driver.close()
+
+
+async def test_no_tick_comes_before_its_deadline_and_none_is_left_out() -> None:
+    deadlines = _soon(12)
+    engine = ScriptedEngine(deadlines)
+    driver = ThreadDriver(engine, release=Releases())
+    driver.start()
+    await driver.apply(ReadStats(1))  # must not bring the first deadline forward
+    await _until(engine.enough.is_set)
+    on_time = list(zip(engine.ticked, deadlines, strict=False))
+    assert len(on_time) == 12
+    assert all(ticked >= deadline for ticked, deadline in on_time)
+    await driver.close()
+    assert driver.times.ticks == len(engine.ticked)
+    lateness = driver.times.since()
+    assert lateness.shape == (len(engine.ticked), 2)
+    assert np.all(lateness[:, 0] >= 0) and np.all(lateness[:, 1] >= lateness[:, 0])
+
+
+async def test_a_loop_that_is_busy_is_woken_once_and_gets_everything_in_order() -> None:
+    engine = ScriptedEngine(_soon(10, 0.002))
+    news = [DtmfReceived(1, str(number), 100.0) for number in range(10)]
+    engine.happening.extend(news)
+    driver = ThreadDriver(engine, release=Releases())
+    heard: list[EngineEvent] = []
+    driver.subscribe(heard.append)
+    loop = asyncio.get_running_loop()
+    wakeups = 0
+    really = loop.call_soon_threadsafe
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal wakeups
+        wakeups += 1
+        return really(*arguments, **named)
+
+    loop.call_soon_threadsafe = counted  # type: ignore[method-assign]
+    try:
+        driver.start()
+        assert engine.enough.wait(5)  # the loop stands still while ten ticks have news
+        assert heard == []
+        await _until(lambda: len(heard) == 10)
+        assert heard == news
+        assert wakeups == 1
+    finally:
+        loop.call_soon_threadsafe = really  # type: ignore[method-assign]
+        await driver.close()
+
+
+async def test_readers_are_woken_once_a_tick_while_they_ask_for_it() -> None:
+    engine = ScriptedEngine(_soon(5))
+    driver = ThreadDriver(engine, release=Releases())
+    woken: list[int] = []
+    stop = driver.on_tick(lambda: woken.append(len(engine.ticked)))
+    driver.start()
+    await _until(lambda: 5 in woken)
+    assert len(woken) == len(set(woken)) <= 5
+    stop()
+    stop()
+    count = len(woken)
+    await driver.apply(ReadStats(1))
+    assert len(woken) == count
+    await driver.close()
+
+
+async def test_a_listener_that_raises_is_logged_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = ScriptedEngine(_soon(1))
+    engine.happening.append(StreamEnded(3, "bye"))
+    driver = ThreadDriver(engine, release=Releases())
+    heard: list[EngineEvent] = []
+
+    def clumsy(_event: EngineEvent) -> None:
+        raise ValueError("clumsy")
+
+    driver.subscribe(clumsy)
+    silenced = driver.subscribe(lambda _event: pytest.fail("was told to stop"))
+    driver.subscribe(heard.append)
+    silenced()
+    with caplog.at_level(logging.ERROR):
+        driver.start()
+        await _until(lambda: heard)
+    assert heard == [StreamEnded(3, "bye")]
+    assert "clumsy" in caplog.text
+    await driver.close()
+
+
+async def test_a_tick_that_raises_fails_its_commands_and_not_the_driver(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = ScriptedEngine()
+    driver = ThreadDriver(engine, release=Releases())
+    driver.start()
+    engine.fail_next = True
+    with caplog.at_level(logging.ERROR), pytest.raises(MediaError, match="failed"):
+        await driver.apply(ReadStats(1))
+    assert "as told" in caplog.text
+    assert driver.times.failures == 1
+    assert await driver.apply(ReadStats(2)) == StreamStats(2)
+    await driver.close()
+
+
+async def test_closing_leaves_no_thread_and_nobody_waiting() -> None:
+    before = threading.active_count()
+    release = Releases()
+    engine = ScriptedEngine()
+    driver = ThreadDriver(engine, release=release, name="engine-under-test")
+    driver.start()
+    engine.deaf = True
+    waiting = asyncio.create_task(driver.apply(ReadStats(1)))
+    await asyncio.sleep(0)
+    await driver.close()
+    with pytest.raises(MediaError, match="closed"):
+        await waiting
+    assert release.threads == ["engine-under-test"]
+    assert threading.active_count() == before
+    with pytest.raises(MediaError, match="not running"):
+        await driver.apply(ReadStats(1))
+    await driver.close()
+    assert release.threads == ["engine-under-test"]
+
+
+async def test_what_was_posted_before_closing_is_carried_out() -> None:
+    engine = ScriptedEngine()
+    driver = ThreadDriver(engine, release=Releases())
+    driver.start()
+    for number in range(10):
+        driver.post(CloseStream(number))
+    await driver.close()
+    assert not engine.commands
+
+
+async def test_a_refusal_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    driver = ThreadDriver(ScriptedEngine(), release=Releases())
+    driver.start()
+    with caplog.at_level(logging.WARNING):
+        driver.post(MuteStream(9, True))
+        await driver.apply(ReadStats(1))
+    assert "no stream 9" in caplog.text
+    await driver.close()
+
+
+async def test_a_driver_that_never_started_still_releases() -> None:
+    release = Releases()
+    driver = ThreadDriver(ScriptedEngine(), release=release)
+    with pytest.raises(MediaError, match="not running"):
+        await driver.apply(ReadStats(1))
+    await driver.close()
+    assert len(release.threads) == 1
+
+
+def test_a_loop_that_is_gone_ends_the_thread() -> None:
+    release = Releases()
+    engine = ScriptedEngine()
+    driver = ThreadDriver(engine, release=release, name="orphan")
+
+    async def begin() -> None:
+        driver.start()
+        await driver.apply(ReadStats(1))
+
+    asyncio.run(begin())
+    (thread,) = (one for one in threading.enumerate() if one.name == "orphan")
+    driver.on_tick(lambda: None)
+    driver.post(ReadStats(2))
+    thread.join(5)
+    assert not thread.is_alive() and release.threads == ["orphan"]
+
+
+def test_late_ticks_are_those_not_done_when_the_next_is_due() -> None:
+    step = BASE_STEP_S
+    times = TickTimes(capacity=4)
+    times.record(100.0, 100.0 + 0.1 * step, 100.0 + 0.9 * step, following=100.0 + step)
+    assert times.late == 0
+    times.record(100.0, 100.0, 100.0 + 1.5 * step, following=100.0 + 2 * step)  # every 20 ms
+    assert times.late == 0
+    times.record(100.0, 100.0, 100.0 + 1.5 * step, following=100.0 + step)
+    assert times.late == 1
+    times.record(100.0, 101.0, 101.0, following=101.0 + step / 2)  # a hundred deadlines left out
+    assert times.late == 1 + 98
+    times.record(100.0, 100.0, 100.5, following=None)
+    assert times.late == 1 + 98
+    assert times.ticks == 5
+    assert times.since(0).shape == (4, 2)  # the first was overwritten
+    assert times.since(4).tolist() == [[0.0, 0.5]]
+    assert times.since(5).shape == (0, 2)

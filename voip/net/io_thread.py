@@ -1,0 +1,127 @@
+"""One thread that moves audio between files and rings, so that no tick waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["INTERVAL_S", "IoThread", "Served"]
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.05
+"""How often everything is served: rings must hold several times as much."""
+
+
+class Served(Protocol):
+    """What the thread serves: it reads or writes files as far as its rings allow."""
+
+    def service(self, now: float) -> None:
+        """Move what there is to move; `now` is monotonic. Runs in the I/O thread."""
+        ...
+
+
+class IoThread:
+    """Serves what is added to it about every 50 ms.
+
+    The thread runs while there is anything to serve. One that raises is logged, told by
+    `on_error` (in the I/O thread) and served no more; the others go on.
+    """
+
+    def __init__(self, interval_s: float = INTERVAL_S, name: str = "voip-files") -> None:
+        self._interval_s = interval_s
+        self._name = name
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._served: dict[Served, Callable[[Exception], None] | None] = {}
+        self._leaving: dict[Served, list[Callable[[], None]]] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, served: Served, on_error: Callable[[Exception], None] | None = None) -> None:
+        """Serve this too, at once and from then on. After `close` it is not served."""
+        with self._lock:
+            if self._closed:
+                return
+            self._served[served] = on_error
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    async def remove(self, served: Served) -> None:
+        """Serve it once more, then let go of it; when this returns it is the caller's alone."""
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            if not gone.done():
+                gone.set_result(None)
+
+        with self._lock:
+            if served not in self._served:
+                return
+            self._leaving.setdefault(served, []).append(lambda: _in_loop(loop, tell))
+        self._wake.set()
+        await gone
+
+    async def close(self) -> None:
+        """Serve everything once more and end the thread."""
+        with self._lock:
+            self._closed = True
+            everything = list(self._served)
+            thread = self._thread
+        for served in everything:
+            await self.remove(served)
+        self._wake.set()
+        if thread is not None:
+            thread.join()  # it has nothing left to do
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            with self._lock:
+                everything = list(self._served.items())
+                leaving, self._leaving = self._leaving, {}
+            now = time.monotonic()
+            for served, on_error in everything:
+                if not _serve(served, on_error, now):
+                    self._forget(served)
+            for served, listeners in leaving.items():
+                self._forget(served)
+                for tell in listeners:
+                    tell()
+            with self._lock:
+                if not self._served and not self._leaving:
+                    self._thread = None
+                    return
+
+    def _forget(self, served: Served) -> None:
+        with self._lock:
+            self._served.pop(served, None)
+
+
+def _serve(served: Served, on_error: Callable[[Exception], None] | None, now: float) -> bool:
+    try:
+        served.service(now)
+    except Exception as error:
+        log.exception("serving %s failed", type(served).__name__)
+        if on_error is not None:
+            try:
+                on_error(error)
+            except Exception:
+                log.exception("telling %s of it failed", type(served).__name__)
+        return False
+    return True
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        log.debug("the event loop was closed before a file was let go")
