@@ -80,6 +80,6 @@ class PacketIO(Protocol):
         """
         ...
 
-    def send_one(self, row: int, packet: bytes, *, rtcp: bool, to: Address | None = None) -> bool:
-        """Send a single packet (telephone-event, RTCP): for what is rare."""
+    def send_one(self, row: int, packet: bytes, *, rtcp: bool) -> bool:
+        """Send a single packet (telephone-event, RTCP) to the row's peer: for what is rare."""
         ...

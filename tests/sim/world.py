@@ -1,0 +1,159 @@
+"""Engines joined by a virtual network, driven through virtual time without a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from voip.media.commands import (
+    AddSink,
+    Applied,
+    Command,
+    ConnectStream,
+    EngineEvent,
+    Opened,
+    OpenStream,
+    PayloadFormat,
+    ReadStats,
+    Refused,
+    SetSource,
+    StreamStats,
+)
+from voip.media.engine import Engine
+from voip.sim.network import Path, SimNetwork, SimPacketIO
+from voip.types import SeededRandom
+
+START = 1000.0
+WALL = 1_700_000_000.0
+
+
+@dataclass
+class Host:
+    """One engine at one address."""
+
+    name: str
+    engine: Engine
+    io: SimPacketIO
+    events: list[EngineEvent] = field(default_factory=list)
+    opened: dict[int, Opened] = field(default_factory=dict)
+    heard_ring: dict[int, int] = field(default_factory=dict)
+    heard: dict[int, list[npt.NDArray[np.int16]]] = field(default_factory=dict)
+
+
+class World:
+    """A network, hosts, and one clock."""
+
+    def __init__(self, seed: int = 1, path: Path | None = None) -> None:
+        self.seed = seed
+        self.now = START
+        self.network = SimNetwork(SeededRandom(seed), path)
+        self.hosts: list[Host] = []
+
+    def host(self, name: str) -> Host:
+        io = SimPacketIO(self.network)
+        engine = Engine(io, random=SeededRandom(self.seed * 100 + len(self.hosts)))
+        self.hosts.append(Host(name, engine, io))
+        return self.hosts[-1]
+
+    def do(self, host: Host, command: Command) -> Opened | StreamStats | None:
+        """Apply a command now; fail the test when it is refused."""
+        token = host.engine.submit(command)
+        self._tick(host)
+        for event in host.events:
+            if isinstance(event, Applied) and event.token == token:
+                return event.result
+            assert not (isinstance(event, Refused) and event.token == token), event
+        raise AssertionError("no answer to a command")
+
+    def open(self, host: Host, stream: int = 1, **settings: object) -> Opened:
+        opened = self.do(host, OpenStream(stream, host.name, f"{stream}@{host.name}", **settings))  # type: ignore[arg-type]
+        assert isinstance(opened, Opened)
+        host.opened[stream] = opened
+        return opened
+
+    def connect(
+        self,
+        host: Host,
+        peer: Opened,
+        stream: int = 1,
+        codec: str = "pcmu",
+        ptime_ms: int = 20,
+        **more: object,
+    ) -> None:
+        send = PayloadFormat({"pcmu": 0, "pcma": 8}[codec], codec)
+        self.do(
+            host,
+            ConnectStream(
+                stream,
+                peer.rtp,
+                peer.rtcp,
+                send,
+                (PayloadFormat(0, "pcmu"), PayloadFormat(8, "pcma")),
+                ptime_ms=ptime_ms,
+                send_dtmf=PayloadFormat(101, "telephone-event"),
+                receive_dtmf=(101,),
+                **more,  # type: ignore[arg-type]
+            ),
+        )
+
+    def feed(self, host: Host, pcm: npt.NDArray[np.int16], stream: int = 1) -> None:
+        """Give the stream all of `pcm` to send."""
+        number = host.engine.arena.allocate(pcm.size)
+        ring = host.engine.arena.ring(number)
+        ring.push(pcm)
+        ring.close()
+        self.do(host, SetSource(stream, number))
+
+    def listen(self, host: Host, stream: int = 1) -> None:
+        host.heard_ring[stream] = host.engine.arena.allocate(8000)
+        host.heard[stream] = []
+        self.do(host, AddSink(stream, host.heard_ring[stream]))
+
+    def heard(self, host: Host, stream: int = 1) -> npt.NDArray[np.int16]:
+        return np.concatenate([np.zeros(0, np.int16), *host.heard[stream]])
+
+    def stats(self, host: Host, stream: int = 1) -> StreamStats:
+        stats = self.do(host, ReadStats(stream))
+        assert isinstance(stats, StreamStats)
+        return stats
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass: every engine ticks when it says it is due."""
+        end = self.now + seconds
+        while True:
+            dues = [(host.engine.next_due() or np.inf) for host in self.hosts]
+            when = min(dues)
+            if when > end:
+                break
+            self.now = max(self.now, when)
+            for host, due in zip(self.hosts, dues, strict=True):
+                if due <= self.now:
+                    self._tick(host)
+        self.now = end
+
+    def _tick(self, host: Host) -> None:
+        if host.engine.tick(self.now, WALL + self.now - START):
+            host.events += host.engine.events()
+        for stream, number in host.heard_ring.items():
+            pcm = host.engine.arena.ring(number).read(8000)
+            if pcm.size:
+                host.heard[stream].append(pcm)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def joined(world: World, **settings: object) -> tuple[Host, Host]:
+    """Two hosts with one stream each, connected to each other, each heard by the test."""
+    a, b = world.host("10.0.0.1"), world.host("10.0.0.2")
+    for host in (a, b):
+        world.open(host, **settings)
+        world.listen(host)
+    world.connect(a, b.opened[1])
+    world.connect(b, a.opened[1])
+    return a, b

@@ -1,0 +1,89 @@
+"""A lane: streams of one family of codecs, coded in one operation for all of them.
+
+`code` is the lane's own small number for an encoding; rows of different encodings of one lane are
+looked up together.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.codecs import g711
+
+__all__ = ["G711Lane", "Lane"]
+
+
+class Lane(Protocol):
+    """What the engine asks of a family of codecs."""
+
+    rate_hz: int
+
+    def code(self, name: str, clock_rate: int, channels: int) -> int | None:
+        """Return the lane's number for an encoding, None where it is not of this lane."""
+        ...
+
+    def durations(
+        self, codes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Return how many samples payloads of `sizes` bytes hold; 0: cannot be decoded."""
+        ...
+
+    def decode(
+        self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1)."""
+        ...
+
+    def encode(
+        self, codes: npt.NDArray[np.uint8], pcm: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.uint8]:
+        """Encode float32 (k, samples) to uint8 (k, bytes); what is out of [-1, 1) saturates."""
+        ...
+
+
+class G711Lane:
+    """µ-law (code 0) and A-law (code 1) by two tables (ITU-T G.711)."""
+
+    rate_hz = 8000
+
+    def __init__(self) -> None:
+        decode = np.stack((g711.ULAW_DECODE, g711.ALAW_DECODE))
+        self._decode: npt.NDArray[np.float32] = decode.ravel() / np.float32(32768)
+        self._encode: npt.NDArray[np.uint8] = np.concatenate((g711.ULAW_ENCODE, g711.ALAW_ENCODE))
+
+    def code(self, name: str, clock_rate: int, channels: int) -> int | None:
+        """Return 0 for pcmu/8000, 1 for pcma/8000."""
+        if clock_rate != self.rate_hz or channels != 1:
+            return None
+        return {"pcmu": 0, "pcma": 1}.get(name.lower())
+
+    def durations(
+        self, codes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Return `sizes`: a byte is a sample."""
+        return sizes
+
+    def decode(
+        self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        """Look the samples up: float32 (k, bytes)."""
+        if not codes.any():
+            return self._decode.take(payloads)
+        index = payloads.astype(np.uint16)
+        index += codes.astype(np.uint16)[:, None] << 8
+        return self._decode.take(index)
+
+    def encode(
+        self, codes: npt.NDArray[np.uint8], pcm: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.uint8]:
+        """Look the code words up: uint8 (k, samples)."""
+        scaled = np.multiply(pcm, np.float32(32768.0))
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, -32768.0, 32767.0, out=scaled)
+        index = scaled.astype(np.int16).view(np.uint16)
+        if not codes.any():
+            return self._encode.take(index)
+        return self._encode.take(index.astype(np.uint32) + (codes.astype(np.uint32)[:, None] << 16))

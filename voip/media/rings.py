@@ -1,0 +1,136 @@
+"""Audio between the tick and everybody else: single-producer single-consumer rings.
+
+A ring is a block of memory: a header of counters and int16 samples. One side writes, the other
+reads, neither waits for a lock; each counter has one writer. The engine knows rings by number, so
+that the same commands serve a thread and, with the block in shared memory, another process.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.errors import MediaError
+
+__all__ = ["AudioRing", "RingArena"]
+
+_WRITTEN, _READ, _LOST, _CLOSED = range(4)
+_HEADER_BYTES = 64
+
+
+class AudioRing:
+    """A ring of int16 mono samples over `memory`.
+
+    Counters only grow: `written` and `read` count samples since the start. `push` keeps what is
+    there and takes what fits (an application feeding the engine); `overwrite` takes all and lets
+    the reader lose the oldest (the engine feeding an application).
+    """
+
+    def __init__(self, memory: memoryview) -> None:
+        self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
+        self._data = np.frombuffer(memory, np.int16, offset=_HEADER_BYTES)
+        self.capacity = self._data.size
+
+    @property
+    def available(self) -> int:
+        """Samples that can be read."""
+        return min(int(self._header[_WRITTEN] - self._header[_READ]), self.capacity)
+
+    @property
+    def space(self) -> int:
+        """Samples that `push` would take."""
+        return self.capacity - int(self._header[_WRITTEN] - self._header[_READ])
+
+    @property
+    def lost(self) -> int:
+        """Samples the reader was too slow for, since the start."""
+        return int(self._header[_LOST])
+
+    @property
+    def closed(self) -> bool:
+        """The writer has said that nothing more will come."""
+        return bool(self._header[_CLOSED])
+
+    def close(self) -> None:
+        """Say that nothing more will be written."""
+        self._header[_CLOSED] = 1
+
+    def push(self, samples: npt.NDArray[np.int16]) -> int:
+        """Write as many of `samples`, int16 (n,), as there is space for; return how many."""
+        count = min(samples.size, self.space)
+        self._put(samples[:count])
+        return count
+
+    def overwrite(self, samples: npt.NDArray[np.int16]) -> None:
+        """Write all of `samples`, int16 (n,), n at most the capacity; the oldest may be lost."""
+        self._put(samples)
+
+    def read(self, count: int) -> npt.NDArray[np.int16]:
+        """Take at most `count` samples, int16 (n,), the oldest first; empty where none is there.
+
+        Samples that were overwritten before they were read are skipped and counted in `lost`.
+        """
+        while True:
+            start = int(self._header[_READ])
+            behind = int(self._header[_WRITTEN]) - start
+            if behind > self.capacity:
+                # the writer went round: go to the oldest that is still whole, with some room
+                # so that it is not overwritten while it is copied
+                skip = behind - self.capacity + self.capacity // 8
+                self._header[_LOST] += skip
+                self._header[_READ] = start + skip
+                continue
+            count = min(count, behind)
+            at = start % self.capacity
+            first = self._data[at : at + count]
+            out = np.concatenate((first, self._data[: count - first.size]))
+            if int(self._header[_WRITTEN]) - start <= self.capacity:
+                self._header[_READ] = start + count
+                return out
+
+    def clear(self) -> None:
+        """Reader's side: drop what is there."""
+        self._header[_READ] = self._header[_WRITTEN]
+
+    def _put(self, samples: npt.NDArray[np.int16]) -> None:
+        written = int(self._header[_WRITTEN])
+        at = written % self.capacity
+        head = min(samples.size, self.capacity - at)
+        self._data[at : at + head] = samples[:head]
+        self._data[: samples.size - head] = samples[head:]
+        self._header[_WRITTEN] = written + samples.size
+
+
+class RingArena:
+    """The rings of one engine, by number."""
+
+    def __init__(self, limit: int = 65536) -> None:
+        self._limit = limit
+        self._next = 0
+        self._rings: dict[int, AudioRing] = {}
+
+    def __len__(self) -> int:
+        return len(self._rings)
+
+    def allocate(self, samples: int) -> int:
+        """Make a ring with room for `samples` int16 samples; return its number.
+
+        Raises `MediaError` when the arena is full.
+        """
+        if len(self._rings) >= self._limit:
+            raise MediaError(f"{self._limit} audio rings are in use", hint="close some calls")
+        number = self._next
+        self._next += 1
+        self._rings[number] = AudioRing(memoryview(bytearray(_HEADER_BYTES + 2 * samples)))
+        return number
+
+    def ring(self, number: int) -> AudioRing:
+        """Return ring `number`; `MediaError` when it is gone."""
+        try:
+            return self._rings[number]
+        except KeyError:
+            raise MediaError(f"there is no audio ring {number}") from None
+
+    def release(self, number: int) -> None:
+        """Forget ring `number`; whoever still holds it keeps a ring nobody serves."""
+        self._rings.pop(number, None)
