@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +17,7 @@ def required() -> bool:
     return os.environ.get("VOIP_REQUIRE_PEERS") == "1"
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip, saying so; fail where everything is required."""
     if required():
         pytest.fail(f"{what}, and VOIP_REQUIRE_PEERS=1")
@@ -24,7 +25,7 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture(scope="session", name="missing")
-def missing_fixture() -> Callable[[str], None]:
+def missing_fixture() -> Callable[[str], NoReturn]:
     """`missing`, for conftest files and tests that cannot import this one."""
     return missing
 

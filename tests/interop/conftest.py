@@ -1,0 +1,78 @@
+"""Peers for tests: started on free ports, their logs kept when the test fails.
+
+`artifacts` is the directory of one test: logs, captures, recordings. It stays behind in
+`artifacts/` at the root of the checkout when the test fails, and goes when it passes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from peers.asterisk import Asterisk
+from peers.installed import Installed, installed
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE.parent.parent / "artifacts"
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this directory needs peers."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.peer)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember for the fixtures, which are still open, that the test failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture
+def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A fresh directory of this test, kept when the test fails."""
+    name = request.node.nodeid.rpartition("/")[2].replace(".py::", ".")
+    path = KEPT / re.sub(r"[^\w.=-]+", "_", name).strip("_")
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    yield path
+    if not request.node.stash.get(FAILED, False):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def peers() -> Installed:
+    """What `make peers` has installed."""
+    return installed()
+
+
+@pytest.fixture(scope="session")
+def asterisk_server(
+    peers: Installed,
+    missing: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Asterisk]:
+    """One Asterisk for all tests of this process."""
+    if peers.asterisk is None:
+        missing("Asterisk is not installed (make peers)")
+    with Asterisk(peers.asterisk, tmp_path_factory.mktemp("asterisk")) as server:
+        yield server
+
+
+@pytest.fixture
+def asterisk(asterisk_server: Asterisk, artifacts: Path) -> Iterator[Asterisk]:
+    """The running Asterisk, free of calls and registrations; its log is an artifact."""
+    asterisk_server.reset()
+    mark = asterisk_server.mark()
+    yield asterisk_server
+    (artifacts / "asterisk.log").write_text(asterisk_server.log_since(mark))

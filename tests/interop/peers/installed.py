@@ -1,0 +1,44 @@
+"""What `make peers` has installed on this machine, as it wrote it down."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Where the peers are; None: not installed. `versions` names them as `peers.json` does."""
+
+    asterisk: Path | None
+    baresip: Path | None
+    sipp: Path | None
+    pjsua_python: Path | None
+    versions: dict[str, str]
+
+
+def installed(cache: Path = CACHE) -> Installed:
+    """Look at `peers.json` in `cache`, and at what is really there."""
+    record: dict[str, Any] = {}
+    if (cache / "peers.json").exists():
+        record = json.loads((cache / "peers.json").read_text())
+    root = cache / "asterisk"
+    python = cache / "pjsua2" / "bin" / "python"
+    return Installed(
+        asterisk=root if os.access(root / "usr/sbin/asterisk", os.X_OK) else None,
+        baresip=_program("baresip"),
+        sipp=_program("sipp"),
+        pjsua_python=python if os.access(python, os.X_OK) else None,
+        versions=dict(record.get("versions", {})),
+    )
+
+
+def _program(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None
