@@ -1,0 +1,65 @@
+# Everything runs from .venv, which the first target that needs it sets up. No target asks for root
+# but `peers`. Another interpreter: `make test PYTHON=python3.13`. One test: CONTRIBUTING.md.
+
+PYTHON ?= python3
+JOBS ?= 2
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ready := .venv/.ready-$(version)
+python := .venv/bin/python
+pytest := $(python) -m pytest -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check lint peers quality interop clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(ready) ## set up .venv
+
+# The stamp carries the Python version, so that another PYTHON makes .venv anew.
+$(ready): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "$(PYTHON) is Python $(version): 3.11 or newer is needed (PYTHON=...)" >&2; exit 1; }
+	@echo "Setting up .venv with Python $(version), less than a minute the first time ..."
+	@$(python) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null \
+	    || $(PYTHON) -m venv --clear .venv
+	@$(python) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@rm -f .venv/.ready-*
+	@touch $@
+
+demo: venv ## place a real call to an embedded PBX on loopback and print what was heard
+	@.venv/bin/voip demo $(DEMO_ARGS)
+
+test: venv ## the whole test suite; what needs peers or reference data that are not there is skipped
+	@$(pytest) $(PYTEST_ARGS)
+
+check: lint ## for every commit, under two minutes: lint, types, import contracts, tests without peers
+	@$(pytest) -m 'not peer and not matrix' $(PYTEST_ARGS)
+
+lint: venv ## format, lint, types, import contracts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+peers: ## install the real peers; needs root on Debian
+	@$(PYTHON) tools/peers.py
+	@owner=$$(stat -c %U .); \
+	if [ "$$owner" = "$$(id -un)" ] || ! id "$$owner" >/dev/null 2>&1; \
+	then $(MAKE) --no-print-directory quality; \
+	else runuser -u "$$owner" -- $(MAKE) --no-print-directory quality; fi
+
+quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` installs
+	@$(python) -c 'import importlib.metadata as m; m.version("pesq"); m.version("pystoi")' 2>/dev/null || { \
+	    echo "Building PESQ ..."; \
+	    $(python) -m pip install --quiet --disable-pip-version-check --editable '.[quality]'; }
+
+interop: venv ## the slow full matrices against the peers
+	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+
+clean: ## remove .venv and everything that was generated
+	rm -rf .venv artifacts build dist *.egg-info .coverage* .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
