@@ -28,6 +28,7 @@ Params = tuple[tuple[str, str | None], ...]
 TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]++"
 """A token, as a regular expression that never steps back."""
 
+_USUAL_PARAMS: Final = frozenset(("tag", "branch", "rport", "received", "expires", "q", "lr"))
 _TOKEN: Final = re.compile(TOKEN)
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -77,9 +78,10 @@ def parse_params(text: str) -> Params:
     params: list[tuple[str, str | None]] = []
     for part in parts[1:]:
         name, equals, value = part.partition("=")
-        name = name.strip(" \t")
-        if not _TOKEN.fullmatch(name):
-            raise SipError(f"not a parameter: {part[:40]!r}", status=400)
+        if name not in _USUAL_PARAMS:
+            name = name.strip(" \t")
+            if not is_token(name):
+                raise SipError(f"not a parameter: {part[:40]!r}", status=400)
         params.append((name, value.strip(" \t") if equals else None))
     return tuple(params)
 

@@ -24,7 +24,7 @@ from voip.sip.grammar import (
     split_list,
     unquote_string,
 )
-from voip.sip.limits import MAX_CSEQ, MAX_SECONDS
+from voip.sip.limits import MAX_CSEQ, MAX_LINE_CHARS, MAX_SECONDS
 from voip.sip.uri import SipUri, for_people, format_host, parse_host_port
 
 __all__ = ["CSeq", "ContentType", "Headers", "NameAddr", "Via", "parse_seconds"]
@@ -56,7 +56,8 @@ _COMPACT: Final = {
 _USUAL: Final = (
     "Via From To Call-ID CSeq Contact Max-Forwards Content-Type Content-Length Route Record-Route "
     "Allow Supported Require User-Agent Server Expires Min-Expires Authorization Accept Warning "
-    "WWW-Authenticate Proxy-Authorization Proxy-Authenticate Date Reason Event Retry-After"
+    "WWW-Authenticate Proxy-Authorization Proxy-Authenticate Date Reason Event Retry-After "
+    "Session-Expires Min-SE Subject Organization P-Asserted-Identity Privacy Refer-To"
 )
 _KEYS: Final = {
     **_COMPACT,
@@ -65,6 +66,8 @@ _KEYS: Final = {
 }
 """The spellings that nearly always come, so that one look-up folds them."""
 
+_BLANKS: Final = (" ", "\t")
+_FOLD: Final = re.compile(r"\r\n[ \t]+")
 _NAME_ADDR: Final = re.compile(
     r'[ \t]*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"[ \t]*+|(?P<words>[^<>",;]*+))'
     r"<[ \t]*+(?P<uri>[^<> \t]++)[ \t]*+>(?P<params>.*)",
@@ -109,12 +112,36 @@ class Headers:
             self.add(name, value)
 
     @classmethod
-    def parsed(cls, items: list[tuple[str, str]]) -> Headers:
-        """Take over lines that a parser has already found well-formed."""
-        headers = cls.__new__(cls)
-        headers._items = items
-        headers._index = _index(items)
-        return headers
+    def read(cls, text: str) -> tuple[Headers, str | None]:
+        """Read header lines, without the CRLF of the last; return them and the first bad line.
+
+        Folded lines become one (RFC 3261 section 7.3.1), blanks around values fall off.
+        """
+        headers = cls()
+        items, index = headers._items, headers._index
+        bad: str | None = None
+        usual = _KEYS.get
+        lines = text.split("\r\n") if text else []
+        for line in lines:
+            name, colon, value = line.partition(":")
+            key = usual(name)
+            if key is None:
+                if line[:1] in _BLANKS and text[0] not in _BLANKS:
+                    return cls.read(_FOLD.sub(" ", text))
+                name = name.rstrip(" \t")
+                if not colon or not is_token(name):
+                    bad = line if bad is None else bad
+                    continue
+                key = _key(name)
+            value = value.strip(" \t")
+            items.append((name, value))
+            if key in index:
+                index[key].append(value)
+            else:
+                index[key] = [value]
+        if bad is None and lines:
+            bad = _broken_line(text, lines)
+        return headers, bad
 
     def get(self, name: str) -> str | None:
         """Return the value of the first line of that name, None when there is none."""
@@ -169,7 +196,10 @@ class Headers:
 
     def copy(self) -> Headers:
         """Return the same lines in a map of their own."""
-        return Headers.parsed(list(self._items))
+        twin = Headers()
+        twin._items = list(self._items)
+        twin._index = {key: list(values) for key, values in self._index.items()}
+        return twin
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._index
@@ -188,16 +218,15 @@ class Headers:
         return f"<Headers: {', '.join(name for name, _ in self._items)}>"
 
 
-def _index(items: list[tuple[str, str]]) -> dict[str, list[str]]:
-    index: dict[str, list[str]] = {}
-    usual = _KEYS.get
-    for name, value in items:
-        key = usual(name) or _key(name)
-        if key in index:
-            index[key].append(value)
-        else:
-            index[key] = [value]
-    return index
+def _broken_line(text: str, lines: list[str]) -> str | None:
+    """Return a line too long, or with a CR or LF in it that does not end it; else None."""
+    ends = len(lines) - 1
+    if text.count("\n") == ends and text.count("\r") == ends and len(text) <= MAX_LINE_CHARS:
+        return None
+    for line in lines:
+        if "\n" in line or "\r" in line or len(line) > MAX_LINE_CHARS:
+            return line
+    return None
 
 
 def _check(name: str, value: str) -> None:
