@@ -1,0 +1,107 @@
+"""What one offer and its answer come to, as seen from our side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from voip.sdp.capability import AudioCapability
+from voip.sdp.description import Direction, MediaDescription, SessionDescription
+from voip.sdp.format import RtpFormat
+from voip.sdp.matching import Match
+from voip.sdp.telephone_event import TELEPHONE_EVENT
+from voip.types import Address
+
+__all__ = ["MAX_PTIME_MS", "PTIME_STEP_MS", "AgreedAudio", "agree"]
+
+MAX_PTIME_MS = 200
+"""The longest packet a receiver must take (RFC 3551, section 4.2); we send none longer."""
+
+PTIME_STEP_MS = 10
+"""Packets are made of such steps: other wishes are rounded down, and up to one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedAudio:
+    """The audio stream of a dialog after offer and answer.
+
+    `active` is False where there is none: rejected, stopped (port 0), or not described at all
+    (`media_index` None); then nothing else has a meaning. Addresses are the peer's, None where
+    nothing may be sent (hold by 0.0.0.0); a `host` may be a name if the peer wrote one.
+    `send_format` and `send_events` have the peer's numbers, `receive_formats` and
+    `receive_events` ours; events are telephone-event (RFC 4733), `fmtp` of `send_events` those
+    that both know. `direction` is ours, after both sides. `remote_hold`: the peer does not
+    want to hear us now.
+    """
+
+    media_index: int | None
+    active: bool = False
+    remote_rtp: Address | None = None
+    remote_rtcp: Address | None = None
+    send_format: RtpFormat | None = None
+    receive_formats: tuple[RtpFormat, ...] = ()
+    send_events: RtpFormat | None = None
+    receive_events: tuple[RtpFormat, ...] = ()
+    ptime_ms: int = 20
+    direction: Direction = Direction.INACTIVE
+    remote_hold: bool = False
+
+    @property
+    def can_send(self) -> bool:
+        """Whether we may send sound, and know where to."""
+        return self.direction.sends and self.remote_rtp is not None
+
+    @property
+    def can_receive(self) -> bool:
+        """Whether the peer may send us sound."""
+        return self.direction.receives
+
+
+def agree(
+    index: int,
+    ours: MediaDescription,
+    session: SessionDescription,
+    theirs: MediaDescription,
+    found: Sequence[Match],
+    *,
+    hold_unless_told: bool | None,
+    ptime_ms: int,
+) -> AgreedAudio:
+    """Return what our m-line and the peer's come to; `session` is the peer's description.
+
+    `found`: the formats of both, in the order of the answer, some of them speech.
+    `hold_unless_told`: whether the peer holds us, where its direction was not free to say
+    (None: it was). `ptime_ms`: what we send where nobody asks otherwise.
+    """
+    speech = next((match for match in found if match.capability.is_speech), None)
+    if speech is None or ours.port == 0 or theirs.port == 0:
+        return AgreedAudio(index)
+    rtp = session.rtp_address(theirs)
+    theirs_direction = session.direction_of(theirs)
+    hold = not theirs_direction.receives if hold_unless_told is None else hold_unless_told
+    return AgreedAudio(
+        media_index=index,
+        active=True,
+        remote_rtp=rtp,
+        remote_rtcp=session.rtcp_address(theirs),
+        send_format=speech.remote,
+        receive_formats=tuple(f for f in ours.encodings if f.name != TELEPHONE_EVENT),
+        send_events=_send_events(found, speech.remote.clock_rate),
+        receive_events=tuple(f for f in ours.encodings if f.name == TELEPHONE_EVENT),
+        ptime_ms=_packet_time(speech.capability, theirs, ptime_ms),
+        direction=(ours.direction or Direction.SENDRECV) & theirs_direction.mirrored,
+        remote_hold=hold or rtp is None,
+    )
+
+
+def _send_events(found: Sequence[Match], clock_rate: int) -> RtpFormat | None:
+    """Return telephone-event of the speech's clock, any other where there is none."""
+    events = [match for match in found if match.capability.name == TELEPHONE_EVENT]
+    events.sort(key=lambda match: match.remote.clock_rate != clock_rate)
+    return replace(events[0].remote, fmtp=events[0].capability.fmtp) if events else None
+
+
+def _packet_time(capability: AudioCapability, theirs: MediaDescription, default: int) -> int:
+    wanted = theirs.ptime_ms or capability.ptime_ms or default
+    longest = min(theirs.maxptime_ms or MAX_PTIME_MS, capability.maxptime_ms or MAX_PTIME_MS)
+    return max(min(wanted, longest, MAX_PTIME_MS) // PTIME_STEP_MS, 1) * PTIME_STEP_MS
