@@ -311,12 +311,12 @@ class Engine:
         heard = table.playout.play(rows, samples, due)
         self._meter(rows, heard, table.level_in, table.level_in_before)
         self._index(rows)
-        self._feed_listeners(rows, heard)
+        self._feed_listeners(heard)
 
         sending = table.transmitter.sending[rows]
         speakers = rows[sending]
         if speakers.size:
-            sound = self._gather(speakers, samples)
+            sound = self._gather(speakers, heard)
             self._meter(speakers, sound, table.level_out, table.level_out_before)
             self._write_sinks(speakers, sound, sent=True)
             audible = self._send_digits(speakers, samples)
@@ -334,27 +334,33 @@ class Engine:
         self._position.fill(-1)
         self._position[rows] = np.arange(rows.size)
 
-    def _feed_listeners(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
-        """Hand what was heard on `rows` to the rows that send it on."""
+    def _feed_listeners(self, heard: npt.NDArray[np.float32]) -> None:
+        """Queue what was heard for the rows that send it on, but not in this very step."""
         table = self._table
         routed = np.flatnonzero(table.source >= 0)
         if not routed.size:
             return
         place = self._position[table.source[routed]]
-        now = place >= 0
-        if now.any():
-            table.feed.append(routed[now], heard[place[now]])
+        later = (place >= 0) & ((self._position[routed] < 0) | (table.feed.fill[routed] > 0))
+        if later.any():
+            table.feed.append(routed[later], heard[place[later]])
 
-    def _gather(self, rows: Rows, samples: int) -> npt.NDArray[np.float32]:
-        """Return what `rows` are to send: float32 (k, samples)."""
+    def _gather(self, rows: Rows, heard: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what `rows` are to send: float32 (k, samples), an array of its own."""
         table = self._table
-        ready = (table.source[rows] >= 0) & (table.feed.fill[rows] >= samples)
-        if ready.all():
-            sound = table.feed.take(rows, samples)
+        samples = heard.shape[1]
+        source = table.source[rows]
+        fill = table.feed.fill[rows]
+        place = np.where((source >= 0) & (fill == 0), self._position[source], -1)
+        if (place >= 0).all():
+            sound = heard[place]
         else:
             sound = np.zeros((rows.size, samples), np.float32)
-            if ready.any():
-                sound[ready] = table.feed.take(rows[ready], samples)
+            direct = place >= 0
+            sound[direct] = heard[place[direct]]
+            queued = (source >= 0) & (fill >= samples)
+            if queued.any():
+                sound[queued] = table.feed.take(rows[queued], samples)
         if table.pcm_source:
             for i, row in enumerate(rows.tolist()):
                 number = table.pcm_source.get(row)

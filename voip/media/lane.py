@@ -51,7 +51,7 @@ class G711Lane:
 
     def __init__(self) -> None:
         decode = np.stack((g711.ULAW_DECODE, g711.ALAW_DECODE))
-        self._decode: npt.NDArray[np.float32] = decode.ravel() / np.float32(32768)
+        self._decode: npt.NDArray[np.float32] = np.divide(decode.ravel(), 32768, dtype=np.float32)
         self._encode: npt.NDArray[np.uint8] = np.concatenate((g711.ULAW_ENCODE, g711.ALAW_ENCODE))
 
     def code(self, name: str, clock_rate: int, channels: int) -> int | None:

@@ -16,7 +16,7 @@ from voip.dsp.conceal import conceal, rejoin
 from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, grow, make, reset
 from voip.media.fifo import FifoArray
 from voip.media.lane import Lane
-from voip.media.payloads import PayloadRing
+from voip.media.payloads import SLOTS, PayloadRing
 from voip.rtp.jitter import DelayEstimator
 
 __all__ = ["PCM_SAMPLES", "Playout"]
@@ -31,6 +31,7 @@ LATE_RUN = 10
 """Packets late in a row after which a stream is started anew."""
 RESTART_S = 2.0
 """A packet this far from its time has another time base: the stream has started anew."""
+_SLACK_S = 0.005
 _GROW_S = 0.010
 _SHRINK_S = 0.030
 _FORCE_S = 0.200
@@ -65,7 +66,7 @@ class Playout:
     COLUMNS: ClassVar[ColumnSpec] = {
         "playing": (np.bool_, False, ()),
         "starting": (np.bool_, False, ()),
-        "position": (np.int64, 0, ()),
+        "position": (np.int64, 0, ()),  # while starting: the first packet's timestamp
         "sequence": (np.int64, 0, ()),  # of the packet that should come next
         "silent": (np.int64, FADED, ()),  # samples since the last one that was received
         "history": (np.float32, 0.0, (HISTORY,)),
@@ -143,6 +144,7 @@ class Playout:
         self.playing[started] = True
         self.starting[started] = True
         self.sequence[started] = sequence[fresh]
+        self.position[started] = timestamp[fresh]
 
         duration = self._lane.durations(code, size)
         repeated = self.ring.duplicate(rows, sequence)
@@ -197,35 +199,66 @@ class Playout:
             self._skip(int(row), int(count))
 
     def _play(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
-        self._adapt(rows)
+        self._adapt(rows, count)
+        heard = self._play_whole(rows, count)
+        if heard is None:
+            heard = self._play_pieces(rows, count)
+        self.position[rows] += count
+        self.clock[rows] += count / self._lane.rate_hz
+        self.played[rows] += count
+        return heard
+
+    def _play_whole(self, rows: Rows, count: int) -> npt.NDArray[np.float32] | None:
+        """Decode one packet for each row where that is just what every row needs; else None.
+
+        The common case, and the only one that does without the rows' FIFOs. Rows that need more
+        are played by `_play_pieces` beside the others.
+        """
+        wanted = self.position[rows]
+        slots = self.sequence[rows] % SLOTS
+        ring = self.ring
+        whole = (ring.timestamp[rows, slots] == wanted) & (ring.length[rows, slots] == count)
+        whole &= (ring.duration[rows, slots] == count) & (self.pcm.fill[rows] == 0)
+        if whole.all():
+            return self._decode_whole(rows, slots, count)
+        if 2 * np.count_nonzero(whole) < rows.size:
+            return None
+        heard = np.empty((rows.size, count), np.float32)
+        heard[whole] = self._decode_whole(rows[whole], slots[whole], count)
+        heard[~whole] = self._play_pieces(rows[~whole], count)
+        return heard
+
+    def _decode_whole(self, rows: Rows, slots: Ints, count: int) -> npt.NDArray[np.float32]:
+        ring = self.ring
+        pcm = self._lane.decode(ring.code[rows, slots], ring.payloads(rows, slots, count))
+        self.sequence[rows] += 1
+        self._join(rows, pcm)
+        ring.release(rows, slots)
+        return pcm
+
+    def _play_pieces(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Put `count` samples together from what waits, packet by packet, and from nothing."""
         for _ in range(_ROUNDS):
             fill = self.pcm.fill[rows]
             short = fill < count
             if not short.any():
                 break
-            if short.all():
-                needy = rows
-            else:
-                needy, fill = rows[short], fill[short]
+            needy, fill = rows[short], fill[short]
             wanted = self.position[needy] + fill
             slots, gap = self.ring.find(needy, wanted, self.sequence[needy])
             there = slots >= 0
-            if there.all():
-                self._decode(needy, slots, wanted)
-                continue
             if there.any():
                 self._decode(needy[there], slots[there], wanted[there])
-            missing = needy[~there]
-            self._fill_gap(missing, np.minimum(gap[~there], count - fill[~there]), gap[~there])
+            if not there.all():
+                gap = gap[~there]
+                self._fill_gap(needy[~there], np.minimum(gap, count - fill[~there]), gap)
         else:
             fill = self.pcm.fill[rows]
             for size in np.unique(count - fill[fill < count]):
-                self.pcm.append(rows[fill == count - size], np.zeros((1, size), np.float32))
-        heard = self.pcm.take(rows, count)
-        self.position[rows] += count
-        self.clock[rows] += count / self._lane.rate_hz
-        self.played[rows] += count
-        return heard
+                short = fill == count - size
+                blank = np.zeros((np.count_nonzero(short), size), np.float32)
+                self.pcm.append(rows[short], blank)
+        return self.pcm.take(rows, count)
 
     def _decode(self, rows: Rows, slots: Ints, wanted: Ints) -> None:
         ring = self.ring
@@ -233,19 +266,18 @@ class Playout:
         into = wanted - ring.timestamp[rows, slots]
         self.sequence[rows] = ring.sequence[rows, slots] + 1
         codes = ring.code[rows, slots]
-        low = int(sizes.min())
-        groups: list[tuple[int, slice | npt.NDArray[np.bool_]]]
-        if low == int(sizes.max()) and not into.any():
-            groups = [(low, slice(None))]
-        else:
-            groups = [(int(size), sizes == size) for size in np.unique(sizes)]
-        for size, here in groups:
-            pcm = self._lane.decode(codes[here], ring.payloads(rows[here], slots[here], size))
-            self._keep(rows[here], pcm, into[here])
+        for size in np.unique(sizes):
+            here = sizes == size
+            pcm = self._lane.decode(codes[here], ring.payloads(rows[here], slots[here], int(size)))
+            self._join(rows[here], pcm)
+            # without what lies before the position: it was heard, or concealed
+            for start in np.unique(into[here]):
+                chosen = into[here] == start
+                self.pcm.append(rows[here][chosen], pcm[chosen, start:])
         ring.release(rows, slots)
 
-    def _keep(self, rows: Rows, pcm: npt.NDArray[np.float32], into: Ints) -> None:
-        """Append decoded packets, without their first `into` samples (k,), to the rows' PCM."""
+    def _join(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
+        """Blend decoded `pcm` (k, samples) in after a gap, in place, and remember its end."""
         silent = self.silent[rows]
         if silent.any():
             seam = (silent > 0) & (silent < FADED)
@@ -254,11 +286,6 @@ class Playout:
                 rejoin(self.history[rows[seam]], silent[seam], joined)
                 pcm[seam] = joined
             self.silent[rows] = 0
-        if into.any():
-            for start in np.unique(into):
-                self.pcm.append(rows[into == start], pcm[into == start, start:])
-        else:
-            self.pcm.append(rows, pcm)
         width = min(HISTORY, pcm.shape[1])
         if width < HISTORY:
             self.history[rows, :-width] = self.history[rows, width:]
@@ -291,16 +318,10 @@ class Playout:
         delay: Floats = due - self.delays.quickest[rows]
         return delay
 
-    def _adapt(self, rows: Rows) -> None:
+    def _adapt(self, rows: Rows, count: int) -> None:
         starting = rows[self.starting[rows]]
-        rate = self._lane.rate_hz
         if starting.size:
-            self._aim(starting)
-            delay = self.target[starting] + self.delays.quickest[starting]
-            self.position[starting] = np.floor((self.clock[starting] - delay) * rate).astype(
-                np.int64
-            )
-            self.starting[starting] = False
+            self._start(starting, count)
         delay = self._delay(rows)
         self.delay_sum[rows] += delay
         self.steps[rows] += 1
@@ -310,24 +331,37 @@ class Playout:
         excess = delay - self.target[rows]
         off = (excess > _SHRINK_S) | (excess < -_GROW_S)
         if off.any():
-            self._correct(rows[off], excess[off])
+            self._correct(rows[off], excess[off], count)
+
+    def _start(self, rows: Rows, count: int) -> None:
+        """Place the position so that packets wait for their target, and begin with a step.
+
+        Whole packets are cheaper to play than pieces, so the delay is rounded up to steps, less
+        some slack.
+        """
+        self._aim(rows)
+        rate = self._lane.rate_hz
+        delay = self.target[rows] + self.delays.quickest[rows]
+        lead = self.position[rows] - (self.clock[rows] - delay) * rate
+        slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
+        self.position[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
+        self.starting[rows] = False
 
     def _aim(self, rows: Rows) -> None:
         wanted = self.delays.target(rows)
         self.target[rows] = np.clip(wanted, self.minimum[rows], self.maximum[rows])
 
-    def _correct(self, rows: Rows, excess: Floats) -> None:
+    def _correct(self, rows: Rows, excess: Floats, quantum: int) -> None:
         """Move the position of rows that are off their target, in pauses where that can wait."""
         rate = self._lane.rate_hz
         level = np.abs(self.history[rows]).max(axis=1)
         pause = (level < _QUIET) | (self.silent[rows] >= FADED)
-        quantum = rate // 100
-        # too late in the buffer: leave 10 ms out in a pause; everything at once when far off
+        # too late in the buffer: leave a step out in a pause; everything at once when far off
         over = (excess > _SHRINK_S) & (pause | (excess > _FORCE_S))
         for row, far in zip(rows[over], excess[over], strict=True):
             skip = quantum if far <= _FORCE_S else int((far - _SHRINK_S) * rate)
             self._skip(int(row), skip)
-        # too early: insert 10 ms of silence in a pause; speech waits for a gap (_fill_gap)
+        # too early: insert a step of silence in a pause; speech waits for a gap (_fill_gap)
         under = rows[(excess < -_GROW_S) & pause & (self.pcm.fill[rows] == 0)]
         if under.size:
             self.position[under] -= quantum
