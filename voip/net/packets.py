@@ -15,15 +15,16 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import TransportError
 from voip.media.io import PacketBatch
+from voip.net.address import SocketAddress, from_socket, to_socket
 from voip.net.clock import SystemClock, WallOffset
-from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs, socket_address
+from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs
 from voip.types import Address, Clock, Random
 
 __all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "IoCounters", "PacketTap", "UdpPacketIO"]
@@ -41,8 +42,6 @@ _MEMINFO = struct.Struct("9I")
 
 PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float], None]
 """Sees every packet: (sent, row, local, remote, packet, monotonic time). Must not keep the view."""
-
-SocketAddress: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(slots=True)
@@ -78,16 +77,14 @@ class _Line:
         self.tag = row << 1 | rtcp
         self.receive = sock.recvmsg_into
         self.send: Callable[[memoryview | bytes, SocketAddress], int] = sock.sendto
-        self.local = Address(*sock.getsockname()[:2])
+        self.local = from_socket(sock.getsockname())
         self.expected: SocketAddress | None = None
         self.peer: Address | None = None
         self.view: memoryview | None = None
         self.view_length = -1
 
     def connect(self, peer: Address | None) -> None:
-        self.expected = (
-            None if peer is None else socket_address(self.sock.family, peer.host, peer.port)
-        )
+        self.expected = None if peer is None else to_socket(self.sock.family, peer.host, peer.port)
         self.peer = peer
 
     def drops(self) -> int:
@@ -263,7 +260,7 @@ class UdpPacketIO:
         batch.lengths[:count] = lengths
         batch.source[:count] = -1
         for index, (source, positions) in enumerate(others.items()):
-            batch.strangers.append(_address(source))
+            batch.strangers.append(from_socket(source))
             batch.source[positions] = index
         self._arrivals(stamps, now, batch.arrival[:count])
         if self.tap is not None:
@@ -342,7 +339,7 @@ class UdpPacketIO:
         if peer is None:
             return False
         try:
-            line.send(packet, socket_address(line.sock.family, peer.host, peer.port))
+            line.send(packet, to_socket(line.sock.family, peer.host, peer.port))
         except TransportError:
             self.counters.send_failed += 1
             return False
@@ -359,11 +356,3 @@ class UdpPacketIO:
             self.counters.send_full += 1
         else:
             self.counters.send_failed += 1
-
-
-def _address(source: SocketAddress) -> Address:
-    """Return the ground floor's form of what `recvmsg` reports; link-local keeps its scope."""
-    host, port = source[0], source[1]
-    if len(source) == 4 and source[3]:
-        return Address(f"{host}%{source[3]}", port)
-    return Address(host, port)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import socket
 from dataclasses import dataclass
 
 from voip.errors import ConfigError, TransportError
+from voip.net.address import family_of, literal, to_socket
 from voip.types import Random
 
-__all__ = ["DEFAULT_PORT_RANGE", "DSCP_EF", "PortRange", "SocketPairs", "socket_address"]
+__all__ = ["DEFAULT_PORT_RANGE", "DSCP_EF", "PortRange", "SocketPairs"]
 
 DSCP_EF = 46
 """Expedited forwarding (RFC 3246): what routers give to voice."""
@@ -50,42 +50,6 @@ class PortRange:
 DEFAULT_PORT_RANGE = PortRange()
 
 
-def socket_address(
-    family: socket.AddressFamily, host: str, port: int
-) -> tuple[str, int] | tuple[str, int, int, int]:
-    """Return the tuple by which the socket module knows an IP literal (scope id resolved).
-
-    It equals what `recvfrom` reports for that peer. Raises `TransportError` for a name, or for a
-    literal of another family.
-    """
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        raise TransportError(
-            f"{host!r} is not an IP address", hint="resolve names before media is connected"
-        ) from None
-    wanted = socket.AF_INET6 if literal.version == 6 else socket.AF_INET
-    if wanted is not family or not 0 < port < 65536:
-        raise TransportError(
-            f"a socket of {family.name} cannot reach {host} port {port}",
-            hint="both ends must speak the same version of IP",
-        )
-    if isinstance(literal, ipaddress.IPv4Address):
-        return (str(literal), port)
-    spelled = socket.inet_ntop(socket.AF_INET6, literal.packed)  # as the kernel's is
-    return (spelled, port, 0, _scope_number(literal.scope_id))
-
-
-def _scope_number(scope: str | None) -> int:
-    if scope is None:
-        return 0
-    if scope.isdigit():
-        return int(scope)
-    with contextlib.suppress(OSError):
-        return socket.if_nametoindex(scope)
-    raise TransportError(f"there is no network interface {scope!r}")
-
-
 class SocketPairs:
     """Opens pairs one after the other from a random start; ports in use are stepped over.
 
@@ -112,14 +76,20 @@ class SocketPairs:
 
         Raises `TransportError` when `host` is no address of this machine or no pair is free.
         """
-        family = _family_of(host)
+        bare = literal(host)
+        if bare is None:
+            raise TransportError(
+                f"cannot bind RTP on {host!r}: not an IP address",
+                hint="give an address, not a name",
+            )
+        family = family_of(bare)
         for _ in range(self._ports.pairs):
             port = self._ports.first_even + 2 * self._next
             self._next = (self._next + 1) % self._ports.pairs
             if port in self._taken:
                 continue
             try:
-                pair = self._bind_pair(family, host, port)
+                pair = self._bind_pair(family, bare, port)
             except OSError as error:
                 if error.errno in (errno.EADDRINUSE, errno.EACCES):
                     continue
@@ -151,7 +121,7 @@ class SocketPairs:
             one = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             if family is socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(socket_address(family, host, port))
+            one.bind(to_socket(family, host, port))
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RTP_BUFFER_BYTES)
             self._mark(one, family)
@@ -167,16 +137,6 @@ class SocketPairs:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
             else:
                 one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
-
-
-def _family_of(host: str) -> socket.AddressFamily:
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        raise TransportError(
-            f"cannot bind RTP on {host!r}: not an IP address", hint="give an address, not a name"
-        ) from None
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
 
 
 def _hint(error: OSError) -> str:
