@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from peers.asterisk import Asterisk
+from peers.baresip import Baresip
 from peers.installed import Installed, installed
 
 HERE = Path(__file__).resolve().parent
@@ -76,3 +78,23 @@ def asterisk(asterisk_server: Asterisk, artifacts: Path) -> Iterator[Asterisk]:
     mark = asterisk_server.mark()
     yield asterisk_server
     (artifacts / "asterisk.log").write_text(asterisk_server.log_since(mark))
+
+
+@pytest.fixture
+async def baresip(
+    peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
+) -> AsyncIterator[Callable[..., Awaitable[Baresip]]]:
+    """Start a baresip: `await baresip(user="1001", registrar=..., ...)`; stopped at the end."""
+    if peers.baresip is None:
+        missing("baresip is not installed (make peers)")
+    program = peers.baresip
+    async with AsyncExitStack() as running:
+        count = 0
+
+        async def start(**settings: Any) -> Baresip:
+            nonlocal count
+            count += 1
+            agent = Baresip(program, artifacts / f"baresip-{count}", **settings)
+            return await running.enter_async_context(agent)
+
+        yield start

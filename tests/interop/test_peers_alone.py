@@ -2,12 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
+import wave
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
 from peers.asterisk import Asterisk
+from peers.baresip import Baresip
+
+StartBaresip = Callable[..., Awaitable[Baresip]]
+
+
+def longest_tone_s(path: Path, hz: float) -> float:
+    """The longest run of seconds, in steps of 0.1, in which nearly all energy is at `hz`."""
+    with wave.open(str(path)) as wav:
+        rate = wav.getframerate()
+        pcm = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(float)
+    step = rate // 10
+    best = run = 0
+    for start in range(0, len(pcm) - step + 1, step):
+        power = np.abs(np.fft.rfft(pcm[start : start + step] * np.hanning(step))) ** 2
+        near = np.abs(np.fft.rfftfreq(step, 1 / rate) - hz) <= 30
+        heard = power.sum() > 1e6 and power[near].sum() > 0.95 * power.sum()
+        run = run + 1 if heard else 0
+        best = max(best, run)
+    return best / 10
 
 
 def test_asterisk_boots_with_its_numbers_and_phones(asterisk: Asterisk) -> None:
     assert asterisk.version().startswith("Asterisk ")
     assert asterisk.calls() == 0
     assert asterisk.contacts("1001") == []
-    assert "600" in asterisk.cli("dialplan show 600@phones")
+    assert "Echo" in asterisk.cli("dialplan show 600@phones")
     assert asterisk.sound("demo-thanks").stat().st_size > 80_000
+
+
+async def test_baresip_registers_at_asterisk_and_hears_echo_and_tone(
+    asterisk: Asterisk, baresip: StartBaresip
+) -> None:
+    alice = await baresip(
+        user="1001", registrar=asterisk.address, password=asterisk.password("1001"), tone_hz=700
+    )
+    await alice.registered()
+    assert len(asterisk.contacts("1001")) == 1
+
+    for number, hz in (("600", 700), ("601", 1004)):
+        await alice.dial(asterisk.uri(number))
+        await alice.established()
+        await asyncio.sleep(1.6)
+        await alice.hangup()
+        await alice.closed()
+        recording = await alice.recording()
+        assert longest_tone_s(recording.sent, 700) >= 1
+        assert longest_tone_s(recording.received, hz) >= 1
+    await asterisk.idle()
+
+
+async def test_baresip_sends_digits_that_asterisk_reads_and_hears_those_it_sends(
+    asterisk: Asterisk, baresip: StartBaresip
+) -> None:
+    alice = await baresip(
+        user="1001", registrar=asterisk.address, password=asterisk.password("1001")
+    )
+    await alice.registered()
+
+    await alice.dial(asterisk.uri("604"))
+    await alice.established()
+    await alice.dtmf("4711")
+    assert await asterisk.digits("1001") == "4711"
+    await alice.hangup()
+    await alice.closed()
+
+    await alice.dial(asterisk.uri("605"))
+    await alice.established()
+    await alice.closed()
+    assert alice.digits() == "1234*0#"
+
+
+async def test_asterisk_records_what_baresip_sends(
+    asterisk: Asterisk, baresip: StartBaresip
+) -> None:
+    alice = await baresip(
+        user="1002", registrar=asterisk.address, password=asterisk.password("1002"), tone_hz=500
+    )
+    await alice.registered()
+    await alice.dial(asterisk.uri("614"))
+    await alice.established()
+    await asyncio.sleep(1.5)
+    await alice.hangup()
+    assert longest_tone_s(await asterisk.recording("614"), 500) >= 1

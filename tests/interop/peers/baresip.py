@@ -1,0 +1,380 @@
+"""baresip, the independent user agent: headless, scripted over its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from peers.ports import HOST, PortBlock
+from peers.process import start, stop
+from peers.sound import write_looped, write_tone
+
+MODULES = ("g711", "aufile", "aubridge", "sndfile")
+PROGRAM_MODULES = ("menu", "ctrl_tcp", "debug_cmd")
+START_S = 10.0
+ANSWER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BaresipEvent:
+    """What baresip reported: `kind` such as CALL_ESTABLISHED, CALL_CLOSED, REGISTER_OK."""
+
+    kind: str
+    param: str
+    peer_uri: str
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Both directions of one call as baresip saw them, WAV, 8 kHz mono 16 bit.
+
+    `sent` is what it gave to its encoder, `received` what came out of its decoder.
+    """
+
+    sent: Path
+    received: Path
+
+
+class Baresip:
+    """A running baresip with one account; `async with` starts and stops it.
+
+    Call it at `uri`. With a `registrar` (`host:port`) it registers there as `user`, which
+    `registered()` waits for. It plays `play` (WAV, 8 kHz mono 16 bit, looped) or a tone of
+    `tone_hz`, and records both directions of every call. `codecs` are in order of preference.
+    """
+
+    host = HOST
+
+    def __init__(
+        self,
+        program: Path,
+        directory: Path,
+        *,
+        user: str = "baresip",
+        registrar: str | None = None,
+        password: str = "",
+        transport: Literal["udp", "tcp"] = "udp",
+        codecs: Sequence[str] = ("PCMU", "PCMA"),
+        answer: Literal["auto", "manual"] = "manual",
+        play: Path | None = None,
+        tone_hz: float = 440.0,
+        account: str = "",
+    ) -> None:
+        """`directory` takes its files; `account` is appended to the account line."""
+        self._program = program
+        self._directory = directory.resolve()
+        self._user = user
+        self._registrar = registrar
+        self._password = password
+        self._transport = transport
+        self._codecs = tuple(codecs)
+        self._answer = answer
+        self._play = play
+        self._tone_hz = tone_hz
+        self._account = account
+        self._ports: PortBlock | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._tokens = itertools.count(1)
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._news = asyncio.Condition()
+        self._unread: list[BaresipEvent] = []
+        self._gone = False
+        self.events: list[BaresipEvent] = []
+        self.log = self._directory / "baresip.log"
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start it, connect to its control socket, and make its account."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._ports = PortBlock()
+        self._configure(self._ports)
+        command = [str(self._program), "-s", "-f", str(self._directory)]
+        self._process = await start(command, self.log, self._directory)
+        try:
+            reader = await self._connect(self._ports.service(3))
+            self._reader = asyncio.create_task(self._read(reader))
+            await self.command("uanew", self._account_line())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop it by pid: its calls are ended and its account unregistered."""
+        if self._process is not None:
+            await stop(self._process)
+            self._process = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+        if self._ports is not None:
+            self._ports.close()
+            self._ports = None
+
+    async def __aenter__(self) -> Baresip:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # -- where it is --------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """Its SIP port, UDP and TCP."""
+        if self._ports is None:
+            raise RuntimeError("baresip is not running")
+        return self._ports.service(1)
+
+    @property
+    def uri(self) -> str:
+        """Where it can be called without a registrar."""
+        return f"sip:{self._user}@{self.host}:{self.port}"
+
+    # -- what it does -------------------------------------------------------------------------
+
+    async def registered(self, timeout: float = 5.0) -> None:
+        """Wait for the registrar's 200; raises RuntimeError when it refused."""
+        event = await self.wait_for("REGISTER_OK", "REGISTER_FAIL", timeout=timeout)
+        if event.kind == "REGISTER_FAIL":
+            raise RuntimeError(f"baresip could not register: {event.param}")
+
+    async def dial(self, uri: str) -> None:
+        """Call `uri`; `established()` waits for the answer."""
+        self._forget_calls()
+        await self.command("dial", uri)
+
+    async def incoming(self, timeout: float = 5.0) -> BaresipEvent:
+        """Wait for a call to come in; `peer_uri` says who calls."""
+        event = await self.wait_for("CALL_INCOMING", timeout=timeout)
+        self._unread = [other for other in self._unread if other.call_id in ("", event.call_id)]
+        return event
+
+    async def accept(self) -> None:
+        """Answer the call that came in."""
+        await self.command("accept")
+
+    async def established(self, timeout: float = 5.0) -> BaresipEvent:
+        """Wait until the call is answered; raises RuntimeError when it ended instead."""
+        event = await self.wait_for("CALL_ESTABLISHED", "CALL_CLOSED", timeout=timeout)
+        if event.kind == "CALL_CLOSED":
+            raise RuntimeError(f"baresip's call ended: {event.param}")
+        return event
+
+    async def hangup(self) -> None:
+        """End the current call, or reject it before it is answered (486)."""
+        await self.command("hangup")
+
+    async def closed(self, timeout: float = 10.0) -> BaresipEvent:
+        """Wait until the call has ended; `param` is the reason (`486 Busy Here`)."""
+        return await self.wait_for("CALL_CLOSED", timeout=timeout)
+
+    async def dtmf(self, digits: str) -> None:
+        """Send digits by RFC 4733, one after the other."""
+        await self.command("sndcode", digits)
+
+    async def hold(self) -> None:
+        """Put the call on hold by re-INVITE."""
+        await self.command("hold")
+
+    async def resume(self) -> None:
+        """Take the call off hold."""
+        await self.command("resume")
+
+    async def transfer(self, uri: str) -> None:
+        """Refer the other side to `uri`."""
+        await self.command("transfer", uri)
+
+    async def callstat(self) -> str:
+        """The state of the current call in baresip's own words."""
+        return await self.command("callstat")
+
+    def digits(self) -> str:
+        """The digits that were heard so far."""
+        return "".join(event.param for event in self.events if event.kind == "CALL_DTMF_START")
+
+    async def recording(self, timeout: float = 3.0) -> Recording:
+        """The recording of the last call, once the call has ended and the files are closed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            sent = sorted(self._directory.glob("dump-*-enc.wav"))
+            received = sorted(self._directory.glob("dump-*-dec.wav"))
+            if sent and received and _complete(sent[-1]) and _complete(received[-1]):
+                return Recording(sent[-1], received[-1])
+            if loop.time() > deadline:
+                raise TimeoutError(f"baresip recorded nothing: {sent + received}")
+            await asyncio.sleep(0.05)
+
+    # -- its control socket -------------------------------------------------------------------
+
+    async def command(self, name: str, params: str = "") -> str:
+        """A command of baresip's menu (`/help` lists them); what it answered."""
+        if self._writer is None:
+            raise RuntimeError("baresip is not running")
+        token = str(next(self._tokens))
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[token] = answer
+        text = json.dumps({"command": name, "params": params, "token": token}).encode()
+        self._writer.write(b"%d:%s," % (len(text), text))
+        await self._writer.drain()
+        async with asyncio.timeout(ANSWER_S):
+            data = await answer
+        if not data.get("ok"):
+            raise RuntimeError(f"baresip refused {name} {params}: {data.get('data')}")
+        return str(data.get("data", ""))
+
+    async def wait_for(self, *kinds: str, timeout: float = 5.0) -> BaresipEvent:
+        """Wait for the first event of these kinds that no earlier call has returned."""
+        async with self._news:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._news.wait_for(lambda: self._gone or self._find(kinds) is not None)
+            except TimeoutError:
+                pass
+            event = self._find(kinds)
+            if event is None:
+                seen = ", ".join(event.kind for event in self.events) or "nothing"
+                ended = "has ended" if self._gone else f"said none in {timeout:g} s"
+                message = f"waiting for {' or '.join(kinds)}, baresip {ended}; it said {seen}"
+                raise TimeoutError(message)
+            self._unread.remove(event)
+            return event
+
+    def _find(self, kinds: tuple[str, ...]) -> BaresipEvent | None:
+        return next((event for event in self._unread if event.kind in kinds), None)
+
+    def _forget_calls(self) -> None:
+        """What earlier calls did is no news for the next one."""
+        self._unread = [event for event in self._unread if not event.kind.startswith("CALL_")]
+
+    async def _connect(self, port: int) -> asyncio.StreamReader:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_S
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_connection(self.host, port)
+            except OSError:
+                ended = self._process is None or self._process.returncode is not None
+                if ended or loop.time() > deadline:
+                    tail = self.log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"baresip did not start:\n{tail}") from None
+                await asyncio.sleep(0.02)
+            else:
+                return reader
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                length = int((await reader.readuntil(b":"))[:-1])
+                data = json.loads((await reader.readexactly(length + 1))[:-1])
+                await self._take(data)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            async with self._news:
+                self._gone = True
+                self._news.notify_all()
+
+    async def _take(self, data: dict[str, Any]) -> None:
+        if data.get("response"):
+            answer = self._answers.pop(str(data.get("token")), None)
+            if answer is not None and not answer.done():
+                answer.set_result(data)
+            return
+        event = BaresipEvent(
+            kind=str(data.get("type", "")),
+            param=str(data.get("param", "")),
+            peer_uri=str(data.get("peeruri", "")),
+            call_id=str(data.get("id", "")),
+        )
+        async with self._news:
+            self.events.append(event)
+            self._unread.append(event)
+            self._news.notify_all()
+
+    # -- its files ----------------------------------------------------------------------------
+
+    def _account_line(self) -> str:
+        where = self._registrar or f"{self.host}:{self.port}"
+        line = f"<sip:{self._user}@{where};transport={self._transport}>"
+        line += f";answermode={self._answer};audio_codecs={','.join(self._codecs)}"
+        line += f";auth_user={self._user};auth_pass={self._password}" if self._password else ""
+        line += ";regint=60" if self._registrar else ";regint=0"
+        return f"{line};{self._account}" if self._account else line
+
+    def _configure(self, ports: PortBlock) -> None:
+        play = self._directory / "play.wav"
+        if self._play is None:
+            write_tone(play, self._tone_hz)
+        else:
+            write_looped(play, self._play)
+        rtp_first, rtp_last = ports.rtp
+        # File names are relative, because it cuts them off at 128 characters; its TLS listener
+        # takes the port after the SIP port.
+        settings = [
+            f"sip_listen {self.host}:{ports.service(1)}",
+            f"ctrl_tcp_listen {self.host}:{ports.service(3)}",
+            f"net_interface {self.host}",
+            f"dns_server {self.host}:53",
+            f"rtp_ports {rtp_first}-{rtp_last}",
+            "rtp_stats yes",
+            "rtcp_mux no",
+            "call_local_timeout 120",
+            "call_max_calls 8",
+            f"audio_source aufile,{play.name}",
+            "audio_player aubridge,sink",
+            "audio_alert aubridge,alert",
+            "ausrc_srate 8000",
+            "auplay_srate 8000",
+            "ausrc_channels 1",
+            "auplay_channels 1",
+            "audio_telev_pt 101",
+            "audio_buffer 20-160",
+            "jitter_buffer_type fixed",
+            "jitter_buffer_delay 1-5",
+            "snd_path .",
+            "statmode_default off",
+            f"module_path {_module_path()}",
+            *(f"module {name}.so" for name in MODULES),
+            "module_tmp account.so",
+            *(f"module_app {name}.so" for name in PROGRAM_MODULES),
+        ]
+        (self._directory / "config").write_text("\n".join(settings) + "\n")
+        (self._directory / "accounts").write_text("")
+        (self._directory / "contacts").write_text("")
+
+
+def _module_path() -> Path:
+    for path in (Path("/usr/lib/baresip/modules"), Path("/usr/local/lib/baresip/modules")):
+        if path.exists():
+            return path
+    raise FileNotFoundError("baresip has no modules under /usr/lib or /usr/local/lib")
+
+
+def _complete(path: Path) -> bool:
+    """Whether the header counts all samples that are in the file, and there are some."""
+    try:
+        with wave.open(str(path)) as wav:
+            samples: int = wav.getnframes()
+    except (wave.Error, EOFError):
+        return False
+    return samples > 0 and samples * 2 + 44 == path.stat().st_size
