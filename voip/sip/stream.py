@@ -57,11 +57,12 @@ class StreamFramer:
         `broken` tells at once. The last message returned may then be the headers alone of the one
         that broke the stream: parsing it gives the error to answer before the connection is closed.
         """
-        if self._broken is not None:
-            raise self._broken
+        broken = self._broken
+        if broken is not None:
+            raise broken
         self._buffer += data
         messages: list[bytes] = []
-        while self._broken is None and (message := self._next()) is not None:
+        while (message := self._next()) is not None:
             messages.append(message)
         if self._broken is not None:
             self._buffer.clear()
@@ -76,6 +77,8 @@ class StreamFramer:
 
     def _next(self) -> bytes | None:
         """Return the next message, None when it is not complete or the stream is broken."""
+        if self._broken is not None:
+            return None
         if not self._needed:
             self._skip_blank_lines()
             end = self._buffer.find(_END, max(self._searched - 3, 0))
@@ -117,7 +120,9 @@ class StreamFramer:
     def _refuse_endless(self) -> None:
         if len(self._buffer) > self._max_message:
             self._broken = SipError("headers that do not end", status=513)
-        elif len(self._buffer) > MAX_LINE_CHARS and b"\r\n" not in self._buffer[:MAX_LINE_CHARS]:
+        elif (
+            len(self._buffer) > MAX_LINE_CHARS and self._buffer.find(b"\r\n", 0, MAX_LINE_CHARS) < 0
+        ):
             self._broken = SipError("what came over the connection is not SIP", status=400)
 
 

@@ -1,0 +1,58 @@
+"""Whether a message says all that RFC 3261 section 8.1.1 demands, once and readably.
+
+Parsing leaves header values alone; this is the one look at those that nobody can do without. What a
+readable request asks for (methods, extensions, body types) is the agent's to judge.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from voip.errors import SipError
+from voip.sip.message import Request, Response
+from voip.sip.uri import SipUri, uri_scheme
+
+__all__ = ["validate"]
+
+_ONCE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type", "Expires")
+
+
+def validate(message: Request | Response) -> None:
+    """Raise SipError when a message cannot be worked with.
+
+    Its `status` answers a request (400, 505 for a Via of another version); for a response, which is
+    to be dropped, it is None.
+    """
+    try:
+        _check(message)
+    except SipError as error:
+        if isinstance(message, Response):
+            error.status = None
+        raise
+
+
+def _check(message: Request | Response) -> None:
+    headers = message.headers
+    for name in _ONCE:
+        if len(headers.get_all(name)) > 1:
+            raise SipError(f"{name} stands more than once", status=400)
+    # Reading a property is the check: each raises where its header is missing or malformed.
+    _ = message.via, message.from_, message.to, message.call_id, message.contacts
+    cseq = message.cseq
+    if isinstance(message, Response):
+        if len(headers.values("Via")) > 1:
+            raise SipError("a response that was meant for somebody else: more than one Via")
+        return
+    if cseq.method != message.method:
+        raise SipError(f"a {message.method} whose CSeq says {cseq.method[:40]}", status=400)
+    _ = message.max_forwards, message.content_type
+    _check_uri(message)
+
+
+def _check_uri(request: Request) -> None:
+    if uri_scheme(request.uri) in ("sip", "sips") and SipUri.parse(request.uri).headers:
+        raise SipError("a Request-URI with headers in it", status=400)
+    if request.method == "REGISTER":
+        if uri_scheme(request.to.uri) not in ("sip", "sips"):
+            raise SipError("a REGISTER for what is no SIP address", status=400)
+        _ = request.to.sip_uri
