@@ -31,7 +31,8 @@ _MEDIA_ORDER = "micbka"
 
 _SECRET_ATTRIBUTES = frozenset({"crypto", "key-mgmt", "ice-pwd"})
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _MAX_HOST_NAME = 253
 _MAX_PORT = 65_535
 

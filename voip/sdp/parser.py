@@ -276,7 +276,7 @@ def _rtpmap(attribute: Attribute) -> RtpFormat | None:
         number = _number(understood["payload"], 0, MAX_PAYLOAD_TYPE)
         rate = _number(understood.get("rate"), 1, MAX_CLOCK_RATE)
         channels = _number(understood.get("encoding", 1), 1, MAX_CHANNELS)
-        name = str(understood["codec"]).lower()
+        name = (attribute.value or "").partition(" ")[2].partition("/")[0].strip().lower()
         if not 0 < len(name) <= MAX_NAME_LENGTH:
             return None
         if number is not None and rate is not None and channels is not None:
