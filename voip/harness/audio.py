@@ -2,7 +2,8 @@
 
 Everything takes int16 PCM, mono, and returns plain figures. Levels are dBFS with 0 dBFS = the RMS
 of a full-scale square wave (dBov of ITU-T G.100.1): a full-scale sine is at -3.01 dBFS.
-`voip.harness.grade` judges by these.
+`voip.harness.grade` judges by these. An ear must not share the faults of the mouth: nothing here
+calls the codecs or the signal processing it is there to judge.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "is_silence",
     "level_dbfs",
     "snr_db",
+    "tone_lines",
 ]
 
 Pcm = npt.NDArray[np.int16]
@@ -46,6 +48,7 @@ WINDOW_S = 0.100
 """Length of the windows that signal is split from noise in."""
 
 _FULL_SCALE = 32768.0
+_MAX_LINES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +200,30 @@ def _strongest_line(samples: Floats, rate_hz: int) -> float | None:
     side = 1 if spectrum[peak + 1] >= spectrum[peak - 1] else -1
     ratio = spectrum[peak + side] / spectrum[peak]
     return float((peak + side * (2 * ratio - 1) / (ratio + 1)) * rate_hz / count)
+
+
+def tone_lines(sound: Sound) -> tuple[float, ...]:
+    """Return the frequencies of a steady sound of at most four lines, strongest first.
+
+    Silence around it does not matter. Raises ConfigError where lines leave more than -25 dB.
+    """
+    loud = np.flatnonzero(frame_rms(sound.samples, sound.frame) > 1.0)
+    if len(loud):
+        samples = sound.samples[loud[0] * sound.frame : (loud[-1] + 1) * sound.frame]
+        wave = samples.astype(np.float64)
+        rest = wave
+        lines: list[float] = []
+        while len(lines) < _MAX_LINES and (line := _strongest_line(rest, sound.rate_hz)):
+            lines.append(line)
+            angles = 2 * np.pi * np.outer(np.arange(len(wave)) / sound.rate_hz, lines)
+            basis, _ = np.linalg.qr(np.concatenate((np.cos(angles), np.sin(angles)), axis=1))
+            rest = wave - basis @ (basis.T @ wave)
+            if float(np.sum(rest**2)) < 10**-2.5 * float(np.sum(wave**2)):
+                return tuple(lines)
+    raise ConfigError(
+        "what was sent is not a steady tone",
+        hint="judge it with grade_waveform, or grade_speech",
+    )
 
 
 def fit_tones(
