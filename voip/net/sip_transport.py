@@ -1,0 +1,434 @@
+"""The network of a SIP agent: sockets, timers, and who is called when something happened.
+
+The agent does no I/O; this does nothing else. After everything that may make the agent speak
+(a datagram, a timer, an action of the caller's followed by `flush`) what it wants to send is sent,
+what happened is handed to `deliver`, and its next timer is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from voip.errors import TransportError
+from voip.net.address import family_of, is_loopback, is_wildcard, literal
+from voip.net.route import Resolver, local_address_toward
+from voip.net.sip_tcp import LISTEN_BACKLOG, TcpConnections
+from voip.net.sip_udp import UdpEndpoint
+from voip.pcap import redact
+from voip.sip.flow import Flow
+from voip.types import Address
+
+__all__ = ["Agent", "SipTap", "SipTrace", "SipTraceRecord", "SipTransport"]
+
+log = logging.getLogger(__name__)
+
+TRANSPORTS = ("udp", "tcp")
+REMEMBERED_FLOWS = 4096
+ROUTE_SECONDS = 10.0
+"""How long the kernel's choice of a local address is believed."""
+EPHEMERAL_TRIES = 16
+"""Ports tried until one is free for UDP and for TCP."""
+
+Event = TypeVar("Event")
+
+
+class Agent(Protocol[Event]):
+    """What this needs of `voip.sip.agent.SipAgent`."""
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """Take one message."""
+        ...
+
+    def flow_failed(self, flow: Flow, message: str, now: float) -> None:
+        """Learn that nothing can be sent to `flow`."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """Return when to call `handle_timer`."""
+        ...
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        ...
+
+    def outgoing(self) -> list[tuple[bytes, Flow]]:
+        """Return what is to be sent."""
+        ...
+
+    def events(self) -> list[Event]:
+        """Return what happened."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SipTraceRecord:
+    """One message as it crossed the wire, credentials masked. `wall_s` is the time of day."""
+
+    wall_s: float
+    sent: bool
+    flow: Flow
+    data: bytes
+
+
+SipTrace = Callable[[SipTraceRecord], None]
+SipTap = Callable[[bool, Flow, bytes], None]
+"""(sent, flow, message), nothing masked: for a capture file."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """The flow towards a peer, and until when its local address is believed."""
+
+    flow: Flow
+    until: float
+
+
+class SipTransport(Generic[Event]):
+    """UDP and TCP for one agent, in the running asyncio loop.
+
+    Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
+    called with the agent's events in order, never from inside itself. `public_address` replaces
+    the local host in flows to peers elsewhere, for those behind a one-to-one NAT.
+    """
+
+    def __init__(
+        self,
+        agent: Agent[Event],
+        deliver: Callable[[Event], None],
+        *,
+        public_address: str | None = None,
+        trace: SipTrace | None = None,
+        tap: SipTap | None = None,
+    ) -> None:
+        self._agent = agent
+        self._deliver = deliver
+        self._public = public_address
+        self._trace = trace
+        self._tap = tap
+        self._resolver = Resolver()
+        self._udp: dict[socket.AddressFamily, UdpEndpoint] = {}
+        self._tcp: TcpConnections | None = None
+        self._tcp_port: int | None = None
+        self._bound = ""
+        self._flows: OrderedDict[tuple[str, Address], _Known] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing = False
+        self._open = False
+
+    # ------------------------------------------------------------ opening and closing
+
+    async def start(
+        self,
+        host: str | None = None,
+        port: int = 0,
+        transports: Collection[str] = TRANSPORTS,
+    ) -> None:
+        """Bind `host` (an IP literal; None: every address) and `port` (0: any that is free).
+
+        UDP and TCP have the same port. Raises `TransportError` when it cannot be had, and for a
+        transport that is not there.
+        """
+        unknown = sorted(set(transports) - set(TRANSPORTS))
+        if unknown or not transports:
+            raise TransportError(
+                f"there is no SIP transport {', '.join(unknown) or 'given'}",
+                hint="udp and tcp are there",
+            )
+        bare = "0.0.0.0" if host is None else literal(host)
+        if bare is None:
+            raise TransportError(
+                f"cannot bind {host!r}: not an IP address", hint="give an address, not a name"
+            )
+        self._bound = bare
+        loop = asyncio.get_running_loop()
+        listeners = [self._bind(loop, bare, port, transports)]
+        if host is None:
+            listeners.append(self._bind_ipv6_too(loop, transports, listeners[0]))
+        bind_host = None if is_wildcard(bare) else bare
+        self._tcp = TcpConnections(
+            loop, received=self._tcp_received, lost=self._tcp_lost, bind_host=bind_host
+        )
+        self._open = True
+        for listener in listeners:
+            if listener is not None:
+                self._tcp_port = listener.getsockname()[1]
+                await self._tcp.listen(listener)  # it listens already: this cannot fail
+        self.flush()
+
+    async def close(self) -> None:
+        """Send what is left, and close every socket, timer and thread."""
+        if not self._open:
+            self._resolver.close()
+            return
+        self.flush()
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for endpoint in self._udp.values():
+            endpoint.close()
+        self._resolver.close()
+        if self._tcp is not None:
+            await self._tcp.close()
+
+    @property
+    def addresses(self) -> list[tuple[str, Address]]:
+        """What is bound: (transport, address), wildcards as they are."""
+        found = [("udp", endpoint.local) for endpoint in self._udp.values()]
+        if self._tcp_port is not None:
+            found.append(("tcp", Address(self._bound, self._tcp_port)))
+        return found
+
+    def _bind(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        port: int,
+        transports: Collection[str],
+    ) -> socket.socket | None:
+        """Bind both transports to one port; return the TCP socket, if there is one."""
+        for attempt in range(EPHEMERAL_TRIES):
+            with ExitStack() as undo:
+                try:
+                    listener = None
+                    if "tcp" in transports:
+                        listener = undo.enter_context(_listener(host, port))
+                    if "udp" in transports:
+                        wanted = listener.getsockname()[1] if listener is not None else port
+                        self._udp[family_of(host)] = self._endpoint(loop, host, wanted)
+                except OSError as error:
+                    if port == 0 and attempt + 1 < EPHEMERAL_TRIES and _in_use(error):
+                        continue
+                    raise _cannot_bind(Address(host, port), error) from error
+                undo.pop_all()
+                return listener
+        raise TransportError(f"no port of {host} is free for UDP and TCP")
+
+    def _endpoint(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> UdpEndpoint:
+        return UdpEndpoint(
+            loop, host, port, received=self._udp_received, unreachable=self._udp_unreachable
+        )
+
+    def _bind_ipv6_too(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transports: Collection[str],
+        listener: socket.socket | None,
+    ) -> socket.socket | None:
+        """Bind the same port of every IPv6 address, where this machine has that."""
+        port = (
+            self._udp[socket.AF_INET].local.port if listener is None else listener.getsockname()[1]
+        )
+        try:
+            return self._bind(loop, "::", port, transports)
+        except TransportError as error:
+            log.debug("SIP has no IPv6: %s", error)
+            return None
+
+    # ------------------------------------------------------------ the caller's side
+
+    def now(self) -> float:
+        """Return the time to pass to the agent: the loop's clock, seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
+        """Return the flow to `host` (a name or an IP literal), opening a connection for TCP.
+
+        Raises `TransportError` when the name has no address, there is no route, or nobody listens
+        at a TCP port.
+        """
+        if transport not in TRANSPORTS:
+            raise TransportError(
+                f"there is no SIP transport {transport}", hint="udp and tcp are there"
+            )
+        if not self._open:
+            raise TransportError("the SIP transport is not open", hint="start it first")
+        remote = self._choose(await self._resolver.addresses(host, port), host)
+        if is_loopback(self._bound) and not is_loopback(remote.host):
+            raise TransportError(
+                f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
+            )
+        if transport == "tcp" and self._tcp is not None:
+            return self._tcp_flow(await self._tcp.connect(remote), remote)
+        return self._udp_flow(remote)
+
+    def flush(self) -> None:
+        """Send, deliver and set the timer after an action on the agent. Safe inside `deliver`."""
+        if self._flushing or not self._open:
+            return
+        self._flushing = True
+        try:
+            while True:
+                outgoing = self._agent.outgoing()
+                for data, flow in outgoing:
+                    self._send(data, flow)
+                events = self._agent.events()
+                for event in events:
+                    self._tell(event)
+                if not outgoing and not events:
+                    break
+        finally:
+            self._flushing = False
+        self._set_timer()
+
+    # ------------------------------------------------------------ sending and timers
+
+    def _send(self, data: bytes, flow: Flow) -> None:
+        self._observe(True, flow, data)
+        if flow.transport == "tcp" and self._tcp is not None:
+            self._remember(flow)
+            self._tcp.send(data, flow.remote)
+            return
+        endpoint = self._udp.get(family_of(flow.remote.host))
+        if flow.transport != "udp" or endpoint is None:
+            message = f"there is no {flow.transport} towards {flow.remote}"
+            self._agent.flow_failed(flow, message, self.now())
+            return
+        self._remember(flow)
+        endpoint.send(data, flow.remote)
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._deliver(event)
+        except Exception:
+            log.exception("handling %s failed", type(event).__name__)
+
+    def _set_timer(self) -> None:
+        due = self._agent.next_timer()
+        if self._timer is not None:
+            if due is not None and self._timer.when() == due and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._open:
+            self._timer = asyncio.get_running_loop().call_at(due, self._timer_due, due)
+
+    def _timer_due(self, due: float) -> None:
+        self._timer = None
+        self._agent.handle_timer(max(due, self.now()))
+        self.flush()
+
+    def _observe(self, sent: bool, flow: Flow, data: bytes) -> None:
+        if self._tap is not None:
+            self._tap(sent, flow, data)
+        if self._trace is not None:
+            self._trace(SipTraceRecord(time.time(), sent, flow, redact(data)))
+
+    # ------------------------------------------------------------ receiving
+
+    def _udp_received(self, data: bytes, remote: Address) -> None:
+        if not data.strip(b"\r\n\0 "):  # a keep-alive (RFC 5626 section 3.5.1)
+            return
+        try:
+            flow = self._udp_flow(remote)
+        except TransportError:  # it came from where nothing can be sent
+            return
+        self._received(data, flow)
+
+    def _tcp_received(self, data: bytes, local: Address, remote: Address) -> None:
+        self._received(data, self._tcp_flow(local, remote))
+
+    def _received(self, data: bytes, flow: Flow) -> None:
+        self._observe(False, flow, data)
+        self._agent.receive(data, flow, self.now())
+        self.flush()
+
+    def _udp_unreachable(self, remote: Address, message: str) -> None:
+        self._failed("udp", remote, message)
+
+    def _tcp_lost(self, remote: Address, message: str) -> None:
+        self._failed("tcp", remote, message)
+
+    def _failed(self, transport: str, remote: Address, message: str) -> None:
+        known = self._flows.pop((transport, remote), None)
+        if known is not None:
+            self._agent.flow_failed(known.flow, message, self.now())
+            self.flush()
+
+    # ------------------------------------------------------------ flows
+
+    def _udp_flow(self, remote: Address) -> Flow:
+        known = self._flows.get(("udp", remote))
+        now = self.now()
+        if known is not None and known.until > now:
+            return known.flow
+        endpoint = self._udp.get(family_of(remote.host))
+        if endpoint is None:
+            raise TransportError(f"there is no UDP socket towards {remote}")
+        local = self._local_host(endpoint.local.host, remote.host)
+        flow = Flow("udp", Address(local, endpoint.local.port), remote)
+        self._remember(flow)
+        return flow
+
+    def _tcp_flow(self, local: Address, remote: Address) -> Flow:
+        known = self._flows.get(("tcp", remote))
+        if known is not None:
+            return known.flow
+        # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
+        port = local.port if self._tcp_port is None else self._tcp_port
+        flow = Flow("tcp", Address(self._local_host(local.host, remote.host), port), remote)
+        self._remember(flow)
+        return flow
+
+    def _local_host(self, bound: str, peer: str) -> str:
+        """Return the host to advertise to `peer`: never a wildcard."""
+        if self._public is not None and not is_loopback(peer):
+            return self._public
+        return local_address_toward(peer) if is_wildcard(bound) else bound
+
+    def _remember(self, flow: Flow) -> None:
+        """Keep the flow last used towards a peer: a failure there is told for that one."""
+        key = (flow.transport, flow.remote)
+        self._flows[key] = _Known(flow, self.now() + ROUTE_SECONDS)
+        self._flows.move_to_end(key)
+        if len(self._flows) > REMEMBERED_FLOWS:
+            self._flows.popitem(last=False)
+
+    def _choose(self, addresses: list[Address], host: str) -> Address:
+        """Return the first address of a family we are bound to."""
+        families = set(self._udp) or {family_of(self._bound)}
+        for address in addresses:
+            if family_of(address.host) in families:
+                return address
+        raise TransportError(
+            f"{host} has no address that {self._bound} can reach",
+            hint="both ends must speak the same version of IP",
+        )
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    sock = socket.socket(family_of(host), socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(LISTEN_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _in_use(error: OSError) -> bool:
+    return error.errno == errno.EADDRINUSE
+
+
+def _cannot_bind(address: Address, error: OSError) -> TransportError:
+    if _in_use(error):
+        return TransportError(f"{address} is in use", hint="choose another port, or 0 for any")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return TransportError(f"{address.host} is not an address of this machine")
+    if error.errno == errno.EACCES:
+        return TransportError(f"{address} may not be bound", hint="ports below 1024 need root")
+    return TransportError(f"cannot bind {address}: {error.strerror or error}")
