@@ -219,6 +219,15 @@ def test_every_window_counts_not_their_mean():
     assert grade.faults == ("2 of 29 windows are under 15 dB SNR",)
 
 
+def test_clipping_too_slight_for_the_snr_is_a_fault_by_itself():
+    sent = sine(300, dbfs=-7)
+    grade = grade_tone(sent, gained(1.8)(sent))
+    assert grade.worst_snr_db is not None
+    assert grade.worst_snr_db > 15
+    assert not grade.passed
+    assert grade.faults[0].startswith("clipped")
+
+
 @pytest.mark.parametrize("heard_hz", [440.0, 1014.04, 993.96, 2008.0])
 def test_another_tone_fails_and_is_named(heard_hz):
     grade = grade_tone(sine(1004), sine(heard_hz))
