@@ -1,0 +1,412 @@
+"""The SIP user agent without I/O: bytes and time in, bytes and events out (RFC 3261).
+
+Whoever has sockets and a clock feeds it and asks, after every call, what to send (`outgoing`),
+what has happened (`events`) and when to come back (`next_timer`). Transactions, dialogs, digest,
+retransmission, CANCEL and BYE races are its business; what is said and heard is the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from voip.errors import CallStateError, SipError
+from voip.sip.challenge import Challenges, Failure
+from voip.sip.client_invite import ClientInvite
+from voip.sip.client_request import ClientRequest, report
+from voip.sip.compose import new_request
+from voip.sip.config import AgentConfig, Counters
+from voip.sip.core import Core
+from voip.sip.dialog import Dialog, DialogState
+from voip.sip.digest import Credentials
+from voip.sip.events import SipEvent
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.message import Request, Response, parse_message
+from voip.sip.reinvite import Reinvite
+from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
+from voip.sip.uas import receive_request, refuse_unreadable
+from voip.sip.uri import SipUri
+from voip.sip.usage import InviteUsage
+from voip.sip.via import new_via
+from voip.types import Random
+
+__all__ = ["SipAgent"]
+
+_CALL_ID_CHARS = 32
+
+
+class SipAgent:
+    """A SIP user agent: caller, callee and everything in between.
+
+    `now` is seconds on a clock that never runs backwards. Actions raise `CallStateError` where
+    the call is not in a state for them and `SipError` where what is asked makes no message;
+    `receive`, `flow_failed` and `handle_timer` never raise.
+    """
+
+    def __init__(self, config: AgentConfig, random: Random) -> None:
+        self._core = Core(config, random)
+
+    # What the shell does.
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """Take one datagram, or one message framed by a stream."""
+        core = self._core
+        try:
+            message = parse_message(data)
+        except SipError as error:
+            request = error.context.get("request")
+            if isinstance(request, Request):
+                refuse_unreadable(core, request, flow, error)
+            else:
+                core.counters.malformed += 1
+            return
+        if isinstance(message, Request):
+            receive_request(core, message, flow, now)
+        else:
+            self._receive_response(message, now)
+
+    def flow_failed(self, flow: Flow, message: str, now: float) -> None:
+        """Take it that nothing sent by `flow` arrives: port closed, connection refused or lost.
+
+        Our requests that went this way fail at once with `message` as the reason.
+        """
+        self._core.transactions.flow_failed(flow, message, now)
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` wants to be called, None when nothing is waiting."""
+        return self._core.timers.next()
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything that is due."""
+        self._core.timers.run(now)
+
+    def outgoing(self) -> list[tuple[bytes, Flow]]:
+        """Return the messages to send, in order, once."""
+        out, self._core.out = self._core.out, []
+        return out
+
+    def events(self) -> list[SipEvent]:
+        """Return what has happened, in order, once."""
+        events, self._core.events = self._core.events, []
+        return events
+
+    # What can be seen.
+
+    @property
+    def config(self) -> AgentConfig:
+        """What it was told."""
+        return self._core.config
+
+    @property
+    def counters(self) -> Counters:
+        """What was dropped and refused."""
+        return self._core.counters
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions are alive."""
+        return len(self._core.transactions)
+
+    @property
+    def dialogs(self) -> list[Dialog]:
+        """The dialogs that have not ended, early ones too."""
+        return [usage.dialog for usage in self._core.usages.values()]
+
+    @property
+    def timers(self) -> int:
+        """How many timers run."""
+        return len(self._core.timers)
+
+    # Requests of ours outside of dialogs.
+
+    def request(
+        self,
+        method: str,
+        uri: str | SipUri,
+        *,
+        flow: Flow,
+        from_: NameAddr | str,
+        to: NameAddr | str,
+        call_id: str | None = None,
+        cseq: int = 1,
+        route: Iterable[str] = (),
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        credentials: Credentials | None = None,
+        now: float,
+    ) -> ClientRequest:
+        """Send REGISTER, OPTIONS, MESSAGE ... ; ends in `RequestDone` or `RequestFailed`.
+
+        A challenge is answered with `credentials` and the next CSeq number: what the handle's
+        `request` has at the end.
+        """
+        core = self._core
+        core.transactions.check_room()
+        request = self._new_request(
+            method,
+            uri,
+            flow,
+            from_,
+            to,
+            call_id=call_id,
+            cseq=cseq,
+            route=route,
+            headers=[*core.request_headers(), *headers],
+            body=body,
+            content_type=content_type,
+        )
+        handle = ClientRequest(core, request, flow, self._challenges(credentials), self._report)
+        handle.start(now)
+        return handle
+
+    def invite(
+        self,
+        uri: str | SipUri,
+        *,
+        flow: Flow,
+        from_: NameAddr | str,
+        to: NameAddr | str,
+        contact: NameAddr | str,
+        call_id: str | None = None,
+        route: Iterable[str] = (),
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        credentials: Credentials | None = None,
+        now: float,
+    ) -> ClientInvite:
+        """Call somebody; ends in `Answered` or `InviteFailed`, after any `Provisional`.
+
+        `contact`: our Contact value (`<sip:alice@10.0.0.2:5060>`). Without a body the 2xx brings
+        the offer, and `ack` has to carry the answer. `credentials` are kept for the dialog.
+        """
+        core = self._core
+        core.transactions.check_room()
+        if len(core.usages) >= core.config.max_dialogs:
+            raise SipError(
+                f"{core.config.max_dialogs} dialogs are open already",
+                status=503,
+                hint="end some, or raise max_dialogs",
+            )
+        request = self._new_request(
+            "INVITE",
+            uri,
+            flow,
+            from_,
+            to,
+            call_id=call_id,
+            cseq=1,
+            route=route,
+            headers=[("Contact", str(contact)), *core.request_headers(describe=True), *headers],
+            body=body,
+            content_type=content_type,
+        )
+        invite = ClientInvite(core, request, flow, str(contact), self._challenges(credentials))
+        invite.start(now)
+        return invite
+
+    def cancel(self, invite: ClientInvite, *, now: float) -> None:
+        """Give a call of ours up; ends in `InviteFailed` with `Cause.CANCELLED`.
+
+        CANCEL waits for a provisional response (section 9.1). A 2xx that crosses it is
+        acknowledged and followed by BYE. Once the INVITE is answered or has failed, nothing
+        happens.
+        """
+        invite.cancel(now)
+
+    def ack(
+        self, dialog: Dialog, *, body: bytes, content_type: str | None = None, now: float
+    ) -> None:
+        """Acknowledge the 2xx to an INVITE or re-INVITE that had no offer, with our answer."""
+        self._usage(dialog).ack(body, content_type, now)
+
+    # The peer's requests.
+
+    def ring(
+        self,
+        invite: ServerInvite,
+        *,
+        contact: NameAddr | str,
+        headers: Iterable[tuple[str, str]] = (),
+        now: float,
+    ) -> None:
+        """Answer 180; it is said again every minute."""
+        self.respond(invite, 180, contact=contact, headers=headers, now=now)
+
+    def respond(
+        self,
+        invite: ServerInvite,
+        status: int,
+        reason: str | None = None,
+        *,
+        contact: NameAddr | str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        now: float,
+    ) -> None:
+        """Answer an INVITE or re-INVITE.
+
+        101-199 makes an early dialog. A 2xx is repeated until the ACK comes (`Acknowledged`); if
+        none comes in 64*T1 the dialog ends (`DialogEnded`). A new call needs `contact` in the
+        first of these; a re-INVITE has the dialog's.
+        """
+        invite.respond(
+            status,
+            reason,
+            contact=None if contact is None else str(contact),
+            headers=headers,
+            body=body,
+            content_type=content_type,
+            now=now,
+        )
+
+    def reply(
+        self,
+        request: ServerRequest,
+        status: int,
+        reason: str | None = None,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        now: float,
+    ) -> None:
+        """Answer any other request, finally once."""
+        request.reply(
+            status, reason, headers=headers, body=body, content_type=content_type, now=now
+        )
+
+    # Requests of ours within a dialog.
+
+    def reinvite(
+        self,
+        dialog: Dialog,
+        *,
+        body: bytes = b"",
+        content_type: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        now: float,
+    ) -> Reinvite:
+        """Change a session; ends in `ReinviteDone`. One at a time in a dialog.
+
+        It waits for other INVITEs of the dialog to end. Without a body, `ack` has to follow.
+        """
+        usage = self._usage(dialog)
+        if dialog.state is not DialogState.CONFIRMED:
+            raise CallStateError("the call is not answered, or is ending")
+        if usage.reinvite is not None:
+            raise CallStateError(
+                "a re-INVITE is under way", hint="wait for ReinviteDone before the next one"
+            )
+        self._core.transactions.check_room()
+        reinvite = Reinvite(
+            self._core, usage, headers=headers, body=body, content_type=content_type
+        )
+        usage.reinvite = reinvite
+        reinvite.proceed(now)
+        return reinvite
+
+    def dialog_request(
+        self,
+        dialog: Dialog,
+        method: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        now: float,
+    ) -> ClientRequest:
+        """Send INFO, OPTIONS, MESSAGE ... in a dialog; ends in `RequestDone` or `RequestFailed`.
+
+        481, 408 or no answer at all ends the dialog too (section 12.2.1.2).
+        """
+        usage = self._usage(dialog)
+        if dialog.state not in (DialogState.CONFIRMED, DialogState.EARLY):
+            raise CallStateError("the call is ending")
+        core = self._core
+        core.transactions.check_room()
+        request = dialog.request(
+            method,
+            random=core.random,
+            headers=[*core.request_headers(), *headers],
+            body=body,
+            content_type=content_type,
+        )
+
+        def finish(handle: ClientRequest, outcome: Response | Failure, now: float) -> None:
+            report(core, handle, outcome)
+            usage.judge(outcome, now)
+
+        challenges = self._challenges(dialog.credentials)
+        handle = ClientRequest(core, request, dialog.flow, challenges, finish, dialog)
+        handle.start(now)
+        return handle
+
+    def bye(self, dialog: Dialog, *, headers: Iterable[tuple[str, str]] = (), now: float) -> None:
+        """Hang up; ends in `DialogEnded`. Hanging up twice, or after the peer, does nothing."""
+        usage = self._core.usages.get(dialog.id)
+        if usage is not None:
+            usage.bye(headers, now)
+
+    def _receive_response(self, response: Response, now: float) -> None:
+        core = self._core
+        try:
+            _ = response.from_, response.to, response.call_id
+            transaction = core.transactions.of_response(response)
+            # Ours is the only Via: what has more was meant for somebody else (8.1.3.3).
+            if transaction is None or len(response.headers.values("Via")) != 1:
+                core.counters.stray_responses += 1
+            else:
+                transaction.receive(response, now)
+        except SipError:
+            core.counters.malformed += 1
+
+    def _usage(self, dialog: Dialog) -> InviteUsage:
+        usage = self._core.usages.get(dialog.id)
+        if usage is None:
+            raise CallStateError("the call is over")
+        return usage
+
+    def _challenges(self, credentials: Credentials | None) -> Challenges:
+        core = self._core
+        return Challenges(credentials, core.digest, core.random, core.config.max_attempts)
+
+    def _report(self, handle: ClientRequest, outcome: Response | Failure, now: float) -> None:
+        report(self._core, handle, outcome)
+
+    def _new_request(
+        self,
+        method: str,
+        uri: str | SipUri,
+        flow: Flow,
+        from_: NameAddr | str,
+        to: NameAddr | str,
+        *,
+        call_id: str | None,
+        cseq: int,
+        route: Iterable[str],
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        content_type: str | None,
+    ) -> Request:
+        random = self._core.random
+        target = SipUri.parse(uri) if isinstance(uri, str) else uri
+        sender = NameAddr.parse(from_) if isinstance(from_, str) else from_
+        return new_request(
+            method,
+            # Headers in a URI are for who makes the request, not for who gets it (19.1.1).
+            str(replace(target, headers=())),
+            via=new_via(flow, random),
+            from_=sender if sender.tag else sender.with_tag(self._core.new_tag()),
+            to=NameAddr.parse(to) if isinstance(to, str) else to,
+            call_id=call_id or random.token(_CALL_ID_CHARS),
+            cseq=cseq,
+            route=route,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+        )

@@ -1,0 +1,109 @@
+"""A request of ours that is not an INVITE (RFC 3261 section 17.1.2): REGISTER, OPTIONS, BYE ..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from voip.sip.challenge import Challenges, Failure
+from voip.sip.compose import renewed
+from voip.sip.core import Core
+from voip.sip.dialog import Dialog
+from voip.sip.events import Cause, RequestDone, RequestFailed
+from voip.sip.flow import Flow
+from voip.sip.message import REASONS, Request, Response
+from voip.sip.transaction import ClientTransaction
+from voip.sip.via import new_via
+
+__all__ = ["ClientRequest", "Finish", "report"]
+
+Finish: TypeAlias = "Callable[[ClientRequest, Response | Failure, float], None]"
+"""Who is told the outcome, once."""
+
+
+class ClientRequest:
+    """A request of ours on its way; the handle of `SipAgent.request` and `dialog_request`.
+
+    `request` is the latest try: a challenge is answered with a new CSeq number. `dialog` is the
+    one it was sent in, None outside of any.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        request: Request,
+        flow: Flow,
+        challenges: Challenges,
+        finish: Finish,
+        dialog: Dialog | None = None,
+    ) -> None:
+        self.request = request
+        self.flow = flow
+        self.dialog = dialog
+        self.done = False
+        self._core = core
+        self._challenges = challenges
+        self._finish = finish
+        self._transaction: ClientTransaction | None = None
+
+    @property
+    def authorized(self) -> bool:
+        """Whether credentials have been sent."""
+        return self._challenges.answered
+
+    def start(self, now: float) -> None:
+        """Send it."""
+        self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Answer a challenge, or hand over a final response."""
+        if transaction is not self._transaction or response.status < 200:
+            return
+        if response.status not in (401, 407):
+            self._end(response, now)
+            return
+        answer = self._challenges.answer(self.request, response)
+        if answer is None:
+            reason = response.reason or REASONS[response.status]
+            cause = Cause.AUTHENTICATION
+            self._end(Failure(response.status, reason, cause, response), now)
+            return
+        self.request = renewed(
+            self.request,
+            via=new_via(self.flow, self._core.random),
+            cseq=self.dialog.next_cseq() if self.dialog else self.request.cseq.number + 1,
+            authorization=answer,
+        )
+        self.start(now)
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer F."""
+        if transaction is self._transaction:
+            reason = f"no answer to the {self.request.method}"
+            self._end(Failure(408, reason, Cause.TIMEOUT), now)
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Nothing gets there."""
+        if transaction is self._transaction:
+            self._end(Failure(503, message, Cause.TRANSPORT), now)
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Nothing is left to do."""
+
+    def _end(self, outcome: Response | Failure, now: float) -> None:
+        if not self.done:
+            self.done = True
+            self._finish(self, outcome, now)
+
+    def __repr__(self) -> str:
+        return f"<ClientRequest {self.request.summary()}>"
+
+
+def report(core: Core, handle: ClientRequest, outcome: Response | Failure) -> None:
+    """Tell the user how a request ended."""
+    if isinstance(outcome, Failure):
+        core.emit(
+            RequestFailed(handle, outcome.status, outcome.reason, outcome.cause, outcome.response)
+        )
+    else:
+        core.emit(RequestDone(handle, outcome))

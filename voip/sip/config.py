@@ -1,0 +1,69 @@
+"""What an agent is told once, and what it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["KNOWN_METHODS", "AgentConfig", "Counters"]
+
+KNOWN_METHODS: Final = frozenset(
+    (
+        *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER"),
+        *("INFO", "MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE", "UPDATE"),
+    )
+)
+"""Methods with an RFC: refused with 405 where we do not do them, all others with 501."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """The agent's name, timers (seconds), abilities and limits.
+
+    `allow`: methods it answers. INVITE, ACK, CANCEL, BYE and OPTIONS are the agent's own business;
+    any other is handed up as `RequestReceived` and has to be replied to. `accept`: media types an
+    INVITE's body may have. `supported`: option tags (`Require` of any other earns 420).
+    """
+
+    user_agent: str = "voip"
+    t1: float = 0.5
+    t2: float = 4.0
+    t4: float = 5.0
+    allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
+    accept: tuple[str, ...] = ("application/sdp",)
+    supported: tuple[str, ...] = ()
+
+    progress_interval: float = 60.0
+    """A ringing INVITE of the peer's is told so again this often (RFC 3261 section 13.3.1.1)."""
+    silence_limit: float = 185.0
+    """An INVITE of ours that heard no provisional response this long is cancelled: Timer C. The
+    other side must say something every minute."""
+
+    max_client_transactions: int = 10_000
+    max_server_transactions: int = 10_000
+    """A transaction outlives its answer by 64*T1: this many allow about 300 requests a second."""
+    max_dialogs: int = 5_000
+    max_forks: int = 12
+    """Dialogs that one INVITE of ours may make."""
+    max_dialog_requests: int = 16
+    """Requests of the peer's in one dialog that wait for a reply."""
+    max_attempts: int = 5
+    """Times one request is sent anew: for challenges, and for glare."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What came in and was dropped or refused."""
+
+    malformed: int = 0
+    """Messages that cannot be read; requests among them are answered 400 where possible."""
+    stray_responses: int = 0
+    """Responses nobody waits for."""
+    stray_acks: int = 0
+    """ACKs to nothing."""
+    refused: int = 0
+    """Requests refused by the agent itself, whatever the status."""
+    overload: int = 0
+    """Requests refused because a limit was reached."""
+    late_replies: int = 0
+    """Replies of the user's that came when nobody waited for them any more."""

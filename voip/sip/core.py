@@ -1,0 +1,136 @@
+"""What the parts of one agent share: its transactions, dialogs, timers and what goes out.
+
+Sections are RFC 3261's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2s
+from typing import TYPE_CHECKING, Final
+
+from voip.sip.config import AgentConfig, Counters
+from voip.sip.digest import DigestClient
+from voip.sip.flow import Flow
+from voip.sip.message import Request, Response, make_response
+from voip.sip.timers import Timers
+from voip.sip.transaction import Durations
+from voip.sip.transactions import Transactions
+from voip.sip.via import way_back
+from voip.types import Random
+
+if TYPE_CHECKING:
+    from voip.sip.dialog import DialogId
+    from voip.sip.events import SipEvent
+    from voip.sip.usage import InviteUsage
+
+__all__ = ["Core"]
+
+_TAG_CHARS: Final = 16
+
+
+class Core:
+    """The shared inside of one `SipAgent`; nothing of it is for users."""
+
+    def __init__(self, config: AgentConfig, random: Random) -> None:
+        self.config = config
+        self.random = random
+        self.counters = Counters()
+        self.durations = Durations(config.t1, config.t2, config.t4)
+        self.timers = Timers()
+        self.transactions = Transactions(
+            self.durations,
+            self.timers,
+            self.send,
+            max_client=config.max_client_transactions,
+            max_server=config.max_server_transactions,
+        )
+        self.digest = DigestClient()
+        self.usages: dict[DialogId, InviteUsage] = {}
+        self.out: list[tuple[bytes, Flow]] = []
+        self.events: list[SipEvent] = []
+        self._allow = ("Allow", ", ".join(config.allow))
+        self._supported = ("Supported", ", ".join(config.supported))
+        self._accept = ("Accept", ", ".join(config.accept))
+        self._secret = random.token(32).encode()
+
+    def send(self, data: bytes, flow: Flow) -> None:
+        """Put a message on its way."""
+        self.out.append((data, flow))
+
+    def emit(self, event: SipEvent) -> None:
+        """Tell the user."""
+        self.events.append(event)
+
+    def new_tag(self) -> str:
+        """Return a tag nobody can guess (section 19.3)."""
+        return self.random.token(_TAG_CHARS)
+
+    def request_headers(self, *, describe: bool = False) -> list[tuple[str, str]]:
+        """Return the headers by which we name ourselves in requests.
+
+        `describe`: say what we can do too, as an INVITE and its 2xx should (section 13).
+        """
+        name = [("User-Agent", self.config.user_agent)] if self.config.user_agent else []
+        return name + self._abilities() if describe else name
+
+    def response_headers(self, *, describe: bool = False) -> list[tuple[str, str]]:
+        """Return the same for responses."""
+        name = [("Server", self.config.user_agent)] if self.config.user_agent else []
+        return name + self._abilities() if describe else name
+
+    def own_response(
+        self, request: Request, status: int, headers: Iterable[tuple[str, str]] = ()
+    ) -> Response:
+        """Return a response of the agent's own; its To tag is the same at every repetition."""
+        self.counters.refused += status >= 300
+        lines = [*self.response_headers(), *headers]
+        if status in (405, 501):
+            lines.append(self._allow)
+        return make_response(request, status, to_tag=self._tag_for(request), headers=lines)
+
+    def answer(
+        self, request: Request, flow: Flow, status: int, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
+        self.send(self.own_response(request, status, headers).to_bytes(), way_back(request, flow))
+
+    def answer_once(
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        now: float,
+    ) -> None:
+        """Answer by a transaction, where a repetition might be answered otherwise."""
+        way = way_back(request, flow)
+        transaction = self.transactions.accept(request, way, _Nobody(), now)
+        transaction.respond(self.own_response(request, status, headers), now)
+
+    def capabilities(self) -> list[tuple[str, str]]:
+        """Return what an OPTIONS asks for (section 11.2)."""
+        return [self._allow, self._accept, self._supported]
+
+    def accepts(self) -> list[tuple[str, str]]:
+        """Return what a 415 has to say (section 8.2.3)."""
+        return [self._accept]
+
+    def _abilities(self) -> list[tuple[str, str]]:
+        return [self._allow, self._supported] if self.config.supported else [self._allow]
+
+    def _tag_for(self, request: Request) -> str:
+        parts = (request.headers.get(name) or "" for name in ("Call-ID", "From", "CSeq", "Via"))
+        digest = blake2s("\n".join(parts).encode("utf-8", "replace"), key=self._secret)
+        return digest.hexdigest()[:_TAG_CHARS]
+
+
+class _Nobody:
+    """Whose the transactions of the agent's own answers are."""
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """Pass over it."""
+
+    def on_terminated(self, now: float) -> None:
+        """Nothing is left to do."""

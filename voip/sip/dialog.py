@@ -1,0 +1,237 @@
+"""A dialog: what two agents remember of each other between requests (RFC 3261 section 12)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from voip.errors import SipError
+from voip.sip.compose import new_request
+from voip.sip.digest import Credentials
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.message import Request, Response
+from voip.sip.uri import SipUri
+from voip.sip.via import DEFAULT_PORT, new_via
+from voip.types import Address, Random
+
+__all__ = ["Dialog", "DialogId", "DialogState"]
+
+DialogId: TypeAlias = tuple[str, str, str]
+"""Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
+
+
+class DialogState(Enum):
+    """A dialog's life. TERMINATING: the BYE is on its way (RFC 5407 calls it mortal)."""
+
+    EARLY = "early"
+    CONFIRMED = "confirmed"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+
+
+@dataclass(slots=True, eq=False)
+class Dialog:
+    """One dialog of ours; the agent keeps it up to date.
+
+    `local` and `remote` are From and To of our requests, tags included; `contact` is our Contact.
+    `remote_target` is where the peer wants requests (any URI), `route_set` the proxies between, as
+    Route values. `flow` is the way our requests take: chosen anew from `next_hop` whenever that
+    changes, by the rule of `_way_to`; whoever resolves names or opens connections may set it at
+    any time. `credentials` answer the challenges of later requests, BYE among them.
+    """
+
+    call_id: str
+    local: NameAddr
+    remote: NameAddr
+    remote_target: str
+    route_set: tuple[str, ...]
+    is_caller: bool
+    flow: Flow
+    contact: str
+    state: DialogState = DialogState.EARLY
+    local_cseq: int = 0
+    remote_cseq: int | None = None
+    credentials: Credentials | None = field(default=None, repr=False)
+    stay_on_flow: bool = False
+    """The peer is behind a NAT: only the flow it came by reaches it."""
+
+    @classmethod
+    def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
+        """Begin a dialog from a 101-299 to our INVITE (section 12.1.2).
+
+        SipError when its Contact or Record-Route cannot be read.
+        """
+        dialog = cls(
+            call_id=invite.call_id,
+            local=invite.from_,
+            remote=response.to,
+            remote_target=invite.uri,
+            route_set=(),
+            is_caller=True,
+            flow=flow,
+            contact=contact,
+            local_cseq=invite.cseq.number,
+        )
+        dialog.learn_route(response)
+        return dialog
+
+    @classmethod
+    def as_callee(cls, invite: Request, local_tag: str, flow: Flow, contact: str) -> Dialog:
+        """Begin a dialog from an INVITE that came by `flow` (section 12.1.1).
+
+        SipError (400) when its Contact or Record-Route cannot be read.
+        """
+        dialog = cls(
+            call_id=invite.call_id,
+            local=invite.to.with_tag(local_tag),
+            remote=invite.from_,
+            remote_target=invite.from_.uri,
+            route_set=_route_set(invite),
+            is_caller=False,
+            flow=flow,
+            contact=contact,
+            remote_cseq=invite.cseq.number,
+        )
+        dialog.stay_on_flow = not dialog.route_set and _behind_nat(invite)
+        dialog.refresh_target(invite)
+        return dialog
+
+    @property
+    def id(self) -> DialogId:
+        """What a request of the peer's finds it by."""
+        return self.call_id, self.local.tag or "", self.remote.tag or ""
+
+    @property
+    def next_hop(self) -> SipUri | None:
+        """Where our requests go first: the first proxy, else the peer; None when no SIP URI."""
+        try:
+            if self.route_set:
+                return NameAddr.parse(self.route_set[0]).sip_uri
+            return SipUri.parse(self.remote_target)
+        except SipError:
+            return None
+
+    def learn_route(self, response: Response) -> None:
+        """Take route set and target from a response of the callee's (section 13.2.2.4).
+
+        A provisional response's are provisional: the 2xx may bring others.
+        """
+        self._take(response, tuple(reversed(_route_set(response))))
+
+    def refresh_target(self, message: Request | Response) -> None:
+        """Take the peer's new Contact, if it gives one (section 12.2); SipError if unreadable."""
+        self._take(message, self.route_set)
+
+    def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
+        contacts = message.contacts
+        target = contacts[0].uri if contacts else self.remote_target
+        if (target, route_set) != (self.remote_target, self.route_set):
+            self.remote_target, self.route_set = target, route_set
+            self.flow = self._way_to(self.next_hop)
+
+    def next_cseq(self) -> int:
+        """Count our requests."""
+        self.local_cseq += 1
+        return self.local_cseq
+
+    def in_order(self, cseq: int) -> bool:
+        """Take the number of a request of the peer's; False when its time is over (12.2.2)."""
+        if self.remote_cseq is not None and cseq <= self.remote_cseq:
+            return False
+        self.remote_cseq = cseq
+        return True
+
+    def request(
+        self,
+        method: str,
+        *,
+        random: Random,
+        cseq: int | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+    ) -> Request:
+        """Return a request within the dialog, to be sent by `flow` (section 12.2.1.1)."""
+        uri, route = self._target_and_route()
+        return new_request(
+            method,
+            uri,
+            via=new_via(self.flow, random),
+            from_=self.local,
+            to=self.remote,
+            call_id=self.call_id,
+            cseq=self.next_cseq() if cseq is None else cseq,
+            route=route,
+            headers=headers,
+            body=body,
+            content_type=content_type,
+        )
+
+    def _target_and_route(self) -> tuple[str, tuple[str, ...]]:
+        first = self.next_hop if self.route_set else None
+        if first is None or first.is_loose_router:
+            return self.remote_target, self.route_set
+        # A strict router (RFC 2543) wants itself in the Request-URI and the target at the end.
+        strict = SipUri(
+            first.scheme,
+            first.user,
+            first.password,
+            first.host,
+            first.port,
+            first.without_params("method").params,
+        )
+        return str(strict), (*self.route_set[1:], f"<{self.remote_target}>")
+
+    def _way_to(self, next_hop: SipUri | None) -> Flow:
+        """Choose the flow: straight to a numeric next hop that can be meant, else stay on it.
+
+        Stay for a connection (it is open), for another transport or a name (whoever opens
+        connections and resolves names sets `flow`), for a peer behind a NAT, and for an address
+        that makes no sense from here: unspecified, multicast, of the other IP version, or local
+        (loopback, private) while the peer is not.
+        """
+        flow = self.flow
+        if self.stay_on_flow or flow.reliable or next_hop is None:
+            return flow
+        if next_hop.transport not in (None, flow.transport) or next_hop.scheme != "sip":
+            return flow
+        try:
+            target = ipaddress.ip_address(next_hop.host)
+            here = ipaddress.ip_address(flow.remote.host)
+        except ValueError:
+            return flow
+        if target.version != here.version or target.is_unspecified or target.is_multicast:
+            return flow
+        if target.is_loopback > here.is_loopback or target.is_private > here.is_private:
+            return flow
+        return flow.to(Address(next_hop.host, next_hop.port or DEFAULT_PORT))
+
+
+def _route_set(message: Request | Response) -> tuple[str, ...]:
+    """Return the Record-Route values in order; SipError when one cannot be read."""
+    values = message.headers.values("Record-Route")
+    for value in values:
+        _ = NameAddr.parse(value).sip_uri
+    return tuple(values)
+
+
+def _behind_nat(invite: Request) -> bool:
+    """Whether the only Via shows that the caller does not know its own address."""
+    if len(invite.headers.values("Via")) != 1:
+        return False
+    via = invite.via
+    if via.wants_rport:
+        return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
+    return via.received is not None and _is_address(via.host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""What an agent has to tell (see `agent.SipAgent.events`).
+
+Every INVITE, re-INVITE and request of ours ends in exactly one event: `Answered` or
+`InviteFailed`, `ReinviteDone`, `RequestDone` or `RequestFailed`; every dialog that was answered, by
+us or by them, in exactly one `DialogEnded`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from voip.sip.client_invite import ClientInvite
+    from voip.sip.client_request import ClientRequest
+    from voip.sip.dialog import Dialog
+    from voip.sip.message import Request, Response
+    from voip.sip.reinvite import Reinvite
+    from voip.sip.server_invite import ServerInvite
+    from voip.sip.server_request import ServerRequest
+
+__all__ = [
+    "Acknowledged",
+    "Answered",
+    "Cause",
+    "DialogEnded",
+    "IncomingInvite",
+    "InviteCancelled",
+    "InviteFailed",
+    "Provisional",
+    "ReinviteDone",
+    "ReinviteReceived",
+    "RequestDone",
+    "RequestFailed",
+    "RequestReceived",
+    "SipEvent",
+]
+
+
+class Cause(Enum):
+    """Why a request of ours came to nothing."""
+
+    RESPONSE = "response"
+    """The other side refused."""
+    TIMEOUT = "timeout"
+    """Nobody answered; status 408."""
+    TRANSPORT = "transport"
+    """Nobody listens there, or the connection is lost; status 503, the reason says which."""
+    CANCELLED = "cancelled"
+    """We gave it up; status 487."""
+    AUTHENTICATION = "authentication"
+    """Credentials were asked for and are missing or wrong; status 401 or 407."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provisional:
+    """A 1xx to our INVITE. `dialog` is the early dialog it made, None when it made none."""
+
+    invite: ClientInvite
+    response: Response
+    dialog: Dialog | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A 2xx to our INVITE. It is acknowledged already if the INVITE had a body; else `ack` it."""
+
+    invite: ClientInvite
+    response: Response
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
+class InviteFailed:
+    """Our INVITE came to nothing. `response` is None where none came."""
+
+    invite: ClientInvite
+    status: int
+    reason: str
+    cause: Cause
+    response: Response | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingInvite:
+    """Somebody calls: answer with `respond`."""
+
+    invite: ServerInvite
+
+
+@dataclass(frozen=True, slots=True)
+class InviteCancelled:
+    """The peer gave up an INVITE (or re-INVITE) that was not answered; 487 has been sent."""
+
+    invite: ServerInvite
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The ACK to our 2xx came, for the first time. Its body is the answer to an offer of ours."""
+
+    dialog: Dialog
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteReceived:
+    """The peer wants to change the session: answer with `respond`."""
+
+    invite: ServerInvite
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteDone:
+    """Our re-INVITE is over: `status` 2xx, or else the session stays as it was."""
+
+    handle: Reinvite
+    dialog: Dialog
+    status: int
+    reason: str
+    response: Response | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DialogEnded:
+    """A dialog that had been answered is over.
+
+    `by_remote`: the peer said so. `status` is what ended it where that was a response or a
+    timeout (408), `reason` says it in words.
+    """
+
+    dialog: Dialog
+    by_remote: bool
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A request that is the user's business, in `request.dialog` or outside of any: `reply`."""
+
+    request: ServerRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """Our request has its final response, whatever its status."""
+
+    handle: ClientRequest
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """Our request has no answer, or was challenged and could not satisfy the challenge."""
+
+    handle: ClientRequest
+    status: int
+    reason: str
+    cause: Cause
+    response: Response | None = None
+
+
+SipEvent: TypeAlias = (
+    Provisional
+    | Answered
+    | InviteFailed
+    | IncomingInvite
+    | InviteCancelled
+    | Acknowledged
+    | ReinviteReceived
+    | ReinviteDone
+    | DialogEnded
+    | RequestReceived
+    | RequestDone
+    | RequestFailed
+)

@@ -1,0 +1,76 @@
+"""Requests of the peer's within a dialog (RFC 3261 sections 12.2.2, 14.2, 15.1.2).
+
+The races of RFC 5407 are decided here.
+"""
+
+from __future__ import annotations
+
+from voip.sip.core import Core
+from voip.sip.dialog import DialogState
+from voip.sip.events import ReinviteReceived, RequestReceived
+from voip.sip.flow import Flow
+from voip.sip.message import Request
+from voip.sip.reinvite import ReinviteState
+from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
+from voip.sip.usage import InviteUsage
+
+__all__ = ["receive_in_dialog"]
+
+_MAX_RETRY_AFTER_S = 10
+
+
+def receive_in_dialog(
+    core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float
+) -> None:
+    """Take a request that is new, readable, and of a method we do."""
+    if not usage.dialog.in_order(request.cseq.number):
+        core.answer(request, flow, 500)
+    elif request.method == "BYE":
+        _receive_bye(core, usage, request, flow, now)
+    elif usage.dialog.state is DialogState.TERMINATING:
+        core.answer_once(request, flow, 481, now=now)  # RFC 5407 section 3.2.2
+    elif request.method == "INVITE":
+        _receive_reinvite(core, usage, request, flow, now)
+    elif request.method == "OPTIONS":
+        core.answer_once(request, flow, 200, core.capabilities(), now=now)
+    else:
+        _receive_other(core, usage, request, flow, now)
+
+
+def _receive_bye(core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float) -> None:
+    core.answer_once(request, flow, 200, now=now)
+    usage.end(by_remote=True, reason="hung up by the other side", now=now)
+    if usage.invite is not None:
+        usage.invite.on_early_end(now)
+
+
+def _receive_reinvite(
+    core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float
+) -> None:
+    ours = usage.reinvite
+    if usage.unanswered:
+        retry_after = str(core.random.below(_MAX_RETRY_AFTER_S + 1))
+        core.answer_once(request, flow, 500, [("Retry-After", retry_after)], now=now)
+    elif (
+        usage.dialog.state is DialogState.EARLY
+        or (ours is not None and ours.state is ReinviteState.SENT)
+        or usage.offer_pending  # RFC 5407 section 3.1.5
+    ):
+        core.answer_once(request, flow, 491, now=now)
+    else:
+        invite = ServerInvite(core, request, flow, usage, now)
+        core.emit(ReinviteReceived(invite, usage.dialog))
+
+
+def _receive_other(
+    core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float
+) -> None:
+    usage.served = [served for served in usage.served if served.waiting]
+    if len(usage.served) >= core.config.max_dialog_requests:
+        core.counters.overload += 1
+        core.answer_once(request, flow, 503, [("Retry-After", "5")], now=now)
+        return
+    received = ServerRequest(core, request, flow, usage.dialog, now)
+    usage.served.append(received)
+    core.emit(RequestReceived(received))

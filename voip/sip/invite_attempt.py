@@ -1,0 +1,193 @@
+"""One INVITE of ours on its way: challenges, Timer C and CANCEL, whoever it is for.
+
+`client_invite` (a new call) and `reinvite` (a change to one) own such an attempt and decide what
+its outcome means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from voip.sip.challenge import Challenges, Failure
+from voip.sip.compose import cancel, renewed
+from voip.sip.core import Core
+from voip.sip.events import Cause
+from voip.sip.flow import Flow
+from voip.sip.message import REASONS, Request, Response
+from voip.sip.timers import Timer
+from voip.sip.transaction import ClientTransaction
+from voip.sip.via import new_via
+
+__all__ = ["AttemptOwner", "InviteAttempt"]
+
+
+class AttemptOwner(Protocol):
+    """Whose INVITE it is."""
+
+    def next_cseq(self) -> int:
+        """Return the number of the next try (RFC 3261 section 22.2)."""
+        ...
+
+    def on_progress(self, response: Response, now: float) -> None:
+        """Take a 1xx."""
+        ...
+
+    def on_success(self, response: Response, now: float) -> None:
+        """Take a 2xx: the first one, its repetitions, and those of other forks."""
+        ...
+
+    def on_failure(self, failure: Failure, now: float) -> None:
+        """Take it that the INVITE came to nothing. Nothing comes after this."""
+        ...
+
+    def on_over(self, now: float) -> None:
+        """Take it that no more 2xx come, 64*T1 after the first one. Not called after a failure."""
+        ...
+
+
+class InviteAttempt:
+    """An INVITE of ours until its last response. `request` is the latest try."""
+
+    def __init__(
+        self, core: Core, owner: AttemptOwner, request: Request, flow: Flow, challenges: Challenges
+    ) -> None:
+        self.request = request
+        self.flow = flow
+        self.cancelled = False
+        self._core = core
+        self._owner = owner
+        self._challenges = challenges
+        self._pending = True  # no final response yet
+        self._succeeded = False
+        self._cancel_sent = False
+        self._expired = False  # cancelled by Timer C
+        self._timer: Timer | None = None
+        self._progressed = False
+        self._transaction: ClientTransaction | None = None
+
+    def start(self, now: float) -> None:
+        """Send the INVITE."""
+        self._progressed = False
+        self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
+
+    def cancel(self, now: float) -> None:
+        """Give the INVITE up: CANCEL it now, or as soon as a provisional response allows (9.1).
+
+        Once there is a final response this does nothing.
+        """
+        if self._pending and not self.cancelled:
+            self.cancelled = True
+            if self._progressed:
+                self._send_cancel(now)
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Sort a response."""
+        if transaction is not self._transaction:
+            return
+        if response.status < 200:
+            self._on_provisional(response, now)
+        elif response.status < 300:
+            self._settle()
+            self._succeeded = True
+            self._owner.on_success(response, now)
+        else:
+            self._on_refusal(response, now)
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer B."""
+        if transaction is self._transaction:
+            self._fail(Failure(408, "no answer to the INVITE", Cause.TIMEOUT), now)
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Nothing gets there."""
+        if transaction is self._transaction and self._pending:
+            self._fail(Failure(503, message, Cause.TRANSPORT), now)
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer M, or the end of a failure."""
+        if transaction is self._transaction and self._succeeded:
+            self._owner.on_over(now)
+
+    def _on_provisional(self, response: Response, now: float) -> None:
+        self._progressed = True
+        if self.cancelled:
+            if not self._cancel_sent:
+                self._send_cancel(now)
+            return
+        self._start_timer(now + self._core.config.silence_limit, self._on_timer_c)
+        self._owner.on_progress(response, now)
+
+    def _on_refusal(self, response: Response, now: float) -> None:
+        status = response.status
+        if status in (401, 407):
+            answer = None if self.cancelled else self._challenges.answer(self.request, response)
+            if answer is not None:
+                self._settle(pending=True)
+                self.request = renewed(
+                    self.request,
+                    via=new_via(self.flow, self._core.random),
+                    cseq=self._owner.next_cseq(),
+                    authorization=answer,
+                )
+                self.start(now)
+                return
+            cause = Cause.AUTHENTICATION
+        else:
+            cause = Cause.RESPONSE
+        reason = response.reason or REASONS.get(status, "")
+        self._fail(Failure(status, reason, cause, response), now)
+
+    def _send_cancel(self, now: float) -> None:
+        self._cancel_sent = True
+        self._core.transactions.request(cancel(self.request), self.flow, _Unheeded(), now)
+        # No final response 64*T1 after the CANCEL: the INVITE counts as cancelled (9.1).
+        self._start_timer(now + self._core.durations.timeout, self._on_no_final)
+
+    def _on_timer_c(self, now: float) -> None:
+        self._timer = None
+        self._expired = True
+        self.cancel(now)
+
+    def _on_no_final(self, now: float) -> None:
+        self._timer = None
+        transaction, self._transaction = self._transaction, None
+        self._fail(Failure(487, REASONS[487], Cause.CANCELLED), now)
+        if transaction is not None:
+            transaction.stop(now)
+
+    def _fail(self, failure: Failure, now: float) -> None:
+        self._settle()
+        if self._expired:
+            limit = self._core.config.silence_limit
+            failure = Failure(408, f"no news for {limit:g} s", Cause.TIMEOUT, failure.response)
+        elif self.cancelled:
+            failure = Failure(487, REASONS[487], Cause.CANCELLED, failure.response)
+        self._owner.on_failure(failure, now)
+
+    def _settle(self, pending: bool = False) -> None:
+        self._pending = pending
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start_timer(self, at: float, fire: Callable[[float], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._core.timers.start(at, fire)
+
+
+class _Unheeded:
+    """Who sent a CANCEL: only the INVITE's own end counts."""
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Pass over it: neither 200 nor 481 says what becomes of the INVITE."""
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Leave it to the INVITE, which has a timer of its own."""
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Leave it to the INVITE, which goes the same way."""
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Nothing is left to do."""

@@ -1,0 +1,349 @@
+"""One SIP transaction: a table of `machines.py` at work on one request (RFC 3261 section 17).
+
+A transaction sends, repeats, absorbs repetitions, and tells its user (the TU) what is news. It is
+made and found by the layer in `transactions.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from voip.sip.compose import ack_failure
+from voip.sip.flow import Flow
+from voip.sip.machines import (
+    INVITE_CLIENT,
+    INVITE_SERVER,
+    NON_INVITE_CLIENT,
+    NON_INVITE_SERVER,
+    Action,
+    Again,
+    Do,
+    Machine,
+    On,
+    Start,
+    State,
+    TimerName,
+)
+from voip.sip.message import Request, Response, make_response
+from voip.sip.timers import Timer, Timers
+
+__all__ = [
+    "ClientTransaction",
+    "ClientUser",
+    "Durations",
+    "ServerTransaction",
+    "ServerUser",
+]
+
+_MIN_TIMER_D_S: Final = 32.0
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long timers run, in seconds (RFC 3261 table 4).
+
+    `t1`: estimated round trip; `t2`: longest interval between repetitions of a non-INVITE request
+    or a response; `t4`: how long a message may stay in the network.
+    """
+
+    t1: float = 0.5
+    t2: float = 4.0
+    t4: float = 5.0
+    trying: float = 0.2
+    _by_transport: tuple[dict[TimerName, float | None], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = TimerName
+        unreliable: dict[TimerName, float | None] = {
+            **dict.fromkeys((name.A, name.E, name.G), self.t1),
+            **dict.fromkeys((name.B, name.F, name.H, name.J, name.L, name.M), self.timeout),
+            name.D: max(_MIN_TIMER_D_S, self.timeout),
+            name.I: self.t4,
+            name.K: self.t4,
+            name.TRYING: self.trying,
+            name.GIVE_UP: self.timeout,
+        }
+        reliable: dict[TimerName, float | None] = {
+            **unreliable,
+            **dict.fromkeys((name.A, name.E, name.G), None),
+            **dict.fromkeys((name.D, name.I, name.J, name.K), 0.0),
+        }
+        object.__setattr__(self, "_by_transport", (unreliable, reliable))
+
+    @property
+    def timeout(self) -> float:
+        """64*T1: when a transaction is given up."""
+        return 64 * self.t1
+
+    def of(self, timer: TimerName, reliable: bool) -> float | None:
+        """Return how long `timer` runs; 0: fires at once; None: needless on this transport."""
+        return self._by_transport[reliable][timer]
+
+
+class ClientUser(Protocol):
+    """Who sent a request and wants to know what became of it.
+
+    Each call names the transaction: a user may have had others before (digest).
+    """
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Take a response: every 1xx, every 2xx to an INVITE, otherwise one final one."""
+        ...
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Take it that nobody answered (Timer B or F)."""
+        ...
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Take it that the other side cannot be reached; `message` says why."""
+        ...
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Take it that the transaction is gone; nothing comes from it after this."""
+        ...
+
+
+class ServerUser(Protocol):
+    """Who answers a request."""
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """Take an ACK that matched an accepted INVITE (RFC 6026 section 7.1)."""
+        ...
+
+    def on_terminated(self, now: float) -> None:
+        """Take it that the transaction is gone: nothing can be answered through it any more."""
+        ...
+
+
+class _Owner(Protocol):
+    """Whose machine it is."""
+
+    def act(self, action: Do, now: float) -> None: ...
+
+    def ended(self, now: float) -> None: ...
+
+
+class _Run:
+    """A machine in motion: its state and its timers."""
+
+    __slots__ = (
+        "_durations",
+        "_intervals",
+        "_machine",
+        "_owner",
+        "_reliable",
+        "_running",
+        "_timers",
+        "state",
+    )
+
+    def __init__(
+        self, machine: Machine, reliable: bool, durations: Durations, timers: Timers, owner: _Owner
+    ) -> None:
+        self.state = State.INIT
+        self._machine = machine
+        self._reliable = reliable
+        self._durations = durations
+        self._timers = timers
+        self._owner = owner
+        self._running: dict[TimerName, Timer] = {}
+        self._intervals: dict[TimerName, float] = {}
+
+    def handle(self, event: On | TimerName, now: float) -> bool:
+        """Take one step; False where the table has none for `event` in this state."""
+        step = self._machine.get((self.state, event))
+        if step is None:
+            return False
+        state, actions = step
+        self._enter(state)
+        for action in actions:
+            self._do(action, now)
+        if state is State.TERMINATED:
+            self._owner.ended(now)
+        return True
+
+    def stop(self, now: float) -> None:
+        """Terminate whatever the table says."""
+        if self.state is not State.TERMINATED:
+            self._enter(State.TERMINATED)
+            self._owner.ended(now)
+
+    def _enter(self, state: State) -> None:
+        if state is not self.state:
+            self.state = state
+            for name in [name for name in self._running if (state, name) not in self._machine]:
+                self._running.pop(name).cancel()
+
+    def _do(self, action: Action, now: float) -> None:
+        match action:
+            case Start(timer):
+                interval = self._durations.of(timer, self._reliable)
+                if interval is not None:
+                    self._start(timer, interval, now)
+            case Again(timer, at_t2):
+                interval = 2 * self._intervals[timer]
+                if timer is not TimerName.A:
+                    t2 = self._durations.t2
+                    interval = t2 if at_t2 else min(interval, t2)
+                self._start(timer, interval, now)
+            case Do():
+                self._owner.act(action, now)
+
+    def _start(self, timer: TimerName, interval: float, now: float) -> None:
+        self._intervals[timer] = interval
+        self._running[timer] = self._timers.start(now + interval, lambda at: self._fire(timer, at))
+
+    def _fire(self, timer: TimerName, now: float) -> None:
+        del self._running[timer]
+        self.handle(timer, now)
+
+
+class ClientTransaction:
+    """A request of ours. `flow` is where it and the ACK to its failure go."""
+
+    __slots__ = ("_data", "_forget", "_message", "_run", "_send", "flow", "request", "user")
+
+    def __init__(
+        self,
+        request: Request,
+        flow: Flow,
+        user: ClientUser,
+        *,
+        durations: Durations,
+        timers: Timers,
+        send: Callable[[bytes, Flow], None],
+        forget: Callable[[ClientTransaction], None],
+    ) -> None:
+        self.request = request
+        self.flow = flow
+        self.user = user
+        self._data = request.to_bytes()
+        self._send = send
+        self._forget = forget
+        self._message: Response | str = ""
+        machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
+        self._run = _Run(machine, flow.reliable, durations, timers, self)
+
+    @property
+    def state(self) -> State:
+        """Where it is in its figure."""
+        return self._run.state
+
+    def start(self, now: float) -> None:
+        """Send the request."""
+        self._run.handle(On.REQUEST, now)
+
+    def receive(self, response: Response, now: float) -> None:
+        """Take a response that matched (RFC 3261 section 17.1.3)."""
+        self._message = response
+        self._run.handle(_kind(response), now)
+
+    def fail(self, message: str, now: float) -> None:
+        """Take it that nothing reaches the other side; `message` says why."""
+        self._message = message
+        self._run.handle(On.TRANSPORT_ERROR, now)
+
+    def stop(self, now: float) -> None:
+        """Give it up without a word (RFC 3261 section 9.1: no final response after a CANCEL)."""
+        self._run.stop(now)
+
+    def act(self, action: Do, now: float) -> None:
+        """Do what the machine says."""
+        match action, self._message:
+            case Do.SEND, _:
+                self._send(self._data, self.flow)
+            case Do.SEND_ACK, Response() as response:
+                self._send(ack_failure(self.request, response).to_bytes(), self.flow)
+            case Do.UP, Response() as response:
+                self.user.on_response(self, response, now)
+            case Do.TIMEOUT, _:
+                self.user.on_timeout(self, now)
+            case Do.FAILED, str() as message:
+                self.user.on_transport_error(self, message, now)
+
+    def ended(self, now: float) -> None:
+        """Leave the layer."""
+        self._forget(self)
+        self.user.on_terminated(self, now)
+
+
+class ServerTransaction:
+    """A request of somebody else's. `flow` is where the responses go."""
+
+    __slots__ = ("_ack", "_data", "_forget", "_run", "_send", "flow", "request", "user")
+
+    def __init__(
+        self,
+        request: Request,
+        flow: Flow,
+        user: ServerUser,
+        *,
+        durations: Durations,
+        timers: Timers,
+        send: Callable[[bytes, Flow], None],
+        forget: Callable[[ServerTransaction], None],
+    ) -> None:
+        self.request = request
+        self.flow = flow
+        self.user = user
+        self._send = send
+        self._forget = forget
+        self._data = b""  # the last response
+        self._ack = request
+        machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
+        self._run = _Run(machine, flow.reliable, durations, timers, self)
+
+    @property
+    def state(self) -> State:
+        """Where it is in its figure."""
+        return self._run.state
+
+    @property
+    def answered(self) -> bool:
+        """Whether a final response has been given, or none can be given any more."""
+        return self.state not in (State.TRYING, State.PROCEEDING)
+
+    def start(self, now: float) -> None:
+        """Begin; the request itself is handed to the TU by who made this."""
+        self._run.handle(On.REQUEST, now)
+
+    def repeated(self, now: float) -> None:
+        """Take a repetition of the request: answered from here, or absorbed."""
+        self._run.handle(On.REQUEST, now)
+
+    def receive_ack(self, request: Request, now: float) -> None:
+        """Take an ACK that matched (RFC 3261 section 17.2.3)."""
+        self._ack = request
+        self._run.handle(On.ACK, now)
+
+    def respond(self, response: Response, now: float) -> bool:
+        """Send a response of the TU's; False when it comes too late to be sent."""
+        previous, self._data = self._data, response.to_bytes()
+        if self._run.handle(_kind(response), now):
+            return True
+        self._data = previous
+        return False
+
+    def act(self, action: Do, now: float) -> None:
+        """Do what the machine says."""
+        match action:
+            case Do.SEND if self._data:
+                self._send(self._data, self.flow)
+            case Do.SEND_100 if not self._data:
+                self._data = make_response(self.request, 100).to_bytes()
+                self._send(self._data, self.flow)
+            case Do.UP if self.state is State.ACCEPTED:
+                self.user.on_ack(self._ack, now)
+
+    def ended(self, now: float) -> None:
+        """Leave the layer."""
+        self._forget(self)
+        self.user.on_terminated(now)
+
+
+def _kind(response: Response) -> On:
+    if response.status < 200:
+        return On.PROVISIONAL
+    return On.SUCCESS if response.status < 300 else On.FAILURE

@@ -1,0 +1,171 @@
+"""All transactions of one agent, each found in one step (RFC 3261 sections 17.1.3 and 17.2.3).
+
+The layer below the agent's core: it owns who is waiting for what, and how many may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from voip.errors import SipError
+from voip.sip.flow import Flow
+from voip.sip.message import Request, Response
+from voip.sip.timers import Timers
+from voip.sip.transaction import (
+    ClientTransaction,
+    ClientUser,
+    Durations,
+    ServerTransaction,
+    ServerUser,
+)
+from voip.sip.via import BRANCH_COOKIE
+
+__all__ = ["Transactions"]
+
+
+_ServerKey: TypeAlias = tuple[str | int | None, ...]
+
+
+class Transactions:
+    """The client and server transactions of one agent.
+
+    New ones are begun while there are less than `max_client` and `max_server` of each.
+    """
+
+    def __init__(
+        self,
+        durations: Durations,
+        timers: Timers,
+        send: Callable[[bytes, Flow], None],
+        *,
+        max_client: int,
+        max_server: int,
+    ) -> None:
+        self._durations = durations
+        self._timers = timers
+        self._send = send
+        self._max_client = max_client
+        self._max_server = max_server
+        self._client: dict[tuple[str | None, str], ClientTransaction] = {}
+        self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
+        self._server: dict[_ServerKey, ServerTransaction] = {}
+        self._initial: dict[tuple[str | int | None, ...], ServerTransaction] = {}
+
+    def __len__(self) -> int:
+        return len(self._client) + len(self._server)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more of others' requests may be taken."""
+        return len(self._server) >= self._max_server
+
+    def check_room(self) -> None:
+        """Raise SipError (503) when no more requests of our own may be begun."""
+        if len(self._client) >= self._max_client:
+            raise SipError(
+                f"{self._max_client} requests are waiting for an answer already",
+                status=503,
+                hint="wait for some to end, or raise max_client_transactions",
+            )
+
+    def request(
+        self, request: Request, flow: Flow, user: ClientUser, now: float
+    ) -> ClientTransaction:
+        """Send a request of ours; its top Via carries a new branch.
+
+        What follows from a request that is there already (a digest's second try, CANCEL, the BYE
+        of a dialog) is not counted against the limit: see `check_room`.
+        """
+        transaction = ClientTransaction(
+            request,
+            flow,
+            user,
+            durations=self._durations,
+            timers=self._timers,
+            send=self._send,
+            forget=self._forget_client,
+        )
+        self._client[request.via.branch, request.method] = transaction
+        self._by_flow.setdefault(flow, {})[transaction] = None
+        transaction.start(now)
+        return transaction
+
+    def of_response(self, response: Response) -> ClientTransaction | None:
+        """Find who waits for a response (RFC 3261 section 17.1.3)."""
+        return self._client.get((response.via.branch, response.cseq.method))
+
+    def accept(
+        self, request: Request, flow: Flow, user: ServerUser, now: float
+    ) -> ServerTransaction:
+        """Begin answering a request that matched nothing. Responses go to `flow`."""
+        transaction = ServerTransaction(
+            request,
+            flow,
+            user,
+            durations=self._durations,
+            timers=self._timers,
+            send=self._send,
+            forget=self._forget_server,
+        )
+        self._server[_key(request, request.method)] = transaction
+        if request.to.tag is None:
+            self._initial.setdefault(_merge_key(request), transaction)
+        transaction.start(now)
+        return transaction
+
+    def of_request(self, request: Request) -> ServerTransaction | None:
+        """Find what a repeated request, or the ACK to an INVITE, belongs to (section 17.2.3)."""
+        return self._server.get(
+            _key(request, "INVITE" if request.method == "ACK" else request.method)
+        )
+
+    def to_cancel(self, request: Request) -> ServerTransaction | None:
+        """Find the INVITE that a CANCEL means (section 9.2).
+
+        The Call-ID and the From tag must be the INVITE's too, so that a branch that was seen or
+        guessed is not enough to end a call.
+        """
+        found = self._server.get(_key(request, "INVITE"))
+        if found is None or found.request.call_id != request.call_id:
+            return None
+        return found if found.request.from_.tag == request.from_.tag else None
+
+    def is_merged(self, request: Request) -> bool:
+        """Whether this request has come another way already (section 8.2.2.2)."""
+        return request.to.tag is None and _merge_key(request) in self._initial
+
+    def flow_failed(self, flow: Flow, message: str, now: float) -> None:
+        """End every client transaction that goes this way."""
+        for transaction in list(self._by_flow.get(flow, ())):
+            transaction.fail(message, now)
+
+    def _forget_client(self, transaction: ClientTransaction) -> None:
+        request = transaction.request
+        del self._client[request.via.branch, request.method]
+        same_way = self._by_flow[transaction.flow]
+        del same_way[transaction]
+        if not same_way:
+            del self._by_flow[transaction.flow]
+
+    def _forget_server(self, transaction: ServerTransaction) -> None:
+        request = transaction.request
+        del self._server[_key(request, request.method)]
+        if request.to.tag is None and self._initial.get(_merge_key(request)) is transaction:
+            del self._initial[_merge_key(request)]
+
+
+def _key(request: Request, method: str) -> _ServerKey:
+    """Return what names a request's server transaction."""
+    via = request.via
+    branch = via.branch
+    if branch is not None and branch.startswith(BRANCH_COOKIE) and branch != BRANCH_COOKIE:
+        return branch, via.host.lower(), via.port, method
+    # As RFC 2543 did. Without the To tag, which the ACK has and its INVITE has not.
+    cseq, sender = request.cseq.number, request.from_.tag
+    return request.uri, request.call_id, cseq, sender, via.host.lower(), via.port, branch, method
+
+
+def _merge_key(request: Request) -> tuple[str | int | None, ...]:
+    cseq = request.cseq
+    return request.call_id, request.from_.tag, cseq.number, cseq.method

@@ -1,0 +1,161 @@
+"""What becomes of a request that arrives (RFC 3261 sections 8.2, 9.2, 11, 18.2.1).
+
+What the agent refuses or answers by itself leaves no state behind (section 8.2.7), so that
+strangers' requests cost memory only where a user is to see them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from voip.errors import SipError
+from voip.sip.config import KNOWN_METHODS
+from voip.sip.core import Core
+from voip.sip.events import IncomingInvite, RequestReceived
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.in_dialog import receive_in_dialog
+from voip.sip.message import Request
+from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
+from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.via import mark_source
+
+__all__ = ["receive_request", "refuse_unreadable"]
+
+
+def receive_request(core: Core, request: Request, flow: Flow, now: float) -> None:
+    """Take a request as parsed."""
+    try:
+        mark_source(request, flow.remote)
+        _check_frame(request)
+        _dispatch(core, request, flow, now)
+    except SipError as error:
+        refuse_unreadable(core, request, flow, error)
+
+
+def refuse_unreadable(core: Core, request: Request, flow: Flow, error: SipError) -> None:
+    """Answer what is wrong in itself, unless it is an ACK or does not say where it came from."""
+    core.counters.malformed += 1
+    if request.method == "ACK" or error.status is None:
+        return
+    with suppress(SipError):  # the answer then goes without `received`
+        mark_source(request, flow.remote)
+    with suppress(SipError):  # no way back, or nothing that can be written
+        core.answer(request, flow, error.status)
+
+
+def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
+    known = core.transactions.of_request(request)
+    if request.method == "ACK":
+        if known is not None:
+            known.receive_ack(request, now)
+        else:
+            _receive_ack(core, request, now)
+    elif known is not None:
+        known.repeated(now)
+    elif request.method == "CANCEL":
+        _receive_cancel(core, request, flow, now)
+    else:
+        _receive_new(core, request, flow, now)
+
+
+def _check_frame(request: Request) -> None:
+    """Read what every request must have (section 8.1.1); SipError where it cannot be."""
+    _ = request.from_, request.to, request.call_id
+    if request.cseq.method != request.method:
+        raise SipError("CSeq names another method", status=400)
+
+
+def _receive_ack(core: Core, request: Request, now: float) -> None:
+    usage = core.usages.get(_dialog_id(request))
+    if usage is None:
+        core.counters.stray_acks += 1
+    else:
+        usage.on_ack(request, now)
+
+
+def _receive_cancel(core: Core, request: Request, flow: Flow, now: float) -> None:
+    """Answer a CANCEL, and its INVITE with 487 unless that has its answer (section 9.2)."""
+    transaction = core.transactions.to_cancel(request)
+    if transaction is None:
+        core.answer(request, flow, 481)
+        return
+    core.answer(request, flow, 200)
+    if isinstance(transaction.user, ServerInvite):
+        transaction.user.give_up("cancelled by the caller", now)
+
+
+def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
+    method = request.method
+    if method not in core.config.allow:
+        core.answer(request, flow, 405 if method in KNOWN_METHODS else 501)
+        return
+    unsupported = [tag for tag in _tags(request, "Require") if tag not in core.config.supported]
+    if unsupported:
+        core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
+        return
+    _check_addresses(request)
+    if method == "INVITE" and not _is_readable_body(core, request):
+        core.answer(request, flow, 415, core.accepts())
+    elif request.to.tag is not None:
+        _receive_tagged(core, request, flow, now)
+    elif core.transactions.is_merged(request):
+        core.answer(request, flow, 482)
+    elif method == "OPTIONS":
+        core.answer(request, flow, 200, core.capabilities())
+    elif method == "BYE":
+        core.answer(request, flow, 481)
+    elif core.transactions.full or (
+        method == "INVITE" and len(core.usages) >= core.config.max_dialogs
+    ):
+        _refuse_overload(core, request, flow)
+    elif method == "INVITE":
+        core.emit(IncomingInvite(ServerInvite(core, request, flow, None, now)))
+    else:
+        core.emit(RequestReceived(ServerRequest(core, request, flow, None, now)))
+
+
+def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> None:
+    usage = core.usages.get(_dialog_id(request))
+    if usage is None:
+        core.answer(request, flow, 481)
+    elif core.transactions.full and request.method != "BYE":
+        _refuse_overload(core, request, flow)
+    else:
+        receive_in_dialog(core, usage, request, flow, now)
+
+
+def _refuse_overload(core: Core, request: Request, flow: Flow) -> None:
+    core.counters.overload += 1
+    core.answer(request, flow, 503, [("Retry-After", "5")])
+
+
+def _check_addresses(request: Request) -> None:
+    """Read what a dialog would need; SipError (416, 400) where it cannot be."""
+    if uri_scheme(request.uri) not in ("sip", "sips"):
+        raise SipError("an unsupported URI scheme", status=416)
+    SipUri.parse(request.uri)
+    if request.method == "INVITE":
+        _ = request.contacts
+        for value in request.headers.values("Record-Route"):
+            _ = NameAddr.parse(value).sip_uri
+
+
+def _is_readable_body(core: Core, request: Request) -> bool:
+    """Whether an INVITE's body is of a type we accept, or may be passed over (8.2.3)."""
+    if not request.body:
+        return True
+    disposition = request.headers.get("Content-Disposition") or ""
+    if "handling=optional" in disposition.lower().replace(" ", ""):
+        return True
+    encoding = (request.headers.get("Content-Encoding") or "identity").strip().lower()
+    return encoding == "identity" and request.content_type in (None, *core.config.accept)
+
+
+def _tags(request: Request, name: str) -> list[str]:
+    return [tag for tag in request.headers.values(name) if tag]
+
+
+def _dialog_id(request: Request) -> tuple[str, str, str]:
+    return request.call_id, request.to.tag or "", request.from_.tag or ""

@@ -1,0 +1,223 @@
+"""What a call does with its dialog (an "invite usage", RFC 5057): ACK, re-INVITE, BYE, its end.
+
+Sections without another name are RFC 3261's. The peer's requests come in by `in_dialog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from voip.errors import CallStateError
+from voip.sip.challenge import Challenges, Failure
+from voip.sip.client_request import ClientRequest, Finish
+from voip.sip.compose import credentials_of
+from voip.sip.core import Core
+from voip.sip.dialog import Dialog, DialogState
+from voip.sip.events import DialogEnded
+from voip.sip.flow import Flow
+from voip.sip.headers import Headers
+from voip.sip.message import Request, Response
+
+if TYPE_CHECKING:
+    from voip.sip.client_invite import ClientInvite
+    from voip.sip.reinvite import Reinvite
+    from voip.sip.server_invite import ServerInvite
+    from voip.sip.server_request import ServerRequest
+
+__all__ = ["InviteUsage"]
+
+
+class InviteUsage:
+    """A dialog in use by a call. It is in `core.usages` until the dialog has ended.
+
+    `invite`: the INVITE of ours that made it; `reinvite`: our change to it that is not done yet;
+    `served`: requests of the peer's that the user has not replied to.
+    """
+
+    def __init__(self, core: Core, dialog: Dialog, invite: ClientInvite | None = None) -> None:
+        self.dialog = dialog
+        self.invite = invite
+        self.reinvite: Reinvite | None = None
+        self.served: list[ServerRequest] = []
+        self._core = core
+        self._announced = False  # the user knows this dialog and is owed its end
+        self._acks: dict[int, tuple[bytes, Flow]] = {}  # by the INVITE's CSeq number
+        self._owed: Request | None = None  # our INVITE without offer, whose ACK the user makes
+        self._theirs: dict[int, ServerInvite] = {}  # unanswered or unacknowledged, by CSeq number
+        self._bye_waits: list[tuple[str, str]] | None = None
+        core.usages[dialog.id] = self
+
+    # Our INVITEs: the ACK to their 2xx (section 13.2.2.4).
+
+    def confirm(self) -> None:
+        """Take it that a 2xx has made the dialog and that the user is told so."""
+        self.dialog.state = DialogState.CONFIRMED
+        self._announced = True
+
+    def acknowledge(self, invite: Request, *, offered: bool) -> None:
+        """Send the ACK to a first 2xx; one that answers the 2xx's offer waits for `ack`."""
+        if offered:
+            self._send_ack(invite, b"", None)
+        else:
+            self._owed = invite
+
+    def ack(self, body: bytes, content_type: str | None, now: float) -> None:
+        """Send the ACK that carries our answer."""
+        if self._owed is None:
+            raise CallStateError(
+                "no ACK is owed", hint="only an INVITE without an offer is acknowledged by hand"
+            )
+        invite, self._owed = self._owed, None
+        self._send_ack(invite, body, content_type)
+        self.settle(now)
+
+    def repeat_ack(self, invite: Request) -> bool:
+        """Acknowledge a repeated 2xx again; False when this is the first one."""
+        ack = self._acks.get(invite.cseq.number)
+        if ack is not None:
+            self._core.send(*ack)
+        return ack is not None or self._owed is invite
+
+    def forget_ack(self, invite: Request) -> None:
+        """Take it that the 2xx is not repeated any more."""
+        self._acks.pop(invite.cseq.number, None)
+
+    def _send_ack(self, invite: Request, body: bytes, content_type: str | None) -> None:
+        ack = self.dialog.request(
+            "ACK",
+            random=self._core.random,
+            cseq=invite.cseq.number,
+            headers=[*credentials_of(invite), *self._core.request_headers()],
+            body=body,
+            content_type=content_type,
+        )
+        self._acks[invite.cseq.number] = ack.to_bytes(), self.dialog.flow
+        self._core.send(*self._acks[invite.cseq.number])
+
+    # Their INVITEs.
+
+    def begin(self, invite: ServerInvite) -> None:
+        """Take up an INVITE of the peer's."""
+        self._theirs[invite.request.cseq.number] = invite
+
+    def finish(self, invite: ServerInvite, now: float) -> None:
+        """Take it that an INVITE of the peer's is refused or acknowledged."""
+        self._theirs.pop(invite.request.cseq.number, None)
+        self.settle(now)
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """Take an ACK to one of our 2xx; a repeated one changes nothing."""
+        invite = self._theirs.get(request.cseq.number)
+        if invite is not None:
+            invite.on_ack(request, now)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether an INVITE of the peer's waits for our final response."""
+        return any(invite.waiting for invite in self._theirs.values())
+
+    @property
+    def offer_pending(self) -> bool:
+        """Whether an offer made in a 2xx, ours or theirs, has no answer yet."""
+        return self._owed is not None or any(i.offered for i in self._theirs.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether an INVITE in this dialog has not come to its end (section 14.1)."""
+        return self._owed is not None or bool(self._theirs)
+
+    def settle(self, now: float) -> None:
+        """Do what has waited for the INVITEs of this dialog to come to their end."""
+        if self._bye_waits is not None and not self._theirs:
+            headers, self._bye_waits = self._bye_waits, None
+            self._send_bye(headers, self._on_bye_done, now)
+        elif self.reinvite is not None and not self.busy:
+            self.reinvite.proceed(now)
+
+    # The end.
+
+    def bye(self, headers: Iterable[tuple[str, str]], now: float) -> None:
+        """Hang up (section 15.1.1); nothing happens when that is under way or done.
+
+        A callee that has not seen the ACK yet waits for it, as section 15 demands.
+        """
+        dialog = self.dialog
+        if dialog.state in (DialogState.TERMINATING, DialogState.TERMINATED):
+            return
+        if dialog.state is DialogState.EARLY and not dialog.is_caller:
+            raise CallStateError(
+                "a callee cannot hang up before it has answered", hint="refuse the INVITE instead"
+            )
+        headers = list(Headers(headers))  # refused here, or not at all
+        self._announced = True
+        dialog.state = DialogState.TERMINATING
+        self._end_invites(now)
+        if self._theirs and not dialog.is_caller:
+            self._bye_waits = headers
+        else:
+            self._send_bye(headers, self._on_bye_done, now)
+
+    def end(self, *, by_remote: bool, reason: str, status: int | None = None, now: float) -> None:
+        """Take it that the dialog is over; tell the user, once, if the user knew of it."""
+        if self.dialog.state is DialogState.TERMINATED:
+            return
+        self.vanish(now)
+        if self._announced:
+            self._core.emit(DialogEnded(self.dialog, by_remote, reason, status))
+
+    def lose(self, reason: str, status: int | None, now: float) -> None:
+        """End a dialog whose peer seems lost; a BYE goes out for the case that it is not."""
+        self.end(by_remote=False, reason=reason, status=status, now=now)
+        self._send_bye([], _nobody_waits, now)
+
+    def drop(self, now: float) -> None:
+        """End a confirmed dialog that nobody wants: of another fork, or cancelled too late."""
+        if self.dialog.state is not DialogState.TERMINATING:
+            self.vanish(now)
+            self._send_bye([], _nobody_waits, now)
+
+    def vanish(self, now: float) -> None:
+        """Forget the dialog without a word to anybody."""
+        self.dialog.state = DialogState.TERMINATED
+        self._core.usages.pop(self.dialog.id, None)
+        self._bye_waits = None
+        self._end_invites(now)
+        for invite in self._theirs.values():
+            invite.release()
+        self._theirs.clear()
+
+    def judge(self, outcome: Response | Failure, now: float) -> None:
+        """End the dialog if a request's outcome says that the peer has none (12.2.1.2)."""
+        if self.dialog.state is not DialogState.CONFIRMED:
+            return
+        if outcome.status == 481:
+            self.end(by_remote=True, reason=outcome.reason, status=481, now=now)
+        elif outcome.status == 408:
+            self.lose(outcome.reason, 408, now)
+
+    def _end_invites(self, now: float) -> None:
+        if self.reinvite is not None:
+            self.reinvite.abandon(now)
+        for invite in list(self._theirs.values()):
+            if invite.waiting:
+                invite.give_up("the call is over", now)
+
+    def _send_bye(self, headers: Iterable[tuple[str, str]], finish: Finish, now: float) -> None:
+        core, dialog = self._core, self.dialog
+        request = dialog.request(
+            "BYE", random=core.random, headers=[*core.request_headers(), *headers]
+        )
+        challenges = Challenges(
+            dialog.credentials, core.digest, core.random, core.config.max_attempts
+        )
+        ClientRequest(core, request, dialog.flow, challenges, finish, dialog).start(now)
+
+    def _on_bye_done(self, handle: ClientRequest, outcome: Response | Failure, now: float) -> None:
+        ended = not isinstance(outcome, Failure) and outcome.status < 300
+        reason = "hung up" if ended else outcome.reason
+        self.end(by_remote=False, reason=reason, status=outcome.status, now=now)
+
+
+def _nobody_waits(handle: ClientRequest, outcome: Response | Failure, now: float) -> None:
+    """Take the outcome of a BYE that only the peer may need."""

@@ -1,0 +1,57 @@
+"""Where a request came from, and the way back (RFC 3261 section 18.2, RFC 3581)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from voip.sip.flow import Flow
+from voip.sip.headers import Via
+from voip.sip.message import Request
+from voip.types import Address, Random
+
+__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "mark_source", "new_via", "way_back"]
+
+BRANCH_COOKIE: Final = "z9hG4bK"
+"""What the branches of RFC 3261 begin with."""
+
+DEFAULT_PORT: Final = 5060
+
+_BRANCH_CHARS: Final = 20
+
+
+def new_via(flow: Flow, random: Random) -> Via:
+    """Return the Via of a new transaction: a branch nobody can guess, `rport` on UDP."""
+    branch = ("branch", BRANCH_COOKIE + random.token(_BRANCH_CHARS))
+    params = (branch,) if flow.reliable else (branch, ("rport", None))
+    return Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+
+
+def mark_source(request: Request, source: Address) -> None:
+    """Write into the top Via where the request really came from, as its responses need it.
+
+    Raises SipError (400) when there is no Via to be read.
+    """
+    via = request.via
+    if via.wants_rport:
+        via = via.with_params(received=source.host, rport=str(source.port))
+    elif via.host != source.host:
+        via = via.with_params(received=source.host)
+    else:
+        return
+    hops = request.headers.values("Via")
+    hops[0] = str(via)
+    request.headers.set("Via", ", ".join(hops))
+
+
+def way_back(request: Request, flow: Flow) -> Flow:
+    """Return where the responses to a request go that came by `flow`.
+
+    Over a connection: back through it. Over UDP: to the source address, at the source port when
+    `rport` asks for it and else at the port the Via names. `maddr` is not followed: it would let
+    a stranger aim our responses at somebody else.
+    """
+    if flow.reliable:
+        return flow
+    via = request.via
+    port = flow.remote.port if via.wants_rport else via.port or DEFAULT_PORT
+    return flow.to(Address(flow.remote.host, port))
