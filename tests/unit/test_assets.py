@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def load(name: str) -> Sound:
     with wave.open(io.BytesIO(asset(name)), "rb") as file:
         assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        return Sound(samples.astype(np.int16), file.getframerate())
+    with asset_path(name) as path:
+        return Sound.read(path)
 
 
 @pytest.fixture(scope="module")

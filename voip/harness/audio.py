@@ -9,13 +9,16 @@ calls the codecs or the signal processing it is there to judge.
 from __future__ import annotations
 
 import math
+import os
+import wave
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.signal import correlate, lfilter
 
-from voip.errors import ConfigError
+from voip.errors import AudioFileError, ConfigError
 
 __all__ = [
     "FRAME_S",
@@ -66,6 +69,24 @@ class Sound:
             )
         if self.rate_hz <= 0:
             raise ConfigError(f"{self.rate_hz} is no sample rate")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], channel: int = 0) -> Self:
+        """Read one channel of a WAV file of 16-bit PCM. Raises AudioFileError."""
+        try:
+            with wave.open(os.fspath(path), "rb") as file:
+                channels, width = file.getnchannels(), file.getsampwidth()
+                rate_hz, data = file.getframerate(), file.readframes(file.getnframes())
+        except (OSError, EOFError, wave.Error) as error:
+            raise AudioFileError(f"{path} cannot be read: {error}") from error
+        if width != 2 or not 0 <= channel < channels:
+            raise AudioFileError(
+                f"{path} has {channels} channels of {8 * width} bits, and channel {channel}"
+                " of 16 bits was wanted",
+                hint="record 16-bit PCM",
+            )
+        whole = np.frombuffer(data[: len(data) // (2 * channels) * (2 * channels)], "<i2")
+        return cls(whole.reshape(-1, channels)[:, channel].astype(np.int16), rate_hz)
 
     @property
     def seconds(self) -> float:
@@ -210,15 +231,15 @@ def tone_lines(sound: Sound) -> tuple[float, ...]:
     loud = np.flatnonzero(frame_rms(sound.samples, sound.frame) > 1.0)
     if len(loud):
         samples = sound.samples[loud[0] * sound.frame : (loud[-1] + 1) * sound.frame]
-        wave = samples.astype(np.float64)
-        rest = wave
+        whole = samples.astype(np.float64)
+        rest = whole
         lines: list[float] = []
         while len(lines) < _MAX_LINES and (line := _strongest_line(rest, sound.rate_hz)):
             lines.append(line)
-            angles = 2 * np.pi * np.outer(np.arange(len(wave)) / sound.rate_hz, lines)
+            angles = 2 * np.pi * np.outer(np.arange(len(whole)) / sound.rate_hz, lines)
             basis, _ = np.linalg.qr(np.concatenate((np.cos(angles), np.sin(angles)), axis=1))
-            rest = wave - basis @ (basis.T @ wave)
-            if float(np.sum(rest**2)) < 10**-2.5 * float(np.sum(wave**2)):
+            rest = whole - basis @ (basis.T @ whole)
+            if float(np.sum(rest**2)) < 10**-2.5 * float(np.sum(whole**2)):
                 return tuple(lines)
     raise ConfigError(
         "what was sent is not a steady tone",

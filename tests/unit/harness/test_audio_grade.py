@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import wave
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +21,7 @@ from voip.harness.grade import (
     grade_waveform,
     pesq_installed,
 )
-from voip.sounds import asset
+from voip.sounds import asset_path
 
 Degrade = Callable[[Sound], Sound]
 
@@ -39,9 +37,8 @@ def sine(frequency_hz=1004.0, seconds=3.0, *, rate_hz=8000, dbfs=-13.0) -> Sound
 
 
 def speech(name: str = "speech-8k.wav") -> Sound:
-    with wave.open(io.BytesIO(asset(name)), "rb") as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-        return Sound(samples.astype(np.int16), file.getframerate())
+    with asset_path(name) as path:
+        return Sound.read(path)
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import wave
 
 import numpy as np
 import pytest
 
-from voip.errors import ConfigError
+from voip.errors import AudioFileError, ConfigError
 from voip.harness.audio import (
     Sound,
     active_speech_level,
@@ -220,6 +221,29 @@ def test_nothing_is_found_in_silence_or_nothing():
 def test_two_rates_are_not_compared():
     with pytest.raises(ConfigError, match="16000"):
         find_offset(bursts(), sound(np.zeros(16000), 16000))
+
+
+def test_a_recording_is_read_by_its_channel(tmp_path):
+    path = tmp_path / "both.wav"
+    left, right = sine(440).samples, sine(1004).samples
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.stack([left, right], axis=1).astype("<i2").tobytes())
+    assert np.array_equal(Sound.read(path).samples, left)
+    assert np.array_equal(Sound.read(path, channel=1).samples, right)
+    assert Sound.read(path).rate_hz == 8000
+    with pytest.raises(AudioFileError, match="2 channels of 16 bits"):
+        Sound.read(path, channel=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a sound", b"RIFF\0\0\0\0WAVE"])
+def test_what_is_no_recording_is_an_error_with_its_name(tmp_path, content):
+    path = tmp_path / "odd.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioFileError, match=r"odd\.wav"):
+        Sound.read(path)
+    with pytest.raises(AudioFileError, match=r"none\.wav"):
+        Sound.read(tmp_path / "none.wav")
 
 
 def test_a_sound_is_mono_int16():
