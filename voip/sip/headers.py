@@ -118,10 +118,16 @@ class Headers:
         Folded lines become one (RFC 3261 section 7.3.1), blanks around values fall off.
         """
         headers = cls()
+        if not text:
+            return headers, None
+        lines = text.split("\r\n")
+        if _has_broken_line(text, lines):
+            broken = [line for line in lines if _is_broken(line)]
+            sound = "\r\n".join(line for line in lines if not _is_broken(line))
+            return cls.read(sound)[0], broken[0]
         items, index = headers._items, headers._index
         bad: str | None = None
         usual = _KEYS.get
-        lines = text.split("\r\n") if text else []
         for line in lines:
             name, colon, value = line.partition(":")
             key = usual(name)
@@ -139,8 +145,6 @@ class Headers:
                 index[key].append(value)
             else:
                 index[key] = [value]
-        if bad is None and lines:
-            bad = _broken_line(text, lines)
         return headers, bad
 
     def get(self, name: str) -> str | None:
@@ -218,15 +222,16 @@ class Headers:
         return f"<Headers: {', '.join(name for name, _ in self._items)}>"
 
 
-def _broken_line(text: str, lines: list[str]) -> str | None:
-    """Return a line too long, or with a CR or LF in it that does not end it; else None."""
+def _has_broken_line(text: str, lines: list[str]) -> bool:
+    """Whether a line is too long, or has a CR or LF in it that does not end it."""
     ends = len(lines) - 1
     if text.count("\n") == ends and text.count("\r") == ends and len(text) <= MAX_LINE_CHARS:
-        return None
-    for line in lines:
-        if "\n" in line or "\r" in line or len(line) > MAX_LINE_CHARS:
-            return line
-    return None
+        return False
+    return any(_is_broken(line) for line in lines)
+
+
+def _is_broken(line: str) -> bool:
+    return "\n" in line or "\r" in line or len(line) > MAX_LINE_CHARS
 
 
 def _check(name: str, value: str) -> None:

@@ -68,8 +68,8 @@ class SipUri:
             None if user is None else _unescape(user),
             None if password is None else _unescape(password),
             *parse_host_port(host, port),
-            _parse_params(params) if params else (),
-            _parse_headers(headers) if headers else (),
+            () if params is None else _parse_params(params),
+            () if headers is None else _parse_headers(headers),
         )
 
     def __str__(self) -> str:
