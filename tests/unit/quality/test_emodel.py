@@ -106,8 +106,9 @@ SWEEPS = {
 def test_more_impairment_never_sounds_better(name: str) -> None:
     base = EModel(ppl=0 if name in ("ppl", "ie") else 2, t=0 if name == "t" else 50, tr=10)
     ratings = [Rating.of(replace(base, **{name: value})).r for value in SWEEPS[name]]
-    # the sidetone term moves by 5e-8 with t
-    assert all(before >= after - 1e-6 for before, after in pairwise(ratings))
+    # but for the Recommendation's own Idte, which is -0.11 at 1 ms and positive from 5 ms on
+    slack = 0.12 if name == "t" else 0.0
+    assert all(before >= after - slack for before, after in pairwise(ratings))
     assert ratings[0] > ratings[-1]
 
 
