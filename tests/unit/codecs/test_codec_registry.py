@@ -1,0 +1,95 @@
+"""Codecs by name, and what every codec of the registry must be able to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voip.codecs import g711
+from voip.codecs.core import Codec, CodecFormat
+from voip.codecs.g711 import Law
+from voip.codecs.g711_codec import PCMU, G711Codec
+from voip.codecs.registry import CodecEntry, default_registry
+from voip.errors import CodecError
+
+FORMATS = [info.format for info in default_registry()]
+
+
+def test_pcmu_and_pcma_are_there_whatever_the_case() -> None:
+    registry = default_registry()
+    assert [str(info.format) for info in registry] == ["pcmu/8000", "pcma/8000"]
+    assert registry.create(CodecFormat("PCMU", 8000)).info is PCMU
+    assert CodecFormat("PcMa") in registry
+    assert registry.info(CodecFormat("pcma")).bit_rate == 64000
+
+
+@pytest.mark.parametrize(
+    "format_",
+    [CodecFormat("speex", 16000), CodecFormat("pcmu", 16000), CodecFormat("pcmu", 8000, 2)],
+)
+def test_what_is_not_there_is_named_and_so_is_what_is(format_: CodecFormat) -> None:
+    registry = default_registry()
+    assert format_ not in registry
+    with pytest.raises(CodecError) as caught:
+        registry.create(format_)
+    assert str(format_) in caught.value.message
+    assert caught.value.hint == "there are pcmu/8000, pcma/8000"
+
+
+def test_static_payload_types_are_only_defaults() -> None:
+    registry = default_registry()
+    assert registry.static_format(0) == CodecFormat("pcmu")
+    assert registry.static_format(8) == CodecFormat("pcma")
+    with pytest.raises(CodecError, match="Unsupported payload type: 99"):
+        registry.static_format(99)
+
+
+def test_adding_a_codec_makes_another_registry() -> None:
+    mine = CodecEntry(PCMU, lambda _: G711Codec(Law.ALAW))
+    registry = default_registry()
+    more = registry.extended(mine)
+    assert len(more) == len(registry) == 2
+    assert more.create(CodecFormat("pcmu")).info.name == "pcma", "the later one"
+    assert registry.create(CodecFormat("pcmu")).info.name == "pcmu", "unchanged"
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=str)
+def test_every_codec_keeps_the_contract(format_: CodecFormat) -> None:
+    codec = default_registry().create(format_)
+    info = codec.info
+    assert isinstance(codec, Codec)
+    assert info.format == format_
+    samples = info.sample_rate * info.ptime_ms // 1000
+    assert samples % info.frame_samples == 0
+    pcm = np.random.default_rng(2).integers(-20000, 20000, samples).astype(np.int16)
+
+    payload = codec.encode(pcm)
+    decoded = codec.decode(payload)
+    assert (decoded.dtype, decoded.shape) == (np.int16, (samples,))
+    assert len(payload) * 8 * 1000 == info.bit_rate * info.ptime_ms
+
+    codec.reset()
+    room, sound = np.zeros(2000, np.uint8), np.zeros(5000, np.int16)
+    octets = codec.encode_into(pcm, room)
+    assert room[:octets].tobytes() == payload
+    assert not room[octets:].any()
+    count = codec.decode_into(room[:octets], sound)
+    np.testing.assert_array_equal(sound[:count], decoded)
+    assert not sound[count:].any()
+
+    assert codec.conceal(123).shape == (123,)
+    with pytest.raises(CodecError, match="there is 10"):
+        codec.encode_into(pcm, room[:10])
+    with pytest.raises(CodecError, match="there is 10"):
+        codec.decode_into(room[:octets], sound[:10])
+
+
+@pytest.mark.parametrize("law", Law)
+def test_g711_codec_is_its_tables(law: Law) -> None:
+    every = np.arange(-32768, 32768).astype(np.int16)
+    codec = G711Codec(law)
+    assert codec.encode(every) == g711.encode(every, law).tobytes()
+    assert (
+        codec.decode(bytes(range(256))).tolist()
+        == g711.decode(np.arange(256, dtype=np.uint8), law).tolist()
+    )

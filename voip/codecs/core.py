@@ -1,0 +1,100 @@
+"""What a codec is: its identity, what is known about it, and what every codec can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Codec", "CodecFormat", "CodecInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class CodecFormat:
+    """An encoding as a session description names it: never a payload type.
+
+    `name` is kept in lower case; `fmtp` is the format's parameters as they stand after a=fmtp.
+    """
+
+    name: str
+    clock_rate: int = 8000
+    channels: int = 1
+    fmtp: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name.lower())
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What a codec is found by: name, clock rate, channels."""
+        return self.name, self.clock_rate, self.channels
+
+    def __str__(self) -> str:
+        channels = f"/{self.channels}" if self.channels != 1 else ""
+        return f"{self.name}/{self.clock_rate}{channels}"
+
+
+@dataclass(frozen=True, slots=True)
+class CodecInfo:
+    """What is known about an encoding before one is built.
+
+    RTP counts in `clock_rate`; PCM has `sample_rate` (they differ for G.722). Packets hold whole
+    frames of `frame_samples`, by default `ptime_ms` of them. `static_payload_type`: RFC 3551.
+    """
+
+    name: str
+    clock_rate: int
+    sample_rate: int
+    channels: int
+    frame_samples: int
+    ptime_ms: int
+    bit_rate: int
+    algorithmic_delay_ms: float
+    static_payload_type: int | None = None
+    conceals: bool = False
+    """Whether `conceal` continues the sound; else it is silence, and generic concealment better."""
+
+    @property
+    def format(self) -> CodecFormat:
+        """The identity, without parameters."""
+        return CodecFormat(self.name, self.clock_rate, self.channels)
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """One direction, or both, of one stream: it may remember what went before.
+
+    PCM is int16 (samples,) at `info.sample_rate`, channels interleaved. Bad payloads and buffers
+    that are too small raise CodecError and leave the codec as it was.
+    """
+
+    @property
+    def info(self) -> CodecInfo:
+        """What is known about the encoding."""
+        ...
+
+    def encode(self, pcm: npt.NDArray[np.int16]) -> bytes:
+        """Encode whole frames into one payload."""
+        ...
+
+    def decode(self, payload: bytes) -> npt.NDArray[np.int16]:
+        """Decode one payload."""
+        ...
+
+    def conceal(self, samples: int) -> npt.NDArray[np.int16]:
+        """Return what to play instead of `samples` samples that were lost."""
+        ...
+
+    def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
+        """Encode into the beginning of `out`; return how many octets it took."""
+        ...
+
+    def decode_into(self, payload: npt.NDArray[np.uint8], out: npt.NDArray[np.int16]) -> int:
+        """Decode into the beginning of `out`; return how many samples it gave."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what went before."""
+        ...
