@@ -17,6 +17,7 @@ import pytest
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.installed import Installed, installed
+from peers.sipp import Sipp
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent.parent / "artifacts"
@@ -96,5 +97,25 @@ async def baresip(
             count += 1
             agent = Baresip(program, artifacts / f"baresip-{count}", **settings)
             return await running.enter_async_context(agent)
+
+        yield start
+
+
+@pytest.fixture
+async def sipp(
+    peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
+) -> AsyncIterator[Callable[..., Awaitable[Sipp]]]:
+    """Start a SIPp: `await sipp("uac", remote=..., calls=...)`; stopped at the end."""
+    if peers.sipp is None:
+        missing("SIPp is not installed (make peers)")
+    program = peers.sipp
+    async with AsyncExitStack() as running:
+        count = 0
+
+        async def start(scenario: str | Path, **settings: Any) -> Sipp:
+            nonlocal count
+            count += 1
+            run = Sipp(program, artifacts / f"sipp-{count}", scenario, **settings)
+            return await running.enter_async_context(run)
 
         yield start

@@ -8,10 +8,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
+from peers.sipp import Sipp
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
+StartSipp = Callable[..., Awaitable[Sipp]]
 
 
 def longest_tone_s(path: Path, hz: float) -> float:
@@ -92,3 +95,26 @@ async def test_asterisk_records_what_baresip_sends(
     await asyncio.sleep(1.5)
     await alice.hangup()
     assert longest_tone_s(await asterisk.recording("614"), 500) >= 1
+
+
+async def test_sipp_calls_sipp_over_udp(sipp: StartSipp) -> None:
+    callee = await sipp("uas", calls=20)
+    caller = await sipp("uac", remote=callee.address, calls=20, rate=40)
+    (await caller.finished()).require(20)
+    (await callee.finished()).require(20)
+
+
+async def test_sipp_calls_sipp_over_tcp(sipp: StartSipp) -> None:
+    callee = await sipp("uas", calls=20, transport="tcp")
+    caller = await sipp("uac", remote=callee.address, calls=20, rate=40, transport="tcp")
+    (await caller.finished()).require(20)
+
+
+async def test_sipp_says_what_failed(sipp: StartSipp, asterisk: Asterisk) -> None:
+    caller = await sipp("uac", remote=asterisk.address, calls=3, service="600")
+    result = await caller.finished()
+    assert (result.exit_status, result.successful, result.failed) == (1, 0, 3)
+    assert result.reasons == {"FailedUnexpectedMessage": 3}
+    assert "401" in result.errors
+    with pytest.raises(AssertionError, match="0 of 3 calls"):
+        result.require(3)

@@ -25,7 +25,7 @@ class PortBlock:
             claim = _claim(start)
             if claim is None:
                 continue
-            if all(_is_free(port) for port in range(start + 1, start + SIZE)):
+            if all(is_free(port) for port in range(start + 1, start + SIZE)):
                 self._claim = claim
                 self._start = start
                 return
@@ -80,7 +80,8 @@ def _claim(port: int) -> socket.socket | None:
     return claim
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody has this port of 127.0.0.1, UDP or TCP."""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:
