@@ -30,6 +30,7 @@ __all__ = [
     "RouteStream",
     "SendDtmf",
     "SetSource",
+    "SourceDrained",
     "SourceLearned",
     "StreamEnded",
     "StreamStats",
@@ -252,6 +253,14 @@ class DtmfSent:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDrained:
+    """All samples of ring number `ring`, which was closed, have been sent on `stream`."""
+
+    stream: int
+    ring: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceLearned:
     """The peer of `stream` sends from another address than it said, and was believed."""
 
@@ -267,4 +276,6 @@ class StreamEnded:
     reason: str = field(default="")
 
 
-EngineEvent = Applied | Refused | DtmfReceived | DtmfSent | SourceLearned | StreamEnded
+EngineEvent = (
+    Applied | Refused | DtmfReceived | DtmfSent | SourceDrained | SourceLearned | StreamEnded
+)

@@ -24,6 +24,7 @@ from voip.media.commands import (
     DtmfSent,
     EngineEvent,
     Refused,
+    SourceDrained,
     SourceLearned,
     StreamEnded,
 )
@@ -383,6 +384,9 @@ class Engine:
         out /= 32768.0
         if pcm.size < samples and not ring.closed:
             self._table.underrun[row] += samples - pcm.size
+        elif ring.closed and not ring.available:
+            self._table.pcm_source.pop(row, None)
+            self._events.append(SourceDrained(int(self._table.stream[row]), number))
         return out
 
     def _send_digits(self, rows: Rows, samples: int) -> Bools | None:

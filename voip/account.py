@@ -1,0 +1,106 @@
+"""Who a phone is: its address of record, its credentials and where it registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from voip.errors import ConfigError, SipError
+from voip.sip.digest import Credentials
+from voip.sip.headers import NameAddr
+from voip.sip.uri import SipUri, format_host
+
+__all__ = ["Account", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: its URI, and the host, port and transport of the next hop."""
+
+    uri: SipUri
+    host: str
+    port: int
+    transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A SIP account.
+
+    uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
+    the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
+    transport: "udp" or "tcp" where a URI says nothing.
+    """
+
+    uri: str
+    password: str | None = field(default=None, repr=False)
+    auth_user: str | None = None
+    display_name: str = ""
+    proxy: str | None = None
+    expires_s: int = 300
+    transport: str = "udp"
+
+    def __post_init__(self) -> None:
+        if self.expires_s < 0:
+            raise ConfigError(f"expires_s={self.expires_s} cannot be asked for", hint="0 or more")
+        _parse(self.uri)
+        if self.proxy is not None:
+            _parse(self.proxy)
+
+    @property
+    def aor(self) -> SipUri:
+        """The address of record without parameters of transport."""
+        return _parse(self.uri).without_params("transport")
+
+    @property
+    def user(self) -> str | None:
+        """User part of the address of record."""
+        return self.aor.user
+
+    @property
+    def registrar(self) -> SipUri:
+        """Request-URI of REGISTER: the domain (RFC 3261 section 10.2)."""
+        uri = _parse(self.uri)
+        return SipUri(uri.scheme, None, None, uri.host, uri.port)
+
+    def identity(self) -> NameAddr:
+        """From and To of what this account sends."""
+        return NameAddr(self.display_name, str(self.aor))
+
+    def credentials(self) -> Credentials | None:
+        """Digest credentials, None without a password."""
+        name = self.auth_user or self.user
+        if self.password is None or name is None:
+            return None
+        return Credentials(name, self.password)
+
+    def dial_uri(self, number: str) -> SipUri:
+        """Turn what a person dials into a URI: `600` means 600 at this account's domain."""
+        if ":" in number.split("@")[0] or number.startswith("["):
+            return _parse(number)
+        if "@" in number:
+            return _parse(f"sip:{number}")
+        registrar = self.registrar
+        return _parse(f"sip:{number}@{format_host(registrar.host, registrar.port)}")
+
+    def target(self, uri: SipUri) -> Target:
+        """Say where a request to `uri` goes: to the proxy where there is one."""
+        hop = _parse(self.proxy) if self.proxy else uri
+        transport = (hop.transport or self.transport).lower()
+        if uri.scheme == "sips" or hop.scheme == "sips":
+            raise ConfigError(f"{hop} asks for TLS, which is not there yet", hint="use sip:")
+        if transport not in ("udp", "tcp"):
+            raise ConfigError(f"there is no transport {transport!r}", hint="udp or tcp")
+        return Target(uri, hop.host, hop.port or 5060, transport)
+
+    def route(self) -> list[str]:
+        """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""
+        if self.proxy is None:
+            return []
+        return [f"<{_parse(self.proxy).with_params(lr=None)}>"]
+
+
+def _parse(text: str) -> SipUri:
+    try:
+        return SipUri.parse(text if ":" in text else f"sip:{text}")
+    except SipError as error:
+        raise ConfigError(error.message, hint="such as sip:alice@pbx.example") from error

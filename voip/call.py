@@ -1,0 +1,388 @@
+"""One call, as an application sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.errors import CallStateError, ConfigError
+from voip.events import (
+    AudioOverrun,
+    CallbackFailed,
+    CallEnded,
+    CallEvent,
+    CallState,
+    DtmfReceived,
+    DtmfSent,
+    SourceLearned,
+)
+from voip.media.commands import DtmfReceived as DigitHeard
+from voip.media.commands import DtmfSent as DigitsSent
+from voip.media.commands import EngineEvent, SourceDrained, StreamStats
+from voip.media.commands import SourceLearned as MediaSourceLearned
+from voip.quality.report import QualityReport
+from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.session import CallSession
+
+__all__ = ["Call"]
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS = 1024
+"""Events a call remembers for those who begin to listen late."""
+DIGITS = "0123456789*#ABCD"
+
+Callback = Callable[[Any], Awaitable[None] | None]
+
+
+class Call:
+    """A call that was dialled or came in; made by `Softphone`, never by applications.
+
+    Methods return when the thing has happened on the wire, and raise `CallError` when it has not.
+    `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
+    """
+
+    def __init__(self, call_id: str) -> None:
+        self.id = call_id
+        self._events: deque[CallEvent] = deque(maxlen=MAX_EVENTS)
+        self._dropped = 0
+        self._news = asyncio.Event()
+        self._over = asyncio.Event()
+        self._digits = ""
+        self._callbacks: list[tuple[type | None, Callback]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _bind(self, session: CallSession) -> None:
+        self._session = session
+        self._audio = CallAudio(
+            session.stack,
+            session.media,
+            self._over,
+            lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
+        )
+
+    def __repr__(self) -> str:
+        way = "to" if self.outgoing else "from"
+        return f"<Call {way} {self.remote}: {self.state.value}>"
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def outgoing(self) -> bool:
+        """Whether we dialled."""
+        return self._session.outgoing
+
+    @property
+    def remote(self) -> str:
+        """URI of the other side."""
+        return self._session.remote.uri
+
+    @property
+    def remote_name(self) -> str:
+        """Display name of the other side, "" where it has none."""
+        return self._session.remote.display or ""
+
+    @property
+    def state(self) -> CallState:
+        """Where the call is."""
+        return self._session.state
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of this call's PCM."""
+        return self._audio.rate
+
+    @property
+    def codec(self) -> str | None:
+        """Encoding name of what we send, None before that is agreed on."""
+        return self._session.media.codec
+
+    @property
+    def ended(self) -> CallEnded | None:
+        """How the call ended, None while it has not."""
+        return self._session.end
+
+    @property
+    def stats(self) -> StreamStats:
+        """Figures of the call's sound: the final ones, or those of the last `measure`."""
+        return self._session.media.stats
+
+    async def measure(self) -> StreamStats:
+        """Ask the engine for the present figures."""
+        return await self._session.media.read_stats()
+
+    @property
+    def quality(self) -> QualityReport:
+        """How the call sounded, by `stats`."""
+        return quality_of(self.stats)
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the INVITE that came in, or of the answer to ours."""
+        session = self._session
+        message = session.answer_response if session.outgoing else session.invite_request
+        return message.headers.get(name) if message is not None else None
+
+    # ------------------------------------------------------------ signalling
+
+    async def ring(self) -> None:
+        """Tell the caller that it rings (180)."""
+        await self._session.ring()
+
+    async def progress(self) -> None:
+        """Let the caller hear us before the call is answered (183)."""
+        await self._session.progress()
+
+    async def answer(self) -> None:
+        """Answer; returns when the caller has acknowledged it."""
+        await self._session.answer()
+
+    async def reject(self, status: int = 486, reason: str | None = None) -> None:
+        """Refuse an incoming call: busy (486) unless told otherwise."""
+        await self._session.reject(status, reason)
+
+    async def hangup(self) -> None:
+        """End the call, whatever its state: BYE, CANCEL or a refusal."""
+        await self._session.hangup()
+
+    async def hold(self) -> None:
+        """Put the other side on hold."""
+        await self._session.hold()
+
+    async def resume(self) -> None:
+        """Take the other side off hold."""
+        await self._session.resume()
+
+    async def wait_answered(self, timeout: float | None = None) -> None:
+        """Return when the call is up; after `timeout` seconds it is given up."""
+        await self._session.wait_answered(timeout)
+
+    async def wait_ended(self) -> CallEnded:
+        """Return how the call ended, once it has."""
+        return await self._session.wait_ended()
+
+    async def __aenter__(self) -> Call:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.hangup()
+
+    # ------------------------------------------------------------ sound
+
+    async def play(
+        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
+    ) -> None:
+        """Send a WAV file, or int16 (samples,) at `rate`; returns when it has gone out.
+
+        What is played while another thing plays waits for it. Raises `AudioFileError`.
+        """
+        await self._audio.play(source, loop=loop)
+
+    async def send(self, pcm: npt.NDArray[np.int16]) -> None:
+        """Send int16 (samples,) at `rate` after what was sent before; waits while 1 s is queued."""
+        await self._audio.send(pcm)
+
+    def audio(self, frame_ms: float = 20) -> AudioReader:
+        """Return what is heard from now on, as an async iterator of int16 (samples,) frames.
+
+        A reader more than a second behind loses the oldest and is told by `AudioOverrun`.
+        """
+        return self._audio.reader(frame_ms)
+
+    def record(self, path: str | PathLike[str]) -> FileRecording:
+        """Return a recording of what is heard: `async with call.record("out.wav"):`."""
+        return FileRecording(self._session.stack, self._audio, path)
+
+    async def mute(self) -> None:
+        """Send silence."""
+        await self._session.media.mute(True)
+
+    async def unmute(self) -> None:
+        """Send sound again."""
+        await self._session.media.mute(False)
+
+    async def echo(self) -> None:
+        """Send back what is heard."""
+        await self._session.media.route(self._session.media.stream)
+
+    async def bridge(self, other: Call) -> None:
+        """Let both sides hear each other, and leave it at that until either call ends.
+
+        Raises `CallStateError` unless both calls are of one phone and are up.
+        """
+        mine, theirs = self._session, other._session
+        if mine.stack is not theirs.stack or self is other:
+            raise CallStateError("these calls cannot be bridged", hint="two calls of one phone")
+        if not (mine.is_up and theirs.is_up):
+            raise CallStateError("both calls must be up to be bridged")
+        await mine.media.route(theirs.media.stream)
+        await theirs.media.route(mine.media.stream)
+
+    # ------------------------------------------------------------ digits
+
+    async def send_dtmf(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 60) -> None:
+        """Send digits (0-9, *, #, A-D) by RFC 4733; returns when the last has gone out.
+
+        Raises `MediaError` where the other side takes none.
+        """
+        bad = sorted(set(digits.upper()) - set(DIGITS))
+        if bad or not digits:
+            raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
+        start = self._dropped + len(self._events)
+        await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
+        async for event in self._events_from(start):
+            if isinstance(event, DtmfSent):
+                return
+        raise CallStateError("the call ended before all digits were sent")
+
+    async def collect(
+        self, count: int, *, timeout: float = 10.0, terminator: str | None = "#"
+    ) -> str:
+        """Return up to `count` digits, fewer after `timeout` s without one or at `terminator`.
+
+        Digits pressed before are not lost: each is returned once. The terminator is taken and
+        not returned.
+        """
+        start = self._dropped + len(self._events)
+        while True:
+            found, rest = _split(self._digits, count, terminator)
+            if rest is not None:
+                self._digits = rest
+                return found
+            try:
+                async with asyncio.timeout(timeout):
+                    start = await self._next_digit(start)
+            except TimeoutError:
+                start = -1
+            if start < 0:
+                digits, self._digits = self._digits, ""
+                return digits
+
+    async def _next_digit(self, start: int) -> int:
+        async for event in self._events_from(start):
+            start += 1
+            if isinstance(event, DtmfReceived):
+                return start
+        return -1
+
+    # ------------------------------------------------------------ events
+
+    async def events(self) -> AsyncIterator[CallEvent]:
+        """Yield what happened, from the beginning, and what happens, until the call is over."""
+        async for event in self._events_from(0):
+            yield event
+
+    def on_event(self, callback: Callback) -> Callback:
+        """Call back (function or coroutine function) with every event from now on."""
+        self._callbacks.append((None, callback))
+        return callback
+
+    def on_dtmf(self, callback: Callback) -> Callback:
+        """Call back with every `DtmfReceived` from now on."""
+        self._callbacks.append((DtmfReceived, callback))
+        return callback
+
+    def on_ended(self, callback: Callback) -> Callback:
+        """Call back with `CallEnded`."""
+        self._callbacks.append((CallEnded, callback))
+        return callback
+
+    async def _events_from(self, index: int) -> AsyncIterator[CallEvent]:
+        while True:
+            index = max(index, self._dropped)
+            while index < self._dropped + len(self._events):
+                yield self._events[index - self._dropped]
+                index = max(index + 1, self._dropped)
+            if self._over.is_set():
+                return
+            await self._news.wait()
+
+    def _emit(self, event: CallEvent) -> None:
+        if len(self._events) == MAX_EVENTS:
+            self._dropped += 1
+        self._events.append(event)
+        if isinstance(event, DtmfReceived):
+            self._digits = (self._digits + event.digit)[-MAX_EVENTS:]
+        if isinstance(event, CallEnded):
+            self._over.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        for kind, callback in tuple(self._callbacks):
+            if kind is None or isinstance(event, kind):
+                self._call_back(callback, event)
+
+    def _call_back(self, callback: Callback, event: CallEvent) -> None:
+        try:
+            result = callback(event)
+        except Exception as error:
+            self._callback_failed(callback, event, error)
+            return
+        if inspect.isawaitable(result):
+            task = asyncio.ensure_future(self._await(callback, event, result))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _await(self, callback: Callback, event: CallEvent, result: Awaitable[None]) -> None:
+        try:
+            await result
+        except Exception as error:
+            self._callback_failed(callback, event, error)
+
+    def _callback_failed(self, callback: Callback, event: CallEvent, error: Exception) -> None:
+        name = getattr(callback, "__qualname__", repr(callback))
+        log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
+        if not isinstance(event, CallbackFailed):
+            self._emit(CallbackFailed(name, error))
+
+    def _on_media(self, event: EngineEvent) -> None:
+        match event:
+            case DigitHeard(_, digit, duration_ms):
+                self._emit(DtmfReceived(digit, duration_ms))
+            case DigitsSent(_, digits):
+                self._emit(DtmfSent(digits))
+            case MediaSourceLearned(_, address):
+                self._emit(SourceLearned(address))
+            case SourceDrained(_, ring):
+                self._audio.on_source_drained(ring)
+            case _:
+                pass
+
+    async def _close(self) -> None:
+        """Let go of what the application left open; the call is over."""
+        self._over.set()
+        await self._audio.close()
+        for task in tuple(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def quality_of(stats: StreamStats) -> QualityReport:
+    """Judge a stream by its figures."""
+    return QualityReport.of(
+        codec=stats.codec,
+        packets_sent=stats.packets_sent,
+        packets_received=stats.packets_received,
+        packets_lost=stats.packets_lost,
+        packets_discarded=stats.packets_late,
+        jitter_ms=stats.jitter_ms,
+        rtt_ms=stats.rtt_ms,
+        jitter_buffer_ms=stats.delay_ms,
+    )
+
+
+def _split(digits: str, count: int, terminator: str | None) -> tuple[str, str | None]:
+    """Return (what was entered, what is left), the latter None where it is not complete."""
+    if terminator and terminator in digits[: count + 1]:
+        entered, _, rest = digits.partition(terminator)
+        return entered, rest
+    if len(digits) >= count:
+        return digits[:count], digits[count:]
+    return "", None

@@ -1,0 +1,63 @@
+"""Settings of a phone, as values. What is not named here has no setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voip.errors import ConfigError
+
+__all__ = ["MediaConfig", "NetworkConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Where a phone listens and how it is reached.
+
+    bind_host: "" means every interface; the address told to a peer is the one the kernel would use
+    towards it, unless `public_address` says otherwise. bind_port 0: any free one.
+    """
+
+    bind_host: str = ""
+    bind_port: int = 0
+    public_address: str | None = None
+    rtp_ports: tuple[int, int] = (10000, 19999)
+    transport: str = "udp"
+
+    def __post_init__(self) -> None:
+        low, high = self.rtp_ports
+        if not (0 < low < high <= 65535):
+            raise ConfigError(
+                f"the RTP port range {low}-{high} cannot be used", hint="such as 10000-19999"
+            )
+        if self.transport not in ("udp", "tcp"):
+            raise ConfigError(f"no transport {self.transport!r}", hint="udp or tcp")
+        if not 0 <= self.bind_port <= 65535:
+            raise ConfigError(f"no port {self.bind_port}", hint="0 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaConfig:
+    """How sound is carried.
+
+    codecs: encoding names in order of preference; ptime_ms: packet time asked for, 10 to 120;
+    jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
+    another address than it said may be learned (docs/architecture.md, section 5).
+    """
+
+    codecs: tuple[str, ...] = ("pcmu", "pcma")
+    ptime_ms: int = 20
+    jitter_min_ms: float = 40.0
+    jitter_max_ms: float = 400.0
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.codecs:
+            raise ConfigError("no codec was named", hint="codecs=('pcmu', 'pcma')")
+        unknown = [name for name in self.codecs if name not in ("pcmu", "pcma")]
+        if unknown:
+            raise ConfigError(f"no codec {unknown[0]!r}", hint="pcmu and pcma are there")
+        if not 0 <= self.jitter_min_ms <= self.jitter_max_ms <= 1000:
+            raise ConfigError(
+                f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
+                hint="0 <= jitter_min_ms <= jitter_max_ms <= 1000",
+            )

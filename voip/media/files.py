@@ -1,0 +1,151 @@
+"""Audio between files and rings. `service` is called outside the tick, every now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media.rings import AudioRing
+from voip.media.wav import WavReader, WavWriter
+
+__all__ = ["ArraySource", "FileSink", "FileSource"]
+
+FLUSH_S = 1.0
+"""How much sound a recording that is cut off may miss."""
+
+
+class FileSource:
+    """Keeps `ring` filled from a WAV file; closes the ring after its last sample.
+
+    The file is opened by the first `service`, which raises `AudioFileError` where it cannot be
+    read; `on_ready` is called when the first sound is there.
+    """
+
+    def __init__(
+        self,
+        ring: AudioRing,
+        path: str | PathLike[str],
+        rate_hz: int,
+        *,
+        loop: bool = False,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._ring = ring
+        self._path = path
+        self._rate_hz = rate_hz
+        self._loop = loop
+        self._on_ready = on_ready
+        self._reader: WavReader | None = None
+
+    def service(self, now: float) -> None:
+        """Read as much as there is room for."""
+        if self._ring.closed:
+            return
+        if self._reader is None:
+            self._reader = WavReader(self._path, self._rate_hz)
+        while wanted := self._ring.space:
+            pcm = self._reader.read(wanted)
+            self._ring.push(pcm)
+            if pcm.size == wanted:
+                break
+            self._reader.close()
+            if not self._loop:
+                self._ring.close()
+                break
+            self._reader = WavReader(self._path, self._rate_hz)
+        if self._on_ready is not None:
+            self._on_ready()
+            self._on_ready = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._reader is not None:
+            self._reader.close()
+
+
+class ArraySource:
+    """Keeps `ring` filled from an array, int16 (samples,); closes it after the last sample."""
+
+    def __init__(
+        self,
+        ring: AudioRing,
+        pcm: npt.NDArray[np.int16],
+        *,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._ring = ring
+        self._left = pcm
+        self._on_ready = on_ready
+
+    def service(self, now: float) -> None:
+        """Write as much as there is room for."""
+        if self._ring.closed:
+            return
+        taken = self._ring.push(self._left)
+        self._left = self._left[taken:]
+        if not self._left.size:
+            self._ring.close()
+        if self._on_ready is not None:
+            self._on_ready()
+            self._on_ready = None
+
+    def close(self) -> None:
+        """Let go of the array."""
+        self._left = self._left[:0]
+
+
+class FileSink:
+    """Writes what comes out of `ring` to a WAV file that is whole after every second.
+
+    The file is made by the first `service`, which raises `AudioFileError` where it cannot be
+    written and else calls `on_ready`. What a full ring loses is told by `on_lost(samples)`.
+    """
+
+    def __init__(
+        self,
+        ring: AudioRing,
+        path: str | PathLike[str],
+        rate_hz: int,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        self._ring = ring
+        self._path = path
+        self._rate_hz = rate_hz
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+        self._writer: WavWriter | None = None
+        self._lost = 0
+        self._flushed_s = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound taken so far."""
+        return self._writer.duration_s if self._writer else 0.0
+
+    def service(self, now: float) -> None:
+        """Write what is there."""
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = WavWriter(self._path, self._rate_hz)
+            if self._on_ready is not None:
+                self._on_ready()
+        pcm = self._ring.read(self._ring.capacity)
+        if pcm.size:
+            writer.write(pcm)
+        if self._ring.lost > self._lost:
+            if self._on_lost is not None:
+                self._on_lost(self._ring.lost - self._lost)
+            self._lost = self._ring.lost
+        if writer.duration_s - self._flushed_s >= FLUSH_S:
+            writer.flush()
+            self._flushed_s = writer.duration_s
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,122 @@
+"""Hands what the agent and the engine tell to the session it concerns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from voip.events import CallEvent
+from voip.media.commands import EngineEvent, StreamEnded
+from voip.session.session import CallSession
+from voip.session.stack import Stack
+from voip.sip.events import (
+    Acknowledged,
+    Answered,
+    DialogEnded,
+    IncomingInvite,
+    InviteCancelled,
+    InviteFailed,
+    Provisional,
+    ReinviteDone,
+    ReinviteReceived,
+    RequestDone,
+    RequestFailed,
+    RequestReceived,
+    SipEvent,
+)
+from voip.sip.headers import NameAddr
+from voip.sip.server_invite import ServerInvite
+
+__all__ = ["RequestEvent", "SessionManager"]
+
+log = logging.getLogger(__name__)
+
+RequestEvent = RequestDone | RequestFailed | RequestReceived
+
+
+class SessionManager:
+    """All sessions of one phone.
+
+    `on_invite` gets INVITEs that begin a call, `on_request` all that concerns no call;
+    `on_media` gets what the engine tells of a stream, by its number.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        on_invite: Callable[[ServerInvite], None],
+        on_request: Callable[[RequestEvent], None],
+        on_media: Callable[[CallSession, EngineEvent], None],
+    ) -> None:
+        self._stack = stack
+        self._on_invite = on_invite
+        self._on_request = on_request
+        self._on_media = on_media
+        self._by_stream: dict[int, CallSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_stream)
+
+    @property
+    def sessions(self) -> list[CallSession]:
+        """The sessions that are not over."""
+        return list(self._by_stream.values())
+
+    def create(
+        self, *, outgoing: bool, remote: NameAddr, emit: Callable[[CallEvent], None]
+    ) -> CallSession:
+        """Make a session."""
+        session = CallSession(self._stack, outgoing=outgoing, remote=remote, emit=emit)
+        self._by_stream[session.media.stream] = session
+        return session
+
+    def forget(self, session: CallSession) -> None:
+        """Drop a session that is over."""
+        self._by_stream.pop(session.media.stream, None)
+
+    def on_sip(self, event: SipEvent) -> None:
+        """Take an event of the agent's."""
+        sessions = self._stack.sessions
+        match event:
+            case IncomingInvite(invite):
+                self._on_invite(invite)
+            case RequestDone() | RequestFailed() | RequestReceived():
+                self._on_request(event)
+            case Provisional(client, response, dialog):
+                if client in sessions:
+                    sessions[client].on_provisional(response, dialog)
+            case Answered(client, response, dialog):
+                if client in sessions:
+                    sessions[client].on_answered(response, dialog)
+            case InviteFailed(client):
+                if client in sessions:
+                    sessions[client].on_failed(event)
+            case InviteCancelled(server, reason):
+                if server in sessions:
+                    sessions[server].on_cancelled(reason)
+            case Acknowledged(dialog, request):
+                if dialog in sessions:
+                    sessions[dialog].on_acknowledged(request)
+            case ReinviteReceived(server, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_reinvite(server)
+                else:
+                    server.respond(481, now=self._stack.signalling.now())
+            case ReinviteDone():
+                if event.dialog in sessions:
+                    sessions[event.dialog].on_reinvite_done(event)
+            case DialogEnded(dialog, by_remote, reason, status):
+                if dialog in sessions:
+                    sessions[dialog].on_dialog_ended(by_remote, reason, status)
+
+    def on_engine(self, event: EngineEvent) -> None:
+        """Take an event of the engine's."""
+        stream = getattr(event, "stream", None)
+        session = self._by_stream.get(stream) if stream is not None else None
+        if session is None:
+            return
+        if isinstance(event, StreamEnded):
+            log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
+            return
+        self._on_media(session, event)

@@ -1,0 +1,204 @@
+"""The media half of a session: one stream of the engine, described and agreed on by SDP."""
+
+from __future__ import annotations
+
+import logging
+
+from voip.errors import MediaError, SdpError
+from voip.media.commands import (
+    CloseStream,
+    ConnectStream,
+    MuteStream,
+    Opened,
+    OpenStream,
+    PayloadFormat,
+    ReadStats,
+    RouteStream,
+    SendDtmf,
+    StreamStats,
+)
+from voip.sdp.agreement import AgreedAudio
+from voip.sdp.capability import PCMA, PCMU, TELEPHONE_EVENTS, AudioCapability
+from voip.sdp.description import Direction
+from voip.sdp.format import RtpFormat
+from voip.sdp.negotiation import NegotiationState, Negotiator
+from voip.sdp.parser import parse
+from voip.session.stack import Stack
+from voip.types import Address
+
+__all__ = ["SDP", "MediaSession"]
+
+SDP = "application/sdp"
+
+log = logging.getLogger(__name__)
+
+_CAPABILITIES = {"pcmu": PCMU, "pcma": PCMA}
+
+
+class MediaSession:
+    """Opens a stream, negotiates it and tells the engine what was agreed."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.stream = next(stack.streams)
+        self.stats = StreamStats(self.stream)
+        self._negotiator: Negotiator | None = None
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream has ports and a row."""
+        return self._open
+
+    @property
+    def agreed(self) -> AgreedAudio | None:
+        """What the last offer and answer came to."""
+        return self._negotiator.agreed if self._negotiator else None
+
+    @property
+    def codec(self) -> str | None:
+        """Encoding name of what we send."""
+        agreed = self.agreed
+        return agreed.send_format.name if agreed and agreed.send_format else None
+
+    @property
+    def held_by_remote(self) -> bool:
+        """Whether the peer does not want to hear us."""
+        return bool(self.agreed and self.agreed.remote_hold)
+
+    async def open(self, peer_host: str, advertised: str) -> None:
+        """Bind ports on the address used towards `peer_host`, and describe them by `advertised`."""
+        stack = self._stack
+        opened = await stack.driver.apply(
+            OpenStream(
+                self.stream,
+                stack.local_host(peer_host),
+                cname=f"{stack.random.token(12)}@{advertised}",
+                jitter_min_ms=stack.media.jitter_min_ms,
+                jitter_max_ms=stack.media.jitter_max_ms,
+                symmetric=stack.media.symmetric,
+            )
+        )
+        if not isinstance(opened, Opened):
+            raise MediaError("the media engine opened no stream")
+        self._open = True
+        self._negotiator = Negotiator(
+            self._capabilities(),
+            address=Address(advertised, opened.rtp.port),
+            rtcp=Address(advertised, opened.rtcp.port),
+            random=stack.random,
+            ptime_ms=stack.media.ptime_ms,
+            session_name="voip",
+        )
+
+    def _capabilities(self) -> list[AudioCapability]:
+        return [*(_CAPABILITIES[name] for name in self._stack.media.codecs), TELEPHONE_EVENTS]
+
+    # ------------------------------------------------------------ offer and answer
+
+    @property
+    def _talks(self) -> Negotiator:
+        if self._negotiator is None:
+            raise MediaError("the stream is not open")
+        return self._negotiator
+
+    def offer(self, direction: Direction | None = None) -> bytes:
+        """Return our offer."""
+        return self._talks.create_offer(direction).to_bytes()
+
+    def take_answer(self, body: bytes) -> AgreedAudio:
+        """Take the peer's answer; raises `SdpError`, after which nothing has changed."""
+        agreed = self._talks.receive_answer(parse(body))
+        if not agreed.active:
+            raise SdpError("the peer wants no audio", hint="it answered with port 0", status=488)
+        return agreed
+
+    def answer(self, offer: bytes) -> bytes:
+        """Take the peer's offer and return our answer; raises `SdpError` (400, 488, 491, 500)."""
+        self._talks.receive_offer(parse(offer))
+        return self._talks.create_answer().to_bytes()
+
+    def abandon(self) -> None:
+        """Take an unanswered offer back, by whomever it was."""
+        talks = self._talks
+        if talks.state in (NegotiationState.OFFER_SENT, NegotiationState.OFFER_RECEIVED):
+            talks.abandon()
+
+    def want(self, direction: Direction) -> None:
+        """Want another direction from the next description on."""
+        self._talks.set_direction(direction)
+
+    # ------------------------------------------------------------ the engine
+
+    async def connect(self) -> None:
+        """Tell the engine what was agreed; returns when it has been applied."""
+        await self._stack.driver.apply(self._connect_command())
+
+    def connect_soon(self) -> None:
+        """Tell the engine what was agreed, without waiting."""
+        if self._open:
+            self._stack.driver.post(self._connect_command())
+
+    def _connect_command(self) -> ConnectStream:
+        agreed = self.agreed
+        if agreed is None:
+            raise MediaError("nothing has been agreed on yet")
+        rtp = agreed.remote_rtp
+        if rtp is not None and not _is_literal(rtp.host):
+            log.warning("the peer's media address %s is a name; nothing is sent there", rtp.host)
+            rtp = None
+        send = agreed.send_format
+        events = agreed.send_events
+        return ConnectStream(
+            self.stream,
+            rtp,
+            agreed.remote_rtcp if rtp is not None else None,
+            _payload_format(send) if send else None,
+            tuple(_payload_format(item) for item in agreed.receive_formats),
+            send=agreed.active and agreed.can_send,
+            receive=agreed.active and agreed.can_receive,
+            ptime_ms=min(agreed.ptime_ms, 120),
+            send_dtmf=_payload_format(events) if events else None,
+            receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
+        )
+
+    async def mute(self, muted: bool) -> None:
+        """Send silence, or sound again."""
+        await self._stack.driver.apply(MuteStream(self.stream, muted))
+
+    async def route(self, source: int | None) -> None:
+        """Send what is heard on stream `source` (our own number: echo), or nothing (None)."""
+        await self._stack.driver.apply(RouteStream(self.stream, source))
+
+    async def send_dtmf(self, digits: str, duration_ms: int, gap_ms: int) -> None:
+        """Queue digits (RFC 4733)."""
+        await self._stack.driver.apply(SendDtmf(self.stream, digits, duration_ms, gap_ms))
+
+    async def read_stats(self) -> StreamStats:
+        """Ask the engine for the present figures."""
+        if self._open:
+            result = await self._stack.driver.apply(ReadStats(self.stream))
+            if isinstance(result, StreamStats):
+                self.stats = result
+        return self.stats
+
+    async def close(self) -> None:
+        """Close the stream; `stats` are its last figures then. Closing twice does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            result = await self._stack.driver.apply(CloseStream(self.stream))
+        except MediaError as error:  # the engine has stopped
+            log.debug("closing stream %d: %s", self.stream, error)
+        else:
+            if isinstance(result, StreamStats):
+                self.stats = result
+
+
+def _payload_format(item: RtpFormat) -> PayloadFormat:
+    return PayloadFormat(item.payload_type, item.name, item.clock_rate, item.channels, item.fmtp)
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()

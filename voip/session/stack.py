@@ -1,0 +1,80 @@
+"""What all sessions of one phone share, and what they ask of the outside.
+
+`session` knows neither sockets nor threads: a phone puts `net` behind these interfaces, a
+simulation `sim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from voip.config import MediaConfig
+from voip.media.driver import EngineDriver
+from voip.media.rings import RingArena
+from voip.sip.agent import SipAgent
+from voip.sip.flow import Flow
+from voip.types import Random
+
+if TYPE_CHECKING:
+    from voip.session.session import CallSession
+
+__all__ = ["FileServer", "Served", "Signalling", "Stack"]
+
+
+class Signalling(Protocol):
+    """Carries the agent's messages; every action on the agent is followed by `flush`."""
+
+    def now(self) -> float:
+        """Return the time to pass to the agent."""
+        ...
+
+    def flush(self) -> None:
+        """Send what the agent wants sent, and deliver its events."""
+        ...
+
+    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
+        """Return the flow to a host; raises `TransportError` where there is none."""
+        ...
+
+
+class Served(Protocol):
+    """Something that moves audio between a file and a ring."""
+
+    def service(self, now: float) -> None:
+        """Move what there is to move."""
+        ...
+
+
+class FileServer(Protocol):
+    """Serves files outside the tick and outside the event loop."""
+
+    def add(self, served: Served, on_error: Callable[[Exception], None] | None = None) -> None:
+        """Serve this too."""
+        ...
+
+    async def remove(self, served: Served) -> None:
+        """Serve it once more and let go of it."""
+        ...
+
+
+@dataclass(slots=True)
+class Stack:
+    """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
+
+    `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
+    `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
+    """
+
+    agent: SipAgent
+    signalling: Signalling
+    driver: EngineDriver
+    arena: RingArena
+    files: FileServer
+    media: MediaConfig
+    random: Random
+    local_host: Callable[[str], str]
+    streams: count[int] = field(default_factory=lambda: count(1))
+    sessions: dict[object, CallSession] = field(default_factory=dict)
