@@ -189,29 +189,35 @@ def _number(value: object, low: int, high: int) -> int | None:
     return value if isinstance(value, int) and low <= value <= high else None
 
 
+def _words(content: str) -> list[str]:
+    """Split at spaces, however many."""
+    return [word for word in content.split(" ") if word]
+
+
 def _origin(content: str) -> Origin:
-    understood = _grammar(f"o={content}").get("origin", {})
+    words = _words(content)
+    understood = _grammar(f"o={' '.join(words)}").get("origin", {})
     session_id, version = understood.get("sessionId"), understood.get("sessionVersion")
     family = understood.get("ipVer")
     if not isinstance(session_id, int) or not isinstance(version, int) or family not in (4, 6):
         raise _bad("its o= line is not 'user id version IN IP4|IP6 address'")
-    words = content.split(" ")
     return Origin(words[0], session_id, version, Connection(words[5], family))
 
 
 def _connection(content: str | None) -> Connection | None:
     if content is None:
         return None
-    understood = _grammar(f"c={content}").get("connection", {})
+    words = _words(content)
+    understood = _grammar(f"c={' '.join(words)}").get("connection", {})
     if understood.get("version") in (4, 6):
-        connection = Connection(content.split(" ")[2].strip(), understood["version"])
+        connection = Connection(words[2], understood["version"])
         if connection.valid:
             return connection
     raise _bad("a c= line is not 'IN IP4|IP6 address'")
 
 
 def _timing(content: str) -> Timing:
-    understood = _grammar(f"t={content}").get("timing", {})
+    understood = _grammar(f"t={' '.join(_words(content))}").get("timing", {})
     start, stop = understood.get("start"), understood.get("stop")
     if not isinstance(start, int) or not isinstance(stop, int):
         raise _bad("its t= line is not two numbers")
@@ -255,11 +261,11 @@ def _rtcp(attribute: Attribute) -> RtcpAddress | None:
     """Read a=rtcp:port [IN IP4|IP6 address] (RFC 3605, section 2.1)."""
     if attribute.name != "rtcp":
         return None
-    understood = _grammar(f"a={attribute}").get("rtcp", {})
+    words = _words(attribute.value or "")
+    understood = _grammar(f"a=rtcp:{' '.join(words)}").get("rtcp", {})
     port = _number(understood.get("port"), 1, MAX_PORT)
     if port is None:
         return None
-    words = (attribute.value or "").rstrip(" ").split(" ")  # as the pattern does
     if len(words) == 1:
         return RtcpAddress(port)
     if "address" not in understood:

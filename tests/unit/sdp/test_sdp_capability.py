@@ -57,7 +57,7 @@ _TIMES = st.one_of(st.none(), st.integers(1, 200))
 _NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,20}", fullmatch=True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     name=_NAMES,
     rate=st.integers(1, 192_000),

@@ -284,6 +284,13 @@ def test_last_line_may_lack_its_ending_and_empty_lines_are_skipped() -> None:
     assert parse(ASTERISK.rstrip() + b"\r\n\r\n") == parse(ASTERISK.rstrip()) == parse(ASTERISK)
 
 
+def test_spaces_in_plenty_are_forgiven() -> None:
+    text = AUDIO.replace("o=- 1", "o= -  1 ").replace("c=IN ", "c= IN  ").replace("t=0", "t= 0 ")
+    assert parse(text + "a=rtcp: 53020  IN IP4 192.0.2.1 \r\n") == audio(
+        "rtcp:53020 IN IP4 192.0.2.1"
+    )
+
+
 def test_missing_subject_and_times_are_forgiven() -> None:
     session = parse("v=0\no=- 1 2 IN IP4 192.0.2.1\nm=audio 0 RTP/AVP 0\n")
     assert (session.name, session.timing, session.connection) == ("-", Timing(0, 0), None)
@@ -439,9 +446,51 @@ def test_keys_stay_out_of_reprs() -> None:
 # ---------------------------------------------------------------- anything at all
 
 _WORDS = st.sampled_from(
-    "v=0|o=|s=|c=|t=0 0|m=|a=|b=AS:1|audio|video|RTP/AVP|RTP/SAVP|IN IP4 |IN IP6 |192.0.2.1|::1|"
-    "0.0.0.0|- 1 1 |rtpmap:|fmtp:|ptime:|rtcp:|sendonly|0|8|96|101|65536|PCMU|/8000|/2|nan|1e400|"
-    " |\r\n|\n|\t|\x85|\u0661|_|-|:|\0".split("|")
+    [
+        "v=0",
+        "o=",
+        "s=",
+        "c=",
+        "t=0 0",
+        "m=",
+        "a=",
+        "b=AS:1",
+        "audio",
+        "video",
+        "RTP/AVP",
+        "RTP/SAVP",
+        "IN IP4 ",
+        "IN IP6 ",
+        "192.0.2.1",
+        "::1",
+        "0.0.0.0",
+        "- 1 1 ",
+        "rtpmap:",
+        "fmtp:",
+        "ptime:",
+        "rtcp:",
+        "sendonly",
+        "0",
+        "8",
+        "96",
+        "101",
+        "65536",
+        "PCMU",
+        "/8000",
+        "/2",
+        "nan",
+        "1e400",
+        " ",
+        "\r\n",
+        "\n",
+        "\t",
+        "\x85",
+        "١",
+        "_",
+        "-",
+        ":",
+        "\x00",
+    ]
 )
 _ALMOST = st.lists(_WORDS, max_size=60).map("".join)
 _HEADED = st.builds(lambda tail: AUDIO + "a=" + tail, _ALMOST)
