@@ -80,20 +80,30 @@ class Core:
         return name + self._abilities() if describe else name
 
     def own_response(
-        self, request: Request, status: int, headers: Iterable[tuple[str, str]] = ()
+        self,
+        request: Request,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        tag: str | None = None,
     ) -> Response:
         """Return a response of the agent's own; its To tag is the same at every repetition."""
         self.counters.refused += status >= 300
         lines = [*self.response_headers(), *headers]
         if status in (405, 501):
             lines.append(self._allow)
-        return make_response(request, status, to_tag=self._tag_for(request), headers=lines)
+        return make_response(request, status, to_tag=tag or self._tag_for(request), headers=lines)
 
     def answer(
-        self, request: Request, flow: Flow, status: int, headers: Iterable[tuple[str, str]] = ()
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        tag: str | None = None,
     ) -> None:
         """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
-        self.send(self.own_response(request, status, headers).to_bytes(), way_back(request, flow))
+        response = self.own_response(request, status, headers, tag)
+        self.send(response.to_bytes(), way_back(request, flow))
 
     def answer_once(
         self,

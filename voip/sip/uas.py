@@ -81,9 +81,12 @@ def _receive_cancel(core: Core, request: Request, flow: Flow, now: float) -> Non
     if transaction is None:
         core.answer(request, flow, 481)
         return
-    core.answer(request, flow, 200)
-    if isinstance(transaction.user, ServerInvite):
-        transaction.user.give_up("cancelled by the caller", now)
+    invite = transaction.user
+    if isinstance(invite, ServerInvite):
+        core.answer(request, flow, 200, tag=invite.tag)
+        invite.give_up("cancelled by the caller", now)
+    else:
+        core.answer(request, flow, 200)  # an INVITE that the agent itself has refused
 
 
 def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
