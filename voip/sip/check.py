@@ -12,7 +12,7 @@ from voip.errors import SipError
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri, uri_scheme
 
-__all__ = ["validate"]
+__all__ = ["accepts_answer", "validate"]
 
 _ONCE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type", "Expires")
 
@@ -29,6 +29,20 @@ def validate(message: Request | Response) -> None:
         if isinstance(message, Response):
             error.status = None
         raise
+
+
+def accepts_answer(request: Request, media_type: str = "application/sdp") -> bool:
+    """Whether the sender can read a body of that type (406 where it cannot, section 21.4.7).
+
+    Without an Accept header the answer is yes for application/sdp (section 20.1).
+    """
+    if "Accept" not in request.headers:
+        return media_type == "application/sdp"
+    main = media_type.partition("/")[0]
+    return any(
+        accepted.partition(";")[0].strip(" \t").lower() in (media_type, f"{main}/*", "*/*")
+        for accepted in request.headers.values("Accept")
+    )
 
 
 def _check(message: Request | Response) -> None:
