@@ -8,11 +8,9 @@ counted, and no new source learned. So sockets stay unconnected, and sources are
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import select
 import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,6 +22,7 @@ from voip.errors import TransportError
 from voip.media.io import PacketBatch
 from voip.net.address import SocketAddress, from_socket, to_socket
 from voip.net.clock import SystemClock, WallOffset
+from voip.net.drops import socket_drops
 from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs
 from voip.types import Address, Clock, Random
 
@@ -37,8 +36,6 @@ _STAMP_BYTES = 16  # struct timespec
 _CONTROL_BYTES = socket.CMSG_SPACE(_STAMP_BYTES)
 _NO_STAMP = bytes(_STAMP_BYTES)
 _TRUNCATED = int(socket.MSG_TRUNC)  # `int & IntFlag` costs as much as reading a packet
-_SO_MEMINFO = 55  # asm-generic/socket.h; nine counters of which the last is drops
-_MEMINFO = struct.Struct("9I")
 
 PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float], None]
 """Sees every packet: (sent, row, local, remote, packet, monotonic time). Must not keep the view."""
@@ -86,15 +83,6 @@ class _Line:
     def connect(self, peer: Address | None) -> None:
         self.expected = None if peer is None else to_socket(self.sock.family, peer.host, peer.port)
         self.peer = peer
-
-    def drops(self) -> int:
-        """Packets that the kernel threw away because this socket's buffer was full."""
-        with contextlib.suppress(OSError):
-            answer = self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-            if len(answer) == _MEMINFO.size:
-                drops: int = _MEMINFO.unpack(answer)[-1]
-                return drops
-        return 0
 
 
 class UdpPacketIO:
@@ -158,7 +146,7 @@ class UdpPacketIO:
             if line is None:
                 continue
             lines[row] = None
-            self._closed_drops += line.drops()
+            self._closed_drops += socket_drops(line.sock)
             descriptor = line.sock.fileno()
             del self._by_fd[descriptor]
             self._epoll.unregister(descriptor)
@@ -174,7 +162,7 @@ class UdpPacketIO:
 
     def kernel_drops(self) -> int:
         """How many packets the kernel dropped since the start because a buffer was full."""
-        return self._closed_drops + sum(line.drops() for line in self._by_fd.values())
+        return self._closed_drops + sum(socket_drops(line.sock) for line in self._by_fd.values())
 
     @staticmethod
     def _line(lines: list[_Line | None], row: int) -> _Line | None:

@@ -1,0 +1,97 @@
+"""`voip bench media`: print what `voip.harness.bench.media` measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from voip.errors import VoipError
+from voip.harness.bench.media import MediaReport, run
+
+__all__ = ["bench_media"]
+
+
+def bench_media(
+    calls: Annotated[int, typer.Option(help="Calls at the same time.")] = 500,
+    seconds: Annotated[float, typer.Option(help="Length of a round.")] = 10.0,
+    busy: Annotated[
+        int, typer.Option(help="Threads that run plain Python beside the engine, in its process.")
+    ] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds; the report has their median.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the media engine: G.711 calls over loopback, both ways, each sent back an echo."""
+    console = Console(stderr=True)
+    watched = console.is_terminal and sys.stdout.isatty() and not as_json
+    try:
+        report = run(
+            calls,
+            seconds,
+            busy,
+            rounds,
+            progress=lambda text: console.print(text) if watched else None,
+        )
+    except VoipError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        typer.echo(json.dumps(report.to_json()))
+    elif watched:
+        Console().print(_table(report))
+    else:
+        for name, figure, bar in _lines(report):
+            typer.echo(f"{name}: {figure}{f' ({bar})' if bar else ''}")
+
+
+def _table(report: MediaReport) -> Table:
+    title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
+    table = Table(title=title)
+    table.add_column("figure")
+    table.add_column("measured", justify="right")
+    table.add_column("bar")
+    for line in _lines(report):
+        table.add_row(*line)
+    return table
+
+
+def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
+    """Return (name, figure, what the bar says of it)."""
+    figures = report.to_json()
+    late = figures["tick_lateness_ms"]
+    bars = figures["bars"]
+    payloads = figures["payloads"]
+    cpu = bars["cpu_us_per_call_tick"]
+    return [
+        ("CPU per call and 20 ms", f"{figures['cpu_us_per_call_tick']:.1f} us", ""),
+        ("the same / machine factor", f"{cpu['figure']:.1f} us", _bar(cpu, "us at most")),
+        ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
+        ("tick begins late, p50 / p99 / max", _three(late["start"]), ""),
+        (
+            "tick is done after, p50 / p99 / max",
+            _three(late["done"]),
+            _bar(bars["done_p99_ms"], "ms at p99"),
+        ),
+        ("late ticks", str(figures["late_ticks"]), ""),
+        ("packets lost", str(figures["packets_lost"]), _bar(bars["lost_by_us"], "by us")),
+        ("dropped by the kernel", str(figures["kernel_drops"]), ""),
+        (
+            "payloads equal / beside a loss / wrong",
+            f"{payloads['equal']} / {payloads['concealed']} / {payloads['wrong']}",
+            _bar(bars["payloads_wrong"], "wrong"),
+        ),
+        ("memory per call", f"{figures['rss_kb_per_call']:.0f} kB", ""),
+    ]
+
+
+def _three(figures: dict[str, float]) -> str:
+    return " / ".join(f"{figures[name]:.2f}" for name in ("p50", "p99", "max")) + " ms"
+
+
+def _bar(bar: dict[str, Any], unit: str) -> str:
+    verdict = {True: "met", False: "missed", None: "cannot be told here"}[bar["met"]]
+    return f"{bar['bar']:g} {unit}: {verdict}"

@@ -1,0 +1,230 @@
+"""The engine under test in a process of its own: every stream sends back what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voip.errors import MediaError
+from voip.media.commands import (
+    CloseStream,
+    Command,
+    ConnectStream,
+    Opened,
+    OpenStream,
+    PayloadFormat,
+    RouteStream,
+    StreamStats,
+)
+from voip.media.engine import MAX_COMMANDS, Engine
+from voip.net.driver import ThreadDriver
+from voip.net.packets import UdpPacketIO
+from voip.types import Address, SecureRandom
+
+__all__ = ["BusyThreads", "EngineSide", "EngineTotals", "Lateness", "Measured"]
+
+HOST = "127.0.0.1"
+_PCMU = PayloadFormat(0, "pcmu")
+_REMEMBERED_TICKS = 1 << 17  # over 20 minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """Milliseconds after the deadline."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the engine's process took from one `mark` to the next."""
+
+    wall_s: float
+    cpu_s: float  # user and system, all threads but the busy ones
+    busy_cpu_s: float
+    ticks: int
+    late_ticks: int
+    start_ms: Lateness
+    done_ms: Lateness
+    rss_kb: float  # what the process has grown by since before the first stream
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """Sums over all streams, from their opening to their closing."""
+
+    sent: int
+    seen: int
+    late: int
+    reordered: int
+    duplicate: int
+    discarded: int
+    strangers: int
+    concealed_ms: float
+    played_ms: float
+    delay_ms: float  # average over the streams
+    reported: int  # streams whose peer has sent RTCP that gave a round-trip time
+    kernel_drops: int
+    not_sent: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    wall_s: float
+    cpu_s: float
+    busy_s: float
+    tick: int
+    late: int
+
+
+class BusyThreads:
+    """Threads that do nothing but run Python: what a busy application does to the engine."""
+
+    def __init__(self, count: int) -> None:
+        self._stop = False
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def cpu_s(self) -> float:
+        """Return the CPU time they have used."""
+        return sum(
+            time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+            for thread in self._threads
+            if thread.ident is not None and thread.is_alive()
+        )
+
+    def close(self) -> None:
+        """End them."""
+        self._stop = True
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop:
+            number = (number * 31 + 7) & 0xFFFF
+
+
+class EngineSide:
+    """`calls` echoing G.711 streams on 127.0.0.1; runs in the current event loop."""
+
+    def __init__(self, calls: int, busy: int) -> None:
+        self._calls = calls
+        random = SecureRandom()
+        self._io = UdpPacketIO(random)
+        self._driver = ThreadDriver(
+            Engine(self._io, random=random),
+            release=self._io.close_all,
+            remembered_ticks=_REMEMBERED_TICKS,
+        )
+        self._busy = BusyThreads(busy)
+        self._rss_before = _rss_kb()
+        self._marked: _Mark | None = None
+
+    async def open(self) -> list[tuple[int, int]]:
+        """Open every stream; return their RTP and RTCP ports."""
+        self._driver.start()
+        opened = await self._apply(
+            OpenStream(call, HOST, f"bench-{call}") for call in range(self._calls)
+        )
+        return [
+            (result.rtp.port, result.rtcp.port) for result in opened if isinstance(result, Opened)
+        ]
+
+    async def connect(self, ports: list[tuple[int, int]]) -> None:
+        """Connect every stream to the load and route it to itself."""
+        await self._apply(
+            ConnectStream(
+                call, Address(HOST, rtp), Address(HOST, rtcp), send_format=_PCMU,
+                receive_formats=(_PCMU,),
+            )
+            for call, (rtp, rtcp) in enumerate(ports)
+        )  # fmt: skip
+        await self._apply(RouteStream(call, call) for call in range(self._calls))
+
+    def mark(self) -> Measured | None:
+        """Note where we are; return what was used since the last mark."""
+        before, now = self._marked, self._now()
+        self._marked = now
+        if before is None:
+            return None
+        figures = self._driver.times.since(before.tick)
+        busy_s = now.busy_s - before.busy_s
+        return Measured(
+            wall_s=now.wall_s - before.wall_s,
+            cpu_s=now.cpu_s - before.cpu_s - busy_s,
+            busy_cpu_s=busy_s,
+            ticks=now.tick - before.tick,
+            late_ticks=now.late - before.late,
+            start_ms=_lateness(figures[:, 0]),
+            done_ms=_lateness(figures[:, 1]),
+            rss_kb=_rss_kb() - self._rss_before,
+        )
+
+    async def close(self) -> EngineTotals:
+        """Close every stream and the engine; return what they counted."""
+        self._busy.close()
+        closed = await self._apply(CloseStream(call) for call in range(self._calls))
+        stats = [result for result in closed if isinstance(result, StreamStats)]
+        totals = EngineTotals(
+            sent=sum(one.packets_sent for one in stats),
+            seen=sum(one.packets_received for one in stats),
+            late=sum(one.packets_late for one in stats),
+            reordered=sum(one.packets_reordered for one in stats),
+            duplicate=sum(one.packets_duplicate for one in stats),
+            discarded=sum(one.packets_discarded for one in stats),
+            strangers=sum(one.packets_from_strangers for one in stats),
+            concealed_ms=sum(one.concealed_ms for one in stats),
+            played_ms=sum(one.played_ms for one in stats),
+            delay_ms=float(np.mean([one.average_delay_ms for one in stats])),
+            reported=sum(one.rtt_ms is not None for one in stats),
+            kernel_drops=self._io.kernel_drops(),
+            not_sent=self._io.counters.send_full + self._io.counters.send_failed,
+            failures=self._driver.times.failures,
+        )
+        await self._driver.close()
+        return totals
+
+    async def _apply(self, commands: Iterable[Command]) -> list[Opened | StreamStats | None]:
+        """Apply commands, as many at a time as the engine's queue takes."""
+        waiting = list(commands)
+        results: list[Opened | StreamStats | None] = []
+        part = MAX_COMMANDS // 4
+        for begin in range(0, len(waiting), part):
+            results += await asyncio.gather(
+                *(self._driver.apply(command) for command in waiting[begin : begin + part])
+            )
+        if len(results) != len(waiting):
+            raise MediaError("the engine did not answer every command")
+        return results
+
+    def _now(self) -> _Mark:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return _Mark(
+            wall_s=time.monotonic(),
+            cpu_s=used.ru_utime + used.ru_stime,
+            busy_s=self._busy.cpu_s(),
+            tick=self._driver.times.ticks,
+            late=self._driver.times.late,
+        )
+
+
+def _lateness(seconds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Lateness:
+    p50, p99, most = np.percentile(seconds * 1000, (50, 99, 100)) if seconds.size else (0, 0, 0)
+    return Lateness(float(p50), float(p99), float(most))
+
+
+def _rss_kb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1024

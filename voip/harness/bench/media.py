@@ -1,0 +1,255 @@
+"""`voip bench media`: what a call costs, how late ticks are, and whether anything gets lost.
+
+One process holds the engine, another plays the other side of every call, a third only sleeps, to
+tell how late this machine wakes anybody. Each round stands between two calibrations.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voip.errors import ConfigError
+from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
+from voip.harness.bench.worker import Message, Worker
+
+__all__ = ["CPU_BAR_US", "DONE_P99_BAR_MS", "MediaReport", "Round", "raise_open_files", "run"]
+
+CPU_BAR_US = 12.0
+DONE_P99_BAR_MS = 10.0
+SLEEP_P99_BAR_MS = 5.0
+"""Where a bare sleep loop is later than this, lateness says nothing about the engine."""
+
+TICK_S = 0.020
+WARM_UP_S = 2.0
+TAIL_S = 0.8
+"""How long the engine is heard out after the load has fallen silent."""
+MAX_CALLS = 4000
+_FILES_BESIDE_CALLS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The figures of one round. Names and units are those of the report."""
+
+    machine_factor: float
+    cpu_us_per_call_tick: float
+    lateness_ms: dict[str, dict[str, float]]
+    late_ticks: int
+    packets_lost: int
+    kernel_drops: int
+    rss_kb_per_call: float
+    busy_cpu_s: float
+    bare_sleep_ms: dict[str, float]
+    payloads: dict[str, int]
+    engine: dict[str, float]
+    load: dict[str, float]
+
+    @property
+    def adjusted_cpu_us(self) -> float:
+        """CPU per call and tick as it would be on the reference machine."""
+        return self.cpu_us_per_call_tick / self.machine_factor
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReport:
+    """All rounds of one benchmark."""
+
+    calls: int
+    seconds: float
+    busy: int
+    rounds: tuple[Round, ...]
+
+    @property
+    def adjusted_cpu_us(self) -> float:
+        """Median over the rounds of CPU per call and tick divided by the machine factor."""
+        return statistics.median(one.adjusted_cpu_us for one in self.rounds)
+
+    @property
+    def packets_lost(self) -> int:
+        """Packets lost in all rounds."""
+        return sum(one.packets_lost for one in self.rounds)
+
+    @property
+    def kernel_drops(self) -> int:
+        """Packets the kernel dropped in all rounds, both sides."""
+        return sum(one.kernel_drops for one in self.rounds)
+
+    def lateness_ms(self, act: str, percentile: str) -> float:
+        """Median over the rounds; `act` is start or done, `percentile` p50, p99 or max."""
+        return statistics.median(one.lateness_ms[act][percentile] for one in self.rounds)
+
+    def bars(self) -> dict[str, dict[str, Any]]:
+        """Compare with the bars: figure, bar, and whether it is met (None: cannot be told)."""
+        sleep = statistics.median(one.bare_sleep_ms["p99"] for one in self.rounds)
+        done = self.lateness_ms("done", "p99")
+        lost = max(0, self.packets_lost - self.kernel_drops)
+        wrong = sum(one.payloads["wrong"] for one in self.rounds)
+        compared = sum(one.payloads["equal"] for one in self.rounds)
+        cpu = self.adjusted_cpu_us
+        return {
+            "cpu_us_per_call_tick": {"figure": cpu, "bar": CPU_BAR_US, "met": cpu <= CPU_BAR_US},
+            "lost_by_us": {"figure": lost, "bar": 0, "met": lost == 0},
+            "payloads_wrong": {"figure": wrong, "bar": 0, "met": wrong == 0 and compared > 0},
+            "done_p99_ms": {
+                "figure": done,
+                "bar": DONE_P99_BAR_MS,
+                "met": done < DONE_P99_BAR_MS if sleep <= SLEEP_P99_BAR_MS else None,
+            },
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values. Figures are medians over the rounds, counts sums."""
+
+        def median(figure: Callable[[Round], float]) -> float:
+            return _round(statistics.median(figure(one) for one in self.rounds))
+
+        return {
+            "calls": self.calls,
+            "seconds": self.seconds,
+            "busy": self.busy,
+            "cpu_us_per_call_tick": median(lambda one: one.cpu_us_per_call_tick),
+            "tick_lateness_ms": {
+                act: {
+                    percentile: _round(self.lateness_ms(act, percentile))
+                    for percentile in ("p50", "p99", "max")
+                }
+                for act in ("start", "done")
+            },
+            "late_ticks": sum(one.late_ticks for one in self.rounds),
+            "packets_lost": self.packets_lost,
+            "kernel_drops": self.kernel_drops,
+            "rss_kb_per_call": median(lambda one: one.rss_kb_per_call),
+            "machine_factor": median(lambda one: one.machine_factor),
+            "bars": {
+                name: {**bar, "figure": _round(bar["figure"])} for name, bar in self.bars().items()
+            },
+            "payloads": {
+                kind: sum(one.payloads[kind] for one in self.rounds)
+                for kind in self.rounds[0].payloads
+            },
+            "bare_sleep_p99_ms": median(lambda one: one.bare_sleep_ms["p99"]),
+            "rounds": [
+                {
+                    "machine_factor": _round(one.machine_factor),
+                    "cpu_us_per_call_tick": _round(one.cpu_us_per_call_tick),
+                    "done_p99_ms": _round(one.lateness_ms["done"]["p99"]),
+                    "bare_sleep_p99_ms": _round(one.bare_sleep_ms["p99"]),
+                    "late_ticks": one.late_ticks,
+                    "packets_lost": one.packets_lost,
+                    "kernel_drops": one.kernel_drops,
+                    "busy_cpu_s": _round(one.busy_cpu_s),
+                    "engine": {name: _round(value) for name, value in one.engine.items()},
+                    "load": {name: _round(value) for name, value in one.load.items()},
+                }
+                for one in self.rounds
+            ],
+            "reference_machine": REFERENCE_MACHINE,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        }
+
+
+def run(
+    calls: int = 500,
+    seconds: float = 10.0,
+    busy: int = 0,
+    rounds: int = 5,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> MediaReport:
+    """Measure `rounds` rounds of `seconds` each; `progress` is told what is being done.
+
+    `busy` is how many threads run plain Python in the engine's process meanwhile. Raises
+    `ConfigError` when this machine cannot hold so many calls, `MediaError` when a process of the
+    benchmark fails.
+    """
+    if not 1 <= calls <= MAX_CALLS or seconds < 1 or busy < 0 or rounds < 1:
+        raise ConfigError(
+            f"cannot measure {rounds} rounds of {calls} calls for {seconds:g} s",
+            hint=f"1 to {MAX_CALLS} calls, at least 1 s and 1 round",
+        )
+    raise_open_files(2 * calls + _FILES_BESIDE_CALLS)
+    measured = []
+    for number in range(1, rounds + 1):
+        progress(f"round {number} of {rounds}: {calls} calls for {seconds:g} s")
+        measured.append(_round_of(calls, seconds, busy, seed=number))
+    return MediaReport(calls, seconds, busy, tuple(measured))
+
+
+def raise_open_files(needed: int) -> None:
+    """Raise the soft limit of open files to the hard one; `ConfigError` if that is too low.
+
+    Child processes inherit it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"{needed} open files are needed and the hard limit is {hard}",
+            hint="raise it (ulimit -Hn), or measure fewer calls",
+        )
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _round_of(calls: int, seconds: float, busy: int, seed: int) -> Round:
+    factor_before = calibrate().factor(REFERENCE)
+    with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
+        engine.tell("open", calls=calls, busy=busy)
+        load.tell("open", calls=calls, seed=seed)
+        theirs, ours = engine.answer()["ports"], load.answer()["ports"]
+        engine.tell("connect", ports=ours)
+        load.tell("connect", ports=theirs)
+        engine.answer(), load.answer()
+
+        load.tell("run", seconds=WARM_UP_S + seconds + 0.5)
+        time.sleep(WARM_UP_S)
+        engine.ask("mark")
+        sleep = sleeper.ask("sleep", seconds=seconds)
+        measured = engine.ask("mark")
+        load.answer()
+        load.ask("listen", seconds=TAIL_S)
+        totals = engine.ask("close")
+        load.ask("listen", seconds=0.2)
+        report = load.ask("finish")
+    factor = math.sqrt(factor_before * calibrate().factor(REFERENCE))
+    return _figures(calls, factor, measured, totals, report, sleep)
+
+
+def _figures(
+    calls: int,
+    factor: float,
+    measured: Message,
+    totals: Message,
+    report: Message,
+    sleep: Message,
+) -> Round:
+    payloads = report.pop("payloads")
+    lost_inwards = report["sent"] - totals["seen"]
+    lost_outwards = totals["sent"] - report["seen"]
+    return Round(
+        machine_factor=factor,
+        cpu_us_per_call_tick=1e6 * measured["cpu_s"] / (calls * measured["wall_s"] / TICK_S),
+        lateness_ms={"start": measured["start_ms"], "done": measured["done_ms"]},
+        late_ticks=measured["late_ticks"],
+        packets_lost=lost_inwards + lost_outwards,
+        kernel_drops=totals["kernel_drops"] + report["kernel_drops"],
+        rss_kb_per_call=measured["rss_kb"] / calls,
+        busy_cpu_s=measured["busy_cpu_s"],
+        bare_sleep_ms=sleep,
+        payloads=payloads,
+        engine={"ticks": measured["ticks"], **totals},
+        load=report,
+    )
+
+
+def _round(value: float) -> float:
+    return round(value, 3)
