@@ -138,6 +138,32 @@ def test_tshark_reassembles_a_sip_message_over_tcp(tmp_path, tshark):
     assert flagged == []
 
 
+def with_sdp(start: bytes, host: str, port: int) -> bytes:
+    body = (
+        f"v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+        f"m=audio {port} RTP/AVP 8\r\n"
+    ).encode()
+    headers = REGISTER.replace(b"REGISTER", b"INVITE").split(b"\r\n")[1:6]
+    kind = b"Content-Type: application/sdp\r\nContent-Length: %d" % len(body)
+    return b"\r\n".join((start, *headers, kind, b"", body))
+
+
+@pytest.mark.peer
+def test_tshark_ties_rtp_to_the_call_that_negotiated_it(tmp_path, tshark):
+    path = tmp_path / "call.pcap"
+    rtp = bytes((0x80, 8)) + RTP[2:]
+    with PcapWriter(path) as capture:
+        invite = with_sdp(b"INVITE sip:bob@192.0.2.2 SIP/2.0", ALICE[0], 4000)
+        capture.udp(1.0, ALICE, BOB, invite)
+        capture.udp(1.1, BOB, ALICE, with_sdp(b"SIP/2.0 200 OK", BOB[0], 4002))
+        capture.udp(1.2, (ALICE[0], 4000), (BOB[0], 4002), rtp)
+        capture.udp(1.3, (BOB[0], 4002), (ALICE[0], 4000), rtp)
+
+    rows = tshark(path, "rtp.setup-method", "rtp.p_type", "rtp.ssrc", options=("-Y", "rtp"))
+
+    assert rows == [["SDP", "8", "0xdeadbeef"]] * 2
+
+
 @pytest.mark.peer
 def test_tshark_accepts_a_file_cut_by_snaplen(tmp_path, tshark):
     path = tmp_path / "short.pcap"
