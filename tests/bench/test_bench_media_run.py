@@ -1,0 +1,50 @@
+"""One short round of the media benchmark with everything real. Nothing in it is timed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from voip.cli.bench_media import bench_media
+from voip.harness.bench import media
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    monkeypatch.setattr(media, "WARM_UP_S", 0.3)
+    one = typer.Typer()
+    one.command()(bench_media)
+    return one
+
+
+def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> None:
+    arguments = ["--calls", "12", "--seconds", "1.5", "--rounds", "1", "--busy", "1", "--json"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["calls"] == 12 and report["busy"] == 1
+    assert report["packets_lost"] == report["kernel_drops"] == 0
+    (one,) = report["rounds"]
+    assert one["load"]["sent"] == one["engine"]["seen"] > 12 * 50
+    assert one["engine"]["sent"] == one["load"]["seen"] > 12 * 50
+    assert one["load"]["withheld"] > 0
+    assert one["load"]["reports_sent"] > 0
+    assert one["engine"]["failures"] == one["engine"]["strangers"] == 0
+    assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 100
+    assert one["busy_cpu_s"] > 0
+    assert report["cpu_us_per_call_tick"] > 0 and report["machine_factor"] > 0
+    assert report["rss_kb_per_call"] > 0
+    assert report["tick_lateness_ms"]["done"]["max"] > 0
+
+
+def test_too_few_open_files_end_it_with_one_line(
+    cli: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media.resource, "getrlimit", lambda _: (100, 100))
+    result = CliRunner().invoke(cli, ["--calls", "500", "--json"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1 and "the hard limit is 100" in result.stderr
