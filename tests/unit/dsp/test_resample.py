@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -12,7 +11,9 @@ import scipy.signal
 from voip.dsp.resample import RATES_HZ, Resampler, resample
 from voip.errors import ConfigError
 
-PAIRS = list(itertools.permutations(RATES_HZ, 2))
+
+def others(rate: int) -> list[int]:
+    return [other for other in RATES_HZ if other != rate]
 
 
 def tone(frequency: float, rate: int, samples: int) -> np.ndarray:
@@ -28,69 +29,72 @@ def middle(signal: np.ndarray) -> np.ndarray:
     return signal[..., edge:-edge]
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), PAIRS)
-def test_speech_band_noise_agrees_with_scipy(rate_in: int, rate_out: int) -> None:
+@pytest.mark.parametrize("rate_in", RATES_HZ)
+def test_speech_band_noise_agrees_with_scipy(rate_in: int) -> None:
     """SciPy with a filter three times as long: the difference is our error, below -60 dB."""
-    noise = np.random.default_rng(3).standard_normal(rate_in // 5)
-    lowest = min(rate_in, rate_out)
-    band = scipy.signal.firwin(1001, 0.4 * lowest, fs=rate_in)
-    sound = np.convolve(noise, band, "same")
-    up, down = (r // math.gcd(rate_in, rate_out) for r in (rate_out, rate_in))
-    length = 2 * 150 * max(up, down) + 1
-    filter_ = scipy.signal.firwin(length, 0.5 * lowest, window=("kaiser", 9.0), fs=rate_in * up)
-    expected = scipy.signal.resample_poly(sound, up, down, window=filter_)
-    got = resample(sound.astype(np.float32), rate_in, rate_out)
-    assert got.shape == expected.shape
-    assert db(middle(got - expected)) < db(middle(expected)) - 60
+    for rate_out in others(rate_in):
+        noise = np.random.default_rng(3).standard_normal(rate_in // 5)
+        lowest = min(rate_in, rate_out)
+        band = scipy.signal.firwin(1001, 0.4 * lowest, fs=rate_in)
+        sound = np.convolve(noise, band, "same")
+        up, down = (r // math.gcd(rate_in, rate_out) for r in (rate_out, rate_in))
+        length = 2 * 150 * max(up, down) + 1
+        filter_ = scipy.signal.firwin(length, 0.5 * lowest, window=("kaiser", 9.0), fs=rate_in * up)
+        expected = scipy.signal.resample_poly(sound, up, down, window=filter_)
+        got = resample(sound.astype(np.float32), rate_in, rate_out)
+        assert got.shape == expected.shape
+        assert db(middle(got - expected)) < db(middle(expected)) - 60, f"to {rate_out} Hz"
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), PAIRS)
-def test_tones_keep_their_phase_and_level(rate_in: int, rate_out: int) -> None:
-    for share in (0.05, 0.5, 0.9):
-        frequency = share * min(rate_in, rate_out) / 2
-        got = resample(tone(frequency, rate_in, rate_in // 5), rate_in, rate_out)
-        error = got - tone(frequency, rate_out, got.size)
-        assert db(middle(error)) < -3 - 60, f"{frequency} Hz"
+@pytest.mark.parametrize("rate_in", RATES_HZ)
+def test_tones_keep_their_phase_and_level(rate_in: int) -> None:
+    for rate_out in others(rate_in):
+        for share in (0.05, 0.5, 0.9):
+            frequency = share * min(rate_in, rate_out) / 2
+            got = resample(tone(frequency, rate_in, rate_in // 5), rate_in, rate_out)
+            error = got - tone(frequency, rate_out, got.size)
+            assert db(middle(error)) < -3 - 60, f"{frequency} Hz to {rate_out} Hz"
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), [p for p in PAIRS if p[0] > p[1]])
-def test_what_does_not_fit_is_removed_and_not_folded_back(rate_in: int, rate_out: int) -> None:
-    frequencies = np.linspace(rate_out / 2, rate_in / 2, 12)[:-1]
-    sounds = np.stack([tone(f, rate_in, rate_in // 5) for f in frequencies])
-    sounds[0] = np.cos(np.pi * rate_out * np.arange(rate_in // 5) / rate_in)  # Nyquist itself
-    left = [db(row) for row in middle(resample(sounds, rate_in, rate_out))]
-    assert len(left) == 11
-    assert max(left[1:]) < -3 - 60, "aliases"
-    assert left[0] < -60, "Nyquist itself"
+@pytest.mark.parametrize("rate_in", RATES_HZ[1:])
+def test_what_does_not_fit_is_removed_and_not_folded_back(rate_in: int) -> None:
+    for rate_out in RATES_HZ[: RATES_HZ.index(rate_in)]:
+        frequencies = np.linspace(rate_out / 2, rate_in / 2, 12)[:-1]
+        sounds = np.stack([tone(f, rate_in, rate_in // 5) for f in frequencies])
+        sounds[0] = np.cos(np.pi * rate_out * np.arange(rate_in // 5) / rate_in)  # Nyquist itself
+        left = [db(row) for row in middle(resample(sounds, rate_in, rate_out))]
+        assert len(left) == 11
+        assert max(left[1:]) < -3 - 60, f"aliases at {rate_out} Hz"
+        assert left[0] < -60, f"half of {rate_out} Hz"
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), [p for p in PAIRS if p[0] < p[1]])
-def test_raising_the_rate_adds_no_images(rate_in: int, rate_out: int) -> None:
-    got = resample(tone(0.3 * rate_in, rate_in, rate_in // 2), rate_in, rate_out)
-    inner = middle(got)
-    spectrum = np.abs(np.fft.rfft(inner * scipy.signal.windows.blackmanharris(inner.size))) ** 2
-    frequencies = np.fft.rfftfreq(inner.size, 1 / rate_out)
-    images = spectrum[frequencies > rate_in / 2]
-    assert images.size > 0
-    assert 10 * np.log10(images.max() / spectrum.max()) < -60
+@pytest.mark.parametrize("rate_in", RATES_HZ[:-1])
+def test_raising_the_rate_adds_no_images(rate_in: int) -> None:
+    for rate_out in RATES_HZ[RATES_HZ.index(rate_in) + 1 :]:
+        got = resample(tone(0.3 * rate_in, rate_in, rate_in // 2), rate_in, rate_out)
+        inner = middle(got)
+        window = scipy.signal.windows.blackmanharris(inner.size)
+        spectrum = np.abs(np.fft.rfft(inner * window)) ** 2
+        images = spectrum[np.fft.rfftfreq(inner.size, 1 / rate_out) > rate_in / 2]
+        assert images.size > 0
+        assert 10 * np.log10(images.max() / spectrum.max()) < -60, f"to {rate_out} Hz"
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), PAIRS)
-def test_blocks_of_20_ms_and_odd_blocks_give_the_same_as_one_shot(
-    rate_in: int, rate_out: int
-) -> None:
-    sound = np.random.default_rng(4).standard_normal(rate_in // 5).astype(np.float32) / 4
-    whole = Resampler(rate_in, rate_out).process(sound)
-    assert whole.size == math.ceil(sound.size * rate_out / rate_in)
-    for block in (rate_in // 50, 97):
-        resampler = Resampler(rate_in, rate_out)
-        pieces, taken = [], 0
-        for at in range(0, sound.size, block):
-            piece = sound[at : at + block]
-            pieces.append(resampler.process(piece))
-            taken += piece.size
-            assert sum(p.size for p in pieces) == math.ceil(taken * rate_out / rate_in)
-        np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-6)
+@pytest.mark.parametrize("rate_in", RATES_HZ)
+def test_blocks_of_20_ms_and_odd_blocks_give_the_same_as_one_shot(rate_in: int) -> None:
+    sound = np.random.default_rng(4).standard_normal(rate_in // 10).astype(np.float32) / 4
+    for rate_out in others(rate_in):
+        whole = Resampler(rate_in, rate_out).process(sound)
+        assert whole.size == math.ceil(sound.size * rate_out / rate_in)
+        for block in (rate_in // 50, 97):
+            resampler = Resampler(rate_in, rate_out)
+            pieces, taken, given = [], 0, 0
+            for at in range(0, sound.size, block):
+                pieces.append(resampler.process(sound[at : at + block]))
+                taken += sound[at : at + block].size
+                given += pieces[-1].size
+                assert given == math.ceil(taken * rate_out / rate_in)
+            np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-6)
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(8000, 48000), (44100, 8000), (16000, 8000)])
