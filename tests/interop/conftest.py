@@ -17,6 +17,7 @@ import pytest
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.installed import Installed, installed
+from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 
 HERE = Path(__file__).resolve().parent
@@ -117,5 +118,25 @@ async def sipp(
             count += 1
             run = Sipp(program, artifacts / f"sipp-{count}", scenario, **settings)
             return await running.enter_async_context(run)
+
+        yield start
+
+
+@pytest.fixture
+async def pjsua(
+    peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
+) -> AsyncIterator[Callable[..., Awaitable[Pjsua]]]:
+    """Start a PJSIP: `await pjsua(user="1002", registrar=..., ...)`; stopped at the end."""
+    if peers.pjsua_python is None:
+        missing("PJSIP's Python module is not installed (make peers)")
+    python = peers.pjsua_python
+    async with AsyncExitStack() as running:
+        count = 0
+
+        async def start(**settings: Any) -> Pjsua:
+            nonlocal count
+            count += 1
+            agent = Pjsua(python, artifacts / f"pjsua-{count}", **settings)
+            return await running.enter_async_context(agent)
 
         yield start

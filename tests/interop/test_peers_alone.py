@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
+from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
+StartPjsua = Callable[..., Awaitable[Pjsua]]
 StartSipp = Callable[..., Awaitable[Sipp]]
 
 
@@ -118,3 +120,33 @@ async def test_sipp_says_what_failed(sipp: StartSipp, asterisk: Asterisk) -> Non
     assert "401" in result.errors
     with pytest.raises(AssertionError, match="0 of 3 calls"):
         result.require(3)
+
+
+async def test_pjsip_registers_at_asterisk_and_calls_it(
+    asterisk: Asterisk, pjsua: StartPjsua
+) -> None:
+    bob = await pjsua(user="1002", registrar=asterisk.address, password=asterisk.password("1002"))
+    await bob.registered()
+    call = await bob.call(asterisk.uri("605"))
+    await bob.established(call)
+    await bob.closed(call)
+    assert bob.digits(call) == "1234*0#"
+    assert bob.codec() in ("PCMU", "PCMA")
+
+    busy = await bob.call(asterisk.uri("607"))
+    assert (await bob.closed(busy)).status == 486
+
+
+async def test_baresip_hears_itself_through_pjsip(baresip: StartBaresip, pjsua: StartPjsua) -> None:
+    bob = await pjsua()
+    alice = await baresip(tone_hz=600, codecs=["PCMA"])
+    await alice.dial(bob.uri)
+    call = await bob.incoming()
+    await bob.answer(call)
+    await bob.established(call)
+    await alice.established()
+    await asyncio.sleep(1.6)
+    assert bob.codec() == "PCMA"
+    await bob.hangup(call)
+    await alice.closed()
+    assert longest_tone_s((await alice.recording()).received, 600) >= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from peers.inbox import Inbox
 from peers.ports import HOST, PortBlock
 from peers.process import start, stop
 from peers.sound import write_looped, write_tone
@@ -86,10 +87,7 @@ class Baresip:
         self._writer: asyncio.StreamWriter | None = None
         self._tokens = itertools.count(1)
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._news = asyncio.Condition()
-        self._unread: list[BaresipEvent] = []
-        self._gone = False
-        self.events: list[BaresipEvent] = []
+        self._inbox: Inbox[BaresipEvent] = Inbox("baresip")
         self.log = self._directory / "baresip.log"
 
     # -- life ---------------------------------------------------------------------------------
@@ -161,13 +159,13 @@ class Baresip:
 
     async def dial(self, uri: str) -> None:
         """Call `uri`; `established()` waits for the answer."""
-        self._forget_calls()
+        self._inbox.drop(lambda event: event.kind.startswith("CALL_"))
         await self.command("dial", uri)
 
     async def incoming(self, timeout: float = 5.0) -> BaresipEvent:
         """Wait for a call to come in; `peer_uri` says who calls."""
         event = await self.wait_for("CALL_INCOMING", timeout=timeout)
-        self._unread = [other for other in self._unread if other.call_id in ("", event.call_id)]
+        self._inbox.drop(lambda other: other.call_id not in ("", event.call_id))
         return event
 
     async def accept(self) -> None:
@@ -213,6 +211,11 @@ class Baresip:
         """The digits that were heard so far."""
         return "".join(event.param for event in self.events if event.kind == "CALL_DTMF_START")
 
+    @property
+    def events(self) -> list[BaresipEvent]:
+        """Everything it has reported."""
+        return self._inbox.seen
+
     async def recording(self, timeout: float = 3.0) -> Recording:
         """The recording of the last call, once the call has ended and the files are closed."""
         loop = asyncio.get_running_loop()
@@ -246,27 +249,9 @@ class Baresip:
 
     async def wait_for(self, *kinds: str, timeout: float = 5.0) -> BaresipEvent:
         """Wait for the first event of these kinds that no earlier call has returned."""
-        async with self._news:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._news.wait_for(lambda: self._gone or self._find(kinds) is not None)
-            except TimeoutError:
-                pass
-            event = self._find(kinds)
-            if event is None:
-                seen = ", ".join(event.kind for event in self.events) or "nothing"
-                ended = "has ended" if self._gone else f"said none in {timeout:g} s"
-                message = f"waiting for {' or '.join(kinds)}, baresip {ended}; it said {seen}"
-                raise TimeoutError(message)
-            self._unread.remove(event)
-            return event
-
-    def _find(self, kinds: tuple[str, ...]) -> BaresipEvent | None:
-        return next((event for event in self._unread if event.kind in kinds), None)
-
-    def _forget_calls(self) -> None:
-        """What earlier calls did is no news for the next one."""
-        self._unread = [event for event in self._unread if not event.kind.startswith("CALL_")]
+        return await self._inbox.take(
+            lambda event: event.kind in kinds, " or ".join(kinds), timeout
+        )
 
     async def _connect(self, port: int) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
@@ -290,9 +275,7 @@ class Baresip:
                 data = json.loads((await reader.readexactly(length + 1))[:-1])
                 await self._take(data)
         except (asyncio.IncompleteReadError, ConnectionError):
-            async with self._news:
-                self._gone = True
-                self._news.notify_all()
+            await self._inbox.end()
 
     async def _take(self, data: dict[str, Any]) -> None:
         if data.get("response"):
@@ -306,10 +289,7 @@ class Baresip:
             peer_uri=str(data.get("peeruri", "")),
             call_id=str(data.get("id", "")),
         )
-        async with self._news:
-            self.events.append(event)
-            self._unread.append(event)
-            self._news.notify_all()
+        await self._inbox.put(event)
 
     # -- its files ----------------------------------------------------------------------------
 

@@ -1,0 +1,169 @@
+"""PJSIP as a process: one account, at most four calls, JSON lines in and out.
+
+Run by the Python in which `pjsua2` is installed; `pjsua.py` speaks to it. Settings come as one
+JSON object in the first argument. Every answered call's audio is sent back to where it came from.
+Lines in: `{"id": 1, "do": "call", "uri": ...}`, `answer`, `hangup`, `dtmf`, `hold`, `resume`,
+answered by `{"id": 1, "ok": true, ...}`; lines out without an id are events. The end of standard
+input ends it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+import pjsua2 as pj
+
+# PJSIP prints to standard output before it can be told not to: keep the real one for ourselves
+OUT = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+LOCK = threading.Lock()
+
+
+def emit(**values: Any) -> None:
+    """Write one line; called from PJSIP's thread as well."""
+    with LOCK:
+        OUT.write(json.dumps(values) + "\n")
+        OUT.flush()
+
+
+def report(event: str, *, call: int = 0, text: str = "", status: int = 0, reason: str = "") -> None:
+    """Write an event."""
+    emit(event=event, call=call, text=text, status=status, reason=reason)
+
+
+class Call(pj.Call):
+    """A call that hears itself. `number` is ours: PJSIP uses its own anew."""
+
+    def __init__(self, account: Account, *pjsip_id: int) -> None:
+        super().__init__(account, *pjsip_id)
+        self.number = next(account.numbers)
+        account.calls[self.number] = self
+
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        info = self.info
+        status = int(info.lastStatusCode)
+        report(
+            "state", call=self.number, text=info.stateText, status=status, reason=info.lastReason
+        )
+
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
+        for index, media in enumerate(self.info.media):
+            if media.type == pj.MediaType.AUDIO:
+                if media.status == pj.CallMediaStatus.ACTIVE:
+                    audio = self.getAudioMedia(index)
+                    audio.startTransmit(audio)
+                report("media", call=self.number, text=media.status.name)
+
+    def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
+        report("dtmf", call=self.number, text=prm.digit)
+
+
+class Account(pj.Account):
+    """Registers, and keeps the calls alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[int, Call] = {}
+        self.numbers = itertools.count(1)
+
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        report("registration", status=int(prm.code), reason=prm.reason)
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        call = Call(self, prm.callId)
+        report("incoming", call=call.number, text=call.info.remoteUri)
+
+
+def start(settings: dict[str, Any]) -> pj.Endpoint:
+    """The library with a UDP and a TCP transport on one port, and no sound device."""
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    config = pj.EpConfig()
+    config.uaConfig.maxCalls = 4
+    config.logConfig.level = 4
+    config.logConfig.consoleLevel = 4
+    config.logConfig.msgLogging = 1
+    config.medConfig.clockRate = 8000
+    config.medConfig.noVad = True
+    config.medConfig.ecTailLen = 0
+    endpoint.libInit(config)
+    transport = pj.TransportConfig()
+    transport.boundAddress = settings["host"]
+    transport.port = settings["port"]
+    for kind in (pj.TransportType.UDP, pj.TransportType.TCP):
+        endpoint.transportCreate(kind, transport)
+    endpoint.libStart()
+    endpoint.audDevManager.setNullDev()
+    return endpoint
+
+
+def account_config(settings: dict[str, Any]) -> pj.AccountConfig:
+    """The account: registers when there is a registrar."""
+    config = pj.AccountConfig()
+    registrar = settings["registrar"]
+    where = registrar or f"{settings['host']}:{settings['port']}"
+    config.idUri = f"sip:{settings['user']}@{where}"
+    if registrar:
+        config.regConfig.registrarUri = f"sip:{registrar};transport={settings['transport']}"
+    if settings["password"]:
+        secret = pj.AuthCredInfo("digest", "*", settings["user"], 0, settings["password"])
+        config.sipConfig.authCreds.append(secret)
+    return config
+
+
+def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
+    """Do one command; what it answers."""
+    prm = pj.CallOpParam(True)
+    calls = account.calls
+    match command["do"]:
+        case "call":
+            call = Call(account)
+            call.makeCall(command["uri"], prm)
+            return {"call": call.number}
+        case "answer":
+            prm.statusCode = pj.StatusCode(command["status"])
+            calls[command["call"]].answer(prm)
+        case "hangup":
+            prm.statusCode = pj.StatusCode(command["status"])
+            calls[command["call"]].hangup(prm)
+        case "dtmf":
+            calls[command["call"]].dialDtmf(command["digits"])
+        case "hold":
+            calls[command["call"]].setHold(prm)
+        case "resume":
+            prm.opt.flag = 1  # PJSUA_CALL_UNHOLD
+            calls[command["call"]].reinvite(prm)
+        case other:
+            raise ValueError(f"no such command: {other}")
+    return {}
+
+
+def main() -> None:
+    """Start, say `ready`, and do what comes in until nothing more comes."""
+    settings = json.loads(sys.argv[1])
+    endpoint = start(settings)
+    account = Account()
+    account.create(account_config(settings))
+    report("ready", text=endpoint.version.full)
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = obey(command, account)
+        except (RuntimeError, KeyError, ValueError) as error:
+            emit(id=command["id"], ok=False, error=str(error))
+        else:
+            emit(id=command["id"], ok=True, **answer)
+    endpoint.hangupAllCalls()
+    # libDestroy waits a second for nothing; the account's end unregisters
+    account.shutdown()
+    OUT.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
