@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 TRANSPORTS = ("udp", "tcp")
 REMEMBERED_FLOWS = 4096
+FLOWS_PER_PEER = 8
+"""Flows that differ in the local address only, as a machine with several has them."""
 ROUTE_SECONDS = 10.0
 """How long the kernel's choice of a local address is believed."""
 EPHEMERAL_TRIES = 16
@@ -86,10 +88,11 @@ SipTap = Callable[[bool, Flow, bytes], None]
 
 @dataclass(slots=True)
 class _Known:
-    """The flow towards a peer, and until when its local address is believed."""
+    """The flow towards a peer, until when its local address is believed, and all that was used."""
 
     flow: Flow
     until: float
+    used: set[Flow]
 
 
 class SipTransport(Generic[Event]):
@@ -351,7 +354,8 @@ class SipTransport(Generic[Event]):
     def _failed(self, transport: str, remote: Address, message: str) -> None:
         known = self._flows.pop((transport, remote), None)
         if known is not None:
-            self._agent.flow_failed(known.flow, message, self.now())
+            for flow in known.used:
+                self._agent.flow_failed(flow, message, self.now())
             self.flush()
 
     # ------------------------------------------------------------ flows
@@ -365,9 +369,7 @@ class SipTransport(Generic[Event]):
         if endpoint is None:
             raise TransportError(f"there is no UDP socket towards {remote}")
         local = self._local_host(endpoint.local.host, remote.host)
-        flow = Flow("udp", Address(local, endpoint.local.port), remote)
-        self._remember(flow)
-        return flow
+        return self._remember(Flow("udp", Address(local, endpoint.local.port), remote))
 
     def _tcp_flow(self, local: Address, remote: Address) -> Flow:
         known = self._flows.get(("tcp", remote))
@@ -375,9 +377,8 @@ class SipTransport(Generic[Event]):
             return known.flow
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
         port = local.port if self._tcp_port is None else self._tcp_port
-        flow = Flow("tcp", Address(self._local_host(local.host, remote.host), port), remote)
-        self._remember(flow)
-        return flow
+        host = self._local_host(local.host, remote.host)
+        return self._remember(Flow("tcp", Address(host, port), remote))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
@@ -385,13 +386,22 @@ class SipTransport(Generic[Event]):
             return self._public
         return local_address_toward(peer) if is_wildcard(bound) else bound
 
-    def _remember(self, flow: Flow) -> None:
-        """Keep the flow last used towards a peer: a failure there is told for that one."""
+    def _remember(self, flow: Flow) -> Flow:
+        """Keep what is used towards a peer: a failure there is told for all of it."""
         key = (flow.transport, flow.remote)
-        self._flows[key] = _Known(flow, self.now() + ROUTE_SECONDS)
+        known = self._flows.get(key)
+        until = self.now() + ROUTE_SECONDS
+        if known is None:
+            self._flows[key] = _Known(flow, until, {flow})
+            if len(self._flows) > REMEMBERED_FLOWS:
+                self._flows.popitem(last=False)
+            return flow
+        if known.until <= self.now():
+            known.flow, known.until = flow, until
+        if len(known.used) < FLOWS_PER_PEER:
+            known.used.add(flow)
         self._flows.move_to_end(key)
-        if len(self._flows) > REMEMBERED_FLOWS:
-            self._flows.popitem(last=False)
+        return flow
 
     def _choose(self, addresses: list[Address], host: str) -> Address:
         """Return the first address of a family we are bound to."""
