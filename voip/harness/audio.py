@@ -88,6 +88,14 @@ class Sound:
         whole = np.frombuffer(data[: len(data) // (2 * channels) * (2 * channels)], "<i2")
         return cls(whole.reshape(-1, channels)[:, channel].astype(np.int16), rate_hz)
 
+    @classmethod
+    def sine(cls, frequency_hz: float, seconds: float, rate_hz: int, level_dbfs: float) -> Self:
+        """Make a sine of RMS `level_dbfs` (-3.01 is full scale): what a peer's tone should be."""
+        time = np.arange(round(seconds * rate_hz)) / rate_hz
+        amplitude = math.sqrt(2) * _FULL_SCALE * 10 ** (level_dbfs / 20)
+        wave_form = np.rint(amplitude * np.sin(2 * np.pi * frequency_hz * time))
+        return cls(np.clip(wave_form, -32768, 32767).astype(np.int16), rate_hz)
+
     @property
     def seconds(self) -> float:
         """How long it lasts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,9 +30,7 @@ def sound(samples, rate_hz: int) -> Sound:
 
 
 def sine(frequency_hz=1004.0, seconds=3.0, *, rate_hz=8000, dbfs=-13.0) -> Sound:
-    time = np.arange(round(seconds * rate_hz)) / rate_hz
-    amplitude = 32768 * 10 ** (dbfs / 20) * math.sqrt(2)
-    return sound(amplitude * np.sin(2 * np.pi * frequency_hz * time), rate_hz)
+    return Sound.sine(frequency_hz, seconds, rate_hz, dbfs)
 
 
 def speech(name: str = "speech-8k.wav") -> Sound:

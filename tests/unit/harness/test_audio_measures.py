@@ -223,6 +223,14 @@ def test_two_rates_are_not_compared():
         find_offset(bursts(), sound(np.zeros(16000), 16000))
 
 
+def test_a_sine_is_made_as_it_is_asked_for():
+    made = Sound.sine(1000, 0.5, 16000, -20)
+    assert (len(made.samples), made.rate_hz) == (8000, 16000)
+    assert np.abs(made.samples).max() == round(math.sqrt(2) * 3276.8)
+    assert list(made.samples[:17:4]) == [0, 4634, 0, -4634, 0]
+    assert np.abs(Sound.sine(1000, 0.1, 8000, -3.01).samples.astype(int)).max() >= 32766
+
+
 def test_a_recording_is_read_by_its_channel(tmp_path):
     path = tmp_path / "both.wav"
     left, right = sine(440).samples, sine(1004).samples
