@@ -13,12 +13,15 @@ import numpy as np
 
 from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, grow, make, reset
 
-__all__ = ["MAX_DROPOUT", "MAX_MISORDER", "Accepted", "Receiver"]
+__all__ = ["MAX_DROPOUT", "MAX_MISORDER", "RESTART_S", "Accepted", "Receiver"]
 
 MAX_DROPOUT = 3000
 """A sequence number further ahead than this is a restarted source (RFC 3550, A.1)."""
 MAX_MISORDER = 1000
 """Likewise behind; twenty seconds of 20 ms packets, which no buffer of ours plays."""
+
+RESTART_S = 2.0
+"""A jump of transit time by so much is no jitter: the sender counts from elsewhere now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Receiver:
         judged = rows[ok & timed]
         transit = (arrival * clock - stamp)[ok & timed]
         change = np.abs(transit - self.last_transit[judged])
-        change[np.isnan(change)] = 0.0
+        change[~(change < RESTART_S * clock[ok & timed])] = 0.0  # the first, or another time base
         self.jitter[judged] += (change - self.jitter[judged]) / 16.0
         self.last_transit[judged] = transit
         return Accepted(ok, restarted & ok, extended, stamp)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from voip.errors import VoipError
+
 __all__ = ["INTERVAL_S", "IoThread", "Served"]
 
 log = logging.getLogger(__name__)
@@ -110,7 +112,8 @@ def _serve(served: Served, on_error: Callable[[Exception], None] | None, now: fl
     try:
         served.service(now)
     except Exception as error:
-        log.exception("serving %s failed", type(served).__name__)
+        if on_error is None or not isinstance(error, VoipError):  # else somebody is told
+            log.exception("serving %s failed", type(served).__name__)
         if on_error is not None:
             try:
                 on_error(error)

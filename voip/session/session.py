@@ -554,7 +554,7 @@ def _failure(event: InviteFailed, remote: NameAddr) -> CallError:
     status, reason = event.status, event.reason
     match event.cause:
         case Cause.AUTHENTICATION:
-            return AuthenticationError(reason, status=status)
+            return _not_authorized(event)
         case Cause.TIMEOUT:
             return NoAnswerError(
                 f"no response from {uri}", hint="is the address right, and the host up?",
@@ -566,3 +566,16 @@ def _failure(event: InviteFailed, remote: NameAddr) -> CallError:
             return CallError(f"the call to {uri} was given up", status=status)
         case _:
             return CallError(f"{reason.lower()} ({status})", status=status)
+
+
+def _not_authorized(event: InviteFailed) -> AuthenticationError:
+    sender = event.invite.request.from_.uri.partition(":")[2]
+    if event.invite.authorized:
+        return AuthenticationError(
+            f"{event.status} twice: wrong password for {sender}", status=event.status
+        )
+    return AuthenticationError(
+        f"{event.status} but no password was given for {sender}",
+        hint="pass password=, --password-file or VOIP_PASSWORD",
+        status=event.status,
+    )
