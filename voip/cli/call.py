@@ -1,0 +1,195 @@
+"""`voip call`: place a call, play, record, press digits, and say how it was."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+
+from voip.account import Account
+from voip.call import Call
+from voip.cli import options
+from voip.cli.report import call_report, print_call
+from voip.cli.run import fail, print_json, print_trace, run
+from voip.errors import CallError, VoipError
+from voip.events import Answered, CallEnded, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.phone import Softphone
+
+__all__ = ["call"]
+
+LINGER_S = 0.5
+"""How long a call goes on after what was to be played: what comes back is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to do in the call."""
+
+    uri: str
+    timeout: float
+    play: Path | None
+    record: Path | None
+    dtmf: str
+    duration: float | None
+    quiet: bool
+
+
+def call(
+    uri: Annotated[str, typer.Argument(help="Whom to call: sip:600@pbx.example.")],
+    from_: options.FromUri = None,
+    auth_user: options.AuthUser = None,
+    password: options.Password = None,
+    password_file: options.PasswordFile = None,
+    proxy: options.Proxy = None,
+    bind: options.Bind = "",
+    public_address: options.PublicAddress = None,
+    rtp_ports: options.RtpPorts = "10000-19999",
+    transport: options.Transport = "udp",
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds until an answer.")] = 30.0,
+    play: Annotated[Path | None, typer.Option(metavar="F.wav", help="Play this file.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
+    ] = None,
+    dtmf: Annotated[str, typer.Option(metavar="12#", help="Press these digits.")] = "",
+    duration: Annotated[
+        float | None, typer.Option(min=0, metavar="S", help="Hang up after so many seconds.")
+    ] = None,
+    codec: options.CodecList = "pcmu,pcma",
+    pcap: options.PcapFile = None,
+    trace: options.TraceFlag = False,
+    as_json: options.JsonFlag = False,
+) -> None:
+    """Place a call.
+
+    Without --duration it ends when what is to be played and pressed is over; with nothing to
+    play or press it lasts until the other side hangs up, or Ctrl-C.
+    """
+    plan = _Plan(uri, timeout, play, record, dtmf, duration, as_json)
+
+    async def command(stop: asyncio.Event) -> dict[str, Any]:
+        login = options.Login.of(from_, auth_user, password, password_file, proxy)
+        target = Account(uri)
+        host = target.aor.host if ":" not in target.aor.host else f"[{target.aor.host}]"
+        domain = f"{host}:{target.aor.port}" if target.aor.port else host
+        async with Softphone(
+            **login.settings(domain),
+            register=False,
+            network=options.network_config(bind, public_address, rtp_ports, transport),
+            media=options.media_config(codec),
+            pcap=pcap,
+            trace=print_trace if trace else None,
+        ) as phone:
+            return await _converse(phone, plan, stop)
+
+    report = run(command, as_json=as_json, failed=_failed)
+    if as_json:
+        print_json(report)
+    else:
+        print_call(report, f"call to {uri}")
+    if report["ended_by"] == EndedBy.FAILURE.value:
+        fail(f"the call broke: {report['reason']}")
+
+
+def _failed(message: str, error: VoipError) -> dict[str, Any]:
+    return {"answered": False, "error": message, "code": error.code, "status": error.status}
+
+
+async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[str, Any]:
+    began = monotonic()
+    call = await phone.dial(plan.uri, wait="started")
+    heard: list[str] = []
+    call.on_dtmf(lambda event: heard.append(event.digit))
+    stopping = asyncio.ensure_future(_hang_up_on(stop, call))
+    try:
+        async with AsyncExitStack() as recording:
+            answered_at = await _until_answered(call, plan, recording, stop)
+            await _act(call, plan, answered_at)
+        await call.hangup()
+    finally:
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+    return call_report(
+        call,
+        setup_s=answered_at - began,
+        dtmf_sent=plan.dtmf,
+        dtmf_heard="".join(heard),
+        recording=plan.record,
+    )
+
+
+async def _hang_up_on(stop: asyncio.Event, call: Call) -> None:
+    await stop.wait()
+    await call.hangup()
+
+
+async def _until_answered(
+    call: Call, plan: _Plan, recording: AsyncExitStack, stop: asyncio.Event
+) -> float:
+    """Follow the call until it is up; the recording begins with the first sound."""
+    waiting = asyncio.ensure_future(call.wait_answered(plan.timeout))
+    try:
+        async for event in call.events():
+            _say(event, plan)
+            if isinstance(event, EarlyMedia | Answered):
+                if plan.record is not None:
+                    await recording.enter_async_context(call.record(plan.record))
+                break
+        await waiting
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    if stop.is_set():
+        raise CallError("given up before the answer")
+    return monotonic()
+
+
+async def _act(call: Call, plan: _Plan, answered_at: float) -> None:
+    """Play and press what is to be played and pressed; stay as long as is wanted."""
+    over = asyncio.ensure_future(call.wait_ended())
+    doing = asyncio.ensure_future(_play_and_press(call, plan))
+    left = None if plan.duration is None else plan.duration - (monotonic() - answered_at)
+    try:
+        done, _ = await asyncio.wait(
+            {over, doing}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+        )
+        if doing in done and over not in done:
+            doing.result()
+            if plan.duration is None and (plan.play or plan.dtmf):
+                left = LINGER_S
+            elif plan.duration is not None:
+                left = max(0.0, plan.duration - (monotonic() - answered_at))
+            await asyncio.wait({over}, timeout=left)
+    finally:
+        for task in (over, doing):
+            task.cancel()
+        await asyncio.gather(over, doing, return_exceptions=True)
+
+
+async def _play_and_press(call: Call, plan: _Plan) -> None:
+    if plan.play is not None:
+        await call.play(plan.play)
+    if plan.dtmf:
+        await call.send_dtmf(plan.dtmf)
+
+
+def _say(event: object, plan: _Plan) -> None:
+    """Tell a person what happens, on stderr where that is a terminal."""
+    if plan.quiet or not sys.stderr.isatty():
+        return
+    match event:
+        case Ringing():
+            print("ringing ...", file=sys.stderr)
+        case EarlyMedia():
+            print("sound before the answer ...", file=sys.stderr)
+        case Answered(codec):
+            print(f"answered ({codec})", file=sys.stderr)
+        case DtmfReceived(digit, _):
+            print(f"digit {digit}", file=sys.stderr)
+        case CallEnded():
+            pass
