@@ -69,12 +69,12 @@ def agree(
 ) -> AgreedAudio:
     """Return what our m-line and the peer's come to; `session` is the peer's description.
 
-    `found`: the formats of both, in the order of the answer, some of them speech.
+    `found`: the formats of both, in the order of the answer; without speech there is no stream.
     `hold_unless_told`: whether the peer holds us, where its direction was not free to say
     (None: it was). `ptime_ms`: what we send where nobody asks otherwise.
     """
     speech = next((match for match in found if match.capability.is_speech), None)
-    if speech is None or ours.port == 0 or theirs.port == 0:
+    if speech is None:
         return AgreedAudio(index)
     rtp = session.rtp_address(theirs)
     theirs_direction = session.direction_of(theirs)

@@ -261,16 +261,22 @@ class SessionDescription:
         return Address(connection.address, media.port)
 
     def rtcp_address(self, media: MediaDescription) -> Address | None:
-        """Return where RTCP of an m= line goes: a=rtcp, or the port after RTP's (RFC 3605)."""
+        """Return where RTCP of an m= line goes: a=rtcp, or the port after RTP's (RFC 3605).
+
+        None where nothing can be sent, also where RTP and RTCP are not of one family.
+        """
         rtp = self.rtp_address(media)
         if rtp is None:
             return None
         if media.rtcp is None:
             return Address(rtp.host, rtp.port + 1) if rtp.port < _MAX_PORT else None
-        host = media.rtcp.connection
-        if host is None:
+        connection = media.rtcp.connection
+        if connection is None:
             return Address(rtp.host, media.rtcp.port)
-        return None if host.unspecified else Address(host.address, media.rtcp.port)
+        family = (self.connection_of(media) or connection).family
+        if connection.unspecified or connection.family != family:
+            return None
+        return Address(connection.address, media.rtcp.port)
 
     def to_bytes(self) -> bytes:
         """Return the description as it goes on the wire, lines in RFC 8866's order.

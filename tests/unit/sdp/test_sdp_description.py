@@ -111,6 +111,11 @@ def test_addresses_say_what_they_are(
             None,
         ),
         (
+            {"rtcp": RtcpAddress(53020, Connection("2001:db8::9", 6))},
+            Address("192.0.2.1", 4000),
+            None,
+        ),
+        (
             {"connection": Connection("192.0.2.8")},
             Address("192.0.2.8", 4000),
             Address("192.0.2.8", 4001),

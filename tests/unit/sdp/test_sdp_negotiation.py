@@ -205,6 +205,11 @@ def test_avpf_is_answered_as_avpf_without_feedback() -> None:
     assert answer.media[0].attributes == ()
 
 
+def test_profile_is_compared_without_case_and_answered_as_written() -> None:
+    _, answer = answered(described(audio("0", protocol="rtp/avp")))
+    assert (answer.media[0].port, answer.media[0].protocol) == (4000, "rtp/avp")
+
+
 @pytest.mark.parametrize(
     ("media", "code"),
     [
@@ -426,6 +431,7 @@ def test_comfort_noise_is_agreed_and_is_not_what_we_speak() -> None:
         (("ptime:1",), PCMU, 10),
         (("maxptime:5",), PCMU, 10),
         (("ptime:5000",), PCMU, 200),
+        (("ptime:300", "maxptime:400"), PCMU, 200),
     ],
 )
 def test_packet_time_is_the_peers_wish_within_all_bounds(
@@ -707,6 +713,17 @@ def test_what_is_out_of_order_is_refused_and_changes_nothing() -> None:
     one.create_answer()
     with pytest.raises(SdpError):
         one.receive_answer(described(audio()))
+
+
+def test_answer_to_an_old_offer_does_not_answer_theirs() -> None:
+    one = negotiator()
+    one.create_offer()
+    agreed = one.receive_answer(described(audio()))
+    one.receive_offer(described(audio("8"), version=2))
+    with pytest.raises(SdpError):
+        one.receive_answer(described(audio("8")))
+    assert one.state is NegotiationState.OFFER_RECEIVED
+    assert one.agreed == agreed
 
 
 def test_failed_re_invite_leaves_everything_as_it_was() -> None:
