@@ -14,6 +14,7 @@ from voip.harness.audio import (
     Floats,
     Pcm,
     Sound,
+    cut,
     decibels,
     frame_rms,
     snr_db,
@@ -115,7 +116,7 @@ class Track:
 
 
 def follow(sent: Sound, heard: Sound, offset: int) -> Track:
-    """Follow `sent` through `heard` from the whole sound's `offset`, window by window.
+    """Follow `sent` through `heard`, window by window, both ways from where `offset` fits best.
 
     Each loud window is looked for within 60 ms of where the one before it was.
     """
@@ -125,8 +126,8 @@ def follow(sent: Sound, heard: Sound, offset: int) -> Track:
     windows = len(sent.samples) // length
     loud = _loud(sent, length)
     placed = np.full(windows, offset, np.int64)
-    middle = windows // 2  # where the offset of the whole fits best; from there both ways
-    for order in (range(middle, windows), range(middle - 1, -1, -1)):
+    anchor = _best_window(sent, heard, offset, length)
+    for order in (range(anchor, windows), range(anchor - 1, -1, -1)):
         here = offset
         for window in order:
             start = window * length
@@ -153,6 +154,17 @@ def follow(sent: Sound, heard: Sound, offset: int) -> Track:
     )
     level = np.divide(heard_rms, sent_rms, out=np.zeros(frames), where=sent_rms > 0)
     return Track(sent, heard, offsets, _loud(sent, frame), level)
+
+
+def _best_window(sent: Sound, heard: Sound, offset: int, length: int) -> int:
+    """Return the window of `sent` that is most alike to `heard` at `offset`."""
+    reference = cut(sent.samples, length)
+    found = cut(_slice(heard.samples, offset, reference.size), length)
+    scale = np.sqrt(np.sum(reference**2, axis=1) * np.sum(found**2, axis=1))
+    alike = np.abs(np.sum(reference * found, axis=1))
+    loud = _loud(sent, length) & (scale > 0)
+    likeness = np.divide(alike, scale, out=np.zeros(len(scale)), where=loud)
+    return int(np.argmax(likeness)) if len(likeness) else 0
 
 
 def _loud(sent: Sound, length: int) -> Flags:

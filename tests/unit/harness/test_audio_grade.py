@@ -322,6 +322,15 @@ def test_a_step_of_the_playout_between_windows_is_followed():
     assert grade.drift_ppm == 0
 
 
+def test_steps_of_the_playout_that_add_up_are_followed():
+    sent = speech()
+    pieces = np.split(sent.samples, [round(at_s * 8000) for at_s in (1.2, 2.4, 3.6, 4.8, 6.0)])
+    wait = np.zeros(480, np.int16)
+    heard = np.concatenate([part for piece in pieces for part in (piece, wait)])
+    grade = grade_waveform(sent, Sound(heard, 8000), bar=Bar(allowed=0.1))
+    assert grade.require().coverage > 0.99
+
+
 def test_what_was_sent_at_another_rate_is_compared_at_the_rate_of_the_leg():
     grade = grade_waveform(speech("speech-16k.wav"), speech(), leg_rate_hz=8000)
     assert grade.frames > 260
