@@ -123,6 +123,8 @@ class Softphone:
         self._news = asyncio.Event()
         self._open = False
         self._closed = False
+        self.unregister_on_close = True
+        """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
     # ------------------------------------------------------------ opening and closing
 
@@ -177,7 +179,7 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
-        self._registrar = Registrar(self.account, self._stack, self._tell)
+        self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
         self._open = True
         try:
             self._driver.start()
@@ -199,7 +201,9 @@ class Softphone:
         calls = list(self._calls.values())
         if calls:
             await asyncio.gather(*(call.hangup() for call in calls), return_exceptions=True)
-        await self._registrar.stop()
+        if self.unregister_on_close:
+            await self._registrar.stop()
+        self._registrar.drop()
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
         for task in tasks:

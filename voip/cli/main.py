@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from voip.cli.answer import answer
+from voip.cli.bench_media import bench_media
 from voip.cli.call import call
+from voip.cli.register import register
 
 __all__ = ["app", "main"]
 
@@ -19,6 +22,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(call)
+app.command()(answer)
+app.command()(register)
+
+bench = typer.Typer(help="Measure this software on this machine.", no_args_is_help=True)
+bench.command("media")(bench_media)
+app.add_typer(bench, name="bench")
 
 
 def _version(wanted: bool) -> None:

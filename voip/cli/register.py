@@ -1,0 +1,96 @@
+"""`voip register`: keep an account registered, or register it once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from voip.cli import options
+from voip.cli.run import print_json, print_trace, run
+from voip.errors import RegistrationError, VoipError
+from voip.events import Registered, RegistrationFailed
+from voip.phone import Softphone
+
+__all__ = ["register"]
+
+
+def register(
+    uri: Annotated[str, typer.Argument(help="The account: sip:alice@pbx.example.")],
+    expires: Annotated[int, typer.Option(min=1, help="Seconds to ask for.")] = 300,
+    once: Annotated[
+        bool, typer.Option("--once", help="Register and leave it at that: no renewal, no removal.")
+    ] = False,
+    auth_user: options.AuthUser = None,
+    password: options.Password = None,
+    password_file: options.PasswordFile = None,
+    proxy: options.Proxy = None,
+    bind: options.Bind = "",
+    public_address: options.PublicAddress = None,
+    rtp_ports: options.RtpPorts = "10000-19999",
+    transport: options.Transport = "udp",
+    pcap: options.PcapFile = None,
+    trace: options.TraceFlag = False,
+    as_json: options.JsonFlag = False,
+) -> None:
+    """Register an account, and keep it registered until Ctrl-C."""
+
+    async def command(stop: asyncio.Event) -> dict[str, Any]:
+        login = options.Login.of(uri, auth_user, password, password_file, proxy)
+        phone = Softphone(
+            **login.settings(),
+            register=False,
+            expires_s=expires,
+            network=options.network_config(bind, public_address, rtp_ports, transport),
+            pcap=pcap,
+            trace=print_trace if trace else None,
+        )
+        async with phone:
+            granted = await phone.register()
+            report = {"registered": True, "uri": uri, "expires_s": granted.expires_s}
+            if once:
+                phone.unregister_on_close = False
+                return report
+            if not as_json:
+                print(f"registered {uri} for {granted.expires_s:g} s", flush=True)
+            await _stay(phone, stop)
+            return report
+
+    report = run(command, as_json=as_json, failed=_failed)
+    if as_json:
+        print_json(report)
+    elif once:
+        print(f"registered {uri} for {report['expires_s']:g} s")
+
+
+async def _stay(phone: Softphone, stop: asyncio.Event) -> None:
+    """Return when told to stop; raises when the registrar will not have us any more."""
+    watching = asyncio.ensure_future(_watch(phone))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+    finally:
+        for task in (watching, stopping):
+            task.cancel()
+        await asyncio.gather(watching, stopping, return_exceptions=True)
+
+
+async def _watch(phone: Softphone) -> None:
+    async for event in phone.events():
+        match event:
+            case Registered(expires_s) if sys.stderr.isatty():
+                print(f"registered for {expires_s:g} s", file=sys.stderr)
+            case RegistrationFailed(reason, status, None):
+                raise RegistrationError(reason, status=status)
+            case RegistrationFailed(reason, _, retry_in_s):
+                print(f"{reason}; next try in {retry_in_s:.0f} s", file=sys.stderr)
+            case _:
+                pass
+
+
+def _failed(message: str, error: VoipError) -> dict[str, Any]:
+    return {"registered": False, "error": message, "code": error.code, "status": error.status}
