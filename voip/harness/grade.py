@@ -233,15 +233,14 @@ def grade_waveform(
     if isinstance(compared, Grade):
         return compared
     grade, track, span = compared
-    ratios = track.window_snr_db()
     inside = track.windows_inside(span)
-    dominated = track.loud_windows & (ratios > 0)
+    ratios = track.window_snr_db(inside)
     return _finish(
         grade,
         bar,
-        snr=ratios[inside],
+        snr=ratios,
         level=track.level[span[0] : span[1]][track.loud[span[0] : span[1]]],
-        longest_s=_longest((dominated | ~track.loud_windows)[inside]) * WINDOW_S,
+        longest_s=_longest((ratios > 0) | ~track.loud_windows[inside]) * WINDOW_S,
         faults=_clipped(sent, heard),
     )
 

@@ -59,27 +59,24 @@ class Track:
         first, last = span
         return slice(-(-first // _FRAMES_PER_WINDOW), last // _FRAMES_PER_WINDOW)
 
-    def window_snr_db(self) -> Floats:
+    def window_snr_db(self, inside: slice) -> Floats:
         """Return what of each window is `sent`, through a filter of 21 taps, over what is not.
 
         A window in which little was sent is measured against the power of the loud ones.
         """
         length = self.sent.frame * _FRAMES_PER_WINDOW
-        count = len(self.sent.samples) // length
-        edge = _TAPS // 2
-        padded = np.pad(self.sent.samples.astype(np.float64), edge)
-        taps = np.lib.stride_tricks.sliding_window_view(padded, _TAPS)
-        explained, rest = np.zeros(count), np.zeros(count)
-        for window in range(count):
+        windows = range(inside.start, inside.stop)
+        padded = np.pad(self.sent.samples.astype(np.float64), _TAPS // 2)
+        shifted = np.lib.stride_tricks.sliding_window_view(padded, _TAPS)
+        explained, rest = np.zeros(len(windows)), np.zeros(len(windows))
+        for i, window in enumerate(windows):
             start = window * length
             offset = int(self.offsets[window * _FRAMES_PER_WINDOW])
             heard = _slice(self.heard.samples, start + offset, length).astype(np.float64)
-            before = taps[start : start + length]
-            response, *_ = np.linalg.lstsq(before, heard, rcond=None)
-            image = before @ response
-            explained[window] = np.mean(image**2)
-            rest[window] = np.mean((heard - image) ** 2)
-        loud = self.loud_windows
+            image = _filtered(shifted[start : start + length], heard)
+            explained[i] = np.mean(image**2)
+            rest[i] = np.mean((heard - image) ** 2)
+        loud = self.loud_windows[inside]
         usual = float(explained[loud].mean()) if loud.any() else 0.0
         signal = np.where(loud, explained, np.maximum(explained, usual))
         return np.array([snr_db(s, r) for s, r in zip(signal, rest, strict=True)])
@@ -154,6 +151,20 @@ def follow(sent: Sound, heard: Sound, offset: int) -> Track:
     )
     level = np.divide(heard_rms, sent_rms, out=np.zeros(frames), where=sent_rms > 0)
     return Track(sent, heard, offsets, _loud(sent, frame), level)
+
+
+def _filtered(shifted: Floats, heard: Floats) -> Floats:
+    """Return what of `heard` (samples,) the columns of `shifted` (samples, taps) explain.
+
+    Least squares by the normal equations; the ridge keeps them solvable for narrow-band sound and
+    costs nothing above 90 dB.
+    """
+    gram = shifted.T @ shifted
+    ridge = 1e-9 * np.trace(gram) / len(gram)
+    if ridge <= 0:
+        return np.zeros(len(heard))
+    image: Floats = shifted @ np.linalg.solve(gram + ridge * np.eye(len(gram)), shifted.T @ heard)
+    return image
 
 
 def _best_window(sent: Sound, heard: Sound, offset: int, length: int) -> int:
