@@ -1,1 +1,72 @@
-"""A headless softphone, a call-control API for asyncio, and a laboratory for testing PBXes."""
+"""A headless softphone, a call-control API for asyncio, and a laboratory for testing PBXes.
+
+The names below are loaded when they are first asked for: `import voip.codecs` loads neither SIP
+nor asyncio.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voip.account import Account
+    from voip.call import Call
+    from voip.config import MediaConfig, NetworkConfig
+    from voip.errors import (
+        AudioFileError,
+        AuthenticationError,
+        CallError,
+        CallStateError,
+        ConfigError,
+        MediaError,
+        NoAnswerError,
+        RegistrationError,
+        TransportError,
+        VoipError,
+    )
+    from voip.events import CallEnded, CallState
+    from voip.phone import Softphone
+    from voip.quality.report import QualityReport
+
+__all__ = [
+    "Account",
+    "AudioFileError",
+    "AuthenticationError",
+    "Call",
+    "CallEnded",
+    "CallError",
+    "CallState",
+    "CallStateError",
+    "ConfigError",
+    "MediaConfig",
+    "MediaError",
+    "NetworkConfig",
+    "NoAnswerError",
+    "QualityReport",
+    "RegistrationError",
+    "Softphone",
+    "TransportError",
+    "VoipError",
+]
+
+_HOMES = {
+    "Account": "voip.account",
+    "Call": "voip.call",
+    "CallEnded": "voip.events",
+    "CallState": "voip.events",
+    "MediaConfig": "voip.config",
+    "NetworkConfig": "voip.config",
+    "QualityReport": "voip.quality.report",
+    "Softphone": "voip.phone",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'voip' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "voip.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

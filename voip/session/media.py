@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from ipaddress import ip_address
 
 from voip.errors import MediaError, SdpError
 from voip.media.commands import (
@@ -107,7 +108,7 @@ class MediaSession:
         return self._talks.create_offer(direction).to_bytes()
 
     def take_answer(self, body: bytes) -> AgreedAudio:
-        """Take the peer's answer; raises `SdpError`, after which nothing has changed."""
+        """Take the peer's answer; raises `SdpError` where it is none, or wants no audio."""
         agreed = self._talks.receive_answer(parse(body))
         if not agreed.active:
             raise SdpError("the peer wants no audio", hint="it answered with port 0", status=488)
@@ -143,19 +144,16 @@ class MediaSession:
         agreed = self.agreed
         if agreed is None:
             raise MediaError("nothing has been agreed on yet")
-        rtp = agreed.remote_rtp
-        if rtp is not None and not _is_literal(rtp.host):
-            log.warning("the peer's media address %s is a name; nothing is sent there", rtp.host)
-            rtp = None
+        rtp = _numeric(agreed.remote_rtp)
         send = agreed.send_format
         events = agreed.send_events
         return ConnectStream(
             self.stream,
             rtp,
-            agreed.remote_rtcp if rtp is not None else None,
+            _numeric(agreed.remote_rtcp) if rtp is not None else None,
             _payload_format(send) if send else None,
             tuple(_payload_format(item) for item in agreed.receive_formats),
-            send=agreed.active and agreed.can_send,
+            send=agreed.active and agreed.can_send and rtp is not None,
             receive=agreed.active and agreed.can_receive,
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
@@ -200,5 +198,13 @@ def _payload_format(item: RtpFormat) -> PayloadFormat:
     return PayloadFormat(item.payload_type, item.name, item.clock_rate, item.channels, item.fmtp)
 
 
-def _is_literal(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+def _numeric(address: Address | None) -> Address | None:
+    """Return `address` unless its host is a name: media go to addresses, names are for SIP."""
+    if address is None:
+        return None
+    try:
+        ip_address(address.host)
+    except ValueError:
+        log.warning("the peer's media address %s is a name; nothing is sent there", address.host)
+        return None
+    return address
