@@ -26,7 +26,7 @@ $(ready): pyproject.toml
 	@echo "Setting up .venv with Python $(version), less than a minute the first time ..."
 	@$(python) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null \
 	    || $(PYTHON) -m venv --clear .venv
-	@$(python) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(python) -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@rm -f .venv/.ready-*
 	@touch $@
 
@@ -55,7 +55,7 @@ peers: ## install the real peers; needs root on Debian
 quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` installs
 	@$(python) -c 'import importlib.metadata as m; m.version("pesq"); m.version("pystoi")' 2>/dev/null || { \
 	    echo "Building PESQ ..."; \
-	    $(python) -m pip install --quiet --disable-pip-version-check --editable '.[quality]'; }
+	    $(python) -m pip install -qq --disable-pip-version-check --editable '.[quality]'; }
 
 interop: venv ## the slow full matrices against the peers
 	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)

@@ -6,22 +6,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
+from peers.capture import Capture
 from peers.installed import Installed, installed
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent.parent / "artifacts"
+Peer = TypeVar("Peer", bound=AbstractAsyncContextManager[Any])
 FAILED = pytest.StashKey[bool]()
 
 
@@ -49,8 +52,12 @@ def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
     path = KEPT / re.sub(r"[^\w.=-]+", "_", name).strip("_")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
+    capture = Capture(path / "loopback.pcapng")
+    capture.start()
     yield path
-    if not request.node.stash.get(FAILED, False):
+    failed = request.node.stash.get(FAILED, False)
+    capture.stop(keep=failed)
+    if not failed:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -67,9 +74,8 @@ def asterisk_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Asterisk]:
     """One Asterisk for all tests of this process."""
-    if peers.asterisk is None:
-        missing("Asterisk is not installed (make peers)")
-    with Asterisk(peers.asterisk, tmp_path_factory.mktemp("asterisk")) as server:
+    root = peers.asterisk or missing("Asterisk is not installed (make peers)")
+    with Asterisk(root, tmp_path_factory.mktemp("asterisk")) as server:
         yield server
 
 
@@ -82,23 +88,30 @@ def asterisk(asterisk_server: Asterisk, artifacts: Path) -> Iterator[Asterisk]:
     (artifacts / "asterisk.log").write_text(asterisk_server.log_since(mark))
 
 
+@asynccontextmanager
+async def starting(
+    peer: Callable[..., Peer], program: Path, artifacts: Path
+) -> AsyncIterator[Callable[..., Awaitable[Peer]]]:
+    """A function that starts a peer each time it is called; all are stopped at the end."""
+    async with AsyncExitStack() as running:
+        numbers = itertools.count(1)
+
+        async def start(*arguments: Any, **settings: Any) -> Peer:
+            directory = artifacts / f"{peer.__name__.lower()}-{next(numbers)}"
+            return await running.enter_async_context(
+                peer(program, directory, *arguments, **settings)
+            )
+
+        yield start
+
+
 @pytest.fixture
 async def baresip(
     peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Baresip]]]:
     """Start a baresip: `await baresip(user="1001", registrar=..., ...)`; stopped at the end."""
-    if peers.baresip is None:
-        missing("baresip is not installed (make peers)")
-    program = peers.baresip
-    async with AsyncExitStack() as running:
-        count = 0
-
-        async def start(**settings: Any) -> Baresip:
-            nonlocal count
-            count += 1
-            agent = Baresip(program, artifacts / f"baresip-{count}", **settings)
-            return await running.enter_async_context(agent)
-
+    program = peers.baresip or missing("baresip is not installed (make peers)")
+    async with starting(Baresip, program, artifacts) as start:
         yield start
 
 
@@ -107,18 +120,8 @@ async def sipp(
     peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Sipp]]]:
     """Start a SIPp: `await sipp("uac", remote=..., calls=...)`; stopped at the end."""
-    if peers.sipp is None:
-        missing("SIPp is not installed (make peers)")
-    program = peers.sipp
-    async with AsyncExitStack() as running:
-        count = 0
-
-        async def start(scenario: str | Path, **settings: Any) -> Sipp:
-            nonlocal count
-            count += 1
-            run = Sipp(program, artifacts / f"sipp-{count}", scenario, **settings)
-            return await running.enter_async_context(run)
-
+    program = peers.sipp or missing("SIPp is not installed (make peers)")
+    async with starting(Sipp, program, artifacts) as start:
         yield start
 
 
@@ -127,16 +130,6 @@ async def pjsua(
     peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Pjsua]]]:
     """Start a PJSIP: `await pjsua(user="1002", registrar=..., ...)`; stopped at the end."""
-    if peers.pjsua_python is None:
-        missing("PJSIP's Python module is not installed (make peers)")
-    python = peers.pjsua_python
-    async with AsyncExitStack() as running:
-        count = 0
-
-        async def start(**settings: Any) -> Pjsua:
-            nonlocal count
-            count += 1
-            agent = Pjsua(python, artifacts / f"pjsua-{count}", **settings)
-            return await running.enter_async_context(agent)
-
+    python = peers.pjsua_python or missing("PJSIP's module is not installed (make peers)")
+    async with starting(Pjsua, python, artifacts) as start:
         yield start

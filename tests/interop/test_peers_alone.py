@@ -127,11 +127,11 @@ async def test_pjsip_registers_at_asterisk_and_calls_it(
 ) -> None:
     bob = await pjsua(user="1002", registrar=asterisk.address, password=asterisk.password("1002"))
     await bob.registered()
-    call = await bob.call(asterisk.uri("605"))
+    call = await bob.call(asterisk.uri("600"))
     await bob.established(call)
-    await bob.closed(call)
-    assert bob.digits(call) == "1234*0#"
     assert bob.codec() in ("PCMU", "PCMA")
+    await bob.hangup(call)
+    await bob.closed(call)
 
     busy = await bob.call(asterisk.uri("607"))
     assert (await bob.closed(busy)).status == 486
@@ -147,6 +147,10 @@ async def test_baresip_hears_itself_through_pjsip(baresip: StartBaresip, pjsua: 
     await alice.established()
     await asyncio.sleep(1.6)
     assert bob.codec() == "PCMA"
+    await alice.dtmf("42")
+    for digit in "42":
+        await bob.wait_for("dtmf", call=call, text=digit)
+    assert bob.digits(call) == "42"
     await bob.hangup(call)
     await alice.closed()
     assert longest_tone_s((await alice.recording()).received, 600) >= 1

@@ -5,30 +5,36 @@ JSON object in the first argument. Every answered call's audio is sent back to w
 Lines in: `{"id": 1, "do": "call", "uri": ...}`, `answer`, `hangup`, `dtmf`, `hold`, `resume`,
 answered by `{"id": 1, "ok": true, ...}`; lines out without an id are events. The end of standard
 input ends it.
+
+All of PJSIP runs in this one thread. With threads of its own it waits for Python's lock while it
+holds its own, and a command from here does the reverse.
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
+import select
 import sys
-import threading
 from typing import Any
 
-import pjsua2 as pj
+# pjsua2 has no call for PJSIP's event loop: it is found in the library underneath
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+import pjsua2 as pj  # noqa: E402
+
+handle_events = ctypes.CDLL(None).pjsua_handle_events
 
 # PJSIP prints to standard output before it can be told not to: keep the real one for ourselves
 OUT = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-LOCK = threading.Lock()
 
 
 def emit(**values: Any) -> None:
-    """Write one line; called from PJSIP's thread as well."""
-    with LOCK:
-        OUT.write(json.dumps(values) + "\n")
-        OUT.flush()
+    """Write one line."""
+    OUT.write(json.dumps(values) + "\n")
+    OUT.flush()
 
 
 def report(event: str, *, call: int = 0, text: str = "", status: int = 0, reason: str = "") -> None:
@@ -85,6 +91,9 @@ def start(settings: dict[str, Any]) -> pj.Endpoint:
     endpoint.libCreate()
     config = pj.EpConfig()
     config.uaConfig.maxCalls = 4
+    config.uaConfig.threadCnt = 0
+    config.medConfig.hasIoqueue = False
+    config.medConfig.threadCnt = 0
     config.logConfig.level = 4
     config.logConfig.consoleLevel = 4
     config.logConfig.msgLogging = 1
@@ -150,19 +159,28 @@ def main() -> None:
     account = Account()
     account.create(account_config(settings))
     report("ready", text=endpoint.version.full)
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            answer = obey(command, account)
-        except (RuntimeError, KeyError, ValueError) as error:
-            emit(id=command["id"], ok=False, error=str(error))
-        else:
-            emit(id=command["id"], ok=True, **answer)
+    pending = b""
+    while True:
+        handle_events(10)
+        if not select.select([sys.stdin], [], [], 0)[0]:
+            continue
+        received = os.read(sys.stdin.fileno(), 65536)
+        if not received:
+            break
+        *lines, pending = (pending + received).split(b"\n")
+        for line in lines:
+            command = json.loads(line)
+            try:
+                answer = obey(command, account)
+            except (RuntimeError, KeyError, ValueError) as error:
+                emit(id=command["id"], ok=False, error=str(error))
+            else:
+                emit(id=command["id"], ok=True, **answer)
     endpoint.hangupAllCalls()
-    # libDestroy waits a second for nothing; the account's end unregisters
     account.shutdown()
-    OUT.flush()
-    os._exit(0)
+    for _ in range(20):  # the answers to BYE and REGISTER
+        handle_events(10)
+    os._exit(0)  # libDestroy would wait a second more, for nothing
 
 
 if __name__ == "__main__":
