@@ -126,7 +126,8 @@ class Registration:
         self._flow = flow
         self._credentials = credentials
         uri = self._address.sip_uri
-        self._who = f"{uri.user}@{format_host(uri.host, uri.port)}"
+        host = format_host(uri.host, uri.port)
+        self._who = host if uri.user is None else f"{uri.user}@{host}"
         self._wished_s = expires_s
         self._route = tuple(route)
         self._headers = tuple(headers)
@@ -238,7 +239,7 @@ class Registration:
         if self._state is RegistrationState.UNREGISTERING:
             refusal = None if response.status < 300 else self._refusal(response)
             self._leave(refusal, now)
-        elif response.status == 423 and self._may_ask_longer(response):
+        elif response.status == 423 and self._wanted and self._may_ask_longer(response):
             self._send(self._wished_s, now)
         elif response.status >= 300:
             self._fail(
