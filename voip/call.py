@@ -91,6 +91,12 @@ class Call:
         return self._session.remote.display or ""
 
     @property
+    def dialled(self) -> str:
+        """URI that was called: the INVITE's Request-URI, "" before there is one."""
+        request = self._session.invite_request
+        return request.uri if request is not None else ""
+
+    @property
     def state(self) -> CallState:
         """Where the call is."""
         return self._session.state

@@ -273,11 +273,13 @@ class Softphone:
         wait: Wait = "answered",
         timeout: float | None = 30.0,
         headers: Mapping[str, str] | None = None,
+        from_: str | None = None,
     ) -> Call:
         """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
+        `from_`: the URI to call as, for those who speak for others, as a PBX does.
         """
         if not self._open or self._closed:
             raise CallError("the phone is not open", hint="async with Softphone(...) as phone:")
@@ -294,7 +296,7 @@ class Softphone:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=self._identity(flow),
+                from_=self._identity(flow) if from_ is None else NameAddr.parse(from_),
                 contact=self._contact(flow),
                 route=self.account.route(),
                 headers=list((headers or {}).items()),

@@ -67,34 +67,46 @@ class FileSource:
 
 
 class ArraySource:
-    """Keeps `ring` filled from an array, int16 (samples,); closes it after the last sample."""
+    """Keeps `ring` filled from an array, int16 (samples,); closes it after the last sample.
+
+    With `loop` the array is sent over and over, without a seam.
+    """
 
     def __init__(
         self,
         ring: AudioRing,
         pcm: npt.NDArray[np.int16],
         *,
+        loop: bool = False,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._ring = ring
+        self._pcm = pcm
         self._left = pcm
+        self._loop = loop and pcm.size > 0
         self._on_ready = on_ready
 
     def service(self, now: float) -> None:
         """Write as much as there is room for."""
         if self._ring.closed:
             return
-        taken = self._ring.push(self._left)
-        self._left = self._left[taken:]
-        if not self._left.size:
-            self._ring.close()
+        while True:
+            taken = self._ring.push(self._left)
+            self._left = self._left[taken:]
+            if self._left.size:
+                break
+            if not self._loop:
+                self._ring.close()
+                break
+            self._left = self._pcm
         if self._on_ready is not None:
             self._on_ready()
             self._on_ready = None
 
     def close(self) -> None:
         """Let go of the array."""
-        self._left = self._left[:0]
+        self._pcm = self._left = self._pcm[:0]
+        self._loop = False
 
 
 class FileSink:

@@ -70,7 +70,7 @@ class CallAudio:
         ring = self._stack.arena.ring(number)
         feeder: FileSource | ArraySource
         if isinstance(source, np.ndarray):
-            feeder = ArraySource(ring, _checked(source), on_ready=job.ready)
+            feeder = ArraySource(ring, _checked(source), loop=loop, on_ready=job.ready)
         else:
             feeder = FileSource(ring, source, self.rate, loop=loop, on_ready=job.ready)
         drained = self._drained[number] = asyncio.Event()
