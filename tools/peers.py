@@ -266,14 +266,9 @@ def pjsua2_version() -> str:
     python = CACHE / "pjsua2/bin/python"
     if not python.exists():
         return ""
-    # the library says its version in its log, and nowhere else
-    program = (
-        "import ctypes, os, pjsua2; endpoint = pjsua2.Endpoint(); endpoint.libCreate();"
-        "ctypes.CDLL(None).fflush(None); os._exit(0)"  # closing it would take a second
-    )
+    program = "import pjsua2; print(pjsua2.Endpoint().version.full)"
     done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=False)
-    found = re.search(r"pjlib (\S+) for", done.stdout + done.stderr)
-    return found[1] if found else ""
+    return done.stdout.strip()
 
 
 # -- the record -------------------------------------------------------------------------------
