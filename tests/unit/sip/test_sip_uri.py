@@ -71,6 +71,7 @@ def test_what_is_written_as_the_grammar_asks_comes_back_letter_for_letter(text: 
         "sip:alice@[::1",
         "sip:alice@[127.0.0.1]",
         "sip:alice@[fe80::1%eth0]",
+        "sip:alice@[fe80::1%25eth0]",
         "sip:alice@2001:db8::1",
         "sip:alice@example.com;",
         "sip:alice@example.com;=x",
