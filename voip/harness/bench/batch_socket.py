@@ -48,10 +48,15 @@ class _Slots:
         self.headers["name_length"] = _ADDRESS_BYTES
         self.headers["iovec"] = self.iovecs.ctypes.data + each * np.uint64(_IOVEC.itemsize)
         self.headers["iovecs"] = 1
+        self._base = int(self.headers.ctypes.data)
+        # field access looks a field up by name each time: these are used for every batch
+        self.ports = self.addresses["port"]
+        self.lengths = self.headers["length"]
+        self.name_lengths = self.headers["name_length"]
 
     def pointer(self, position: int) -> ctypes.c_void_p:
         """Where the header of a slot lies."""
-        return ctypes.c_void_p(self.headers.ctypes.data + position * _HEADER.itemsize)
+        return ctypes.c_void_p(self._base + position * _HEADER.itemsize)
 
 
 class BatchSocket:
@@ -65,6 +70,7 @@ class BatchSocket:
         if not hasattr(library, "sendmmsg") or ctypes.sizeof(ctypes.c_void_p) != 8:
             raise TransportError("the load needs sendmmsg", hint="run it on 64-bit Linux")
         self._send = library.sendmmsg
+        self._out_length = width
         self._receive = library.recvmmsg
         self.slots = slots
         self._out = _Slots(slots, width)
@@ -89,8 +95,9 @@ class BatchSocket:
             part = packets[begin : begin + slots]
             count, length = part.shape
             self._out.data[:count, :length] = part
-            self._out.iovecs["length"][:count] = length
-            self._out.addresses["port"][:count] = ports[begin : begin + slots]
+            if length != self._out_length:
+                self._out.iovecs["length"] = self._out_length = length
+            self._out.ports[:count] = ports[begin : begin + slots]
             sent += self._send_slots(count)
         return sent
 
@@ -116,10 +123,8 @@ class BatchSocket:
         The data is overwritten by the next call.
         """
         slots = self._in
-        slots.headers["name_length"] = _ADDRESS_BYTES
-        count = self._receive(
-            self.sock.fileno(), slots.pointer(0), len(slots.headers), _MSG_DONTWAIT, None
-        )
+        slots.name_lengths[:] = _ADDRESS_BYTES
+        count = self._receive(self.sock.fileno(), slots.pointer(0), self.slots, _MSG_DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
             if number not in (errno.EAGAIN, errno.EINTR):
@@ -127,8 +132,8 @@ class BatchSocket:
             count = 0
         return (
             slots.data[:count],
-            slots.headers["length"][:count].astype(np.int64),
-            slots.addresses["port"][:count].astype(np.int64),
+            slots.lengths[:count].astype(np.int64),
+            slots.ports[:count].astype(np.int64),
         )
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ from voip.rtp.rtcp import (
 __all__ = ["CHECKED_CALLS", "Load", "LoadReport"]
 
 FRAME_MS = 20
-CALLS_PER_SOCKET = 64
+CALLS_PER_SOCKET = 250
 JITTER_MS = 5
 LOSS = 0.01
 REORDERING = 0.01
@@ -45,6 +45,7 @@ _SPEECH_FRAMES = 3000  # a minute, every call beginning at another place of it
 _HEADER_BYTES = 12
 _PACKET_BYTES = _HEADER_BYTES + FRAME_SAMPLES
 _CALENDAR_MS = 64  # longer than any delay
+_KEPT_FRAMES = 4  # of which packets may still have to leave
 
 
 @dataclass(slots=True)
@@ -71,8 +72,7 @@ class Load:
         self._calls = calls
         self._random = np.random.default_rng(seed)
         self._seed = seed
-        self._group = np.arange(calls) // CALLS_PER_SOCKET
-        groups = int(self._group[-1]) + 1
+        groups = -(-calls // CALLS_PER_SOCKET)
         self._rtp = [BatchSocket() for _ in range(groups)]
         self._rtcp = [BatchSocket() for _ in range(groups)]
         self._frames = speech_frames(_SPEECH_FRAMES, seed)
@@ -81,6 +81,9 @@ class Load:
         self._ssrc = self._random.integers(1, 1 << 32, calls, dtype=np.uint32)
         self._sequence = self._random.integers(0, 1 << 15, calls)
         self._timestamp = self._random.integers(0, 1 << 31, calls)
+        self._packets = np.zeros((_KEPT_FRAMES, calls, _PACKET_BYTES), np.uint8)
+        self._packets[:, :, 0] = 0x80
+        self._packets[:, :, 8:12] = _big_endian(self._ssrc, ">u4")
         self._ports = np.zeros((calls, 2), np.uint16)  # of the engine
         self._call_of_report_port: dict[int, int] = {}
         self._reports: dict[int, tuple[SenderReport, float]] = {}  # the engine's last, and when
@@ -100,7 +103,8 @@ class Load:
 
     def addresses(self) -> list[tuple[int, int]]:
         """Return the RTP and RTCP port of every call, on this side."""
-        return [(self._rtp[group].port, self._rtcp[group].port) for group in self._group.tolist()]
+        groups = [call // CALLS_PER_SOCKET for call in range(self._calls)]
+        return [(self._rtp[group].port, self._rtcp[group].port) for group in groups]
 
     def connect(self, ports: list[tuple[int, int]]) -> None:
         """Learn the engine's RTP and RTCP ports."""
@@ -150,7 +154,8 @@ class Load:
         self._tick += 1
 
     def _plan(self, frame: int) -> None:
-        """Decide when packet number `frame` of every call leaves, if it does."""
+        """Write packet number `frame` of every call, and decide when it leaves, if it does."""
+        self._write(frame)
         delay = self._random.integers(0, 2 * JITTER_MS + 1, self._calls)
         chance = self._random.random(self._calls)
         lost = chance < LOSS
@@ -170,21 +175,23 @@ class Load:
         for position in np.flatnonzero(self._is_checked[call]):
             self._disturbed[int(call[position])].add(int(frame[position]))
 
+    def _write(self, frame: int) -> None:
+        """Write packet number `frame` of every call."""
+        data = self._packets[frame % _KEPT_FRAMES]
+        data[:, 1] = 0x80 if frame == 0 else 0  # a talkspurt begins; payload type 0
+        data[:, 2:4] = _big_endian(self._sequence + frame, ">u2")
+        data[:, 4:8] = _big_endian(self._timestamp + frame * FRAME_SAMPLES, ">u4")
+        data[:, _HEADER_BYTES:] = self._frames[(self._begin + frame) % _SPEECH_FRAMES]
+
     def _send(self, packets: npt.NDArray[np.int64]) -> None:
         frame, call = np.divmod(packets, self._calls)
-        data = np.empty((packets.size, _PACKET_BYTES), np.uint8)
-        head = data[:, :_HEADER_BYTES]
-        head[:, 0] = 0x80
-        head[:, 1] = np.where(frame == 0, 0x80, 0)  # a talkspurt begins; payload type 0
-        head[:, 2:4] = _big_endian(self._sequence[call] + frame, ">u2")
-        head[:, 4:8] = _big_endian(self._timestamp[call] + frame * FRAME_SAMPLES, ">u4")
-        head[:, 8:12] = _big_endian(self._ssrc[call], ">u4")
-        data[:, _HEADER_BYTES:] = self._frames[(self._begin[call] + frame) % _SPEECH_FRAMES]
-        group = self._group[call]
-        for number in np.unique(group):
-            here = group == number
-            ports = self._ports[call[here], 0]
-            self.report.sent += self._rtp[number].send(data[here], ports)
+        data = self._packets[frame % _KEPT_FRAMES, call]
+        ports = self._ports[call, 0]
+        group = call // CALLS_PER_SOCKET
+        for number, one in enumerate(self._rtp):
+            here = np.flatnonzero(group == number)
+            if here.size:
+                self.report.sent += one.send(data[here], ports[here])
 
     def _send_reports(self, now: int) -> None:
         """Send the sender reports of those calls whose turn it is: one per call every 5 s."""
@@ -204,7 +211,7 @@ class Load:
             )
             packet = np.frombuffer(compound, np.uint8).reshape(1, -1)
             ports = self._ports[call : call + 1, 1]
-            self.report.reports_sent += self._rtcp[self._group[call]].send(packet, ports)
+            self.report.reports_sent += self._rtcp[call // CALLS_PER_SOCKET].send(packet, ports)
 
     # ------------------------------------------------------------ receiving
 
