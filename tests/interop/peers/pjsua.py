@@ -80,9 +80,11 @@ class Pjsua:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._ports = PortBlock()
         settings = json.dumps({**self._settings, "port": self.port})
+        # -u: PJSIP's log, from which codec() reads, is written line by line
+        command = [str(self._python), "-u", str(PROGRAM), settings]
         with self.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *leashed([str(self._python), str(PROGRAM), settings]),
+                *leashed(command),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
