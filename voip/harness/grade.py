@@ -55,6 +55,7 @@ WORST_MOS_LQO = 1.0
 
 _EDGE_FRAMES = 5  # what was heard begins and ends with 100 ms of it without a hole
 _SEGMENT_S = 8.0  # P.862.3 recommends 8 s to 12 s of speech for one score
+_PLACES_TOLD = 3
 _FLAT_TOP = 3  # so many samples in a row at the top are clipping
 _TOP = 32_000
 
@@ -195,8 +196,14 @@ def grade_tone(
             heard_hz=None if found is None else found.frequency_hz,
         ),
         bar,
-        snr=ratios,
-        level=level[first:last],
+        snr=_Figures(
+            "windows",
+            ratios,
+            start / heard.rate_hz + WINDOW_S * np.arange(len(ratios), dtype=np.float64),
+        ),
+        level=_Figures(
+            "frames of 20 ms", level[first:last], FRAME_S * np.arange(first, last, dtype=np.float64)
+        ),
         longest_s=_longest(present) * FRAME_S,
         faults=(*_clipped(sent, part), *_missing_lines(lines, sent, part, bar)),
     )
@@ -238,8 +245,8 @@ def grade_waveform(
     return _finish(
         grade,
         bar,
-        snr=ratios,
-        level=track.level[span[0] : span[1]][track.loud[span[0] : span[1]]],
+        snr=_Figures("windows", ratios, track.windows_at_s(inside)),
+        level=_loud_levels(track, span),
         longest_s=_longest((ratios > 0) | ~track.loud_windows[inside]) * WINDOW_S,
         faults=_clipped(sent, heard),
     )
@@ -272,7 +279,7 @@ def grade_speech(
         replace(grade, windows=len(scores), mos_lqo=min(scores) if scores else None),
         bar,
         snr=None,
-        level=level[loud],
+        level=_loud_levels(track, (first, last)),
         longest_s=_longest((level >= bar.frame_level) | ~loud) * FRAME_S,
         faults=tuple(faults),
     )
@@ -347,31 +354,54 @@ def _compare(
     )
 
 
+def _loud_levels(track: Track, span: tuple[int, int]) -> _Figures:
+    frames = span[0] + np.flatnonzero(track.loud[span[0] : span[1]])
+    return _Figures("frames of 20 ms", track.level[frames], track.frames_at_s(frames))
+
+
 # ---------------------------------------------------------------- what all have in common
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Figures:
+    """One figure per window or frame, and where in the recording each begins: float64 (n,)."""
+
+    named: str
+    values: Floats
+    at_s: Floats
+
+    @property
+    def worst(self) -> float | None:
+        return float(self.values.min()) if len(self.values) else None
+
+    def short_of(self, least: float, allowed: float) -> str:
+        """Say how many fall short and where, if they are more than the share `allowed`."""
+        short = np.flatnonzero(self.values < least)
+        if len(short) <= allowed * len(self.values):
+            return ""
+        places = ", ".join(f"{self.at_s[i]:.2f} s" for i in short[:_PLACES_TOLD])
+        more = ", ..." if len(short) > _PLACES_TOLD else ""
+        return f"{len(short)} of {len(self.values)} {self.named} (at {places}{more})"
 
 
 def _finish(
     grade: Grade,
     bar: Bar,
     *,
-    snr: Floats | None,
-    level: Floats,
+    snr: _Figures | None,
+    level: _Figures,
     longest_s: float,
     faults: tuple[str, ...],
 ) -> Grade:
     """Hold windows, frames, continuity and speed against the bar."""
     found = list(faults)
     if snr is not None:
-        grade = replace(grade, windows=len(snr))
-        if len(snr):
-            grade = replace(grade, worst_snr_db=float(snr.min()))
-        if short := _too_many(snr < bar.snr_db, bar):
-            found.append(f"{short} windows are under {bar.snr_db:g} dB SNR")
-    grade = replace(
-        grade, frames=len(level), weakest_frame=float(level.min()) if len(level) else None
-    )
-    if weak := _too_many(level < bar.frame_level, bar):
-        found.append(f"{weak} frames of 20 ms are under {bar.frame_level:g} of the RMS sent")
+        grade = replace(grade, windows=len(snr.values), worst_snr_db=snr.worst)
+        if short := snr.short_of(bar.snr_db, bar.allowed):
+            found.append(f"under {bar.snr_db:g} dB SNR: {short}")
+    grade = replace(grade, frames=len(level.values), weakest_frame=level.worst)
+    if short := level.short_of(bar.frame_level, bar.allowed):
+        found.append(f"under {bar.frame_level:g} of the RMS sent: {short}")
     if longest_s + 1e-9 < bar.seconds:
         found.append(f"only {longest_s:.2f} s in a row hold what was sent, not {bar.seconds:g} s")
     if grade.drift_ppm is not None and abs(grade.drift_ppm) > bar.drift_ppm:
@@ -379,12 +409,6 @@ def _finish(
     if not grade.windows or not grade.frames:
         found.append("no window could be compared")
     return replace(grade, faults=tuple(found))
-
-
-def _too_many(short: Flags, bar: Bar) -> str:
-    """Return "3 of 40" where more fall short than are allowed, else nothing."""
-    count = int(short.sum())
-    return f"{count} of {len(short)}" if count > bar.allowed * len(short) else ""
 
 
 def _cannot_compare(heard: Sound, leg_rate_hz: int | None) -> str:

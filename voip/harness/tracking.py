@@ -59,6 +59,15 @@ class Track:
         first, last = span
         return slice(-(-first // _FRAMES_PER_WINDOW), last // _FRAMES_PER_WINDOW)
 
+    def frames_at_s(self, frames: npt.NDArray[np.int64]) -> Floats:
+        """Return where in `heard` these frames of `sent` begin, in seconds."""
+        at_s: Floats = frames * FRAME_S + self.offsets[frames] / self.heard.rate_hz
+        return at_s
+
+    def windows_at_s(self, inside: slice) -> Floats:
+        """Return where in `heard` these windows of `sent` begin, in seconds."""
+        return self.frames_at_s(np.arange(inside.start, inside.stop) * _FRAMES_PER_WINDOW)
+
     def window_snr_db(self, inside: slice) -> Floats:
         """Return what of each window is `sent`, through a filter of 21 taps, over what is not.
 
