@@ -93,10 +93,11 @@ def format_params(params: Params) -> str:
 
 def find_param(params: Params, name: str) -> str | None:
     """Return a parameter's value unquoted: "" when it stands without one, None when absent."""
-    wanted = name.lower()
     for key, value in params:
-        if key == wanted or key.lower() == wanted:
-            return unquote_string(value) if value else ""
+        if key == name or key.lower() == name.lower():
+            if not value:
+                return ""
+            return unquote_string(value) if value[0] == '"' else value
     return None
 
 

@@ -121,7 +121,7 @@ class Headers:
         if not text:
             return headers, None
         lines = text.split("\r\n")
-        if _has_broken_line(text, lines):
+        if _has_broken_line(lines):
             broken = [line for line in lines if _is_broken(line)]
             sound = "\r\n".join(line for line in lines if not _is_broken(line))
             return cls.read(sound)[0], broken[0]
@@ -149,7 +149,7 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """Return the value of the first line of that name, None when there is none."""
-        values = self._index.get(_key(name))
+        values = self._index.get(_KEYS.get(name) or _key(name))
         return values[0] if values else None
 
     def get_all(self, name: str) -> list[str]:
@@ -222,10 +222,10 @@ class Headers:
         return f"<Headers: {', '.join(name for name, _ in self._items)}>"
 
 
-def _has_broken_line(text: str, lines: list[str]) -> bool:
+def _has_broken_line(lines: list[str]) -> bool:
     """Whether a line is too long, or has a CR or LF in it that does not end it."""
-    ends = len(lines) - 1
-    if text.count("\n") == ends and text.count("\r") == ends and len(text) <= MAX_LINE_CHARS:
+    text = "".join(lines)
+    if "\n" not in text and "\r" not in text and len(text) <= MAX_LINE_CHARS:
         return False
     return any(_is_broken(line) for line in lines)
 

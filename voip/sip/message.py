@@ -125,20 +125,23 @@ class _Field(Generic[_T]):
     def __get__(self, message: Request | Response | None, owner: Any) -> _Field[_T] | _T:
         if message is None:
             return self
-        text = message.headers.get(self._name)
+        name = self._name
+        text = message.headers.get(name)
         if text is None:
-            raise SipError(f"the message has no {self._name}", status=400)
-        read = message._read.get(self._name)
-        if read is not None and read[0] is text:
-            value: _T = read[1]
-            return value
-        value = self._parse(text)
-        message._read[self._name] = (text, value)
-        return value
+            raise SipError(f"the message has no {name}", status=400)
+        cache = message._read
+        if name in cache:
+            read, value = cache[name]
+            if read is text:
+                known: _T = value
+                return known
+        fresh = self._parse(text)
+        cache[name] = (text, fresh)
+        return fresh
 
 
 def _top_via(text: str) -> Via:
-    return Via.parse(split_list(text)[0])
+    return Via.parse(split_list(text)[0] if "," in text else text)
 
 
 def _call_id(text: str) -> str:
@@ -334,15 +337,16 @@ def _take_body(message: Request | Response, data: bytes, end: int) -> SipError |
     """Give the message its body, as long as Content-Length says (RFC 3261 section 20.14)."""
     if end < 0:
         return SipError("the message ends inside its headers", status=400)
-    rest = data[end + len(_END) :]
-    lengths = message.headers.get_all("Content-Length")
-    if lengths:
-        if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+    rest = data[end + 4 :]
+    text = message.headers.get("Content-Length")
+    if text is not None:
+        if not _DIGITS.fullmatch(text) or len(message.headers.get_all("Content-Length")) > 1:
             return SipError("no single Content-Length can be read", status=400)
-        length = int(lengths[0])
-        if length > len(rest):
-            return SipError(f"Content-Length says {length}, {len(rest)} bytes came", status=400)
-        rest = rest[:length]
+        length = int(text)
+        if length != len(rest):
+            if length > len(rest):
+                return SipError(f"Content-Length says {length}, {len(rest)} bytes came", status=400)
+            rest = rest[:length]
     message.body = rest
     return None
 
