@@ -59,7 +59,8 @@ Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 _Handler = TypeVar("_Handler", bound=IncomingHandler)
 
 MAX_CALLS = 5000
-_CLOSE_S = 5.0
+HANDLERS_S = 1.0
+"""How long closing waits for handlers of calls to end by themselves."""
 
 
 class Softphone:
@@ -206,6 +207,8 @@ class Softphone:
         self._registrar.drop()
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
+        if tasks:  # handlers whose calls are over close their files
+            await asyncio.wait(tasks, timeout=HANDLERS_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,6 +20,7 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "MediaSilent",
     "MuteStream",
     "OpenStream",
     "Opened",
@@ -269,6 +270,14 @@ class SourceLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaSilent:
+    """Nothing has come from the peer of `stream` for `seconds`, though it might send."""
+
+    stream: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The peer of `stream` said RTCP BYE."""
 
@@ -277,5 +286,12 @@ class StreamEnded:
 
 
 EngineEvent = (
-    Applied | Refused | DtmfReceived | DtmfSent | SourceDrained | SourceLearned | StreamEnded
+    Applied
+    | Refused
+    | DtmfReceived
+    | DtmfSent
+    | MediaSilent
+    | SourceDrained
+    | SourceLearned
+    | StreamEnded
 )

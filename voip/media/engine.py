@@ -23,6 +23,7 @@ from voip.media.commands import (
     DtmfReceived,
     DtmfSent,
     EngineEvent,
+    MediaSilent,
     Refused,
     SourceDrained,
     SourceLearned,
@@ -39,13 +40,16 @@ from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.rtp.telephone_event import Digit, EventReceiver
 from voip.types import Random, SecureRandom
 
-__all__ = ["MAX_COMMANDS", "Engine"]
+__all__ = ["MAX_COMMANDS", "MEDIA_SILENT_S", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
 _BEHIND_S = 0.2
 """Steps this late are left out: sound that old helps nobody."""
 _LEVEL_STEPS = 50
+MEDIA_SILENT_S = 5.0
+"""A peer that sends nothing for so long is asked after."""
+_ROUND_S = 1.0
 
 
 class Engine:
@@ -65,6 +69,7 @@ class Engine:
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
         self._batch = PacketBatch()
+        self._next_round = 0.0
         self._hearing: set[int] = set()  # rows in the middle of a digit
         self._position: Ints = np.zeros(0, np.int64)  # of a row in the present step's arrays
 
@@ -118,6 +123,9 @@ class Engine:
                 steps = table.step[due]
                 for samples in np.unique(steps):
                     self._step(due[steps == samples], int(samples))
+            if now >= self._next_round:
+                self._next_round = now + _ROUND_S
+                self._miss_peers(now)
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
         return bool(self._events)
@@ -251,6 +259,16 @@ class Engine:
         address = batch.strangers[place] if place >= 0 else None
         payload = batch.data[i, : batch.lengths[i]].tobytes()
         self._reporter.receive(row, payload, address, float(batch.arrival[i]), now, wall)
+
+    def _miss_peers(self, now: float) -> None:
+        """Tell of peers from whom nothing comes; again every so often while that lasts."""
+        table = self._table
+        heard = np.maximum(table.receiver.last_arrival, table.described)
+        silent = table.listening & (now - np.maximum(heard, table.missed) >= MEDIA_SILENT_S)
+        for row in np.flatnonzero(silent):
+            table.missed[row] = now
+            since = float(now - heard[row])
+            self._events.append(MediaSilent(int(table.stream[row]), since))
 
     # ------------------------------------------------------------ digits
 

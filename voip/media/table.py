@@ -42,6 +42,7 @@ class StreamTable:
     muted: Bools
     symmetric: Bools
     described: Floats
+    missed: Floats
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
@@ -62,6 +63,7 @@ class StreamTable:
         "muted": (np.bool_, False, ()),
         "symmetric": (np.bool_, True, ()),
         "described": (np.float64, np.inf, ()),  # when the last description was applied
+        "missed": (np.float64, -np.inf, ()),  # when the peer's silence was last told
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: lane code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),

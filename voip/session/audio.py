@@ -98,6 +98,8 @@ class CallAudio:
         """
         left = _checked(pcm)
         async with self._sending:
+            if self._over.is_set() or not self._media.is_open:
+                raise CallStateError("the call is over, or was never answered")
             if self._send_ring is None:
                 self._send_ring = self._stack.arena.allocate(int(RING_S * self.rate))
                 ring = self._stack.arena.ring(self._send_ring)
@@ -281,10 +283,12 @@ class FileRecording:
         if self._sink is None or self._ring is None or self._job is None:
             return
         number, self._ring = self._ring, None
-        await self._audio.stop_sink(number)
-        await self._stack.files.remove(self._sink)
-        self._stack.arena.release(number)
-        self._sink.close()
+        try:
+            await self._audio.stop_sink(number)
+            await self._stack.files.remove(self._sink)
+        finally:
+            self._stack.arena.release(number)
+            self._sink.close()
         self._job.check()
 
     async def __aenter__(self) -> FileRecording:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from voip.events import CallEvent
-from voip.media.commands import EngineEvent, StreamEnded
+from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.events import (
@@ -81,6 +81,8 @@ class SessionManager:
         match event:
             case IncomingInvite(invite):
                 self._on_invite(invite)
+            case RequestDone() | RequestFailed() if event.handle in sessions:
+                sessions[event.handle].on_asked(event)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
             case Provisional(client, response, dialog):
@@ -118,5 +120,8 @@ class SessionManager:
             return
         if isinstance(event, StreamEnded):
             log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
+            return
+        if isinstance(event, MediaSilent):
+            session.ask_after_peer()
             return
         self._on_media(session, event)

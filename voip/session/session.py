@@ -19,6 +19,7 @@ from voip.errors import (
     MediaError,
     NoAnswerError,
     SdpError,
+    SipError,
 )
 from voip.events import (
     Answered,
@@ -36,13 +37,14 @@ from voip.session.media import SDP, MediaSession
 from voip.session.stack import Stack
 from voip.session.states import allowed
 from voip.sip.client_invite import ClientInvite
+from voip.sip.client_request import ClientRequest
 from voip.sip.dialog import Dialog
 from voip.sip.digest import Credentials
-from voip.sip.events import Cause, InviteFailed, ReinviteDone
+from voip.sip.events import Cause, InviteFailed, ReinviteDone, RequestDone, RequestFailed
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
-from voip.sip.reinvite import Reinvite
+from voip.sip.reinvite import Reinvite, ReinviteState
 from voip.sip.server_invite import ServerInvite
 
 __all__ = ["CallSession"]
@@ -85,6 +87,7 @@ class CallSession:
         self._early_answer = b""
         self._was_held = False
         self._handles: list[object] = []
+        self._ping: ClientRequest | None = None
 
     @property
     def invite_request(self) -> Request | None:
@@ -358,11 +361,15 @@ class CallSession:
         async with self._changing:
             if self.dialog is None or not self.is_up:
                 raise CallStateError(f"the call is {self.state.value}")
-            loop = asyncio.get_running_loop()
-            self._reinvite_done = loop.create_future()
+
+            def offer() -> bytes:
+                self._abandon()  # what was offered before the glare
+                return self.media.offer(direction)
+
+            self._reinvite_done = asyncio.get_running_loop().create_future()
             self._reinvite = self.stack.agent.reinvite(
                 self.dialog,
-                body=self.media.offer(direction),
+                body=offer,
                 content_type=SDP,
                 now=self.stack.signalling.now(),
             )
@@ -397,6 +404,8 @@ class CallSession:
 
     def on_reinvite(self, invite: ServerInvite) -> None:
         """The peer changes the session: hold, resume, another address."""
+        if self._reinvite is not None and self._reinvite.state is ReinviteState.WAITING:
+            self._abandon()  # theirs came first: ours will be made anew
         try:
             if invite.request.body:
                 body = self.media.answer(invite.request.body)
@@ -421,6 +430,28 @@ class CallSession:
             log.warning("the answer of %s cannot be used: %s", self.remote.uri, error)
             self._abandon()
         self._settle_hold()
+
+    def ask_after_peer(self) -> None:
+        """Send OPTIONS in the dialog: no answer, and the agent ends the dialog (row H04)."""
+        if self.dialog is None or not self.is_up or self._ping is not None:
+            return
+        try:
+            self._ping = self.stack.agent.dialog_request(
+                self.dialog, "OPTIONS", now=self.stack.signalling.now()
+            )
+        except (SipError, CallStateError) as error:
+            log.debug("asking after %s: %s", self.remote.uri, error)
+            return
+        self._answers_to(self._ping)
+        self.stack.signalling.flush()
+
+    def on_asked(self, event: RequestDone | RequestFailed) -> None:
+        """The peer answered our OPTIONS, or is gone; 408 and 481 have ended the dialog already."""
+        self.stack.sessions.pop(self._ping, None)
+        self._ping = None
+        if isinstance(event, RequestFailed) and event.cause is Cause.TRANSPORT and self.is_up:
+            self._bye()
+            self._finish(CallEnded(EndedBy.FAILURE, event.reason, event.status))
 
     def _settle_hold(self) -> None:
         remote = self.media.held_by_remote
@@ -467,6 +498,8 @@ class CallSession:
         elif self._client is not None:
             agent.cancel(self._client, now=now)
             self.stack.signalling.flush()
+            if before is CallState.CALLING:  # nobody has said a word: nobody is waited for
+                self._finish(CallEnded(EndedBy.LOCAL, "given up", 487))
         else:
             self._finish(CallEnded(EndedBy.LOCAL, "given up"))
 

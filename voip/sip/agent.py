@@ -7,7 +7,7 @@ retransmission, CANCEL and BYE races are its business; what is said and heard is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from voip.errors import CallStateError, SipError
@@ -286,14 +286,16 @@ class SipAgent:
         self,
         dialog: Dialog,
         *,
-        body: bytes = b"",
+        body: bytes | Callable[[], bytes] = b"",
         content_type: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         now: float,
     ) -> Reinvite:
         """Change a session; ends in `ReinviteDone`. One at a time in a dialog.
 
-        It waits for other INVITEs of the dialog to end. Without a body, `ack` has to follow.
+        It waits for other INVITEs of the dialog to end, and is sent anew after glare: a `body`
+        that is a function is asked each time, for the session may have changed meanwhile.
+        Without a body, `ack` has to follow.
         """
         usage = self._usage(dialog)
         if dialog.state is not DialogState.CONFIRMED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
@@ -44,7 +44,7 @@ class Reinvite:
         usage: InviteUsage,
         *,
         headers: Iterable[tuple[str, str]],
-        body: bytes,
+        body: bytes | Callable[[], bytes],
         content_type: str | None,
     ) -> None:
         self.dialog: Dialog = usage.dialog
@@ -53,7 +53,8 @@ class Reinvite:
         self._core = core
         self._usage = usage
         self._headers = list(Headers(headers))  # refused here, or not at all
-        self._body = body
+        self._make_body = body
+        self._body = b""
         self._content_type = content_type
         self._attempt: InviteAttempt | None = None
         self._wait: Timer | None = None
@@ -111,6 +112,7 @@ class Reinvite:
 
     def _send(self, now: float) -> None:
         core = self._core
+        self._body = self._make_body() if callable(self._make_body) else self._make_body
         request = self.dialog.request(
             "INVITE",
             random=core.random,
