@@ -99,7 +99,12 @@ class ClientInvite:
     def on_success(self, response: Response, now: float) -> None:
         """Acknowledge every 2xx, and keep the first one's dialog (section 13.2.2.4)."""
         usage = self._usage(response)
-        if usage is None or usage.repeat_ack(self.request):
+        if usage is None:
+            # Nobody to acknowledge it to; the callee will give up in 64*T1.
+            reason = "an answer that cannot be read"
+            self.on_failure(Failure(502, reason, Cause.RESPONSE, response), now)
+            return
+        if usage.repeat_ack(self.request):
             return
         wanted = not (self.cancelled or self.state is InviteState.ANSWERED)
         if usage.dialog.state is DialogState.EARLY and wanted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from voip.errors import SipError
+from voip.sip.check import validate
 from voip.sip.config import KNOWN_METHODS
 from voip.sip.core import Core
 from voip.sip.events import IncomingInvite, RequestReceived
@@ -18,7 +19,7 @@ from voip.sip.in_dialog import receive_in_dialog
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
-from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.uri import SipUri
 from voip.sip.via import mark_source
 
 __all__ = ["receive_request", "refuse_unreadable"]
@@ -28,7 +29,6 @@ def receive_request(core: Core, request: Request, flow: Flow, now: float) -> Non
     """Take a request as parsed."""
     try:
         mark_source(request, flow.remote)
-        _check_frame(request)
         _dispatch(core, request, flow, now)
     except SipError as error:
         refuse_unreadable(core, request, flow, error)
@@ -54,17 +54,12 @@ def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
             _receive_ack(core, request, now)
     elif known is not None:
         known.repeated(now)
-    elif request.method == "CANCEL":
-        _receive_cancel(core, request, flow, now)
     else:
-        _receive_new(core, request, flow, now)
-
-
-def _check_frame(request: Request) -> None:
-    """Read what every request must have (section 8.1.1); SipError where it cannot be."""
-    _ = request.from_, request.to, request.call_id
-    if request.cseq.method != request.method:
-        raise SipError("CSeq names another method", status=400)
+        validate(request)
+        if request.method == "CANCEL":
+            _receive_cancel(core, request, flow, now)
+        else:
+            _receive_new(core, request, flow, now)
 
 
 def _receive_ack(core: Core, request: Request, now: float) -> None:
@@ -136,11 +131,8 @@ def _refuse_overload(core: Core, request: Request, flow: Flow) -> None:
 
 def _check_addresses(request: Request) -> None:
     """Read what a dialog would need; SipError (416, 400) where it cannot be."""
-    if uri_scheme(request.uri) not in ("sip", "sips"):
-        raise SipError("an unsupported URI scheme", status=416)
     SipUri.parse(request.uri)
     if request.method == "INVITE":
-        _ = request.contacts
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri
 

@@ -132,7 +132,7 @@ class InviteUsage:
         if self._bye_waits is not None and not self._theirs:
             headers, self._bye_waits = self._bye_waits, None
             self._send_bye(headers, self._on_bye_done, now)
-        elif self.reinvite is not None and not self.busy:
+        elif self.reinvite is not None and self.dialog.state is DialogState.CONFIRMED:
             self.reinvite.proceed(now)
 
     # The end.
@@ -153,6 +153,8 @@ class InviteUsage:
         self._announced = True
         dialog.state = DialogState.TERMINATING
         self._end_invites(now)
+        if self._owed is not None:
+            self.ack(b"", None, now)  # the call is over, the handshake is not (13.2.2.4)
         if self._theirs and not dialog.is_caller:
             self._bye_waits = headers
         else:
