@@ -6,7 +6,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ready := .venv/.ready-$(version)
 python := .venv/bin/python
 pytest := $(python) -m pytest -n $(JOBS)
@@ -22,7 +22,7 @@ venv: $(ready) ## set up .venv
 # The stamp carries the Python version, so that another PYTHON makes .venv anew.
 $(ready): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	    || { echo "$(PYTHON) is Python $(version): 3.11 or newer is needed (PYTHON=...)" >&2; exit 1; }
+	    || { echo "$(PYTHON) $(if $(version),is Python $(version),does not run): Python 3.11 or newer is needed (PYTHON=...)" >&2; exit 1; }
 	@echo "Setting up .venv with Python $(version), less than a minute the first time ..."
 	@$(python) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null \
 	    || $(PYTHON) -m venv --clear .venv
