@@ -26,6 +26,7 @@ from voip.types import Address, SeededRandom
 pytestmark = pytest.mark.reference
 
 FLOW: Final = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.99", 5060))
+ANSWERED: Final = 24
 METHODS: Final = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER", "MESSAGE")
 
 
@@ -129,6 +130,27 @@ def test_no_message_makes_an_agent_raise_and_each_answer_can_be_read(torture: To
             assert isinstance(parse_message(data), Response)
             answers += 1
     assert answers >= 20
+
+
+def test_an_agent_answers_each_refusal_by_itself(torture: Torture) -> None:
+    """All but one: badinv01 has no Via that can be read, so nobody knows the way back."""
+    silent, answered = [], 0
+    for row in torture.rows:
+        name = row["file"].removesuffix(".dat")
+        verdict = judge(torture.data(name))
+        if verdict not in ("400", "415", "416", "420", "501", "505"):
+            continue
+        agent = SipAgent(AgentConfig(allow=METHODS), SeededRandom(1))
+        agent.receive(torture.data(name), FLOW, 0.0)
+        assert agent.events() == [], name
+        statuses = [data.split()[1].decode() for data, _ in agent.outgoing()]
+        if statuses:
+            assert statuses == [verdict], name
+            answered += 1
+        else:
+            silent.append(name)
+    assert silent == ["badinv01"]
+    assert answered == ANSWERED
 
 
 def test_what_is_understood_is_written_again_without_loss(torture: Torture) -> None:

@@ -50,8 +50,10 @@ def _check(message: Request | Response) -> None:
     for name in _ONCE:
         if len(headers.get_all(name)) > 1:
             raise SipError(f"{name} stands more than once", status=400)
+    if message.via.protocol != "SIP/2.0":
+        raise SipError(f"a Via of {message.via.protocol[:20]}, not SIP/2.0", status=505)
     # Reading a property is the check: each raises where its header is missing or malformed.
-    _ = message.via, message.from_, message.to, message.call_id, message.contacts
+    _ = message.from_, message.to, message.call_id, message.contacts
     cseq = message.cseq
     if isinstance(message, Response):
         if len(headers.values("Via")) > 1:

@@ -33,7 +33,7 @@ MAX_CLIENT_NONCES: Final = 64
 """Nonces whose use a client counts; the oldest is forgotten, and then challenged anew."""
 
 MAX_SERVER_NONCES: Final = 4096
-"""Used nonces a server remembers; those older than what it forgot are stale."""
+"""Used nonces a server remembers by default; what is as old as a forgotten one is stale."""
 
 _REPLAY_WINDOW: Final = 64
 """How far behind the highest nonce count a late request may be."""
@@ -262,7 +262,7 @@ class DigestServer:
     """Challenges those who come and judges what they answer.
 
     A nonce carries its time and a seal, so that challenging costs no memory; only nonces that
-    came back with the right password are remembered, at most MAX_SERVER_NONCES of them.
+    came back with the right password are remembered, at most `max_nonces` of them.
     """
 
     def __init__(
@@ -273,6 +273,7 @@ class DigestServer:
         *,
         algorithms: tuple[str, ...] = ("SHA-256", "MD5"),
         nonce_lifetime_s: float = 300.0,
+        max_nonces: int = MAX_SERVER_NONCES,
     ) -> None:
         for algorithm in algorithms:
             _hasher(_split_algorithm(algorithm)[0])
@@ -280,6 +281,7 @@ class DigestServer:
         self._users = users
         self._random = random
         self._algorithms = algorithms
+        self._max_nonces = max_nonces
         self._lifetime_ms = int(nonce_lifetime_s * 1000)
         self._key = random.token(64).encode()
         self._records: OrderedDict[str, _NonceRecord] = OrderedDict()
@@ -388,7 +390,7 @@ class DigestServer:
 
     def _forget(self) -> None:
         """Keep the records bounded: what may have been among the forgotten ones is stale."""
-        while len(self._records) > MAX_SERVER_NONCES:
+        while len(self._records) > self._max_nonces:
             _, record = self._records.popitem(last=False)
             self._forgotten_ms = max(self._forgotten_ms, record.issued_ms)
 

@@ -296,29 +296,32 @@ def _parse_addr_spec(text: str) -> NameAddr:
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """One hop of a request's way (RFC 3261 section 20.42). `transport` in upper case."""
+    """One hop of a request's way (RFC 3261 section 20.42).
+
+    `transport` in upper case; `protocol` is another than SIP/2.0 only in what `check` refuses.
+    """
 
     transport: str
     host: str
     port: int | None = None
     params: Params = ()
+    protocol: str = "SIP/2.0"
 
     @classmethod
     def parse(cls, text: str) -> Via:
-        """Read a single Via value; SipError (400, another version 505) otherwise."""
+        """Read a single Via value; SipError (400) otherwise."""
         match = _VIA.fullmatch(text)
         if match is None:
             raise SipError(f"not a Via: {text[:80]!r}", status=400)
         name, version, transport, host, port, params = match.groups()
-        if version != "2.0" or name.upper() != "SIP":
-            raise SipError(f"a Via of another protocol: {name[:20]}/{version[:20]}", status=505)
-        return cls(
-            transport.upper(), *parse_host_port(host, port), parse_params(params) if params else ()
-        )
+        hop = (*parse_host_port(host, port), parse_params(params) if params else ())
+        if version == "2.0" and name == "SIP":
+            return cls(transport.upper(), *hop)
+        return cls(transport.upper(), *hop, f"{name.upper()}/{version}")
 
     def __str__(self) -> str:
         sent_by = format_host(self.host, self.port)
-        return f"SIP/2.0/{self.transport} {sent_by}{format_params(self.params)}"
+        return f"{self.protocol}/{self.transport} {sent_by}{format_params(self.params)}"
 
     def param(self, name: str) -> str | None:
         """Return a parameter's value unquoted: "" without one, None when it is not there."""

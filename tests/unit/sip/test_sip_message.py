@@ -345,6 +345,11 @@ class TestValidate:
             validate(request_of(INVITE.replace(old, new)))
         assert caught.value.status == 400
 
+    def test_a_via_of_another_version_is_505(self) -> None:
+        with pytest.raises(SipError) as caught:
+            validate(request_of(INVITE.replace(b"Via: SIP/2.0", b"Via: SIP/3.0")))
+        assert caught.value.status == 505
+
     @pytest.mark.parametrize("uri", [b"tel:+49", b"nobody:knows"])
     def test_other_schemes_are_not_its_business(self, uri: bytes) -> None:
         validate(request_of(INVITE.replace(b"sip:bob@biloxi.com SIP", uri + b" SIP")))
