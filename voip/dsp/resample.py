@@ -43,8 +43,6 @@ class _Filter:
 
 @cache
 def _design(rate_in_hz: int, rate_out_hz: int) -> _Filter:
-    import scipy.signal  # here: it takes longer to load than all of the rest
-
     common = max(1, math.gcd(rate_in_hz, rate_out_hz))
     up, down = rate_out_hz // common, rate_in_hz // common
     if max(up, down) > MAX_RATIO_TERM or min(rate_in_hz, rate_out_hz) <= 0:
@@ -52,6 +50,11 @@ def _design(rate_in_hz: int, rate_out_hz: int) -> _Filter:
             f"cannot convert {rate_in_hz} Hz to {rate_out_hz} Hz: the ratio is {up}/{down}",
             hint="use one of " + ", ".join(map(str, RATES_HZ)),
         )
+    if up == down:
+        return _Filter(1, 1, 1, 0, np.ones((1, 1), np.float32))
+
+    import scipy.signal  # here: it takes longer to load than all of the rest
+
     fine_hz = rate_in_hz * up
     nyquist = min(rate_in_hz, rate_out_hz) / 2
     length, beta = scipy.signal.kaiserord(_ATTENUATION_DB, (1 - _PASS) * nyquist / (fine_hz / 2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,3 +151,11 @@ def test_what_cannot_be_converted_is_refused_in_words() -> None:
         Resampler(8000, 16000, 2).process(np.zeros((3, 80), np.float32))
     with pytest.raises(ConfigError, match="float64"):
         Resampler(8000, 16000).process(np.zeros(80))  # type: ignore[type-var]
+
+
+def test_sound_that_has_its_rate_already_waits_for_no_filter_design() -> None:
+    program = (
+        "import sys; from voip.dsp.resample import Resampler; Resampler(8000, 8000);"
+        "sys.exit('scipy.signal' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
