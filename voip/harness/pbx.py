@@ -1,0 +1,250 @@
+"""A PBX inside the process: a registrar and a set of numbers, for demonstrations and tests.
+
+It has the users and numbers of the Asterisk that the interop tests start, and answers the same
+questions about what it saw, so that a test can run against both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from itertools import count
+from os import PathLike
+from pathlib import Path
+from typing import Final, Self
+
+from voip.call import Call
+from voip.config import MediaConfig, NetworkConfig
+from voip.errors import ConfigError, SipError
+from voip.events import DtmfReceived
+from voip.harness.pbx_bridge import connect
+from voip.harness.pbx_numbers import Numbers
+from voip.harness.pbx_registrar import PbxRegistrar
+from voip.net.sip_transport import SipTrace
+from voip.phone import Softphone
+from voip.sip.server_request import ServerRequest
+from voip.sip.uri import SipUri
+from voip.sounds import asset_path
+from voip.types import Address, SecureRandom
+
+__all__ = ["USERS", "EmbeddedPbx", "HeardDigit"]
+
+USERS: Final[Mapping[str, str]] = {"1001": "secret1001", "1002": "secret1002"}
+"""Users there are unless told otherwise, and their passwords."""
+
+MAX_CALL_S: Final = 3600.0
+"""The longest call: a recording does not fill the disk."""
+MAX_HEARD: Final = 10_000
+"""Digits that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardDigit:
+    """A digit that was heard. `channel`: the caller's number, and which call of the PBX it was."""
+
+    channel: str
+    digit: str
+    duration_ms: float
+
+
+class EmbeddedPbx:
+    """A PBX on `host`, UDP and TCP: `async with EmbeddedPbx() as pbx:`. Port 0: any free one.
+
+    Callers need a digest password, the one of the user in From. The numbers: 600 echo; 601 tone
+    of 1004 Hz, 0 dBm0; 603 a prompt, then BYE; 604 a beep, then reads four digits; 605 sends
+    `1234*0#`, 150 ms each, then BYE; 606 the prompt as early media, then answers and echoes; 607
+    busy (486); 608 no circuit (503); 609 rings for ever; 610 answers, BYE after a second; 612
+    records and echoes; 614 records, and is silent. A user's number rings where the user has
+    registered, all places at once. Any other number: 404.
+
+    users: names and passwords. recordings: a directory for 612 and 614; without it they are gone
+    when the PBX closes. media, trace: as of `Softphone`.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        users: Mapping[str, str] = USERS,
+        *,
+        recordings: str | PathLike[str] | None = None,
+        media: MediaConfig | None = None,
+        trace: SipTrace | None = None,
+    ) -> None:
+        self.host = host
+        self._users = dict(users)
+        self._recordings = recordings
+        random = SecureRandom()
+        self._registrar = PbxRegistrar(self._users, random)
+        self._phone = Softphone(
+            network=NetworkConfig(bind_host=host, bind_port=port),
+            media=media,
+            register=False,
+            requests={"REGISTER": self._register},
+            authorize=self._registrar.authorize,
+            trace=trace,
+            random=random,
+            user_agent="voip embedded PBX",
+        )
+        self._phone.on_incoming(self._take)
+        self._exit = AsyncExitStack()
+        self._serial = count(1)
+        self._taking: set[asyncio.Task[None]] = set()
+        self._heard: deque[HeardDigit] = deque(maxlen=MAX_HEARD)
+        self._heard_before = 0
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            prompt = opening.enter_context(asset_path("prompt-8k.wav"))
+            beep = opening.enter_context(asset_path("enter-digits-8k.wav"))
+            directory = self._recordings
+            if directory is None:
+                directory = opening.enter_context(
+                    tempfile.TemporaryDirectory(prefix="voip-pbx-", ignore_cleanup_errors=True)
+                )
+            self._directory = Path(directory)
+            self._numbers = Numbers(prompt, beep, self._directory, self._tell)
+            await opening.enter_async_context(self._phone)
+            opening.push_async_callback(self._end_calls)
+            self._exit = opening.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exit.aclose()
+
+    # ------------------------------------------------------------ where it is
+
+    @property
+    def port(self) -> int:
+        """The SIP port, UDP and TCP."""
+        return self._phone.port
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return str(Address(self.host, self.port))
+
+    def uri(self, number: str) -> str:
+        """Return the SIP URI of a number or user."""
+        return f"sip:{number}@{self.address}"
+
+    def password(self, user: str) -> str:
+        """Return a user's digest password; ConfigError where there is no such user."""
+        if user not in self._users:
+            raise ConfigError(f"nobody is called {user}", hint=", ".join(self._users))
+        return self._users[user]
+
+    # ------------------------------------------------------------ what it saw
+
+    def contacts(self, user: str) -> list[str]:
+        """Return the contact URIs under which `user` is registered now, the newest first."""
+        return self._registrar.contacts(user, _now())
+
+    def calls(self) -> int:
+        """Return how many calls are up or being set up; one between users counts twice."""
+        return len(self._phone.calls)
+
+    async def idle(self, timeout: float = 5.0) -> None:
+        """Wait until no call is left; raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while self._taking or self._phone.calls:
+                await self._next_news()
+
+    async def digits(self, caller: str, timeout: float = 10.0) -> str:
+        """Return the digits that 604 read from `caller`, and forget them; raises TimeoutError.
+
+        604 is done after four digits, or 1.5 s without another one.
+        """
+        async with asyncio.timeout(timeout):
+            while caller not in self._numbers.digits:
+                await self._next_news()
+        return self._numbers.digits.pop(caller)
+
+    def heard_digits(self, since: int = 0) -> list[HeardDigit]:
+        """Return every digit that ended after `since` (see `mark`), whatever the number called."""
+        skip = max(0, since - self._heard_before)
+        return list(self._heard)[skip:]
+
+    def mark(self) -> int:
+        """Return how many digits have been heard: what `heard_digits` takes."""
+        return self._heard_before + len(self._heard)
+
+    async def recording(self, number: str, timeout: float = 5.0) -> Path:
+        """Return the newest recording (WAV) that 612 or 614 made, once no call is left."""
+        await self.idle(timeout)
+        found = sorted(self._directory.glob(f"{number}-*.wav"))
+        if not found:
+            raise FileNotFoundError(f"the PBX recorded nothing at {number}")
+        return found[-1]
+
+    # ------------------------------------------------------------ within
+
+    def _register(self, request: ServerRequest) -> None:
+        self._registrar.register(request, _now())
+
+    async def _take(self, call: Call) -> None:
+        """Serve a caller, who is who From says: `authorize` has seen to that."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._taking.add(task)
+            task.add_done_callback(self._taken)
+        caller, number = _user(call.remote), _user(call.dialled)
+        channel = f"{caller}-{next(self._serial):08}"
+        call.on_dtmf(lambda event: self._hear(channel, event))
+        async with call:  # however it goes, it is over then
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MAX_CALL_S):
+                    await self._serve(call, number, caller)
+
+    async def _serve(self, call: Call, number: str, caller: str) -> None:
+        service = self._numbers.service(number, caller)
+        if service is not None:
+            await service(call)
+        elif number not in self._users:
+            await call.reject(404)
+        elif contacts := self.contacts(number):
+            await connect(call, contacts, lambda uri: self._dial(uri, caller))
+        else:
+            await call.reject(480)
+
+    async def _dial(self, contact: str, caller: str) -> Call:
+        return await self._phone.dial(contact, wait="started", from_=self.uri(caller))
+
+    def _hear(self, channel: str, event: DtmfReceived) -> None:
+        if len(self._heard) == MAX_HEARD:
+            self._heard_before += 1
+        self._heard.append(HeardDigit(channel, event.digit, event.duration_ms))
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._taking.discard(task)
+        self._tell()
+
+    async def _end_calls(self) -> None:
+        """Hang up, and let every service finish what it does: recordings are whole then."""
+        await asyncio.gather(*(call.hangup() for call in self._phone.calls))
+        if self._taking:
+            await asyncio.wait(self._taking)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _next_news(self) -> None:
+        await self._news.wait()
+
+
+def _now() -> float:
+    """Return the time SIP goes by in this event loop."""
+    return asyncio.get_running_loop().time()
+
+
+def _user(uri: str) -> str:
+    try:
+        return SipUri.parse(uri).user or ""
+    except SipError:
+        return ""
