@@ -118,11 +118,11 @@ class Call:
 
     @property
     def stats(self) -> StreamStats:
-        """Figures of the call's sound: the final ones, or those of the last `measure`."""
+        """Figures of the call's sound: at most a second old, the final ones when it is over."""
         return self._session.media.stats
 
     async def measure(self) -> StreamStats:
-        """Ask the engine for the present figures."""
+        """Return the figures of this very moment."""
         return await self._session.media.read_stats()
 
     @property

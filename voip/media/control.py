@@ -57,7 +57,8 @@ class Control:
             case CloseStream():
                 return self._close(command, now)
             case ReadStats():
-                return self._stats(self._table.row(command.stream))
+                self._table.row(command.stream)  # refuses what is not open
+                return self._stats(command.stream)
             case MuteStream():
                 self._table.muted[self._table.row(command.stream)] = command.muted
             case RouteStream():
@@ -161,14 +162,17 @@ class Control:
     def _close(self, command: CloseStream, now: float) -> StreamStats:
         table = self._table
         row = table.row(command.stream)
-        stats = self._stats(row)
+        stats = self._stats(command.stream)
         self._reporter.close(row, now)
         self._io.close(row)
         table.remove(row)
         return stats
 
-    def _stats(self, row: int) -> StreamStats:
-        return stream_stats(self._table, self._reporter, row)
+    def _stats(self, stream: int) -> StreamStats:
+        stats = stream_stats(
+            self._table, self._reporter, stream, kernel_timestamps=self._io.kernel_timestamps
+        )
+        return stats or StreamStats(stream)
 
     def _route(self, command: RouteStream) -> None:
         row = self._table.row(command.stream)

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from voip.media.commands import Command, EngineEvent, Opened, StreamStats
+from voip.media.stats import StatsSnapshot
 
 __all__ = ["EngineDriver", "TickingEngine"]
 
 
 class TickingEngine(Protocol):
     """What a driver needs of an engine. `submit` may be called from any thread."""
+
+    @property
+    def snapshot(self) -> StatsSnapshot | None:
+        """The figures of all streams, once a second anew."""
+        ...
 
     def tick(self, now: float, wall: float) -> bool:
         """Apply commands, run every row that is due; True when there are events to fetch."""
@@ -55,6 +61,10 @@ class EngineDriver(Protocol):
 
     def post(self, command: Command) -> None:
         """Queue a command and do not wait for it; a refusal is logged."""
+        ...
+
+    def stats(self, stream: int) -> StreamStats | None:
+        """Return figures of a stream at most a second old, None where there are none yet."""
         ...
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:

@@ -34,6 +34,7 @@ from voip.media.io import PacketBatch, PacketIO
 from voip.media.lane import G711Lane
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
+from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.rtp.packet import RtpHeaders, pack_header, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
@@ -61,6 +62,8 @@ class Engine:
         random = random or SecureRandom()
         self.arena = arena or RingArena()
         self.skipped_steps = 0
+        self.snapshot: StatsSnapshot | None = None
+        """The figures of all streams, once a second anew; any thread may read it."""
         self._io = io
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
@@ -126,6 +129,7 @@ class Engine:
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
                 self._miss_peers(now)
+                self._publish(now)
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
         return bool(self._events)
@@ -259,6 +263,16 @@ class Engine:
         address = batch.strangers[place] if place >= 0 else None
         payload = batch.data[i, : batch.lengths[i]].tobytes()
         self._reporter.receive(row, payload, address, float(batch.arrival[i]), now, wall)
+
+    def _publish(self, now: float) -> None:
+        version = self.snapshot.version + 1 if self.snapshot else 1
+        self.snapshot = snapshot(
+            self._table,
+            self._reporter,
+            version,
+            now,
+            kernel_timestamps=self._io.kernel_timestamps,
+        )
 
     def _miss_peers(self, now: float) -> None:
         """Tell of peers from whom nothing comes; again every so often while that lasts."""

@@ -44,8 +44,14 @@ class PacketIO(Protocol):
     """Carries packets for the rows of one engine. Called by the engine's tick only.
 
     Never raises for what the network does: a refused or full send is counted. `open` raises
-    `TransportError` when no port can be had.
+    `TransportError` when no port can be had. `kernel_timestamps`: whether arrival times are the
+    kernel's, and not when the packet was read.
     """
+
+    @property
+    def kernel_timestamps(self) -> bool:
+        """Whether arrival times are the kernel's."""
+        ...
 
     def open(self, row: int, host: str) -> tuple[Address, Address]:
         """Bind a port pair on `host` for `row`; return the local RTP and RTCP addresses."""

@@ -308,10 +308,6 @@ class Playout:
         waits = (gap > PCM_SAMPLES) & (lacking > _GROW_S) & (audible > 0)
         self.position[rows[waits]] -= missing[waits]
 
-    def delay(self, row: int) -> float:
-        """Seconds that packets of one row wait now, the quickest of late."""
-        return float(self._delay(np.array([row]))[0])
-
     def _delay(self, rows: Rows) -> Floats:
         """Seconds between the quickest packet's arrival and its playing, (k,)."""
         due = self.clock[rows] - self.position[rows] / self._lane.rate_hz

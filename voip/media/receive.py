@@ -167,10 +167,6 @@ class Receiver:
             return 0
         return int(self.last_sequence[row] - self.first_sequence[row]) + 1
 
-    def lost(self, row: int) -> int:
-        """Cumulative packets lost; negative where duplicates outweigh losses."""
-        return int(self.lost_before[row] + self._lost_here(np.array([row]))[0])
-
     def interval(self, row: int) -> tuple[int, int]:
         """Return packets expected and received since the last call, for a reception report."""
         expected, received = self.expected(row), int(self.received_here[row])

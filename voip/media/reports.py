@@ -62,7 +62,8 @@ class Reporter:
         self._table = table
         self._io = io
         self._random = random
-        self._remote: dict[int, RemoteReport] = {}
+        self.remote: dict[int, RemoteReport] = {}
+        """What the peers said last of what rows send, by row."""
         self._left: list[tuple[int, str]] = []
         self._invalid = 0
 
@@ -71,16 +72,12 @@ class Reporter:
         """Packets that came to an RTCP port and were no RTCP."""
         return self._invalid
 
-    def remote_report(self, row: int) -> RemoteReport:
-        """Return what the peer said last of what `row` sends."""
-        return self._remote.get(row, _NOTHING)
-
     def open(self, row: int) -> None:
         """Start a row afresh."""
         if self.due.size < self._table.active.size:
             grow_columns(self, self._table.active.size)
         reset(self, row)
-        self._remote.pop(row, None)
+        self.remote.pop(row, None)
 
     def connect(self, row: int, now: float) -> None:
         """Begin to report on a row whose peer is known."""
@@ -93,7 +90,7 @@ class Reporter:
         if spoke and self._table.rtcp_remote.get(row) is not None:
             bye = Bye((int(self._table.transmitter.ssrc[row]),))
             self._send(row, [ReceiverReport(bye.ssrcs[0], self._blocks(row, now)), bye])
-        self._remote.pop(row, None)
+        self.remote.pop(row, None)
         reset(self, row)
 
     def tick(self, now: float, wall: float) -> list[tuple[int, str]]:
@@ -159,11 +156,11 @@ class Reporter:
         for block in blocks:
             if block.ssrc != ours:
                 continue
-            before = self.remote_report(row)
+            before = self.remote.get(row, _NOTHING)
             round_trip = ntp.round_trip(
                 block.last_sr, block.delay_since_last_sr, ntp.from_wall(wall)
             )
-            self._remote[row] = replace(
+            self.remote[row] = replace(
                 before,
                 packets_lost=block.packets_lost,
                 fraction_lost=block.fraction_lost / 256,

@@ -1,69 +1,172 @@
-"""The figures of one row as a value."""
+"""The figures of the streams: of one row now, or a snapshot of all rows for others to read."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from voip.media.commands import StreamStats
 from voip.media.table import StreamTable
+from voip.types import Address
 
 if TYPE_CHECKING:
-    from voip.media.reports import Reporter
+    from voip.media.reports import RemoteReport, Reporter
 
-__all__ = ["stream_stats"]
+__all__ = ["StatsSnapshot", "snapshot", "stream_stats"]
+
+_RECEIVER = (
+    "ssrc", "packets", "octets", "reordered", "jitter", "lost_before", "first_sequence",
+    "last_sequence", "received_here",
+)  # fmt: skip
+_PLAYOUT = (
+    "playing", "starting", "position", "clock", "late", "duplicate", "dropped", "peak",
+    "concealed", "played", "delay_sum", "steps",
+)  # fmt: skip
+_TABLE = (
+    "discarded", "level_in", "level_in_before", "level_out", "level_out_before", "underrun",
+)  # fmt: skip
 
 
-def stream_stats(table: StreamTable, reporter: Reporter, row: int) -> StreamStats:
-    """Collect what is known of `row`."""
-    receiver, playout, transmitter = table.receiver, table.playout, table.transmitter
-    rate = table.lane.rate_hz
-    heard = int(receiver.packets[row]) > 0
-    steps = int(playout.steps[row])
-    playing = bool(playout.playing[row]) and not bool(playout.starting[row])
-    delay_ms = 1000 * playout.delay(row) if playing else None
-    lost = receiver.lost(row)
-    expected = int(receiver.packets[row]) + lost
-    learner = table.learners.get(row)
-    report = reporter.remote_report(row)
-    return StreamStats(
-        stream=int(table.stream[row]),
-        codec=table.codec.get(row),
-        packets_sent=int(transmitter.packets[row]),
-        bytes_sent=int(transmitter.octets[row]),
-        packets_received=int(receiver.packets[row]),
-        bytes_received=int(receiver.octets[row]),
-        packets_lost=lost,
-        packets_late=int(playout.late[row]),
-        packets_duplicate=int(playout.duplicate[row]),
-        packets_reordered=int(receiver.reordered[row]),
-        packets_discarded=int(table.discarded[row]),
-        packets_from_strangers=learner.total if learner else 0,
-        strangers=tuple(learner.counts.items()) if learner else (),
-        jitter_ms=1000 * float(receiver.jitter[row]) / rate if heard else None,
-        delay_ms=delay_ms,
-        rtt_ms=report.rtt_ms,
-        remote_packets_lost=report.packets_lost,
-        remote_fraction_lost=report.fraction_lost,
-        remote_jitter_ms=report.jitter_ms,
-        concealed_ms=1000 * int(playout.concealed[row]) / rate,
-        played_ms=1000 * int(playout.played[row]) / rate,
-        source_underrun_ms=1000 * int(table.underrun[row]) / rate,
-        level_received_dbfs=_dbfs(table.level_in[row], table.level_in_before[row]),
-        level_sent_dbfs=_dbfs(table.level_out[row], table.level_out_before[row]),
-        remote=table.remote.get(row),
-        current_frames=int(playout.ring.count[row]),
-        peak_frames=int(playout.peak[row]),
-        dropped_frames=int(playout.dropped[row]),
-        late_packet_count=int(playout.late[row]),
-        buffer_overrun_count=int(playout.ring.overruns[row]),
-        current_delay_ms=delay_ms or 0.0,
-        average_delay_ms=1000 * float(playout.delay_sum[row]) / steps if steps else 0.0,
-        estimated_loss_rate=max(0.0, lost / expected) if expected > 0 else 0.0,
+@dataclass(frozen=True, slots=True)
+class StatsSnapshot:
+    """Figures of all streams at one moment; nobody changes it, so anybody may read it.
+
+    `version` counts snapshots; `at` is monotonic seconds.
+    """
+
+    version: int
+    at: float
+    rate_hz: int
+    kernel_timestamps: bool
+    rows: dict[int, int]
+    columns: dict[str, npt.NDArray[Any]]
+    codec: dict[int, str]
+    remote: dict[int, Address | None]
+    reports: dict[int, RemoteReport]
+    strangers: dict[int, tuple[int, tuple[tuple[Address, int], ...]]]
+
+    def of(self, stream: int) -> StreamStats | None:
+        """Return the figures of one stream, None where it was not open then."""
+        row = self.rows.get(stream)
+        return None if row is None else self._stats(stream, row)
+
+    def _stats(self, stream: int, row: int) -> StreamStats:
+        def figure(name: str) -> Any:
+            return self.columns[name][row].item()
+
+        rate = self.rate_hz
+        received = figure("packets")
+        lost = figure("lost_before")
+        if figure("ssrc") >= 0:
+            lost += figure("last_sequence") - figure("first_sequence") + 1 - figure("received_here")
+        expected = received + lost
+        delay_ms = None
+        if figure("playing") and not figure("starting"):
+            waits = figure("clock") - figure("position") / rate - figure("quickest")
+            delay_ms = 1000 * waits
+        strangers, names = self.strangers.get(row, (0, ()))
+        report = self.reports.get(row)
+        steps = figure("steps")
+        return StreamStats(
+            stream=stream,
+            codec=self.codec.get(row),
+            packets_sent=figure("sent_packets"),
+            bytes_sent=figure("sent_octets"),
+            packets_received=received,
+            bytes_received=figure("octets"),
+            packets_lost=lost,
+            packets_late=figure("late"),
+            packets_duplicate=figure("duplicate"),
+            packets_reordered=figure("reordered"),
+            packets_discarded=figure("discarded"),
+            packets_from_strangers=strangers,
+            strangers=names,
+            jitter_ms=1000 * figure("jitter") / rate if received else None,
+            delay_ms=delay_ms,
+            rtt_ms=report.rtt_ms if report else None,
+            remote_packets_lost=report.packets_lost if report else None,
+            remote_fraction_lost=report.fraction_lost if report else None,
+            remote_jitter_ms=report.jitter_ms if report else None,
+            concealed_ms=1000 * figure("concealed") / rate,
+            played_ms=1000 * figure("played") / rate,
+            source_underrun_ms=1000 * figure("underrun") / rate,
+            level_received_dbfs=_dbfs(figure("level_in"), figure("level_in_before")),
+            level_sent_dbfs=_dbfs(figure("level_out"), figure("level_out_before")),
+            remote=self.remote.get(row),
+            kernel_timestamps=self.kernel_timestamps,
+            current_frames=figure("waiting"),
+            peak_frames=figure("peak"),
+            dropped_frames=figure("dropped"),
+            late_packet_count=figure("late"),
+            buffer_overrun_count=figure("overruns"),
+            current_delay_ms=delay_ms or 0.0,
+            average_delay_ms=1000 * figure("delay_sum") / steps if steps else 0.0,
+            estimated_loss_rate=max(0.0, lost / expected) if expected > 0 else 0.0,
+        )
+
+
+def snapshot(
+    table: StreamTable, reporter: Reporter, version: int, at: float, *, kernel_timestamps: bool
+) -> StatsSnapshot:
+    """Copy the figures of all streams."""
+    return StatsSnapshot(
+        version,
+        at,
+        table.lane.rate_hz,
+        kernel_timestamps,
+        dict(table.rows),
+        {name: column.copy() for name, column in _columns(table).items()},
+        dict(table.codec),
+        dict(table.remote),
+        dict(reporter.remote),
+        {row: _strangers(table, row) for row in table.learners},
     )
+
+
+def stream_stats(
+    table: StreamTable, reporter: Reporter, stream: int, *, kernel_timestamps: bool
+) -> StreamStats | None:
+    """Return the figures of one stream now, None where it is not open."""
+    row = table.rows.get(stream, -1)
+    live = StatsSnapshot(
+        0,
+        0.0,
+        table.lane.rate_hz,
+        kernel_timestamps,
+        table.rows,
+        _columns(table),
+        table.codec,
+        table.remote,
+        reporter.remote,
+        {row: _strangers(table, row)} if row in table.learners else {},
+    )
+    return live.of(stream)
+
+
+def _strangers(table: StreamTable, row: int) -> tuple[int, tuple[tuple[Address, int], ...]]:
+    learner = table.learners[row]
+    return learner.total, tuple(learner.counts.items())
+
+
+def _columns(table: StreamTable) -> dict[str, npt.NDArray[Any]]:
+    receiver, playout, transmitter = table.receiver, table.playout, table.transmitter
+    columns: dict[str, npt.NDArray[Any]] = {
+        "sent_packets": transmitter.packets,
+        "sent_octets": transmitter.octets,
+        "quickest": playout.delays.quickest,
+        "waiting": playout.ring.count,
+        "overruns": playout.ring.overruns,
+    }
+    for part, names in ((receiver, _RECEIVER), (playout, _PLAYOUT), (table, _TABLE)):
+        for name in names:
+            columns[name] = getattr(part, name)
+    return columns
 
 
 def _dbfs(now: float, before: float) -> float | None:
     """Level of the loudest step in dB below a full-scale square wave; None: digital silence."""
-    loudest = max(float(now), float(before))
+    loudest = max(now, before)
     return 10 * math.log10(loudest) if loudest > 0 else None

@@ -126,6 +126,11 @@ class ThreadDriver:
         """Queue a command; nobody waits for its answer."""
         self._submit(command)
 
+    def stats(self, stream: int) -> StreamStats | None:
+        """Return figures of a stream at most a second old, None where there are none yet."""
+        snapshot = self._engine.snapshot
+        return snapshot.of(stream) if snapshot is not None else None
+
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event but the answers to commands."""
         return _add(self._listeners, callback)

@@ -42,7 +42,7 @@ class MediaSession:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.stream = next(stack.streams)
-        self.stats = StreamStats(self.stream)
+        self._measured = StreamStats(self.stream)
         self._negotiator: Negotiator | None = None
         self._open = False
 
@@ -172,13 +172,22 @@ class MediaSession:
         """Queue digits (RFC 4733)."""
         await self._stack.driver.apply(SendDtmf(self.stream, digits, duration_ms, gap_ms))
 
+    @property
+    def stats(self) -> StreamStats:
+        """Figures at most a second old while the stream is open; the last ones afterwards."""
+        measured = self._measured
+        recent = self._stack.driver.stats(self.stream) if self._open else None
+        if recent is None or recent.packets_sent < measured.packets_sent:
+            return measured
+        return recent
+
     async def read_stats(self) -> StreamStats:
         """Ask the engine for the present figures."""
         if self._open:
             result = await self._stack.driver.apply(ReadStats(self.stream))
             if isinstance(result, StreamStats):
-                self.stats = result
-        return self.stats
+                self._measured = result
+        return self._measured
 
     async def close(self) -> None:
         """Close the stream; `stats` are its last figures then. Closing twice does nothing."""
@@ -191,7 +200,7 @@ class MediaSession:
             log.debug("closing stream %d: %s", self.stream, error)
         else:
             if isinstance(result, StreamStats):
-                self.stats = result
+                self._measured = result
 
 
 def _payload_format(item: RtpFormat) -> PayloadFormat:
