@@ -53,21 +53,35 @@ def _design(rate_in_hz: int, rate_out_hz: int) -> _Filter:
     if up == down:
         return _Filter(1, 1, 1, 0, np.ones((1, 1), np.float32))
 
-    import scipy.signal  # here: it takes longer to load than all of the rest
-
     fine_hz = rate_in_hz * up
     nyquist = min(rate_in_hz, rate_out_hz) / 2
-    length, beta = scipy.signal.kaiserord(_ATTENUATION_DB, (1 - _PASS) * nyquist / (fine_hz / 2))
+    length = _kaiser_length((1 - _PASS) * nyquist / (fine_hz / 2))
     delay = math.ceil(length / 2 / down)
     half = delay * down  # a whole number of output samples
-    prototype = up * scipy.signal.firwin(
-        2 * half + 1, (1 + _PASS) / 2 * nyquist, window=("kaiser", beta), fs=fine_hz
-    )
+    prototype = up * _low_pass(2 * half + 1, (1 + _PASS) / 2 * nyquist / (fine_hz / 2))
     taps = math.ceil(prototype.size / up)
     padded = np.append(prototype, np.zeros(taps * up - prototype.size))
     phases = np.ascontiguousarray(padded.reshape(taps, up).T[:, ::-1], np.float32)
     phases.flags.writeable = False
     return _Filter(up, down, taps, delay, phases)
+
+
+def _kaiser_length(width: float) -> int:
+    """Return the taps a Kaiser window needs for a transition of `width` (1: Nyquist).
+
+    Kaiser's estimate: Oppenheim, Schafer, Discrete-Time Signal Processing, section 7.5.3. NumPy
+    and not scipy.signal, whose import alone takes longer than the first second of a call.
+    """
+    return math.ceil((_ATTENUATION_DB - 7.95) / (2.285 * math.pi * width)) + 1
+
+
+def _low_pass(length: int, cutoff: float) -> npt.NDArray[np.float64]:
+    """Return a windowed-sinc low-pass of gain 1; `cutoff` as a share of Nyquist."""
+    n = np.arange(length) - (length - 1) / 2
+    window = np.kaiser(length, 0.1102 * (_ATTENUATION_DB - 8.7))
+    taps = cutoff * np.sinc(cutoff * n) * window
+    filtered: npt.NDArray[np.float64] = taps / taps.sum()
+    return filtered
 
 
 class Resampler:
