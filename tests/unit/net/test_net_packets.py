@@ -17,6 +17,7 @@ from voip.errors import ConfigError, TransportError
 from voip.media.io import SLOT_BYTES, PacketBatch, PacketIO
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
+from voip.net.uring import Ring
 from voip.types import Address, SeededRandom
 
 HOST = "127.0.0.1"
@@ -36,9 +37,21 @@ class ShiftedClock:
         return time.time() + self.shift
 
 
+@pytest.fixture(params=[False, True], ids=["sockets", "io_uring"])
+def batched(request: pytest.FixtureRequest) -> bool:
+    """Each test runs over both carriers, the second where the kernel allows it."""
+    if request.param:
+        try:
+            Ring(8).close()
+        except OSError as error:
+            pytest.skip(str(error))
+    return bool(request.param)
+
+
 @pytest.fixture
-def io() -> Iterator[UdpPacketIO]:
-    one = UdpPacketIO(SeededRandom(os.getpid()), ports=RANGE)
+def io(batched: bool) -> Iterator[UdpPacketIO]:
+    one = UdpPacketIO(SeededRandom(os.getpid()), ports=RANGE, batched=batched)
+    assert one.batched == batched
     yield one
     one.close_all()
 
@@ -59,6 +72,20 @@ def _peer(host: str = HOST) -> socket.socket:
 
 def _address(one: socket.socket) -> Address:
     return Address(*one.getsockname()[:2])
+
+
+def _free_ports(count: int) -> PortRange:
+    """A range of ports of which every one could just be bound."""
+    first = 28000 + 2 * (os.getpid() % 1500)
+    while True:
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    stack.enter_context(one).bind((HOST, port))
+                return PortRange(first, first + count - 1)
+            except OSError:
+                first += count
 
 
 def _rows(*rows: int) -> np.ndarray:
@@ -96,13 +123,13 @@ def test_two_engines_begin_at_different_ports() -> None:
 
 
 def test_ports_in_use_are_stepped_over_and_an_exhausted_range_says_so() -> None:
-    ports = PortRange(23000, 23007)
+    ports = _free_ports(8)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind((HOST, 23003))  # the RTCP port of the second pair
+        other.bind((HOST, ports.first + 3))  # the RTCP port of the second pair
         one = UdpPacketIO(SeededRandom(1), ports=ports)
         got = {one.open(row, HOST)[0].port for row in range(3)}
-        assert got == {23000, 23004, 23006}
-        with pytest.raises(TransportError, match="23000-23007") as caught:
+        assert got == {ports.first, ports.first + 4, ports.first + 6}
+        with pytest.raises(TransportError, match=f"{ports.first}-{ports.last}") as caught:
             one.open(3, HOST)
         assert "widen" in caught.value.hint
         one.close(1)
@@ -244,8 +271,10 @@ def test_arrival_is_the_kernels_time_stamp_on_the_monotonic_clock(
     assert io.counters.clock_jumps == 0
 
 
-def test_without_kernel_stamps_arrival_is_the_time_of_reading(peers: list[socket.socket]) -> None:
-    one = UdpPacketIO(SeededRandom(2), ports=RANGE, kernel_timestamps=False)
+def test_without_kernel_stamps_arrival_is_the_time_of_reading(
+    batched: bool, peers: list[socket.socket]
+) -> None:
+    one = UdpPacketIO(SeededRandom(2), ports=RANGE, kernel_timestamps=False, batched=batched)
     batch = PacketBatch(8)
     rtp, _ = one.open(0, HOST)
     peers[0].sendto(b"x", rtp)
@@ -256,10 +285,10 @@ def test_without_kernel_stamps_arrival_is_the_time_of_reading(peers: list[socket
 
 
 def test_a_wall_clock_that_is_set_is_counted_and_moves_no_arrival(
-    peers: list[socket.socket],
+    batched: bool, peers: list[socket.socket]
 ) -> None:
     clock = ShiftedClock()
-    one = UdpPacketIO(SeededRandom(3), ports=RANGE, clock=clock)
+    one = UdpPacketIO(SeededRandom(3), ports=RANGE, clock=clock, batched=batched)
     batch = PacketBatch(8)
     rtp, _ = one.open(0, HOST)
     for shift, jumps in ((0.0, 0), (3600.0, 1), (0.0, 2)):
@@ -389,16 +418,18 @@ def test_the_tap_sees_both_directions(io: UdpPacketIO, peers: list[socket.socket
     assert seen[2:] == [(True, 0, rtp, friend, b"\7" * 12), (True, 0, rtcp, friend, b"bye")]
 
 
-def test_nothing_is_left_open() -> None:
+def test_nothing_is_left_open(batched: bool) -> None:
     before, threads = _open_files(), threading.active_count()
-    one = UdpPacketIO(SeededRandom(4), ports=RANGE)
+    one = UdpPacketIO(SeededRandom(4), ports=RANGE, batched=batched)
+    without_rows = _open_files()
     for row in range(20):
         one.open(row, HOST)
     one.close(3)
     one.close(3)  # closing what is closed does nothing
     one.close(77)
     one.open(4, HOST)  # opening an open row replaces it
-    assert _open_files() == before + 1 + 19 * 2
+    one.receive(PacketBatch(8), 0.0)
+    assert _open_files() == without_rows + 19 * 2
     one.close_all()
     one.close_all()
     assert _open_files() == before
@@ -407,13 +438,65 @@ def test_nothing_is_left_open() -> None:
         one.connect(0, None, None)
 
 
-def test_a_failed_open_leaves_nothing_open() -> None:
-    one = UdpPacketIO(SeededRandom(5), ports=PortRange(23100, 23101))
+def test_where_io_uring_is_not_allowed_packets_are_carried_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden() -> Ring:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("voip.net.uring_carrier.Ring", forbidden)
+    before = _open_files()
+    one = UdpPacketIO(SeededRandom(6), ports=RANGE)
+    assert not one.batched
+    one.close_all()
+    with pytest.raises(OSError, match="not permitted"):
+        UdpPacketIO(SeededRandom(6), ports=RANGE, batched=True)
+    assert _open_files() == before
+
+
+def test_many_rows_and_full_queues_keep_everything_in_order(batched: bool) -> None:
+    """More rows and packets than fit one batch or one ring, IPv4 and IPv6, each to its own row."""
+    rows = 700
+    one = UdpPacketIO(SeededRandom(7), ports=PortRange(24000, 26999), batched=batched)
+    batch = PacketBatch(300)
+    hosts = [HOST if row % 3 else "::1" for row in range(rows)]
+    with _peer() as v4, _peer("::1") as v6:
+        for each in (v4, v6):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        for row, host in enumerate(hosts):
+            peer = _address(v4 if host == HOST else v6)
+            rtp, _ = one.open(row, host)
+            one.connect(row, peer, None)
+            (v4 if host == HOST else v6).sendto(row.to_bytes(2), rtp)
+        seen: list[int] = []
+        while count := one.receive(batch, 0.0):
+            assert (batch.source[:count] == -1).all() and not batch.strangers
+            contents = [int.from_bytes(bytes(data[:2])) for data in batch.data[:count]]
+            assert contents == batch.rows[:count].tolist()
+            seen += contents
+        assert sorted(seen) == list(range(rows))
+
+        packets = np.zeros((rows, 32), np.uint8)
+        packets[:, 0], packets[:, 1] = np.divmod(np.arange(rows), 256)
+        assert one.send(np.arange(rows, dtype=np.int32), packets, _rows(*[12] * rows)) == rows
+        got: dict[bool, list[int]] = {False: [], True: []}
+        for host in hosts:
+            data = (v4 if host == HOST else v6).recv(100)
+            assert len(data) == 12
+            got[host == HOST].append(int.from_bytes(data[:2]))
+        assert got[True] == [row for row in range(rows) if row % 3]
+        assert got[False] == [row for row in range(rows) if not row % 3]
+    one.close_all()
+
+
+def test_a_failed_open_leaves_nothing_open(batched: bool) -> None:
+    ports = _free_ports(2)
+    one = UdpPacketIO(SeededRandom(5), ports=ports, batched=batched)
     before = _open_files()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind((HOST, 23101))
+        other.bind((HOST, ports.last))
         with pytest.raises(TransportError):
             one.open(0, HOST)
         assert _open_files() == before + 1
-    assert one.open(0, HOST)[0].port == 23100
+    assert one.open(0, HOST)[0].port == ports.first
     one.close_all()

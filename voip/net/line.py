@@ -1,0 +1,101 @@
+"""One port of a row, and what carries packets over many of them at a time."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media.io import PacketBatch
+from voip.net.address import SocketAddress, from_socket, to_socket
+from voip.types import Address
+
+__all__ = ["Carrier", "IoCounters", "Line", "Reads"]
+
+
+@dataclass(slots=True)
+class IoCounters:
+    """What went wrong without anybody having to know at once. All since the start."""
+
+    send_full: int = 0  # the kernel had no room: EAGAIN, ENOBUFS
+    send_failed: int = 0  # any other reason: no route, forbidden, refused
+    receive_failed: int = 0
+    oversize: int = 0  # longer than a slot of the batch
+    clock_jumps: int = 0  # the wall clock was set; time stamps were re-based
+
+
+class Line:
+    """A row's RTP or RTCP port: its socket, and whom it expects.
+
+    `tag` is the row and the kind in one number: twice the row, and one more for RTCP.
+    """
+
+    __slots__ = ("expected", "local", "peer", "rtcp", "sock", "tag")
+
+    def __init__(self, sock: socket.socket, row: int, rtcp: bool) -> None:
+        self.sock = sock
+        self.rtcp = rtcp
+        self.tag = row << 1 | rtcp
+        self.local = from_socket(sock.getsockname())
+        self.peer: Address | None = None
+        self.expected: SocketAddress | None = None  # the peer as `recvmsg` reports it
+
+    def connect(self, peer: Address | None) -> None:
+        """Set the peer; raises `TransportError` for what this socket cannot reach."""
+        self.expected = None if peer is None else to_socket(self.sock.family, peer.host, peer.port)
+        self.peer = peer
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What one round of reading brought: k packets, in the batch's slots from `first` on.
+
+    tags, lengths: int32 (k,); stamps: int64 (k, 2), seconds and nanoseconds of the wall clock, 0
+    where the kernel gave none; strangers: (slot, source) of those that came from somebody else.
+    """
+
+    tags: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+    stamps: npt.NDArray[np.int64]
+    strangers: list[tuple[int, SocketAddress]]
+
+
+class Carrier(Protocol):
+    """Reads and writes many lines with as few calls as it can; counts what fails."""
+
+    counters: IoCounters
+
+    def add(self, line: Line) -> None:
+        """Carry a line from now on."""
+        ...
+
+    def connect(self, line: Line) -> None:
+        """Note that the line's peer has changed."""
+        ...
+
+    def remove(self, line: Line) -> None:
+        """Carry a line no longer; its socket is still open."""
+        ...
+
+    def read(self, batch: PacketBatch, first: int, *, rtcp: bool) -> Reads | None:
+        """Read one packet of every line that has one, into the slots from `first` on.
+
+        Lines for RTCP only with `rtcp`. None: nobody had anything, or the batch is full.
+        """
+        ...
+
+    def send(
+        self,
+        rows: npt.NDArray[np.int32],
+        packets: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.int32]:
+        """Send `packets[row, :length]` for each of `rows`; return the rows for which it went."""
+        ...
+
+    def close(self) -> None:
+        """Release everything but the lines' sockets."""
+        ...

@@ -1,0 +1,261 @@
+"""Carries packets with a few system calls for all of them.
+
+epoll says who has something, one io_uring call reads it all, another sends everything. No packet
+costs a Python object.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import select
+import socket
+import struct
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media.io import SLOT_BYTES, PacketBatch
+from voip.net.address import SocketAddress
+from voip.net.line import IoCounters, Line, Reads
+from voip.net.uring import OP_RECVMSG, OP_SEND, SQE, Ring
+
+__all__ = ["UringCarrier"]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_NAME_WORDS = 4  # 32 bytes for a sockaddr_in (16) or sockaddr_in6 (28), the rest zero
+_CONTROL_BYTES = socket.CMSG_SPACE(16)  # one time stamp: struct cmsghdr and struct timespec
+_STAMP_WORD = 2  # where in the control message's 64-bit words the timespec begins
+_DONTWAIT_TRUNC = int(socket.MSG_DONTWAIT) | int(socket.MSG_TRUNC)  # the result: the true length
+_HEADER = np.dtype(  # struct msghdr of 64-bit Linux
+    [
+        ("name", "u8"),
+        ("name_length", "u8"),
+        ("iovec", "u8"),
+        ("iovecs", "u8"),
+        ("control", "u8"),
+        ("control_length", "u8"),
+        ("flags", "u8"),
+    ]
+)
+_IOVEC = np.dtype([("base", "u8"), ("length", "u8")])
+_EVENT = (  # struct epoll_event, packed on x86-64 only
+    np.dtype([("events", "u4"), ("fd", "i4"), ("unused", "u4")])
+    if platform.machine() == "x86_64"
+    else np.dtype([("events", "u4"), ("pad", "u4"), ("fd", "i4"), ("unused", "u4")])
+)
+
+
+class _Slots:
+    """What the kernel needs to know of a batch's slots, written once."""
+
+    def __init__(self, batch: PacketBatch) -> None:
+        count = batch.capacity
+        self.batch = batch
+        self.names = np.zeros((count, _NAME_WORDS), np.uint64)
+        self.control = np.zeros((count, _CONTROL_BYTES // 8), np.int64)
+        self._iovecs = np.zeros(count, _IOVEC)
+        self.headers = np.zeros(count, _HEADER)
+        self.sqes = np.zeros(count, SQE)
+        self._iovecs["base"] = _addresses(batch.data)
+        self._iovecs["length"] = SLOT_BYTES
+        self.headers["name"] = _addresses(self.names)
+        self.headers["iovec"] = _addresses(self._iovecs)
+        self.headers["iovecs"] = 1
+        self.headers["control"] = _addresses(self.control)
+        self.sqes["opcode"] = OP_RECVMSG
+        self.sqes["addr"] = _addresses(self.headers)
+        self.sqes["length"] = 1
+        self.sqes["msg_flags"] = _DONTWAIT_TRUNC
+
+    def prepare(self, begin: int, end: int) -> None:
+        """Undo what the last use left behind."""
+        self.names[begin:end] = 0
+        self.control[begin:end] = 0
+        headers = self.headers[begin:end]
+        headers["name_length"] = 8 * _NAME_WORDS
+        headers["control_length"] = _CONTROL_BYTES
+        headers["flags"] = 0
+
+    def compact(self, begin: int, good: npt.NDArray[np.intp]) -> None:
+        """Move the packets at `begin + good` together."""
+        end = begin + good.size
+        for array in (self.batch.data, self.names, self.control):
+            array[begin:end] = array[begin + good]
+
+
+class UringCarrier:
+    """`voip.net.line.Carrier` over io_uring. Raises OSError where that may not be used."""
+
+    def __init__(self) -> None:
+        self.counters = IoCounters()
+        if ctypes.sizeof(ctypes.c_void_p) != 8:
+            raise OSError(errno.ENOSYS, "io_uring is used on 64-bit machines only")
+        self._ring = Ring()
+        self._epoll = select.epoll()
+        self._wait = ctypes.PyDLL(None, use_errno=True).epoll_wait
+        self._events: npt.NDArray[np.void] = np.zeros(64, _EVENT)
+        self._tag_of_fd: npt.NDArray[np.int32] = np.zeros(64, np.int32)
+        self._lines = 0
+        # by tag: the expected source, and what sends to it
+        self._expected: npt.NDArray[np.uint64] = np.zeros((0, _NAME_WORDS), np.uint64)
+        self._sends: npt.NDArray[np.void] = np.zeros(0, SQE)
+        self._ready: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # there is somebody to send to
+        self._slots: _Slots | None = None
+
+    # ------------------------------------------------------------ lines
+
+    def add(self, line: Line) -> None:
+        """Carry a line from now on."""
+        descriptor = line.sock.fileno()
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._lines += 1
+        self._tag_of_fd = _grown(self._tag_of_fd, descriptor + 1)
+        self._tag_of_fd[descriptor] = line.tag
+        if self._lines > self._events.size:
+            self._events = _grown(self._events, self._lines)
+        if line.tag >= self._ready.size:
+            self._expected = _grown(self._expected, line.tag + 1)
+            self._sends = _grown(self._sends, line.tag + 1)
+            self._ready = _grown(self._ready, line.tag + 1)
+            self._sends["addr2"] = _addresses(self._expected)
+        send = self._sends[line.tag : line.tag + 1]
+        send["opcode"] = OP_SEND
+        send["fd"] = descriptor
+        send["msg_flags"] = int(socket.MSG_DONTWAIT)
+        self.connect(line)
+
+    def connect(self, line: Line) -> None:
+        """Note the line's peer."""
+        name = b"" if line.expected is None else _pack(line.expected)
+        self._ready[line.tag] = bool(name)
+        self._sends["addr_length"][line.tag] = len(name)
+        padded = name.ljust(8 * _NAME_WORDS, b"\0")
+        self._expected[line.tag] = np.frombuffer(padded, np.uint64)
+
+    def remove(self, line: Line) -> None:
+        """Carry a line no longer."""
+        self._epoll.unregister(line.sock.fileno())
+        self._lines -= 1
+        self._ready[line.tag] = False
+
+    # ------------------------------------------------------------ packets
+
+    def read(self, batch: PacketBatch, first: int, *, rtcp: bool) -> Reads | None:
+        """Read one packet of every line that has one."""
+        slots = self._slots
+        if slots is None or slots.batch is not batch:
+            slots = self._slots = _Slots(batch)
+        descriptors = self._descriptors()
+        tags = self._tag_of_fd[descriptors]
+        if not rtcp:
+            media = (tags & 1) == 0
+            descriptors, tags = descriptors[media], tags[media]
+        count = min(tags.size, batch.capacity - first, self._ring.entries)
+        if not count:
+            return None
+        tags = tags[:count]
+        slots.prepare(first, first + count)
+        sqes = self._ring.sqes[:count]
+        sqes[:] = slots.sqes[first : first + count]
+        sqes["fd"] = descriptors[:count]
+        lengths = self._ring.run(count)
+        fits = (lengths >= 0) & (lengths <= SLOT_BYTES)
+        if not fits.all():
+            good = np.flatnonzero(fits)
+            failed = int(np.count_nonzero(lengths < 0))
+            self.counters.receive_failed += failed
+            self.counters.oversize += count - good.size - failed
+            slots.compact(first, good)
+            tags, lengths, count = tags[good], lengths[good], good.size
+        names = slots.names[first : first + count]
+        known = (names == self._expected[tags]).all(axis=1)
+        strangers = [(first + int(i), _unpack(names[i])) for i in np.flatnonzero(~known)]
+        stamps = slots.control[first : first + count, _STAMP_WORD : _STAMP_WORD + 2]
+        return Reads(tags, lengths, stamps, strangers)
+
+    def send(
+        self,
+        rows: npt.NDArray[np.int32],
+        packets: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.int32]:
+        """Send one packet for each of `rows`."""
+        tags = rows * 2
+        able = tags < self._ready.size
+        able[able] = self._ready[tags[able]]
+        if not able.all():
+            rows, tags, lengths = rows[able], tags[able], lengths[able]
+        if packets.strides[1] != 1:
+            raise ValueError("the bytes of a packet must lie side by side")
+        base, stride = packets.ctypes.data, packets.strides[0]
+        sent = np.zeros(rows.size, np.bool_)
+        for begin in range(0, rows.size, self._ring.entries):
+            part = slice(begin, begin + self._ring.entries)
+            sqes = self._ring.sqes[: rows[part].size]
+            sqes[:] = self._sends[tags[part]]
+            sqes["addr"] = base + rows[part].astype(np.uint64) * np.uint64(stride)
+            sqes["length"] = lengths[part]
+            results = self._ring.run(rows[part].size)
+            sent[part] = results >= 0
+            if not sent[part].all():
+                self._count(results)
+        return rows[sent]
+
+    def close(self) -> None:
+        """Close the ring and the epoll."""
+        self._ring.close()
+        self._epoll.close()
+
+    def _descriptors(self) -> npt.NDArray[np.int32]:
+        """Return the sockets that have something."""
+        if not self._lines:
+            return np.zeros(0, np.int32)
+        count = self._wait(
+            self._epoll.fileno(), ctypes.c_void_p(self._events.ctypes.data), self._lines, 0
+        )
+        found: npt.NDArray[np.int32] = self._events["fd"][: max(0, count)]
+        return found
+
+    def _count(self, results: npt.NDArray[np.int32]) -> None:
+        full = int(np.isin(results, (-errno.EAGAIN, -errno.ENOBUFS)).sum())
+        self.counters.send_full += full
+        self.counters.send_failed += int(np.count_nonzero(results < 0)) - full
+
+
+def _addresses(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
+    """Return where each row of an array lies in memory, uint64 (n,)."""
+    each = np.arange(len(array), dtype=np.uint64)
+    return np.uint64(array.ctypes.data) + each * np.uint64(array.strides[0])
+
+
+def _grown(array: npt.NDArray[_Scalar], needed: int) -> npt.NDArray[_Scalar]:
+    """Return the array with room for `needed` rows, doubled so that this is rare."""
+    if needed <= len(array):
+        return array
+    larger = np.zeros((max(needed, 2 * len(array)), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _pack(address: SocketAddress) -> bytes:
+    """Return the sockaddr_in or sockaddr_in6 of an address."""
+    if len(address) == 2:
+        host = socket.inet_pton(socket.AF_INET, address[0])
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", address[1]) + host + bytes(8)
+    host = socket.inet_pton(socket.AF_INET6, address[0])
+    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", address[1], address[2])
+    return head + host + struct.pack("=I", address[3])
+
+
+def _unpack(words: npt.NDArray[np.uint64]) -> SocketAddress:
+    """Return the address that a sockaddr says."""
+    name = words.tobytes()
+    family, port = struct.unpack_from("=H", name)[0], struct.unpack_from("!H", name, 2)[0]
+    if family == socket.AF_INET6:
+        flow, scope = struct.unpack_from("!I", name, 4)[0], struct.unpack_from("=I", name, 24)[0]
+        return (socket.inet_ntop(socket.AF_INET6, name[8:24]), port, flow, scope)
+    return (socket.inet_ntop(socket.AF_INET, name[4:8]), port)
