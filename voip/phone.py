@@ -144,12 +144,12 @@ class Softphone:
     async def start(self) -> None:
         """Bind, start the engine and register.
 
-        Raises `TransportError` where a port cannot be had, `RegistrationError` where the registrar
-        refuses; nothing is left open then.
+        Raises `TransportError` where a port cannot be had, `ConfigError` where the capture cannot
+        be written, `RegistrationError` where the registrar refuses; nothing is left open then.
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        self._pcap = PcapWriter(Path(self._pcap_path)) if self._pcap_path is not None else None
+        self._pcap = None if self._pcap_path is None else _capture(Path(self._pcap_path))
         io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
         if self._pcap is not None:
             io.tap = self._tap_media
@@ -445,6 +445,13 @@ class Softphone:
         if self._pcap is not None:
             ends = (local, remote) if sent else (remote, local)
             self._pcap.udp(time() - (monotonic() - at), *ends, packet)
+
+
+def _capture(path: Path) -> PcapWriter:
+    try:
+        return PcapWriter(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
 class _Flusher:
