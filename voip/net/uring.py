@@ -101,27 +101,30 @@ class Ring:
     def run(self, count: int) -> npt.NDArray[np.int32]:
         """Run `sqes[:count]`; return their results, int32 (count,), negative error numbers.
 
-        Raises OSError when the kernel takes no operations at all.
+        What the kernel would not take at all has its reason as the result.
         """
-        self.sqes["user_data"][:count] = self._each[:count]
+        each = self._each[:count]
+        self.sqes["user_data"][:count] = each
         tail = int(self._sq_tail[0])
-        self._sq_array[(tail + self._each[:count]) % np.uint32(self.entries)] = self._each[:count]
+        self._sq_array[(tail + each) % np.uint32(self.entries)] = each
         self._sq_tail[0] = (tail + count) & 0xFFFFFFFF
-        results = np.empty(count, np.int32)
+        results = np.full(count, -errno.EIO, np.int32)
         submitted = done = 0
         while done < count:
-            taken = int(
-                self._call(
-                    _SYS_ENTER, self._fd, count - submitted, count - done, _ENTER_GETEVENTS, None, 0
-                )
-            )
+            taken = self._enter(count - submitted, count - done)
             if taken >= 0:
                 submitted += taken
-            elif ctypes.get_errno() not in (errno.EINTR, errno.EAGAIN, errno.EBUSY):
-                number = ctypes.get_errno()
-                raise OSError(number, f"io_uring: {os.strerror(number)}")
+            elif taken != -errno.EINTR:
+                results[done:] = taken
+                self._sq_tail[0] = (tail + submitted) & 0xFFFFFFFF  # take the rest back
+                break
             done += self._reap(results)
         return results
+
+    def _enter(self, submit: int, complete: int) -> int:
+        """Submit operations, wait for completions; return how many were taken, or -errno."""
+        taken = self._call(_SYS_ENTER, self._fd, submit, complete, _ENTER_GETEVENTS, None, 0)
+        return int(taken) if taken >= 0 else -ctypes.get_errno()
 
     def _reap(self, results: npt.NDArray[np.int32]) -> int:
         head = int(self._cq_head[0])
