@@ -25,6 +25,7 @@ sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 import pjsua2 as pj  # noqa: E402
 
 handle_events = ctypes.CDLL(None).pjsua_handle_events
+JITTER_MS = 80
 
 # PJSIP prints to standard output before it can be told not to: keep the real one for ourselves
 OUT = os.fdopen(os.dup(1), "w")
@@ -100,6 +101,9 @@ def start(settings: dict[str, Any]) -> pj.Endpoint:
     config.medConfig.clockRate = 8000
     config.medConfig.noVad = True
     config.medConfig.ecTailLen = 0
+    # What it hears it says again, unaltered: its adaptive buffer leaves frames out when it shrinks.
+    config.medConfig.jbInit = config.medConfig.jbMinPre = config.medConfig.jbMaxPre = JITTER_MS
+    config.medConfig.jbDiscardAlgo = pj.MediaJbDiscardAlgo.NONE
     endpoint.libInit(config)
     transport = pj.TransportConfig()
     transport.boundAddress = settings["host"]
