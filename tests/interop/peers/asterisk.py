@@ -230,10 +230,8 @@ class Asterisk:
     # -- within -------------------------------------------------------------------------------
 
     def _program(self) -> list[str]:
-        loader = next(self._root.glob("usr/lib*/ld-linux-*.so.*"), None) or next(
-            self._root.glob("lib*/ld-linux-*.so.*")
-        )
-        libraries = f"{self._library}:{self._root / 'lib' / self._library.name}"
+        loader = next(self._library.glob("ld-linux-*.so.*"))
+        libraries = f"{self._library}:{self._root / 'usr/lib'}"
         asterisk = self._root / "usr/sbin/asterisk"
         return [str(loader), "--library-path", libraries, str(asterisk)]
 
