@@ -154,6 +154,12 @@ class Call:
         """Refuse an incoming call: busy (486) unless told otherwise."""
         await self._session.reject(status, reason)
 
+    async def cancel(self) -> None:
+        """Give up a call of ours that is not answered; `CallStateError` once it is."""
+        if not self.outgoing or self._session.is_up:
+            raise CallStateError(f"the call is {self.state.value}", hint="hang up instead")
+        await self._session.hangup()
+
     async def hangup(self) -> None:
         """End the call, whatever its state: BYE, CANCEL or a refusal."""
         await self._session.hangup()
@@ -202,9 +208,12 @@ class Call:
         """
         return self._audio.reader(frame_ms)
 
-    def record(self, path: str | PathLike[str]) -> FileRecording:
-        """Return a recording of what is heard: `async with call.record("out.wav"):`."""
-        return FileRecording(self._session.stack, self._audio, path)
+    def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
+        """Return a recording of what is heard: `async with call.record("out.wav"):`.
+
+        A mono WAV file of `rate_hz`, 8000 to 48000, the call's own rate unless told otherwise.
+        """
+        return FileRecording(self._session.stack, self._audio, path, rate_hz)
 
     async def mute(self) -> None:
         """Send silence."""

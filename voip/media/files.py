@@ -8,6 +8,7 @@ from os import PathLike
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.resample import Resampler
 from voip.media.rings import AudioRing
 from voip.media.wav import WavReader, WavWriter
 
@@ -114,6 +115,7 @@ class FileSink:
 
     The file is made by the first `service`, which raises `AudioFileError` where it cannot be
     written and else calls `on_ready`. What a full ring loses is told by `on_lost(samples)`.
+    `rate_hz` is the ring's, `file_rate_hz` the file's where that is another.
     """
 
     def __init__(
@@ -122,12 +124,14 @@ class FileSink:
         path: str | PathLike[str],
         rate_hz: int,
         *,
+        file_rate_hz: int | None = None,
         on_ready: Callable[[], None] | None = None,
         on_lost: Callable[[int], None] | None = None,
     ) -> None:
         self._ring = ring
         self._path = path
-        self._rate_hz = rate_hz
+        self._resampler = Resampler(rate_hz, file_rate_hz or rate_hz)
+        self._file_rate_hz = file_rate_hz or rate_hz
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._writer: WavWriter | None = None
@@ -143,12 +147,12 @@ class FileSink:
         """Write what is there."""
         writer = self._writer
         if writer is None:
-            writer = self._writer = WavWriter(self._path, self._rate_hz)
+            writer = self._writer = WavWriter(self._path, self._file_rate_hz)
             if self._on_ready is not None:
                 self._on_ready()
         pcm = self._ring.read(self._ring.capacity)
         if pcm.size:
-            writer.write(pcm)
+            writer.write(self._resampler.process(pcm))
         if self._ring.lost > self._lost:
             if self._on_lost is not None:
                 self._on_lost(self._ring.lost - self._lost)

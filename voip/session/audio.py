@@ -13,9 +13,10 @@ from os import PathLike
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CallStateError
+from voip.errors import CallStateError, ConfigError
 from voip.media.commands import AddSink, RemoveSink, SetSource
 from voip.media.files import ArraySource, FileSink, FileSource
+from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
 from voip.session.media import MediaSession
 from voip.session.stack import Stack
 
@@ -249,8 +250,15 @@ class FileRecording:
     does the sound.
     """
 
-    def __init__(self, stack: Stack, audio: CallAudio, path: str | PathLike[str]) -> None:
+    def __init__(
+        self, stack: Stack, audio: CallAudio, path: str | PathLike[str], rate_hz: int | None = None
+    ) -> None:
+        if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise ConfigError(
+                f"a recording cannot have {rate_hz} Hz", hint=f"{MIN_RATE_HZ} to {MAX_RATE_HZ}"
+            )
         self.path = path
+        self._rate_hz = rate_hz
         self._stack = stack
         self._audio = audio
         self._ring: int | None = None
@@ -269,7 +277,14 @@ class FileRecording:
         number = self._ring = await self._audio.add_sink(int(FILE_RING_S * rate))
         ring = self._stack.arena.ring(number)
         job = self._job = _FileJob()
-        self._sink = FileSink(ring, self.path, rate, on_ready=job.ready, on_lost=self._on_lost)
+        self._sink = FileSink(
+            ring,
+            self.path,
+            rate,
+            file_rate_hz=self._rate_hz,
+            on_ready=job.ready,
+            on_lost=self._on_lost,
+        )
         self._loop = asyncio.get_running_loop()
         self._stack.files.add(self._sink, job.broke)
         try:

@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-__all__ = ["KNOWN_METHODS", "AgentConfig", "Counters"]
-
-KNOWN_METHODS: Final = frozenset(
-    (
-        *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER"),
-        *("INFO", "MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE", "UPDATE"),
-    )
-)
-"""Methods with an RFC: refused with 405 where we do not do them, all others with 501."""
-
+__all__ = ["AgentConfig", "Counters"]
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:

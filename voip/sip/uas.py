@@ -10,7 +10,6 @@ from contextlib import suppress
 
 from voip.errors import SipError
 from voip.sip.check import validate
-from voip.sip.config import KNOWN_METHODS
 from voip.sip.core import Core
 from voip.sip.events import IncomingInvite, RequestReceived
 from voip.sip.flow import Flow
@@ -84,10 +83,19 @@ def _receive_cancel(core: Core, request: Request, flow: Flow, now: float) -> Non
         core.answer(request, flow, 200)  # an INVITE that the agent itself has refused
 
 
+def _is_a_method_name(method: str) -> bool:
+    """Whether a method is written as all registered ones are: in capital letters.
+
+    Such a one is told that it is not allowed here (405, section 8.2.1), and what is; a token that
+    names no method of any RFC is not understood (501, RFC 4475 section 3.1.1.2).
+    """
+    return method.isascii() and method.isalpha() and method.isupper()
+
+
 def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     method = request.method
     if method not in core.config.allow:
-        core.answer(request, flow, 405 if method in KNOWN_METHODS else 501)
+        core.answer(request, flow, 405 if _is_a_method_name(method) else 501)
         return
     unsupported = [tag for tag in _tags(request, "Require") if tag not in core.config.supported]
     if unsupported:

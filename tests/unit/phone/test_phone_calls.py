@@ -203,6 +203,33 @@ async def test_a_call_is_recorded_and_played(pair, tmp_path: Path):
     assert np.abs(pcm).max() > 7000
 
 
+async def test_a_recording_has_the_rate_asked_for(pair, tmp_path: Path):
+    from scipy.io import wavfile
+
+    mine, theirs = await up(pair)
+    async with mine.record(tmp_path / "wide.wav", rate_hz=48000):
+        await theirs.play(tone(0.5, 1000))
+    rate, pcm = wavfile.read(tmp_path / "wide.wav")
+    assert rate == 48000
+    middle = pcm[pcm.size // 2 - 4800 : pcm.size // 2 + 4800].astype(float)
+    assert np.argmax(np.abs(np.fft.rfft(middle))) * 48000 / 9600 == pytest.approx(1000, abs=6)
+    with pytest.raises(ConfigError):
+        mine.record(tmp_path / "odd.wav", rate_hz=96000)
+
+
+async def test_a_call_of_ours_is_cancelled_while_it_rings(pair):
+    alice, bob, calls = pair
+    dialling = asyncio.create_task(alice.dial(uri(bob), wait="ringing"))
+    theirs = await calls.get()
+    await theirs.ring()
+    mine = await dialling
+    await mine.cancel()
+    assert mine.ended.by is EndedBy.LOCAL
+    assert (await theirs.wait_ended()).status == 487
+    with pytest.raises(CallError):
+        await mine.wait_answered()
+
+
 async def test_two_calls_are_bridged(pair):
     _, bob, calls = pair
     first, at_bob = await up(pair)
