@@ -37,8 +37,8 @@ class Asterisk:
 
     600 echo, 601 1004 Hz, 603 prompt then BYE, 604 reads four digits, 605 sends `1234*0#`,
     606 early media then echo, 607 busy, 608 congestion, 609 rings for ever, 610 BYE after a
-    second, 612 records both directions and echoes, 614 records what it hears; 1001 and 1002
-    register with digest (password `secret1001`, `secret1002`) and can be dialled.
+    second, 612 records both directions and echoes, 614 records what it hears. 1001, 1002 and
+    1003 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by SHA-256.
     """
 
     host = HOST
@@ -136,8 +136,12 @@ class Asterisk:
         return f"sip:{number}@{self.address}"
 
     def password(self, user: str) -> str:
-        """The digest password of 1001 or 1002."""
+        """The digest password of 1001, 1002 or 1003."""
         return f"secret{user}"
+
+    def knows_sha256(self) -> bool:
+        """Whether 1003 is there: Asterisk 16 knows no digest but MD5."""
+        return "1003" in self.cli("pjsip show auths")
 
     def sound(self, name: str) -> Path:
         """A WAV file (8 kHz) that Asterisk plays: `demo-thanks` (603), `privacy-prompt` (606)..."""
