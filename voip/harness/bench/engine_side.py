@@ -75,6 +75,7 @@ class EngineTotals:
     reported: int  # streams whose peer has sent RTCP that gave a round-trip time
     kernel_drops: int
     not_sent: int
+    skipped_steps: int  # of all rows, because the engine was hopelessly late
     failures: int
 
 
@@ -123,8 +124,9 @@ class EngineSide:
         self._calls = calls
         random = SecureRandom()
         self._io = UdpPacketIO(random)
+        self._engine = Engine(self._io, random=random)
         self._driver = ThreadDriver(
-            Engine(self._io, random=random),
+            self._engine,
             release=self._io.close_all,
             remembered_ticks=_REMEMBERED_TICKS,
         )
@@ -191,6 +193,7 @@ class EngineSide:
             reported=sum(one.rtt_ms is not None for one in stats),
             kernel_drops=self._io.kernel_drops(),
             not_sent=self._io.counters.send_full + self._io.counters.send_failed,
+            skipped_steps=self._engine.skipped_steps,
             failures=self._driver.times.failures,
         )
         await self._driver.close()

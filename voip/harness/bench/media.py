@@ -95,8 +95,13 @@ class MediaReport:
         wrong = sum(one.payloads["wrong"] for one in self.rounds)
         compared = sum(one.payloads["equal"] for one in self.rounds)
         cpu = self.adjusted_cpu_us
+        whole = not any(one.engine["skipped_steps"] for one in self.rounds)
         return {
-            "cpu_us_per_call_tick": {"figure": cpu, "bar": CPU_BAR_US, "met": cpu <= CPU_BAR_US},
+            "cpu_us_per_call_tick": {  # what was left out cost nothing
+                "figure": cpu,
+                "bar": CPU_BAR_US,
+                "met": cpu <= CPU_BAR_US if whole else None,
+            },
             "lost_by_us": {"figure": lost, "bar": 0, "met": lost == 0},
             "payloads_wrong": {"figure": wrong, "bar": 0, "met": wrong == 0 and compared > 0},
             "done_p99_ms": {
