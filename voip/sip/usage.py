@@ -132,7 +132,7 @@ class InviteUsage:
         if self._bye_waits is not None and not self._theirs:
             headers, self._bye_waits = self._bye_waits, None
             self._send_bye(headers, self._on_bye_done, now)
-        elif self.reinvite is not None and self.dialog.state is DialogState.CONFIRMED:
+        elif self.reinvite is not None:
             self.reinvite.proceed(now)
 
     # The end.

@@ -366,6 +366,44 @@ def test_hanging_up_on_an_unanswered_reinvite_refuses_it(
     assert bob.kinds() == ["ReinviteDone", "DialogEnded"]
 
 
+def test_a_reinvite_while_we_owe_an_answer_gets_491(net: Net, alice: Phone, bob: Phone) -> None:
+    alice.call(bob, body=b"")
+    net.run(0.1)
+    incoming = bob.only(IncomingInvite).invite
+    bob.answer(incoming, body=OFFER)
+    net.run(0.1)
+    dialog = alice.only(Answered).dialog
+    # Bob's agent would wait for the ACK itself; another's may not.
+    early = incoming.dialog.request(
+        "INVITE", random=net.random, headers=[("Contact", bob.contact)], body=OFFER
+    )
+    alice.agent.receive(early.to_bytes(), alice.to(bob), net.now)
+    net.flush()
+    assert len(net.sent(491, alice)) == 1
+    assert alice.events(ReinviteReceived) == []
+    net.run(1)
+    alice.agent.ack(dialog, body=ANSWER, content_type=SDP, now=net.now)
+    net.run(1)
+    alice.agent.bye(dialog, now=net.now)
+
+
+def test_a_reinvite_before_our_invite_is_answered_gets_491(
+    net: Net, alice: Phone, bob: Phone
+) -> None:
+    alice.call(bob)
+    net.run(0.1)
+    incoming = bob.only(IncomingInvite).invite
+    bob.answer(incoming, 183)
+    net.run(0.1)
+    early = incoming.dialog.request(
+        "INVITE", random=net.random, headers=[("Contact", bob.contact)], body=OFFER
+    )
+    alice.agent.receive(early.to_bytes(), alice.to(bob), net.now)
+    net.flush()
+    assert len(net.sent(491, alice)) == 1
+    bob.answer(incoming, 486)
+
+
 # Seen by a stranger's raw messages.
 
 
