@@ -7,6 +7,7 @@ start it, its files have the same names inside and outside, and several run at o
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -171,8 +172,9 @@ class Asterisk:
 
     def contacts(self, user: str) -> list[str]:
         """The contact URIs under which `user` is registered at this moment."""
-        found = re.findall(rf"Contact:\s+{re.escape(user)}/(\S+)", self.cli("pjsip show contacts"))
-        return list(dict.fromkeys(found))
+        pattern = rf"^/registrar/contact/{re.escape(user)};\S+\s*: (\{{.*\}})"
+        stored = re.findall(pattern, self.cli("database show registrar"), re.MULTILINE)
+        return [json.loads(contact)["uri"] for contact in stored]
 
     def calls(self) -> int:
         """How many channels are up."""
