@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["AgentConfig", "Counters"]
 
+
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
     """The agent's name, timers (seconds), abilities and limits.
