@@ -54,6 +54,7 @@ def softphone(
     **settings: Any,
 ) -> Softphone:
     """A phone with the account `user`, whose SIP and RTP are captured to `<user>.pcap`."""
+    artifacts.mkdir(exist_ok=True)
     settings.setdefault("password", server.password(user))
     return Softphone(
         server.uri(user),
@@ -143,3 +144,16 @@ async def echo_of(call: Call, sound: Sound, path: Path) -> Sound:
         await call.play(sound.samples)
         await asyncio.sleep(TAIL_S)
     return Sound.read(path)
+
+
+def answering(phone: Softphone) -> asyncio.Queue[Call]:
+    """Let a phone ring and answer whatever comes in; the calls, once they are up."""
+    calls: asyncio.Queue[Call] = asyncio.Queue()
+
+    @phone.on_incoming
+    async def answer(call: Call) -> None:
+        await call.ring()
+        await call.answer()
+        calls.put_nowait(call)
+
+    return calls
