@@ -158,6 +158,7 @@ class CallSession:
                     f"no answer in {timeout:g} s", hint="nobody took the call", status=487
                 ) from None
         if self._failure is not None:
+            await self._closed()  # whoever hears of the failure finds nothing left of the call
             raise self._failure
 
     def on_provisional(self, response: Response, dialog: Dialog | None) -> None:
