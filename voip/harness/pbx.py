@@ -61,8 +61,8 @@ class EmbeddedPbx:
     records and echoes; 614 records, and is silent. A user's number rings where the user has
     registered, all places at once. Any other number: 404.
 
-    users: names and passwords. recordings: a directory for 612 and 614; without it they are gone
-    when the PBX closes. media, trace: as of `Softphone`.
+    users: names and passwords. recordings: an existing directory for 612 and 614; without it what
+    they record is gone when the PBX closes. media, trace: as of `Softphone`.
     """
 
     def __init__(
@@ -107,8 +107,7 @@ class EmbeddedPbx:
                 directory = opening.enter_context(
                     tempfile.TemporaryDirectory(prefix="voip-pbx-", ignore_cleanup_errors=True)
                 )
-            self._directory = Path(directory)
-            self._numbers = Numbers(prompt, beep, self._directory, self._tell)
+            self._numbers = Numbers(prompt, beep, Path(directory), self._tell)
             await opening.enter_async_context(self._phone)
             opening.push_async_callback(self._end_calls)
             self._exit = opening.pop_all()
@@ -177,10 +176,9 @@ class EmbeddedPbx:
     async def recording(self, number: str, timeout: float = 5.0) -> Path:
         """Return the newest recording (WAV) that 612 or 614 made, once no call is left."""
         await self.idle(timeout)
-        found = sorted(self._directory.glob(f"{number}-*.wav"))
-        if not found:
+        if number not in self._numbers.recordings:
             raise FileNotFoundError(f"the PBX recorded nothing at {number}")
-        return found[-1]
+        return self._numbers.recordings[number]
 
     # ------------------------------------------------------------ within
 

@@ -34,15 +34,17 @@ Service = Callable[[Call], Awaitable[None]]
 class Numbers:
     """The services, each a coroutine function of the call, which is hung up when it returns.
 
-    `prompt`: WAV file of 603 and 606; `beep`: of 604. `recordings`: directory of what 612 and 614
-    hear. `digits`: what 604 read last, by caller's number; `read` is told when there is news.
+    `prompt`: WAV file of 603 and 606; `beep`: of 604. `directory`: where 612 and 614 record.
+    `digits`: what 604 read last, by caller; `read` is called when there is news. `recordings`: what
+    was recorded last, by number.
     """
 
-    def __init__(self, prompt: Path, beep: Path, recordings: Path, read: Callable[[], None]):
+    def __init__(self, prompt: Path, beep: Path, directory: Path, read: Callable[[], None]) -> None:
         self.digits: dict[str, str] = {}
+        self.recordings: dict[str, Path] = {}
         self._prompt = prompt
         self._beep = beep
-        self._recordings = recordings
+        self._directory = directory
         self._read = read
         self._serial = count(1)
 
@@ -92,7 +94,9 @@ class Numbers:
         await call.answer()
         if echo:
             await call.echo()
-        async with call.record(self._recordings / f"{number}-{next(self._serial):04}.wav"):
+        path = self._directory / f"{number}-{next(self._serial):04}.wav"
+        async with call.record(path):
+            self.recordings[number] = path
             await call.wait_ended()
 
 
