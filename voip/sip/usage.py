@@ -68,8 +68,8 @@ class InviteUsage:
             raise CallStateError(
                 "no ACK is owed", hint="only an INVITE without an offer is acknowledged by hand"
             )
-        invite, self._owed = self._owed, None
-        self._send_ack(invite, body, content_type)
+        self._send_ack(self._owed, body, content_type)
+        self._owed = None
         self.settle(now)
 
     def repeat_ack(self, invite: Request) -> bool:
@@ -82,6 +82,8 @@ class InviteUsage:
     def forget_ack(self, invite: Request) -> None:
         """Take it that the 2xx is not repeated any more."""
         self._acks.pop(invite.cseq.number, None)
+        if self._owed is invite:
+            self._owed = None  # nobody waits for it any more
 
     def _send_ack(self, invite: Request, body: bytes, content_type: str | None) -> None:
         ack = self.dialog.request(
