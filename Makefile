@@ -23,7 +23,7 @@ venv: $(ready) ## set up .venv
 $(ready): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "$(PYTHON) $(if $(version),is Python $(version),does not run): Python 3.11 or newer is needed (PYTHON=...)" >&2; exit 1; }
-	@echo "Setting up .venv with Python $(version), less than a minute the first time ..."
+	@echo "Setting up .venv with Python $(version), less than a minute the first time ..." >&2
 	@$(python) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(version)")' 2>/dev/null \
 	    || $(PYTHON) -m venv --clear .venv
 	@$(python) -m pip install -qq --disable-pip-version-check --editable '.[dev]'
