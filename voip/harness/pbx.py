@@ -62,7 +62,8 @@ class EmbeddedPbx:
     registered, all places at once. Any other number: 404.
 
     users: names and passwords. recordings: an existing directory for 612 and 614; without it what
-    they record is gone when the PBX closes. media, trace: as of `Softphone`.
+    they record is gone when the PBX closes. algorithms: of digest, all offered in this order; MD5
+    alone, because some phones give up where they see another. media, trace: as of `Softphone`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EmbeddedPbx:
         users: Mapping[str, str] = USERS,
         *,
         recordings: str | PathLike[str] | None = None,
+        algorithms: tuple[str, ...] = ("MD5",),
         media: MediaConfig | None = None,
         trace: SipTrace | None = None,
     ) -> None:
@@ -79,7 +81,7 @@ class EmbeddedPbx:
         self._users = dict(users)
         self._recordings = recordings
         random = SecureRandom()
-        self._registrar = PbxRegistrar(self._users, random)
+        self._registrar = PbxRegistrar(self._users, random, algorithms=algorithms)
         self._phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
             media=media,

@@ -50,10 +50,21 @@ class _Binding:
 
 
 class PbxRegistrar:
-    """Registrar and location table for `users` (name to password), with digest."""
+    """Registrar and location table for `users` (name to password), with digest.
 
-    def __init__(self, users: Mapping[str, str], random: Random, *, realm: str = "voip") -> None:
-        self._digest = DigestServer(realm, users, random)
+    MD5 is asked for unless `algorithms` says otherwise, because there are phones (baresip 1.0) that
+    give up where SHA-256 is offered at all, even beside MD5.
+    """
+
+    def __init__(
+        self,
+        users: Mapping[str, str],
+        random: Random,
+        *,
+        algorithms: tuple[str, ...] = ("MD5",),
+        realm: str = "voip",
+    ) -> None:
+        self._digest = DigestServer(realm, users, random, algorithms=algorithms)
         self._bindings: dict[str, list[_Binding]] = {user: [] for user in users}
 
     @property

@@ -28,9 +28,9 @@ DESK = "sip:alice@192.0.2.1"
 class Wire:
     """A phone and a registrar, with nothing between them; `now` is whatever a test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, algorithms: tuple[str, ...] = ("MD5",)) -> None:
         self.now = 1000.0
-        self.registrar = PbxRegistrar(USERS, SeededRandom(1))
+        self.registrar = PbxRegistrar(USERS, SeededRandom(1), algorithms=algorithms)
         self.phone = SipAgent(AgentConfig(), SeededRandom(2))
         allow = (*AgentConfig().allow, "REGISTER")
         self.server = SipAgent(AgentConfig(allow=allow), SeededRandom(3))
@@ -241,10 +241,11 @@ def test_nobody_registers_another_address(wire: Wire) -> None:
     assert wire.contacts("bob") == wire.contacts("carol") == []
 
 
-def test_both_digests_are_offered_the_stronger_one_first(wire: Wire) -> None:
+@pytest.mark.parametrize("algorithms", [("MD5",), ("SHA-256", "MD5"), ("SHA-256",)])
+def test_the_digests_it_was_told_are_offered_in_their_order(algorithms: tuple[str, ...]) -> None:
+    wire = Wire(algorithms)
     response = refusal(wire.register(password="wrong"))
 
-    algorithms = [value.rpartition("algorithm=")[2] for value in response.headers.get_all(
-        "WWW-Authenticate"
-    )]  # fmt: skip
-    assert algorithms == ["SHA-256", "MD5"]
+    offered = response.headers.get_all("WWW-Authenticate")
+    assert tuple(value.rpartition("algorithm=")[2] for value in offered) == algorithms
+    assert told(wire.register(f"<{DESK}>", expires=60)) == {DESK: 60}
