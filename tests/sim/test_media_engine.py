@@ -294,7 +294,10 @@ def test_the_table_grows_and_rows_are_used_again():
 # ---------------------------------------------------------------- whom to believe
 
 
-def stranger(world, target, rate, *, source=Address("10.9.9.9", 5555), payload=b"\x10" * 160):
+STRANGER = Address("10.9.9.9", 5555)
+
+
+def stranger(world, target, rate, *, source=STRANGER, payload=b"\x10" * 160):
     """Send RTP of the right payload type at `rate` packets/s from a third party, for ever."""
     state = {"seq": 100, "next": world.now}
 

@@ -1,7 +1,8 @@
 """A network in virtual time that carries media packets: loss, delay, jitter and reordering, seeded.
 
-Implements what `voip.media` asks of a network. Every packet's fate is drawn from one `Random`, so a
-run repeats to the bit, and is counted, so that a test can hold a stream's figures against the truth.
+Implements what `voip.media` asks of a network. Every packet's fate is drawn from one `Random`, so
+a run repeats to the bit, and is counted, so that a test can hold a stream's figures against the
+truth.
 """
 
 from __future__ import annotations
