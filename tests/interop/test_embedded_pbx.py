@@ -10,6 +10,7 @@ import pytest
 from peers.baresip import Baresip
 from peers.pjsua import Pjsua
 
+from voip.config import MediaConfig
 from voip.harness.audio import Sound
 from voip.harness.grade import Bar, grade_tone
 from voip.harness.pbx import EmbeddedPbx
@@ -17,12 +18,13 @@ from voip.harness.pbx import EmbeddedPbx
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartPjsua = Callable[..., Awaitable[Pjsua]]
 
+PATIENT = MediaConfig(jitter_min_ms=200.0)
 BUSY_MACHINE = Bar(seconds=0.4, allowed=0.4)
 
 
 @pytest.fixture
 async def pbx(tmp_path: Path) -> AsyncIterator[EmbeddedPbx]:
-    async with EmbeddedPbx(recordings=tmp_path) as pbx:
+    async with EmbeddedPbx(recordings=tmp_path, media=PATIENT) as pbx:
         yield pbx
 
 
@@ -48,7 +50,7 @@ async def test_baresip_registers_and_hears_echo_and_tone(
     for number, frequency_hz in (("600", 700), ("601", 1004)):
         await alice.dial(pbx.uri(number))
         await alice.established()
-        await asyncio.sleep(1.8)
+        await asyncio.sleep(2.2)
         await alice.hangup()
         await alice.closed()
         require_tone((await alice.recording()).received, frequency_hz)
@@ -109,7 +111,7 @@ async def test_baresip_hears_itself_through_us_and_pjsip(
     call = await bob.incoming()
     await bob.answer(call)
     await asyncio.gather(alice.established(), bob.established(call))
-    await asyncio.sleep(1.8)
+    await asyncio.sleep(2.2)
     await alice.hangup()
     await bob.closed(call)
 
