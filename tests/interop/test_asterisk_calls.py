@@ -18,6 +18,7 @@ from phones import (
     softphone,
     until,
 )
+from stalls import repeated_after_stalls
 
 from voip.call import Call
 from voip.errors import AuthenticationError, CallError, NoAnswerError
@@ -86,6 +87,7 @@ async def test_610_hangs_up(asterisk: Asterisk, artifacts: Path, transport: str)
         assert phone.calls == []
 
 
+@repeated_after_stalls
 async def test_a_call_over_tcp(asterisk: Asterisk, artifacts: Path) -> None:
     prompt = shipped("prompt-8k.wav")
     seen: list[SipTraceRecord] = []
@@ -100,6 +102,7 @@ async def test_a_call_over_tcp(asterisk: Asterisk, artifacts: Path) -> None:
     assert requests == ["INVITE", "ACK"] * 4 + ["BYE"]  # refused, with digest, hold, resume
 
 
+@repeated_after_stalls
 async def test_two_phones_hear_each_other_through_asterisk(
     asterisk: Asterisk, artifacts: Path
 ) -> None:

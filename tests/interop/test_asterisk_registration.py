@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from peers.asterisk import Asterisk
 from phones import answering, echo_of, ended, require_speech, shipped, softphone
+from stalls import repeated_after_stalls
 
 from voip.errors import AuthenticationError
 from voip.events import EndedBy, Registered, RegistrationFailed, Unregistered
@@ -73,6 +74,7 @@ async def test_digest_by_sha256(asterisk: Asterisk, artifacts: Path) -> None:
     assert all("algorithm=SHA-256" in header for header in sent), sent
 
 
+@repeated_after_stalls
 async def test_a_phone_that_registered_over_tcp_is_called_by_that_connection(
     asterisk: Asterisk, artifacts: Path
 ) -> None:

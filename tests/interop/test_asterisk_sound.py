@@ -21,6 +21,7 @@ from phones import (
     stretches,
     until,
 )
+from stalls import repeated_after_stalls
 
 from voip.events import Answered, CallEnded, CallState, EarlyMedia, EndedBy
 from voip.harness.audio import Sound, dominant_tone, find_offset, is_silence
@@ -37,6 +38,7 @@ STAGE_S = 1.6
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@repeated_after_stalls
 async def test_speech_comes_back_from_600_and_is_what_614_records(
     asterisk: Asterisk, artifacts: Path, codec: str
 ) -> None:
@@ -62,6 +64,7 @@ async def test_speech_comes_back_from_600_and_is_what_614_records(
     require_speech(speech, Sound.read(await asterisk.recording("614")), what="614 recorded")
 
 
+@repeated_after_stalls
 async def test_612_records_both_directions_as_one(asterisk: Asterisk, artifacts: Path) -> None:
     tone = Sound.sine(700, 1.8, LEG_HZ, -26)  # whole periods in 20 ms: its echo is in phase
     async with (
@@ -76,6 +79,7 @@ async def test_612_records_both_directions_as_one(asterisk: Asterisk, artifacts:
 
 
 @pytest.mark.parametrize("codec", CODECS)
+@repeated_after_stalls
 async def test_601_sounds_1004_hz_at_one_milliwatt(
     asterisk: Asterisk, artifacts: Path, codec: str
 ) -> None:
@@ -97,6 +101,7 @@ async def test_601_sounds_1004_hz_at_one_milliwatt(
     assert found.level_dbfs == pytest.approx(MILLIWATT_DBFS, abs=0.5)
 
 
+@repeated_after_stalls
 async def test_603_is_heard_until_the_server_hangs_up(asterisk: Asterisk, artifacts: Path) -> None:
     path = artifacts / "heard.wav"
     async with softphone(asterisk, "1001", artifacts) as phone:
@@ -108,6 +113,7 @@ async def test_603_is_heard_until_the_server_hangs_up(asterisk: Asterisk, artifa
     require_speech(prompt, Sound.read(path), coverage=0.98)
 
 
+@repeated_after_stalls
 async def test_606_is_heard_before_it_answers_and_echoes_after(
     asterisk: Asterisk, artifacts: Path
 ) -> None:
@@ -126,6 +132,7 @@ async def test_606_is_heard_before_it_answers_and_echoes_after(
     require_speech(prompt, echo, what="echo after the answer")
 
 
+@repeated_after_stalls
 async def test_hold_silences_asterisk_for_us_and_not_us_for_asterisk(
     asterisk: Asterisk, artifacts: Path
 ) -> None:
@@ -165,6 +172,7 @@ async def test_hold_silences_asterisk_for_us_and_not_us_for_asterisk(
     assert grade.seconds > 3 * STAGE_S - 0.3, "music on hold has a hole"
 
 
+@repeated_after_stalls
 async def test_mute_is_silence_in_what_614_records(asterisk: Asterisk, artifacts: Path) -> None:
     tone = Sound.sine(700, 10, LEG_HZ, -20)
     async with softphone(asterisk, "1001", artifacts) as phone:
@@ -189,6 +197,7 @@ async def test_mute_is_silence_in_what_614_records(asterisk: Asterisk, artifacts
         grade_tone(tone, sound, leg_rate_hz=LEG_HZ, bar=CLEAN).require()
 
 
+@repeated_after_stalls
 async def test_rtcp_goes_both_ways(asterisk: Asterisk, artifacts: Path) -> None:
     mark = asterisk.mark()
     asterisk.cli("rtcp set debug on")
