@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from voip.errors import ConfigError
 
 __all__ = ["MediaConfig", "NetworkConfig"]
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class NetworkConfig:
     transport: str = "udp"
 
     def __post_init__(self) -> None:
+        if self.public_address is not None and not _HOST.fullmatch(self.public_address):
+            raise ConfigError(
+                f"{self.public_address!r} is no public address", hint="an IP address, or a name"
+            )
         low, high = self.rtp_ports
         if not (0 < low < high <= 65535):
             raise ConfigError(

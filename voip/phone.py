@@ -149,9 +149,9 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        self._pcap = None if self._pcap_path is None else _capture(Path(self._pcap_path))
+        self._capture = None if self._pcap_path is None else _Capture(Path(self._pcap_path))
         io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
-        if self._pcap is not None:
+        if self._capture is not None:
             io.tap = self._tap_media
         engine = Engine(io, random=self._random)
         self._driver = ThreadDriver(engine, release=io.close_all)
@@ -162,7 +162,7 @@ class Softphone:
             self._on_sip,
             public_address=self.network.public_address,
             trace=self._trace,
-            tap=self._tap_sip if self._pcap is not None else None,
+            tap=self._tap_sip if self._capture is not None else None,
         )
         self._stack = Stack(
             self._agent,
@@ -186,8 +186,8 @@ class Softphone:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
             await self._transport.start(self.network.bind_host or None, self.network.bind_port)
-            if self._pcap is not None:
-                self._files.add(_Flusher(self._pcap))
+            if self._capture is not None:
+                self._files.add(self._capture)
             if self._register:
                 await self._registrar.start()
         except BaseException:
@@ -215,8 +215,8 @@ class Softphone:
         await self._transport.close()
         await self._driver.close()
         await self._files.close()
-        if self._pcap is not None:
-            self._pcap.close()
+        if self._capture is not None:
+            self._capture.close()
         self._news.set()
 
     # ------------------------------------------------------------ what it is
@@ -433,33 +433,48 @@ class Softphone:
     # ------------------------------------------------------------ capture
 
     def _tap_sip(self, sent: bool, flow: Flow, data: bytes) -> None:
-        if self._pcap is None:
+        if self._capture is None:
             return
         ends = (flow.local, flow.remote) if sent else (flow.remote, flow.local)
-        write = self._pcap.udp if flow.transport == "udp" else self._pcap.tcp
+        pcap = self._capture.pcap
+        write = pcap.udp if flow.transport == "udp" else pcap.tcp
         write(time(), *ends, data)
 
     def _tap_media(
         self, sent: bool, row: int, local: Address, remote: Address, packet: memoryview, at: float
     ) -> None:
-        if self._pcap is not None:
+        if self._capture is not None:
             ends = (local, remote) if sent else (remote, local)
-            self._pcap.udp(time() - (monotonic() - at), *ends, packet)
+            self._capture.pcap.udp(time() - (monotonic() - at), *ends, packet)
 
 
-def _capture(path: Path) -> PcapWriter:
-    try:
-        return PcapWriter(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+class _Capture:
+    """A capture file, written by the thread that serves files.
 
+    A disk that is full ends the capture, which is logged once, and not the calls.
+    """
 
-class _Flusher:
-    """Lets the thread that serves files write a capture."""
-
-    def __init__(self, pcap: PcapWriter) -> None:
-        self._pcap = pcap
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._broken = False
+        try:
+            self.pcap = PcapWriter(path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
     def service(self, now: float) -> None:
         """Write what was captured."""
-        self._pcap.flush()
+        if not self._broken:
+            self._try(self.pcap.flush)
+
+    def close(self) -> None:
+        """Write the rest and close the file."""
+        self._try(self.pcap.close)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._broken:
+                log.error("the capture %s is incomplete: %s", self._path, error.strerror)
+            self._broken = True

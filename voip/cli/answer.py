@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from voip.call import Call
 from voip.cli import options
 from voip.cli.report import call_report, print_call
-from voip.cli.run import fail, print_json, print_trace, run
-from voip.errors import CallError, VoipError
+from voip.cli.run import Interrupted, fail, print_json, print_trace, run, unless_stopped, warn
+from voip.errors import VoipError
 from voip.phone import Softphone
 
 __all__ = ["answer"]
+
+SIP_PORT: Final = 5060
 
 
 @dataclass(slots=True)
@@ -32,7 +34,8 @@ class _Desk:
     duration: float | None
     wanted: int | None
     quiet: bool
-    taken: int = 0
+    serial: count[int] = field(default_factory=lambda: count(1))
+    under_way: int = 0
     reports: list[dict[str, Any]] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,6 +62,10 @@ def answer(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="S", help="End when no call has come for so long."),
+    ] = None,
     codec: options.CodecList = "pcmu,pcma",
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
@@ -67,52 +74,70 @@ def answer(
     """Answer calls until Ctrl-C, or as many as --calls says.
 
     With --from the account is registered; else calls to --bind (default: port 5060) are taken.
+
+    A call lasts until the caller hangs up. With --play alone it ends when the file is over.
     """
     if echo and play is not None:
         raise typer.BadParameter("--echo and --play exclude each other")
+    desk = _Desk(echo, play, record, duration, calls, as_json)
 
-    async def command(stop: asyncio.Event) -> list[dict[str, Any]]:
+    async def command(stop: asyncio.Event) -> None:
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
-        where = bind if from_ or ":" in bind.rpartition("]")[2] else f"{bind}:5060"
-        desk = _Desk(echo, play, record, duration, calls, as_json)
+        options.check_files(play, record)
+        port = 0 if from_ else SIP_PORT
         phone = Softphone(
             **login.settings(),
-            network=options.network_config(where, public_address, rtp_ports, transport),
+            network=options.network_config(bind, public_address, rtp_ports, transport, port=port),
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,
         )
         phone.on_incoming(lambda call: _serve(call, desk))
-        async with phone:
+        try:
+            await unless_stopped(stop, phone.start(), "the account was registered")
             for kind, address in phone.addresses:
-                print(f"listening on {kind} {address}", file=sys.stderr, flush=True)
-            await _either(stop, desk.done)
-        return desk.reports
+                warn(f"listening on {kind} {address}")
+            with suppress(Interrupted):  # that is how it ends
+                await unless_stopped(stop, _enough(desk, timeout), "the last call")
+        finally:
+            await phone.close()
 
-    reports = run(command, as_json=as_json, failed=_failed)
+    run(command, as_json=as_json, failed=_failed)
     if as_json:
-        print_json({"answered": len(reports), "calls": reports})
-    if calls is not None and len(reports) < calls:
-        fail(f"{len(reports)} of {calls} calls were answered")
+        print_json({"answered": len(desk.reports), "calls": desk.reports})
+    if calls is not None and len(desk.reports) < calls:
+        fail(f"{len(desk.reports)} of {calls} calls were answered")
+    if timeout is not None and not desk.reports:
+        fail(f"no call came in {timeout:g} s")
 
 
 def _failed(message: str, error: VoipError) -> dict[str, Any]:
     return {"answered": 0, "calls": [], "error": message, "code": error.code}
 
 
+async def _enough(desk: _Desk, timeout: float | None) -> None:
+    """Return when as many calls as are wanted are over, or none has come for `timeout` s."""
+    while not desk.done.is_set():
+        seen = len(desk.reports)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await desk.done.wait()
+        if seen == len(desk.reports) and not desk.under_way:
+            return
+
+
 async def _serve(call: Call, desk: _Desk) -> None:
-    desk.taken += 1
-    number = desk.taken
-    if desk.wanted is not None and number > desk.wanted:
+    if desk.wanted is not None and len(desk.reports) + desk.under_way >= desk.wanted:
         await call.reject(486)
         return
+    desk.under_way += 1
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
     began = monotonic()
-    path = None if desk.record is None else _numbered(desk.record, number)
     try:
         await call.answer()
         answered = monotonic()
+        path = None if desk.record is None else _numbered(desk.record, next(desk.serial))
         async with AsyncExitStack() as recording:
             if path is not None:
                 await recording.enter_async_context(call.record(path))
@@ -124,10 +149,11 @@ async def _serve(call: Call, desk: _Desk) -> None:
         desk.reports.append(report)
         if not desk.quiet:
             print_call(report, f"call from {call.remote}")
-    except CallError as error:
-        desk.taken -= 1
-        print(f"voip: a call from {call.remote}: {error}", file=sys.stderr)
+    except VoipError as error:
+        warn(f"a call from {call.remote}: {error}")
+        await call.hangup()
     finally:
+        desk.under_way -= 1
         if len(desk.reports) == desk.wanted:
             desk.done.set()
 
@@ -143,16 +169,6 @@ async def _entertain(call: Call, desk: _Desk) -> None:
                 if desk.duration is None and desk.record is None:
                     return
             await call.wait_ended()
-
-
-async def _either(*events: asyncio.Event) -> None:
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from voip.account import Account
-from voip.call import Call
+from voip.call import DIGITS, Call
 from voip.cli import options
 from voip.cli.report import call_report, print_call
-from voip.cli.run import fail, print_json, print_trace, run
-from voip.errors import CallError, VoipError
-from voip.events import Answered, CallEnded, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.cli.run import (
+    Interrupted,
+    fail,
+    print_json,
+    print_trace,
+    run,
+    unless_stopped,
+    warn,
+)
+from voip.errors import CallError, CallStateError, ConfigError, VoipError
+from voip.events import Answered, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.phone import Softphone
+from voip.sip.uri import format_host
 
 __all__ = ["call"]
 
-LINGER_S = 0.5
+LINGER_S: Final = 0.5
 """How long a call goes on after what was to be played: what comes back is heard."""
+GAP_S: Final = 0.06
+"""Silence between two digits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
-    """What to do in the call."""
+    """What to do in the call, and how much of it is done."""
 
     uri: str
     timeout: float
@@ -38,10 +49,22 @@ class _Plan:
     dtmf: str
     duration: float | None
     quiet: bool
+    played: bool = False
+    pressed: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything has been played and pressed."""
+        return (self.played or self.play is None) and self.pressed == self.dtmf
 
 
 def call(
-    uri: Annotated[str, typer.Argument(help="Whom to call: sip:600@pbx.example.")],
+    uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI", help="Whom to call: sip:600@pbx.example, or 600 with --from."
+        ),
+    ],
     from_: options.FromUri = None,
     auth_user: options.AuthUser = None,
     password: options.Password = None,
@@ -51,14 +74,17 @@ def call(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds until an answer.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="Seconds until an answer.")
+    ] = 30.0,
     play: Annotated[Path | None, typer.Option(metavar="F.wav", help="Play this file.")] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
     ] = None,
     dtmf: Annotated[str, typer.Option(metavar="12#", help="Press these digits.")] = "",
     duration: Annotated[
-        float | None, typer.Option(min=0, metavar="S", help="Hang up after so many seconds.")
+        float | None,
+        typer.Option(min=0, metavar="S", help="Hang up so many seconds after the answer."),
     ] = None,
     codec: options.CodecList = "pcmu,pcma",
     pcap: options.PcapFile = None,
@@ -67,18 +93,21 @@ def call(
 ) -> None:
     """Place a call.
 
-    Without --duration it ends when what is to be played and pressed is over; with nothing to
-    play or press it lasts until the other side hangs up, or Ctrl-C.
+    It ends after --duration, or when the other side hangs up, or with Ctrl-C; without --duration
+    also when what is to be played and pressed is over.
+
+    Exit status 0: the call was answered, and all was played and pressed unless we hung up before.
     """
     plan = _Plan(uri, timeout, play, record, dtmf, duration, as_json)
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
-        target = Account(uri)
-        host = target.aor.host if ":" not in target.aor.host else f"[{target.aor.host}]"
-        domain = f"{host}:{target.aor.port}" if target.aor.port else host
+        options.check_files(play, record)
+        if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
+            raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
+        target = Account(uri).aor
         async with Softphone(
-            **login.settings(domain),
+            **login.settings(format_host(target.host, target.port)),
             register=False,
             network=options.network_config(bind, public_address, rtp_ports, transport),
             media=options.media_config(codec),
@@ -94,6 +123,8 @@ def call(
         print_call(report, f"call to {uri}")
     if report["ended_by"] == EndedBy.FAILURE.value:
         fail(f"the call broke: {report['reason']}")
+    if report["ended_by"] == EndedBy.REMOTE.value and not plan.is_done:
+        fail("the other side hung up before all was played and pressed")
 
 
 def _failed(message: str, error: VoipError) -> dict[str, Any]:
@@ -102,7 +133,7 @@ def _failed(message: str, error: VoipError) -> dict[str, Any]:
 
 async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[str, Any]:
     began = monotonic()
-    call = await phone.dial(plan.uri, wait="started")
+    call = await unless_stopped(stop, phone.dial(plan.uri, wait="started"), "the answer")
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
     stopping = asyncio.ensure_future(_hang_up_on(stop, call))
@@ -117,7 +148,7 @@ async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[
     return call_report(
         call,
         setup_s=answered_at - began,
-        dtmf_sent=plan.dtmf,
+        dtmf_sent=plan.pressed,
         dtmf_heard="".join(heard),
         recording=plan.record,
     )
@@ -141,11 +172,13 @@ async def _until_answered(
                     await recording.enter_async_context(call.record(plan.record))
                 break
         await waiting
+    except CallError:
+        if stop.is_set():
+            raise Interrupted("given up before the answer") from None
+        raise
     finally:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    if stop.is_set():
-        raise CallError("given up before the answer")
     return monotonic()
 
 
@@ -174,8 +207,14 @@ async def _act(call: Call, plan: _Plan, answered_at: float) -> None:
 async def _play_and_press(call: Call, plan: _Plan) -> None:
     if plan.play is not None:
         await call.play(plan.play)
-    if plan.dtmf:
-        await call.send_dtmf(plan.dtmf)
+        plan.played = call.ended is None
+    for digit in plan.dtmf:  # one by one: what was pressed is known, whatever happens
+        if call.ended is not None:
+            return
+        plan.pressed += digit
+        with suppress(CallStateError):  # hung up in the middle of it
+            await call.send_dtmf(digit)
+        await asyncio.sleep(GAP_S)
 
 
 def _say(event: object, plan: _Plan) -> None:
@@ -184,12 +223,12 @@ def _say(event: object, plan: _Plan) -> None:
         return
     match event:
         case Ringing():
-            print("ringing ...", file=sys.stderr)
+            warn("ringing ...")
         case EarlyMedia():
-            print("sound before the answer ...", file=sys.stderr)
+            warn("sound before the answer ...")
         case Answered(codec):
-            print(f"answered ({codec})", file=sys.stderr)
+            warn(f"answered ({codec})")
         case DtmfReceived(digit, _):
-            print(f"digit {digit}", file=sys.stderr)
-        case CallEnded():
+            warn(f"digit {digit}")
+        case _:
             pass

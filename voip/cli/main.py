@@ -1,22 +1,30 @@
-"""The command line: `voip call`, `answer`, `register`, `demo`, `doctor`, `bench`."""
+"""The `voip` program: its commands, and how the wrong use of one is answered."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated
+import sys
+from typing import Annotated, Final, cast
 
 import typer
 
 from voip.cli.answer import answer
 from voip.cli.bench_media import bench_media
 from voip.cli.call import call
+from voip.cli.demo import demo
+from voip.cli.doctor import doctor
 from voip.cli.register import register
+from voip.cli.run import print_json, warn
 
 __all__ = ["app", "main"]
 
+WRONG_USE: Final = 2
+"""Exit status for options and arguments that cannot be."""
+
+# Typer's public names hold one kind of wrong use only; this is what all kinds are.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
 app = typer.Typer(
     help="A headless softphone, and a laboratory for testing PBXes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,14 +32,18 @@ app = typer.Typer(
 app.command()(call)
 app.command()(answer)
 app.command()(register)
+app.command()(demo)
+app.command()(doctor)
 
-bench = typer.Typer(help="Measure this software on this machine.", no_args_is_help=True)
+bench = typer.Typer(help="Measure this software on this machine.")
 bench.command("media")(bench_media)
 app.add_typer(bench, name="bench")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"voip {version('voip-softphone')}")
         raise typer.Exit
 
@@ -47,4 +59,18 @@ def _options(
 
 def main() -> None:
     """Entry point of the `voip` program."""
-    app()
+    arguments = sys.argv[1:] or ["--help"]
+    if not sys.stdout.isatty():
+        app.rich_markup_mode = None  # plain help
+    try:
+        status = app(arguments, prog_name="voip", standalone_mode=False)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "voip"
+        message = f"{error.format_message().rstrip('.')} ({command} --help)"
+        if "--json" in arguments:
+            print_json({"error": message, "code": "usage"})
+        warn(message)
+        status = WRONG_USE
+    except typer.Abort:
+        status = 130
+    sys.exit(status)

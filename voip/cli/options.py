@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from voip.cli.run import warn
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import ConfigError
+from voip.errors import AudioFileError, ConfigError
+from voip.media.wav import WavReader
 
 __all__ = [
     "AuthUser",
@@ -28,9 +29,13 @@ __all__ = [
     "RtpPorts",
     "TraceFlag",
     "Transport",
+    "check_files",
     "media_config",
     "network_config",
 ]
+
+PLAYED_HZ: Final = 8000
+"""Sample rate of what is played."""
 
 FromUri = Annotated[
     str | None, typer.Option("--from", metavar="URI", help="Who we are: sip:alice@pbx.example.")
@@ -40,10 +45,13 @@ AuthUser = Annotated[
 ]
 Password = Annotated[
     str | None,
-    typer.Option(metavar="P", help="Password. Others on this machine can read it there."),
+    typer.Option(
+        metavar="P", help="Password. Others on this machine can read it: rather one of the next."
+    ),
 ]
 PasswordFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File whose first line is the password.")
+    Path | None,
+    typer.Option(metavar="F", help="File whose first line is the password. Or set VOIP_PASSWORD."),
 ]
 Proxy = Annotated[str | None, typer.Option(metavar="URI", help="Where every request goes first.")]
 Bind = Annotated[
@@ -56,12 +64,15 @@ PublicAddress = Annotated[
 RtpPorts = Annotated[str, typer.Option(metavar="A-B", help="Ports for RTP and RTCP.")]
 Transport = Annotated[str, typer.Option(metavar="udp|tcp", help="How SIP is carried.")]
 CodecList = Annotated[
-    str, typer.Option("--codec", metavar="LIST", help="Codecs in order of preference.")
+    str, typer.Option("--codec", metavar="LIST", help="Codecs, the preferred one first.")
 ]
 PcapFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write SIP and RTP to this capture file.")
+    Path | None,
+    typer.Option(metavar="F", help="Write SIP and RTP to this capture file, digests masked."),
 ]
-TraceFlag = Annotated[bool, typer.Option("--trace", help="Print every SIP message on stderr.")]
+TraceFlag = Annotated[
+    bool, typer.Option("--trace", help="Print every SIP message on stderr, digests masked.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -84,16 +95,18 @@ class Login:
         proxy: str | None,
     ) -> Login:
         """Find the password where it was given: option, file, or VOIP_PASSWORD."""
+        given = password is not None or password_file is not None
+        if given and uri is None and auth_user is None:
+            raise ConfigError("a password, and nobody whose it is", hint="--from or --auth-user")
         if password is not None:
-            print(
+            warn(
                 "warning: others can read a password on the command line; "
-                "use --password-file or VOIP_PASSWORD",
-                file=sys.stderr,
+                "use --password-file or VOIP_PASSWORD"
             )
         elif password_file is not None:
             password = _first_line(password_file)
         else:
-            password = os.environ.get("VOIP_PASSWORD")
+            password = os.environ.get("VOIP_PASSWORD") or None
         return cls(uri, auth_user, password, proxy)
 
     def settings(self, domain: str | None = None) -> dict[str, Any]:
@@ -110,14 +123,23 @@ class Login:
 
 
 def network_config(
-    bind: str, public_address: str | None, rtp_ports: str, transport: str
+    bind: str, public_address: str | None, rtp_ports: str, transport: str, *, port: int = 0
 ) -> NetworkConfig:
-    """Read the network options; raises `ConfigError` that names the option."""
-    host, port = _host_port(bind)
+    """Read the network options; raises `ConfigError` that names the option.
+
+    `port` is where to listen when --bind names none.
+    """
+    host, bound = _host_port(bind)
     low, dash, high = rtp_ports.partition("-")
-    if not dash or not low.isdigit() or not high.isdigit():
+    if not dash or not _is_number(low) or not _is_number(high):
         raise ConfigError(f"--rtp-ports {rtp_ports} is no range", hint="such as 10000-19999")
-    return NetworkConfig(host, port, public_address, (int(low), int(high)), transport.lower())
+    return NetworkConfig(
+        host,
+        port if bound is None else bound,
+        public_address,
+        (int(low), int(high)),
+        transport.lower(),
+    )
 
 
 def media_config(codecs: str) -> MediaConfig:
@@ -126,9 +148,19 @@ def media_config(codecs: str) -> MediaConfig:
     return MediaConfig(codecs=names)
 
 
-def _host_port(bind: str) -> tuple[str, int]:
-    if not bind:
-        return "", 0
+def check_files(play: Path | None, record: Path | None) -> None:
+    """Raise `AudioFileError` for sound that cannot be read or written, before anybody is called."""
+    if play is not None:
+        WavReader(play, PLAYED_HZ).close()
+    if record is None:
+        return
+    if not record.parent.is_dir():
+        raise AudioFileError(f"{record} cannot be written: there is no folder {record.parent}")
+    if record.is_dir() or not os.access(record if record.exists() else record.parent, os.W_OK):
+        raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
+
+
+def _host_port(bind: str) -> tuple[str, int | None]:
     if bind.startswith("["):
         host, _, rest = bind[1:].partition("]")
         port = rest.removeprefix(":")
@@ -136,9 +168,13 @@ def _host_port(bind: str) -> tuple[str, int]:
         host, port = bind, ""
     else:
         host, _, port = bind.partition(":")
-    if port and not port.isdigit():
+    if port and not _is_number(port):
         raise ConfigError(f"--bind {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
-    return host, int(port or 0)
+    return host, int(port) if port else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _first_line(path: Path) -> str:
@@ -146,5 +182,7 @@ def _first_line(path: Path) -> str:
         return path.read_text().splitlines()[0]
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text", hint="its first line is the password") from error
     except IndexError:
         raise ConfigError(f"{path} is empty", hint="its first line is the password") from None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from voip.cli import options
-from voip.cli.run import print_json, print_trace, run
+from voip.cli.run import Interrupted, print_json, print_trace, run, unless_stopped, warn
 from voip.errors import RegistrationError, VoipError
 from voip.events import Registered, RegistrationFailed
 from voip.phone import Softphone
@@ -18,8 +18,8 @@ __all__ = ["register"]
 
 
 def register(
-    uri: Annotated[str, typer.Argument(help="The account: sip:alice@pbx.example.")],
-    expires: Annotated[int, typer.Option(min=1, help="Seconds to ask for.")] = 300,
+    uri: Annotated[str, typer.Argument(metavar="URI", help="The account: sip:alice@pbx.example.")],
+    expires: Annotated[int, typer.Option(min=1, metavar="S", help="Seconds to ask for.")] = 300,
     once: Annotated[
         bool, typer.Option("--once", help="Register and leave it at that: no renewal, no removal.")
     ] = False,
@@ -31,11 +31,17 @@ def register(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="Seconds until the registrar answers.")
+    ] = 32.0,
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
     as_json: options.JsonFlag = False,
 ) -> None:
-    """Register an account, and keep it registered until Ctrl-C."""
+    """Register an account, keep it registered until Ctrl-C, then unregister.
+
+    With --json the object comes at the end.
+    """
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
         login = options.Login.of(uri, auth_user, password, password_file, proxy)
@@ -48,7 +54,9 @@ def register(
             trace=print_trace if trace else None,
         )
         async with phone:
-            granted = await phone.register()
+            granted = await unless_stopped(
+                stop, _register(phone, uri, timeout), "the registrar answered"
+            )
             report = {"registered": True, "uri": uri, "expires_s": granted.expires_s}
             if once:
                 phone.unregister_on_close = False
@@ -65,29 +73,33 @@ def register(
         print(f"registered {uri} for {report['expires_s']:g} s")
 
 
+async def _register(phone: Softphone, uri: str, timeout: float) -> Registered:
+    try:
+        async with asyncio.timeout(timeout):
+            return await phone.register()
+    except TimeoutError:
+        raise RegistrationError(
+            f"no answer to REGISTER {uri} in {timeout:g} s", hint="check the address"
+        ) from None
+
+
 async def _stay(phone: Softphone, stop: asyncio.Event) -> None:
     """Return when told to stop; raises when the registrar will not have us any more."""
-    watching = asyncio.ensure_future(_watch(phone))
-    stopping = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()
-    finally:
-        for task in (watching, stopping):
-            task.cancel()
-        await asyncio.gather(watching, stopping, return_exceptions=True)
+        await unless_stopped(stop, _watch(phone), "the end")
+    except Interrupted:  # that is how it ends
+        return
 
 
 async def _watch(phone: Softphone) -> None:
     async for event in phone.events():
         match event:
             case Registered(expires_s) if sys.stderr.isatty():
-                print(f"registered for {expires_s:g} s", file=sys.stderr)
+                warn(f"registered for {expires_s:g} s")
             case RegistrationFailed(reason, status, None):
                 raise RegistrationError(reason, status=status)
             case RegistrationFailed(reason, _, retry_in_s):
-                print(f"{reason}; next try in {retry_in_s:.0f} s", file=sys.stderr)
+                warn(f"{reason}; next try in {retry_in_s:.0f} s")
             case _:
                 pass
 

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any, Final
 
 from voip.call import Call
+from voip.cli.run import printable
 
-__all__ = ["call_report", "print_call"]
+__all__ = ["call_report", "print_call", "print_table"]
+
+_LABELS: Final = {
+    "answered": ("answered", ""),
+    "remote": ("other side", ""),
+    "codec": ("codec", ""),
+    "setup_ms": ("set-up time", " ms"),
+    "duration_s": ("sound heard", " s"),
+    "packets_sent": ("packets sent", ""),
+    "packets_received": ("packets received", ""),
+    "packets_lost": ("packets lost", ""),
+    "jitter_ms": ("jitter", " ms"),
+    "rtt_ms": ("round trip", " ms"),
+    "mos": ("MOS", ""),
+    "dtmf_sent": ("digits sent", ""),
+    "dtmf_heard": ("digits heard", ""),
+    "recording": ("recording", ""),
+    "ended_by": ("ended by", ""),
+    "reason": ("reason", ""),
+    "status": ("SIP status", ""),
+}
+"""Name of a figure, and its unit, as people read them."""
 
 
 def call_report(
@@ -46,18 +66,39 @@ def call_report(
 
 
 def print_call(report: Mapping[str, Any], title: str) -> None:
-    """Print the figures as a table on stdout."""
-    units = {"setup_ms": "ms", "jitter_ms": "ms", "rtt_ms": "ms", "duration_s": "s"}
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in report.items():
-        label = name.removesuffix("_ms").removesuffix("_s").replace("_", " ")
-        shown = "-" if value is None or value == "" else str(value)
-        if shown != "-" and name in units:
-            shown += f" {units[name]}"
-        table.add_row(label, shown)
+    """Print the figures on stdout, for people."""
+    print_table(title, _rows(report))
+
+
+def print_table(title: str, rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows on stdout: a table on a terminal, else a line for each and nothing of rich."""
+    if not sys.stdout.isatty():
+        print(printable(title))
+        for first, *rest in rows:
+            print(f"  {printable(first)}: {'  '.join(map(printable, filter(None, rest)))}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(printable(title)), title_justify="left", show_header=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console(soft_wrap=True).print(table)
+
+
+def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in report.items():
+        label, unit = _LABELS.get(name, (name.replace("_", " "), ""))
+        yield label, _shown(value, unit)
+
+
+def _shown(value: Any, unit: str) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value}{unit}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -10,16 +10,36 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
 from voip.errors import VoipError
 from voip.net.sip_transport import SipTraceRecord
 
-__all__ = ["fail", "interruptible", "print_json", "print_trace", "run"]
+__all__ = [
+    "INTERRUPTED",
+    "Interrupted",
+    "fail",
+    "interruptible",
+    "print_json",
+    "print_trace",
+    "printable",
+    "run",
+    "unless_stopped",
+    "warn",
+]
 
 _T = TypeVar("_T")
+
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C where nothing came of it, as a shell has it: 128 + SIGINT."""
+
+
+class Interrupted(VoipError):  # noqa: N818 (nothing is wrong)
+    """Ctrl-C came before the thing had happened."""
+
+    code = "interrupted"
 
 
 def run(
@@ -30,20 +50,27 @@ def run(
 ) -> _T:
     """Run `command(stop)` in an event loop; SIGINT and SIGTERM set `stop`, twice cancels.
 
-    A `VoipError` becomes one line on stderr and exit status 1, with `as_json` also an object on
-    stdout, made by `failed`.
+    A `VoipError` becomes one line on stderr and exit status 1 (130 after Ctrl-C), with `as_json`
+    also an object on stdout, made by `failed`.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR, format="voip: %(message)s")
     try:
         return asyncio.run(interruptible(command))
-    except VoipError as error:
-        if as_json:
-            print_json(failed(str(error), error) if failed else {"error": str(error)})
-        fail(str(error))
+    except VoipError as caught:
+        error = caught
     except asyncio.CancelledError:
-        fail("interrupted", 130)
+        error = Interrupted("interrupted")
     except BrokenPipeError:
         raise typer.Exit(1) from None
+    except Exception as bug:
+        if as_json:
+            print_json({"error": f"{type(bug).__name__}: {bug}", "code": "bug"})
+        raise
+    message = str(error)
+    if as_json:
+        print_json(failed(message, error) if failed else {"error": message, "code": error.code})
+    warn(message)
+    raise typer.Exit(INTERRUPTED if isinstance(error, Interrupted) else 1)
 
 
 async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T:
@@ -66,23 +93,54 @@ async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T
             loop.remove_signal_handler(number)
 
 
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, _T], before: str) -> _T:
+    """Return what `work` returns; cancel it and raise `Interrupted` where `stop` is set first.
+
+    `before` names what has not happened then.
+    """
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Interrupted(f"given up before {before}")
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Say in one line on stderr what went wrong, and end with `status`."""
-    print(" ".join(f"voip: {message}".split()), file=sys.stderr)
+    warn(message)
     raise typer.Exit(status)
+
+
+def warn(message: str) -> None:
+    """Say something in one line on stderr."""
+    print(" ".join(f"voip: {printable(message)}".split()), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, default=_plain, ensure_ascii=False))
+    print(json.dumps(value, default=_plain, ensure_ascii=False), flush=True)
 
 
 def print_trace(record: SipTraceRecord) -> None:
     """Print a SIP message on stderr."""
     at = datetime.fromtimestamp(record.wall_s, UTC).strftime("%H:%M:%S.%f")[:-3]
     way = "sent to" if record.sent else "received from"
-    body = record.data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip()
+    text = record.data.decode("utf-8", "replace").replace("\r\n", "\n").rstrip()
+    body = "\n".join(map(printable, text.split("\n")))
     print(f"--- {at} {way} {record.flow.transport} {record.flow.remote}\n{body}\n", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return `text` without what would command a terminal: some of it comes from the network."""
+    return "".join(
+        c if c.isprintable() or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def _plain(value: Any) -> Any:
