@@ -56,11 +56,11 @@ async def test_speech_comes_back_from_600_and_is_what_614_records(
             group.create_task(speak("614"))
 
     echo = echoing.result()
+    require_speech(speech, echo, what="600 sends back")
     place = find_offset(speech, echo)
     assert place is not None
     assert place.likeness > 0.98
     assert 0 < place.offset < TAIL_S * LEG_HZ
-    require_speech(speech, echo, what="600 sends back")
     require_speech(speech, Sound.read(await asterisk.recording("614")), what="614 recorded")
 
 
