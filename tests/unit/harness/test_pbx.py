@@ -111,9 +111,7 @@ async def number_603_says_its_prompt_and_hangs_up(world: World) -> None:
 
     assert end.by is EndedBy.REMOTE
     prompt = shipped("prompt-8k.wav")
-    grade = grade_waveform(prompt, Sound.read(heard), bar=BUSY_MACHINE).require()
-    assert grade.coverage is not None
-    assert grade.coverage > 0.8
+    grade_waveform(prompt, Sound.read(heard), bar=BUSY_MACHINE).require()
 
 
 @requirement
@@ -205,6 +203,7 @@ async def digits_are_heard_whatever_the_number(world: World) -> None:
     before = world.pbx.mark()
     async with await world.dial("600") as call:
         await call.send_dtmf("*9D")
+        await asyncio.sleep(TAIL_S)
 
     since = world.pbx.heard_digits(before)
     channels = {item.channel for item in since if item.digit in "*9D"}
@@ -232,7 +231,7 @@ async def calls(
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-        await pbx.idle()
+        await pbx.idle(timeout=15)
         assert pbx.calls() == 0
 
 
@@ -338,8 +337,7 @@ async def users() -> AsyncIterator[Users]:
         alice = await stack.enter_async_context(phone_of(pbx, "1001", register=False))
         bob = await stack.enter_async_context(phone_of(pbx, "1002"))
         yield Users(pbx, alice, bob, asyncio.Queue())
-        async with asyncio.timeout(5):
-            await pbx.idle()
+        await pbx.idle(timeout=15)
 
 
 async def test_users_hear_each_other_and_each_others_digits(users: Users, tmp_path: Path) -> None:
