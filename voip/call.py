@@ -40,7 +40,8 @@ MAX_EVENTS = 1024
 """Events a call remembers for those who begin to listen late."""
 DIGITS = "0123456789*#ABCD"
 
-Callback = Callable[[Any], Awaitable[None] | None]
+Callback = Callable[[Any], object]
+"""A function or coroutine function; what it returns is not looked at."""
 
 
 class Call:
