@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from voip.call import Call
 from voip.cli import options
 from voip.cli.report import print_call
-from voip.cli.run import fail, print_json, run
+from voip.cli.run import Interrupted, fail, print_json, run, unless_stopped
 from voip.config import NetworkConfig
 from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
@@ -57,19 +57,18 @@ class _Outcome:
 
     def report(self) -> dict[str, Any]:
         """Return what `--json` prints; what is not known is None."""
-        answered = self.call is not None and self.setup_s is not None
-        stats = self.call.stats if answered and self.call is not None else None
-        quality = self.call.quality if answered and self.call is not None else None
+        call = self.call if self.setup_s is not None else None
+        stats = call.stats if call else None
         return {
-            "answered": answered,
-            "codec": stats.codec if stats else None,
+            "answered": call is not None,
+            "codec": call.codec if call else None,
             "setup_ms": _rounded(None if self.setup_s is None else 1000 * self.setup_s),
             "packets_sent": stats.packets_sent if stats else None,
             "packets_received": stats.packets_received if stats else None,
             "packets_lost": stats.packets_lost if stats else None,
             "jitter_ms": _rounded(stats.jitter_ms if stats else None),
             "rtt_ms": _rounded(stats.rtt_ms if stats else None),
-            "mos": _rounded(quality.mos if quality else None),
+            "mos": _rounded(call.quality.mos if call else None),
             "dtmf_sent": self.dtmf_sent,
             "dtmf_heard": self.dtmf_heard,
             "recording": None if self.recording is None else str(self.recording),
@@ -96,7 +95,11 @@ def demo(
 
     async def command(stop: asyncio.Event) -> bool:
         with _progress(quiet=as_json) as say:
-            return await _unless_stopped(_place(outcome, path, pcap, say), stop)
+            try:
+                await unless_stopped(stop, _place(outcome, path, pcap, say), "its end")
+            except Interrupted:
+                return False
+            return True
 
     finished = run(command, as_json=as_json, failed=lambda message, error: outcome.report())
     report = outcome.report()
@@ -150,24 +153,6 @@ async def _converse(outcome: _Outcome, call: Call, recording: Path, say: Say) ->
     say("waiting for the reports of both sides (RTCP)")
     while (await call.measure()).rtt_ms is None and monotonic() - began < REPORTS_S:
         await asyncio.sleep(POLL_S)
-
-
-async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Do `work`; when `stop` is set, cancel it, which hangs up. Return whether it was finished."""
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-        if working.cancelled():
-            return False
-        working.result()  # raises what went wrong
-        return True
-    finally:
-        stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
 
 
 def _faults(outcome: _Outcome) -> list[str]:

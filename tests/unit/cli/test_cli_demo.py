@@ -1,0 +1,248 @@
+"""`voip demo`, run as a program: what it prints, writes and answers with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from voip.cli import demo
+from voip.harness.audio import Sound
+from voip.harness.grade import Bar, grade_waveform
+from voip.media.wav import WavWriter
+from voip.sounds import asset_path
+
+KEYS = [
+    *("answered", "codec", "setup_ms", "packets_sent", "packets_received", "packets_lost"),
+    *("jitter_ms", "rtt_ms", "mos", "dtmf_sent", "dtmf_heard", "recording"),
+]
+PROGRAM = [sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()", "demo"]
+
+
+@dataclass
+class Run:
+    """A demonstration that is over."""
+
+    status: int
+    stdout: str
+    stderr: str
+    directory: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Return the one JSON object on stdout."""
+        assert self.stdout.count("\n") == 1, self.stdout
+        report: dict[str, Any] = json.loads(self.stdout)
+        assert list(report) == KEYS
+        return report
+
+    @property
+    def pcap(self) -> Path:
+        return self.directory / "demo.pcap"
+
+
+def start(directory: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, *options],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], directory: Path) -> Run:
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return Run(process.returncode, stdout, stderr, directory)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A demonstration from its beginning to its end."""
+    directory = tmp_path_factory.mktemp("demo")
+    return finish(start(directory, "--json", "--pcap", "demo.pcap"), directory)
+
+
+@pytest.fixture
+def until_it_speaks(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a demonstration and return it when its recording has begun."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*options: str) -> subprocess.Popen[str]:
+        process = start(tmp_path, *options)
+        started.append(process)
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "voip-demo.wav").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no recording was begun"
+            time.sleep(0.05)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
+    assert (whole.status, whole.stderr) == (0, "")
+    report = whole.report
+    assert report["answered"] is True
+    assert report["codec"] == "pcmu"
+    assert report["dtmf_sent"] == report["dtmf_heard"] == "4711#"
+    assert report["packets_sent"] > 400
+    assert report["packets_received"] > 300
+    assert report["packets_lost"] >= 0
+    for figure in ("setup_ms", "jitter_ms", "rtt_ms"):
+        assert 0 <= report[figure] < 5000
+    assert 1 <= report["mos"] <= 4.5
+
+
+def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> None:
+    recording = Path(whole.report["recording"])
+
+    assert recording == whole.directory / "voip-demo.wav"
+    with asset_path("speech-8k.wav") as speech:
+        grade = grade_waveform(Sound.read(speech), Sound.read(recording), bar=Bar(allowed=0.3))
+    assert grade.require().windows > 50
+
+
+@pytest.mark.peer
+def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str], NoReturn]) -> None:
+    if shutil.which("tshark") is None:
+        missing("tshark is not installed")
+
+    def packets(display_filter: str, *fields: str) -> list[str]:
+        wanted = [part for field in fields for part in ("-e", field)]
+        return subprocess.run(
+            ["tshark", "-r", str(whole.pcap), "-Y", display_filter]
+            + (["-T", "fields", *wanted] if wanted else []),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+
+    everything = packets("frame")
+    assert len(everything) > 800
+    assert packets("_ws.malformed || _ws.expert.severity >= error") == []
+    assert packets("!sip && !rtp && !rtcp") == []
+
+    methods = packets("sip.Request-Line", "sip.Method")
+    assert methods == [
+        *("REGISTER", "REGISTER", "INVITE", "ACK", "INVITE", "ACK", "BYE"),
+        *("REGISTER", "REGISTER"),
+    ]
+    assert len(packets("sip.Status-Code == 401")) == 3
+    assert len(packets("rtp && !rtpevent", "rtp.ssrc")) > 700
+    assert len(set(packets("rtp && !rtpevent", "rtp.ssrc"))) == 2
+    ends = packets("rtpevent.end_of_event == 1", "rtpevent.event_id")
+    assert ends == [digit for digit in ("4", "7", "1", "1", "11") for _ in range(3)]
+    assert len(packets("rtcp.pt == 200")) >= 2
+
+
+def test_ctrl_c_hangs_up(
+    until_it_speaks: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = until_it_speaks("--json", "--pcap", "demo.pcap")
+    process.send_signal(signal.SIGINT)
+    run = finish(process, tmp_path)
+
+    assert (run.status, run.stderr) == (130, "voip: interrupted\n")
+    assert run.report["answered"] is True
+    assert run.report["dtmf_sent"] is None
+    sip = run.pcap.read_bytes()
+    assert sip.count(b"BYE sip:") == 1
+    assert sip.rindex(b"REGISTER sip:") > sip.rindex(b"BYE sip:")
+
+
+@pytest.mark.parametrize("option", ["--record", "--pcap"])
+def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, option: str) -> None:
+    run = finish(start(tmp_path, "--json", option, "no/such/directory/file"), tmp_path)
+
+    assert run.status == 1
+    assert run.stderr.count("\n") == 1
+    assert "no/such/directory/file" in run.stderr
+    assert "No such file or directory" in run.stderr
+    assert run.report["recording"] is None
+    assert list(tmp_path.glob("**/file")) == []
+
+
+# ---------------------------------------------------------------- the judgement
+
+
+def recording_of(path: Path, *pieces: np.ndarray) -> Path:
+    with WavWriter(path, 8000) as writer:
+        for piece in pieces:
+            writer.write(piece.astype(np.int16))
+    return path
+
+
+def outcome(recording: Path | None, heard: str = "4711#") -> demo._Outcome:
+    return demo._Outcome(dtmf_sent="4711#", dtmf_heard=heard, recording=recording)
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    with asset_path("speech-8k.wav") as path:
+        return Sound.read(path).samples
+
+
+def test_speech_that_came_back_late_and_softer_is_the_speech(
+    tmp_path: Path, speech: np.ndarray
+) -> None:
+    path = recording_of(tmp_path / "heard.wav", np.zeros(1500), 0.7 * speech)
+
+    assert demo._faults(outcome(path)) == []
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise", "other speech", "the first half", "nothing"])
+def test_anything_else_is_not_the_speech(tmp_path: Path, speech: np.ndarray, kind: str) -> None:
+    with asset_path("prompt-8k.wav") as prompt:
+        pieces = {
+            "silence": np.zeros(speech.size),
+            "noise": np.random.default_rng(1).normal(0, 2000, speech.size),
+            "other speech": np.resize(Sound.read(prompt).samples, speech.size),
+            "the first half": speech[: speech.size // 2],
+            "nothing": np.zeros(0),
+        }
+    path = recording_of(tmp_path / "heard.wav", pieces[kind])
+
+    (fault,) = demo._faults(outcome(path))
+
+    assert fault.startswith(f"the speech is not in {path}: ")
+
+
+def test_other_digits_and_no_recording_are_faults() -> None:
+    assert demo._faults(outcome(None, "471")) == [
+        "4711# was pressed, and the PBX heard 471",
+        "no recording",
+    ]
+
+
+def test_the_recording_goes_elsewhere_where_the_directory_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert demo._default_recording() == tmp_path / "voip-demo.wav"
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    elsewhere = demo._default_recording()
+    assert elsewhere.name == "voip-demo.wav"
+    assert elsewhere.parent.parent == tmp_path / "temporary"
