@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from time import monotonic
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from voip.call import Call
 from voip.cli import options
@@ -87,8 +87,8 @@ def demo(
 
     Registers with digest, calls 600 (echo), plays human speech, presses 4711# (RFC 4733), records
     what comes back: to voip-demo.wav in the current directory, or in one for temporary files where
-    that is not writable. Exit status 0: the call was answered, the speech
-    is in the recording, and the PBX heard the digits. 130: given up by Ctrl-C.
+    that is not writable. Exit status 0: the call was answered, the speech is in the recording, and
+    the PBX heard the digits. 130: given up by Ctrl-C.
     """
     path = (record or _default_recording()).absolute()
     outcome = _Outcome()
@@ -192,11 +192,12 @@ def _default_recording() -> Path:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Say]:
     """Tell a person at a terminal what is being done; nobody else."""
-    console = Console()
-    if quiet or not console.is_terminal:
+    if quiet or not sys.stdout.isatty():
         yield lambda text: None
         return
-    with console.status("") as status:
+    from rich.console import Console  # here: nothing of it is used elsewhere than at a terminal
+
+    with Console().status("") as status:
         yield lambda text: status.update(f"{text} ...")
 
 
