@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from voip.cli import options
+from voip.cli.report import print_table
+from voip.cli.run import fail, print_json
 from voip.errors import VoipError
-from voip.harness.bench.media import MediaReport, run
+
+if TYPE_CHECKING:
+    from voip.harness.bench.media import MediaReport
 
 __all__ = ["bench_media"]
 
 
 def bench_media(
-    calls: Annotated[int, typer.Option(help="Calls at the same time.")] = 500,
-    seconds: Annotated[float, typer.Option(help="Length of a round.")] = 10.0,
+    calls: Annotated[int, typer.Option(metavar="N", help="Calls at the same time.")] = 500,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Length of a round.")] = 10.0,
     busy: Annotated[
-        int, typer.Option(help="Threads that run plain Python beside the engine, in its process.")
+        int,
+        typer.Option(
+            metavar="N", help="Threads that run plain Python beside the engine, in its process."
+        ),
     ] = 0,
-    rounds: Annotated[int, typer.Option(help="Rounds; the report has their median.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", help="Rounds; the report has their median.")
+    ] = 5,
+    as_json: options.JsonFlag = False,
 ) -> None:
     """Measure the media engine: G.711 calls over loopback, both ways, each sent back an echo."""
-    console = Console(stderr=True)
-    watched = console.is_terminal and sys.stdout.isatty() and not as_json
+    from voip.harness.bench.media import run  # here: no other command needs it
+
+    watched = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
     try:
         report = run(
             calls,
             seconds,
             busy,
             rounds,
-            progress=lambda text: console.print(text) if watched else None,
+            progress=lambda text: print(text, file=sys.stderr) if watched else None,
         )
     except VoipError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+        if as_json:
+            print_json({"error": str(error), "code": error.code})
+        fail(str(error))
     if as_json:
-        typer.echo(json.dumps(report.to_json()))
-    elif watched:
-        Console().print(_table(report))
+        print_json(report.to_json())
     else:
-        for name, figure, bar in _lines(report):
-            typer.echo(f"{name}: {figure}{f' ({bar})' if bar else ''}")
-
-
-def _table(report: MediaReport) -> Table:
-    title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
-    table = Table(title=title)
-    table.add_column("figure")
-    table.add_column("measured", justify="right")
-    table.add_column("bar")
-    for line in _lines(report):
-        table.add_row(*line)
-    return table
+        title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
+        print_table(title, _lines(report))
 
 
 def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
