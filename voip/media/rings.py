@@ -14,16 +14,17 @@ from voip.errors import MediaError
 
 __all__ = ["AudioRing", "RingArena"]
 
-_WRITTEN, _READ, _LOST, _CLOSED = range(4)
+_WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED = range(5)
 _HEADER_BYTES = 64
 
 
 class AudioRing:
     """A ring of int16 mono samples over `memory`.
 
-    Counters only grow: `written` and `read` count samples since the start. `push` keeps what is
-    there and takes what fits (an application feeding the engine); `overwrite` takes all and lets
-    the reader lose the oldest (the engine feeding an application).
+    Counters only grow: `written` and `read` count samples since the start; `claimed` runs ahead of
+    `written` while the writer is at work, so that a reader sees what is being overwritten. `push`
+    keeps what is there and takes what fits (an application feeding the engine); `overwrite` takes
+    all and lets the reader lose the oldest (the engine feeding an application).
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -34,12 +35,12 @@ class AudioRing:
     @property
     def available(self) -> int:
         """Samples that can be read."""
-        return min(int(self._header[_WRITTEN] - self._header[_READ]), self.capacity)
+        return max(0, int(self._header[_WRITTEN]) - max(int(self._header[_READ]), self._oldest))
 
     @property
     def space(self) -> int:
         """Samples that `push` would take."""
-        return self.capacity - int(self._header[_WRITTEN] - self._header[_READ])
+        return max(0, self.capacity - int(self._header[_WRITTEN] - self._header[_READ]))
 
     @property
     def lost(self) -> int:
@@ -62,8 +63,9 @@ class AudioRing:
         return count
 
     def overwrite(self, samples: npt.NDArray[np.int16]) -> None:
-        """Write all of `samples`, int16 (n,), n at most the capacity; the oldest may be lost."""
-        self._put(samples)
+        """Write all of `samples`, int16 (n,); the oldest may be lost."""
+        for start in range(0, samples.size, self.capacity):
+            self._put(samples[start : start + self.capacity])
 
     def read(self, count: int) -> npt.NDArray[np.int16]:
         """Take at most `count` samples, int16 (n,), the oldest first; empty where none is there.
@@ -72,19 +74,18 @@ class AudioRing:
         """
         while True:
             start = int(self._header[_READ])
-            behind = int(self._header[_WRITTEN]) - start
-            if behind > self.capacity:
-                # the writer went round: go to the oldest that is still whole, with some room
-                # so that it is not overwritten while it is copied
-                skip = behind - self.capacity + self.capacity // 8
+            if start < self._oldest:
+                # the writer went round: go on a little after the oldest that is whole, or it
+                # would be overwritten while it is copied
+                ahead = self._oldest + self.capacity // 8 - start
+                skip = min(ahead, int(self._header[_WRITTEN]) - start)
                 self._header[_LOST] += skip
-                self._header[_READ] = start + skip
-                continue
-            count = min(count, behind)
+                self._header[_READ] = start = start + skip
+            count = min(count, int(self._header[_WRITTEN]) - start)
             at = start % self.capacity
             first = self._data[at : at + count]
             out = np.concatenate((first, self._data[: count - first.size]))
-            if int(self._header[_WRITTEN]) - start <= self.capacity:
+            if start >= self._oldest:
                 self._header[_READ] = start + count
                 return out
 
@@ -92,8 +93,14 @@ class AudioRing:
         """Reader's side: drop what is there."""
         self._header[_READ] = self._header[_WRITTEN]
 
+    @property
+    def _oldest(self) -> int:
+        """Number of the oldest sample that nobody is overwriting."""
+        return int(self._header[_CLAIMED]) - self.capacity
+
     def _put(self, samples: npt.NDArray[np.int16]) -> None:
         written = int(self._header[_WRITTEN])
+        self._header[_CLAIMED] = written + samples.size
         at = written % self.capacity
         head = min(samples.size, self.capacity - at)
         self._data[at : at + head] = samples[:head]
