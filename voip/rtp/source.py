@@ -51,7 +51,8 @@ class SourceLearner:
             self._probation.clear()
             return False
         if address not in self._probation and len(self._probation) >= MAX_STRANGERS:
-            return False
+            # whoever got least far, the earliest of these, makes room: none is kept out for ever
+            del self._probation[min(self._probation, key=lambda one: self._probation[one][2])]
         expected_ssrc, expected, run = self._probation.get(address, (ssrc, sequence, 0))
         run = run + 1 if (ssrc, sequence) == (expected_ssrc, expected) else 1
         if run >= PROBATION:
