@@ -1,0 +1,85 @@
+"""The delay a jitter buffer aims at: quantiles of drawn delays, clocks that differ, forgetting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voip.rtp.jitter import DelayEstimator
+
+ROW = np.array([0])
+
+
+def feed(estimator: DelayEstimator, transits: np.ndarray, row: int = 0) -> None:
+    for transit in transits:
+        estimator.update(np.array([row]), np.array([transit]))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.012, 0.05, 0.2])
+def test_the_target_is_what_98_of_100_packets_kept_within(spread):
+    delays = np.random.default_rng(1).uniform(0, spread, 4000)
+    estimator = DelayEstimator(1)
+    feed(estimator, 5.0 + delays)
+    recent = delays[-800:] - delays[-500:].min()
+    wanted = np.quantile(recent, 0.98)
+    assert wanted - 0.011 <= estimator.target(ROW)[0] <= wanted + 0.021
+
+
+@given(st.floats(-1e6, 1e6))
+@settings(max_examples=20, deadline=None)
+def test_only_differences_of_the_clocks_matter(offset):
+    delays = np.random.default_rng(2).uniform(0, 0.06, 300)
+    here, there = DelayEstimator(1), DelayEstimator(1)
+    feed(here, delays + 0.004)
+    feed(there, delays + 0.004 + offset)
+    assert there.target(ROW)[0] == pytest.approx(here.target(ROW)[0], abs=0.0101)
+    assert there.quickest[0] - offset == pytest.approx(here.quickest[0], abs=1e-6)
+
+
+def test_a_peak_is_waited_for_and_forgotten():
+    estimator = DelayEstimator(1)
+    feed(estimator, np.zeros(500))
+    assert estimator.target(ROW)[0] == 0.0
+    feed(estimator, np.full(30, 0.08))
+    assert estimator.target(ROW)[0] >= 0.08
+    feed(estimator, np.zeros(1500))
+    assert estimator.target(ROW)[0] == 0.0
+
+
+def test_a_drifting_clock_is_followed_and_is_no_jitter():
+    estimator = DelayEstimator(2)
+    rows, drift = np.array([0, 1]), np.array([-500e-6, 500e-6])
+    for n in range(15_000):
+        estimator.update(rows, n * 0.02 * drift)
+    assert estimator.quickest == pytest.approx(15_000 * 0.02 * drift, abs=501 * 0.02 * 500e-6)
+    assert (estimator.target(rows) <= 0.01).all()
+
+
+def test_rows_do_not_disturb_each_other_and_growing_keeps_them():
+    rng = np.random.default_rng(3)
+    alone = DelayEstimator(1)
+    together = DelayEstimator(3)
+    delays = rng.uniform(0, 0.1, (600, 3))
+    for n, three in enumerate(delays):
+        alone.update(ROW, three[:1])
+        if n == 300:
+            together.grow(8)
+        rows = np.array([2, 0]) if n % 2 else np.array([0, 2, 1])
+        together.update(rows, np.where(rows == 0, three[0], three[1]))
+    assert np.allclose(together.histogram[0], alone.histogram[0])
+    assert together.quickest[0] == alone.quickest[0]
+    together.reset(0)
+    assert together.target(np.array([0]))[0] == 0.0
+    assert together.target(np.array([2]))[0] > 0.0
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=50))
+@settings(max_examples=50, deadline=None)
+def test_whatever_the_transits_the_figures_stay_finite_and_bounded(transits):
+    estimator = DelayEstimator(1)
+    feed(estimator, np.array(transits))
+    assert 0 <= estimator.target(ROW)[0] <= 0.64
+    assert np.isfinite(estimator.histogram).all()
+    assert np.isfinite(estimator.quickest[0])
