@@ -24,6 +24,12 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real-time calls come first, so that no test beside them takes all CPUs (see Makefile)."""
+    items.sort(key=lambda item: item.get_closest_marker("realtime") is None)
+
+
 @pytest.fixture(scope="session", name="missing")
 def missing_fixture() -> Callable[[str], NoReturn]:
     """`missing`, for conftest files and tests that cannot import this one."""

@@ -30,10 +30,11 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this directory needs peers."""
+    """Everything in this directory needs peers, and real time."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.peer)
+            item.add_marker(pytest.mark.realtime)
 
 
 @pytest.hookimpl(wrapper=True)
