@@ -42,10 +42,11 @@ def turned(artifacts: Path) -> Path:
 async def connect(us: Desk, peer: Baresip, caller: str, transport: str = "udp") -> Call:
     """A call that is up on both sides."""
     if caller == "us":
-        dialling = asyncio.create_task(us.phone.dial(f"{peer.uri};transport={transport}"))
-        await peer.incoming()
-        await peer.accept()
-        call = await dialling
+        async with asyncio.TaskGroup() as group:
+            dialling = group.create_task(us.phone.dial(f"{peer.uri};transport={transport}"))
+            await peer.incoming()
+            await peer.accept()
+        call = dialling.result()
     else:
         await peer.dial(us.uri(transport))
         call = await us.incoming()

@@ -25,7 +25,7 @@ sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 import pjsua2 as pj  # noqa: E402
 
 handle_events = ctypes.CDLL(None).pjsua_handle_events
-JITTER_MS = 80
+JITTER_MS = 200
 
 # PJSIP prints to standard output before it can be told not to: keep the real one for ourselves
 OUT = os.fdopen(os.dup(1), "w")
