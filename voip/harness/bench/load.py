@@ -36,7 +36,7 @@ CALLS_PER_SOCKET = 250
 JITTER_MS = 5
 LOSS = 0.01
 REORDERING = 0.01
-MAX_BEHIND_MS = 1000.0
+MAX_BEHIND_MS = 5000.0
 REORDER_MS = 2 * JITTER_MS + FRAME_MS + 2
 """Delays a packet beyond its successor, however late that is."""
 CHECKED_CALLS = 10
