@@ -28,7 +28,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _NAME_WORDS = 4  # 32 bytes for a sockaddr_in (16) or sockaddr_in6 (28), the rest zero
 _CONTROL_BYTES = socket.CMSG_SPACE(16)  # one time stamp: struct cmsghdr and struct timespec
-_STAMP_WORD = 2  # where in the control message's 64-bit words the timespec begins
+_STAMP_WORD = _NAME_WORDS + 2  # after the control message's header: the timespec
 _DONTWAIT_TRUNC = int(socket.MSG_DONTWAIT) | int(socket.MSG_TRUNC)  # the result: the true length
 _HEADER = np.dtype(  # struct msghdr of 64-bit Linux
     [
@@ -50,40 +50,42 @@ _EVENT = (  # struct epoll_event, packed on x86-64 only
 
 
 class _Slots:
-    """What the kernel needs to know of a batch's slots, written once."""
+    """What the kernel needs to know of a batch's slots, written once.
+
+    `beside`: what it tells of a packet, next to its bytes: uint64 (capacity, 8), the source's
+    sockaddr in the first four words, the control message in the others.
+    """
 
     def __init__(self, batch: PacketBatch) -> None:
         count = batch.capacity
         self.batch = batch
-        self.names = np.zeros((count, _NAME_WORDS), np.uint64)
-        self.control = np.zeros((count, _CONTROL_BYTES // 8), np.int64)
+        self.beside = np.zeros((count, _NAME_WORDS + _CONTROL_BYTES // 8), np.uint64)
         self._iovecs = np.zeros(count, _IOVEC)
-        self.headers = np.zeros(count, _HEADER)
+        self._headers = np.zeros(count, _HEADER)
         self.sqes = np.zeros(count, SQE)
         self._iovecs["base"] = _addresses(batch.data)
         self._iovecs["length"] = SLOT_BYTES
-        self.headers["name"] = _addresses(self.names)
-        self.headers["iovec"] = _addresses(self._iovecs)
-        self.headers["iovecs"] = 1
-        self.headers["control"] = _addresses(self.control)
+        self._headers["name"] = _addresses(self.beside)
+        self._headers["name_length"] = 8 * _NAME_WORDS
+        self._headers["iovec"] = _addresses(self._iovecs)
+        self._headers["iovecs"] = 1
+        self._headers["control"] = self._headers["name"] + np.uint64(8 * _NAME_WORDS)
+        self._headers["control_length"] = _CONTROL_BYTES
+        self._fresh = self._headers.copy()
         self.sqes["opcode"] = OP_RECVMSG
-        self.sqes["addr"] = _addresses(self.headers)
+        self.sqes["addr"] = _addresses(self._headers)
         self.sqes["length"] = 1
         self.sqes["msg_flags"] = _DONTWAIT_TRUNC
 
     def prepare(self, begin: int, end: int) -> None:
         """Undo what the last use left behind."""
-        self.names[begin:end] = 0
-        self.control[begin:end] = 0
-        headers = self.headers[begin:end]
-        headers["name_length"] = 8 * _NAME_WORDS
-        headers["control_length"] = _CONTROL_BYTES
-        headers["flags"] = 0
+        self.beside[begin:end] = 0
+        self._headers[begin:end] = self._fresh[begin:end]
 
     def compact(self, begin: int, good: npt.NDArray[np.intp]) -> None:
         """Move the packets at `begin + good` together."""
         end = begin + good.size
-        for array in (self.batch.data, self.names, self.control):
+        for array in (self.batch.data, self.beside):
             array[begin:end] = array[begin + good]
 
 
@@ -171,10 +173,11 @@ class UringCarrier:
             self.counters.oversize += count - good.size - failed
             slots.compact(first, good)
             tags, lengths, count = tags[good], lengths[good], good.size
-        names = slots.names[first : first + count]
+        beside = slots.beside[first : first + count]
+        names = beside[:, :_NAME_WORDS]
         known = (names == self._expected[tags]).all(axis=1)
         strangers = [(first + int(i), _unpack(names[i])) for i in np.flatnonzero(~known)]
-        stamps = slots.control[first : first + count, _STAMP_WORD : _STAMP_WORD + 2]
+        stamps = beside[:, _STAMP_WORD : _STAMP_WORD + 2].view(np.int64)
         return Reads(tags, lengths, stamps, strangers)
 
     def send(
