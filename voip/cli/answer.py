@@ -93,8 +93,10 @@ def answer(
             trace=print_trace if trace else None,
         )
         phone.on_incoming(lambda call: _serve(call, desk))
+        phone.unregister_on_close = False  # nothing is to be removed yet
         try:
             await unless_stopped(stop, phone.start(), "the account was registered")
+            phone.unregister_on_close = True
             for kind, address in phone.addresses:
                 warn(f"listening on {kind} {address}")
             with suppress(Interrupted):  # that is how it ends

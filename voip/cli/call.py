@@ -191,7 +191,9 @@ async def _act(call: Call, plan: _Plan, answered_at: float) -> None:
         done, _ = await asyncio.wait(
             {over, doing}, timeout=left, return_when=asyncio.FIRST_COMPLETED
         )
-        if doing in done and over not in done:
+        if over in done:
+            await doing  # ends with the call
+        elif doing in done:
             doing.result()
             if plan.duration is None and (plan.play or plan.dtmf):
                 left = LINGER_S
@@ -206,7 +208,8 @@ async def _act(call: Call, plan: _Plan, answered_at: float) -> None:
 
 async def _play_and_press(call: Call, plan: _Plan) -> None:
     if plan.play is not None:
-        await call.play(plan.play)
+        with suppress(CallStateError):  # hung up before it began
+            await call.play(plan.play)
         plan.played = call.ended is None
     for digit in plan.dtmf:  # one by one: what was pressed is known, whatever happens
         if call.ended is not None:

@@ -65,7 +65,7 @@ def main() -> None:
     try:
         status = app(arguments, prog_name="voip", standalone_mode=False)
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "voip"
+        command = error.ctx.command_path if error.ctx is not None else f"voip {arguments[0]}"
         message = f"{error.format_message().rstrip('.')} ({command} --help)"
         if "--json" in arguments:
             print_json({"error": message, "code": "usage"})

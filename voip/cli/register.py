@@ -53,14 +53,15 @@ def register(
             pcap=pcap,
             trace=print_trace if trace else None,
         )
+        phone.unregister_on_close = False  # nothing is to be removed yet
         async with phone:
             granted = await unless_stopped(
                 stop, _register(phone, uri, timeout), "the registrar answered"
             )
             report = {"registered": True, "uri": uri, "expires_s": granted.expires_s}
             if once:
-                phone.unregister_on_close = False
                 return report
+            phone.unregister_on_close = True
             if not as_json:
                 print(f"registered {uri} for {granted.expires_s:g} s", flush=True)
             await _stay(phone, stop)

@@ -119,7 +119,7 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 def warn(message: str) -> None:
     """Say something in one line on stderr."""
-    print(" ".join(f"voip: {printable(message)}".split()), file=sys.stderr, flush=True)
+    print("voip:", printable(" ".join(message.split())), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

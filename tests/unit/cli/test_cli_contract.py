@@ -1,0 +1,119 @@
+"""The command line as a contract: which commands and options there are, and wrong use of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+import typer
+from voip_program import FURNITURE, Done
+
+from voip.cli.main import app
+from voip.cli.run import print_json, printable, run
+from voip.errors import CallError
+
+Voip = Callable[..., Done]
+NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout"}
+SECRET = {"--auth-user", "--password", "--password-file"}
+CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
+OPTIONS = {
+    "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL},
+    "answer": {"--from", "--echo", "--calls", *SECRET, *NETWORK, *CALL},
+    "register": {"--expires", "--once", "--pcap", "--trace", "--json", *SECRET, *NETWORK},
+    "demo": {"--json", "--pcap", "--record"},
+    "doctor": {"--json"},
+    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--json"},
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_command_has_its_options_and_says_what_they_are(voip: Voip, command: str) -> None:
+    done = voip(*command.split(), "--help")
+    assert (done.status, done.stderr) == (0, "")
+    assert not FURNITURE.search(done.stdout)
+    described = dict(re.findall(r"^  (?:-h, )?(--[a-z-]+)(.*)$", done.stdout, re.MULTILINE))
+    assert set(described) - {"--help"} == OPTIONS[command]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_voip_alone_says_what_there_is(voip: Voip, arguments: list[str]) -> None:
+    done = voip(*arguments)
+    assert (done.status, done.stderr) == (0, "")
+    commands = re.findall(r"^  ([a-z]+)  +\S", done.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert set(commands) == {command.split()[0] for command in OPTIONS}
+
+
+def test_the_help_of_a_terminal_is_drawn(voip: Voip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "rich_markup_mode", "rich")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert FURNITURE.search(voip("call", "--help").stdout)
+
+
+def test_the_version_is_told(voip: Voip) -> None:
+    done = voip("--version")
+    assert done.status == 0
+    assert re.fullmatch(r"voip \d+\.\d+\S*\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["call"],
+        ["call", "sip:x@127.0.0.1", "--nonsense"],
+        ["call", "sip:x@127.0.0.1", "--timeout", "soon"],
+        ["call", "sip:x@127.0.0.1", "--duration", "-1"],
+        ["call", "sip:x@127.0.0.1", "sip:y@127.0.0.1"],
+        ["call", "sip:x@127.0.0.1", "--play"],
+        ["answer", "--echo", "--play", "x.wav"],
+        ["answer", "--calls", "0"],
+        ["register", "sip:x@127.0.0.1", "--expires", "0"],
+        ["bench"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(voip: Voip, arguments: list[str]) -> None:
+    done = voip(*arguments)
+    assert (done.status, done.stdout) == (2, "")
+    command = arguments[0] if arguments[0] != "nonsense" else ""
+    assert done.complaint.endswith(f"({' '.join(filter(None, ('voip', command)))} --help)")
+    done = voip(arguments[0], "--json", *arguments[1:])
+    assert (done.status, done.json["code"]) == (2, "usage")
+
+
+def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    async def broken(stop: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    with pytest.raises(ZeroDivisionError):
+        run(broken, as_json=True)
+    stdout = capsys.readouterr().out
+    assert stdout == '{"error": "ZeroDivisionError: oops", "code": "bug"}\n'
+
+
+def test_a_reader_that_has_gone_is_no_traceback() -> None:
+    async def broken(stop: object) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(typer.Exit) as ended:
+        run(broken)
+    assert ended.value.exit_code == 1
+
+
+def test_an_error_of_several_lines_is_said_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    async def failing(stop: object) -> None:
+        raise CallError("no\r\n  such\tluck", hint="try\nagain")
+
+    with pytest.raises(typer.Exit):
+        run(failing)
+    assert capsys.readouterr() == ("", "voip: no such luck (try again)\n")
+
+
+def test_what_could_command_a_terminal_is_not_printed() -> None:
+    assert printable("a\x1b[2Jb\x07\x9bc\u202ed é") == "a�[2Jb��c�d é"
+
+
+def test_json_keeps_letters_of_all_alphabets(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "Žofie\n"})
+    assert capsys.readouterr().out == '{"name": "Žofie\\n"}\n'

@@ -1,0 +1,81 @@
+"""Ctrl-C, pressed on `voip` as a process: everything ends as it should on the wire."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from voip_program import PATIENCE_S, SECRETS, PbxThread, Program, seconds_of
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOIP_PASSWORD", SECRETS["1001"])
+
+
+def test_in_a_call_it_says_bye(pbx: PbxThread, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    with Program(*("call", pbx.uri("601"), *pbx.account(), "--record", heard, "--json")) as program:
+        pbx.until(lambda: heard.exists() and seconds_of(heard) > 0)
+        done = program.interrupted()
+    assert (done.status, done.stderr) == (0, "")
+    assert (done.json["answered"], done.json["ended_by"]) == (True, "local")
+    assert pbx.methods == ["INVITE", "ACK", "INVITE", "ACK", "BYE"]
+    assert seconds_of(heard) > 0
+    pbx.do(pbx.server.idle())
+
+
+def test_while_it_rings_it_cancels(pbx: PbxThread) -> None:
+    with Program("call", pbx.uri("609"), *pbx.account(), "--json", "--trace") as program:
+        pbx.until(lambda: pbx.server.calls() == 1)
+        done = program.interrupted()
+    assert done.status == 130
+    assert done.stderr.splitlines()[-1] == "voip: given up before the answer"
+    assert done.json["answered"] is False
+    assert (done.json["code"], done.json["error"]) == ("interrupted", "given up before the answer")
+    assert pbx.methods == ["INVITE", "ACK", "INVITE", "CANCEL", "ACK"]
+    pbx.do(pbx.server.idle())
+
+
+def test_a_call_that_was_taken_is_hung_up_and_reported(pbx: PbxThread) -> None:
+    async def call_and_wait() -> str:
+        await pbx.registered("1002")
+        async with pbx.phone() as phone:
+            call = await phone.dial("1002")
+            pressed.append("up")
+            return (await call.wait_ended()).by.value
+
+    pressed: list[str] = []
+    ended = pbx.soon(call_and_wait())
+    with Program(
+        *("answer", *pbx.account("1002"), "--echo", "--json"), VOIP_PASSWORD=SECRETS["1002"]
+    ) as program:
+        pbx.until(lambda: pressed)
+        done = program.interrupted()
+    assert ended(PATIENCE_S) == "remote"
+    assert done.status == 0
+    assert done.json["answered"] == 1
+    assert done.json["calls"][0]["ended_by"] == "local"
+    assert pbx.contacts("1002") == []
+
+
+def test_a_registration_is_removed(pbx: PbxThread) -> None:
+    with Program("register", pbx.uri("1001")) as program:
+        pbx.do(pbx.registered("1001"))
+        done = program.interrupted()
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout == f"registered {pbx.uri('1001')} for 300 s\n"
+    assert pbx.contacts("1001") == []
+
+
+def test_a_registrar_that_is_silent_is_not_waited_for() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.settimeout(PATIENCE_S)
+        uri = f"sip:x@127.0.0.1:{deaf.getsockname()[1]}"
+        with Program("register", uri, "--json") as program:
+            assert deaf.recv(65536).startswith(b"REGISTER sip:127.0.0.1")
+            done = program.interrupted()
+    assert (done.status, done.complaint) == (130, "given up before the registrar answered")
+    assert done.json["registered"] is False
