@@ -20,6 +20,8 @@ from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sounds import asset_path
 
+pytestmark = pytest.mark.realtime
+
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 LIKE = 0.5
 """Two different pieces of speech reach 0.1; one with a gap of an eighth of a second 0.6."""

@@ -12,6 +12,8 @@ from voip_program import FURNITURE, PATIENCE_S, SECRETS, Done, PbxThread, is_of,
 from voip.errors import CallError
 from voip.sounds import asset_path
 
+pytestmark = pytest.mark.realtime
+
 Voip = Callable[..., Done]
 
 

@@ -14,6 +14,8 @@ from voip_program import FURNITURE, SECRETS, Done, PbxThread, is_of
 
 from voip.sounds import asset_path
 
+pytestmark = pytest.mark.realtime
+
 Voip = Callable[..., Done]
 KEYS = [
     *("answered", "remote", "codec", "setup_ms", "duration_s"),

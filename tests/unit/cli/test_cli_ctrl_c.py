@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from voip_program import PATIENCE_S, SECRETS, PbxThread, Program, seconds_of
 
+pytestmark = pytest.mark.realtime
+
 
 @pytest.fixture(autouse=True)
 def password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,219 @@
+"""What README and guide show is what happens: programs, commands and their output, links.
+
+`pbx.example` is the embedded PBX, `alice` has the password `secret`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from voip.call import Call
+from voip.cli import demo
+from voip.cli.main import app
+from voip.cli.report import print_call
+from voip.config import NetworkConfig
+from voip.harness.pbx import EmbeddedPbx
+from voip.phone import Softphone
+from voip.sounds import asset_path
+
+pytestmark = pytest.mark.realtime
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+VOIP = (sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()")
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of a page; `line` is where it stands."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(page, line, match[1], match[2]))
+    return [block for block in found if block.language == language]
+
+
+@pytest.fixture
+async def pbx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedPbx]:
+    """The PBX of the pages; the current directory has the files they name."""
+    monkeypatch.chdir(tmp_path)
+    with asset_path("enter-digits-8k.wav") as hello:
+        (tmp_path / "hello.wav").write_bytes(hello.read_bytes())
+    (tmp_path / "secret.txt").write_text("secret\n")
+    async with EmbeddedPbx(users={"alice": "secret", "bob": "hidden"}) as pbx:
+        yield pbx
+
+
+async def output_of(*command: str) -> tuple[int | None, str]:
+    """Run a program to its end; return its status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            stdout, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, stdout.decode()
+
+
+# ---------------------------------------------------------------- programs
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.name)
+async def test_what_python_is_shown_runs(pbx: EmbeddedPbx, block: Block) -> None:
+    source = block.text.replace("pbx.example", pbx.address)
+    if "asyncio.run(" in source:
+        status, printed = await output_of(sys.executable, "-W", "error", "-c", source)
+        assert status == 0, printed
+        return
+    code = compile(source, block.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    async with (
+        Softphone(
+            pbx.uri("alice"),
+            password="secret",
+            network=NetworkConfig(bind_host="127.0.0.1"),
+            register=False,
+        ) as phone,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        names = {"phone": phone, "call": await phone.dial("600")}
+        result = eval(code, names)
+        if inspect.iscoroutine(result):
+            await result
+        if names["phone"] is phone and "@phone.on_incoming" in source:
+            await call_in(phone)
+
+
+async def call_in(phone: Softphone) -> None:
+    """Call a phone, and be hung up on."""
+    async with Softphone(network=NetworkConfig(bind_host="127.0.0.1")) as bob:
+        call: Call = await bob.dial(f"sip:alice@127.0.0.1:{phone.port}")
+        assert (await call.wait_ended()).by.value == "remote"
+
+
+def test_there_are_programs_on_every_page_that_is_about_them() -> None:
+    shown = {block.page.name for block in blocks("python")}
+    assert shown == {page.name for page in PAGES} - {"command-line.md"}
+
+
+def test_the_program_of_the_readme_has_fifteen_lines() -> None:
+    (block,) = (block for block in blocks("python") if block.page.name == "README.md")
+    assert block.text.count("\n") <= 15
+
+
+# ---------------------------------------------------------------- commands
+
+
+def commands(block: Block) -> list[tuple[str, str]]:
+    """Return (command, what it prints) of a console block."""
+    parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)
+    assert parts[0] == ""
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def shape(printed: str) -> list[str]:
+    """Return the lines of an output, whatever the figures; machines may be without IPv6."""
+    lines = [line for line in printed.splitlines() if "[::]" not in line]
+    return [re.sub(r"\d+(\.\d+)?", "N", line) for line in lines]
+
+
+@pytest.mark.parametrize("block", blocks("console"), ids=lambda block: block.name)
+async def test_what_commands_are_shown_print_that(
+    pbx: EmbeddedPbx, monkeypatch: pytest.MonkeyPatch, block: Block
+) -> None:
+    shown = [item for item in commands(block) if item[0].startswith("voip ")]
+    monkeypatch.delenv("VOIP_PASSWORD", raising=False)
+    ran = await asyncio.gather(
+        *(
+            output_of(*VOIP, *shlex.split(command.replace("pbx.example", pbx.address))[1:])
+            for command, _ in shown
+        )
+    )
+    for (command, expected), (status, printed) in zip(shown, ran, strict=True):
+        assert shape(printed.replace(pbx.address, "pbx.example")) == shape(expected), command
+        failed = expected.splitlines()[-1].startswith("voip: ")
+        assert status == (1 if failed else 0), command
+
+
+def test_the_demonstration_in_the_readme_is_what_it_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (shown,) = (
+        printed
+        for block in blocks("console")
+        for command, printed in commands(block)
+        if command == "make demo"
+    )
+    rows = re.findall(r"^│ (.+?) +│ (.+?) +│$", shown, re.MULTILINE)
+    print_call(demo._Outcome().report(), "")
+    labels = [line.strip().split(":")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [label for label, _ in rows] == labels
+    assert dict(rows)["digits sent"] == dict(rows)["digits heard"] == demo.DIGITS
+    assert dict(rows)["recording"].endswith(f"/{demo.RECORDING}")
+
+
+def test_the_readme_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    named = re.findall(r"^\| `voip (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    registered = {command.callback.__name__ for command in app.registered_commands}
+    assert set(named) == registered | {group.name for group in app.registered_groups}
+
+
+# ---------------------------------------------------------------- facts
+
+
+def test_links_lead_somewhere() -> None:
+    checked = 0
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                checked += 1
+    assert checked > 40
+
+
+def test_the_peers_of_the_readme_have_the_versions_that_are_tested() -> None:
+    tested = dict(
+        re.findall(r"^\| (\w+) \| ([\d.]+)", (ROOT / "docs/peers.md").read_text(), re.MULTILINE)
+    )
+    readme = (ROOT / "README.md").read_text()
+    named = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \|$", readme, re.MULTILINE))
+    assert set(named) == {"Asterisk", "baresip", "SIPp", "PJSIP"}
+    assert named == {name: tested[name] for name in named}
+    assert f"tshark {tested['tshark']}" in readme
+
+
+def test_no_page_names_a_place_on_somebody_s_machine() -> None:
+    for page in [*PAGES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]:
+        found = re.findall(r"/(?:work|root|tmp)/\S*", page.read_text())
+        assert not found, f"{page.name}: {found}"
