@@ -6,14 +6,14 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CallStateError, ConfigError
+from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
     CallbackFailed,
@@ -30,18 +30,20 @@ from voip.media.commands import EngineEvent, SourceDrained, StreamStats
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.event_log import EventLog
 from voip.session.session import CallSession
 
 __all__ = ["Call"]
 
 log = logging.getLogger(__name__)
 
-MAX_EVENTS = 1024
-"""Events a call remembers for those who begin to listen late."""
+MAX_DIGITS = 1024
+"""Digits a call remembers that nobody has collected."""
 DIGITS = "0123456789*#ABCD"
 
 Callback = Callable[[Any], object]
 """A function or coroutine function; what it returns is not looked at."""
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Call:
@@ -51,23 +53,22 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
-    def __init__(self, call_id: str) -> None:
+    def __init__(
+        self, call_id: str, spawn: Spawn, report: Callable[[CallbackFailed], None]
+    ) -> None:
         self.id = call_id
-        self._events: deque[CallEvent] = deque(maxlen=MAX_EVENTS)
-        self._dropped = 0
-        self._news = asyncio.Event()
-        self._over = asyncio.Event()
+        self._spawn = spawn
+        self._report = report
+        self._events: EventLog[CallEvent] = EventLog()
+        self._untold: deque[CallEvent] = deque()
+        self._telling = False
         self._digits = ""
         self._callbacks: list[tuple[type | None, Callback]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def _bind(self, session: CallSession) -> None:
         self._session = session
         self._audio = CallAudio(
-            session.stack,
-            session.media,
-            self._over,
-            lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
+            session.stack, session.media, lambda lost_ms: self._emit(AudioOverrun(lost_ms))
         )
 
     def __repr__(self) -> str:
@@ -239,7 +240,11 @@ class Call:
         if not (mine.is_up and theirs.is_up):
             raise CallStateError("both calls must be up to be bridged")
         await mine.media.route(theirs.media.stream)
-        await theirs.media.route(mine.media.stream)
+        try:
+            await theirs.media.route(mine.media.stream)
+        except VoipError:  # that call ended at this moment
+            await mine.media.route(None)
+            raise
 
     # ------------------------------------------------------------ digits
 
@@ -251,12 +256,10 @@ class Call:
         bad = sorted(set(digits.upper()) - set(DIGITS))
         if bad or not digits:
             raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
-        start = self._dropped + len(self._events)
+        start = len(self._events)
         await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
-        async for event in self._events_from(start):
-            if isinstance(event, DtmfSent):
-                return
-        raise CallStateError("the call ended before all digits were sent")
+        if not await self._happens(DtmfSent, start):
+            raise CallStateError("the call ended before all digits were sent")
 
     async def collect(
         self, count: int, *, timeout: float = 10.0, terminator: str | None = "#"
@@ -266,33 +269,39 @@ class Call:
         Digits pressed before are not lost: each is returned once. The terminator is taken and
         not returned.
         """
-        start = self._dropped + len(self._events)
+        if count < 1:
+            raise ConfigError(f"{count} digits cannot be collected", hint="1 or more")
         while True:
-            found, rest = _split(self._digits, count, terminator)
-            if rest is not None:
-                self._digits = rest
-                return found
-            try:
-                async with asyncio.timeout(timeout):
-                    start = await self._next_digit(start)
-            except TimeoutError:
-                start = -1
-            if start < 0:
-                digits, self._digits = self._digits, ""
-                return digits
+            heard = len(self._events)
+            entered, rest = _split(self._digits, count, terminator)
+            if rest is None and not self._events.ended and await self._digit(heard, timeout):
+                continue
+            if rest is None:  # no more come; the last may have come at the last moment
+                entered, rest = _split(self._digits, count, terminator)
+            entered, self._digits = (self._digits, "") if rest is None else (entered, rest)
+            return entered
 
-    async def _next_digit(self, start: int) -> int:
-        async for event in self._events_from(start):
-            start += 1
-            if isinstance(event, DtmfReceived):
-                return start
-        return -1
+    async def _digit(self, start: int, timeout: float) -> bool:
+        """Wait for a digit; False where none came in time, or the call ended."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._happens(DtmfReceived, start)
+        except TimeoutError:
+            return False
+
+    async def _happens(self, kind: type[CallEvent], start: int) -> bool:
+        """Wait for an event of a kind, from number `start` on; False where the call ended."""
+        while (found := await self._events.next(start)) is not None:
+            event, start = found
+            if isinstance(event, kind):
+                return True
+        return False
 
     # ------------------------------------------------------------ events
 
     async def events(self) -> AsyncIterator[CallEvent]:
         """Yield what happened, from the beginning, and what happens, until the call is over."""
-        async for event in self._events_from(0):
+        async for event in self._events.follow():
             yield event
 
     def on_event(self, callback: Callback) -> Callback:
@@ -310,26 +319,27 @@ class Call:
         self._callbacks.append((CallEnded, callback))
         return callback
 
-    async def _events_from(self, index: int) -> AsyncIterator[CallEvent]:
-        while True:
-            index = max(index, self._dropped)
-            while index < self._dropped + len(self._events):
-                yield self._events[index - self._dropped]
-                index = max(index + 1, self._dropped)
-            if self._over.is_set():
-                return
-            await self._news.wait()
-
     def _emit(self, event: CallEvent) -> None:
-        if len(self._events) == MAX_EVENTS:
-            self._dropped += 1
-        self._events.append(event)
+        """Note an event and tell of it; what happens meanwhile is told after it."""
+        if self._events.ended:  # nothing comes after `CallEnded`
+            return
+        self._events.add(event)
         if isinstance(event, DtmfReceived):
-            self._digits = (self._digits + event.digit)[-MAX_EVENTS:]
+            self._digits = (self._digits + event.digit)[-MAX_DIGITS:]
         if isinstance(event, CallEnded):
-            self._over.set()
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+            self._events.end()
+            self._audio.end()
+        self._untold.append(event)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._tell(self._untold.popleft())
+        finally:
+            self._telling = False
+
+    def _tell(self, event: CallEvent) -> None:
         for kind, callback in tuple(self._callbacks):
             if kind is None or isinstance(event, kind):
                 self._call_back(callback, event)
@@ -341,9 +351,7 @@ class Call:
             self._callback_failed(callback, event, error)
             return
         if inspect.isawaitable(result):
-            task = asyncio.ensure_future(self._await(callback, event, result))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._await(callback, event, result))
 
     async def _await(self, callback: Callback, event: CallEvent, result: Awaitable[None]) -> None:
         try:
@@ -354,7 +362,11 @@ class Call:
     def _callback_failed(self, callback: Callback, event: CallEvent, error: Exception) -> None:
         name = getattr(callback, "__qualname__", repr(callback))
         log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
-        if not isinstance(event, CallbackFailed):
+        if isinstance(event, CallbackFailed):
+            return
+        if self._events.ended:
+            self._report(CallbackFailed(name, error))
+        else:
             self._emit(CallbackFailed(name, error))
 
     def _on_media(self, event: EngineEvent) -> None:
@@ -372,12 +384,7 @@ class Call:
 
     async def _close(self) -> None:
         """Let go of what the application left open; the call is over."""
-        self._over.set()
         await self._audio.close()
-        for task in tuple(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def quality_of(stats: StreamStats) -> QualityReport:

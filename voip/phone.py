@@ -327,7 +327,7 @@ class Softphone:
         return handler
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16))
+        call = Call(self._random.token(16), self._spawn, self._tell)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )

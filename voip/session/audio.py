@@ -7,43 +7,54 @@ tick; a call without readers costs nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
-from os import PathLike
+from contextlib import suppress
+from os import PathLike, fspath
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CallStateError, ConfigError
-from voip.media.commands import AddSink, RemoveSink, SetSource
+from voip.errors import CallStateError, ConfigError, MediaError
 from voip.media.files import ArraySource, FileSink, FileSource
+from voip.media.rings import AudioRing
 from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
 from voip.session.media import MediaSession
 from voip.session.stack import Stack
 
 __all__ = ["AudioReader", "CallAudio", "FileRecording"]
 
+log = logging.getLogger(__name__)
+
 RING_S = 1.0
 FILE_RING_S = 2.0
+MAX_FRAME_MS = 60_000
+MAX_READ_S = 3600
+PIECE_S = 0.1
+"""What a reader takes out of its ring at a time: frames may be longer than the ring."""
+
+
+class _Listener(Protocol):
+    """Who hears a call, and lets go of it when the call is over."""
+
+    async def release(self) -> None: ...
 
 
 class CallAudio:
-    """The sound of one call. `over` is set when the call is; `lost` hears of lost samples."""
+    """The sound of one call, until `end`. `lost` hears of lost milliseconds."""
 
-    def __init__(
-        self,
-        stack: Stack,
-        media: MediaSession,
-        over: asyncio.Event,
-        lost: Callable[[float], None],
-    ) -> None:
+    def __init__(self, stack: Stack, media: MediaSession, lost: Callable[[float], None]) -> None:
         self.rate = 8000
+        self.over = False
         self._stack = stack
         self._media = media
-        self._over = over
         self._lost = lost
         self._sending = asyncio.Lock()
         self._send_ring: int | None = None
-        self._drained: dict[int, asyncio.Event] = {}
+        self._playing: dict[int, _FileJob] = {}
+        self._listeners: set[_Listener] = set()
+        self._waiting: set[asyncio.Event] = set()
 
     # ------------------------------------------------------------ sending
 
@@ -55,42 +66,42 @@ class CallAudio:
         One thing is played at a time: a second call waits for the first. Ends silently with the
         call. Raises `AudioFileError` where the file cannot be read.
         """
-        number = self._stack.arena.allocate(int(RING_S * self.rate))
-        try:
-            async with self._sending:
-                await self._play(number, source, loop)
-        finally:
-            self._stack.arena.release(number)
+        sound = _checked(source) if isinstance(source, np.ndarray) else fspath(source)
+        async with self._sending:
+            self._check_open()
+            number = self._stack.arena.allocate(int(RING_S * self.rate))
+            ring, job = self._stack.arena.ring(number), _FileJob()
+            feeder: FileSource | ArraySource
+            if isinstance(sound, np.ndarray):
+                feeder = ArraySource(ring, sound, loop=loop, on_ready=job.ready)
+            else:
+                feeder = FileSource(ring, sound, self.rate, loop=loop, on_ready=job.ready)
+            try:
+                await self._play(number, feeder, job)
+            finally:
+                self._stack.arena.release(number)
+        job.check()
 
-    async def _play(
-        self, number: int, source: str | PathLike[str] | npt.NDArray[np.int16], loop: bool
-    ) -> None:
-        if not self._media.is_open:
-            raise CallStateError("the call has no sound yet", hint="answer it first")
-        job = _FileJob()
-        ring = self._stack.arena.ring(number)
-        feeder: FileSource | ArraySource
-        if isinstance(source, np.ndarray):
-            feeder = ArraySource(ring, _checked(source), loop=loop, on_ready=job.ready)
-        else:
-            feeder = FileSource(ring, source, self.rate, loop=loop, on_ready=job.ready)
-        drained = self._drained[number] = asyncio.Event()
+    async def _play(self, number: int, feeder: FileSource | ArraySource, job: _FileJob) -> None:
+        self._playing[number] = job
         self._stack.files.add(feeder, job.broke)
         try:
             await job.wait_ready()
-            await self._set_source(number)
-            await self._until(drained, job.failed)
+            with suppress(CallStateError):  # the call is over
+                await self._media.set_source(number)
+                if not self.over:
+                    await job.over.wait()
         finally:
-            del self._drained[number]
+            del self._playing[number]
             await self._stack.files.remove(feeder)
             feeder.close()
-            await self._set_source(self._send_ring)
-        job.check()
+            with suppress(CallStateError, MediaError):
+                await self._media.set_source(self._send_ring)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
-        if ring in self._drained:
-            self._drained[ring].set()
+        if ring in self._playing:
+            self._playing[ring].over.set()
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Send `pcm`, int16 (samples,) at `rate`, after what was sent before; waits for room.
@@ -99,78 +110,103 @@ class CallAudio:
         """
         left = _checked(pcm)
         async with self._sending:
-            if self._over.is_set() or not self._media.is_open:
-                raise CallStateError("the call is over, or was never answered")
-            if self._send_ring is None:
-                self._send_ring = self._stack.arena.allocate(int(RING_S * self.rate))
-                ring = self._stack.arena.ring(self._send_ring)
-                left = left[ring.push(left) :]
-                await self._stack.driver.apply(SetSource(self._media.stream, self._send_ring))
-            ring = self._stack.arena.ring(self._send_ring)
+            self._check_open()
+            ring = await self._sent_from()
             while True:
-                if self._over.is_set():
-                    raise CallStateError("the call is over")
+                self._check_open()
                 left = left[ring.push(left) :]
                 if not left.size:
                     return
-                await self._tick()
+                await self.wait_tick()
+
+    async def _sent_from(self) -> AudioRing:
+        """Return the ring of `send`, which is made by the first one."""
+        arena = self._stack.arena
+        if self._send_ring is None:
+            number = arena.allocate(int(RING_S * self.rate))
+            try:
+                await self._media.set_source(number)
+                self._check_open()
+            except BaseException:
+                arena.release(number)
+                raise
+            self._send_ring = number
+        return arena.ring(self._send_ring)
+
+    def _check_open(self) -> None:
+        if self.over:
+            raise CallStateError("the call is over")
+        if not self._media.is_open:
+            raise CallStateError("the call has no sound yet", hint="answer it first")
+
+    # ------------------------------------------------------------ the end
+
+    def end(self) -> None:
+        """The call is over: nobody waits for its sound any more."""
+        self.over = True
+        for job in self._playing.values():
+            job.over.set()
+        for waiting in self._waiting:
+            waiting.set()
 
     async def close(self) -> None:
-        """Give the rings back: the call is over."""
+        """Give the rings back, and make recordings whole that nobody stopped."""
         if self._send_ring is not None:
             self._stack.arena.release(self._send_ring)
             self._send_ring = None
-
-    async def _set_source(self, ring: int | None) -> None:
-        if self._media.is_open:
-            await self._stack.driver.apply(SetSource(self._media.stream, ring))
+        for listener in tuple(self._listeners):
+            await listener.release()
 
     # ------------------------------------------------------------ receiving
 
     def reader(self, frame_ms: float) -> AudioReader:
         """Return a reader of what is heard from now on."""
+        if not 0 < frame_ms <= MAX_FRAME_MS:
+            raise ConfigError(
+                f"frames of {frame_ms} ms cannot be read", hint=f"up to {MAX_FRAME_MS} ms"
+            )
         return AudioReader(self, round(self.rate * frame_ms / 1000))
 
-    async def add_sink(self, samples: int) -> int:
-        """Let the engine write what is heard to a new ring; return its number."""
-        number = self._stack.arena.allocate(samples)
+    async def listen(self, listener: _Listener, seconds: float) -> tuple[int, AudioRing]:
+        """Let the engine write what is heard to a new ring; return its number and itself.
+
+        `listener.release` is called when the call is over.
+        """
+        self._check_open()
+        arena = self._stack.arena
+        number = arena.allocate(int(seconds * self.rate))
+        ring = arena.ring(number)
         try:
-            await self._stack.driver.apply(AddSink(self._media.stream, number))
+            await self._media.add_sink(number)
         except BaseException:
-            self._stack.arena.release(number)
+            arena.release(number)  # the engine drops a sink whose ring is gone
             raise
-        return number
+        self._listeners.add(listener)
+        return number, ring
 
-    async def remove_sink(self, number: int) -> None:
-        """Stop that, and give the ring back."""
-        await self.stop_sink(number)
-        self._stack.arena.release(number)
-
-    async def stop_sink(self, number: int) -> None:
-        """Let nothing more be written to a ring; what is in it can still be read."""
-        if self._media.is_open:
-            await self._stack.driver.apply(RemoveSink(self._media.stream, number))
-
-    # ------------------------------------------------------------ waiting
-
-    async def _until(self, *events: asyncio.Event) -> None:
-        """Wait for any of `events`, or for the end of the call."""
-        loop = asyncio.get_running_loop()
-        waits = [loop.create_task(event.wait()) for event in (*events, self._over)]
+    async def unlisten(self, listener: _Listener, number: int) -> None:
+        """Let nothing more be written to a ring, and give it back; it can still be read."""
+        self._listeners.discard(listener)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(CallStateError, MediaError):  # the call is over: nothing is written
+                await self._media.remove_sink(number)
         finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            self._stack.arena.release(number)
 
-    async def _tick(self) -> None:
+    def tell_lost(self, samples: int) -> None:
+        """Tell the application that a listener was too slow."""
+        self._lost(1000 * samples / self.rate)
+
+    async def wait_tick(self) -> None:
         """Wait for the next tick, or for the end of the call."""
         ticked = asyncio.Event()
         stop = self._stack.driver.on_tick(ticked.set)
+        self._waiting.add(ticked)
         try:
-            await self._until(ticked)
+            if not self.over:
+                await ticked.wait()
         finally:
+            self._waiting.discard(ticked)
             stop()
 
 
@@ -178,13 +214,14 @@ class AudioReader:
     """What is heard, as frames: `async for frame in reader`, each int16 (samples,).
 
     The last frame of a call may be shorter. `aclose` (or the end of `async with`) stops reading;
-    so does the end of the call.
+    so does the end of the call. Raises `CallStateError` where the call has no sound yet.
     """
 
     def __init__(self, audio: CallAudio, frame: int) -> None:
         self._audio = audio
         self._frame = max(1, frame)
-        self._ring: int | None = None
+        self._number: int | None = None
+        self._ring: AudioRing | None = None
         self._lost = 0
         self._closed = False
 
@@ -192,7 +229,7 @@ class AudioReader:
         return self
 
     async def __anext__(self) -> npt.NDArray[np.int16]:
-        pcm = await self._read(self._frame)
+        pcm = await self._collect(self._frame)
         if not pcm.size:
             await self.aclose()
             raise StopAsyncIteration
@@ -207,38 +244,47 @@ class AudioReader:
 
     async def read(self, seconds: float) -> npt.NDArray[np.int16]:
         """Return the next `seconds` of sound, less only where the call ends: int16 (samples,)."""
-        wanted = round(seconds * self._audio.rate)
+        if not 0 <= seconds <= MAX_READ_S:
+            raise ConfigError(f"{seconds} s cannot be read at once", hint=f"up to {MAX_READ_S} s")
+        return await self._collect(round(seconds * self._audio.rate))
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._closed = True
+        await self.release()
+
+    async def release(self) -> None:
+        """Let nothing more come; what is there can still be read."""
+        if self._number is not None:
+            number, self._number = self._number, None
+            await self._audio.unlisten(self, number)
+
+    async def _open(self) -> AudioRing:
+        if self._ring is None:
+            self._number, self._ring = await self._audio.listen(self, RING_S)
+        return self._ring
+
+    async def _collect(self, wanted: int) -> npt.NDArray[np.int16]:
+        """Return the next `wanted` samples, less only at the end."""
         pieces: list[npt.NDArray[np.int16]] = []
         while wanted > 0:
-            pcm = await self._read(min(wanted, self._audio.rate // 10))
+            pcm = await self._read(min(wanted, int(PIECE_S * self._audio.rate)))
             if not pcm.size:
                 break
             pieces.append(pcm)
             wanted -= pcm.size
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self._closed = True
-        if self._ring is not None:
-            number, self._ring = self._ring, None
-            await self._audio.remove_sink(number)
-
-    async def _open(self) -> int:
-        if self._ring is None:
-            self._ring = await self._audio.add_sink(int(RING_S * self._audio.rate))
-        return self._ring
-
     async def _read(self, count: int) -> npt.NDArray[np.int16]:
         audio = self._audio
-        if self._closed or (self._ring is None and not audio._media.is_open):
+        if self._closed or (self._ring is None and audio.over):
             return np.zeros(0, np.int16)
-        ring = audio._stack.arena.ring(await self._open())
-        while ring.available < count and not audio._over.is_set():
-            await audio._tick()
+        ring = await self._open()
+        while ring.available < count and not (audio.over or self._closed):
+            await audio.wait_tick()
         pcm = ring.read(count)
         if ring.lost > self._lost:
-            audio._lost(1000 * (ring.lost - self._lost) / audio.rate)
+            audio.tell_lost(ring.lost - self._lost)
             self._lost = ring.lost
         return pcm
 
@@ -247,7 +293,7 @@ class FileRecording:
     """A WAV file being written of what is heard; an async context manager.
 
     It ends with the `async with` block, and the file is whole then; if the call ends before, so
-    does the sound.
+    does the recording.
     """
 
     def __init__(
@@ -261,10 +307,10 @@ class FileRecording:
         self._rate_hz = rate_hz
         self._stack = stack
         self._audio = audio
-        self._ring: int | None = None
+        self._number: int | None = None
         self._sink: FileSink | None = None
         self._job: _FileJob | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def duration_s(self) -> float:
@@ -273,38 +319,51 @@ class FileRecording:
 
     async def start(self) -> None:
         """Begin to record. Raises `AudioFileError` where the file cannot be written."""
-        rate = self._audio.rate
-        number = self._ring = await self._audio.add_sink(int(FILE_RING_S * rate))
-        ring = self._stack.arena.ring(number)
-        job = self._job = _FileJob()
-        self._sink = FileSink(
-            ring,
-            self.path,
-            rate,
-            file_rate_hz=self._rate_hz,
-            on_ready=job.ready,
-            on_lost=self._on_lost,
-        )
-        self._loop = asyncio.get_running_loop()
-        self._stack.files.add(self._sink, job.broke)
-        try:
-            await job.wait_ready()
-        except BaseException:
-            await self._audio.remove_sink(number)
-            raise
+        async with self._turn:
+            if self._sink is not None:
+                raise ConfigError("a recording is started once", hint="make another one")
+            rate = self._audio.rate
+            loop = asyncio.get_running_loop()
+            self._number, ring = await self._audio.listen(self, FILE_RING_S)
+            job = self._job = _FileJob()
+            self._sink = FileSink(
+                ring,
+                self.path,
+                rate,
+                file_rate_hz=self._rate_hz,
+                on_ready=job.ready,
+                on_lost=lambda lost: _in_loop(loop, lambda: self._audio.tell_lost(lost)),
+            )
+            self._stack.files.add(self._sink, job.broke)
+            try:
+                await job.wait_ready()
+            except BaseException:
+                await self._end()
+                raise
 
     async def stop(self) -> None:
         """Write the rest and close the file; raises what writing raised meanwhile."""
-        if self._sink is None or self._ring is None or self._job is None:
-            return
-        number, self._ring = self._ring, None
+        async with self._turn:
+            await self._end()
+        if self._job is not None:
+            self._job.check()
+
+    async def release(self) -> None:
+        """Make the file whole, for the call is over; what went wrong is told by `stop`."""
         try:
-            await self._audio.stop_sink(number)
+            await self.stop()
+        except Exception as error:
+            log.warning("the recording %s ended: %s", self.path, error)
+
+    async def _end(self) -> None:
+        if self._number is None or self._sink is None:
+            return
+        number, self._number = self._number, None
+        try:
+            await self._audio.unlisten(self, number)
             await self._stack.files.remove(self._sink)
         finally:
-            self._stack.arena.release(number)
             self._sink.close()
-        self._job.check()
 
     async def __aenter__(self) -> FileRecording:
         await self.start()
@@ -313,28 +372,23 @@ class FileRecording:
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
-    def _on_lost(self, samples: int) -> None:
-        if self._loop is not None:
-            lost_ms = 1000 * samples / self._audio.rate
-            self._loop.call_soon_threadsafe(self._audio._lost, lost_ms)
-
 
 class _FileJob:
     """What the thread that serves files tells the event loop about one of them."""
 
     def __init__(self) -> None:
+        self.over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
-        self.failed = asyncio.Event()
         self._error: Exception | None = None
 
     def ready(self) -> None:
         """The file is open. Called in the other thread."""
-        self._loop.call_soon_threadsafe(self._ready.set)
+        _in_loop(self._loop, self._ready.set)
 
     def broke(self, error: Exception) -> None:
         """The file cannot be read or written (any more). Called in the other thread."""
-        self._loop.call_soon_threadsafe(self._fail, error)
+        _in_loop(self._loop, lambda: self._fail(error))
 
     async def wait_ready(self) -> None:
         """Return when the file is open; raises what kept it from that."""
@@ -348,14 +402,19 @@ class _FileJob:
 
     def _fail(self, error: Exception) -> None:
         self._error = error
-        self.failed.set()
+        self.over.set()
         self._ready.set()
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+        loop.call_soon_threadsafe(callback)
 
 
 def _checked(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """Return `pcm` if it is what can be sent: int16, one axis."""
     if pcm.dtype != np.int16 or pcm.ndim != 1:
-        raise CallStateError(
+        raise ConfigError(
             f"{pcm.dtype} of shape {pcm.shape} cannot be sent", hint="give mono int16 (samples,)"
         )
     return pcm

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from ipaddress import ip_address
 
-from voip.errors import MediaError, SdpError
+from voip.errors import CallStateError, MediaError, SdpError
 from voip.media.commands import (
+    AddSink,
     CloseStream,
+    Command,
     ConnectStream,
     MuteStream,
     Opened,
     OpenStream,
     PayloadFormat,
     ReadStats,
+    RemoveSink,
     RouteStream,
     SendDtmf,
+    SetSource,
     StreamStats,
 )
 from voip.sdp.agreement import AgreedAudio
@@ -45,6 +51,8 @@ class MediaSession:
         self._measured = StreamStats(self.stream)
         self._negotiator: Negotiator | None = None
         self._open = False
+        self._closed = False
+        self._turn = asyncio.Lock()  # opening and closing come one after the other
 
     @property
     def is_open(self) -> bool:
@@ -67,22 +75,40 @@ class MediaSession:
         """Whether the peer does not want to hear us."""
         return bool(self.agreed and self.agreed.remote_hold)
 
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether an offer of ours has no answer yet."""
+        talks = self._negotiator
+        return talks is not None and talks.state is NegotiationState.OFFER_SENT
+
     async def open(self, peer_host: str, advertised: str) -> None:
-        """Bind ports on the address used towards `peer_host`, and describe them by `advertised`."""
+        """Bind ports on the address used towards `peer_host`, and describe them by `advertised`.
+
+        Opening twice does nothing. `CallStateError` after `close`.
+        """
         stack = self._stack
-        opened = await stack.driver.apply(
-            OpenStream(
-                self.stream,
-                stack.local_host(peer_host),
-                cname=f"{stack.random.token(12)}@{advertised}",
-                jitter_min_ms=stack.media.jitter_min_ms,
-                jitter_max_ms=stack.media.jitter_max_ms,
-                symmetric=stack.media.symmetric,
-            )
+        command = OpenStream(
+            self.stream,
+            stack.local_host(peer_host),
+            cname=f"{stack.random.token(12)}@{advertised}",
+            jitter_min_ms=stack.media.jitter_min_ms,
+            jitter_max_ms=stack.media.jitter_max_ms,
+            symmetric=stack.media.symmetric,
         )
-        if not isinstance(opened, Opened):
-            raise MediaError("the media engine opened no stream")
-        self._open = True
+        async with self._turn:
+            self._refuse_if_closed()
+            if self._open:
+                return
+            try:
+                opened = await stack.driver.apply(command)
+            except asyncio.CancelledError:  # it is opened all the same, and nobody wants it
+                with suppress(MediaError):
+                    stack.driver.post(CloseStream(self.stream))
+                raise
+            if not isinstance(opened, Opened):
+                raise MediaError("the media engine opened no stream")
+            self._open = True
+        self._refuse_if_closed()  # it waits for its turn
         self._negotiator = Negotiator(
             self._capabilities(),
             address=Address(advertised, opened.rtp.port),
@@ -91,6 +117,10 @@ class MediaSession:
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
         )
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise CallStateError("the call is over")
 
     def _capabilities(self) -> list[AudioCapability]:
         return [*(_CAPABILITIES[name] for name in self._stack.media.codecs), TELEPHONE_EVENTS]
@@ -120,20 +150,15 @@ class MediaSession:
         return self._talks.create_answer().to_bytes()
 
     def abandon(self) -> None:
-        """Take an unanswered offer back, by whomever it was."""
-        talks = self._talks
-        if talks.state in (NegotiationState.OFFER_SENT, NegotiationState.OFFER_RECEIVED):
-            talks.abandon()
-
-    def want(self, direction: Direction) -> None:
-        """Want another direction from the next description on."""
-        self._talks.set_direction(direction)
+        """Take an unanswered offer back, by whomever it was; without one nothing happens."""
+        if self._negotiator is not None:
+            self._negotiator.abandon()
 
     # ------------------------------------------------------------ the engine
 
     async def connect(self) -> None:
         """Tell the engine what was agreed; returns when it has been applied."""
-        await self._stack.driver.apply(self._connect_command())
+        await self._apply(self._connect_command())
 
     def connect_soon(self) -> None:
         """Tell the engine what was agreed, without waiting."""
@@ -162,22 +187,46 @@ class MediaSession:
 
     async def mute(self, muted: bool) -> None:
         """Send silence, or sound again."""
-        await self._stack.driver.apply(MuteStream(self.stream, muted))
+        await self._apply(MuteStream(self.stream, muted))
 
     async def route(self, source: int | None) -> None:
         """Send what is heard on stream `source` (our own number: echo), or nothing (None)."""
-        await self._stack.driver.apply(RouteStream(self.stream, source))
+        await self._apply(RouteStream(self.stream, source))
 
     async def send_dtmf(self, digits: str, duration_ms: int, gap_ms: int) -> None:
         """Queue digits (RFC 4733)."""
-        await self._stack.driver.apply(SendDtmf(self.stream, digits, duration_ms, gap_ms))
+        await self._apply(SendDtmf(self.stream, digits, duration_ms, gap_ms))
+
+    async def add_sink(self, ring: int) -> None:
+        """Write what is heard to ring number `ring`."""
+        await self._apply(AddSink(self.stream, ring))
+
+    async def remove_sink(self, ring: int) -> None:
+        """Stop that; nothing happens when the call is over."""
+        if self._open:
+            await self._stack.driver.apply(RemoveSink(self.stream, ring))
+
+    async def set_source(self, ring: int | None) -> None:
+        """Send what is in ring number `ring`, or nothing (None)."""
+        await self._apply(SetSource(self.stream, ring))
+
+    async def _apply(self, command: Command) -> None:
+        """Let the engine do something; `CallStateError` where the call has no sound (any more)."""
+        self._refuse_if_closed()
+        if not self._open:
+            raise CallStateError("the call has no sound yet", hint="answer it first")
+        try:
+            await self._stack.driver.apply(command)
+        except MediaError:
+            self._refuse_if_closed()  # the call ended before the engine came to it
+            raise
 
     @property
     def stats(self) -> StreamStats:
         """Figures at most a second old while the stream is open; the last ones afterwards."""
         measured = self._measured
         recent = self._stack.driver.stats(self.stream) if self._open else None
-        if recent is None or recent.packets_sent < measured.packets_sent:
+        if recent is None or _packets(recent) < _packets(measured):
             return measured
         return recent
 
@@ -191,16 +240,22 @@ class MediaSession:
 
     async def close(self) -> None:
         """Close the stream; `stats` are its last figures then. Closing twice does nothing."""
-        if not self._open:
-            return
-        self._open = False
-        try:
-            result = await self._stack.driver.apply(CloseStream(self.stream))
-        except MediaError as error:  # the engine has stopped
-            log.debug("closing stream %d: %s", self.stream, error)
-        else:
-            if isinstance(result, StreamStats):
-                self._measured = result
+        self._closed = True
+        async with self._turn:
+            if not self._open:
+                return
+            self._open = False
+            try:
+                result = await self._stack.driver.apply(CloseStream(self.stream))
+            except MediaError as error:  # the engine has stopped
+                log.debug("closing stream %d: %s", self.stream, error)
+            else:
+                if isinstance(result, StreamStats):
+                    self._measured = result
+
+
+def _packets(stats: StreamStats) -> int:
+    return stats.packets_sent + stats.packets_received
 
 
 def _payload_format(item: RtpFormat) -> PayloadFormat:

@@ -455,7 +455,7 @@ async def test_what_cannot_be_done_is_refused_at_the_call(pair):
     mine, theirs = await up(pair)
     with pytest.raises(ConfigError):
         await mine.send_dtmf("12x")
-    with pytest.raises(CallStateError):
+    with pytest.raises(ConfigError):
         await mine.send(np.zeros((10, 2), np.int16))
     with pytest.raises(CallStateError):
         await mine.answer()

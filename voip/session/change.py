@@ -1,0 +1,184 @@
+"""Changes of a call that is up: hold and resume, by either side (RFC 3261 section 14).
+
+Our re-INVITEs and the peer's. What comes of them is decided when it arrives, whether or not
+anybody still waits for it: whoever asked for a change may have been cancelled meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from voip.errors import CallError, CallStateError, MediaError, SdpError, VoipError
+from voip.sdp.description import Direction
+from voip.session.failures import sdp_warning
+from voip.session.media import SDP, MediaSession
+from voip.session.stack import Stack
+from voip.sip.dialog import Dialog, DialogState
+from voip.sip.events import ReinviteDone
+from voip.sip.message import Request
+from voip.sip.reinvite import Reinvite, ReinviteState
+from voip.sip.server_invite import ServerInvite
+
+__all__ = ["Changes"]
+
+log = logging.getLogger(__name__)
+
+
+class Respond(Protocol):
+    """Answers an INVITE of the peer's."""
+
+    def __call__(
+        self,
+        server: ServerInvite,
+        status: int,
+        reason: str | None = None,
+        *,
+        headers: list[tuple[str, str]] = ...,
+        body: bytes = ...,
+    ) -> None: ...
+
+
+class Changes:
+    """The changes of one call. `changed` is called after each that either side made.
+
+    `peer` is who errors speak of.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        media: MediaSession,
+        *,
+        peer: str,
+        respond: Respond,
+        changed: Callable[[], None],
+    ) -> None:
+        self.held_by_us = False
+        self._stack = stack
+        self._media = media
+        self._peer = peer
+        self._respond = respond
+        self._changed = changed
+        self._turn = asyncio.Lock()
+        self._ours: Reinvite | None = None
+        self._wanted = Direction.SENDRECV
+        self._outcome: asyncio.Future[VoipError | None] | None = None
+        self._over = False
+
+    # ------------------------------------------------------------ ours
+
+    async def change(self, dialog: Dialog, direction: Direction) -> None:
+        """Agree with the peer on another direction; one change at a time.
+
+        Raises `CallError` where the peer refuses, `CallStateError` where the call ends before.
+        """
+        async with self._turn:
+            if self._outcome is not None:  # who asked for that does not wait for it any more
+                await asyncio.wait([self._outcome])
+            if self._over:
+                raise CallStateError("the call is over")
+            outcome = self._begin(dialog, direction)
+            error = await asyncio.shield(outcome)
+        if error is not None:
+            raise error
+        await self._media.read_stats()  # what was told to the engine has been done now
+
+    def _begin(self, dialog: Dialog, direction: Direction) -> asyncio.Future[VoipError | None]:
+        def offer() -> bytes:
+            self._media.abandon()  # what was offered before the glare
+            return self._media.offer(direction)
+
+        signalling = self._stack.signalling
+        self._ours = self._stack.agent.reinvite(
+            dialog, body=offer, content_type=SDP, now=signalling.now()
+        )
+        self._wanted = direction
+        outcome = self._outcome = asyncio.get_running_loop().create_future()
+        signalling.flush()
+        return outcome
+
+    def on_done(self, event: ReinviteDone) -> None:
+        """Our re-INVITE is over."""
+        if event.handle is not self._ours:
+            return
+        error: VoipError | None = None
+        try:
+            self._take(event)
+        except VoipError as failure:
+            self._media.abandon()
+            error = failure
+        self._settle(error)
+        if error is None:
+            self.held_by_us = not self._wanted.receives
+            self._changed()
+
+    def _take(self, event: ReinviteDone) -> None:
+        """Apply what the peer answered; raises where it is no agreement."""
+        if event.status == 487 and event.dialog.state is not DialogState.CONFIRMED:
+            raise CallStateError("the call ended before the change was made", status=487)
+        if event.response is None or not 200 <= event.status < 300:
+            raise CallError(
+                f"{self._peer} refused the change: {event.reason} ({event.status})",
+                status=event.status,
+            )
+        try:
+            self._media.take_answer(event.response.body)
+        except SdpError as error:
+            raise CallError(
+                f"the answer of {self._peer} cannot be used: {error.message}",
+                hint=error.hint,
+                status=error.status,
+            ) from error
+        self._media.connect_soon()
+
+    def _settle(self, error: VoipError | None) -> None:
+        self._ours = None
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not outcome.done():
+            outcome.set_result(error)
+
+    # ------------------------------------------------------------ theirs
+
+    def on_reinvite(self, invite: ServerInvite) -> None:
+        """The peer changes the session: hold, resume, another address; or asks for our offer."""
+        if self._ours is not None and self._ours.state is ReinviteState.WAITING:
+            self._media.abandon()  # theirs came first: ours will be made anew
+        offered = bool(invite.request.body)
+        try:
+            body = self._media.answer(invite.request.body) if offered else self._media.offer()
+        except SdpError as error:
+            self._media.abandon()
+            self._respond(invite, error.status or 488, headers=sdp_warning(error))
+            return
+        self._respond(invite, 200, body=body)
+        if offered:
+            self._connect()
+
+    def on_acknowledged(self, request: Request) -> None:
+        """The ACK to a re-INVITE of the peer's, with the answer where ours was the offer."""
+        if not self._media.awaits_answer:
+            return
+        try:
+            self._media.take_answer(request.body)
+        except SdpError as error:  # the session stays as it was
+            log.warning("the answer of %s cannot be used: %s", self._peer, error)
+            self._media.abandon()
+            return
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self._media.connect_soon()
+        except MediaError as error:
+            log.warning("the session with %s cannot be changed: %s", self._peer, error)
+        self._changed()
+
+    # ------------------------------------------------------------ the end
+
+    def end(self) -> None:
+        """The call is over: nobody waits for a change any more."""
+        self._over = True
+        self._settle(CallStateError("the call ended before the change was made"))
