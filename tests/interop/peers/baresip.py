@@ -37,8 +37,8 @@ class BaresipEvent:
 class Recording:
     """Both directions of one call as baresip saw them, WAV, 8 kHz mono 16 bit.
 
-    `sent` is what it gave to its encoder, `received` what came out of its decoder, which ends at the
-    first re-INVITE: baresip 1.0 takes the recorder of that side down and does not set it up again.
+    `sent` is what it gave to its encoder, `received` what came out of its decoder. `received` ends
+    with the first re-INVITE: baresip 1.0 takes that recorder down and does not set it up again.
     """
 
     sent: Path
