@@ -41,7 +41,7 @@ class Calibration:
 
 REFERENCE_MACHINE = "2 cores of an Intel Xeon at 2.50 GHz, Linux 6.18, CPython 3.11.7, NumPy 2.4.6"
 REFERENCE = Calibration(python_s=0.0205, numpy_s=0.0193, loopback_s=0.0181)
-"""Median of 21 runs on `REFERENCE_MACHINE` while nothing else ran there."""
+"""Medians of 21 runs on `REFERENCE_MACHINE`, the lowest of fifteen sets: it was shared."""
 
 
 def calibrate(repeats: int = 5) -> Calibration:
