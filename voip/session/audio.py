@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from os import PathLike, fspath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -93,10 +93,13 @@ class CallAudio:
                     await job.over.wait()
         finally:
             del self._playing[number]
-            await self._stack.files.remove(feeder)
-            feeder.close()
-            with suppress(CallStateError, MediaError):
-                await self._media.set_source(self._send_ring)
+            await _to_the_end(self._stop_playing(feeder))
+
+    async def _stop_playing(self, feeder: FileSource | ArraySource) -> None:
+        await self._stack.files.remove(feeder)
+        feeder.close()
+        with suppress(CallStateError, MediaError):
+            await self._media.set_source(self._send_ring)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
@@ -359,11 +362,14 @@ class FileRecording:
         if self._number is None or self._sink is None:
             return
         number, self._number = self._number, None
+        await _to_the_end(self._finish(number, self._sink))
+
+    async def _finish(self, number: int, sink: FileSink) -> None:
         try:
             await self._audio.unlisten(self, number)
-            await self._stack.files.remove(self._sink)
+            await self._stack.files.remove(sink)
         finally:
-            self._sink.close()
+            sink.close()
 
     async def __aenter__(self) -> FileRecording:
         await self.start()
@@ -404,6 +410,17 @@ class _FileJob:
         self._error = error
         self.over.set()
         self._ready.set()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`, also when cancelled meanwhile: letting go must not stop half-way."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        if not doing.done():
+            await asyncio.wait({doing})
+        raise
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
