@@ -64,8 +64,8 @@ class MediaConfig:
         unknown = [name for name in self.codecs if name not in ("pcmu", "pcma")]
         if unknown:
             raise ConfigError(f"no codec {unknown[0]!r}", hint="pcmu and pcma are there")
-        if not 0 <= self.jitter_min_ms <= self.jitter_max_ms <= 1000:
+        if not 0 <= self.jitter_min_ms <= self.jitter_max_ms <= 600:
             raise ConfigError(
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
-                hint="0 <= jitter_min_ms <= jitter_max_ms <= 1000",
+                hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
             )

@@ -137,9 +137,9 @@ def test_delay_follows_jitter_up_and_comes_down_again():
 def test_sequence_numbers_and_timestamps_wrap_around():
     world = World()
     a, b = joined(world)
-    table = a.engine._table
-    table.transmitter.sequence[0] = 65530
-    table.transmitter.timestamp[0] = (1 << 32) - 800
+    transmitter = a.engine._table.transmitter
+    transmitter.sequence[0] = 65530
+    transmitter.origin[0] += (1 << 32) - 8000 - transmitter.timestamp(0, world.now)
     speech = speechlike(4)
     world.feed(a, speech)
     world.run(4)

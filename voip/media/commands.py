@@ -201,7 +201,9 @@ class StreamStats:
     remote_packets_lost: int | None = None
     remote_fraction_lost: float | None = None
     remote_jitter_ms: float | None = None
-    concealed_ms: float = 0.0
+    concealed_ms: float = 0.0  # sound made up for what was missing, up to 60 ms of each gap
+    accelerated_ms: float = 0.0  # sound left out, to shorten the delay
+    expanded_ms: float = 0.0  # silence and concealment inserted, to lengthen it
     played_ms: float = 0.0
     source_underrun_ms: float = 0.0
     level_received_dbfs: float | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from voip.errors import CodecError, MediaError
 from voip.media.commands import (
     AddSink,
@@ -18,6 +21,7 @@ from voip.media.commands import (
     SetSource,
     StreamStats,
 )
+from voip.media.digits import Digits
 from voip.media.io import PacketIO
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
@@ -27,7 +31,10 @@ from voip.media.transmit import MAX_PTIME_MS
 from voip.rtp.telephone_event import EventSender
 from voip.types import Random
 
-__all__ = ["Control"]
+__all__ = ["MAX_DELAY_MS", "Control"]
+
+MAX_DELAY_MS = 600
+"""The most a jitter buffer may be asked to hold: what its slots have room for at 10 ms a packet."""
 
 
 class Control:
@@ -38,12 +45,14 @@ class Control:
         table: StreamTable,
         io: PacketIO,
         reporter: Reporter,
+        digits: Digits,
         arena: RingArena,
         random: Random,
     ) -> None:
         self._table = table
         self._io = io
         self._reporter = reporter
+        self._digits = digits
         self._arena = arena
         self._random = random
 
@@ -75,6 +84,12 @@ class Control:
 
     def _open(self, command: OpenStream) -> Opened:
         table = self._table
+        low, high = command.jitter_min_ms, command.jitter_max_ms
+        if not 0 <= low <= high <= MAX_DELAY_MS:
+            raise MediaError(
+                f"a jitter buffer of {low} to {high} ms cannot be had",
+                hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
+            )
         row = table.add(command.stream)
         try:
             rtp, rtcp = self._io.open(row, command.host)
@@ -83,8 +98,8 @@ class Control:
             raise
         table.cname[row] = command.cname
         table.symmetric[row] = command.symmetric
-        table.playout.minimum[row] = command.jitter_min_ms / 1000
-        table.playout.maximum[row] = max(command.jitter_max_ms, command.jitter_min_ms) / 1000
+        table.playout.minimum[row] = low / 1000
+        table.playout.maximum[row] = high / 1000
         table.transmitter.open(
             row,
             ssrc=self._random.below(1 << 32),
@@ -95,6 +110,7 @@ class Control:
         return Opened(rtp, rtcp)
 
     def _connect(self, command: ConnectStream, now: float) -> None:
+        """Apply a session description as a whole; what cannot be applied changes nothing."""
         table = self._table
         row = table.row(command.stream)
         if not 10 <= command.ptime_ms <= MAX_PTIME_MS or command.ptime_ms % 10:
@@ -102,50 +118,61 @@ class Control:
                 f"a packet time of {command.ptime_ms} ms cannot be sent",
                 hint=f"10 to {MAX_PTIME_MS} ms, in steps of 10",
             )
-        meaning = {item.payload_type: UNKNOWN for item in command.receive_formats}
-        for item in command.receive_formats:
-            code = table.lane.code(item.name, item.clock_rate, item.channels)
-            if code is not None:
-                meaning[item.payload_type] = code
-        codes = self._send_code(command)
-        table.meaning[row] = UNKNOWN
-        for payload_type, code in meaning.items():
-            table.meaning[row, payload_type] = code
-        for payload_type in command.receive_dtmf:
-            table.meaning[row, payload_type] = EVENT
+        meaning = self._meaning(command)
+        code = self._send_code(command)
+        remote, rtcp_remote = command.rtp, command.rtcp
+        if command.rtp is not None and command.rtp == table.negotiated.get(row):
+            remote = table.remote[row]  # perhaps learned since, and still believed
+        if command.rtcp is not None and command.rtcp == table.rtcp_negotiated.get(row):
+            rtcp_remote = table.rtcp_remote[row]
+        self._io.connect(row, remote, rtcp_remote)
 
-        if command.rtp != table.negotiated.get(row) or command.rtp is None:
-            table.remote[row] = command.rtp
-            table.rtcp_remote[row] = command.rtcp
-            if row in table.learners:
-                table.learners[row].restart()
-        table.negotiated[row] = command.rtp
-        table.rtcp_negotiated[row] = command.rtcp
+        table.meaning[row] = meaning
+        table.remote[row], table.rtcp_remote[row] = remote, rtcp_remote
+        table.negotiated[row], table.rtcp_negotiated[row] = command.rtp, command.rtcp
         table.described[row] = now
-        self._io.connect(row, table.remote[row], table.rtcp_remote[row])
         table.connected[row] = True
-        if table.listening[row] and not command.receive:
+        if row in table.learners:
+            table.learners[row].restart()
+        if not command.receive:
             table.playout.stop(row)
         table.listening[row] = command.receive
-
-        sender = table.transmitter
-        if codes is not None and command.send_format is not None:
-            sender.code[row] = codes
-            sender.payload_type[row] = command.send_format.payload_type
-            sender.full[row] = command.ptime_ms * table.lane.rate_hz // 1000
-            sender.filled[row] = 0
-            table.codec[row] = command.send_format.name
-        if command.send and codes is not None and command.rtp is not None:
-            sender.sending[row] = True
-        else:
-            sender.pause(row)
-        if command.send_dtmf is None:
-            table.event_format.pop(row, None)
-        else:
-            event = command.send_dtmf
-            table.event_format[row] = (event.payload_type, event.clock_rate)
+        self._send_as(row, command, code, now)
         table.schedule(row, 10 if command.ptime_ms % 20 else 20, now)
         self._reporter.connect(row, now)
+
+    def _meaning(self, command: ConnectStream) -> npt.NDArray[np.uint8]:
+        """Return what each of the 128 payload types stands for: uint8 (128,)."""
+        lane = self._table.lane
+        meaning = np.full(128, UNKNOWN, np.uint8)
+        for item in command.receive_formats:
+            code = lane.code(item.name, item.clock_rate, item.channels)
+            if code is not None:
+                meaning[_payload_type(item.payload_type)] = code
+        for payload_type in command.receive_dtmf:
+            meaning[_payload_type(payload_type)] = EVENT
+        return meaning
+
+    def _send_as(self, row: int, command: ConnectStream, code: int | None, now: float) -> None:
+        table, sender = self._table, self._table.transmitter
+        sends = command.send and code is not None and command.rtp is not None
+        if not sends:
+            self._digits.interrupt(row, now)
+            sender.pause(row)
+            table.feed.clear(row)
+        sender.sending[row] = sends
+        if command.send_format is not None and code is not None:
+            full = command.ptime_ms * table.lane.rate_hz // 1000
+            if (sender.code[row], sender.full[row]) != (code, full):
+                sender.filled[row] = 0
+            sender.code[row] = code
+            sender.full[row] = full
+            sender.payload_type[row] = command.send_format.payload_type
+            table.codec[row] = command.send_format.name
+        table.event_format.pop(row, None)
+        event = command.send_dtmf
+        if event is not None and event.clock_rate == table.lane.rate_hz:
+            table.event_format[row] = (event.payload_type, event.clock_rate)
 
     def _send_code(self, command: ConnectStream) -> int | None:
         item = command.send_format
@@ -157,6 +184,7 @@ class Control:
                 f"{item.name}/{item.clock_rate}/{item.channels} cannot be sent",
                 hint="pcmu/8000 and pcma/8000 can",
             )
+        _payload_type(item.payload_type)
         return code
 
     def _close(self, command: CloseStream, now: float) -> StreamStats:
@@ -177,8 +205,7 @@ class Control:
     def _route(self, command: RouteStream) -> None:
         row = self._table.row(command.stream)
         source = -1 if command.source is None else self._table.row(command.source)
-        self._table.source[row] = source
-        self._table.feed.clear(row)
+        self._table.route(row, source)
 
     def _set_source(self, command: SetSource) -> None:
         row = self._table.row(command.stream)
@@ -215,3 +242,9 @@ class Control:
             sender = EventSender(table.event_format[row][1])
             table.event_senders[row] = sender
         sender.queue(command.digits, command.duration_ms, command.gap_ms)
+
+
+def _payload_type(number: int) -> int:
+    if not 0 <= number <= 127:
+        raise MediaError(f"{number} is no payload type", hint="0 to 127")
+    return number

@@ -13,43 +13,37 @@ from collections import deque
 from itertools import count
 
 import numpy as np
-import numpy.typing as npt
 
 from voip.errors import MediaError, VoipError
-from voip.media.columns import Bools, Floats, Ints, Rows
+from voip.media.columns import Rows, distinct, every, where
 from voip.media.commands import (
     Applied,
     Command,
-    DtmfReceived,
-    DtmfSent,
     EngineEvent,
     MediaSilent,
     Refused,
-    SourceDrained,
-    SourceLearned,
     StreamEnded,
 )
 from voip.media.control import Control
-from voip.media.io import PacketBatch, PacketIO
+from voip.media.digits import Digits
+from voip.media.intake import Intake
+from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
+from voip.media.router import Router
 from voip.media.stats import StatsSnapshot, snapshot
-from voip.media.table import EVENT, UNKNOWN, StreamTable
-from voip.rtp.packet import RtpHeaders, pack_header, parse_headers
-from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
-from voip.rtp.telephone_event import Digit, EventReceiver
+from voip.media.table import BASE_STEP_S, StreamTable
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "MEDIA_SILENT_S", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
-_BEHIND_S = 0.2
-"""Steps this late are left out: sound that old helps nobody."""
-_LEVEL_STEPS = 50
 MEDIA_SILENT_S = 5.0
 """A peer that sends nothing for so long is asked after."""
+_BEHIND_S = 0.2
+"""Steps this late are left out: sound that old helps nobody."""
 _ROUND_S = 1.0
 
 
@@ -67,14 +61,14 @@ class Engine:
         self._io = io
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
-        self._control = Control(self._table, io, self._reporter, self.arena, random)
+        self._digits = Digits(self._table, io)
+        self._intake = Intake(self._table, io, self._reporter, self._digits)
+        self._router = Router(self._table, self.arena)
+        self._control = Control(self._table, io, self._reporter, self._digits, self.arena, random)
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
-        self._batch = PacketBatch()
         self._next_round = 0.0
-        self._hearing: set[int] = set()  # rows in the middle of a digit
-        self._position: Ints = np.zeros(0, np.int64)  # of a row in the present step's arrays
 
     # ------------------------------------------------------------ the driver's side
 
@@ -115,21 +109,19 @@ class Engine:
 
         Returns whether there are events to fetch.
         """
-        self._apply_commands(now)
-        table = self._table
-        if table.rows:
-            self._receive(now, wall)
-            self._time_out_digits(now)
-            due = table.due_rows(now)
+        if self._commands:
+            self._apply_commands(now)
+        if self._table.rows:
+            self._events += self._intake.receive(now, wall)
+            self._events += self._digits.poll(now)
+            due = self._table.due_rows(now)
             if due.size:
-                self._catch_up(due, now)
-                steps = table.step[due]
-                for samples in np.unique(steps):
-                    self._step(due[steps == samples], int(samples))
+                self._play_and_send(due, now)
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
                 self._miss_peers(now)
                 self._publish(now)
+                self._table.levels.turn()
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
         return bool(self._events)
@@ -144,125 +136,42 @@ class Engine:
             except VoipError as error:
                 self._events.append(Refused(token, error.message, error.hint))
 
-    # ------------------------------------------------------------ receiving
+    # ------------------------------------------------------------ steps
 
-    def _receive(self, now: float, wall: float) -> None:
-        batch, table = self._batch, self._table
-        received = self._io.receive(batch, now)
-        if not received:
-            return
-        rows = batch.rows[:received].astype(np.intp)
-        lengths = batch.lengths[:received]
-        rtcp = batch.rtcp[:received]
-        source = batch.source[:received]
-        if rtcp.any():
-            for i in np.flatnonzero(rtcp):
-                self._receive_report(int(i), int(rows[i]), now, wall)
-        headers = parse_headers(batch.data[:received], lengths)
-        meaning = table.meaning[rows, headers.payload_type]
-        known = headers.valid & (meaning != UNKNOWN) & table.connected[rows] & ~rtcp
-        ours = source < 0
-        unknown = ~known & ~rtcp & ours
-        if unknown.any():
-            np.add.at(table.discarded, rows[unknown], 1)
-        believed = known & ours
-        for i in np.flatnonzero(~ours & ~rtcp):
-            believed[i] = self._believe(int(i), int(rows[i]), bool(known[i]), headers, now)
-
-        left = np.flatnonzero(believed)
-        while left.size:
-            _, first = np.unique(rows[left], return_index=True)
-            if first.size == left.size:
-                self._accept(left, rows, headers, meaning)
-                break
-            self._accept(left[np.sort(first)], rows, headers, meaning)  # one packet a row
-            left = np.delete(left, first)
-
-    def _accept(
-        self, which: Rows, rows: Rows, headers: RtpHeaders, meaning: npt.NDArray[np.uint8]
-    ) -> None:
-        """Take the packets `which` of the batch, at most one for each row."""
-        batch, table = self._batch, self._table
-        at, code = rows[which], meaning[which]
-        arrival = batch.arrival[which]
-        audio = code != EVENT
-        accepted = table.receiver.accept(
-            at,
-            headers.sequence[which],
-            headers.timestamp[which],
-            headers.ssrc[which],
-            headers.size[which],
-            arrival,
-            np.full(at.size, float(table.lane.rate_hz)),
-            audio,
-        )
-        for row in at[accepted.restarted]:
-            table.playout.stop(int(row))
-            self._events += self._digits(int(row), self._forget_events(int(row)))
-        for j in np.flatnonzero(accepted.ok & ~audio):
-            i = int(which[j])
-            start, size = int(headers.offset[i]), int(headers.size[i])
-            payload = batch.data[i, start : start + size].tobytes()
-            self._hear_event(
-                int(at[j]), int(headers.timestamp[i]), bool(headers.marker[i]), payload,
-                float(arrival[j]),
-            )  # fmt: skip
-        play = accepted.ok & audio & table.listening[at]
-        if play.all():
-            chosen = slice(None)
-        elif play.any():
-            chosen = play
-        else:
-            return
-        table.playout.arrive(
-            at[chosen],
-            accepted.sequence[chosen],
-            accepted.timestamp[chosen],
-            arrival[chosen],
-            code[chosen],
-            batch.data,
-            which[chosen],
-            headers.offset[which][chosen],
-            headers.size[which][chosen],
-        )
-
-    def _believe(self, i: int, row: int, known: bool, headers: RtpHeaders, now: float) -> bool:
-        """Decide on packet `i` of the batch, which came from a stranger to its row."""
+    def _play_and_send(self, due: Rows, now: float) -> None:
         table = self._table
-        if not table.active[row]:
-            return False
-        address = self._batch.strangers[self._batch.source[i]]
-        if known and address == table.negotiated.get(row):
-            self._trust(row, address)  # the one we were told of is always believed
-            return True
-        learner = table.learners.setdefault(row, SourceLearner())
-        if not known or not table.symmetric[row]:
-            learner.count(address)
-            return False
-        described, heard = table.described[row], table.receiver.last_arrival[row]
-        unheard = heard < described and now - described >= GRACE_S
-        may_learn = bool(unheard or now - max(heard, described) >= SILENCE_S)
-        learned = learner.packet(
-            address, int(headers.ssrc[i]), int(headers.sequence[i]), may_learn=may_learn
-        )
-        if learned:
-            self._trust(row, address)
-            self._events.append(SourceLearned(int(table.stream[row]), address))
-        return learned
+        if table.behind(now) > _BEHIND_S:
+            skipped = table.leave_out(due, now, _BEHIND_S)
+            table.playout.skip(due, skipped)
+            self.skipped_steps += int((skipped // table.step[due]).sum())
+        steps = table.step[due]
+        for samples in distinct(steps):
+            self._step(due if steps.size == 1 else due[steps == samples], samples)
 
-    def _trust(self, row: int, address: object) -> None:
-        table = self._table
-        table.remote[row] = address  # type: ignore[assignment]
-        self._io.connect(row, table.remote[row], table.rtcp_remote[row])
+    def _step(self, rows: Rows, samples: int) -> None:
+        """Hear and send `samples` samples of `rows`, which are all due and of this step."""
+        table, transmitter = self._table, self._table.transmitter
+        slot = table.begin_step(rows, samples)
+        heard = table.playout.play(rows, samples, slot * np.float64(BASE_STEP_S))
+        table.levels.hear(rows, heard)
+        self._router.hear(rows, heard)
+        self._router.record(rows, heard, sent=False)
+        sending = transmitter.sending[rows]
+        speakers = rows
+        if not every(sending):
+            speakers, slot = rows[sending], slot[sending]
+        if speakers.size:
+            sound, events = self._router.gather(speakers, heard)
+            self._events += events
+            table.levels.send(speakers, sound)
+            self._router.record(speakers, sound, sent=True)
+            full = transmitter.fill(speakers, sound, slot * table.base_step)
+            full, events = self._digits.replace(full)
+            self._events += events
+            if full.size:
+                transmitter.send(full, self._io)
 
-    def _receive_report(self, i: int, row: int, now: float, wall: float) -> None:
-        batch, table = self._batch, self._table
-        if not table.active[row] or not table.connected[row]:
-            return
-        place = int(batch.source[i])
-        address = batch.strangers[place] if place >= 0 else None
-        payload = batch.data[i, : batch.lengths[i]].tobytes()
-        self._reporter.receive(row, payload, address, float(batch.arrival[i]), now, wall)
+    # ------------------------------------------------------------ once a second
 
     def _publish(self, now: float) -> None:
         version = self.snapshot.version + 1 if self.snapshot else 1
@@ -279,215 +188,7 @@ class Engine:
         table = self._table
         heard = np.maximum(table.receiver.last_arrival, table.described)
         silent = table.listening & (now - np.maximum(heard, table.missed) >= MEDIA_SILENT_S)
-        for row in np.flatnonzero(silent):
+        for row in where(silent):
             table.missed[row] = now
             since = float(now - heard[row])
             self._events.append(MediaSilent(int(table.stream[row]), since))
-
-    # ------------------------------------------------------------ digits
-
-    def _hear_event(
-        self, row: int, timestamp: int, marker: bool, payload: bytes, arrival: float
-    ) -> None:
-        receivers = self._table.event_receivers
-        if row not in receivers:
-            receivers[row] = EventReceiver(self._table.lane.rate_hz)
-        receiver = receivers[row]
-        self._events += self._digits(row, receiver.feed(timestamp, marker, payload, arrival))
-        self._watch(row, receiver)
-
-    def _time_out_digits(self, now: float) -> None:
-        for row in list(self._hearing):
-            receiver = self._table.event_receivers.get(row)
-            if receiver is None:
-                self._hearing.discard(row)
-                continue
-            self._events += self._digits(row, receiver.poll(now))
-            self._watch(row, receiver)
-
-    def _watch(self, row: int, receiver: EventReceiver) -> None:
-        if receiver.next_timer() is None:
-            self._hearing.discard(row)
-        else:
-            self._hearing.add(row)
-
-    def _forget_events(self, row: int) -> list[Digit]:
-        receiver = self._table.event_receivers.get(row)
-        return receiver.reset() if receiver else []
-
-    def _digits(self, row: int, digits: list[Digit]) -> list[EngineEvent]:
-        stream = int(self._table.stream[row])
-        return [DtmfReceived(stream, digit.digit, digit.duration_ms) for digit in digits]
-
-    # ------------------------------------------------------------ one step
-
-    def _catch_up(self, rows: Rows, now: float) -> None:
-        table = self._table
-        late = now - table.due[rows]
-        far = late > _BEHIND_S
-        if not far.any():
-            return
-        behind = rows[far]
-        period = table.step[behind] / table.lane.rate_hz
-        steps = np.floor(late[far] / period).astype(np.int64)
-        samples = steps * table.step[behind]
-        table.due[behind] += steps * period
-        table.transmitter.timestamp[behind] += samples
-        table.playout.skip(behind, samples)
-        self.skipped_steps += int(steps.sum())
-
-    def _step(self, rows: Rows, samples: int) -> None:
-        """Hear and send `samples` samples of `rows`, which are all due and of this step."""
-        table = self._table
-        due = table.due[rows]
-        table.due[rows] = due + samples / table.lane.rate_hz
-        heard = table.playout.play(rows, samples, due)
-        self._meter(rows, heard, table.level_in, table.level_in_before)
-        self._index(rows)
-        self._feed_listeners(heard)
-
-        sending = table.transmitter.sending[rows]
-        speakers = rows[sending]
-        if speakers.size:
-            sound = self._gather(speakers, heard)
-            self._meter(speakers, sound, table.level_out, table.level_out_before)
-            self._write_sinks(speakers, sound, sent=True)
-            audible = self._send_digits(speakers, samples)
-            if audible is None:
-                table.transmitter.step(speakers, sound, self._io)
-            elif audible.any():
-                table.transmitter.step(speakers[audible], sound[audible], self._io)
-        self._write_sinks(rows, heard, sent=False)
-        table.transmitter.advance(rows, samples)
-
-    def _index(self, rows: Rows) -> None:
-        """Note where the rows of this step stand in its arrays; -1 for all others."""
-        if self._position.size != self._table.active.size:
-            self._position = np.full(self._table.active.size, -1, np.int64)
-        self._position.fill(-1)
-        self._position[rows] = np.arange(rows.size)
-
-    def _feed_listeners(self, heard: npt.NDArray[np.float32]) -> None:
-        """Queue what was heard for the rows that send it on, but not in this very step."""
-        table = self._table
-        routed = np.flatnonzero(table.source >= 0)
-        if not routed.size:
-            return
-        place = self._position[table.source[routed]]
-        later = (place >= 0) & ((self._position[routed] < 0) | (table.feed.fill[routed] > 0))
-        if later.any():
-            table.feed.append(routed[later], heard[place[later]])
-
-    def _gather(self, rows: Rows, heard: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return what `rows` are to send: float32 (k, samples), an array of its own."""
-        table = self._table
-        samples = heard.shape[1]
-        source = table.source[rows]
-        fill = table.feed.fill[rows]
-        place = np.where((source >= 0) & (fill == 0), self._position[source], -1)
-        if (place >= 0).all():
-            sound = heard[place]
-        else:
-            sound = np.zeros((rows.size, samples), np.float32)
-            direct = place >= 0
-            sound[direct] = heard[place[direct]]
-            queued = (source >= 0) & (fill >= samples)
-            if queued.any():
-                sound[queued] = table.feed.take(rows[queued], samples)
-        if table.pcm_source:
-            for i, row in enumerate(rows.tolist()):
-                number = table.pcm_source.get(row)
-                if number is not None:
-                    sound[i] += self._read_source(row, number, samples)
-        muted = table.muted[rows]
-        if muted.any():
-            sound[muted] = 0.0
-        return sound
-
-    def _read_source(self, row: int, number: int, samples: int) -> npt.NDArray[np.float32]:
-        out = np.zeros(samples, np.float32)
-        try:
-            ring = self.arena.ring(number)
-        except MediaError:
-            self._table.pcm_source.pop(row, None)
-            return out
-        pcm = ring.read(samples)
-        out[: pcm.size] = pcm
-        out /= 32768.0
-        if pcm.size < samples and not ring.closed:
-            self._table.underrun[row] += samples - pcm.size
-        elif ring.closed and not ring.available:
-            self._table.pcm_source.pop(row, None)
-            self._events.append(SourceDrained(int(self._table.stream[row]), number))
-        return out
-
-    def _send_digits(self, rows: Rows, samples: int) -> Bools | None:
-        """Send telephone-events; return which of `rows` send audio (None: all)."""
-        table = self._table
-        if not table.event_senders:
-            return None
-        audible = np.ones(rows.size, np.bool_)
-        transmitter = table.transmitter
-        for i, row in enumerate(rows.tolist()):
-            sender = table.event_senders.get(row)
-            if sender is None or row not in table.event_format:
-                continue
-            packet = sender.next_packet(int(transmitter.timestamp[row]) & 0xFFFFFFFF, samples)
-            sent = sender.take_sent()
-            if sent:
-                self._events.append(DtmfSent(int(table.stream[row]), sent))
-            if packet is None:
-                if sender.idle:
-                    del table.event_senders[row]
-                continue
-            audible[i] = False
-            transmitter.filled[row] = 0
-            header = pack_header(
-                table.event_format[row][0],
-                int(transmitter.sequence[row]),
-                packet.timestamp,
-                int(transmitter.ssrc[row]),
-                marker=packet.marker,
-            )
-            self._io.send_one(row, header + packet.payload, rtcp=False)
-            transmitter.sequence[row] += 1
-            transmitter.packets[row] += 1
-            transmitter.octets[row] += len(packet.payload)
-        return audible
-
-    def _write_sinks(self, rows: Rows, pcm: npt.NDArray[np.float32], *, sent: bool) -> None:
-        table = self._table
-        for row, sinks in list(table.sinks.items()):
-            if not any(kind == sent for _, kind in sinks):
-                continue
-            place = int(self._position[row]) if not sent else _place(rows, row)
-            if place < 0:
-                continue
-            scaled = np.rint(pcm[place] * np.float32(32768.0))
-            samples = np.clip(scaled, -32768, 32767).astype(np.int16)
-            for number, kind in sinks:
-                if kind == sent:
-                    try:
-                        self.arena.ring(number).overwrite(samples)
-                    except MediaError:
-                        sinks.remove((number, kind))
-
-    def _meter(
-        self, rows: Rows, pcm: npt.NDArray[np.float32], level: Floats, before: Floats
-    ) -> None:
-        """Keep the loudest step of this second and of the one before."""
-        table = self._table
-        power = np.einsum("ij,ij->i", pcm, pcm) / np.float32(pcm.shape[1])
-        level[rows] = np.maximum(level[rows], power)
-        if level is table.level_in:
-            table.level_steps[rows] += 1
-        turned = rows[table.level_steps[rows] % _LEVEL_STEPS == 0]
-        if turned.size:
-            before[turned] = level[turned]
-            level[turned] = 0.0
-
-
-def _place(rows: Rows, row: int) -> int:
-    """Return where `row` stands in the sorted `rows`, -1 if nowhere."""
-    at = int(np.searchsorted(rows, row))
-    return at if at < rows.size and rows[at] == row else -1

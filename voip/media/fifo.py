@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FifoArray"]
+from voip.media.columns import Rows, distinct
 
-Rows = npt.NDArray[np.intp]
+__all__ = ["FifoArray"]
 
 
 class FifoArray:
@@ -39,31 +39,19 @@ class FifoArray:
         """
         at = self.fill[rows]
         size = block.shape[1]
-        low = int(at.min(initial=0))
-        if low == int(at.max(initial=0)) and low + size <= self.capacity:
-            self.data[rows, low : low + size] = block
-            self.fill[rows] = low + size
-            return
-        for offset in np.unique(at):
-            here = at == offset
-            fits = min(size, self.capacity - int(offset))
-            self.data[rows[here], offset : offset + fits] = block[here, :fits]
-            self.fill[rows[here]] = offset + fits
-
-    def append_row(self, row: int, samples: npt.NDArray[np.float32]) -> None:
-        """Append `samples`, float32 (n,), to one row; what does not fit is dropped."""
-        at = int(self.fill[row])
-        fits = min(samples.size, self.capacity - at)
-        self.data[row, at : at + fits] = samples[:fits]
-        self.fill[row] = at + fits
+        ends = distinct(at)
+        for end in ends:
+            here = slice(None) if len(ends) == 1 else at == end
+            fits = min(size, self.capacity - end)
+            self.data[rows[here], end : end + fits] = block[here, :fits]
+            self.fill[rows[here]] = end + fits
 
     def take(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Take `count` samples of each of `rows`, which must have them; float32 (k, count)."""
         out = self.data[rows, :count]
         left = self.fill[rows] - count
         self.fill[rows] = left
-        rest = rows[left > 0]
-        if rest.size:
-            keep = int(left.max())
+        if np.count_nonzero(left):
+            rest, keep = rows[left > 0], int(left.max())
             self.data[rest, :keep] = self.data[rest, count : count + keep]
         return out

@@ -3,6 +3,8 @@
 `SLOTS` slots a row, chosen by sequence number; a slot holds (timestamp, sequence, duration, length,
 encoding) and the payload itself up to `SLOT_PAYLOAD` bytes, larger ones lie in a small pool that
 all rows share. Playout asks by timestamp.
+
+The slots of all rows are numbered as one: slot `n` of row `r` is `r * SLOTS + n`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,17 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make
+from voip.media.columns import (
+    ColumnSpec,
+    Ints,
+    Rows,
+    blocks,
+    distinct,
+    grow,
+    make,
+    some,
+    where,
+)
 from voip.media.io import SLOT_BYTES
 
 __all__ = ["SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
@@ -28,57 +40,57 @@ _EMPTY = -(1 << 62)
 
 
 class PayloadRing:
-    """Arrays of shape (rows, SLOTS); `payload` is uint8 (rows, SLOTS, SLOT_PAYLOAD)."""
+    """Arrays by slot, of shape (rows * SLOTS,), and two by row."""
 
     timestamp: Ints
     sequence: Ints
-    duration: npt.NDArray[np.int32]
-    length: npt.NDArray[np.int16]
+    duration: Ints
+    length: Ints
     code: npt.NDArray[np.uint8]
     place: npt.NDArray[np.int32]
     payload: npt.NDArray[np.uint8]
 
     COLUMNS: ClassVar[ColumnSpec] = {
-        "timestamp": (np.int64, _EMPTY, (SLOTS,)),
-        "sequence": (np.int64, -1, (SLOTS,)),
-        "duration": (np.int32, 0, (SLOTS,)),
-        "length": (np.int16, 0, (SLOTS,)),
-        "code": (np.uint8, 0, (SLOTS,)),
-        "place": (np.int32, -1, (SLOTS,)),  # in the pool; -1: in `payload`
-        "payload": (np.uint8, 0, (SLOTS, SLOT_PAYLOAD)),
+        "timestamp": (np.int64, _EMPTY, ()),
+        "sequence": (np.int64, -1, ()),
+        "duration": (np.int64, 0, ()),  # 0: nothing is there
+        "length": (np.int64, 0, ()),
+        "code": (np.uint8, 0, ()),
+        "place": (np.int32, -1, ()),  # in the pool; -1: in `payload`
+        "payload": (np.uint8, 0, (SLOT_PAYLOAD,)),
     }
 
     def __init__(self, rows: int) -> None:
-        make(self, rows)
-        self._pool = np.zeros((0, SLOT_BYTES), np.uint8)
-        self._free: list[int] = []
+        make(self, rows * SLOTS)
         self.count: Ints = np.zeros(rows, np.int64)
         self.overruns: Ints = np.zeros(rows, np.int64)
+        self._pool = np.zeros((0, SLOT_BYTES), np.uint8)
+        self._free: list[int] = []
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
         more = rows - self.count.size
-        grow(self, rows)
+        grow(self, rows * SLOTS)
         self.count = np.concatenate((self.count, np.zeros(more, np.int64)))
         self.overruns = np.concatenate((self.overruns, np.zeros(more, np.int64)))
 
     def clear(self, row: int) -> None:
         """Empty a row."""
-        self._free.extend(int(place) for place in self.place[row] if place >= 0)
-        self.place[row] = -1
-        self.duration[row] = 0
-        self.timestamp[row] = _EMPTY
-        self.sequence[row] = -1
+        slots = np.arange(row * SLOTS, (row + 1) * SLOTS)
+        self._empty(slots)
+        self.sequence[slots] = -1
         self.count[row] = 0
 
-    def duplicate(self, rows: Rows, sequence: Ints) -> Bools:
-        """Whether packet `sequence` (k,) is or was the last one in its slot of `rows` (k,)."""
-        same: Bools = self.sequence[rows, sequence % SLOTS] == sequence
-        return same
+    @staticmethod
+    def slots(rows: Rows, sequence: Ints) -> Ints:
+        """Return where packets `sequence` (k,) of `rows` (k,) lie, or would lie."""
+        slots: Ints = rows * SLOTS + sequence % SLOTS
+        return slots
 
     def insert(
         self,
         rows: Rows,
+        slots: Ints,
         sequence: Ints,
         timestamp: Ints,
         duration: Ints,
@@ -88,38 +100,48 @@ class PayloadRing:
         offset: Ints,
         size: Ints,
     ) -> None:
-        """Keep one packet for each of `rows` (k,), each row at most once.
+        """Keep one packet for each of `rows` (k,), each row at most once, in its slot.
 
         Its payload is `data[packet, offset : offset + size]`. An older packet that still lies in
         the slot is lost and counted as overrun.
         """
-        slots = sequence % SLOTS
-        full = self.duration[rows, slots] > 0
-        if full.any():
+        if np.count_nonzero(self.duration[slots]):
+            full = self.duration[slots] > 0
             self.overruns[rows[full]] += 1
-            self._free_slots(rows[full], slots[full])
-        self.timestamp[rows, slots] = timestamp
-        self.sequence[rows, slots] = sequence
-        self.duration[rows, slots] = duration
-        self.length[rows, slots] = size
-        self.code[rows, slots] = code
+            self.count[rows[full]] -= 1
+            self._empty(slots[full])
+        self.timestamp[slots] = timestamp
+        self.sequence[slots] = sequence
+        self.duration[slots] = duration
+        self.length[slots] = size
+        self.code[slots] = code
         self.count[rows] += 1
-        inline = size <= SLOT_PAYLOAD
-        starts = np.unique(offset[inline])
-        for start in starts:
-            here = slice(None) if starts.size == 1 and inline.all() else inline & (offset == start)
-            width = int(size[here].max())
-            self.payload[rows[here], slots[here], :width] = data[
-                packet[here], start : start + width
-            ]
-        for i in np.flatnonzero(~inline):
+        if size.max() <= SLOT_PAYLOAD:
+            self._keep_small(slots, data, packet, offset, size)
+            return
+        small = size <= SLOT_PAYLOAD
+        self._keep_small(slots[small], data, packet[small], offset[small], size[small])
+        for i in where(~small):
             if not self._free and not self._enlarge_pool():
-                self._free_slots(rows[i : i + 1], slots[i : i + 1])
                 self.overruns[rows[i]] += 1
+                self.count[rows[i]] -= 1
+                self._empty(slots[i : i + 1])
                 continue
             place = self._free.pop()
             self._pool[place, : size[i]] = data[packet[i], offset[i] : offset[i] + size[i]]
-            self.place[rows[i], slots[i]] = place
+            self.place[slots[i]] = place
+
+    def _keep_small(
+        self, slots: Ints, data: npt.NDArray[np.uint8], packet: Rows, offset: Ints, size: Ints
+    ) -> None:
+        starts = distinct(offset)
+        if len(starts) == 1:  # else: some have header extensions
+            width = int(size.max())
+            blocks(self.payload, 0, width)[slots] = blocks(data, starts[0], width)[packet]
+            return
+        for start in starts:
+            here = offset == start
+            self._keep_small(slots[here], data, packet[here], offset[here], size[here])
 
     @property
     def pooled(self) -> int:
@@ -143,48 +165,50 @@ class PayloadRing:
         there is none, and gap then is how many samples later the next packet begins (a very
         large number where nothing waits).
         """
-        slot = hint % SLOTS
+        slots = self.slots(rows, hint)
         gap = np.zeros(rows.size, np.int64)
-        into = wanted - self.timestamp[rows, slot]
-        missed = np.flatnonzero((into < 0) | (into >= self.duration[rows, slot]))
+        into = wanted - self.timestamp[slots]
+        missed = where((into < 0) | (into >= self.duration[slots]))
         if missed.size:
             searched = rows[missed]
-            into = wanted[missed, None] - self.timestamp[searched]
-            there = self.duration[searched] > 0
-            hits = there & (into >= 0) & (into < self.duration[searched])
-            slot[missed] = np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
-            ahead = np.where(there & (into < 0), -into, np.int64(1) << 40)
+            into = wanted[missed, None] - self.timestamp.reshape(-1, SLOTS)[searched]
+            duration = self.duration.reshape(-1, SLOTS)[searched]
+            hits = (into >= 0) & (into < duration)
+            found = searched * SLOTS + hits.argmax(axis=1)
+            slots[missed] = np.where(hits.any(axis=1), found, -1)
+            ahead = np.where((duration > 0) & (into < 0), -into, np.int64(1) << 40)
             gap[missed] = ahead.min(axis=1)
-        return slot, gap
+        return slots, gap
 
-    def payloads(self, rows: Rows, slots: Ints, size: int) -> npt.NDArray[np.uint8]:
-        """Return the payloads in (rows, slots), all `size` bytes long: uint8 (k, size)."""
+    def payloads(self, slots: Ints, size: int) -> npt.NDArray[np.uint8]:
+        """Return the payloads in `slots` (k,), all `size` bytes long: uint8 (k, size)."""
         if size <= SLOT_PAYLOAD:
-            return self.payload[rows, slots, :size]
-        pooled: npt.NDArray[np.uint8] = self._pool[self.place[rows, slots], :size]
-        return pooled
+            found = blocks(self.payload, 0, size)[slots]
+        else:
+            found = blocks(self._pool, 0, size)[self.place[slots]]
+        payloads: npt.NDArray[np.uint8] = found.view(np.uint8).reshape(slots.size, size)
+        return payloads
 
     def release(self, rows: Rows, slots: Ints) -> None:
-        """Mark slots as played; their sequence numbers still tell duplicates."""
+        """Empty a slot of each of `rows` (k,): it was played. Its sequence number stays known."""
         self.count[rows] -= 1
-        self._free_slots(rows, slots, counted=True)
+        self._empty(slots)
 
-    def drop_before(self, rows: Rows, timestamp: Ints) -> Ints:
-        """Drop packets of `rows` (k,) that end before `timestamp` (k,); return how many each."""
-        end = self.timestamp[rows] + self.duration[rows]
-        past = (self.duration[rows] > 0) & (end <= timestamp[:, None])
-        dropped: Ints = past.sum(axis=1)
-        which, slots = np.nonzero(past)
-        self.count[rows] -= dropped
-        self._free_slots(rows[which], slots, counted=True)
-        return dropped
+    def drop_before(self, row: int, timestamp: int) -> int:
+        """Drop packets of `row` that end before `timestamp`; return how many."""
+        slots = np.arange(row * SLOTS, (row + 1) * SLOTS)
+        duration = self.duration[slots]
+        past = slots[(duration > 0) & (self.timestamp[slots] + duration <= timestamp)]
+        self.count[row] -= past.size
+        self._empty(past)
+        return past.size
 
-    def _free_slots(self, rows: Rows, slots: Ints, *, counted: bool = False) -> None:
-        if not counted:
-            self.count[rows] -= 1
-        self.duration[rows, slots] = 0
-        self.timestamp[rows, slots] = _EMPTY
-        pooled = self.place[rows, slots]
-        if (pooled >= 0).any():
-            self._free.extend(pooled[pooled >= 0].tolist())
-            self.place[rows, slots] = -1
+    def _empty(self, slots: Ints) -> None:
+        """Empty slots and give their places in the pool back."""
+        self.duration[slots] = 0
+        self.timestamp[slots] = _EMPTY
+        place = self.place[slots]
+        pooled = place >= 0
+        if some(pooled):
+            self._free.extend(place[pooled].tolist())
+            self.place[slots] = -1

@@ -11,17 +11,29 @@ from typing import ClassVar
 
 import numpy as np
 
-from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, grow, make, reset
+from voip.media.columns import (
+    Bools,
+    ColumnSpec,
+    Floats,
+    Ints,
+    Rows,
+    every,
+    grow,
+    make,
+    reset,
+)
 
 __all__ = ["MAX_DROPOUT", "MAX_MISORDER", "RESTART_S", "Accepted", "Receiver"]
 
 MAX_DROPOUT = 3000
-"""A sequence number further ahead than this is a restarted source (RFC 3550, A.1)."""
+"""A sequence number this far ahead is a restarted source (RFC 3550, A.1)."""
 MAX_MISORDER = 1000
 """Likewise behind; twenty seconds of 20 ms packets, which no buffer of ours plays."""
 
 RESTART_S = 2.0
 """A jump of transit time by so much is no jitter: the sender counts from elsewhere now."""
+_FAR = -1e18
+"""A transit time no packet has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +55,43 @@ class Receiver:
 
     ssrc: Ints
     candidate: Ints
+    expected_restart: Ints
     first_sequence: Ints
     last_sequence: Ints
-    expected_restart: Ints
     last_timestamp: Ints
     last_transit: Floats
+    last_arrival: Floats
     jitter: Floats
-    packets: Ints
-    octets: Ints
+    received: Ints
+    received_before: Ints
     lost_before: Ints
-    received_here: Ints
+    octets: Ints
     reordered: Ints
     expected_prior: Ints
     received_prior: Ints
-    last_arrival: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "ssrc": (np.int64, -1, ()),
-        "candidate": (np.int64, -1, ()),
+        "candidate": (np.int64, -1, ()),  # the SSRC of a packet that did not fit
+        "expected_restart": (np.int64, -1, ()),  # the sequence number that would confirm it
         "first_sequence": (np.int64, 0, ()),
         "last_sequence": (np.int64, 0, ()),
-        "expected_restart": (np.int64, -1, ()),
         "last_timestamp": (np.int64, 0, ()),
-        "last_transit": (np.float64, np.nan, ()),
+        "last_transit": (np.float64, _FAR, ()),
+        "last_arrival": (np.float64, -np.inf, ()),
         "jitter": (np.float64, 0.0, ()),  # in timestamp units
-        "packets": (np.int64, 0, ()),  # all sources of this row together
-        "octets": (np.int64, 0, ()),
-        "lost_before": (np.int64, 0, ()),  # lost of sources that have since changed
-        "received_here": (np.int64, 0, ()),  # of the present source
+        "received": (np.int64, 0, ()),  # of the present source
+        "received_before": (np.int64, 0, ()),  # of sources that have since changed
+        "lost_before": (np.int64, 0, ()),  # of these, too
+        "octets": (np.int64, 0, ()),  # of all sources
         "reordered": (np.int64, 0, ()),
         "expected_prior": (np.int64, 0, ()),
         "received_prior": (np.int64, 0, ()),
-        "last_arrival": (np.float64, -np.inf, ()),
     }
 
     def __init__(self, rows: int) -> None:
         make(self, rows)
+        self._suspicious: set[int] = set()  # rows with a candidate
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -87,6 +100,7 @@ class Receiver:
     def reset(self, row: int) -> None:
         """Start a row afresh."""
         reset(self, row)
+        self._suspicious.discard(row)
 
     def accept(
         self,
@@ -96,70 +110,92 @@ class Receiver:
         ssrc: Ints,
         octets: Ints,
         arrival: Floats,
-        clock: Floats,
         timed: Bools,
+        clock_hz: float,
     ) -> Accepted:
         """Take one packet for each of `rows`, (k,), each row at most once.
 
-        arrival: seconds; clock: the timestamp rate in Hz; timed: whether the timestamp tells when
-        the packet was made (it does not in telephone-event, RFC 4733, 2.2), all of shape (k,).
+        arrival: seconds; timed: whether the timestamp tells when the packet was made (it does not
+        in telephone-event, RFC 4733, 2.2), all of shape (k,); clock_hz: the timestamps' rate.
         """
-        known = self.ssrc[rows]
-        fresh = known < 0
-        other = ~fresh & (known != ssrc)
         last = self.last_sequence[rows]
-        step = ((sequence - last + 0x8000) & 0xFFFF) - 0x8000
-        wild = ~fresh & ~other & ((step > MAX_DROPOUT) | (step < -MAX_MISORDER))
-
-        restarted = fresh
-        ok = ~(other | wild)
-        if other.any() or wild.any():
-            # believed when the second packet fits the first: a lone stray changes nothing
-            confirmed = (other | wild) & (self.expected_restart[rows] == sequence)
-            confirmed &= wild | (self.candidate[rows] == ssrc)
-            restarted = fresh | confirmed
-            ok |= confirmed
-            waiting = ~ok
-            self.candidate[rows[waiting]] = ssrc[waiting]
-            self.expected_restart[rows[waiting]] = (sequence[waiting] + 1) & 0xFFFF
-
-        if restarted.any():
-            new = rows[restarted]
-            self.lost_before[new] += self._lost_here(new)
-            self.ssrc[new] = ssrc[restarted]
-            self.expected_restart[new] = -1
-            base = sequence[restarted] + 0x10000  # never negative, however far back one comes
-            self.first_sequence[new] = base
-            self.last_sequence[new] = base
-            self.received_here[new] = 0
-            self.last_timestamp[new] = timestamp[restarted]
-            self.last_transit[new] = np.nan
-            self.expected_prior[new] = 0
-            self.received_prior[new] = 0
+        step = (sequence - last).astype(np.int16)  # modulo 2^16, the shorter way
+        ok = self.ssrc[rows] == ssrc
+        ok &= (step < MAX_DROPOUT) & (step > -MAX_MISORDER)
+        restarted = np.zeros(rows.size, np.bool_)
+        if not every(ok):
+            restarted = self._judge_odd(rows, ok, sequence, ssrc)
+            self._restart(
+                rows[restarted], sequence[restarted], timestamp[restarted], ssrc[restarted]
+            )
+            ok |= restarted
             last = self.last_sequence[rows]
-            step = np.where(restarted, 0, step)
-
+            step[restarted] = 0
         extended = last + step
         before = self.last_timestamp[rows]
-        stamp = before + (((timestamp - before + 0x80000000) & 0xFFFFFFFF) - 0x80000000)
+        stamp = before + (timestamp - before).astype(np.int32)
+        verdict = Accepted(ok, restarted, extended, stamp)
 
-        counted = rows[ok]
-        self.packets[counted] += 1
-        self.received_here[counted] += 1
-        self.octets[counted] += octets[ok]
-        self.last_arrival[counted] = arrival[ok]
-        self.reordered[rows[ok & (step < 0)]] += 1
-        ahead = ok & (step > 0)
-        self.last_sequence[rows[ahead]] = extended[ahead]
-        self.last_timestamp[rows[ahead & timed]] = stamp[ahead & timed]
+        if not every(ok):
+            rows, ssrc, octets, timed = rows[ok], ssrc[ok], octets[ok], timed[ok]
+            arrival, stamp, extended, last = arrival[ok], stamp[ok], extended[ok], last[ok]
+        if self._suspicious:
+            # whoever is interrupted by the present source was not in sequence
+            self.candidate[rows[self.candidate[rows] != ssrc]] = -1
+            self._suspicious.difference_update(rows[self.candidate[rows] < 0].tolist())
+        self.received[rows] += 1
+        self.octets[rows] += octets
+        self.last_arrival[rows] = arrival
+        newest = np.maximum(last, extended)
+        self.last_sequence[rows] = newest
+        if not every(timed) or not every(newest > last):
+            self.reordered[rows[extended < last]] += 1
+            ahead = (newest > last) & timed
+            self.last_timestamp[rows[ahead]] = stamp[ahead]
+            rows, arrival, stamp = rows[timed], arrival[timed], stamp[timed]
+        else:
+            self.last_timestamp[rows] = stamp
+        self._measure_jitter(rows, arrival * clock_hz - stamp, clock_hz)
+        return verdict
 
-        judged = rows[ok & timed]
-        transit = (arrival * clock - stamp)[ok & timed]
-        change = np.abs(transit - self.last_transit[judged])
-        change[~(change < RESTART_S * clock[ok & timed])] = 0.0  # the first, or another time base
-        self.jitter[judged] += (change - self.jitter[judged]) / 16.0
-        self.last_transit[judged] = transit
-        return Accepted(ok, restarted & ok, extended, stamp)
+    def _measure_jitter(self, rows: Rows, transit: Floats, clock_hz: float) -> None:
+        change = np.abs(transit - self.last_transit[rows])
+        change *= change < RESTART_S * clock_hz  # else: the first, or another time base
+        jitter = self.jitter[rows]
+        self.jitter[rows] = jitter + (change - jitter) / 16.0
+        self.last_transit[rows] = transit
+
+    def _judge_odd(self, rows: Rows, ok: Bools, sequence: Ints, ssrc: Ints) -> Bools:
+        """Say which packets (k,) start a source: a row's first, and what a second one confirms.
+
+        A lone stray changes nothing: it is remembered, and believed when the next one follows it.
+        """
+        fresh = self.ssrc[rows] < 0
+        follows = (self.candidate[rows] == ssrc) & (self.expected_restart[rows] == sequence)
+        restarted: Bools = ~ok & (fresh | follows)
+        waiting = ~(ok | restarted)
+        self.candidate[rows[waiting]] = ssrc[waiting]
+        self.expected_restart[rows[waiting]] = (sequence[waiting] + 1) & 0xFFFF
+        self._suspicious.update(rows[waiting].tolist())
+        return restarted
+
+    def _restart(self, rows: Rows, sequence: Ints, timestamp: Ints, ssrc: Ints) -> None:
+        """Begin to count a (new) source with these packets, which are still to be counted."""
+        known = self.ssrc[rows] >= 0
+        expected = self.last_sequence[rows] - self.first_sequence[rows] + 1
+        self.lost_before[rows] += np.where(known, expected - self.received[rows], 0)
+        self.received_before[rows] += self.received[rows]
+        self.received[rows] = 0
+        self.ssrc[rows] = ssrc
+        self.candidate[rows] = -1
+        base = sequence + 0x10000  # never negative, however far back one comes
+        self.first_sequence[rows] = base
+        self.last_sequence[rows] = base
+        self.last_timestamp[rows] = timestamp
+        self.last_transit[rows] = _FAR
+        self.jitter[rows] = 0.0
+        self.expected_prior[rows] = 0
+        self.received_prior[rows] = 0
 
     def expected(self, row: int) -> int:
         """Packets the present source has sent by its sequence numbers (RFC 3550, A.3)."""
@@ -169,13 +205,8 @@ class Receiver:
 
     def interval(self, row: int) -> tuple[int, int]:
         """Return packets expected and received since the last call, for a reception report."""
-        expected, received = self.expected(row), int(self.received_here[row])
+        expected, received = self.expected(row), int(self.received[row])
         since = expected - int(self.expected_prior[row]), received - int(self.received_prior[row])
         self.expected_prior[row] = expected
         self.received_prior[row] = received
         return since
-
-    def _lost_here(self, rows: Rows) -> Ints:
-        expected = self.last_sequence[rows] - self.first_sequence[rows] + 1
-        lost: Ints = np.where(self.ssrc[rows] < 0, 0, expected - self.received_here[rows])
-        return lost

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from voip.errors import RtpError
-from voip.media.columns import ColumnSpec, Floats, Ints, make, reset
+from voip.media.columns import ColumnSpec, Floats, Ints, make, reset, where
 from voip.media.columns import grow as grow_columns
 from voip.media.io import PacketIO
 from voip.media.table import StreamTable
@@ -48,12 +48,20 @@ class Reporter:
     """Sends and reads reports; its arrays have a row for each of the table's."""
 
     due: Floats
+    reports: Ints
+    sent_prior: Ints
+    sent_before: Ints
+    sr_ssrc: Ints
     last_sr: Ints
     last_sr_at: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "due": (np.float64, np.inf, ()),
-        "last_sr": (np.int64, 0, ()),  # middle 32 bits of the peer's last SR
+        "reports": (np.int64, 0, ()),  # sent so far
+        "sent_prior": (np.int64, 0, ()),  # RTP packets up to the last report
+        "sent_before": (np.int64, 0, ()),  # and up to the one before
+        "sr_ssrc": (np.int64, -1, ()),  # whose the peer's last SR is
+        "last_sr": (np.int64, 0, ()),  # its NTP time, the middle 32 bits
         "last_sr_at": (np.float64, 0.0, ()),
     }
 
@@ -86,16 +94,16 @@ class Reporter:
 
     def close(self, row: int, now: float) -> None:
         """Say BYE, if the peer has ever heard of us (section 6.3.7)."""
-        spoke = self._table.transmitter.packets[row] > 0
+        ssrc = int(self._table.transmitter.ssrc[row])
+        spoke = self._table.transmitter.packets[row] > 0 or self.reports[row] > 0
         if spoke and self._table.rtcp_remote.get(row) is not None:
-            bye = Bye((int(self._table.transmitter.ssrc[row]),))
-            self._send(row, [ReceiverReport(bye.ssrcs[0], self._blocks(row, now)), bye])
+            self._send(row, ReceiverReport(ssrc, self._blocks(row, now)), Bye((ssrc,)))
         self.remote.pop(row, None)
         reset(self, row)
 
     def tick(self, now: float, wall: float) -> list[tuple[int, str]]:
         """Send the reports that are due; return the streams whose peers said BYE, and why."""
-        for row in np.flatnonzero(self.due <= now):
+        for row in where(self.due <= now):
             self._report(int(row), now, wall)
             self.due[row] = now + self._interval()
         left, self._left = self._left, []
@@ -126,6 +134,7 @@ class Reporter:
         for packet in packets:
             match packet:
                 case SenderReport():
+                    self.sr_ssrc[row] = packet.ssrc
                     self.last_sr[row] = ntp.middle(packet.ntp)
                     self.last_sr_at[row] = arrival
                     self._read_blocks(row, ours, packet.blocks, wall - (now - arrival))
@@ -173,30 +182,32 @@ class Reporter:
         if table.rtcp_remote.get(row) is None:
             return
         transmitter = table.transmitter
-        ssrc = int(transmitter.ssrc[row])
+        ssrc, sent = int(transmitter.ssrc[row]), int(transmitter.packets[row])
         blocks = self._blocks(row, now)
         report: RtcpPacket = ReceiverReport(ssrc, blocks)
-        if transmitter.packets[row]:
-            # the row's clock stands at its next step; the report's at this very moment
-            ahead = float(table.due[row]) - now
-            timestamp = int(transmitter.timestamp[row]) - round(ahead * table.lane.rate_hz)
+        if sent > self.sent_before[row]:  # within the last two intervals (section 6.4)
             report = SenderReport(
                 ssrc,
                 ntp.from_wall(wall),
-                timestamp & 0xFFFFFFFF,
-                int(transmitter.packets[row]) & 0xFFFFFFFF,
+                transmitter.timestamp(row, now),
+                sent & 0xFFFFFFFF,
                 int(transmitter.octets[row]) & 0xFFFFFFFF,
                 blocks,
             )
-        self._send(row, [report, source_description(ssrc, table.cname.get(row, ""))])
+        self.sent_before[row] = self.sent_prior[row]
+        self.sent_prior[row] = sent
+        self.reports[row] += 1
+        self._send(row, report)
 
     def _blocks(self, row: int, now: float) -> tuple[ReportBlock, ...]:
         receiver = self._table.receiver
         if receiver.ssrc[row] < 0:
             return ()
-        expected, received = receiver.expected(row), int(receiver.received_here[row])
+        expected, received = receiver.expected(row), int(receiver.received[row])
         interval = receiver.interval(row)
-        since = now - float(self.last_sr_at[row]) if self.last_sr[row] else 0.0
+        last_sr, since = 0, 0.0
+        if self.sr_ssrc[row] == receiver.ssrc[row]:
+            last_sr, since = int(self.last_sr[row]), now - float(self.last_sr_at[row])
         return (
             ReportBlock(
                 ssrc=int(receiver.ssrc[row]),
@@ -204,12 +215,15 @@ class Reporter:
                 packets_lost=cumulative_lost(expected, received),
                 highest_sequence=int(receiver.last_sequence[row] - 0x10000) & 0xFFFFFFFF,
                 jitter=int(receiver.jitter[row]),
-                last_sr=int(self.last_sr[row]),
+                last_sr=last_sr,
                 delay_since_last_sr=min(max(0, round(since * 65536)), 0xFFFFFFFF),
             ),
         )
 
-    def _send(self, row: int, packets: list[RtcpPacket]) -> None:
+    def _send(self, row: int, report: RtcpPacket, *more: RtcpPacket) -> None:
+        """Send a compound packet; our CNAME is in every one (section 6.1)."""
+        ssrc, name = int(self._table.transmitter.ssrc[row]), self._table.cname.get(row, "")
+        packets = [report, source_description(ssrc, name), *more]
         self._io.send_one(row, build_compound(packets), rtcp=True)
 
     def _interval(self, *, initial: bool = False) -> float:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from voip.media.commands import StreamStats
-from voip.media.table import StreamTable
+from voip.media.playout import PLAYING
+from voip.media.table import BASE_STEP_S, StreamTable
 from voip.types import Address
 
 if TYPE_CHECKING:
@@ -18,16 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["StatsSnapshot", "snapshot", "stream_stats"]
 
 _RECEIVER = (
-    "ssrc", "packets", "octets", "reordered", "jitter", "lost_before", "first_sequence",
-    "last_sequence", "received_here",
+    "ssrc", "octets", "reordered", "jitter", "first_sequence", "last_sequence", "received",
+    "received_before", "lost_before",
 )  # fmt: skip
 _PLAYOUT = (
-    "playing", "starting", "position", "clock", "late", "duplicate", "dropped", "peak",
-    "concealed", "played", "delay_sum", "steps",
+    "state", "decoded", "late", "duplicate", "dropped", "peak", "concealed", "accelerated",
+    "expanded", "played", "delay_sum",
 )  # fmt: skip
-_TABLE = (
-    "discarded", "level_in", "level_in_before", "level_out", "level_out_before", "underrun",
-)  # fmt: skip
+_TABLE = ("slot", "discarded", "underrun")
+_LEVELS = ("heard", "heard_before", "sent", "sent_before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,20 @@ class StatsSnapshot:
             return self.columns[name][row].item()
 
         rate = self.rate_hz
-        received = figure("packets")
+        received = figure("received_before") + figure("received")
         lost = figure("lost_before")
         if figure("ssrc") >= 0:
-            lost += figure("last_sequence") - figure("first_sequence") + 1 - figure("received_here")
+            lost += figure("last_sequence") - figure("first_sequence") + 1 - figure("received")
         expected = received + lost
+        missing = lost + figure("duplicate")  # a copy makes up for no loss
         delay_ms = None
-        if figure("playing") and not figure("starting"):
-            waits = figure("clock") - figure("position") / rate - figure("quickest")
-            delay_ms = 1000 * waits
+        if figure("state") == PLAYING:
+            due_s = figure("slot") * BASE_STEP_S  # when the next sample will be heard
+            next_heard_s = (figure("decoded") - figure("fill")) / rate
+            delay_ms = 1000 * (due_s - next_heard_s - figure("quickest"))
         strangers, names = self.strangers.get(row, (0, ()))
         report = self.reports.get(row)
-        steps = figure("steps")
+        played = figure("played")
         return StreamStats(
             stream=stream,
             codec=self.codec.get(row),
@@ -91,10 +93,12 @@ class StatsSnapshot:
             remote_fraction_lost=report.fraction_lost if report else None,
             remote_jitter_ms=report.jitter_ms if report else None,
             concealed_ms=1000 * figure("concealed") / rate,
-            played_ms=1000 * figure("played") / rate,
+            accelerated_ms=1000 * figure("accelerated") / rate,
+            expanded_ms=1000 * figure("expanded") / rate,
+            played_ms=1000 * played / rate,
             source_underrun_ms=1000 * figure("underrun") / rate,
-            level_received_dbfs=_dbfs(figure("level_in"), figure("level_in_before")),
-            level_sent_dbfs=_dbfs(figure("level_out"), figure("level_out_before")),
+            level_received_dbfs=_dbfs(figure("heard"), figure("heard_before")),
+            level_sent_dbfs=_dbfs(figure("sent"), figure("sent_before")),
             remote=self.remote.get(row),
             kernel_timestamps=self.kernel_timestamps,
             current_frames=figure("waiting"),
@@ -103,8 +107,8 @@ class StatsSnapshot:
             late_packet_count=figure("late"),
             buffer_overrun_count=figure("overruns"),
             current_delay_ms=delay_ms or 0.0,
-            average_delay_ms=1000 * figure("delay_sum") / steps if steps else 0.0,
-            estimated_loss_rate=max(0.0, lost / expected) if expected > 0 else 0.0,
+            average_delay_ms=1000 * figure("delay_sum") / played if played else 0.0,
+            estimated_loss_rate=max(0.0, missing / expected) if expected > 0 else 0.0,
         )
 
 
@@ -156,11 +160,17 @@ def _columns(table: StreamTable) -> dict[str, npt.NDArray[Any]]:
     columns: dict[str, npt.NDArray[Any]] = {
         "sent_packets": transmitter.packets,
         "sent_octets": transmitter.octets,
+        "fill": playout.pcm.fill,
         "quickest": playout.delays.quickest,
         "waiting": playout.ring.count,
         "overruns": playout.ring.overruns,
     }
-    for part, names in ((receiver, _RECEIVER), (playout, _PLAYOUT), (table, _TABLE)):
+    for part, names in (
+        (receiver, _RECEIVER),
+        (playout, _PLAYOUT),
+        (table, _TABLE),
+        (table.levels, _LEVELS),
+    ):
         for name in names:
             columns[name] = getattr(part, name)
     return columns

@@ -11,10 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
-from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, grow, make, reset
+from voip.media.columns import (
+    Bools,
+    ColumnSpec,
+    Floats,
+    Ints,
+    Rows,
+    grow,
+    make,
+    reset,
+    where,
+)
 from voip.media.fifo import FifoArray
 from voip.media.lane import Lane
-from voip.media.playout import PCM_SAMPLES, Playout
+from voip.media.levels import Levels
+from voip.media.playout import Playout
 from voip.media.receive import Receiver
 from voip.media.transmit import Transmitter
 from voip.rtp.source import SourceLearner
@@ -24,6 +35,9 @@ from voip.types import Address
 __all__ = ["BASE_STEP_S", "EVENT", "UNKNOWN", "StreamTable"]
 
 BASE_STEP_S = 0.010
+_NEVER = 1 << 62
+_FEED_SAMPLES = 640
+"""What a row sends of another's sound may wait this long: two steps of each, and something over."""
 UNKNOWN = 255
 """A payload type that was not negotiated."""
 EVENT = 254
@@ -36,7 +50,7 @@ class StreamTable:
     active: Bools
     stream: Ints
     step: Ints
-    due: Floats
+    slot: Ints
     connected: Bools
     listening: Bools
     muted: Bools
@@ -46,18 +60,13 @@ class StreamTable:
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
-    level_in: Floats
-    level_in_before: Floats
-    level_out: Floats
-    level_out_before: Floats
-    level_steps: Ints
     underrun: Ints
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "active": (np.bool_, False, ()),
         "stream": (np.int64, -1, ()),
         "step": (np.int64, 160, ()),  # samples a step
-        "due": (np.float64, np.inf, ()),  # of the next step
+        "slot": (np.int64, _NEVER, ()),  # of the next step: which of the base steps begins it
         "connected": (np.bool_, False, ()),  # a session description was applied
         "listening": (np.bool_, False, ()),  # what comes is to be heard
         "muted": (np.bool_, False, ()),
@@ -67,24 +76,22 @@ class StreamTable:
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: lane code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
-        "level_in": (np.float64, 0.0, ()),  # mean square of the loudest step of this second
-        "level_in_before": (np.float64, 0.0, ()),  # and of the second before
-        "level_out": (np.float64, 0.0, ()),
-        "level_out_before": (np.float64, 0.0, ()),
-        "level_steps": (np.int64, 0, ()),
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
     }
 
     def __init__(self, lane: Lane, rows: int = 16) -> None:
         make(self, rows)
         self.lane = lane
+        self.base_step = int(BASE_STEP_S * lane.rate_hz)
         self.receiver = Receiver(rows)
         self.playout = Playout(rows, lane)
         self.transmitter = Transmitter(rows, lane)
-        self.feed = FifoArray(rows, PCM_SAMPLES)
+        self.levels = Levels(rows)
+        self.feed = FifoArray(rows, _FEED_SAMPLES)
         self.rows: dict[int, int] = {}
+        self.routed: Rows = np.zeros(0, np.intp)
+        """The rows that send what a row hears."""
         self._free = list(range(rows - 1, -1, -1))
-        self._phases = [0, 0]
         # what only some rows have, or what is looked at rarely
         self.cname: dict[int, str] = {}
         self.codec: dict[int, str] = {}
@@ -119,6 +126,7 @@ class StreamTable:
         reset(self, row)
         self.receiver.reset(row)
         self.playout.reset(row)
+        self.levels.reset(row)
         self.feed.clear(row)
         self.rows[stream] = row
         self.stream[row] = stream
@@ -127,13 +135,12 @@ class StreamTable:
 
     def remove(self, row: int) -> None:
         """Give a row back, with everything that belongs to it."""
-        if np.isfinite(self.due[row]):
-            self._phases[self._phase(float(self.due[row]))] -= 1
         self.rows.pop(int(self.stream[row]), None)
         self.playout.stop(row)
         self.transmitter.pause(row)
         reset(self, row)
         self.source[self.source == row] = -1
+        self.routed = where(self.source >= 0)
         for part in (
             self.cname,
             self.codec,
@@ -151,33 +158,63 @@ class StreamTable:
             part.pop(row, None)
         self._free.append(row)
 
+    def route(self, row: int, source: int) -> None:
+        """Let `row` send what row `source` hears; -1: nothing."""
+        self.source[row] = source
+        self.feed.clear(row)
+        self.routed = where(self.source >= 0)
+
     def schedule(self, row: int, step_ms: int, now: float) -> None:
         """Let a row take part from the next step on, in the emptier phase."""
         self.step[row] = step_ms * self.lane.rate_hz // 1000
-        if np.isfinite(self.due[row]):
+        if self.slot[row] < _NEVER:
             return  # it keeps its place
         slot = int(now / BASE_STEP_S) + 1
-        if self._phases[slot % 2] > self._phases[(slot + 1) % 2]:
-            slot += 1
-        self._phases[slot % 2] += 1
-        self.due[row] = slot * BASE_STEP_S
+        taken = self.slot[(self.slot < _NEVER) & (self.step > self.base_step)]
+        odd = np.count_nonzero(taken % 2)
+        others = taken.size - odd
+        crowded = odd > others if slot % 2 else others > odd
+        self.slot[row] = slot + crowded
 
     def due_rows(self, now: float) -> Rows:
-        """Return the rows whose step is due."""
-        return np.flatnonzero(self.due <= now + 1e-9)
+        """Return the rows whose step is due, in order."""
+        return where(self.slot <= _slot_at(now))
+
+    def behind(self, now: float) -> float:
+        """How late the latest row is, in seconds; not above 0 where none is due."""
+        return (_slot_at(now) - int(self.slot.min())) * BASE_STEP_S
+
+    def begin_step(self, rows: Rows, samples: int) -> Ints:
+        """Begin the step of `rows` (k,), which is of `samples`; return its slots (k,)."""
+        slot = self.slot[rows]
+        self.slot[rows] = slot + samples // self.base_step
+        return slot
+
+    def leave_out(self, rows: Rows, now: float, behind_s: float) -> Ints:
+        """Let those of `rows` (k,) that are later than `behind_s` catch up with `now`.
+
+        Returns the samples (k,) that each of them leaves out.
+        """
+        late = _slot_at(now) - self.slot[rows]
+        span = self.step[rows] // self.base_step
+        steps = np.where(late * BASE_STEP_S > behind_s, late // span, 0)
+        self.slot[rows] += steps * span
+        skipped: Ints = steps * self.step[rows]
+        return skipped
 
     def next_due(self) -> float | None:
         """When the next step of any row is due; None when no row takes part."""
-        first = float(self.due.min())
-        return first if np.isfinite(first) else None
-
-    @staticmethod
-    def _phase(due: float) -> int:
-        return round(due / BASE_STEP_S) % 2
+        first = int(self.slot.min())
+        return first * BASE_STEP_S if first < _NEVER else None
 
     def _grow(self) -> None:
         rows = self.active.size
         grow(self, 2 * rows)
-        for part in (self.receiver, self.playout, self.transmitter, self.feed):
+        for part in (self.receiver, self.playout, self.transmitter, self.levels, self.feed):
             part.grow(2 * rows)
         self._free = list(range(2 * rows - 1, rows - 1, -1))
+
+
+def _slot_at(now: float) -> int:
+    """Return the number of the base step that `now` lies in, or begins by a hair's breadth."""
+    return int((now + 1e-6) / BASE_STEP_S)

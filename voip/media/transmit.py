@@ -11,10 +11,21 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make, reset
+from voip.media.columns import (
+    Bools,
+    ColumnSpec,
+    Ints,
+    Rows,
+    blocks,
+    distinct,
+    every,
+    grow,
+    make,
+    reset,
+)
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
-from voip.rtp.packet import HEADER_BYTES, write_headers
+from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 
 __all__ = ["MAX_PTIME_MS", "Transmitter"]
 
@@ -29,13 +40,13 @@ class Transmitter:
     code: npt.NDArray[np.uint8]
     payload_type: npt.NDArray[np.uint8]
     ssrc: Ints
+    first: Ints
     sequence: Ints
-    timestamp: Ints
+    origin: Ints
     start: Ints
     full: Ints
     filled: Ints
     marker: Bools
-    packets: Ints
     octets: Ints
     packet: npt.NDArray[np.uint8]
 
@@ -44,13 +55,13 @@ class Transmitter:
         "code": (np.uint8, 0, ()),
         "payload_type": (np.uint8, 0, ()),
         "ssrc": (np.int64, 0, ()),
-        "sequence": (np.int64, 0, ()),  # of the next packet
-        "timestamp": (np.int64, 0, ()),  # of the next sample
+        "first": (np.int64, 0, ()),  # sequence number of the first packet
+        "sequence": (np.int64, 0, ()),  # of the next one
+        "origin": (np.int64, 0, ()),  # what the timestamps count from
         "start": (np.int64, 0, ()),  # timestamp of the packet being filled
         "full": (np.int64, 160, ()),  # payload bytes of a full packet
         "filled": (np.int64, 0, ()),
         "marker": (np.bool_, True, ()),  # on the next packet: a talkspurt begins
-        "packets": (np.int64, 0, ()),
         "octets": (np.int64, 0, ()),
         "packet": (np.uint8, 0, (_PACKET_BYTES,)),
     }
@@ -63,45 +74,51 @@ class Transmitter:
         """Make room for `rows` rows in all."""
         grow(self, rows)
 
+    @property
+    def packets(self) -> Ints:
+        """How many packets each row has sent: int64 (rows,)."""
+        return self.sequence - self.first
+
     def open(self, row: int, *, ssrc: int, sequence: int, timestamp: int) -> None:
         """Start a row afresh with random start values (RFC 3550, 5.1)."""
         reset(self, row)
         self.ssrc[row] = ssrc
-        self.sequence[row] = sequence
-        self.timestamp[row] = timestamp
+        self.first[row] = self.sequence[row] = sequence
+        self.origin[row] = timestamp
+
+    def timestamp(self, row: int, now: float) -> int:
+        """Return the RTP timestamp of `row` at `now`, 32 bits; it goes on while nothing is sent."""
+        return (int(self.origin[row]) + round(now * self._lane.rate_hz)) & 0xFFFFFFFF
 
     def pause(self, row: int) -> None:
-        """Stop sending; the sample clock of the row goes on."""
+        """Stop sending."""
         self.sending[row] = False
         self.filled[row] = 0
         self.marker[row] = True
 
-    def step(self, rows: Rows, pcm: npt.NDArray[np.float32], io: PacketIO) -> None:
-        """Send `pcm`, float32 (k, samples), as the next step of `rows` (k,), which are sending."""
+    def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:
+        """Put `pcm`, float32 (k, samples), into the packets of `rows` (k,), which are sending.
+
+        `clock` (k,) counts the samples of all time up to the first of these. Returns the rows
+        whose packet is full: it is to be sent (`send`) or replaced (`single`).
+        """
         coded = self._lane.encode(self.code[rows], pcm)
         size = coded.shape[1]
         filled = self.filled[rows]
-        begin = filled == 0
-        if begin.all():
-            self.start[rows] = self.timestamp[rows]
-            self.packet[rows, HEADER_BYTES : HEADER_BYTES + size] = coded
-        else:
-            self.start[rows[begin]] = self.timestamp[rows[begin]]
-            for at in np.unique(filled):
-                here = filled == at
-                put = HEADER_BYTES + int(at)
-                self.packet[rows[here], put : put + size] = coded[here]
-        filled = filled + size
+        puts = distinct(filled)
+        for put in puts:
+            here = slice(None) if len(puts) == 1 else filled == put
+            if put == 0:
+                self.start[rows[here]] = self.origin[rows[here]] + clock[here]
+            room = blocks(self.packet, HEADER_BYTES + put, size)
+            room[rows[here]] = blocks(coded, 0, size)[here]
+        filled += size
         self.filled[rows] = filled
-        ready = rows[filled >= self.full[rows]]
-        if ready.size:
-            self._send(ready, io)
+        full = filled >= self.full[rows]
+        return rows if every(full) else rows[full]
 
-    def advance(self, rows: Rows, samples: int) -> None:
-        """Let the sample clocks of `rows` go on, whether anything was sent or not."""
-        self.timestamp[rows] += samples
-
-    def _send(self, rows: Rows, io: PacketIO) -> None:
+    def send(self, rows: Rows, io: PacketIO) -> None:
+        """Send what is in the packets of `rows`."""
         write_headers(
             self.packet,
             rows,
@@ -113,8 +130,19 @@ class Transmitter:
         )
         size = self.filled[rows]
         io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
-        self.packets[rows] += 1
         self.octets[rows] += size
         self.sequence[rows] += 1
         self.marker[rows] = False
         self.filled[rows] = 0
+
+    def single(
+        self, row: int, payload_type: int, timestamp: int, payload: bytes, *, marker: bool
+    ) -> bytes:
+        """Return a packet of another kind as the next one of `row`, instead of what is in hand."""
+        header = pack_header(
+            payload_type, int(self.sequence[row]), timestamp, int(self.ssrc[row]), marker=marker
+        )
+        self.octets[row] += len(payload)
+        self.sequence[row] += 1
+        self.filled[row] = 0
+        return header + payload

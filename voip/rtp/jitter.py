@@ -19,8 +19,10 @@ Floats = npt.NDArray[np.float64]
 _BIN_S = 0.010
 _BINS = 64
 _QUANTILE = 0.98
-_MEMORY = 400
-"""Packets after which a delay has lost two thirds of its weight: 8 s at 20 ms."""
+_GROWTH = 1.0 / (1.0 - 1.0 / 400)
+"""How much more a packet weighs than the one before: 8 s of 20 ms packets lose two thirds."""
+_HEAVY = 1e12
+"""A weight at which a histogram is scaled down, long before float32 ends."""
 _WINDOW = 250
 """Packets over which the quickest one counts; it is forgotten after two windows at most."""
 
@@ -30,9 +32,11 @@ class DelayEstimator:
 
     def __init__(self, rows: int) -> None:
         self._rows = 0
+        self._bins: npt.NDArray[np.float32]  # the histograms as one axis
         self.histogram: npt.NDArray[np.float32] = np.zeros((0, _BINS), np.float32)
-        self.seen: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.quickest: Floats = np.zeros(0)
+        self._weight: Floats = np.zeros(0)  # of the last packet; the older ones weigh less
+        self._left: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # packets of this window
         self._window_quickest: Floats = np.zeros(0)
         self._earlier_quickest: Floats = np.zeros(0)
         self.grow(rows)
@@ -42,7 +46,9 @@ class DelayEstimator:
         more = rows - self._rows
         self._rows = rows
         self.histogram = np.concatenate((self.histogram, np.zeros((more, _BINS), np.float32)))
-        self.seen = np.concatenate((self.seen, np.zeros(more, np.int64)))
+        self._bins = self.histogram.reshape(-1)
+        self._weight = np.concatenate((self._weight, np.ones(more)))
+        self._left = np.concatenate((self._left, np.full(more, _WINDOW)))
         infinite = np.full(more, np.inf)
         self.quickest = np.concatenate((self.quickest, infinite))
         self._window_quickest = np.concatenate((self._window_quickest, infinite))
@@ -51,34 +57,27 @@ class DelayEstimator:
     def reset(self, rows: int | Rows) -> None:
         """Forget what is known of a row, or of several."""
         self.histogram[rows] = 0.0
-        self.seen[rows] = 0
+        self._weight[rows] = 1.0
+        self._left[rows] = _WINDOW
         self.quickest[rows] = np.inf
         self._window_quickest[rows] = np.inf
         self._earlier_quickest[rows] = np.inf
 
-    def update(self, rows: Rows, transit: Floats) -> Floats:
-        """Take one packet of each of `rows` (k,): arrival minus timestamp, in seconds.
-
-        Returns its relative delay in seconds, (k,), 0 for the quickest of late.
-        """
-        turn = self.seen[rows] % _WINDOW == 0
-        if turn.any():
-            turned = rows[turn]
-            self._earlier_quickest[turned] = self._window_quickest[turned]
-            self._window_quickest[turned] = np.inf
+    def update(self, rows: Rows, transit: Floats) -> None:
+        """Take one packet of each of `rows` (k,): arrival minus timestamp, in seconds."""
+        left = self._left[rows] - 1
+        self._left[rows] = left
+        if np.count_nonzero(left) < left.size:
+            self._turn(rows[left == 0])
         window = np.minimum(self._window_quickest[rows], transit)
         self._window_quickest[rows] = window
         quickest = np.minimum(window, self._earlier_quickest[rows])
         self.quickest[rows] = quickest
-        delay: Floats = transit - quickest
 
-        seen = np.minimum(self.seen[rows] + 1, _MEMORY)
-        self.seen[rows] += 1
-        weight = (1.0 / seen).astype(np.float32)  # a plain mean at first, then forgetting
-        bins = np.minimum(np.ceil(delay / _BIN_S - 0.1), _BINS - 1).astype(np.intp)
-        self.histogram[rows] *= (1.0 - weight)[:, None]
-        self.histogram[rows, bins] += weight
-        return delay
+        bins = np.minimum(np.ceil((transit - quickest) * (1 / _BIN_S) - 0.1), _BINS - 1)
+        weight = self._weight[rows] * _GROWTH
+        self._weight[rows] = weight
+        self._bins[rows * _BINS + bins.astype(np.intp)] += weight
 
     def target(self, rows: Rows) -> Floats:
         """Return the delay, in seconds (k,), that all but 2 % of late packets kept within."""
@@ -86,8 +85,10 @@ class DelayEstimator:
         within: Floats = (shares < _QUANTILE * shares[:, -1:]).sum(axis=1) * _BIN_S
         return within
 
-    def mean(self, row: int) -> float:
-        """Return the mean relative delay of one row in seconds."""
-        weights = self.histogram[row]
-        total = float(weights.sum())
-        return float(weights @ (np.arange(_BINS) * _BIN_S)) / total if total else 0.0
+    def _turn(self, rows: Rows) -> None:
+        self._left[rows] = _WINDOW
+        self._earlier_quickest[rows] = self._window_quickest[rows]
+        self._window_quickest[rows] = np.inf
+        heavy = rows[self._weight[rows] > _HEAVY]
+        self.histogram[heavy] /= self._weight[heavy, None]
+        self._weight[heavy] = 1.0

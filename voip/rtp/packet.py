@@ -15,8 +15,6 @@ __all__ = ["HEADER_BYTES", "RtpHeaders", "pack_header", "parse_headers", "write_
 HEADER_BYTES = 12
 """A header without contributing sources and extension: what we send."""
 
-_HEADER = np.dtype([("v", "u1"), ("m", "u1"), ("seq", ">u2"), ("ts", ">u4"), ("ssrc", ">u4")])
-
 
 @dataclass(frozen=True, slots=True)
 class RtpHeaders:
@@ -43,40 +41,47 @@ def parse_headers(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -
     Never raises for what the bytes say: a wrong version, a truncated header, an extension or
     padding longer than the packet make `valid` False.
     """
+    words = np.ascontiguousarray(data[:, :HEADER_BYTES]).view(">u4").astype(np.int64)
+    first = words[:, 0]
     size = lengths.astype(np.int64)
-    head = np.ascontiguousarray(data[:, :HEADER_BYTES])
-    first = head[:, 0]
-    valid = (size >= HEADER_BYTES) & (first >> 6 == 2)
-    offset = HEADER_BYTES + 4 * (first & 0x0F).astype(np.int64)
-    odd = np.flatnonzero(valid & ((first & 0x30) != 0))
-    end = size.copy()
-    if odd.size:  # extension or padding: rare, and only then worth looking at
-        extended = odd[(first[odd] & 0x10) != 0]
-        fits = offset[extended] + 4 <= size[extended]
-        valid[extended[~fits]] = False
-        extended = extended[fits]
-        at = offset[extended]
-        words = (data[extended, at + 2].astype(np.int64) << 8) | data[extended, at + 3]
-        offset[extended] = at + 4 + 4 * words
-        padded = odd[(first[odd] & 0x20) != 0]
-        padding = data[padded, size[padded] - 1].astype(np.int64)
-        valid[padded[padding == 0]] = False
-        end[padded] -= padding
-    length = end - offset
-    valid &= length >= 0
-    second = head[:, 1]
-    shorts = head.view(">u2")
-    words32 = head.view(">u4")
+    plain = ((first >> 24) == 0x80) & (size >= HEADER_BYTES)
+    if np.count_nonzero(plain) == plain.size:
+        valid, offset = plain, np.full(size.size, HEADER_BYTES, np.int64)
+        size -= HEADER_BYTES
+    else:
+        valid, offset, size = _find_payloads(data, first >> 24, size)
     return RtpHeaders(
         valid=valid,
-        marker=second >= 0x80,
-        payload_type=second & np.uint8(0x7F),
-        sequence=shorts[:, 1].astype(np.int64),
-        timestamp=words32[:, 1].astype(np.int64),
-        ssrc=words32[:, 2].astype(np.int64),
+        marker=(first & 0x800000) != 0,
+        payload_type=((first >> 16) & 0x7F).astype(np.uint8),
+        sequence=first & 0xFFFF,
+        timestamp=words[:, 1],
+        ssrc=words[:, 2],
         offset=offset,
-        size=length,
+        size=size,
     )
+
+
+def _find_payloads(
+    data: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], size: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return validity, offset and size of payloads (n,); `first` is the first byte of each."""
+    valid = (size >= HEADER_BYTES) & (first >> 6 == 2)
+    offset = HEADER_BYTES + 4 * (first & 0x0F)
+    end = size.copy()
+    extended = np.flatnonzero(valid & ((first & 0x10) != 0))
+    fits = offset[extended] + 4 <= size[extended]
+    valid[extended[~fits]] = False
+    extended = extended[fits]
+    at = offset[extended]
+    words = (data[extended, at + 2].astype(np.int64) << 8) | data[extended, at + 3]
+    offset[extended] = at + 4 + 4 * words
+    padded = np.flatnonzero(valid & ((first & 0x20) != 0))
+    padding = data[padded, size[padded] - 1].astype(np.int64)
+    valid[padded[padding == 0]] = False
+    end[padded] -= padding
+    valid &= end >= offset
+    return valid, offset, end - offset
 
 
 def write_headers(
@@ -93,13 +98,11 @@ def write_headers(
 
     The other arrays have the shape of `rows`; sequence and timestamp are cut to 16 and 32 bits.
     """
-    header = np.empty(rows.size, _HEADER)
-    header["v"] = 0x80
-    header["m"] = payload_type | (marker.astype(np.uint8) << 7)
-    header["seq"] = sequence & 0xFFFF
-    header["ts"] = timestamp & 0xFFFFFFFF
-    header["ssrc"] = ssrc
-    out[rows, :HEADER_BYTES] = header.view(np.uint8).reshape(rows.size, HEADER_BYTES)
+    words = np.empty((rows.size, HEADER_BYTES // 4), ">u4")  # what is too long is cut
+    words[:, 0] = (payload_type | np.uint32(0x8000)) << 16 | marker << 23 | sequence & 0xFFFF
+    words[:, 1] = timestamp
+    words[:, 2] = ssrc
+    out[rows, :HEADER_BYTES] = words.view(np.uint8)
 
 
 def pack_header(

@@ -149,6 +149,23 @@ class EventSender:
         """Whether nothing is queued or being sent."""
         return self._sending is None and not self._queue
 
+    def finished(self, timestamp: int) -> bool:
+        """Whether nothing is left to do at `timestamp`, not even to keep the last gap."""
+        return self.idle and not self._rests(timestamp)
+
+    def interrupt(self, timestamp: int) -> EventPacket | None:
+        """End the digit on the wire, which counts as sent: the row may send no more for now.
+
+        Returns its last report, to be sent at once; None where there is none.
+        """
+        now, self._sending = self._sending, None
+        if now is None:
+            return None
+        self._sent.append(now.digit)
+        duration = max(1, min(_ahead(timestamp, now.start), now.left, MAX_DURATION))
+        event = TelephoneEvent(DIGITS.index(now.digit), True, self._volume, duration)
+        return EventPacket(now.start, now.marker, event.to_bytes())
+
     def take_sent(self) -> str:
         """Return the digits that have gone out, once, when the queue is empty; else ""."""
         if not self._sent or not self.idle:
@@ -187,10 +204,14 @@ class EventSender:
     def _begin(self, timestamp: int) -> _Sending | None:
         if not self._queue:
             return None
-        if 0 < _ahead(self._pause_end, timestamp) <= self._pause:
+        if self._rests(timestamp):
             return None
         queued = self._queue.popleft()
         return _Sending(queued.digit, timestamp, queued.duration, queued.gap)
+
+    def _rests(self, timestamp: int) -> bool:
+        """Whether the gap after the last digit lasts still."""
+        return 0 < _ahead(self._pause_end, timestamp) <= self._pause
 
     def _end_segment(self, now: _Sending, segment: int) -> None:
         now.start = (now.start + segment) & 0xFFFFFFFF

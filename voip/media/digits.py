@@ -1,0 +1,112 @@
+"""Digits of the rows, heard and sent as RFC 4733 telephone-events.
+
+Only rows that hear or send digits cost anything: each has an object of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from voip.media.columns import Rows
+from voip.media.commands import DtmfReceived, DtmfSent, EngineEvent
+from voip.media.io import PacketIO
+from voip.media.table import StreamTable
+from voip.rtp.telephone_event import Digit, EventPacket, EventReceiver
+
+__all__ = ["Digits"]
+
+
+class Digits:
+    """Reads and writes the event receivers and senders of the table."""
+
+    def __init__(self, table: StreamTable, io: PacketIO) -> None:
+        self._table = table
+        self._io = io
+        self._hearing: set[int] = set()  # rows in the middle of a digit
+        self._news: list[EngineEvent] = []
+
+    # ------------------------------------------------------------ heard
+
+    def hear(
+        self, row: int, timestamp: int, payload: bytes, arrival: float, *, marker: bool
+    ) -> list[EngineEvent]:
+        """Take one packet of telephone-event; return the digits that ended by it."""
+        receivers = self._table.event_receivers
+        if row not in receivers:
+            receivers[row] = EventReceiver(self._table.lane.rate_hz)
+        return self._told(row, receivers[row].feed(timestamp, marker, payload, arrival))
+
+    def poll(self, now: float) -> list[EngineEvent]:
+        """Return the digits from which nothing has come for long, and those sent no further."""
+        events, self._news = self._news, []
+        for row in list(self._hearing):
+            receiver = self._table.event_receivers.get(row)
+            if receiver is None:  # closed meanwhile
+                self._hearing.discard(row)
+            else:
+                events += self._told(row, receiver.poll(now))
+        return events
+
+    def forget(self, row: int) -> list[EngineEvent]:
+        """Begin anew with `row`, whose source has changed; return the digit it was hearing."""
+        receiver = self._table.event_receivers.get(row)
+        return self._told(row, receiver.reset()) if receiver else []
+
+    def _told(self, row: int, digits: list[Digit]) -> list[EngineEvent]:
+        if self._table.event_receivers[row].next_timer() is None:
+            self._hearing.discard(row)
+        else:
+            self._hearing.add(row)
+        stream = int(self._table.stream[row])
+        return [DtmfReceived(stream, digit.digit, digit.duration_ms) for digit in digits]
+
+    # ------------------------------------------------------------ sent
+
+    def replace(self, rows: Rows) -> tuple[Rows, list[EngineEvent]]:
+        """Send digits instead of the full packets of `rows` (k,), where there are any.
+
+        Returns the rows whose packet is still to be sent.
+        """
+        table = self._table
+        events: list[EngineEvent] = []
+        if not table.event_senders:
+            return rows, events
+        audible = np.ones(rows.size, np.bool_)
+        for at, row in enumerate(rows.tolist()):
+            if row in table.event_senders:
+                start, samples = (
+                    int(table.transmitter.start[row]),
+                    int(table.transmitter.filled[row]),
+                )
+                packet = None
+                if row in table.event_format:
+                    packet = table.event_senders[row].next_packet(start & 0xFFFFFFFF, samples)
+                audible[at] = not self._send(row, packet)
+                events += self._sent(row, start + samples)
+        return rows[audible], events
+
+    def interrupt(self, row: int, now: float) -> None:
+        """End the digit that `row`, which is to send no more for now, has on the wire."""
+        sender = self._table.event_senders.get(row)
+        if sender is not None and row in self._table.event_format:
+            timestamp = self._table.transmitter.timestamp(row, now)
+            self._send(row, sender.interrupt(timestamp))
+            self._news += self._sent(row, timestamp)
+
+    def _send(self, row: int, packet: EventPacket | None) -> bool:
+        if packet is None:
+            return False
+        payload_type = self._table.event_format[row][0]
+        whole = self._table.transmitter.single(
+            row, payload_type, packet.timestamp, packet.payload, marker=packet.marker
+        )
+        self._io.send_one(row, whole, rtcp=False)
+        return True
+
+    def _sent(self, row: int, timestamp: int) -> list[EngineEvent]:
+        table = self._table
+        sender = table.event_senders[row]
+        sent = sender.take_sent()
+        if sender.finished(timestamp & 0xFFFFFFFF):
+            del table.event_senders[row]
+        return [DtmfSent(int(table.stream[row]), sent)] if sent else []

@@ -1,0 +1,187 @@
+"""From a batch of packets to the rows: read, believe, count, and hand on.
+
+receive -> parse -> believe -> accept -> digits, or the jitter buffer
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media.columns import Bools, Ints, Rows, every, some, where
+from voip.media.commands import EngineEvent, SourceLearned
+from voip.media.digits import Digits
+from voip.media.io import PacketBatch, PacketIO
+from voip.media.reports import Reporter
+from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.rtp.packet import RtpHeaders, parse_headers
+from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
+from voip.types import Address
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes what has arrived, once a tick."""
+
+    def __init__(
+        self, table: StreamTable, io: PacketIO, reporter: Reporter, digits: Digits
+    ) -> None:
+        self._table = table
+        self._io = io
+        self._reporter = reporter
+        self._digits = digits
+        self._batch = PacketBatch()
+        self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
+
+    def receive(self, now: float, wall: float) -> list[EngineEvent]:
+        """Read one batch and give every packet to whom it concerns; return what it told."""
+        batch, table = self._batch, self._table
+        received = self._io.receive(batch, now)
+        events: list[EngineEvent] = []
+        if not received:
+            return events
+        rows = batch.rows[:received].astype(np.intp)
+        headers = parse_headers(batch.data[:received], batch.lengths[:received])
+        meaning = table.meaning[rows, headers.payload_type]
+        known = headers.valid & (meaning != UNKNOWN)
+        rtcp = batch.rtcp[:received]
+        if some(rtcp):
+            known &= ~rtcp
+            for i in where(rtcp):
+                self._receive_report(int(i), int(rows[i]), now, wall)
+        believed = known
+        if not every(known):
+            unknown = ~(known | rtcp) & (batch.source[:received] < 0)
+            np.add.at(table.discarded, rows[unknown], 1)
+        strange = batch.source[:received] >= 0
+        if some(strange):
+            believed = known & ~strange
+            for i in where(strange & ~rtcp):
+                believed[i] = self._believe(
+                    int(i), int(rows[i]), headers, now, events, known=bool(known[i])
+                )
+        left = where(believed)
+        while left.size:
+            first = self._first_of_each_row(rows[left])
+            if every(first):
+                events += self._accept(left, rows[left], headers, meaning[left])
+                break
+            chosen = left[first]
+            events += self._accept(chosen, rows[chosen], headers, meaning[chosen])
+            left = left[~first]
+        return events
+
+    def _first_of_each_row(self, rows: Rows) -> Bools:
+        """Say which of the packets for `rows` (k,) is the first one for its row."""
+        if self._turn.size != self._table.active.size:
+            self._turn = np.zeros(self._table.active.size, np.int64)
+        number = np.arange(rows.size)
+        self._turn[rows[::-1]] = number[::-1]  # the last to be written is the first packet
+        first: Bools = self._turn[rows] == number
+        return first
+
+    def _accept(
+        self, packets: Rows, rows: Rows, headers: RtpHeaders, meaning: npt.NDArray[np.uint8]
+    ) -> list[EngineEvent]:
+        """Take `packets` (k,) of the batch for `rows` (k,), one for each of them."""
+        table, batch = self._table, self._batch
+        events: list[EngineEvent] = []
+        arrival, size = batch.arrival[packets], headers.size[packets]
+        marker = headers.marker[packets]
+        audio = meaning != EVENT
+        accepted = table.receiver.accept(
+            rows,
+            headers.sequence[packets],
+            headers.timestamp[packets],
+            headers.ssrc[packets],
+            size,
+            arrival,
+            audio,
+            table.lane.rate_hz,
+        )
+        if some(accepted.restarted):
+            for row in rows[accepted.restarted]:
+                table.playout.stop(int(row))
+                events += self._digits.forget(int(row))
+        if not every(audio):
+            for j in where(accepted.ok & ~audio):
+                i, start = int(packets[j]), int(headers.offset[packets[j]])
+                events += self._digits.hear(
+                    int(rows[j]),
+                    int(headers.timestamp[i]),
+                    batch.data[i, start : start + int(size[j])].tobytes(),
+                    float(arrival[j]),
+                    marker=bool(marker[j]),
+                )
+        play = accepted.ok & audio & table.listening[rows] & (size > 0)
+        sequence, timestamp = accepted.sequence, accepted.timestamp
+        if not every(play):
+            if not some(play):
+                return events
+            packets, rows, meaning, marker = packets[play], rows[play], meaning[play], marker[play]
+            sequence, timestamp, arrival, size = (
+                sequence[play], timestamp[play], arrival[play], size[play],
+            )  # fmt: skip
+        table.playout.arrive(
+            rows,
+            sequence,
+            timestamp,
+            arrival,
+            marker,
+            meaning,
+            batch.data,
+            packets,
+            headers.offset[packets],
+            size,
+        )
+        return events
+
+    def _believe(
+        self,
+        i: int,
+        row: int,
+        headers: RtpHeaders,
+        now: float,
+        events: list[EngineEvent],
+        *,
+        known: bool,
+    ) -> bool:
+        """Decide on packet `i` of the batch, which came from a stranger to its row."""
+        table = self._table
+        if not table.active[row]:
+            return False
+        address = self._batch.strangers[self._batch.source[i]]
+        if known and address == table.remote.get(row):
+            return True  # learned a moment ago, in this very batch
+        if known and address == table.negotiated.get(row):
+            self._trust(row, address)  # the one we were told of is always believed
+            return True
+        learner = table.learners.setdefault(row, SourceLearner())
+        if not known or not table.symmetric[row]:
+            learner.count(address)
+            return False
+        described, heard = table.described[row], table.receiver.last_arrival[row]
+        unheard = heard < described and now - described >= GRACE_S
+        may_learn = bool(unheard or now - max(heard, described) >= SILENCE_S)
+        learned = learner.packet(
+            address, int(headers.ssrc[i]), int(headers.sequence[i]), may_learn=may_learn
+        )
+        if learned:
+            self._trust(row, address)
+            events.append(SourceLearned(int(table.stream[row]), address))
+        return learned
+
+    def _trust(self, row: int, address: Address) -> None:
+        table = self._table
+        table.remote[row] = address
+        self._io.connect(row, address, table.rtcp_remote[row])
+
+    def _receive_report(self, i: int, row: int, now: float, wall: float) -> None:
+        batch, table = self._batch, self._table
+        if not table.active[row] or not table.connected[row]:
+            return
+        place = int(batch.source[i])
+        address = batch.strangers[place] if place >= 0 else None
+        payload = batch.data[i, : batch.lengths[i]].tobytes()
+        self._reporter.receive(row, payload, address, float(batch.arrival[i]), now, wall)
