@@ -1,4 +1,4 @@
-"""Sequence, loss and jitter of many rows: against the RFC's own routines and against plain counting.
+"""Sequence, loss and jitter of many rows: against the RFC's own routines and plain counting.
 
 The routines of RFC 3550, appendix A, are read from the reference data and compiled by the test.
 """
