@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 import time
@@ -454,6 +455,16 @@ def test_where_io_uring_is_not_allowed_packets_are_carried_one_by_one(
     assert _open_files() == before
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as we may have: the limit of a login is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_many_rows_and_full_queues_keep_everything_in_order(batched: bool) -> None:
     """More rows and packets than fit one batch or one ring, IPv4 and IPv6, each to its own row."""
     rows = 700
