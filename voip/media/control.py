@@ -192,6 +192,7 @@ class Control:
         row = table.row(command.stream)
         stats = self._stats(command.stream)
         self._reporter.close(row, now)
+        self._digits.close(row)
         self._io.close(row)
         table.remove(row)
         return stats

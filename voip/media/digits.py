@@ -40,17 +40,17 @@ class Digits:
         """Return the digits from which nothing has come for long, and those sent no further."""
         events, self._news = self._news, []
         for row in list(self._hearing):
-            receiver = self._table.event_receivers.get(row)
-            if receiver is None:  # closed meanwhile
-                self._hearing.discard(row)
-            else:
-                events += self._told(row, receiver.poll(now))
+            events += self._told(row, self._table.event_receivers[row].poll(now))
         return events
 
     def forget(self, row: int) -> list[EngineEvent]:
         """Begin anew with `row`, whose source has changed; return the digit it was hearing."""
         receiver = self._table.event_receivers.get(row)
         return self._told(row, receiver.reset()) if receiver else []
+
+    def close(self, row: int) -> None:
+        """Hear no more on `row`."""
+        self._hearing.discard(row)
 
     def _told(self, row: int, digits: list[Digit]) -> list[EngineEvent]:
         if self._table.event_receivers[row].next_timer() is None:

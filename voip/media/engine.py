@@ -142,6 +142,7 @@ class Engine:
         table = self._table
         if table.behind(now) > _BEHIND_S:
             skipped = table.leave_out(due, now, _BEHIND_S)
+            table.transmitter.leave_out(due, skipped)
             table.playout.skip(due, skipped)
             self.skipped_steps += int((skipped // table.step[due]).sum())
         steps = table.step[due]

@@ -96,6 +96,10 @@ class Transmitter:
         self.filled[row] = 0
         self.marker[row] = True
 
+    def leave_out(self, rows: Rows, samples: Ints) -> None:
+        """Let time pass unsent for `rows` (k,): what is in a packet moves behind the gap."""
+        self.start[rows] += samples
+
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:
         """Put `pcm`, float32 (k, samples), into the packets of `rows` (k,), which are sending.
 

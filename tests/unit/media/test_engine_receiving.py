@@ -1,0 +1,485 @@
+"""What an engine hears, packet by packet: every kind that comes, and none that harms."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from engine_desk import HOST, PCMA, PCMU, RATE, Desk, describe, peer, place_of, speech, ulaw
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from voip.codecs.g711 import ALAW_DECODE, ALAW_ENCODE, ULAW_DECODE
+from voip.media.commands import (
+    CloseStream,
+    ConnectStream,
+    DtmfReceived,
+    MediaSilent,
+    OpenStream,
+    Refused,
+    SourceLearned,
+)
+from voip.media.control import MAX_DELAY_MS
+from voip.rtp.rtcp import Bye, ReceiverReport, SenderReport, build_compound
+from voip.types import Address
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def assert_heard(desk: Desk, sent: np.ndarray, stream: int = 1, *, at_most_s: float = 0.1) -> None:
+    """All of `sent` was heard, sample for sample, and soon enough."""
+    heard = desk.heard(stream)
+    lag = place_of(sent, heard)
+    assert np.array_equal(heard[lag : lag + sent.size], sent)
+    assert lag / RATE <= at_most_s
+
+
+# ---------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize("size", [16, 80, 160, 176, 177, 240, 480, 960, 1488, 1524])
+def test_packets_of_any_length_are_played(desk, size):
+    desk.call()
+    sent = speech(2)[: 2 * RATE // size * size]
+    desk.say(sent, size=size)
+    desk.run(2.6)
+    assert_heard(desk, sent, at_most_s=0.3)
+    stats = desk.stats()
+    assert stats.packets_received == sent.size // size
+    assert (stats.packets_lost, stats.packets_late) == (0, 0)
+    assert stats.buffer_overrun_count == 0
+
+
+def test_packets_of_one_sample_cost_a_bounded_time_and_harm_nothing(desk):
+    desk.call()
+    for burst in range(25):  # 30 samples of the 160 that there should be
+        for n in range(30):
+            number = burst * 30 + n
+            desk.rtp(number, burst * 160 + n, b"\x10", at=desk.now + burst * 0.02)
+    desk.run(0.6)
+    assert 20 * 25 <= np.count_nonzero(desk.heard() == ULAW_DECODE[0x10]) <= 30 * 25
+    sent = speech(1, 2)
+    desk.say(sent, sequence=750, timestamp=31 * 160)
+    desk.run(1.5)
+    assert_heard(desk, sent, at_most_s=0.7)
+
+
+def test_packets_of_no_bytes_count_and_are_not_heard(desk):
+    desk.call()
+    for n in range(5):  # what keeps a NAT open
+        desk.rtp(n, 0, b"", at=desk.now + n * 0.02)
+    sent = speech(1)
+    desk.say(sent, sequence=5, timestamp=70_000, begin=desk.now + 0.1)
+    desk.run(1.5)
+    assert_heard(desk, sent, at_most_s=0.2)
+    assert desk.stats().packets_received == 55
+    assert desk.stats().late_packet_count == 0
+
+
+def test_header_extension_sources_and_padding_are_looked_past(desk):
+    desk.call()
+    sent = speech(1)
+    for n in range(50):
+        payload = ulaw(sent[n * 160 : (n + 1) * 160])
+        head = bytes([0x80 | 0x10 * (n % 2) | 0x20 * (n % 3 == 0) | n % 4, 0])
+        head += (n + 7).to_bytes(2, "big") + (n * 160).to_bytes(4, "big") + bytes(4 + 4 * (n % 4))
+        head += bytes.fromhex("bede0001 00000000") if n % 2 else b""
+        tail = b"\0\0\x03" if n % 3 == 0 else b""
+        desk.put(head + payload + tail, at=desk.now + n * 0.02)
+    desk.run(1.3)
+    assert_heard(desk, sent)
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_many_packets_of_one_row_in_one_batch_are_taken_in_order(desk):
+    desk.call()
+    sent = speech(2)
+    desk.say(sent)
+    for _ in range(11):
+        desk.stall(0.18)
+        desk.run(0.02)
+    desk.run(0.2)
+    assert_heard(desk, sent)
+    assert (desk.stats().packets_reordered, desk.stats().packets_late) == (0, 0)
+
+
+def test_more_packets_than_a_batch_holds_wait_and_are_not_lost(desk):
+    rows = 200
+    for stream in range(rows):
+        desk.do(OpenStream(stream, HOST, "x", jitter_min_ms=400, jitter_max_ms=400))
+        desk.do(describe(stream))
+        for n in range(25):
+            desk.rtp(n, n * 160, b"\x55" * 160, stream=stream)
+    desk.run(0.2)
+    assert sum(desk.stats(stream).packets_received for stream in range(rows)) == 25 * rows
+    assert not desk.io.queue
+
+
+def test_one_batch_may_hold_many_rows_with_many_packets_each(desk):
+    sent = {stream: speech(0.4, stream + 1) for stream in range(8)}
+    for stream, pcm in sent.items():
+        desk.call(stream)
+        desk.say(pcm, stream=stream, timestamp=stream * 7777)
+    for _ in range(6):
+        desk.stall(0.11)
+        desk.run(0.01)
+    for stream, pcm in sent.items():
+        assert_heard(desk, pcm, stream)
+
+
+def test_a_row_that_is_used_again_in_the_same_tick_hears_nothing_of_the_last_call(desk):
+    row = desk.call(1)
+    desk.say(speech(1))
+    desk.run(0.5)
+    desk.sinks.clear()
+    desk.do(CloseStream(1), OpenStream(2, HOST, "x"), describe(2))
+    assert desk.row(2) == row
+    desk.sinks[2], desk.pcm[2] = desk.engine.arena.allocate(RATE), []
+    desk.run(0.5)
+    stats = desk.stats(2)
+    assert (stats.packets_received, stats.played_ms, stats.concealed_ms) == (0, 0, 0)
+    assert (stats.packets_lost, stats.current_frames, stats.jitter_ms) == (0, 0, None)
+    assert stats.level_received_dbfs is None
+
+
+# ---------------------------------------------------------------- session descriptions
+
+
+def test_both_encodings_are_understood_at_once_and_at_a_change(desk):
+    desk.call(receive_formats=(PCMU, PCMA))
+    sent = speech(2)
+    alaw = ALAW_DECODE[ALAW_ENCODE[sent.view(np.uint16)]]
+    expected = sent.copy()
+    for n in range(100):
+        piece = slice(n * 160, (n + 1) * 160)
+        if n % 3 == 0:
+            expected[piece] = alaw[piece]
+            payload, kind = ALAW_ENCODE[sent[piece].view(np.uint16)].tobytes(), 8
+        else:
+            payload, kind = ulaw(sent[piece]), 0
+        desk.rtp(n, n * 160, payload, payload_type=kind, at=desk.now + n * 0.02)
+    for _ in range(8):
+        desk.do(describe(1, receive_formats=(PCMU, PCMA)))  # refreshed: nothing changes
+        desk.run(0.25)
+    assert desk.stats().concealed_ms == 0
+    desk.run(0.2)
+    assert_heard(desk, expected)
+
+
+def test_what_is_not_negotiated_any_more_is_not_played(desk):
+    desk.call(receive_formats=(PCMU,))
+    desk.do(describe(1, receive_formats=(PCMA,)))
+    desk.say(speech(0.5))
+    desk.run(0.7)
+    assert not desk.heard().any()
+    assert desk.stats().packets_discarded == 25
+
+
+def test_a_row_that_is_not_to_hear_counts_packets_and_plays_none(desk):
+    desk.call(receive=False)
+    sequence, timestamp = desk.say(speech(0.5))
+    desk.run(0.5)
+    assert not desk.heard().any()
+    assert desk.stats().packets_received == 25
+    desk.do(describe(1))
+    sent = speech(1, 2)
+    desk.say(sent, sequence=sequence, timestamp=timestamp)
+    desk.run(1.2)
+    assert_heard(desk, sent, at_most_s=0.6)
+    desk.do(describe(1, receive=False))
+    desk.pcm[1].clear()
+    desk.run(0.5)
+    assert not desk.heard().any()
+
+
+def test_a_description_that_cannot_be_applied_changes_nothing(desk):
+    row = desk.call()
+    for wrong in (
+        {"rtp": Address("2001:db8::1", 4000), "rtcp": None},
+        {"ptime_ms": 15},
+        {"ptime_ms": 130},
+        {"receive_formats": (PCMU, type(PCMU)(128, "pcmu"))},
+        {"send_format": type(PCMU)(9, "g722")},
+        {"receive_dtmf": (-1,)},
+    ):
+        assert desk.refused(describe(1, **wrong))
+    assert desk.io.peers[row][0] == peer(1)
+    assert desk.stats().remote == peer(1)
+    other = Address("192.0.2.77", 7)
+    for n in range(200):  # and nothing of it comes back later
+        desk.rtp(n, n * 160, b"\x20" * 160, at=desk.now + 3 + n * 0.02, source=other)
+    desk.run(8)
+    assert [event.address for event in desk.of(SourceLearned)] == [other]
+    assert not desk.of(Refused)[6:]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1, 100), (100, 50), (0, MAX_DELAY_MS + 1), (float("nan"), 100)]
+)
+def test_a_jitter_buffer_that_cannot_be_is_refused(desk, low, high):
+    said = desk.refused(OpenStream(1, HOST, "x", jitter_min_ms=low, jitter_max_ms=high))
+    assert "jitter buffer" in said
+    assert desk.engine.streams == 0
+
+
+@pytest.mark.parametrize("size", [80, 160, 480])
+@pytest.mark.parametrize("delay_ms", [0.0, 20.0, 200.0, float(MAX_DELAY_MS)])
+def test_the_smallest_and_the_largest_buffer_play_what_comes_in_time(desk, size, delay_ms):
+    desk.call(settings={"jitter_min_ms": delay_ms, "jitter_max_ms": float(MAX_DELAY_MS)})
+    sent = speech(3)[: 3 * RATE // size * size]
+    desk.say(sent, size=size)
+    desk.run(sent.size / RATE)
+    stats = desk.stats()
+    desk.run(1)
+    assert_heard(desk, sent, at_most_s=delay_ms / 1000 + 0.04 + size / RATE)
+    assert (stats.packets_late, stats.buffer_overrun_count, stats.concealed_ms) == (0, 0, 0)
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_the_source_may_change_in_the_middle_and_is_heard_on(desk):
+    desk.call()
+    before, after = speech(1, 1), speech(1, 2)
+    desk.say(before)
+    desk.say(after, sequence=60_000, timestamp=5, ssrc=77, begin=desk.now + 1.2)
+    desk.run(2.5)
+    heard = desk.heard()
+    for sent, missing in ((before, 0), (after, 160)):  # its first packet could be a stray
+        lag = place_of(sent, heard)
+        piece = sent[missing:]
+        assert np.array_equal(heard[lag + missing : lag + sent.size], piece)
+    assert desk.stats().packets_lost == 0
+    assert desk.stats().packets_received == 99
+
+
+def test_our_own_ssrc_in_packets_of_the_peer_harms_nothing(desk):
+    desk.call()
+    desk.run(0.1)
+    ours = desk.io.sent[-1].ssrc
+    sent = speech(1)
+    desk.say(sent, ssrc=ours)
+    desk.run(7)
+    assert_heard(desk, sent, at_most_s=0.2)
+    desk.put(build_compound([ReceiverReport(ours, ()), Bye((ours,))]), rtcp=True)
+    desk.run(0.1)
+    assert desk.io.sent[-1].ssrc == ours
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -2.5, -1, 1, 2.5, 3600, 200_000])
+def test_timestamps_that_jump_are_followed_within_half_a_second(desk, jump_s):
+    desk.call()
+    sequence, timestamp = desk.say(speech(2, 1))
+    sent = speech(3, 2)
+    desk.say(sent, sequence=sequence, timestamp=timestamp + int(jump_s * RATE), begin=desk.now + 2)
+    desk.run(6)
+    heard = desk.heard()[2 * RATE :]
+    tail = sent[RATE // 2 :]
+    lag = place_of(tail, heard)
+    assert np.array_equal(heard[lag : lag + tail.size], tail)
+    assert lag <= 0.8 * RATE
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("pause_s", [0.3, 1.0, 5.0])
+def test_a_sender_whose_clock_stands_still_in_pauses_is_heard_again(desk, pause_s, marked):
+    desk.call()
+    sent = [speech(1, seed) for seed in range(4)]
+    sequence, timestamp, begin = 100, 0, desk.now
+    for pcm in sent:
+        first = ulaw(pcm[:160])
+        desk.rtp(sequence, timestamp, first, marker=marked, at=begin)
+        sequence, timestamp = desk.say(
+            pcm[160:], sequence=sequence + 1, timestamp=timestamp + 160, begin=begin + 0.02
+        )
+        begin += 1 + pause_s
+    desk.run(4 * (1 + pause_s) + 1)
+    heard = desk.heard()
+    for pcm in sent:
+        missing = 0 if marked or pause_s > 2 else 10 * 160
+        lag = place_of(pcm, heard)
+        assert np.array_equal(heard[lag + missing : lag + pcm.size], pcm[missing:])
+    if marked:
+        assert desk.stats().packets_late == 0
+
+
+def test_a_sender_that_marks_every_packet_is_heard_as_well(desk):
+    desk.call()
+    sent = speech(2)
+    desk.say(sent, marker=True)
+    desk.run(2.5)
+    assert_heard(desk, sent)
+
+
+@pytest.mark.parametrize("late_s", [0.1, 0.35, 1.5])
+def test_a_first_packet_that_took_very_long_delays_the_rest_for_a_moment_only(desk, late_s):
+    desk.call()
+    sent = speech(4)
+    begin = desk.now
+    for n in range(200):
+        at = begin + max(n * 0.02, late_s)  # all up to then come in a burst
+        desk.rtp(n, n * 160, ulaw(sent[n * 160 : (n + 1) * 160]), at=at)
+    desk.run(5)
+    heard = desk.heard()
+    tail = sent[3 * RATE :]
+    lag = place_of(tail, heard) - 3 * RATE
+    assert np.array_equal(heard[lag + 3 * RATE : lag + 4 * RATE], tail)
+    assert lag <= 0.12 * RATE + 4
+    assert desk.stats().current_delay_ms <= 120
+
+
+def test_a_peer_from_whom_nothing_comes_is_told_of_every_five_seconds(desk):
+    desk.call()
+    desk.run(16)
+    assert [round(event.seconds) for event in desk.of(MediaSilent)] == [5, 10, 15]
+
+
+# ---------------------------------------------------------------- strangers
+
+
+def test_a_learned_peer_is_heard_from_the_same_batch_on(desk):
+    desk.call()
+    desk.run(0.4)
+    other = Address("203.0.113.5", 999)
+    for n in range(12):  # all at once
+        desk.rtp(n, n * 160, b"\x20" * 160, source=other)
+    desk.run(0.02)
+    stats = desk.stats()
+    assert stats.remote == other
+    assert stats.packets_received == 9  # from the fourth on
+    assert stats.packets_from_strangers == 4
+
+
+def test_reports_from_another_port_of_the_peer_are_believed_and_from_elsewhere_not(desk):
+    desk.call()
+    desk.say(speech(1))
+    desk.run(0.5)
+    report = SenderReport(0xABCD, 0x1234567800000000, 0, 1, 160)
+    moved = Address(peer(1).host, 33333)
+    desk.put(build_compound([report]), rtcp=True, source=moved)
+    desk.run(0.02)
+    assert desk.io.peers[desk.row()][1] == moved
+    desk.put(build_compound([report]), rtcp=True, source=Address("203.0.113.9", 1))
+    desk.run(0.02)
+    assert desk.io.peers[desk.row()][1] == moved
+
+
+# ---------------------------------------------------------------- rubbish, floods
+
+
+rubbish = st.one_of(
+    st.binary(max_size=100),
+    st.builds(
+        lambda first, second, rest, size: bytes([first, second]) + rest + bytes(size),
+        st.sampled_from([0x80, 0x90, 0xA0, 0x81]),
+        st.sampled_from([0, 8, 101, 0x80, 0xE5, 200, 201, 203]),
+        st.binary(min_size=10, max_size=10),
+        st.sampled_from([0, 1, 4, 160, 1000, 1500]),
+    ),
+)
+arrivals = st.lists(
+    st.tuples(
+        rubbish,
+        st.integers(0, 2),
+        st.booleans(),
+        st.sampled_from([None, Address("192.0.2.9", 1), Address("192.0.2.9", 2)]),
+        st.sampled_from([0, 0, 0, 0.02, 1.0, 3.0]),
+    ),
+    max_size=60,
+)
+
+
+@given(arrivals)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_arrives_nothing_is_raised_and_the_next_call_is_heard(packets):
+    desk = Desk()
+    for stream in range(3):
+        desk.call(stream)
+    for packet, stream, rtcp, source, pause in packets:
+        desk.put(packet, stream=stream, rtcp=rtcp, source=source)
+        if pause:
+            desk.run(pause)
+    desk.run(0.1)
+    table = desk.engine._table
+    for stream in range(3):
+        stats = desk.stats(stream)
+        assert stats.current_frames >= 0
+        assert len(stats.strangers) <= 8
+        assert 0 <= stats.estimated_loss_rate <= 1
+        assert np.isfinite(stats.current_delay_ms)
+        assert np.isfinite(stats.jitter_ms or 0.0)
+    for stream in range(3):
+        desk.sinks.pop(stream)
+        desk.do(CloseStream(stream))
+    assert table.playout.ring.pooled == 0
+    desk.call(9)
+    sent = speech(0.5)
+    desk.say(sent, stream=9)
+    desk.run(0.8)
+    assert_heard(desk, sent, 9)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Python and C functions called by `work`: what it costs, whatever the machine."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["audio", "events", "strangers", "rubbish", "reports"])
+def test_a_flood_costs_so_much_per_packet_and_no_more(kind):
+    costs = []
+    for rows in (16, 64):
+        desk = Desk()
+        for stream in range(rows):
+            desk.do(OpenStream(stream, HOST, "x"), describe(stream))
+        desk.run(0.5)
+        packets = 0
+        for stream in range(rows):
+            for n in range(32 if kind != "reports" else 4):
+                packets += 1
+                if kind == "rubbish":
+                    desk.put(b"\x12\x34", stream=stream)
+                elif kind == "reports":
+                    block = [ReceiverReport(1, ()), Bye(tuple(range(31)), "x" * 200)]
+                    desk.put(build_compound(block), stream=stream, rtcp=True)
+                else:
+                    source = Address("198.51.100.1", n) if kind == "strangers" else None
+                    body = bytes([n % 16, 0x80, 0, 160]) * 300 if kind == "events" else bytes(160)
+                    number = 101 if kind == "events" else 0
+                    desk.rtp(
+                        n, n * 160, body, stream=stream, payload_type=number, source=source,
+                        marker=True,
+                    )  # fmt: skip
+        costs.append(calls_of(desk.tick) / packets)
+        assert not desk.io.queue
+    assert costs[1] <= 1.1 * costs[0] + 2
+    assert costs[1] <= {"events": 400, "reports": 200}.get(kind, 40)
+
+
+def test_digits_in_the_flood_of_one_batch_are_told_once_each(desk):
+    desk.call()
+    for n, digit in enumerate("123"):
+        for copy in range(3):
+            desk.rtp(
+                3 * n + copy, 1600 * n, bytes([int(digit), 0x8A, 3, 0x20]), payload_type=101,
+                marker=copy == 0,
+            )  # fmt: skip
+    desk.run(0.02)
+    assert [event.digit for event in desk.of(DtmfReceived)] == ["1", "2", "3"]
