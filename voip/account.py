@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from voip.errors import ConfigError, SipError
 from voip.sip.digest import Credentials
 from voip.sip.headers import NameAddr
-from voip.sip.uri import SipUri, format_host
+from voip.sip.limits import MAX_SECONDS
+from voip.sip.uri import SipUri, for_people, format_host
 
 __all__ = ["Account", "Target"]
+
+_HAS_SCHEME: Final = re.compile(
+    r"(?:sips?|tel|im|pres|mailto|https?|urn):|[A-Z][A-Z0-9+.-]*:(?![0-9]{1,5}(?:[;?]|$))", re.I
+)
+"""What is before the colon is a scheme, and no host with a port behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Account:
 
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
     the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
-    transport: "udp" or "tcp" where a URI says nothing.
+    transport: "udp" or "tcp" where neither the URI of a request nor `uri` says anything.
     """
 
     uri: str
@@ -40,16 +48,18 @@ class Account:
     transport: str = "udp"
 
     def __post_init__(self) -> None:
-        if self.expires_s < 0:
+        if not 0 <= self.expires_s <= MAX_SECONDS:
             raise ConfigError(f"expires_s={self.expires_s} cannot be asked for", hint="0 or more")
-        _parse(self.uri)
+        for text in (self.auth_user or "", self.display_name, _parse(self.uri).user or ""):
+            if not text.isprintable():
+                raise ConfigError(f"{text!r} cannot stand in SIP", hint="printable characters")
         if self.proxy is not None:
             _parse(self.proxy)
 
     @property
     def aor(self) -> SipUri:
         """The address of record without parameters of transport."""
-        return _parse(self.uri).without_params("transport")
+        return replace(_parse(self.uri), headers=()).without_params("transport")
 
     @property
     def user(self) -> str | None:
@@ -75,19 +85,17 @@ class Account:
 
     def dial_uri(self, number: str) -> SipUri:
         """Turn what a person dials into a URI: `600` means 600 at this account's domain."""
-        if ":" in number.split("@")[0] or number.startswith("["):
+        if "@" in number or ":" in number or number.startswith("["):
             return _parse(number)
-        if "@" in number:
-            return _parse(f"sip:{number}")
         registrar = self.registrar
         return _parse(f"sip:{number}@{format_host(registrar.host, registrar.port)}")
 
     def target(self, uri: SipUri) -> Target:
         """Say where a request to `uri` goes: to the proxy where there is one."""
         hop = _parse(self.proxy) if self.proxy else uri
-        transport = (hop.transport or self.transport).lower()
-        if uri.scheme == "sips" or hop.scheme == "sips":
+        if "sips" in (uri.scheme, hop.scheme):
             raise ConfigError(f"{hop} asks for TLS, which is not there yet", hint="use sip:")
+        transport = hop.transport or _parse(self.uri).transport or self.transport
         if transport not in ("udp", "tcp"):
             raise ConfigError(f"there is no transport {transport!r}", hint="udp or tcp")
         return Target(uri, hop.host, hop.port or 5060, transport)
@@ -96,11 +104,18 @@ class Account:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""
         if self.proxy is None:
             return []
-        return [f"<{_parse(self.proxy).with_params(lr=None)}>"]
+        return [f"<{replace(_parse(self.proxy), headers=()).with_params(lr=None)}>"]
 
 
 def _parse(text: str) -> SipUri:
+    """Read an address with or without `sip:` before it: `alice@pbx.example`, `10.0.0.9:5070`."""
     try:
-        return SipUri.parse(text if ":" in text else f"sip:{text}")
+        uri = SipUri.parse(text if _HAS_SCHEME.match(text) else f"sip:{text}")
     except SipError as error:
         raise ConfigError(error.message, hint="such as sip:alice@pbx.example") from error
+    if uri.password is not None:
+        raise ConfigError(
+            f"a password in a URI is sent for everybody to read: {for_people(text)}",
+            hint="leave it out, and pass password=",
+        )
+    return uri

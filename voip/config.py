@@ -32,10 +32,11 @@ class NetworkConfig:
             raise ConfigError(
                 f"{self.public_address!r} is no public address", hint="an IP address, or a name"
             )
-        low, high = self.rtp_ports
-        if not (0 < low < high <= 65535):
+        low, high = self.rtp_ports if len(self.rtp_ports) == 2 else (0, 0)
+        if not 0 < low + low % 2 < high <= 65535:  # an even port and the odd one after it
             raise ConfigError(
-                f"the RTP port range {low}-{high} cannot be used", hint="such as 10000-19999"
+                f"the RTP port range {'-'.join(map(str, self.rtp_ports))} cannot be used",
+                hint="such as 10000-19999",
             )
         if self.transport not in ("udp", "tcp"):
             raise ConfigError(f"no transport {self.transport!r}", hint="udp or tcp")
@@ -64,6 +65,10 @@ class MediaConfig:
         unknown = [name for name in self.codecs if name not in ("pcmu", "pcma")]
         if unknown:
             raise ConfigError(f"no codec {unknown[0]!r}", hint="pcmu and pcma are there")
+        if self.ptime_ms not in range(10, 121, 10):
+            raise ConfigError(
+                f"a packet time of {self.ptime_ms} ms cannot be had", hint="10, 20 ... 120"
+            )
         if not 0 <= self.jitter_min_ms <= self.jitter_max_ms <= 600:
             raise ConfigError(
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from time import monotonic, time
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from voip.account import Account
+from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
 from voip.call import Call
+from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import CallError, ConfigError, VoipError
 from voip.events import (
@@ -22,7 +25,6 @@ from voip.events import (
     PhoneEvent,
     Registered,
     RegistrationFailed,
-    Unregistered,
 )
 from voip.media.commands import EngineEvent
 from voip.media.engine import Engine
@@ -30,21 +32,19 @@ from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
-from voip.net.route import local_address_toward
+from voip.net.route import is_cancelled, local_address_toward
 from voip.net.sip_transport import SipTrace, SipTransport
-from voip.pcap import PcapWriter
 from voip.registration import Registrar
+from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
-from voip.sip.config import AgentConfig
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri, format_host
 from voip.types import Address, Random, SecureRandom
 
@@ -54,13 +54,13 @@ log = logging.getLogger(__name__)
 
 Wait = Literal["started", "ringing", "answered"]
 IncomingHandler = Callable[[Call], Awaitable[None] | None]
-RequestHandler = Callable[[ServerRequest], None]
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 _Handler = TypeVar("_Handler", bound=IncomingHandler)
 
 MAX_CALLS = 5000
 HANDLERS_S = 1.0
-"""How long closing waits for handlers of calls to end by themselves."""
+"""How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
+_HOW_TO_OPEN = "async with Softphone(...) as phone:"
 
 
 class Softphone:
@@ -97,7 +97,7 @@ class Softphone:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
         self.account = Account(
-            uri or "sip:anonymous@anonymous.invalid",
+            "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
@@ -106,24 +106,22 @@ class Softphone:
             self.network.transport,
         )
         self._register = (uri is not None) if register is None else register
-        if self._register and uri is None:
-            raise ConfigError("nothing to register", hint='Softphone("sip:alice@pbx.example")')
         self._named = uri is not None
+        if self._register:
+            self._check_named()
         self._random = random or SecureRandom()
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = AgentConfig(
-            user_agent=user_agent, allow=(*AgentConfig().allow, *self._requests)
-        )
+        self._config = agent_config(user_agent, self._requests)
         self._on_incoming: IncomingHandler | None = None
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._events: list[PhoneEvent] = []
-        self._news = asyncio.Event()
+        self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
+        self._gone = asyncio.Event()
         self.unregister_on_close = True
         """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
@@ -149,10 +147,11 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        self._capture = None if self._pcap_path is None else _Capture(Path(self._pcap_path))
-        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
+        ports = PortRange(*self.network.rtp_ports)
+        self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
+        io = UdpPacketIO(self._random, ports=ports)
         if self._capture is not None:
-            io.tap = self._tap_media
+            io.tap = self._capture.on_media
         engine = Engine(io, random=self._random)
         self._driver = ThreadDriver(engine, release=io.close_all)
         self._files = IoThread()
@@ -162,7 +161,8 @@ class Softphone:
             self._on_sip,
             public_address=self.network.public_address,
             trace=self._trace,
-            tap=self._tap_sip if self._capture is not None else None,
+            tap=self._capture.on_sip if self._capture is not None else None,
+            lost=self._on_lost,
         )
         self._stack = Stack(
             self._agent,
@@ -195,46 +195,83 @@ class Softphone:
             raise
 
     async def close(self) -> None:
-        """Hang up, unregister, and close everything; closing twice does nothing."""
-        if not self._open or self._closed:
+        """Hang up, unregister, and close everything; closing twice does nothing.
+
+        Waits a few seconds at most, for peers, for the registrar and for handlers of calls;
+        when it is cancelled it waits for nobody, and closes everything all the same.
+        """
+        if not self._open:
+            return
+        if self._closed:
+            if asyncio.current_task() not in self._tasks:  # it may be one of those waited for
+                await self._gone.wait()
             return
         self._closed = True
-        calls = list(self._calls.values())
-        if calls:
-            await asyncio.gather(*(call.hangup() for call in calls), return_exceptions=True)
+        try:
+            await self._say_goodbye()
+        finally:
+            await self._shut_down()
+
+    async def _say_goodbye(self) -> None:
+        """Hang up and unregister as others expect it, and let handlers end by themselves."""
+        hangups = (call.hangup() for call in self.calls)
+        await asyncio.gather(*hangups, return_exceptions=True)
         if self.unregister_on_close:
             await self._registrar.stop()
-        self._registrar.drop()
-        current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        if tasks:  # handlers whose calls are over close their files
+        if tasks := self._others():  # handlers whose calls are over close their files
             await asyncio.wait(tasks, timeout=HANDLERS_S)
+
+    async def _shut_down(self) -> None:
+        """Close everything, each part whatever becomes of the others."""
+        async with AsyncExitStack() as closing:
+            closing.callback(self._gone.set)
+            closing.callback(self._events.end)
+            if self._capture is not None:
+                closing.callback(self._capture.close)
+            closing.push_async_callback(self._files.close)
+            closing.push_async_callback(self._driver.close)
+            closing.push_async_callback(self._transport.close)
+            closing.push_async_callback(self._cancel_tasks)
+            closing.push_async_callback(self._end_calls)
+            closing.push_async_callback(self._registrar.close)
+
+    async def _end_calls(self) -> None:
+        """End what is left of calls when nobody was waited for."""
+        calls = self.calls
+        for call in calls:
+            call._session.fail("the phone was closed")
+        await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = self._others()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._transport.close()
-        await self._driver.close()
-        await self._files.close()
-        if self._capture is not None:
-            self._capture.close()
-        self._news.set()
+        if tasks:
+            _, stubborn = await asyncio.wait(tasks, timeout=HANDLERS_S)
+            for task in stubborn:
+                log.error("%s goes on though it was cancelled", task.get_coro())
+
+    def _others(self) -> list[asyncio.Task[Any]]:
+        current = asyncio.current_task()
+        return [task for task in self._tasks if task is not current]
 
     # ------------------------------------------------------------ what it is
 
     @property
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address)."""
+        self._check_started()
         return self._transport.addresses
 
     @property
     def port(self) -> int:
         """The SIP port."""
-        return self._transport.addresses[0][1].port
+        return self.addresses[0][1].port
 
     @property
     def registered(self) -> bool:
         """Whether the registrar knows us now."""
-        return self._registrar.registered
+        return self._open and not self._closed and self._registrar.registered
 
     @property
     def calls(self) -> list[Call]:
@@ -244,28 +281,48 @@ class Softphone:
     @property
     def driver(self) -> ThreadDriver:
         """What runs the engine: for its timing figures."""
+        self._check_started()
         return self._driver
 
     async def events(self) -> AsyncIterator[PhoneEvent]:
-        """Yield what happened to the registration, from the beginning, until the phone closes."""
-        index = 0
-        while True:
-            while index < len(self._events):
-                yield self._events[index]
-                index += 1
-            if self._closed:
-                return
-            await self._news.wait()
+        """Yield what happened to the registration, from the beginning, until the phone closes.
+
+        Of a long life the last 1024 events are remembered.
+        """
+        async for event in self._events.follow():
+            yield event
+
+    def _check_started(self) -> None:
+        if not self._open:
+            raise ConfigError("the phone was not started", hint=_HOW_TO_OPEN)
+
+    def _check_open(self) -> None:
+        self._check_started()
+        if self._closed:
+            raise CallError("the phone was closed", hint="make another one")
+
+    def _check_named(self) -> None:
+        if not self._named:
+            raise ConfigError("nothing to register", hint='Softphone("sip:alice@pbx.example")')
 
     # ------------------------------------------------------------ registration
 
     async def register(self) -> Registered:
-        """Register now, whatever was before; returns what was granted."""
+        """Register now, whatever was before; returns what was granted.
+
+        Raises `RegistrationError` when it was refused; where that may pass it is tried again all
+        the same.
+        """
+        self._check_started()
+        self._check_named()
         return await self._registrar.start()
 
     async def unregister(self) -> None:
-        """Let the registrar forget us."""
-        await self._registrar.stop()
+        """Let the registrar forget us; raises `RegistrationError` where it does not agree."""
+        self._check_started()
+        error = await self._registrar.stop()
+        if error is not None:
+            raise error
 
     # ------------------------------------------------------------ calls
 
@@ -282,38 +339,46 @@ class Softphone:
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
-        `from_`: the URI to call as, for those who speak for others, as a PBX does.
+        `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
+        others, as a PBX does.
         """
-        if not self._open or self._closed:
-            raise CallError("the phone is not open", hint="async with Softphone(...) as phone:")
+        self._check_open()
         if len(self._calls) >= MAX_CALLS:
             raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
+        if wait not in get_args(Wait):
+            raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
         if not self._named and "@" not in target and ":" not in target:
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
+        more = invite_headers(headers or {})
+        caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
         hop = self.account.target(uri)
         flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
-        call = self._new_call(outgoing=True, remote=NameAddr("", str(uri.without_params())))
+        self._check_open()
+        callee = replace(uri, params=(), headers=())
+        call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
         try:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=self._identity(flow) if from_ is None else NameAddr.parse(from_),
+                from_=caller or self._identity(flow),
                 contact=self._contact(flow),
                 route=self.account.route(),
-                headers=list((headers or {}).items()),
+                headers=more,
                 credentials=self.account.credentials(),
             )
             if wait == "answered":
                 await session.wait_answered(timeout)
             elif wait == "ringing":
                 await session.wait_progress(timeout)
+        except asyncio.CancelledError:
+            self._spawn(call.hangup())
+            raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                self._spawn(call.hangup())
-            elif not isinstance(error, CallError):
+            if session.end is None:
                 session.fail(str(error))
+                await session.wait_ended()
             raise
         return call
 
@@ -345,9 +410,14 @@ class Softphone:
     def _invited(self, invite: ServerInvite) -> None:
         now = self._transport.now()
         if self._authorize is not None:
-            challenge = self._authorize(invite.request, now)
-            if challenge is not None:
-                invite.respond(401, headers=challenge, now=now)
+            try:
+                challenge = self._authorize(invite.request, now)
+                if challenge is not None:
+                    invite.respond(401, headers=challenge, now=now)
+                    return
+            except Exception as error:
+                self._handler_failed(self._authorize, error)
+                invite.respond(500, now=now)
                 return
         if self._on_incoming is None or self._closed or len(self._calls) >= MAX_CALLS:
             invite.respond(480 if self._on_incoming is None else 503, now=now)
@@ -362,13 +432,13 @@ class Softphone:
             result = handler(call)
             if inspect.isawaitable(result):
                 await result
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                if not self._closed:
+                    self._spawn(call.hangup())
+                raise
             if call.ended is None or not isinstance(error, CallError):
-                name = getattr(handler, "__qualname__", repr(handler))
-                log.error("the handler of incoming calls failed", exc_info=error)
-                self._tell(CallbackFailed(name, error))
+                self._handler_failed(handler, error)
             status = 500
         if call.ended is None and not call._session.is_up:
             try:
@@ -377,6 +447,11 @@ class Softphone:
                 log.debug("refusing an unanswered call: %s", error)
         elif call.ended is None and status == 500:
             await call.hangup()
+
+    def _handler_failed(self, handler: Callable[..., Any], error: BaseException) -> None:
+        name = getattr(handler, "__qualname__", repr(handler))
+        log.error("%s failed", name, exc_info=error)
+        self._tell(CallbackFailed(name, error))
 
     # ------------------------------------------------------------ addresses
 
@@ -403,14 +478,23 @@ class Softphone:
         self._sessions.on_sip(event)
 
     def _on_request(self, event: RequestEvent) -> None:
-        if isinstance(event, RequestReceived):
-            handler = self._requests.get(event.request.request.method)
-            if handler is None:
-                event.request.reply(405, now=self._transport.now())
-            else:
-                handler(event.request)
+        if not isinstance(event, RequestReceived):
+            self._registrar.on_event(event)
             return
-        self._registrar.on_event(event)
+        request, now = event.request, self._transport.now()
+        handler = self._requests.get(request.request.method)
+        if handler is None:
+            request.reply(405, now=now)
+            return
+        try:
+            handler(request)
+        except Exception as error:
+            self._handler_failed(handler, error)
+            if not request.replied:
+                request.reply(500, now=now)
+
+    def _on_lost(self, flow: Flow) -> None:
+        self._registrar.on_lost(flow)
 
     def _on_media(self, session: CallSession, event: EngineEvent) -> None:
         call = self._calls.get(session)
@@ -420,61 +504,14 @@ class Softphone:
     def _tell(self, event: PhoneEvent) -> None:
         if isinstance(event, RegistrationFailed):
             log.warning("registration failed: %s", event.reason)
-        if len(self._events) < 1000 or isinstance(event, Unregistered):
-            self._events.append(event)
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self._events.add(event)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
-    # ------------------------------------------------------------ capture
-
-    def _tap_sip(self, sent: bool, flow: Flow, data: bytes) -> None:
-        if self._capture is None:
-            return
-        ends = (flow.local, flow.remote) if sent else (flow.remote, flow.local)
-        pcap = self._capture.pcap
-        write = pcap.udp if flow.transport == "udp" else pcap.tcp
-        write(time(), *ends, data)
-
-    def _tap_media(
-        self, sent: bool, row: int, local: Address, remote: Address, packet: memoryview, at: float
-    ) -> None:
-        if self._capture is not None:
-            ends = (local, remote) if sent else (remote, local)
-            self._capture.pcap.udp(time() - (monotonic() - at), *ends, packet)
-
-
-class _Capture:
-    """A capture file, written by the thread that serves files.
-
-    A disk that is full ends the capture, which is logged once, and not the calls.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._broken = False
-        try:
-            self.pcap = PcapWriter(path)
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-
-    def service(self, now: float) -> None:
-        """Write what was captured."""
-        if not self._broken:
-            self._try(self.pcap.flush)
-
-    def close(self) -> None:
-        """Write the rest and close the file."""
-        self._try(self.pcap.close)
-
-    def _try(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            if not self._broken:
-                log.error("the capture %s is incomplete: %s", self._path, error.strerror)
-            self._broken = True
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s failed", task.get_coro(), exc_info=task.exception())

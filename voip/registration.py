@@ -1,11 +1,16 @@
-"""Keeping an account registered, in the event loop: `voip.sip.registration` with a timer."""
+"""Keeping an account registered, in the event loop: `voip.sip.registration` with a timer.
+
+The way to the registrar is looked for anew at each renewal, and at once when its connection is
+lost: names, routes and connections change while a phone stays where it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any, Final
 
 from voip.account import Account
 from voip.errors import RegistrationError, VoipError
@@ -19,8 +24,11 @@ __all__ = ["Registrar"]
 
 log = logging.getLogger(__name__)
 
-GOODBYE_S = 4.0
+GOODBYE_S: Final = 4.0
 """How long unregistering waits for the registrar."""
+STEADY_S: Final = 60.0
+"""A connection that is lost sooner after registering is not replaced at once a second time: there
+are registrars that close it after every answer."""
 
 
 class Registrar:
@@ -40,7 +48,12 @@ class Registrar:
         self._binding: sip.Registration | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[Registered]] = []
-        self._gone = asyncio.Event()
+        self._leaving: list[asyncio.Future[RegistrationError | None]] = []
+        self._finding = asyncio.Lock()
+        self._work: set[asyncio.Task[None]] = set()
+        self._registered_at: float | None = None
+        self._was_lost_early = False
+        self._closed = False
 
     @property
     def registered(self) -> bool:
@@ -53,47 +66,47 @@ class Registrar:
 
         After a refusal that may pass it is tried again all the same, until `stop`.
         """
-        account, signalling = self._account, self._stack.signalling
-        if self._binding is None:
-            hop = account.target(account.aor)
-            flow = await signalling.flow_to(hop.host, hop.port, hop.transport)
-            self._binding = sip.Registration(
-                self._stack.agent,
-                self._stack.random,
-                registrar=account.registrar,
-                address=account.identity(),
-                contact=self._contact(flow),
-                flow=flow,
-                credentials=account.credentials(),
-                expires_s=account.expires_s,
-                route=account.route(),
-            )
+        async with self._finding:
+            self._refuse_if_closed()
+            flow = await self._flow()
+            self._refuse_if_closed()
+            binding = self._binding or self._bind(flow)
         answer: asyncio.Future[Registered] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        self._gone.clear()
-        self._binding.start(signalling.now())
+        self._take_way(flow)
+        binding.start(self._stack.signalling.now())
         self._settle()
         return await answer
 
-    async def stop(self) -> None:
-        """Unregister, and try no more. Waits a moment for the registrar to agree."""
-        binding = self._binding
-        if binding is None:
-            return
-        if binding.state is not sip.RegistrationState.UNREGISTERED:
-            binding.stop(self._stack.signalling.now())
-            self._settle()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_S):
-                    await self._gone.wait()
-        self.drop()
+    async def stop(self) -> RegistrationError | None:
+        """Unregister, and try no more; return why the registrar may still know us, if it may.
 
-    def drop(self) -> None:
+        Waits a moment for the registrar to agree.
+        """
+        binding = self._binding
+        if binding is None or binding.state is sip.RegistrationState.UNREGISTERED:
+            return None
+        gone: asyncio.Future[RegistrationError | None] = asyncio.get_running_loop().create_future()
+        self._leaving.append(gone)
+        binding.stop(self._stack.signalling.now())
+        self._settle()
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                return await gone
+        except TimeoutError:
+            self._stop_timer()
+            self._refuse(RegistrationError("unregistered meanwhile"))
+            host = self._account.registrar.host
+            return RegistrationError(f"{host} has not agreed to unregister in {GOODBYE_S:g} s")
+
+    async def close(self) -> None:
         """Forget it without a word: the registrar will, when the binding runs out."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._closed = True
+        self._stop_timer()
         self._refuse(RegistrationError("the phone was closed"))
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
 
     def on_event(self, event: SipEvent) -> bool:
         """Take an event of the agent; True when it was about our REGISTER."""
@@ -102,6 +115,74 @@ class Registrar:
         self._settle()
         return True
 
+    def on_lost(self, flow: Flow) -> None:
+        """The connection `flow` is gone: register by another one, or nobody reaches us.
+
+        At once, but for a connection that is lost early again and again: then a renewal is
+        early enough. Where a REGISTER was under way, that has failed and is tried again anyway.
+        """
+        binding = self._binding
+        if binding is None or not self.registered or self._registered_at is None:
+            return
+        if (flow.transport, flow.remote) != (binding.flow.transport, binding.flow.remote):
+            return
+        early = self._stack.signalling.now() - self._registered_at < STEADY_S
+        if early and self._was_lost_early:
+            log.info("%s closes its connections; registering again in time", flow.remote)
+            return
+        self._was_lost_early = early
+        self._begin(self._renew(None))
+
+    # ------------------------------------------------------------ the way there
+
+    async def _flow(self) -> Flow:
+        hop = self._account.target(self._account.aor)
+        return await self._stack.signalling.flow_to(hop.host, hop.port, hop.transport)
+
+    def _bind(self, flow: Flow) -> sip.Registration:
+        account = self._account
+        self._binding = sip.Registration(
+            self._stack.agent,
+            self._stack.random,
+            registrar=account.registrar,
+            address=account.identity(),
+            contact=self._contact(flow),
+            flow=flow,
+            credentials=account.credentials(),
+            expires_s=account.expires_s,
+            route=account.route(),
+        )
+        return self._binding
+
+    def _take_way(self, flow: Flow, *, anyway: bool = False) -> None:
+        """Go on by `flow`, if that is another way; register by it in any case with `anyway`."""
+        binding = self._binding
+        if binding is not None and (anyway or flow != binding.flow):
+            binding.rebind(self._contact(flow), flow, self._stack.signalling.now())
+
+    async def _renew(self, due: float | None) -> None:
+        """Register again by the way that leads there now: because it is time, or (None) at once."""
+        binding = self._binding
+        if binding is None:
+            return
+        flow = binding.flow
+        with suppress(VoipError):  # what is sent by the old way fails, is told, and tried again
+            async with self._finding:
+                flow = await self._flow()
+        if self._closed or not binding.wanted:
+            return
+        self._take_way(flow, anyway=due is None)
+        if due is not None:
+            binding.handle_timer(max(due, self._stack.signalling.now()))
+        self._settle()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    # ------------------------------------------------------------ what happens
+
     def _settle(self) -> None:
         """Send what is to be sent, tell what happened, and set the timer."""
         self._stack.signalling.flush()
@@ -109,24 +190,26 @@ class Registrar:
             return
         for event in self._binding.events():
             self._happened(event)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         due = self._binding.next_timer()
-        if due is not None:
+        if due is not None and not self._closed:
             self._timer = asyncio.get_running_loop().call_at(due, self._timer_due, due)
 
     def _timer_due(self, due: float) -> None:
         self._timer = None
-        if self._binding is not None:
-            self._binding.handle_timer(max(due, self._stack.signalling.now()))
-            self._settle()
+        self._begin(self._renew(due))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _happened(self, event: sip.RegistrationEvent) -> None:
         match event:
             case sip.Registered(expires_s, _):
+                self._registered_at = self._stack.signalling.now()
                 told = Registered(expires_s)
-                for answer in self._take_waiting():
+                for answer in _not_done(self._waiting):
                     answer.set_result(told)
                 self._tell(told)
             case sip.RegistrationFailed(error, retry_in_s):
@@ -135,14 +218,22 @@ class Registrar:
             case sip.Unregistered(error):
                 if error is not None:
                     log.warning("unregistering: %s", error)
-                self._gone.set()
+                for gone in _not_done(self._leaving):
+                    gone.set_result(error)
                 self._refuse(RegistrationError("unregistered meanwhile"))
                 self._tell(Unregistered())
 
     def _refuse(self, error: VoipError) -> None:
-        for answer in self._take_waiting():
+        for answer in _not_done(self._waiting):
             answer.set_exception(error)
 
-    def _take_waiting(self) -> list[asyncio.Future[Registered]]:
-        waiting, self._waiting = self._waiting, []
-        return [answer for answer in waiting if not answer.done()]
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise RegistrationError("the phone was closed")
+
+
+def _not_done(futures: list[asyncio.Future[Any]]) -> list[asyncio.Future[Any]]:
+    """Take those that somebody waits for; the list is empty then."""
+    waiting = [future for future in futures if not future.done()]
+    futures.clear()
+    return waiting

@@ -11,7 +11,7 @@ from voip.errors import TransportError
 from voip.net.address import family_of, is_loopback, is_wildcard, literal
 from voip.types import Address
 
-__all__ = ["Resolver", "local_address_toward"]
+__all__ = ["Resolver", "is_cancelled", "local_address_toward"]
 
 _ANY_PORT = 9  # "discard": connecting a UDP socket sends nothing
 
@@ -65,6 +65,10 @@ class Resolver:
             raise TransportError(
                 f"the name {host!r} has no address", hint="check its spelling and your DNS"
             ) from error
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise TransportError(f"closed before {host!r} was found") from None
         return list(dict.fromkeys(found))
 
     def close(self) -> None:
@@ -72,6 +76,12 @@ class Resolver:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+
+
+def is_cancelled() -> bool:
+    """Whether it is the running task that has been cancelled, and not only what it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _look_up(host: str, port: int) -> list[Address]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from voip.errors import SipError, TransportError
 from voip.net.address import family_of, from_socket
+from voip.net.route import is_cancelled
 from voip.sip.stream import PONG, StreamFramer
 from voip.types import Address
 
@@ -90,7 +91,13 @@ class TcpConnections:
         present = self._by_remote.get(remote)
         if present is not None:
             return present
-        return await asyncio.shield(self._begin(remote))  # others may wait for it too
+        opening = self._begin(remote)
+        try:
+            return await asyncio.shield(opening)  # others may wait for it too
+        except asyncio.CancelledError:
+            if opening.cancelled() and not is_cancelled():
+                raise TransportError(f"closed before {remote} answered") from None
+            raise
 
     def _begin(self, remote: Address) -> asyncio.Task[_Connection]:
         """Open a connection to `remote`, unless one is being opened."""

@@ -99,8 +99,9 @@ class SipTransport(Generic[Event]):
     """UDP and TCP for one agent, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
-    called with the agent's events in order, never from inside itself. `public_address` replaces
-    the local host in flows to peers elsewhere, for those behind a one-to-one NAT.
+    called with the agent's events in order, never from inside itself. `public_address` (a name is
+    looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
+    one-to-one NAT. `lost` is told of connections that are gone.
     """
 
     def __init__(
@@ -111,9 +112,11 @@ class SipTransport(Generic[Event]):
         public_address: str | None = None,
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
+        lost: Callable[[Flow], None] | None = None,
     ) -> None:
         self._agent = agent
         self._deliver = deliver
+        self._lost = lost
         self._public = public_address
         self._trace = trace
         self._tap = tap
@@ -165,6 +168,9 @@ class SipTransport(Generic[Event]):
             if listener is not None:
                 self._tcp_port = listener.getsockname()[1]
                 await self._tcp.listen(listener)  # it listens already: this cannot fail
+        if self._public is not None:
+            found = await self._resolver.addresses(self._public, 0)
+            self._public = self._choose(found, self._public).host
         self.flush()
 
     async def close(self) -> None:
@@ -256,6 +262,8 @@ class SipTransport(Generic[Event]):
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
         remote = self._choose(await self._resolver.addresses(host, port), host)
+        if not self._open:
+            raise TransportError("the SIP transport was closed meanwhile")
         if is_loopback(self._bound) and not is_loopback(remote.host):
             raise TransportError(
                 f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
@@ -317,14 +325,21 @@ class SipTransport(Generic[Event]):
 
     def _timer_due(self, due: float) -> None:
         self._timer = None
-        self._agent.handle_timer(max(due, self.now()))
+        try:
+            self._agent.handle_timer(max(due, self.now()))
+        except Exception:  # a fault of ours costs one timer, not all
+            log.exception("a timer of SIP failed")
         self.flush()
 
     def _observe(self, sent: bool, flow: Flow, data: bytes) -> None:
-        if self._tap is not None:
-            self._tap(sent, flow, data)
-        if self._trace is not None:
-            self._trace(SipTraceRecord(time.time(), sent, flow, redact(data)))
+        """Show a message to those who look on; one that fails is logged and disturbs nobody."""
+        try:
+            if self._tap is not None:
+                self._tap(sent, flow, data)
+            if self._trace is not None:
+                self._trace(SipTraceRecord(time.time(), sent, flow, redact(data)))
+        except Exception:
+            log.exception("tracing a SIP message failed")
 
     # ------------------------------------------------------------ receiving
 
@@ -342,7 +357,10 @@ class SipTransport(Generic[Event]):
 
     def _received(self, data: bytes, flow: Flow) -> None:
         self._observe(False, flow, data)
-        self._agent.receive(data, flow, self.now())
+        try:
+            self._agent.receive(data, flow, self.now())
+        except Exception:  # a fault of ours costs this message alone
+            log.exception("taking a SIP message failed")
         self.flush()
 
     def _udp_unreachable(self, remote: Address, message: str) -> None:
@@ -357,6 +375,8 @@ class SipTransport(Generic[Event]):
             for flow in known.used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
+            if transport == "tcp" and self._lost is not None:
+                self._lost(known.flow)
 
     # ------------------------------------------------------------ flows
 
@@ -382,8 +402,9 @@ class SipTransport(Generic[Event]):
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
-        if self._public is not None and not is_loopback(peer):
-            return self._public
+        public = self._public
+        if public is not None and not is_loopback(peer) and family_of(public) is family_of(peer):
+            return public
         return local_address_toward(peer) if is_wildcard(bound) else bound
 
     def _remember(self, flow: Flow) -> Flow:

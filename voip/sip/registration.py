@@ -147,6 +147,16 @@ class Registration:
         """Where the binding stands."""
         return self._state
 
+    @property
+    def flow(self) -> Flow:
+        """The way REGISTER goes."""
+        return self._flow
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be kept, be it there or not."""
+        return self._wanted
+
     def start(self, now: float) -> None:
         """Register, or renew at once what is registered; nothing while that is under way."""
         self._wanted = True

@@ -224,14 +224,16 @@ class World:
 
     def dial(self) -> asyncio.Task[None]:
         """Begin to call them."""
+        return self.start(self.dial_work())
+
+    def dial_work(self) -> Coroutine[Any, Any, None]:
+        """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
-        return self.start(
-            call._session.call(
-                f"sip:them@{THEIRS}",
-                flow=Flow("udp", OURS, THEIRS),
-                from_=NameAddr.parse(CONTACTS[OURS]),
-                contact=CONTACTS[OURS],
-            )
+        return call._session.call(
+            f"sip:them@{THEIRS}",
+            flow=Flow("udp", OURS, THEIRS),
+            from_=NameAddr.parse(CONTACTS[OURS]),
+            contact=CONTACTS[OURS],
         )
 
     def _invited(self, invite: ServerInvite) -> None:
