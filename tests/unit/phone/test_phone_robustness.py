@@ -1,0 +1,639 @@
+"""A phone on a hostile wire and in careless hands: it stays up, says no, and tells no secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import voip
+from voip.call import Call
+from voip.config import MediaConfig, NetworkConfig
+from voip.errors import CallError, ConfigError, RegistrationError, VoipError
+from voip.events import CallbackFailed, CallState, EndedBy
+from voip.phone import Softphone
+from voip.sip.config import AgentConfig
+from voip.sip.message import Request, Response, parse_message
+from voip.sip.server_request import ServerRequest
+
+HERE = NetworkConfig(bind_host="127.0.0.1")
+SDP = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=audio 40000 RTP/AVP 0\r\n"
+)
+
+
+class Wire:
+    """A UDP socket that says whatever it is told to, to one phone."""
+
+    def __init__(self, phone: Softphone) -> None:
+        self.phone = phone
+        self.to = ("127.0.0.1", phone.port)
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.setblocking(False)
+        self.port = self.sock.getsockname()[1]
+        self._serial = 0
+
+    def message(
+        self,
+        method: str,
+        *,
+        to_tag: str = "",
+        from_tag: str = "wire",
+        call_id: str | None = None,
+        cseq: int = 1,
+        body: str = "",
+        more: str = "",
+        via: str | None = None,
+    ) -> bytes:
+        self._serial += 1
+        via = via or f"SIP/2.0/UDP 127.0.0.1:{self.port};branch=z9hG4bK{self._serial};rport"
+        kind = "Content-Type: application/sdp\r\n" if body else ""
+        return (
+            f"{method} sip:bob@127.0.0.1:{self.phone.port} SIP/2.0\r\nVia: {via}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:wire@127.0.0.1>;tag={from_tag}\r\n"
+            f"To: <sip:bob@127.0.0.1>{';tag=' + to_tag if to_tag else ''}\r\n"
+            f"Call-ID: {call_id or f'call-{self._serial}'}\r\nCSeq: {cseq} {method}\r\n"
+            f"Contact: <sip:wire@127.0.0.1:{self.port}>\r\n{kind}{more}"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        ).encode()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendto(data, self.to)
+
+    def heard(self) -> list[Response | Request]:
+        messages = []
+        while True:
+            try:
+                messages.append(parse_message(self.sock.recv(65536)))
+            except BlockingIOError:
+                return messages
+
+    async def ask(self, data: bytes, *, status: range = range(200, 700)) -> Response:
+        """Send, repeat as long as nothing comes, and return the answer to it."""
+        wanted = parse_message(data)
+        async with asyncio.timeout(20):
+            while True:
+                self.send(data)
+                for _ in range(25):
+                    await asyncio.sleep(0.02)
+                    for answer in self.heard():
+                        if isinstance(answer, Response) and answer.status in status:
+                            names = ("Call-ID", "CSeq")
+                            if all(answer.headers.get(n) == wanted.headers.get(n) for n in names):
+                                return answer
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Scene:
+    """Bob, whom the wire bothers, and Alice, who has a call with him that goes on."""
+
+    def __init__(self, bob: Softphone, alice: Softphone, call: Call, theirs: Call) -> None:
+        self.bob, self.alice, self.call, self.theirs = bob, alice, call, theirs
+        self.wire = Wire(bob)
+
+    async def assert_unharmed(self) -> None:
+        answer = await self.wire.ask(self.wire.message("OPTIONS"))
+        assert answer.status == 200
+        assert self.call.state is self.theirs.state is CallState.ACTIVE
+        async with self.call.audio() as heard:
+            level = np.abs(await heard.read(0.4)).max()
+        assert level > 4000, "the call that was there is not heard any more"
+
+
+@pytest.fixture
+async def scene(monkeypatch, caplog) -> AsyncIterator[Scene]:
+    monkeypatch.setattr("voip.session.session.GOODBYE_S", 0.2)
+    caplog.set_level(logging.INFO)
+    answered: asyncio.Queue[Call] = asyncio.Queue()
+    tone = (8000 * np.sin(np.arange(8000) * 2 * np.pi * 440 / 8000)).astype(np.int16)
+    async with Softphone(network=HERE) as bob, Softphone(network=HERE) as alice:
+
+        @bob.on_incoming
+        async def take(call: Call) -> None:
+            if "wire" in call.remote:
+                await call.ring()
+                await call.wait_ended()
+                return
+            await call.answer()
+            answered.put_nowait(call)
+            await call.play(tone, loop=True)
+
+        call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
+        scene = Scene(bob, alice, call, await answered.get())
+        await scene.assert_unharmed()
+        yield scene
+        scene.wire.close()
+    faults = [record for record in caplog.records if record.exc_info or record.levelno > 30]
+    assert faults == [], [record.getMessage() for record in faults]
+
+
+# ---------------------------------------------------------------- the wire
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_the_torture_messages_of_rfc4475_harm_nothing(scene, reference_data, transport):
+    folder = reference_data / "sip-torture-rfc4475"
+    with (folder / "EXPECTED.csv").open(newline="") as table:
+        names = {row["file"].removesuffix(".dat") for row in csv.DictReader(table)}
+    paths = sorted(path for path in folder.glob("*/*.dat") if path.stem in names)
+    assert len(paths) == 49
+    for path in paths:
+        if transport == "udp":
+            scene.wire.send(path.read_bytes())
+            continue
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.bob.port)
+        writer.write(path.read_bytes())
+        await writer.drain()
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            while await reader.read(65536):
+                pass
+        writer.close()
+    await scene.assert_unharmed()
+
+
+async def test_garbage_harms_nothing(scene):
+    seeded = random.Random(4475)
+    valid = scene.wire.message("INVITE", body=SDP)
+    for number in range(3000):
+        if number % 3 == 0:
+            data = seeded.randbytes(seeded.randrange(1, 1500))
+        else:
+            data = bytearray(valid.replace(b"call-1", b"call-%d" % number))
+            for _ in range(seeded.randrange(1, 12)):
+                at = seeded.randrange(len(data))
+                if seeded.random() < 0.3:
+                    del data[at : at + seeded.randrange(1, 40)]
+                else:
+                    data[at] = seeded.choice(b'\r\n\0 <>;,:"@=\xff9zA')
+        scene.wire.send(bytes(data))
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+            scene.wire.heard()
+    for data in (b"", b"\r\n\r\n", b"\0" * 4, b"\x80" * 172, b"INVITE", b"A" * 65507):
+        scene.wire.send(data)
+    await scene.assert_unharmed()
+    assert scene.bob._agent.counters.malformed > 1000
+
+
+async def test_garbage_on_connections_harms_nothing(scene):
+    seeded = random.Random(3261)
+    valid = scene.wire.message("OPTIONS")
+    pieces = [
+        seeded.randbytes(5000),
+        b"\r\n" * 5000,
+        b"OPTIONS sip:x SIP/2.0\r\n" * 3000,
+        valid[:100],
+        valid.replace(b"Content-Length: 0", b"Content-Length: 99999999999"),
+        valid.replace(b"Content-Length: 0", b"Content-Length: -1"),
+        valid.replace(b"Content-Length: 0\r\n", b""),
+        valid * 200,
+        b"\0" * 70000,
+        b"x: y\r\n" * 20000,
+    ]
+    for piece in pieces:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.bob.port)
+        writer.write(piece)
+        writer.write_eof()
+        async with asyncio.timeout(20):
+            try:
+                while await reader.read(65536):
+                    pass
+            except ConnectionError:
+                pass
+        writer.close()
+    await scene.assert_unharmed()
+    assert scene.bob._transport._tcp.count == 0
+
+
+async def test_a_flood_from_one_socket_is_survived_with_bounded_memory(scene):
+    limits = AgentConfig()
+    for number in range(20_000):
+        scene.wire.send(scene.wire.message("INVITE" if number % 4 == 0 else "OPTIONS"))
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+            scene.wire.heard()
+    await scene.assert_unharmed()
+    agent = scene.bob._agent
+    assert 1000 < len(agent.dialogs) <= limits.max_dialogs
+    assert agent.transactions <= limits.max_server_transactions
+    assert len(scene.bob.calls) <= voip.phone.MAX_CALLS
+    assert len(scene.bob._transport._flows) < 10
+
+
+async def test_requests_with_the_wrong_tags_do_not_touch_the_call(scene):
+    dialog = scene.theirs._session.dialog
+    right = {"call_id": dialog.call_id, "to_tag": dialog.local.tag, "from_tag": dialog.remote.tag}
+    for wrong in ({"to_tag": "nobody"}, {"from_tag": "nobody"}, {"call_id": "no-call"}):
+        for method in ("BYE", "INVITE", "OPTIONS"):
+            message = scene.wire.message(method, cseq=77, **{**right, **wrong})
+            assert (await scene.wire.ask(message)).status == 481, (method, wrong)
+        scene.wire.send(scene.wire.message("ACK", cseq=1, **{**right, **wrong}))
+        cancel = scene.wire.message("CANCEL", cseq=1, **{**right, **wrong})
+        assert (await scene.wire.ask(cancel)).status == 481
+    old = scene.wire.message("INVITE", cseq=0, **right)
+    assert (await scene.wire.ask(old)).status == 500
+    unknown = scene.wire.message("INFO", cseq=78, **right)
+    assert (await scene.wire.ask(unknown)).status == 405
+    await scene.assert_unharmed()
+
+
+async def test_a_peer_that_requires_100rel_is_told_that_we_cannot(scene):
+    invite = scene.wire.message("INVITE", body=SDP, more="Require: 100rel\r\n")
+    answer = await scene.wire.ask(invite)
+    assert (answer.status, answer.headers.get("Unsupported")) == (420, "100rel")
+    assert len(scene.bob.calls) == 1
+
+
+async def test_a_call_whose_sound_is_to_go_nowhere_is_answered_all_the_same(scene):
+    """Hold by 0.0.0.0, and addresses that cannot be sent to from here."""
+    for address in ("0.0.0.0", "255.255.255.255", "224.0.0.1", "192.0.2.77", "nobody.invalid"):
+        body = SDP.replace("c=IN IP4 127.0.0.1", f"c=IN IP4 {address}")
+        invite = scene.wire.message("INVITE", body=body, from_tag=f"t{address}")
+        ringing = await scene.wire.ask(invite, status=range(180, 700))
+        assert ringing.status in (180, 400, 488)
+    answering = [
+        asyncio.create_task(call.answer())
+        for call in scene.bob.calls
+        if call is not scene.theirs and call.state is not CallState.ENDED
+    ]
+    await asyncio.sleep(0.2)
+    for task in answering:
+        task.cancel()
+    await asyncio.gather(*answering, return_exceptions=True)
+    await scene.assert_unharmed()
+
+
+# ---------------------------------------------------------------- handlers of applications
+
+
+async def test_an_authorization_that_fails_refuses_the_call_and_is_told():
+    def broken(request: Request, now: float) -> None:
+        raise ValueError("oops")
+
+    async with Softphone(network=HERE, authorize=broken) as bob:
+        bob.on_incoming(lambda call: None)
+        wire = Wire(bob)
+        assert (await wire.ask(wire.message("INVITE", body=SDP))).status == 500
+        assert [str(event.error) for event in bob._events] == ["oops"]
+        wire.close()
+
+
+@pytest.mark.parametrize("headers", [[("X\r\n", "y")], [("X", "a\r\nb")], [1], 7])
+async def test_a_challenge_that_makes_no_message_refuses_the_call(headers):
+    async with Softphone(network=HERE, authorize=lambda request, now: headers) as bob:
+        bob.on_incoming(lambda call: None)
+        wire = Wire(bob)
+        assert (await wire.ask(wire.message("INVITE", body=SDP))).status == 500
+        wire.close()
+
+
+async def test_a_handler_of_requests_that_fails_answers_500_and_is_told():
+    def broken(request: ServerRequest) -> None:
+        raise ValueError("oops")
+
+    def too_late(request: ServerRequest) -> None:
+        request.reply(200, now=bob._transport.now())
+        raise ValueError("oops")
+
+    async with Softphone(network=HERE, requests={"MESSAGE": broken, "INFO": too_late}) as bob:
+        wire = Wire(bob)
+        assert (await wire.ask(wire.message("MESSAGE"))).status == 500
+        assert (await wire.ask(wire.message("INFO"))).status == 200
+        assert [type(event) for event in bob._events] == [CallbackFailed] * 2
+        wire.close()
+
+
+async def test_a_trace_that_fails_loses_no_message():
+    def broken(record: Any) -> None:
+        raise ValueError("oops")
+
+    async with Softphone(network=HERE, trace=broken) as bob:
+        wire = Wire(bob)
+        assert (await wire.ask(wire.message("OPTIONS"))).status == 200
+        wire.close()
+
+
+async def test_a_handler_that_cancels_itself_refuses_the_call():
+    async with Softphone(network=HERE) as alice, Softphone(network=HERE) as bob:
+
+        @bob.on_incoming
+        async def confused(call: Call) -> None:
+            inner = asyncio.create_task(asyncio.sleep(10))
+            inner.cancel()
+            await inner
+
+        with pytest.raises(CallError, match="500"):
+            await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
+
+
+async def test_a_handler_that_will_not_end_does_not_keep_the_phone_from_closing(monkeypatch):
+    monkeypatch.setattr("voip.phone.HANDLERS_S", 0.1)
+    stop = asyncio.Event()
+    alice, bob = Softphone(network=HERE), Softphone(network=HERE)
+    await alice.start()
+    await bob.start()
+
+    @bob.on_incoming
+    async def stubborn(call: Call) -> None:
+        await call.answer()
+        while not stop.is_set():
+            try:
+                await stop.wait()
+            except asyncio.CancelledError:
+                continue
+
+    await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
+    async with asyncio.timeout(10):
+        await bob.close()
+    await alice.close()
+    stop.set()
+    await asyncio.sleep(0)
+
+
+async def test_a_handler_may_close_its_own_phone():
+    async with Softphone(network=HERE) as alice:
+        bob = Softphone(network=HERE)
+        await bob.start()
+        closed = asyncio.Event()
+
+        @bob.on_incoming
+        async def enough(call: Call) -> None:
+            await call.answer()
+            await bob.close()
+            closed.set()
+
+        call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
+        assert (await call.wait_ended()).by is EndedBy.REMOTE
+        async with asyncio.timeout(5):
+            await closed.wait()
+            await bob.close()
+
+
+async def test_a_close_that_is_cancelled_closes_everything_all_the_same():
+    alice, bob = Softphone(network=HERE), Softphone(network=HERE)
+    await alice.start()
+    await bob.start()
+
+    @bob.on_incoming
+    async def take(call: Call) -> None:
+        await call.answer()
+        await call.wait_ended()
+
+    call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
+    for endpoint in bob._transport._udp.values():
+        endpoint._received = lambda data, source: None  # nobody hears the BYE
+    closing = asyncio.create_task(alice.close())
+    await asyncio.sleep(0.05)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert call.ended is not None
+    assert alice._driver._engine.streams == 0
+    assert not alice._driver._thread.is_alive()
+    await alice.close()
+    closing = asyncio.create_task(bob.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert not bob._driver._thread.is_alive()
+
+
+# ---------------------------------------------------------------- secrets
+
+PASSWORD = "correct-horse-battery"
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_no_password_and_no_digest_is_told_anywhere(tmp_path: Path, caplog, right):
+    caplog.set_level(logging.DEBUG)
+    from voip.harness.pbx import EmbeddedPbx
+
+    traced: list[Any] = []
+    raw: list[bytes] = []
+    told: list[str] = []
+    async with EmbeddedPbx(users={"1001": PASSWORD if right else "another"}) as pbx:
+        alice = Softphone(
+            pbx.uri("1001"), password=PASSWORD, network=HERE, register=False,
+            pcap=tmp_path / "x.pcap", trace=traced.append,
+        )  # fmt: skip
+        await alice.start()
+        tap = alice._transport._tap
+        alice._transport._tap = lambda sent, flow, data: (raw.append(data), tap(sent, flow, data))
+        for work in (alice.register, lambda: alice.dial(pbx.uri("601"))):
+            try:
+                await work()
+            except VoipError as error:
+                told += [str(error), repr(error), repr(error.context), error.hint]
+        for call in alice.calls:
+            told += [repr(call), repr(call.stats), *(repr(event) for event in call._events)]
+        told += [repr(alice), repr(alice.account), repr(alice.account.credentials())]
+        told += [repr(alice._config), *(repr(event) for event in alice._events)]
+        told += [repr(vars(alice)[name]) for name in vars(alice)]
+        await alice.close()
+    digests = {
+        part.split(b'"')[1]
+        for data in raw
+        for part in data.split(b",")
+        if part.strip().startswith(b"response=")
+    }
+    assert len(digests) >= 2, "nothing was authorized: nothing was tested"
+    told += [record.getMessage() for record in caplog.records]
+    told += [record.exc_text or "" for record in caplog.records]
+    told += [repr(record) for record in traced]
+    everything = "\n".join(told).encode() + b"".join(record.data for record in traced)
+    everything += (tmp_path / "x.pcap").read_bytes()
+    assert b"Authorization: Digest" in everything
+    for secret in (PASSWORD.encode(), *digests):
+        assert secret not in everything
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Softphone(f"sip:alice:{PASSWORD}@pbx.example"),
+        lambda: Softphone("sip:alice@pbx.example", proxy=f"sip:x:{PASSWORD}@pbx.example"),
+        lambda: Softphone("sip:alice@pbx.example").account.dial_uri(f"sip:bob:{PASSWORD}@x"),
+    ],
+)
+def test_a_password_in_a_uri_is_refused_and_not_repeated(make: Callable[[], object]):
+    with pytest.raises(ConfigError, match="password=") as caught:
+        make()
+    assert PASSWORD not in str(caught.value) + repr(caught.value)
+
+
+# ---------------------------------------------------------------- careless hands
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"uri": ""},
+        {"uri": "sip:"},
+        {"uri": "sips:alice@pbx.example"},
+        {"uri": "tel:+4930123"},
+        {"uri": "sip:a%0d%0ab@pbx.example"},
+        {"uri": "sip:alice@pbx.example", "display_name": "A\r\nVia: x"},
+        {"uri": "sip:alice@pbx.example", "auth_user": "a\r\nb"},
+        {"uri": "sip:alice@pbx.example", "proxy": "http://pbx.example"},
+        {"uri": "sip:alice@pbx.example", "expires_s": -1},
+        {"uri": "sip:alice@pbx.example", "expires_s": 1 << 40},
+        {"register": True},
+        {"user_agent": "x\r\ny"},
+        {"requests": {"bad method": print}},
+        {"requests": {"INVITE": print}},
+        {"pcap": "/nowhere/at/all.pcap"},
+    ],
+)
+async def test_settings_that_cannot_work_are_refused(settings):
+    with pytest.raises(ConfigError) as caught:
+        async with Softphone(network=HERE, **settings):
+            pass
+    assert caught.value.hint or "all.pcap" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NetworkConfig(rtp_ports=(1, 2, 3)),
+        lambda: NetworkConfig(rtp_ports=(10001, 10002)),
+        lambda: NetworkConfig(rtp_ports=(0, 70000)),
+        lambda: NetworkConfig(bind_port=-1),
+        lambda: NetworkConfig(transport="tls"),
+        lambda: NetworkConfig(public_address="what is this"),
+        lambda: MediaConfig(codecs=()),
+        lambda: MediaConfig(codecs=("opus",)),
+        lambda: MediaConfig(ptime_ms=0),
+        lambda: MediaConfig(ptime_ms=25),
+        lambda: MediaConfig(jitter_min_ms=float("nan")),
+        lambda: MediaConfig(jitter_min_ms=100, jitter_max_ms=50),
+    ],
+)
+def test_values_that_cannot_work_are_refused(make: Callable[[], object]):
+    with pytest.raises(ConfigError):
+        make()
+
+
+@pytest.mark.parametrize("host", ["pbx.example", "999.1.1.1", "192.0.2.200", "::g"])
+async def test_addresses_that_cannot_be_bound_are_refused_and_nothing_is_left(host):
+    alice = Softphone(network=NetworkConfig(bind_host=host))
+    with pytest.raises(VoipError):
+        await alice.start()
+    assert not alice._driver._thread.is_alive()
+
+
+BAD_DIALS: list[tuple[str, dict[str, Any]]] = [
+    ("sip:x@127.0.0.1", {"wait": "forever"}),
+    ("sip:x@127.0.0.1", {"headers": {"Via": "SIP/2.0/UDP x"}}),
+    ("sip:x@127.0.0.1", {"headers": {"v": "SIP/2.0/UDP x"}}),
+    ("sip:x@127.0.0.1", {"headers": {"Content-Length": "0"}}),
+    ("sip:x@127.0.0.1", {"headers": {"X-A\r\nVia": "x"}}),
+    ("sip:x@127.0.0.1", {"headers": {"X-A": "x\r\nVia: y"}}),
+    ("sip:x@127.0.0.1", {"from_": "what is this?"}),
+    ("sip:x@127.0.0.1", {"from_": "tel:123"}),
+    ("sip:x@127.0.0.1;transport=sctp", {}),
+    ("sip:x@127.0.0.1:0", {}),
+    ("sip:x@127.0.0.1:99999", {}),
+    ("sip:x@[::1", {}),
+    ("sip:x@192.0.2.1", {}),  # bound to loopback
+    ("tel:+4930123", {}),
+    ("tel:110", {}),
+    ("x y@127.0.0.1", {}),
+    ("sip:x@127.0.0.1?Subject", {}),
+]
+
+
+@pytest.mark.parametrize(("target", "more"), BAD_DIALS)
+async def test_what_cannot_be_dialled_is_refused_by_name(target, more):
+    async with Softphone(network=HERE) as alice:
+        with pytest.raises(VoipError) as caught:
+            await alice.dial(target, timeout=0.1, **more)
+        assert caught.value.message
+        assert alice.calls == []
+        assert alice._agent.dialogs == []
+
+
+async def test_a_timeout_that_is_no_number_leaves_no_call(scene):
+    before = scene.alice.calls
+    with pytest.raises(TypeError):
+        await scene.alice.dial(f"sip:wire@127.0.0.1:{scene.bob.port}", timeout="soon")
+    assert scene.alice.calls == before
+
+
+async def test_a_phone_that_is_not_open_says_so():
+    alice = Softphone(network=HERE)
+    for use in (lambda: alice.port, lambda: alice.addresses, lambda: alice.driver):
+        with pytest.raises(ConfigError, match="not started"):
+            use()
+    assert (alice.calls, alice.registered) == ([], False)
+    with pytest.raises(ConfigError):
+        await alice.dial("sip:x@127.0.0.1")
+    await alice.close()
+    await alice.start()
+    with pytest.raises(ConfigError, match="started once"):
+        await alice.start()
+    await alice.close()
+    await alice.close()
+    with pytest.raises(CallError, match="closed"):
+        await alice.dial("sip:x@127.0.0.1")
+    with pytest.raises((ConfigError, RegistrationError)):
+        await alice.register()
+    assert [event async for event in alice.events()] == []
+
+
+async def test_every_method_of_a_call_refuses_what_makes_no_sense(scene, tmp_path: Path):
+    call = scene.call
+    (tmp_path / "folder").mkdir()
+    bad: list[Callable[[], Any]] = [
+        lambda: call.send_dtmf(""),
+        lambda: call.send_dtmf("x"),
+        lambda: call.send_dtmf("1\r\n"),
+        lambda: call.send_dtmf("1", duration_ms=-1),
+        lambda: call.send_dtmf("1", gap_ms=-1),
+        lambda: call.send_dtmf("1", duration_ms=10**9),
+        lambda: call.collect(0),
+        lambda: call.play(""),
+        lambda: call.play(tmp_path),
+        lambda: call.play(tmp_path / "none.wav"),
+        lambda: call.play(np.zeros((2, 2), np.int16)),
+        lambda: call.play(np.zeros(3, np.float32)),
+        lambda: call.send(np.zeros(3, np.float32)),
+        lambda: call.record(tmp_path / "folder").start(),
+        lambda: call.record(tmp_path / "no" / "x.wav").start(),
+        lambda: call.reject(),
+        lambda: call.ring(),
+        lambda: call.progress(),
+        lambda: call.answer(),
+        lambda: call.cancel(),
+        lambda: call.bridge(call),
+        lambda: call.bridge(scene.theirs),
+        lambda: call.audio().read(-1),
+        lambda: call.audio().read(float("nan")),
+        lambda: call.audio().read(float("inf")),
+    ]
+    for number, work in enumerate(bad):
+        with pytest.raises(VoipError):
+            await work()
+            raise AssertionError(f"number {number} was taken")
+    for frame_ms in (0, -1, float("nan"), float("inf"), 10**9):
+        with pytest.raises(ConfigError):
+            call.audio(frame_ms)
+    for rate in (0, -8000, 7999, 10**6):
+        with pytest.raises(ConfigError):
+            call.record(tmp_path / "x.wav", rate_hz=rate)
+    await call.send(np.zeros(0, np.int16))
+    await call.play(np.zeros(0, np.int16))
+    await scene.assert_unharmed()
