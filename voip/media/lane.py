@@ -82,7 +82,7 @@ class G711Lane:
         """Look the code words up: uint8 (k, samples)."""
         scaled = np.multiply(pcm, np.float32(32768.0))
         np.rint(scaled, out=scaled)
-        np.clip(scaled, -32768.0, 32767.0, out=scaled)
+        scaled.clip(-32768.0, 32767.0, out=scaled)
         index: npt.NDArray[np.unsignedinteger] = scaled.astype(np.int16).view(np.uint16)
         if np.count_nonzero(codes):
             index = index + (codes.astype(np.uint32)[:, None] << 16)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from voip.codecs.g711 import ALAW_DECODE, ALAW_ENCODE, ULAW_DECODE
 from voip.media.commands import (
     CloseStream,
-    ConnectStream,
     DtmfReceived,
     MediaSilent,
     OpenStream,

@@ -202,7 +202,7 @@ def test_a_digit_is_reported_once_a_packet_time_and_its_end_three_times(desk, pt
     assert len({packet.timestamp for packet in reports}) == 1
     told = [parse_events(packet.payload)[0] for packet in reports]
     durations = [ptime_ms * 8 * (n + 1) for n in range(120 // ptime_ms)]
-    assert [event.duration for event in told] == durations + [960, 960]
+    assert [event.duration for event in told] == [*durations, 960, 960]
     assert [event.end for event in told] == [False] * (len(told) - 3) + [True] * 3
     sequence = [packet.sequence for packet in desk.io.sent]
     assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
