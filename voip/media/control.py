@@ -60,7 +60,7 @@ class Control:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
         match command:
             case OpenStream():
-                return self._open(command)
+                return self._open(command, now)
             case ConnectStream():
                 self._connect(command, now)
             case CloseStream():
@@ -82,7 +82,8 @@ class Control:
                 self._send_dtmf(command)
         return None
 
-    def _open(self, command: OpenStream) -> Opened:
+    def _open(self, command: OpenStream, now: float) -> Opened:
+        """Bind ports and take part in the ticks: what comes too early is read, and dropped."""
         table = self._table
         low, high = command.jitter_min_ms, command.jitter_max_ms
         if not 0 <= low <= high <= MAX_DELAY_MS:
@@ -106,6 +107,7 @@ class Control:
             sequence=self._random.below(1 << 15),
             timestamp=self._random.below(1 << 31),
         )
+        table.schedule(row, 20, now)
         self._reporter.open(row)
         return Opened(rtp, rtcp)
 
