@@ -71,32 +71,33 @@ def test_sixty_seconds_both_ways_on_a_clean_path_arrive_sample_for_sample():
     assert world.now == START + 60
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_loss_jitter_and_reordering_are_counted_as_they_happened(seed):
+def test_loss_jitter_and_reordering_are_counted_as_they_happened():
     path = Path(loss=0.05, delay_s=0.04, jitter_s=0.02, reorder=0.02, reorder_s=0.03)
-    world = World(seed, path)
-    a, b = joined(world)
-    world.feed(a, speechlike(60))
-    world.run(60)
-    truth = world.network.truth[a.opened[1].rtp]
-    stats = world.stats(b)
-    assert truth.sent >= 2990
-    assert truth.lost > 100
-    assert abs(stats.packets_lost - truth.lost) <= 3  # some are still under way
-    assert stats.packets_reordered > 0
-    assert stats.estimated_loss_rate == pytest.approx(truth.lost / truth.sent, abs=0.002)
-    assert stats.late_packet_count <= 0.01 * truth.sent
-    assert 20 * truth.lost * 0.7 <= stats.concealed_ms <= 20 * truth.lost * 1.3
-    assert 1000 * 0.08 - 3 < world.stats(a).rtt_ms < 1000 * 0.08 + 45
-    assert world.stats(a).remote_fraction_lost == pytest.approx(0.05, abs=0.04)
+    world = World(1, path)
+    a, b = joined(world, streams=6)
+    for stream in a.opened:
+        world.feed(a, speechlike(20, stream), stream)
+    world.run(20)
+    for stream in a.opened:
+        truth = world.network.truth[a.opened[stream].rtp]
+        stats = world.stats(b, stream)
+        assert truth.sent >= 990
+        assert truth.lost > 25
+        assert abs(stats.packets_lost - truth.lost) <= 4  # some are still under way
+        assert stats.packets_reordered > 0
+        assert stats.estimated_loss_rate == pytest.approx(truth.lost / truth.sent, abs=0.005)
+        assert stats.late_packet_count <= 0.01 * truth.sent
+        assert 20 * truth.lost * 0.7 <= stats.concealed_ms <= 20 * truth.lost * 1.3
+        assert 77 < world.stats(a, stream).rtt_ms < 183
+        assert world.stats(a, stream).remote_fraction_lost == pytest.approx(0.05, abs=0.05)
 
 
 def test_the_same_seed_repeats_to_the_bit():
     def heard() -> bytes:
         world = World(5, Path(loss=0.03, delay_s=0.03, jitter_s=0.04, reorder=0.05))
         a, b = joined(world)
-        world.feed(a, speechlike(10))
-        world.run(10)
+        world.feed(a, speechlike(5))
+        world.run(5)
         return world.heard(b).tobytes()
 
     assert heard() == heard()
@@ -105,32 +106,32 @@ def test_the_same_seed_repeats_to_the_bit():
 def test_any_packet_order_within_the_buffer_comes_out_sorted():
     world = World(3, Path(delay_s=0.01, reorder=0.3, reorder_s=0.035))
     a, b = joined(world, jitter_min_ms=80)
-    speech = speechlike(20)
+    speech = speechlike(10)
     world.feed(a, speech)
-    world.run(20)
+    world.run(10)
     sent, heard = ulaw_round_trip(speech), world.heard(b)
     lag = offset_of(sent, heard)
     compared = min(sent.size, heard.size - lag)
-    assert compared > 19 * RATE
+    assert compared > 9 * RATE
     assert np.array_equal(heard[lag : lag + compared], sent[:compared])
-    assert world.stats(b).packets_reordered > 100
+    assert world.stats(b).packets_reordered > 50
 
 
 def test_delay_follows_jitter_up_and_comes_down_again():
     world = World(4, Path(delay_s=0.02))
     a, b = joined(world)
-    world.feed(a, speechlike(60))
-    world.run(10)
+    world.feed(a, speechlike(40))
+    world.run(5)
     calm = world.stats(b).current_delay_ms
     world.network.set_path(a.name, b.name, Path(delay_s=0.02, jitter_s=0.12))
-    world.run(20)
+    world.run(8)
     rough = world.stats(b)
     world.network.set_path(a.name, b.name, Path(delay_s=0.02))
-    world.run(30)
+    world.run(24)
     after = world.stats(b)
     assert 35 <= calm <= 60
     assert 80 <= rough.current_delay_ms <= 200
-    assert after.current_delay_ms < rough.current_delay_ms - 20
+    assert after.current_delay_ms < rough.current_delay_ms - 15
     assert after.late_packet_count - rough.late_packet_count == 0
 
 
@@ -223,7 +224,7 @@ def test_mute_sends_silence_and_packets_go_on():
     world.do(a, MuteStream(1, True))
     world.run(0.5)
     before = world.stats(b).packets_received
-    b.heard[1].clear()
+    world.forget(b)
     world.run(1)
     assert world.stats(b).packets_received - before == 50
     assert not world.heard(b).any()

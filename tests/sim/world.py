@@ -41,6 +41,7 @@ class Host:
     opened: dict[int, Opened] = field(default_factory=dict)
     heard_ring: dict[int, int] = field(default_factory=dict)
     heard: dict[int, list[npt.NDArray[np.int16]]] = field(default_factory=dict)
+    next_read: float = 0.0
 
 
 class World:
@@ -61,8 +62,9 @@ class World:
     def do(self, host: Host, command: Command) -> Opened | StreamStats | None:
         """Apply a command now; fail the test when it is refused."""
         token = host.engine.submit(command)
+        before = len(host.events)
         self._tick(host)
-        for event in host.events:
+        for event in host.events[before:]:
             if isinstance(event, Applied) and event.token == token:
                 return event.result
             assert not (isinstance(event, Refused) and event.token == token), event
@@ -113,6 +115,7 @@ class World:
         self.do(host, AddSink(stream, host.heard_ring[stream]))
 
     def heard(self, host: Host, stream: int = 1) -> npt.NDArray[np.int16]:
+        self._collect(host)
         return np.concatenate([np.zeros(0, np.int16), *host.heard[stream]])
 
     def stats(self, host: Host, stream: int = 1) -> StreamStats:
@@ -137,6 +140,16 @@ class World:
     def _tick(self, host: Host) -> None:
         if host.engine.tick(self.now, WALL + self.now - START):
             host.events += host.engine.events()
+        if self.now >= host.next_read:  # rings hold a second
+            host.next_read = self.now + 0.5
+            self._collect(host)
+
+    def forget(self, host: Host, stream: int = 1) -> None:
+        """Leave out what was heard so far."""
+        self._collect(host)
+        host.heard[stream].clear()
+
+    def _collect(self, host: Host) -> None:
         for stream, number in host.heard_ring.items():
             pcm = host.engine.arena.ring(number).read(8000)
             if pcm.size:
@@ -148,12 +161,16 @@ def world() -> World:
     return World()
 
 
-def joined(world: World, **settings: object) -> tuple[Host, Host]:
-    """Two hosts with one stream each, connected to each other, each heard by the test."""
+def joined(world: World, streams: int = 1, **settings: object) -> tuple[Host, Host]:
+    """Two hosts with streams 1, 2, ... connected to each other, each heard by the test.
+
+    Many streams in one world cost little more than one.
+    """
     a, b = world.host("10.0.0.1"), world.host("10.0.0.2")
-    for host in (a, b):
-        world.open(host, **settings)
-        world.listen(host)
-    world.connect(a, b.opened[1])
-    world.connect(b, a.opened[1])
+    for stream in range(1, streams + 1):
+        for host in (a, b):
+            world.open(host, stream, **settings)
+            world.listen(host, stream)
+        world.connect(a, b.opened[stream], stream)
+        world.connect(b, a.opened[stream], stream)
     return a, b

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,13 @@ from voip.errors import TransportError
 from voip.media.io import SLOT_BYTES, PacketBatch
 from voip.types import Address, Random
 
-__all__ = ["NetworkTruth", "Path", "SimNetwork", "SimPacketIO"]
+__all__ = ["DeliveryTap", "NetworkTruth", "Path", "SimNetwork", "SimPacketIO"]
+
+_MAX_READS = (32, 4)
+"""RTP and RTCP packets for a row and call of `receive`, as `PacketIO` has it."""
+
+DeliveryTap: TypeAlias = Callable[[float, Address, Address, bytes], None]
+"""Sees every packet that somebody gets: (arrival, source, destination, packet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,6 @@ class NetworkTruth:
     lost: int = 0
     held_back: int = 0
     duplicated: int = 0
-    arrivals: list[tuple[float, bytes]] = field(default_factory=list)  # only where kept
 
 
 class SimNetwork:
@@ -58,6 +64,7 @@ class SimNetwork:
         self._inboxes: dict[Address, Callable[[float, Address, bytes], None]] = {}
         self._latest: dict[tuple[Address, Address], float] = {}
         self.truth: dict[Address, NetworkTruth] = {}
+        self.tap: DeliveryTap | None = None
 
     def set_path(self, source: str, destination: str, path: Path) -> None:
         """Set what happens between two hosts, one way."""
@@ -96,8 +103,11 @@ class SimNetwork:
                 arrival = max(arrival, self._latest.get((source, destination), 0.0))
                 self._latest[source, destination] = arrival
             inbox = self._inboxes.get(destination)
-            if inbox is not None:
-                inbox(arrival, source, packet)
+            if inbox is None:
+                continue
+            inbox(arrival, source, packet)
+            if self.tap is not None:
+                self.tap(arrival, source, destination, packet)
 
 
 class SimPacketIO:
@@ -111,7 +121,7 @@ class SimPacketIO:
         self._now = 0.0
         self._local: dict[int, tuple[Address, Address]] = {}
         self._peer: dict[int, tuple[Address | None, Address | None]] = {}
-        self._inbox: list[tuple[float, int, int, bool, Address, bytes]] = []
+        self._inbox: list[tuple[float, int, int, bool, Address, Address, bytes]] = []
         self._arrived = 0
 
     def open(self, row: int, host: str) -> tuple[Address, Address]:
@@ -119,7 +129,7 @@ class SimPacketIO:
         rtp, rtcp = Address(host, self._next_port), Address(host, self._next_port + 1)
         self._next_port += 2
         for address, is_rtcp in ((rtp, False), (rtcp, True)):
-            self._network.bind(address, self._inbox_of(row, is_rtcp))
+            self._network.bind(address, self._inbox_of(row, is_rtcp, address))
         self._local[row] = (rtp, rtcp)
         self._peer[row] = (None, None)
         return rtp, rtcp
@@ -139,9 +149,16 @@ class SimPacketIO:
         self._now = now
         batch.strangers.clear()
         count = 0
+        reads: dict[tuple[int, bool], int] = {}
+        waiting = []
         while self._inbox and self._inbox[0][0] <= now and count < batch.capacity:
-            arrival, _, row, rtcp, source, packet = heapq.heappop(self._inbox)
-            if row not in self._local or len(packet) > SLOT_BYTES:
+            item = heapq.heappop(self._inbox)
+            arrival, _, row, rtcp, destination, source, packet = item
+            if destination not in self._local.get(row, ()) or len(packet) > SLOT_BYTES:
+                continue
+            reads[row, rtcp] = reads.get((row, rtcp), 0) + 1
+            if reads[row, rtcp] > _MAX_READS[rtcp]:
+                waiting.append(item)
                 continue
             batch.data[count, : len(packet)] = np.frombuffer(packet, np.uint8)
             batch.lengths[count] = len(packet)
@@ -153,6 +170,8 @@ class SimPacketIO:
                 batch.source[count] = len(batch.strangers)
                 batch.strangers.append(source)
             count += 1
+        for item in waiting:
+            heapq.heappush(self._inbox, item)
         batch.count = count
         return count
 
@@ -179,9 +198,13 @@ class SimPacketIO:
         self._network.send(self._local[row][rtcp], destination, packet, self._now)
         return True
 
-    def _inbox_of(self, row: int, rtcp: bool) -> Callable[[float, Address, bytes], None]:
+    def _inbox_of(
+        self, row: int, rtcp: bool, address: Address
+    ) -> Callable[[float, Address, bytes], None]:
         def deliver(arrival: float, source: Address, packet: bytes) -> None:
             self._arrived += 1
-            heapq.heappush(self._inbox, (arrival, self._arrived, row, rtcp, source, packet))
+            heapq.heappush(
+                self._inbox, (arrival, self._arrived, row, rtcp, address, source, packet)
+            )
 
         return deliver
