@@ -13,10 +13,10 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -n $(JOBS) --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint peers quality interop clean
+.PHONY: help venv demo test check lint peers quality interop rfc-status clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(ready) ## set up .venv
 
@@ -60,6 +60,9 @@ quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` 
 
 interop: venv ## the slow full matrices against the peers
 	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+
+rfc-status: venv ## run the tests of flows and RFCs, and write docs/rfc-status.md
+	@$(pytest) -m rfc -q --rfc-status=docs/rfc-status.md $(PYTEST_ARGS)
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv artifacts build dist *.egg-info .coverage* .*_cache .hypothesis
