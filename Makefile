@@ -10,7 +10,7 @@ version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 ready := .venv/.ready-$(version)
 python := .venv/bin/python
 # one test at a time to each job: calls in real time come first and meet no work that takes all CPUs
-pytest := $(python) -m pytest -n $(JOBS) --maxschedchunk 1
+pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check lint peers quality interop clean

@@ -31,6 +31,8 @@ from voip.phone import Softphone
 from voip.sip.message import Request, parse_message
 from voip.sounds import asset_path
 
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("pbx")]
+
 BUSY_MACHINE = Bar(seconds=0.4, allowed=0.4)
 """Sound is judged by what is heard, not by how punctual a machine with other tests was."""
 PATIENT = MediaConfig(jitter_min_ms=200.0)
