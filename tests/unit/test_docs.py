@@ -1,7 +1,7 @@
 """What README and guide show is what happens: programs, commands and their output, links.
 
-`pbx.example` is the embedded PBX, `alice` has the password `secret`. All of it goes on at once,
-and each test awaits its own block: `under_way` starts them.
+`pbx.example` is the embedded PBX, `alice` has the password `secret`. Blocks go on beside
+each other, and each test awaits its own: `under_way` starts them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 VOIP = (sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()")
 PATIENCE_S = 60
+AT_ONCE = 4
+"""Blocks that are carried out beside each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,12 @@ async def under_way(
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
     """Everything that is shown, by the block's name: each has a PBX and a directory of its own."""
 
+    turn = asyncio.Semaphore(AT_ONCE)
+
     async def carry_out(block: Block, directory: Path) -> None:
         directory.mkdir()
         furnish(directory)
-        async with EmbeddedPbx(users={"alice": "secret", "bob": "hidden"}) as pbx:
+        async with turn, EmbeddedPbx(users={"alice": "secret", "bob": "hidden"}) as pbx:
             await SHOWN[block.language](pbx, block, directory)
 
     home = tmp_path_factory.mktemp("shown")

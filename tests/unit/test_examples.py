@@ -1,6 +1,6 @@
 """The programs of examples/, run as programs, with the embedded PBX and a caller on loopback.
 
-All of them run at once, and each test awaits its own: `under_way` starts them.
+They run beside each other, and each test awaits its own: `under_way` starts them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 LIKE = 0.5
 """Two different pieces of speech reach 0.1; one with a gap of an eighth of a second 0.6."""
 PATIENCE_S = 40
+AT_ONCE = 3
+"""Programs that start or call beside each other: more, and they would not be heard well."""
 
 
 class Program:
@@ -141,6 +143,35 @@ def test_who_gives_no_arguments_is_told_which(path: Path, monkeypatch: pytest.Mo
 
 
 @requirement
+async def answering_machine_keeps_what_is_said(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    with (
+        asset_path("enter-digits-8k.wav") as greeting,
+        asset_path("prompt-8k.wav") as message,
+    ):
+        async with (
+            answering(pbx, "answering_machine.py", greeting, tmp_path) as program,
+            caller(pbx) as phone,
+        ):
+            async with await phone.dial("1002") as call:
+                async with asyncio.timeout(PATIENCE_S):
+                    while not list(tmp_path.glob("*.wav")):
+                        await asyncio.sleep(0.02)
+                await call.play(message)
+                await asyncio.sleep(0.8)
+            second = await phone.dial("1002")
+            async with asyncio.timeout(PATIENCE_S):
+                while len(list(tmp_path.glob("*.wav"))) < 2:
+                    await asyncio.sleep(0.02)
+            status, stdout, stderr = await program.interrupted()
+            await second.wait_ended()
+        assert (status, stderr) == (0, "")
+        first, _ = sorted(tmp_path.glob("*.wav"), key=lambda path: path.stat().st_mtime)
+        require_same(message, first)
+    assert stdout.count(" spoke for ") == 2
+    assert str(first) in stdout
+
+
+@requirement
 async def place_call_plays_and_records(pbx: EmbeddedPbx, tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
     with asset_path("prompt-8k.wav") as hello:
@@ -221,35 +252,6 @@ async def door_opens_for_its_code_and_for_no_other(pbx: EmbeddedPbx, tmp_path: P
 
 
 @requirement
-async def answering_machine_keeps_what_is_said(pbx: EmbeddedPbx, tmp_path: Path) -> None:
-    with (
-        asset_path("enter-digits-8k.wav") as greeting,
-        asset_path("prompt-8k.wav") as message,
-    ):
-        async with (
-            answering(pbx, "answering_machine.py", greeting, tmp_path) as program,
-            caller(pbx) as phone,
-        ):
-            async with await phone.dial("1002") as call:
-                async with asyncio.timeout(PATIENCE_S):
-                    while not list(tmp_path.glob("*.wav")):
-                        await asyncio.sleep(0.02)
-                await call.play(message)
-                await asyncio.sleep(0.8)
-            second = await phone.dial("1002")
-            async with asyncio.timeout(PATIENCE_S):
-                while len(list(tmp_path.glob("*.wav"))) < 2:
-                    await asyncio.sleep(0.02)
-            status, stdout, stderr = await program.interrupted()
-            await second.wait_ended()
-        assert (status, stderr) == (0, "")
-        first, _ = sorted(tmp_path.glob("*.wav"), key=lambda path: path.stat().st_mtime)
-        require_same(message, first)
-    assert stdout.count(" spoke for ") == 2
-    assert str(first) in stdout
-
-
-@requirement
 async def forward_puts_the_caller_through(pbx: EmbeddedPbx, tmp_path: Path) -> None:
     async with answering(pbx, "forward.py", "600") as program, caller(pbx) as phone:
         await hears_itself(phone, tmp_path / "heard.wav")
@@ -281,8 +283,10 @@ async def under_way(
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
     """Every requirement, each with a PBX and a directory of its own."""
 
+    turn = asyncio.Semaphore(AT_ONCE)
+
     async def carry_out(scenario: Requirement, directory: Path) -> None:
-        async with EmbeddedPbx() as pbx:
+        async with turn, EmbeddedPbx() as pbx:
             await scenario(pbx, directory)
 
     tasks = {

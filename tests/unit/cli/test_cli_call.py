@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from voip_program import FURNITURE, SECRETS, Done, PbxThread, Program, is_of
 
+from voip.config import MediaConfig
 from voip.sounds import asset_path
 
 pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_call")]
@@ -282,7 +283,8 @@ class LongCalls:
 @pytest.fixture(scope="module", autouse=True)
 def long_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongCalls]:
     """Calls that take as long as what is heard in them; they go on beside the other tests."""
-    with asset_path("prompt-8k.wav") as prompt, PbxThread() as pbx, ExitStack() as running:
+    patient = PbxThread(MediaConfig(jitter_min_ms=200))
+    with asset_path("prompt-8k.wav") as prompt, patient as pbx, ExitStack() as running:
         calls = LongCalls(pbx, tmp_path_factory.mktemp("long"), prompt)
         for program in calls.programs.values():
             running.enter_context(program)

@@ -93,11 +93,11 @@ class Program:
 class PbxThread:
     """The embedded PBX in a thread of its own, and the requests that came to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, media: MediaConfig | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._seen: list[SipTraceRecord] = []
-        self.server = EmbeddedPbx(users=SECRETS, trace=self._seen.append)
+        self.server = EmbeddedPbx(users=SECRETS, trace=self._seen.append, media=media)
 
     def __enter__(self) -> PbxThread:
         self._thread.start()
