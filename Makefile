@@ -9,8 +9,12 @@ DEMO_ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ready := .venv/.ready-$(version)
 python := .venv/bin/python
-# one test at a time to each job: calls in real time come first and meet no work that takes all CPUs
-pytest := $(python) -m pytest -n $(JOBS) --maxschedchunk 1
+# Calls in real time come first and meet no work that takes all CPUs; tests of one group, which go on
+# beside each other, stay in one job; all others are handed out one by one.
+pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+# Tests start many programs, which otherwise would compile the package each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check lint peers quality interop rfc-status clean

@@ -37,6 +37,8 @@ from voip.events import (
 )
 from voip.phone import Softphone
 
+pytestmark = pytest.mark.realtime
+
 HERE = NetworkConfig(bind_host="127.0.0.1")
 
 
