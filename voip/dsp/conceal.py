@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "conceal", "rejoin"]
+__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "blend", "conceal", "rejoin"]
 
 HISTORY_S = 0.020
 """How much of the past is needed: the longest period and what it is compared by."""
@@ -42,6 +42,8 @@ def conceal(
     `elapsed`: int (k,), samples of the gap that were concealed before.
     """
     audible = elapsed < FADE_S * rate_hz
+    if audible.size and audible.all():
+        return _repeat(history, elapsed, count, rate_hz)
     sound = np.zeros((history.shape[0], count), np.float32)
     if audible.any():  # a stream that is silent for long costs nothing
         sound[audible] = _repeat(history[audible], elapsed[audible], count, rate_hz)
@@ -59,9 +61,18 @@ def rejoin(
 
     `history` as it was given to `conceal` for this gap.
     """
-    width = min(round(REJOIN_S * rate_hz), pcm.shape[1])
+    width = round(REJOIN_S * rate_hz)
+    blend(conceal(history, elapsed, width, rate_hz=rate_hz), pcm)
+
+
+def blend(old: npt.NDArray[np.float32], pcm: npt.NDArray[np.float32]) -> None:
+    """Cross-fade, in place, from `old` (k, width) into the beginning of `pcm` (k, samples).
+
+    For callers that have asked for what concealment goes on with beforehand.
+    """
+    width = min(old.shape[1], pcm.shape[1])
     ramp = (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
-    old = conceal(history, elapsed, width, rate_hz=rate_hz)
+    old = old[:, :width]
     pcm[:, :width] = old + ramp * (pcm[:, :width] - old)
 
 

@@ -34,7 +34,10 @@ class Lane(Protocol):
     def decode(
         self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.float32]:
-        """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1)."""
+        """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1).
+
+        Without memory: a payload may be decoded twice, or in vain.
+        """
         ...
 
     def encode(
