@@ -98,16 +98,17 @@ def _repeat(
     loop = np.array(history)  # its last `period` samples
     streams, past = loop.shape
     period = _period(loop, rate_hz)[:, None]
-    row = (np.arange(streams) * past)[:, None]
+    end = np.arange(past, (streams + 1) * past, past)[:, None]  # of each row, in all samples
+    begin = end - period
 
     # The end of the loop leads over into its beginning, that is, into the samples before it.
     tail = loop[:, -seam.size :]
-    before = loop.ravel().take(row + np.arange(past - seam.size, past) - period)
+    before = loop.ravel().take(begin + np.arange(-seam.size, 0))
     step = tail[:, -1:] - before[:, -1:]
     tail += seam * (before - tail)
     at = elapsed[:, None] + np.arange(count)
-    sound: npt.NDArray[np.float32] = loop.ravel().take(at % period + (row + past - period))
-    if elapsed.min() < declick.size:  # the first sample continues the last good one
+    sound: npt.NDArray[np.float32] = loop.ravel().take(at % period + begin)
+    if np.count_nonzero(elapsed < declick.size):  # the first sample continues the last good one
         sound[:, : declick.size] += step * declick.take(at[:, : declick.size], mode="clip")
     sound *= fade.take(at, mode="clip")
     return sound
@@ -118,16 +119,16 @@ def _period(history: npt.NDArray[np.float32], rate_hz: int) -> npt.NDArray[np.in
     template = round(_TEMPLATE_S * rate_hz)
     shortest = round(_SHORTEST_S * rate_hz)
     longest = round(_LONGEST_S * rate_hz)
-    recent = history[:, history.shape[1] - template - longest :]
-    windows = np.lib.stride_tricks.as_strided(
-        recent,  # (k, lags, template); the first window begins `longest` before the template
-        (recent.shape[0], longest - shortest + 1, template),
-        (recent.strides[0], recent.strides[1], recent.strides[1]),
+    streams, past = history.shape
+    windows = np.ndarray(  # the first one begins `longest` before the template
+        (streams, longest - shortest + 1, template),
+        np.float32,
+        history,
+        (past - template - longest) * history.itemsize,
+        (history.strides[0], history.itemsize, history.itemsize),
     )
-    likeness = np.einsum("kit,kt->ki", windows, recent[:, -template:])
-    power = np.cumsum(recent * recent, axis=1)
-    energy = power[:, template - 1 : -shortest].copy()
-    energy[:, 1:] -= power[:, : energy.shape[1] - 1]
+    likeness = np.einsum("kit,kt->ki", windows, history[:, -template:])
+    energy = np.einsum("kit,kit->ki", windows, windows)
     likeness /= np.sqrt(np.maximum(energy, 1e-9))
     best: npt.NDArray[np.int64] = likeness.argmax(axis=1)
     return longest - best

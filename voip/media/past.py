@@ -46,12 +46,9 @@ class Past:
         """Start a row afresh."""
         reset(self, row)
 
-    def hear_packets(self, rows: Rows, slots: Ints, pcm: npt.NDArray[np.float32]) -> None:
-        """Note that `rows` (k,) have heard the packets in `slots` (k,): `pcm` (k, samples)."""
-        if pcm.shape[1] == HISTORY:
-            self.packet[rows] = slots
-        else:
-            self.hear(rows, pcm)
+    def hear_packets(self, rows: Rows, slots: Ints) -> None:
+        """Note that `rows` (k,) have heard the packets in `slots` (k,), of `HISTORY` samples."""
+        self.packet[rows] = slots
 
     def hear(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
         """Note that `rows` (k,) have heard `pcm`, float32 (k, samples)."""

@@ -30,7 +30,7 @@ from voip.media.columns import (
 from voip.media.fifo import FifoArray
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
-from voip.media.past import Past
+from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
 from voip.rtp.jitter import DelayEstimator
 
@@ -258,36 +258,41 @@ class Playout:
         slots = ring.slots(rows, sequence)
         whole = (ring.timestamp[slots] == decoded) & (ring.length[slots] == count)
         whole &= self.pcm.fill[rows] == 0
-        if not some(whole):
+        at = where(whole)
+        if not at.size:
             return self._play_pieces(rows, count, due)
         # what the few others get here is overwritten: to move what the many hear costs more
         heard = self._lane.decode(ring.code[slots], ring.payloads(slots, count))
-        if every(whole):
-            self._hear_packets(rows, slots, heard, None)
+        if at.size == rows.size:
+            self._hear_packets(rows, slots, heard, at)
         else:
-            self._hear_packets(rows[whole], slots[whole], heard, where(whole))
-            heard[~whole] = self._play_pieces(rows[~whole], count, due[~whole])
+            self._hear_packets(rows[at], slots[at], heard, at)
+            odd = where(~whole)
+            heard[odd] = self._play_pieces(rows[odd], count, due[odd])
         return heard
 
     def _hear_packets(
-        self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows | None
+        self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows
     ) -> None:
         """Take the packets in `slots` (k,), which are just what `rows` (k,) need in this step.
 
         The common case, and the only one that does without the rows' FIFOs. Their sound is
-        `heard[at]`, (k, samples), and all of `heard` without `at`.
+        `heard[at]`, (k, samples); where it follows a gap, it is led into in place.
         """
         self.sequence[rows] += 1
         self.decoded[rows] += heard.shape[1]
         self.ring.release(rows, slots)
-        self.past.hear_packets(rows, slots, heard)
-        if np.count_nonzero(self.silent[rows]):
-            after_gap = where(self.silent[rows] > 0)
-            place = after_gap if at is None else at[after_gap]
-            sound = heard[place]
+        after_gap = where(self.silent[rows] > 0)
+        if after_gap.size:
+            sound = heard[at[after_gap]]
             self._rejoin(rows[after_gap], sound)
+            heard[at[after_gap]] = sound
+        if heard.shape[1] < HISTORY:
+            self.past.hear(rows, heard[at])
+            return
+        self.past.hear_packets(rows, slots)
+        if after_gap.size:
             self.past.hear(rows[after_gap], sound)
-            heard[place] = sound
 
     def _play_pieces(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
         """Put `count` samples together from what waits, packet by packet, and from nothing."""
