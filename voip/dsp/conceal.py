@@ -71,9 +71,16 @@ def blend(old: npt.NDArray[np.float32], pcm: npt.NDArray[np.float32]) -> None:
     For callers that have asked for what concealment goes on with beforehand.
     """
     width = min(old.shape[1], pcm.shape[1])
-    ramp = (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
-    old = old[:, :width]
-    pcm[:, :width] = old + ramp * (pcm[:, :width] - old)
+    old, beginning = old[:, :width], pcm[:, :width]
+    beginning -= old
+    beginning *= _ramp_up(width)
+    beginning += old
+
+
+@cache
+def _ramp_up(width: int) -> npt.NDArray[np.float32]:
+    """Return the weights of what comes back, by sample."""
+    return (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
 
 
 @cache

@@ -356,21 +356,24 @@ class Playout:
         """
         silent = self.silent[rows]
         fading = silent < FADED
-        sound = np.zeros((rows.size, int(missing.max()) + _SEAM), np.float32)
-        if some(fading):
-            heard = self.past.last(rows[fading])
-            sound[fading] = conceal(heard, silent[fading], sound.shape[1])
+        width = int(missing.max()) + _SEAM
+        if every(fading):
+            sound = conceal(self.past.last(rows), silent, width)
+        else:
+            sound = np.zeros((rows.size, width), np.float32)
+            sound[fading] = conceal(self.past.last(rows[fading]), silent[fading], width)
         self.concealed[rows] += np.minimum(np.maximum(FADED - silent, 0), missing)
         self.silent[rows] = silent + missing
         # nothing waits, and packets need longer than they are given: wait for them
-        lacking = self.target[rows] - self.delay(rows, due)
-        waits = (gap > PCM_SAMPLES) & (lacking > _GROW_S) & fading
+        waits = (gap > PCM_SAMPLES) & fading
+        if some(waits):
+            waits &= self.target[rows] - self.delay(rows, due) > _GROW_S
+            self.expanded[rows] += np.where(waits, missing, 0)
         for size in distinct(missing):
             here = missing == size
             self.pcm.append(rows[here], sound[here, :size])
             self.seam[rows[here]] = sound[here, size : size + _SEAM]
         self.decoded[rows] += np.where(waits, 0, missing)
-        self.expanded[rows] += np.where(waits, missing, 0)
         return waits
 
     def _append_silence(self, rows: Rows, samples: Ints) -> None:
