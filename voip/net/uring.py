@@ -114,7 +114,8 @@ class Ring:
         first = tail % self.entries
         head = min(count, self.entries - first)
         self._sq_array[first : first + head] = self._each[:head]
-        self._sq_array[: count - head] = self._each[head:count]
+        if head < count:
+            self._sq_array[: count - head] = self._each[head:count]
         self._sq_tail[0] = (tail + count) & 0xFFFFFFFF
         results = np.full(count, -errno.EIO, np.int32)
         submitted = done = 0
@@ -138,11 +139,10 @@ class Ring:
         begin = int(self._cq_head[0])
         count = (int(self._cq_tail[0]) - begin) & 0xFFFFFFFF
         first = begin % self._done_which.size
-        for part in (
-            slice(first, first + count),
-            slice(0, max(0, first + count - self._done_which.size)),
-        ):
-            results[self._done_which[part]] = self._done_result[part]
+        end = first + count
+        results[self._done_which[first:end]] = self._done_result[first:end]
+        if (over := end - self._done_which.size) > 0:
+            results[self._done_which[:over]] = self._done_result[:over]
         self._cq_head[0] = (begin + count) & 0xFFFFFFFF
         return count
 
