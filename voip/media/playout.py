@@ -161,11 +161,11 @@ class Playout:
         duration = self._lane.durations(code, size)
         transit = arrival - timestamp / self._lane.rate_hz
         slots = ring.slots(rows, sequence)
-        idle = self.state[rows] == IDLE
         repeated = ring.sequence[slots] == sequence
         late = timestamp + duration <= self.decoded[rows]
         astray = np.abs(transit - self.delays.quickest[rows]) > RESTART_S
-        if some(astray | late):
+        if some(astray | late):  # an idle row, too: nothing of it was quick so far
+            idle = self.state[rows] == IDLE
             late &= ~repeated
             astray &= ~idle
             # the sender's clock stood still in a pause: what is to be heard begins now
@@ -175,11 +175,10 @@ class Playout:
             idle |= astray
             late &= ~astray
             repeated &= ~astray
-        self.delays.update(rows, transit)
-        if some(idle):
             self.state[rows[idle]] = STARTING
             self.first[rows[idle]] = timestamp[idle]
             self.sequence[rows[idle]] = sequence[idle]
+        self.delays.update(rows, transit)
         drop = late | repeated | (duration <= 0)
         if some(drop):
             self.duplicate[rows[repeated]] += 1
