@@ -207,6 +207,8 @@ class PayloadRing:
         """Empty slots and give their places in the pool back."""
         self.duration[slots] = 0
         self.timestamp[slots] = _EMPTY
+        if not self.pooled:
+            return
         place = self.place[slots]
         pooled = place >= 0
         if some(pooled):
