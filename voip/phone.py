@@ -32,14 +32,17 @@ from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
-from voip.net.route import is_cancelled, local_address_toward
-from voip.net.sip_transport import SipTrace, SipTransport
+from voip.net.route import local_address_toward
+from voip.net.sip_network import KernelNetwork
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.tasks import is_cancelled
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -156,9 +159,10 @@ class Softphone:
         self._driver = ThreadDriver(engine, release=io.close_all)
         self._files = IoThread()
         self._agent = SipAgent(self._config, self._random)
-        self._transport: SipTransport[SipEvent] = SipTransport(
+        self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
+            KernelNetwork(),
             public_address=self.network.public_address,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,

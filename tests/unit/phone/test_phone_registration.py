@@ -19,7 +19,6 @@ from voip.errors import (
 from voip.events import Registered, RegistrationFailed, Unregistered
 from voip.phone import Softphone
 from voip.sip.server_request import ServerRequest
-from voip.types import Address
 
 HERE = NetworkConfig(bind_host="127.0.0.1")
 OVER_TCP = NetworkConfig(bind_host="127.0.0.1", transport="tcp")
@@ -56,7 +55,7 @@ class Desk:
 
     def hang_up(self) -> None:
         """Close every TCP connection, as a server that is started anew."""
-        for connection in tuple(self.phone._transport._tcp._open):
+        for connection in tuple(self.phone._transport._streams._open):
             connection.finish()
 
     @property
@@ -142,7 +141,7 @@ async def test_a_connection_that_is_lost_is_replaced_at_once(desk):
         desk.hang_up()
         await until(lambda: len(desk.asked) == 2)
         await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
-        assert desk.phone._transport._tcp.count == 1
+        assert desk.phone._transport._streams.count == 1
         contacts = {one.request.headers.get("Contact") for one in desk.asked}
         assert contacts == {f"<sip:alice@127.0.0.1:{alice.port};transport=tcp>"}
 
@@ -150,7 +149,7 @@ async def test_a_connection_that_is_lost_is_replaced_at_once(desk):
 async def test_a_registrar_that_closes_after_every_answer_is_not_asked_for_ever(desk):
     desk.after = desk.hang_up
     async with phone(desk, network=OVER_TCP) as alice:
-        await until(lambda: len(desk.asked) == 2 and not desk.phone._transport._tcp.count)
+        await until(lambda: len(desk.asked) == 2 and not desk.phone._transport._streams.count)
         await asyncio.sleep(0.3)
         assert len(desk.asked) == 2
         assert alice.registered
@@ -181,8 +180,8 @@ async def test_a_renewal_goes_where_the_name_leads_by_then():
         async with there.phone:
             where = ["127.0.0.1"]
 
-            async def look_up(host: str, port: int) -> list[Address]:
-                return [Address(where[0], port)]
+            async def look_up(name: str) -> list[str]:
+                return list(where)
 
             here.expires = 1
             alice = Softphone(
@@ -191,7 +190,7 @@ async def test_a_renewal_goes_where_the_name_leads_by_then():
                 network=NetworkConfig("127.0.0.1"),
             )
             async with alice:
-                alice._transport._resolver.addresses = look_up
+                alice._transport._network.addresses = look_up
                 await alice.register()
                 where[0] = "127.0.0.2"
                 await until(lambda: there.asked)
@@ -297,7 +296,7 @@ async def test_closing_ends_a_start_that_waits_for_the_registrar(transport, monk
             f"sip:alice@127.0.0.1:{port}", network=NetworkConfig("127.0.0.1", transport=transport)
         )
         starting = asyncio.create_task(alice.start())
-        await until(lambda: alice._open and (alice._transport._tcp is not None))
+        await until(lambda: alice._open and (alice._transport._streams is not None))
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
             await alice.close()

@@ -216,7 +216,7 @@ async def test_garbage_on_connections_harms_nothing(scene):
                 pass
         writer.close()
     await scene.assert_unharmed()
-    assert scene.bob._transport._tcp.count == 0
+    assert scene.bob._transport._streams.count == 0
 
 
 async def test_a_flood_from_one_socket_is_survived_with_bounded_memory(scene):

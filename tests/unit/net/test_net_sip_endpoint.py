@@ -1,4 +1,4 @@
-"""SipTransport with a scripted agent: sockets, flows, timers, failures, and nothing left behind."""
+"""SipEndpoint with a scripted agent: sockets, flows, timers, failures, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from voip.errors import TransportError
-from voip.net import sip_tcp
-from voip.net.sip_transport import SipTraceRecord, SipTransport
+from voip.net.sip_network import KernelNetwork
+from voip.sip.endpoint import connections
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.flow import Flow
 from voip.types import Address
 
@@ -68,9 +70,10 @@ class Station:
     def __init__(self, **options: object) -> None:
         self.agent = Recorder()
         self.events: list[str] = []
-        self.transport: SipTransport[str] = SipTransport(
+        self.transport: SipEndpoint[str] = SipEndpoint(
             self.agent,
             self.events.append,
+            KernelNetwork(),
             **options,  # type: ignore[arg-type]
         )
 
@@ -160,7 +163,7 @@ async def test_a_wildcard_is_never_advertised(station: Stations) -> None:
 async def test_a_public_address_is_for_peers_elsewhere(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voip.net.sip_transport.local_address_toward", lambda peer: "10.0.0.5")
+    monkeypatch.setattr("voip.net.sip_network.local_address_toward", lambda peer: "10.0.0.5")
     one = await station("0.0.0.0", public_address="198.51.100.7")
     assert (await one.transport.flow_to("192.0.2.1", 5060)).local.host == "198.51.100.7"
     assert (await one.transport.flow_to(HOST, 5060)).local.host != "198.51.100.7"
@@ -272,7 +275,7 @@ async def test_nobody_at_a_tcp_port_is_said_at_once(station: Stations) -> None:
 async def test_no_answer_to_a_connection_is_said(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sip_tcp, "CONNECT_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 0.0)
     one = await station()
     with pytest.raises(TransportError, match="no answer from"):
         await one.transport.flow_to(HOST, _nobody(socket.SOCK_STREAM), "tcp")
@@ -334,8 +337,8 @@ async def test_one_connection_per_remote_serves_both_directions(station: Station
     assert {flow for _, flow in callee.agent.received} == {back}
     callee.say(_message("sip:back"), back)
     await _until(lambda: caller.agent.received)
-    assert caller.transport._tcp is not None and caller.transport._tcp.count == 1
-    assert callee.transport._tcp is not None and callee.transport._tcp.count == 1
+    assert caller.transport._streams is not None and caller.transport._streams.count == 1
+    assert callee.transport._streams is not None and callee.transport._streams.count == 1
 
 
 async def test_messages_wait_in_order_for_the_connection_that_is_opened_for_them(
@@ -343,7 +346,7 @@ async def test_messages_wait_in_order_for_the_connection_that_is_opened_for_them
 ) -> None:
     caller, callee = await station(), await station()
     flow = Flow("tcp", caller.at("tcp"), callee.at("tcp"))
-    messages = [_message(f"sip:{number}") for number in range(sip_tcp.MAX_WAITING_MESSAGES)]
+    messages = [_message(f"sip:{number}") for number in range(connections.MAX_WAITING_MESSAGES)]
     for message in messages:
         caller.say(message, flow)
     assert caller.agent.failed == []
@@ -384,8 +387,8 @@ async def test_a_message_in_pieces_is_one_and_garbage_ends_the_connection(
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert one.transport._tcp is not None
-    assert one.transport._tcp.counters.unreadable == 1
+    assert one.transport._streams is not None
+    assert one.transport._streams.counters.unreadable == 1
     await _until(lambda: one.agent.failed)
     assert "sent what is not SIP" in one.agent.failed[0][1]
 
@@ -393,7 +396,7 @@ async def test_a_message_in_pieces_is_one_and_garbage_ends_the_connection(
 async def test_silent_and_half_spoken_peers_are_sent_away(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sip_tcp, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.02)
     one = await station()
     silent = await asyncio.open_connection(*one.at("tcp"))
     half = await asyncio.open_connection(*one.at("tcp"))
@@ -403,8 +406,8 @@ async def test_silent_and_half_spoken_peers_are_sent_away(
     assert await silent[0].read() == b"" and await half[0].read() == b""
     good[1].write(_message("sip:y"))
     await _until(lambda: len(one.agent.received) == 3)
-    assert one.transport._tcp is not None
-    assert one.transport._tcp.counters.silent == 2 and one.transport._tcp.count == 1
+    assert one.transport._streams is not None
+    assert one.transport._streams.counters.silent == 2 and one.transport._streams.count == 1
     for _, writer in (silent, half, good):
         writer.close()
         await writer.wait_closed()
@@ -412,11 +415,11 @@ async def test_silent_and_half_spoken_peers_are_sent_away(
 
 async def test_connections_are_bounded(station: Stations, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await station()
-    assert one.transport._tcp is not None
-    monkeypatch.setattr(one.transport._tcp, "_max", 2)
+    assert one.transport._streams is not None
+    monkeypatch.setattr(one.transport._streams, "_max", 2)
     opened = [await asyncio.open_connection(*one.at("tcp")) for _ in range(3)]
     assert await opened[2][0].read() == b""
-    assert one.transport._tcp.count == 2 and one.transport._tcp.counters.refused == 1
+    assert one.transport._streams.count == 2 and one.transport._streams.counters.refused == 1
     for _, writer in opened:
         writer.close()
         await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""The network of a SIP agent: sockets, timers, and who is called when something happened.
+"""The endpoint of a SIP agent: ports, timers, and who is called when something happened.
 
 The agent does no I/O; this does nothing else. After everything that may make the agent speak
 (a datagram, a timer, an action of the caller's followed by `flush`) what it wants to send is sent,
@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -19,15 +17,15 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from voip.errors import TransportError
-from voip.net.address import family_of, is_loopback, is_wildcard, literal
-from voip.net.route import Resolver, local_address_toward
-from voip.net.sip_tcp import LISTEN_BACKLOG, TcpConnections
-from voip.net.sip_udp import UdpEndpoint
+from voip.ip import is_loopback, is_wildcard, literal, version_of
 from voip.pcap import redact
+from voip.sip.endpoint.connections import Connections
+from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
+from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
 from voip.sip.flow import Flow
 from voip.types import Address
 
-__all__ = ["Agent", "SipTap", "SipTrace", "SipTraceRecord", "SipTransport"]
+__all__ = ["Agent", "SipEndpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +69,6 @@ class Agent(Protocol[Event]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SipTraceRecord:
-    """One message as it crossed the wire, credentials masked. `wall_s` is the time of day."""
-
-    wall_s: float
-    sent: bool
-    flow: Flow
-    data: bytes
-
-
-SipTrace = Callable[[SipTraceRecord], None]
-SipTap = Callable[[bool, Flow, bytes], None]
-"""(sent, flow, message), nothing masked: for a capture file."""
-
-
 @dataclass(slots=True)
 class _Known:
     """The flow towards a peer, until when its local address is believed, and all that was used."""
@@ -95,19 +78,20 @@ class _Known:
     used: set[Flow]
 
 
-class SipTransport(Generic[Event]):
-    """UDP and TCP for one agent, in the running asyncio loop.
+class SipEndpoint(Generic[Event]):
+    """UDP and TCP of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `lost` is told of connections that are gone.
+    one-to-one NAT. `lost` is told of connections that are gone. Closing it closes `network`.
     """
 
     def __init__(
         self,
         agent: Agent[Event],
         deliver: Callable[[Event], None],
+        network: SipNetwork,
         *,
         public_address: str | None = None,
         trace: SipTrace | None = None,
@@ -120,9 +104,10 @@ class SipTransport(Generic[Event]):
         self._public = public_address
         self._trace = trace
         self._tap = tap
-        self._resolver = Resolver()
-        self._udp: dict[socket.AddressFamily, UdpEndpoint] = {}
-        self._tcp: TcpConnections | None = None
+        self._network = network
+        self._udp: dict[int, DatagramPort] = {}  # by version of IP
+        self._listeners: list[StreamListener] = []
+        self._streams: Connections | None = None
         self._tcp_port: int | None = None
         self._bound = ""
         self._flows: OrderedDict[tuple[str, Address], _Known] = OrderedDict()
@@ -155,93 +140,79 @@ class SipTransport(Generic[Event]):
                 f"cannot bind {host!r}: not an IP address", hint="give an address, not a name"
             )
         self._bound = bare
-        loop = asyncio.get_running_loop()
-        listeners = [self._bind(loop, bare, port, transports)]
-        if host is None:
-            listeners.append(self._bind_ipv6_too(loop, transports, listeners[0]))
-        bind_host = None if is_wildcard(bare) else bare
-        self._tcp = TcpConnections(
-            loop, received=self._tcp_received, lost=self._tcp_lost, bind_host=bind_host
+        self._streams = Connections(
+            self._network,
+            received=self._tcp_received,
+            lost=self._tcp_lost,
+            bind_host=None if is_wildcard(bare) else bare,
         )
+        bound = await self._bind(bare, port, transports)
         self._open = True
-        for listener in listeners:
-            if listener is not None:
-                self._tcp_port = listener.getsockname()[1]
-                await self._tcp.listen(listener)  # it listens already: this cannot fail
+        if "tcp" in transports:
+            self._tcp_port = bound
+        if host is None:  # the same port of every IPv6 address, where this machine has that
+            try:
+                await self._bind("::", bound, transports)
+            except TransportError as error:
+                log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
-            found = await self._resolver.addresses(self._public, 0)
-            self._public = self._choose(found, self._public).host
+            self._public = (await self._resolve(self._public, 0)).host
         self.flush()
 
     async def close(self) -> None:
         """Send what is left, and close every socket, timer and thread."""
         if not self._open:
-            self._resolver.close()
+            self._network.close()
             return
         self.flush()
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for endpoint in self._udp.values():
-            endpoint.close()
-        self._resolver.close()
-        if self._tcp is not None:
-            await self._tcp.close()
+        for port in self._udp.values():
+            port.close()
+        for listener in self._listeners:
+            listener.close()
+        self._network.close()
+        if self._streams is not None:
+            await self._streams.close()
 
     @property
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
-        found = [("udp", endpoint.local) for endpoint in self._udp.values()]
+        found = [("udp", port.local) for port in self._udp.values()]
         if self._tcp_port is not None:
             found.append(("tcp", Address(self._bound, self._tcp_port)))
         return found
 
-    def _bind(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: str,
-        port: int,
-        transports: Collection[str],
-    ) -> socket.socket | None:
-        """Bind both transports to one port; return the TCP socket, if there is one."""
+    async def _bind(self, host: str, port: int, transports: Collection[str]) -> int:
+        """Bind the transports to one port of `host`; return which it became."""
         for attempt in range(EPHEMERAL_TRIES):
             with ExitStack() as undo:
                 try:
-                    listener = None
-                    if "tcp" in transports:
-                        listener = undo.enter_context(_listener(host, port))
+                    bound, listener = port, None
+                    if "tcp" in transports and self._streams is not None:
+                        listener = await self._network.listen(self._streams.accept, host, port)
+                        undo.callback(listener.close)
+                        bound = listener.local.port
                     if "udp" in transports:
-                        wanted = listener.getsockname()[1] if listener is not None else port
-                        self._udp[family_of(host)] = self._endpoint(loop, host, wanted)
+                        datagrams = self._network.udp(
+                            host,
+                            bound,
+                            received=self._udp_received,
+                            unreachable=self._udp_unreachable,
+                        )
+                        self._udp[version_of(host)] = datagrams
+                        bound = datagrams.local.port
                 except OSError as error:
                     if port == 0 and attempt + 1 < EPHEMERAL_TRIES and _in_use(error):
                         continue
                     raise _cannot_bind(Address(host, port), error) from error
                 undo.pop_all()
-                return listener
+                if listener is not None:
+                    self._listeners.append(listener)
+                return bound
         raise TransportError(f"no port of {host} is free for UDP and TCP")
-
-    def _endpoint(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> UdpEndpoint:
-        return UdpEndpoint(
-            loop, host, port, received=self._udp_received, unreachable=self._udp_unreachable
-        )
-
-    def _bind_ipv6_too(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transports: Collection[str],
-        listener: socket.socket | None,
-    ) -> socket.socket | None:
-        """Bind the same port of every IPv6 address, where this machine has that."""
-        port = (
-            self._udp[socket.AF_INET].local.port if listener is None else listener.getsockname()[1]
-        )
-        try:
-            return self._bind(loop, "::", port, transports)
-        except TransportError as error:
-            log.debug("SIP has no IPv6: %s", error)
-            return None
 
     # ------------------------------------------------------------ the caller's side
 
@@ -261,15 +232,15 @@ class SipTransport(Generic[Event]):
             )
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
-        remote = self._choose(await self._resolver.addresses(host, port), host)
+        remote = await self._resolve(host, port)
         if not self._open:
             raise TransportError("the SIP transport was closed meanwhile")
         if is_loopback(self._bound) and not is_loopback(remote.host):
             raise TransportError(
                 f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
             )
-        if transport == "tcp" and self._tcp is not None:
-            return self._tcp_flow(await self._tcp.connect(remote), remote)
+        if transport == "tcp" and self._streams is not None:
+            return self._tcp_flow(await self._streams.connect(remote), remote)
         return self._udp_flow(remote)
 
     def flush(self) -> None:
@@ -295,17 +266,17 @@ class SipTransport(Generic[Event]):
 
     def _send(self, data: bytes, flow: Flow) -> None:
         self._observe(True, flow, data)
-        if flow.transport == "tcp" and self._tcp is not None:
+        if flow.transport == "tcp" and self._streams is not None:
             self._remember(flow)
-            self._tcp.send(data, flow.remote)
+            self._streams.send(data, flow.remote)
             return
-        endpoint = self._udp.get(family_of(flow.remote.host))
-        if flow.transport != "udp" or endpoint is None:
+        datagrams = self._udp.get(version_of(flow.remote.host))
+        if flow.transport != "udp" or datagrams is None:
             message = f"there is no {flow.transport} towards {flow.remote}"
             self._agent.flow_failed(flow, message, self.now())
             return
         self._remember(flow)
-        endpoint.send(data, flow.remote)
+        datagrams.send(data, flow.remote)
 
     def _tell(self, event: Event) -> None:
         try:
@@ -337,7 +308,7 @@ class SipTransport(Generic[Event]):
             if self._tap is not None:
                 self._tap(sent, flow, data)
             if self._trace is not None:
-                self._trace(SipTraceRecord(time.time(), sent, flow, redact(data)))
+                self._trace(SipTraceRecord(self._network.wall(), sent, flow, redact(data)))
         except Exception:
             log.exception("tracing a SIP message failed")
 
@@ -385,11 +356,11 @@ class SipTransport(Generic[Event]):
         now = self.now()
         if known is not None and known.until > now:
             return known.flow
-        endpoint = self._udp.get(family_of(remote.host))
-        if endpoint is None:
+        datagrams = self._udp.get(version_of(remote.host))
+        if datagrams is None:
             raise TransportError(f"there is no UDP socket towards {remote}")
-        local = self._local_host(endpoint.local.host, remote.host)
-        return self._remember(Flow("udp", Address(local, endpoint.local.port), remote))
+        local = self._local_host(datagrams.local.host, remote.host)
+        return self._remember(Flow("udp", Address(local, datagrams.local.port), remote))
 
     def _tcp_flow(self, local: Address, remote: Address) -> Flow:
         known = self._flows.get(("tcp", remote))
@@ -403,9 +374,9 @@ class SipTransport(Generic[Event]):
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
         public = self._public
-        if public is not None and not is_loopback(peer) and family_of(public) is family_of(peer):
+        if public is not None and not is_loopback(peer) and version_of(public) == version_of(peer):
             return public
-        return local_address_toward(peer) if is_wildcard(bound) else bound
+        return self._network.local_address_toward(peer) if is_wildcard(bound) else bound
 
     def _remember(self, flow: Flow) -> Flow:
         """Keep what is used towards a peer: a failure there is told for all of it."""
@@ -424,31 +395,18 @@ class SipTransport(Generic[Event]):
         self._flows.move_to_end(key)
         return flow
 
-    def _choose(self, addresses: list[Address], host: str) -> Address:
-        """Return the first address of a family we are bound to."""
-        families = set(self._udp) or {family_of(self._bound)}
-        for address in addresses:
-            if family_of(address.host) in families:
-                return address
+    async def _resolve(self, host: str, port: int) -> Address:
+        """Return the first address of `host` of an IP version that we are bound to."""
+        bare = literal(host)
+        found = [bare] if bare is not None else await self._network.addresses(host)
+        versions = set(self._udp) or {version_of(self._bound)}
+        for address in found:
+            if version_of(address) in versions:
+                return Address(address, port)
         raise TransportError(
             f"{host} has no address that {self._bound} can reach",
             hint="both ends must speak the same version of IP",
         )
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    sock = socket.socket(family_of(host), socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family is socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(LISTEN_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _in_use(error: OSError) -> bool:

@@ -1,4 +1,4 @@
-"""SIP over TCP in an asyncio loop: a listener, connections, and one connection per remote address.
+"""SIP over streams in an asyncio loop: one connection per remote address.
 
 A connection serves both directions, whoever opened it (RFC 3261 section 18, RFC 5923).
 """
@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from voip.errors import SipError, TransportError
-from voip.net.address import family_of, from_socket
-from voip.net.route import is_cancelled
+from voip.ip import from_socket
+from voip.sip.endpoint.network import SipNetwork
+from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.stream import PONG, StreamFramer
 from voip.types import Address
 
-__all__ = ["TcpConnections", "TcpCounters"]
+__all__ = ["ConnectionCounters", "Connections"]
 
 MAX_CONNECTIONS = 1024
 MAX_UNSENT_BYTES = 1 << 20
@@ -29,11 +29,10 @@ PATIENCE_S = 32.0
 """A peer that connects and says nothing, or half a message, for this long (64*T1) is sent away."""
 CLOSE_TIMEOUT_S = 1.0
 """How long closing waits for what is not sent yet."""
-LISTEN_BACKLOG = 128
 
 
 @dataclass(slots=True)
-class TcpCounters:
+class ConnectionCounters:
     """What went wrong, since the start."""
 
     refused: int = 0  # connections beyond the limit
@@ -42,8 +41,8 @@ class TcpCounters:
     clogged: int = 0  # connections cut because the peer did not read
 
 
-class TcpConnections:
-    """All TCP connections of one SIP endpoint.
+class Connections:
+    """All connections of one SIP endpoint.
 
     `received(message, local, remote)` gets whole messages. `lost(remote, message)` tells of a
     connection that ended or could not be opened. Both are called in the loop.
@@ -51,20 +50,19 @@ class TcpConnections:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        network: SipNetwork,
         *,
         received: Callable[[bytes, Address, Address], None],
         lost: Callable[[Address, str], None],
         bind_host: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        self.counters = TcpCounters()
-        self._loop = loop
+        self.counters = ConnectionCounters()
+        self._network = network
         self._received = received
         self._lost = lost
         self._bind_host = bind_host
         self._max = max_connections
-        self._servers: list[asyncio.Server] = []
         self._open: set[_Connection] = set()
         self._by_remote: dict[Address, _Connection] = {}
         self._opening: dict[Address, asyncio.Task[_Connection]] = {}
@@ -73,12 +71,9 @@ class TcpConnections:
 
     # ------------------------------------------------------------ opening
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept connections on `sock`, which is bound."""
-        server = await self._loop.create_server(
-            lambda: _Connection(self, incoming=True), sock=sock, backlog=LISTEN_BACKLOG
-        )
-        self._servers.append(server)
+    def accept(self) -> asyncio.Protocol:
+        """Return what takes a connection that somebody opens to us."""
+        return _Connection(self, incoming=True)
 
     async def connect(self, remote: Address) -> Address:
         """Return our address of the connection to `remote`, opened if there is none.
@@ -103,7 +98,9 @@ class TcpConnections:
         """Open a connection to `remote`, unless one is being opened."""
         task = self._opening.get(remote)
         if task is None:
-            task = self._opening[remote] = self._loop.create_task(self._dial(remote))
+            task = self._opening[remote] = asyncio.get_running_loop().create_task(
+                self._dial(remote)
+            )
             task.add_done_callback(lambda done: self._dialled(remote, done))
         return task
 
@@ -112,12 +109,8 @@ class TcpConnections:
             raise TransportError(f"{self._max} connections are open", hint="close some")
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self, incoming=False),
-                    remote.host,
-                    remote.port,
-                    local_addr=None if self._bind_host is None else (self._bind_host, 0),
-                    family=family_of(remote.host),
+                _, connection = await self._network.connect(
+                    lambda: _Connection(self, incoming=False), remote, local_host=self._bind_host
                 )
         except TimeoutError as error:
             raise TransportError(
@@ -168,10 +161,8 @@ class TcpConnections:
     # ------------------------------------------------------------ closing
 
     async def close(self) -> None:
-        """Stop listening, let what was written go out for a moment, and close everything."""
+        """Let what was written go out for a moment, and close everything."""
         self._closed = True
-        for server in self._servers:
-            server.close()
         dialling = list(self._opening.values())
         for task in dialling:
             task.cancel()
@@ -210,9 +201,9 @@ class TcpConnections:
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection: bytes to messages and back."""
+    """One connection: bytes to messages and back."""
 
-    def __init__(self, owner: TcpConnections, *, incoming: bool) -> None:
+    def __init__(self, owner: Connections, *, incoming: bool) -> None:
         self._owner = owner
         self._incoming = incoming
         self._framer = StreamFramer()
