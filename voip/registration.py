@@ -124,7 +124,7 @@ class Registrar:
         binding = self._binding
         if binding is None or not self.registered or self._registered_at is None:
             return
-        if (flow.transport, flow.remote) != (binding.flow.transport, binding.flow.remote):
+        if flow.peer != binding.flow.peer:
             return
         early = self._stack.signalling.now() - self._registered_at < STEADY_S
         if early and self._was_lost_early:

@@ -11,25 +11,30 @@ import asyncio
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property, partial
+from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
 
+from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
+from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.flow import Flow
+from voip.sip.flow import Flow, Peer
 from voip.types import Address
 
 __all__ = ["Agent", "SipEndpoint"]
 
 log = logging.getLogger(__name__)
 
-TRANSPORTS = ("udp", "tcp")
+SAME_PORT = ("udp", "tcp")
+"""Transports that share a port."""
 REMEMBERED_FLOWS = 4096
 FLOWS_PER_PEER = 8
 """Flows that differ in the local address only, as a machine with several has them."""
@@ -79,12 +84,13 @@ class _Known:
 
 
 class SipEndpoint(Generic[Event]):
-    """UDP and TCP of one agent over `network`, in the running asyncio loop.
+    """UDP, TCP and TLS of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `lost` is told of connections that are gone. Closing it closes `network`.
+    one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
+    are gone. Closing it closes `network`.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class SipEndpoint(Generic[Event]):
         network: SipNetwork,
         *,
         public_address: str | None = None,
+        tls: TlsConfig | None = None,
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
@@ -108,9 +115,10 @@ class SipEndpoint(Generic[Event]):
         self._udp: dict[int, DatagramPort] = {}  # by version of IP
         self._listeners: list[StreamListener] = []
         self._streams: Connections | None = None
-        self._tcp_port: int | None = None
+        self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
+        self._tls = tls or TlsConfig()
         self._bound = ""
-        self._flows: OrderedDict[tuple[str, Address], _Known] = OrderedDict()
+        self._flows: OrderedDict[Peer, _Known] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._open = False
@@ -121,19 +129,22 @@ class SipEndpoint(Generic[Event]):
         self,
         host: str | None = None,
         port: int = 0,
-        transports: Collection[str] = TRANSPORTS,
+        transports: Collection[str] = SAME_PORT,
+        streams: Mapping[str, int] | None = None,
     ) -> None:
         """Bind `host` (an IP literal; None: every address) and `port` (0: any that is free).
 
-        UDP and TCP have the same port. Raises `TransportError` when it cannot be had, and for a
-        transport that is not there.
+        UDP and TCP have the same port; `streams` has the ports of further transports: `{"tls":
+        5061}`. Raises `TransportError` when a port cannot be had, and for a transport that is not
+        there, `ConfigError` for a certificate that cannot be read.
         """
-        unknown = sorted(set(transports) - set(TRANSPORTS))
+        unknown = sorted(set(transports) - set(SAME_PORT))
         if unknown or not transports:
             raise TransportError(
                 f"there is no SIP transport {', '.join(unknown) or 'given'}",
                 hint="udp and tcp are there",
             )
+        tls = server_context(self._tls) if streams else None
         bare = "0.0.0.0" if host is None else literal(host)
         if bare is None:
             raise TransportError(
@@ -142,17 +153,20 @@ class SipEndpoint(Generic[Event]):
         self._bound = bare
         self._streams = Connections(
             self._network,
-            received=self._tcp_received,
-            lost=self._tcp_lost,
+            received=self._stream_received,
+            lost=self._failed,
+            client_tls=lambda: self._client_tls,
             bind_host=None if is_wildcard(bare) else bare,
         )
         bound = await self._bind(bare, port, transports)
         self._open = True
-        if "tcp" in transports:
-            self._tcp_port = bound
+        for transport, wanted in (streams or {}).items():
+            await self._listen(transport, bare, wanted, tls)
         if host is None:  # the same port of every IPv6 address, where this machine has that
             try:
                 await self._bind("::", bound, transports)
+                for transport in streams or {}:
+                    await self._listen(transport, "::", self._stream_ports[transport], tls)
             except TransportError as error:
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
@@ -181,9 +195,8 @@ class SipEndpoint(Generic[Event]):
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
         found = [("udp", port.local) for port in self._udp.values()]
-        if self._tcp_port is not None:
-            found.append(("tcp", Address(self._bound, self._tcp_port)))
-        return found
+        ports = self._stream_ports.items()
+        return found + [(transport, Address(self._bound, port)) for transport, port in ports]
 
     async def _bind(self, host: str, port: int, transports: Collection[str]) -> int:
         """Bind the transports to one port of `host`; return which it became."""
@@ -192,7 +205,9 @@ class SipEndpoint(Generic[Event]):
                 try:
                     bound, listener = port, None
                     if "tcp" in transports and self._streams is not None:
-                        listener = await self._network.listen(self._streams.accept, host, port)
+                        listener = await self._network.listen(
+                            partial(self._streams.accept, "tcp"), host, port
+                        )
                         undo.callback(listener.close)
                         bound = listener.local.port
                     if "udp" in transports:
@@ -211,8 +226,27 @@ class SipEndpoint(Generic[Event]):
                 undo.pop_all()
                 if listener is not None:
                     self._listeners.append(listener)
+                    self._stream_ports["tcp"] = bound
                 return bound
         raise TransportError(f"no port of {host} is free for UDP and TCP")
+
+    async def _listen(self, transport: str, host: str, port: int, tls: SSLContext | None) -> None:
+        """Accept connections of another transport."""
+        if self._streams is None:
+            return
+        accept = partial(self._streams.accept, transport)
+        try:
+            listener = await self._network.listen(accept, host, port, ssl=tls)
+        except OSError as error:
+            raise _cannot_bind(Address(host, port), error) from error
+        self._listeners.append(listener)
+        self._stream_ports[transport] = listener.local.port
+
+    @cached_property
+    def _client_tls(self) -> SSLContext:
+        if self._tls.insecure:
+            log.warning("certificates are not checked: anybody may be at the other end of TLS")
+        return client_context(self._tls)
 
     # ------------------------------------------------------------ the caller's side
 
@@ -221,14 +255,14 @@ class SipEndpoint(Generic[Event]):
         return asyncio.get_running_loop().time()
 
     async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to `host` (a name or an IP literal), opening a connection for TCP.
+        """Return the flow to `host` (a name or an IP literal), opening a connection if need be.
 
-        Raises `TransportError` when the name has no address, there is no route, or nobody listens
-        at a TCP port.
+        Raises `TransportError` when the name has no address, there is no route, nobody listens
+        at a TCP port, or the certificate is not that of `host`.
         """
         if transport not in TRANSPORTS:
             raise TransportError(
-                f"there is no SIP transport {transport}", hint="udp and tcp are there"
+                f"there is no SIP transport {transport}", hint=f"{', '.join(TRANSPORTS)} are there"
             )
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
@@ -239,9 +273,10 @@ class SipEndpoint(Generic[Event]):
             raise TransportError(
                 f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
             )
-        if transport == "tcp" and self._streams is not None:
-            return self._tcp_flow(await self._streams.connect(remote), remote)
-        return self._udp_flow(remote)
+        if transport == "udp" or self._streams is None:
+            return self._udp_flow(remote)
+        peer = Peer(transport, remote, "" if transport == "tcp" else host)
+        return self._stream_flow(await self._streams.connect(peer), peer)
 
     def flush(self) -> None:
         """Send, deliver and set the timer after an action on the agent. Safe inside `deliver`."""
@@ -266,12 +301,12 @@ class SipEndpoint(Generic[Event]):
 
     def _send(self, data: bytes, flow: Flow) -> None:
         self._observe(True, flow, data)
-        if flow.transport == "tcp" and self._streams is not None:
+        if flow.transport != "udp" and self._streams is not None:
             self._remember(flow)
-            self._streams.send(data, flow.remote)
+            self._streams.send(data, flow.peer)
             return
         datagrams = self._udp.get(version_of(flow.remote.host))
-        if flow.transport != "udp" or datagrams is None:
+        if datagrams is None:
             message = f"there is no {flow.transport} towards {flow.remote}"
             self._agent.flow_failed(flow, message, self.now())
             return
@@ -323,8 +358,8 @@ class SipEndpoint(Generic[Event]):
             return
         self._received(data, flow)
 
-    def _tcp_received(self, data: bytes, local: Address, remote: Address) -> None:
-        self._received(data, self._tcp_flow(local, remote))
+    def _stream_received(self, data: bytes, local: Address, peer: Peer) -> None:
+        self._received(data, self._stream_flow(local, peer))
 
     def _received(self, data: bytes, flow: Flow) -> None:
         self._observe(False, flow, data)
@@ -335,24 +370,21 @@ class SipEndpoint(Generic[Event]):
         self.flush()
 
     def _udp_unreachable(self, remote: Address, message: str) -> None:
-        self._failed("udp", remote, message)
+        self._failed(Peer("udp", remote), message)
 
-    def _tcp_lost(self, remote: Address, message: str) -> None:
-        self._failed("tcp", remote, message)
-
-    def _failed(self, transport: str, remote: Address, message: str) -> None:
-        known = self._flows.pop((transport, remote), None)
+    def _failed(self, peer: Peer, message: str) -> None:
+        known = self._flows.pop(peer, None)
         if known is not None:
             for flow in known.used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
-            if transport == "tcp" and self._lost is not None:
+            if known.flow.reliable and self._lost is not None:
                 self._lost(known.flow)
 
     # ------------------------------------------------------------ flows
 
     def _udp_flow(self, remote: Address) -> Flow:
-        known = self._flows.get(("udp", remote))
+        known = self._flows.get(Peer("udp", remote))
         now = self.now()
         if known is not None and known.until > now:
             return known.flow
@@ -362,14 +394,14 @@ class SipEndpoint(Generic[Event]):
         local = self._local_host(datagrams.local.host, remote.host)
         return self._remember(Flow("udp", Address(local, datagrams.local.port), remote))
 
-    def _tcp_flow(self, local: Address, remote: Address) -> Flow:
-        known = self._flows.get(("tcp", remote))
+    def _stream_flow(self, local: Address, peer: Peer) -> Flow:
+        known = self._flows.get(peer)
         if known is not None:
             return known.flow
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
-        port = local.port if self._tcp_port is None else self._tcp_port
-        host = self._local_host(local.host, remote.host)
-        return self._remember(Flow("tcp", Address(host, port), remote))
+        port = self._stream_ports.get(peer.transport, local.port)
+        host = self._local_host(local.host, peer.remote.host)
+        return self._remember(Flow(peer.transport, Address(host, port), peer.remote, peer.domain))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
@@ -380,7 +412,7 @@ class SipEndpoint(Generic[Event]):
 
     def _remember(self, flow: Flow) -> Flow:
         """Keep what is used towards a peer: a failure there is told for all of it."""
-        key = (flow.transport, flow.remote)
+        key = flow.peer
         known = self._flows.get(key)
         until = self.now() + ROUTE_SECONDS
         if known is None:
