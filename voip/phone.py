@@ -168,6 +168,7 @@ class Softphone:
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
+            random=self._random,
         )
         self._stack = Stack(
             self._agent,

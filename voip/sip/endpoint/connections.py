@@ -17,6 +17,7 @@ from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.endpoint.tls import check_domain, refusal
 from voip.sip.flow import Peer
+from voip.sip.keepalive import PING
 from voip.sip.stream import PONG, StreamFramer
 from voip.types import Address
 
@@ -48,8 +49,8 @@ class Connections:
     """All connections of one SIP endpoint.
 
     `received(message, local, peer)` gets whole messages. `lost(peer, message)` tells of a
-    connection that ended or could not be opened. Both are called in the loop. `client_tls`
-    returns what TLS connections of ours are opened with.
+    connection that ended or could not be opened. `heard(peer, pong)` tells that something came. All
+    are called in the loop. `client_tls` returns what TLS connections of ours are opened with.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Connections:
         *,
         received: Callable[[bytes, Address, Peer], None],
         lost: Callable[[Peer, str], None],
+        heard: Callable[[Peer, bool], None],
         client_tls: Callable[[], ssl.SSLContext],
         bind_host: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
@@ -66,6 +68,7 @@ class Connections:
         self._network = network
         self._received = received
         self._lost = lost
+        self.heard = heard
         self._client_tls = client_tls
         self._bind_host = bind_host
         self._max = max_connections
@@ -177,6 +180,18 @@ class Connections:
         waiting.append(data)
         self._begin(peer)
 
+    def ping(self, peer: Peer) -> None:
+        """Ask whether `peer` is there, if there is a connection to it."""
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.write(PING)
+
+    def cut(self, peer: Peer, why: str) -> None:
+        """End the connection to `peer` at once, if there is one; `lost` is told `why`."""
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.cut(why)
+
     @property
     def count(self) -> int:
         """Connections that are open."""
@@ -263,6 +278,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_heard = True
+        self._owner.heard(self.peer, data == PONG)
         try:
             messages = self._framer.feed(data)
         except SipError:
@@ -324,7 +340,7 @@ class _Connection(asyncio.Protocol):
         transport.write(data)
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._owner.counters.clogged += 1
-            self._cut(f"{self.remote} does not read what it is sent")
+            self.cut(f"{self.remote} does not read what it is sent")
 
     def finish(self) -> None:
         """Close once everything has been sent, or after a moment."""
@@ -339,7 +355,8 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _cut(self, why: str) -> None:
+    def cut(self, why: str) -> None:
+        """End it at once."""
         self._why = why
         self.abort()
 
@@ -355,7 +372,7 @@ class _Connection(asyncio.Protocol):
 
     def _out_of_patience(self) -> None:
         self._owner.counters.silent += 1
-        self._cut(f"no whole message came from {self.remote} in {PATIENCE_S:g} s")
+        self.cut(f"no whole message came from {self.remote} in {PATIENCE_S:g} s")
 
 
 def _reason(remote: Address, error: OSError) -> str:

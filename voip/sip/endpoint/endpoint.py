@@ -21,13 +21,15 @@ from typing import Generic, Protocol, TypeVar
 from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
+from voip.nat.stun import StunMessage
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
+from voip.sip.endpoint.keeper import Keeper, binding_response
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
 from voip.sip.flow import Flow, Peer
-from voip.types import Address
+from voip.types import Address, Random, SecureRandom
 
 __all__ = ["Agent", "SipEndpoint"]
 
@@ -90,7 +92,7 @@ class SipEndpoint(Generic[Event]):
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
     one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
-    are gone. Closing it closes `network`.
+    are gone, and of flows that are kept alive and are not. Closing it closes `network`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class SipEndpoint(Generic[Event]):
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
+        random: Random | None = None,
     ) -> None:
         self._agent = agent
         self._deliver = deliver
@@ -117,6 +120,7 @@ class SipEndpoint(Generic[Event]):
         self._streams: Connections | None = None
         self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
         self._tls = tls or TlsConfig()
+        self._keeper = Keeper(random or SecureRandom(), self._ping, self._is_dead)
         self._bound = ""
         self._flows: OrderedDict[Peer, _Known] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -155,6 +159,7 @@ class SipEndpoint(Generic[Event]):
             self._network,
             received=self._stream_received,
             lost=self._failed,
+            heard=self._keeper.heard,
             client_tls=lambda: self._client_tls,
             bind_host=None if is_wildcard(bare) else bare,
         )
@@ -180,6 +185,7 @@ class SipEndpoint(Generic[Event]):
             return
         self.flush()
         self._open = False
+        self._keeper.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -278,6 +284,20 @@ class SipEndpoint(Generic[Event]):
         peer = Peer(transport, remote, "" if transport == "tcp" else host)
         return self._stream_flow(await self._streams.connect(peer), peer)
 
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep `flow` alive, and tell `lost` when it is dead, until `let_go` or that.
+
+        `answers`: the other side has said that it answers keep-alives (RFC 5626).
+        """
+        if self._open:
+            self._keeper.keep(flow, answers=answers, flow_timer_s=flow_timer_s)
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
+        self._keeper.release(flow.peer)
+
     def flush(self) -> None:
         """Send, deliver and set the timer after an action on the agent. Safe inside `deliver`."""
         if self._flushing or not self._open:
@@ -347,16 +367,42 @@ class SipEndpoint(Generic[Event]):
         except Exception:
             log.exception("tracing a SIP message failed")
 
+    def _ping(self, peer: Peer, data: bytes) -> None:
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.ping(peer)
+        elif (datagrams := self._udp.get(version_of(peer.remote.host))) is not None:
+            datagrams.send(data, peer.remote)
+
+    def _is_dead(self, peer: Peer, why: str) -> None:
+        """Take it that a flow is of no use any more though nothing has said so but silence."""
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.cut(peer, why)
+        else:
+            self._failed(peer, why, is_dead=True)
+
     # ------------------------------------------------------------ receiving
 
     def _udp_received(self, data: bytes, remote: Address) -> None:
-        if not data.strip(b"\r\n\0 "):  # a keep-alive (RFC 5626 section 3.5.1)
+        if data[:1] in (b"\0", b"\1"):
+            self._stun_received(data, remote)
+            return
+        if not data.strip(b"\r\n "):  # keeps a NAT's binding
             return
         try:
             flow = self._udp_flow(remote)
         except TransportError:  # it came from where nothing can be sent
             return
         self._received(data, flow)
+
+    def _stun_received(self, data: bytes, remote: Address) -> None:
+        message = StunMessage.parse(data)
+        if message is None:
+            return
+        answer = binding_response(message, remote)
+        if answer is None:
+            self._keeper.receive(message, Peer("udp", remote))
+        else:
+            self._ping(Peer("udp", remote), answer)
 
     def _stream_received(self, data: bytes, local: Address, peer: Peer) -> None:
         self._received(data, self._stream_flow(local, peer))
@@ -372,13 +418,14 @@ class SipEndpoint(Generic[Event]):
     def _udp_unreachable(self, remote: Address, message: str) -> None:
         self._failed(Peer("udp", remote), message)
 
-    def _failed(self, peer: Peer, message: str) -> None:
+    def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
+        self._keeper.release(peer)
         known = self._flows.pop(peer, None)
         if known is not None:
             for flow in known.used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
-            if known.flow.reliable and self._lost is not None:
+            if (is_dead or known.flow.reliable) and self._lost is not None:
                 self._lost(known.flow)
 
     # ------------------------------------------------------------ flows
