@@ -24,8 +24,8 @@ from voip.events import DtmfReceived
 from voip.harness.pbx_bridge import connect
 from voip.harness.pbx_numbers import Numbers
 from voip.harness.pbx_registrar import PbxRegistrar
-from voip.net.sip_transport import SipTrace
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import TransportError
+from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch
-from voip.net.address import SocketAddress, from_socket, to_socket
+from voip.net.address import to_socket
 from voip.net.clock import SystemClock, WallOffset
 from voip.net.drops import socket_drops
 from voip.net.line import Carrier, IoCounters, Line, Reads

@@ -17,8 +17,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from voip.ip import SocketAddress
 from voip.media.io import SLOT_BYTES, PacketBatch
-from voip.net.address import SocketAddress
 from voip.net.line import IoCounters, Line, Reads
 from voip.net.uring import OP_RECVMSG, OP_SEND, SQE, Ring
 

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from voip.config import MediaConfig
 from voip.harness.audio import Sound, find_offset
 from voip.harness.pbx import EmbeddedPbx
-from voip.net.sip_transport import SipTraceRecord
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
 
 PATIENCE_S = 40.0
 PROGRAM = [sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()"]

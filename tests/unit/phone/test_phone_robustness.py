@@ -217,7 +217,7 @@ async def test_garbage_on_connections_harms_nothing(scene):
                 pass
         writer.close()
     await scene.assert_unharmed()
-    assert scene.bob._transport._tcp.count == 0
+    assert scene.bob._transport._streams.count == 0
 
 
 @pytest.fixture
@@ -492,7 +492,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(make: Callable[[], obje
     [
         {"uri": ""},
         {"uri": "sip:"},
-        {"uri": "sips:alice@pbx.example"},
+        {"uri": "sips:alice@pbx.example;transport=udp"},
         {"uri": "tel:+4930123"},
         {"uri": "sip:a%0d%0ab@pbx.example"},
         {"uri": "sip:alice@pbx.example", "display_name": "A\r\nVia: x"},
@@ -521,7 +521,7 @@ async def test_settings_that_cannot_work_are_refused(settings):
         lambda: NetworkConfig(rtp_ports=(10001, 10002)),
         lambda: NetworkConfig(rtp_ports=(0, 70000)),
         lambda: NetworkConfig(bind_port=-1),
-        lambda: NetworkConfig(transport="tls"),
+        lambda: NetworkConfig(transport="sctp"),
         lambda: NetworkConfig(public_address="what is this"),
         lambda: MediaConfig(codecs=()),
         lambda: MediaConfig(codecs=("opus",)),
