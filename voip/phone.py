@@ -40,6 +40,7 @@ from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.digest import CredentialsLookup
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -69,8 +70,10 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
+    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
+    root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
@@ -80,6 +83,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | None = None,
@@ -104,6 +108,7 @@ class Softphone:
             proxy,
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None

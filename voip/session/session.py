@@ -41,7 +41,7 @@ from voip.session.states import allowed
 from voip.sip.client_invite import ClientInvite
 from voip.sip.client_request import ClientRequest
 from voip.sip.dialog import Dialog
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import Cause, InviteFailed, ReinviteDone, RequestDone, RequestFailed
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -120,7 +120,7 @@ class CallSession:
         contact: str,
         route: Sequence[str] = (),
         headers: Sequence[tuple[str, str]] = (),
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
     ) -> None:
         """Send the INVITE; what comes of it is told by events. Raises where it cannot be sent."""
         await self.media.open(flow.remote.host, flow.local.host)
