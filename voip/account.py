@@ -10,7 +10,8 @@ from voip.errors import ConfigError, SipError
 from voip.sip.digest import Credentials, CredentialsLookup, CredentialSource
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
-from voip.sip.uri import SipUri, for_people, format_host
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
 
 __all__ = ["Account", "Target"]
 
@@ -90,7 +91,15 @@ class Account:
         return Credentials(name, self.password)
 
     def dial_uri(self, number: str) -> SipUri:
-        """Turn what a person dials into a URI: `600` means 600 at this account's domain."""
+        """Turn what a person dials into a URI: `600` means 600 at this account's domain.
+
+        So does a tel: URI, said to be a telephone number by `user=phone`.
+        """
+        if uri_scheme(number) == "tel":
+            try:
+                return TelUri.parse(number).to_sip(self.registrar)
+            except SipError as error:
+                raise ConfigError(error.message, hint=error.hint) from error
         if "@" in number or ":" in number or number.startswith("["):
             return _parse(number)
         registrar = self.registrar

@@ -18,7 +18,9 @@ class NetworkConfig:
     """Where a phone listens and how it is reached.
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
-    towards it, unless `public_address` says otherwise. bind_port 0: any free one.
+    towards it, unless `public_address` says otherwise. bind_port 0: any free one. trusted: hosts
+    (IP addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -26,6 +28,7 @@ class NetworkConfig:
     public_address: str | None = None
     rtp_ports: tuple[int, int] = (10000, 19999)
     transport: str = "udp"
+    trusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):

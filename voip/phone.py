@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+)
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
@@ -44,9 +50,10 @@ from voip.sip.digest import CredentialsLookup
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import SipUri, format_host
+from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.types import Address, Random, SecureRandom
 
 __all__ = ["Authorize", "Softphone", "Wait"]
@@ -178,6 +185,7 @@ class Softphone:
             self.media,
             self._random,
             self._local_host,
+            self.network.trusted,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -337,38 +345,46 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325).
         """
         self._check_open()
         if len(self._calls) >= MAX_CALLS:
             raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
         if wait not in get_args(Wait):
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
-        if not self._named and "@" not in target and ":" not in target:
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
         hop = self.account.target(uri)
         flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
         self._check_open()
-        callee = replace(uri, params=(), headers=())
+        callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
         try:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._contact(flow),
+                from_=ANONYMOUS if anonymous else caller or self._identity(flow),
+                contact=self._contact(flow, anonymous),
                 route=self.account.route(),
                 headers=more,
                 credentials=self.account.credentials(),
@@ -465,8 +481,8 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow) -> str:
-        user = self.account.user if self._named else None
+    def _contact(self, flow: Flow, anonymous: bool = False) -> str:
+        user = self.account.user if self._named and not anonymous else None
         uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
         if flow.transport != "udp":
             uri = uri.with_params(transport=flow.transport)
@@ -520,3 +536,8 @@ class Softphone:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())
+
+
+def _kind_of_user(uri: SipUri) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameter that belongs to a name, not to a way: `user=phone`."""
+    return tuple(param for param in uri.params if param[0].lower() == "user")
