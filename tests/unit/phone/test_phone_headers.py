@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from voip.account import Account
 from voip.call import Call
@@ -16,6 +22,7 @@ from voip.phone import Softphone
 from voip.sip.call_info import Geolocation
 from voip.sip.reason import Reason
 from voip.sip.retargeting import diversions, history, retargeted
+from voip.sip.stir import Signer, Verifier
 
 HERE = NetworkConfig(bind_host="127.0.0.1")
 
@@ -154,3 +161,26 @@ async def test_a_phone_without_an_account_cannot_call_a_number() -> None:
     async with Softphone(network=HERE) as phone:
         with pytest.raises(ConfigError, match="no domain"):
             await phone.dial("tel:+441632960123")
+
+
+async def test_F131_a_signed_call_is_judged_and_an_unsigned_one_refused(pair: Pair) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    signer = Signer(pem, "https://cert.example/1")
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "root")])
+    now = datetime.now(UTC)
+    root = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .sign(key, SHA256())
+    )
+    verifier = Verifier(root.public_bytes(Encoding.PEM), lambda url: None)
+    identity = signer.identity("sip:alice@wonderland.example", pair.bobs, wall=time.time())
+    for headers, status in (((), 428), ({"Identity": identity}, 436)):
+        mine, theirs = await pair.ringing(headers=headers)
+        judged = verifier.verify(theirs.headers, time.time())
+        await theirs.reject(judged.status, judged.reason)
+        with pytest.raises(CallError):
+            await mine.wait_answered(5)
+        assert mine.ended is not None
+        assert mine.ended.status == status
