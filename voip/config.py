@@ -49,7 +49,9 @@ class NetworkConfig:
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
     towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
-    TLS is answered once there is a certificate; None: the port after `bind_port`.
+    TLS is answered once there is a certificate; None: the port after `bind_port`. trusted: hosts
+    (IP addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -59,6 +61,7 @@ class NetworkConfig:
     transport: str = "udp"
     tls: TlsConfig = TlsConfig()
     tls_port: int | None = None
+    trusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):

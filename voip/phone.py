@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+)
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
@@ -40,12 +46,14 @@ from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.digest import CredentialsLookup
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
@@ -72,8 +80,10 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
+    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
+    root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
@@ -83,6 +93,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | None = None,
@@ -107,6 +118,7 @@ class Softphone:
             proxy,
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
@@ -179,6 +191,7 @@ class Softphone:
             self.media,
             self._random,
             self._local_host,
+            self.network.trusted,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -342,38 +355,46 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325).
         """
         self._check_open()
         if len(self._calls) >= MAX_CALLS:
             raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
         if wait not in get_args(Wait):
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
-        if not self._named and "@" not in target and ":" not in target:
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
         hop = self.account.target(uri)
         flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
         self._check_open()
-        callee = replace(uri, params=(), headers=())
+        callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
         try:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._contact(flow, hop.uri.scheme),
+                from_=ANONYMOUS if anonymous else caller or self._identity(flow),
+                contact=self._contact(flow, hop.uri.scheme, anonymous=anonymous),
                 route=self.account.route(),
                 headers=more,
                 credentials=self.account.credentials(),
@@ -471,9 +492,9 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow, scheme: str = "sip") -> str:
+    def _contact(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
-        user = self.account.user if self._named else None
+        user = self.account.user if self._named and not anonymous else None
         if flow.secure and "sips" in (scheme, self.account.aor.scheme):
             return f"<{SipUri('sips', user, None, *flow.local)}>"
         uri = SipUri("sip", user, None, *flow.local)
@@ -529,3 +550,8 @@ class Softphone:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())
+
+
+def _kind_of_user(uri: SipUri) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameter that belongs to a name, not to a way: `user=phone`."""
+    return tuple(param for param in uri.params if param[0].lower() == "user")

@@ -56,5 +56,7 @@ class Counters:
     """Requests refused by the agent itself, whatever the status."""
     overload: int = 0
     """Requests refused because a limit was reached."""
+    unproven: int = 0
+    """Answers whose proof that their sender knows our password was wrong (`rspauth`)."""
     late_replies: int = 0
     """Replies of the user's that came when nobody waited for them any more."""

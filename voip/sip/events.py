@@ -91,10 +91,14 @@ class IncomingInvite:
 
 @dataclass(frozen=True, slots=True)
 class InviteCancelled:
-    """The peer gave up an INVITE (or re-INVITE) that was not answered; 487 has been sent."""
+    """The peer gave up an INVITE (or re-INVITE) that was not answered; 487 has been sent.
+
+    `request` is its CANCEL, None where it was something else that ended it.
+    """
 
     invite: ServerInvite
     reason: str
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +132,15 @@ class ReinviteDone:
 class DialogEnded:
     """A dialog that had been answered is over.
 
-    `by_remote`: the peer said so. `status` is what ended it where that was a response or a
-    timeout (408), `reason` says it in words.
+    `by_remote`: the peer said so, in `request` if that was a BYE. `status` is what ended it where
+    that was a response or a timeout (408), `reason` says it in words.
     """
 
     dialog: Dialog
     by_remote: bool
     reason: str
     status: int | None = None
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)

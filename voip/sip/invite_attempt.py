@@ -68,6 +68,10 @@ class InviteAttempt:
 
     def start(self, now: float) -> None:
         """Send the INVITE."""
+        self._challenges.begin(self.request)
+        self._send(now)
+
+    def _send(self, now: float) -> None:
         self._progressed = False
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
@@ -89,6 +93,9 @@ class InviteAttempt:
             self._on_provisional(response, now)
         elif response.status < 300:
             self._settle()
+            if not self._succeeded:
+                self._challenges.judge(self.request, response)
+                self._core.counters.unproven += self._challenges.proven is False
             self._succeeded = True
             self._owner.on_success(response, now)
         else:
@@ -130,7 +137,7 @@ class InviteAttempt:
                     cseq=self._owner.next_cseq(),
                     authorization=answer,
                 )
-                self.start(now)
+                self._send(now)
                 return
             cause = Cause.AUTHENTICATION
         else:

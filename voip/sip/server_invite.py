@@ -116,11 +116,11 @@ class ServerInvite:
         else:
             self._refuse(response, now)
 
-    def give_up(self, reason: str, now: float) -> None:
+    def give_up(self, reason: str, now: float, request: Request | None = None) -> None:
         """Answer 487, because nobody wants it any more, and tell the user."""
         if self.waiting:
             self.respond(487, now=now)
-            self._core.emit(InviteCancelled(self, reason))
+            self._core.emit(InviteCancelled(self, reason, request))
 
     def release(self) -> None:
         """Stop repeating the 2xx: the dialog is over."""

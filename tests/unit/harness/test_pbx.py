@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from voip.net.sip_transport import SipTraceRecord
 
 from voip.call import Call
 from voip.config import MediaConfig
@@ -26,7 +27,6 @@ from voip.events import Answered, CallEnded, DtmfReceived, EarlyMedia, EndedBy, 
 from voip.harness.audio import Sound, is_silence
 from voip.harness.grade import Bar, grade_tone, grade_waveform
 from voip.harness.pbx import EmbeddedPbx
-from voip.net.sip_transport import SipTraceRecord
 from voip.phone import Softphone
 from voip.sip.message import Request, parse_message
 from voip.sounds import asset_path
