@@ -78,15 +78,15 @@ _BLANKS: Final = (" ", "\t")
 _FOLD: Final = re.compile(r"\r\n[ \t]+")
 _NAME_ADDR: Final = re.compile(
     r'[ \t]*+(?:"(?P<quoted>[^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t]*+|(?P<words>[^<>",;]*+))'
-    r"<[ \t]*+(?P<uri>[^<> \t]++)[ \t]*+>(?P<params>.*)",
+    r"<[ \t]*+(?P<uri>[^<> \t]++)[ \t]*+>(?P<params>.*+)",
     re.DOTALL,
 )
-_ADDR_SPEC: Final = re.compile(r'[ \t]*+(?P<uri>[^<>",;? \t]++)(?P<params>.*)', re.DOTALL)
+_ADDR_SPEC: Final = re.compile(r'[ \t]*+(?P<uri>[^<>",;? \t]++)(?P<params>.*+)', re.DOTALL)
 _VIA: Final = re.compile(
     r"[ \t]*+(?P<name>[^/ \t]++)[ \t]*+/[ \t]*+(?P<version>[^/ \t]++)[ \t]*+/"
     rf"[ \t]*+(?P<transport>{TOKEN})[ \t]++"
     r"(?P<host>\[[^\]]*+\]|[^\[\]:;, \t]++)[ \t]*+(?::[ \t]*+(?P<port>[0-9]++)[ \t]*+)?"
-    r"(?P<params>;.*)?",
+    r"(?P<params>;.*+)?",
     re.DOTALL,
 )
 _HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
@@ -94,7 +94,7 @@ _SENT_BY: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-
 """A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
 _CSEQ: Final = re.compile(rf"[ \t]*+([0-9]++)[ \t]++({TOKEN})[ \t]*+")
 _CONTENT_TYPE: Final = re.compile(
-    rf"[ \t]*+({TOKEN})[ \t]*+/[ \t]*+({TOKEN})[ \t]*+(;.*)?", re.DOTALL
+    rf"[ \t]*+({TOKEN})[ \t]*+/[ \t]*+({TOKEN})[ \t]*+(;.*+)?", re.DOTALL
 )
 _SECONDS: Final = re.compile(r"[ \t]*+([0-9]++)")
 

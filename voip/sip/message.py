@@ -96,8 +96,8 @@ REASONS: Final[dict[int, str]] = {
 
 _END: Final = b"\r\n\r\n"
 _STATUS: Final = re.compile(r"[1-6][0-9][0-9]")
-_VERSION: Final = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
-_DIGITS: Final = re.compile(r"[0-9]{1,9}[ \t]*")
+_VERSION: Final = re.compile(r"SIP/[0-9]++\.[0-9]++", re.IGNORECASE)
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
 
 _COPIED: Final = ("Via", "From", "To", "Call-ID", "CSeq")
 """What every response takes over from its request."""

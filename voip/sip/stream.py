@@ -16,12 +16,12 @@ PONG: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _PING: Final = b"\r\n\r\n"
 _START: Final = re.compile(
-    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*\r\n)", re.IGNORECASE
+    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*+\r\n)", re.IGNORECASE
 )
 _LENGTH: Final = re.compile(
     rb"\r\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r\n[ \t])*+([^\r\n]*+)", re.IGNORECASE
 )
-_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*")
+_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*+")
 
 
 class StreamFramer:

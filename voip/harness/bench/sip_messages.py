@@ -193,6 +193,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "stream: slowly": (lambda size: _message("X: y\r\n", size), _stream),
     "stream: blank lines": (lambda size: b"\r\n" * (size // 2), _stream),
     "stream: no end": (_fill(_START, "a"), _stream),
+    "stream: versions in the start line": (_fill("a ", "SIP/2.0 ", "\r\n\r\n"), _stream),
     "stream: small messages": (lambda size: (_START + "\r\n").encode() * (size // 26), _stream),
     "stream: many Content-Length": (lambda size: _message("l: 1\r\n", size), _stream),
     "stream: folded Content-Length": (_fill(_START + "l:", "\r\n ", "1\r\n\r\n"), _stream),
