@@ -33,7 +33,10 @@ from voip.events import (
     RegistrationFailed,
 )
 from voip.media.commands import EngineEvent
+from voip.media.driver import EngineDriver
+from voip.media.elsewhere import MediaElsewhere
 from voip.media.engine import Engine
+from voip.media.rings import RingArena
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
@@ -68,7 +71,7 @@ IncomingHandler = Callable[[Call], Awaitable[None] | None]
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 _Handler = TypeVar("_Handler", bound=IncomingHandler)
 
-MAX_CALLS = 5000
+MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
@@ -162,13 +165,8 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        ports = PortRange(*self.network.rtp_ports)
         self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        io = UdpPacketIO(self._random, ports=ports)
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        self._driver = ThreadDriver(engine, release=io.close_all)
+        self._driver, arena = self._make_driver()
         self._files = IoThread()
         self._agent = SipAgent(self._config, self._random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
@@ -186,7 +184,7 @@ class Softphone:
             self._agent,
             self._transport,
             self._driver,
-            engine.arena,
+            arena,
             self._files,
             self.media,
             self._random,
@@ -216,6 +214,15 @@ class Softphone:
         except BaseException:
             await self.close()
             raise
+
+    def _make_driver(self) -> tuple[EngineDriver, RingArena]:
+        if self.media.elsewhere is not None:
+            return MediaElsewhere(self.media.elsewhere), RingArena()
+        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
+        if self._capture is not None:
+            io.tap = self._capture.on_media
+        engine = Engine(io, random=self._random)
+        return ThreadDriver(engine, release=io.close_all), engine.arena
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
@@ -303,8 +310,10 @@ class Softphone:
 
     @property
     def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures."""
+        """What runs the engine: for its timing figures. `ConfigError` where there is none."""
         self._check_started()
+        if not isinstance(self._driver, ThreadDriver):
+            raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
     async def events(self) -> AsyncIterator[PhoneEvent]:

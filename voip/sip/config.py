@@ -31,9 +31,9 @@ class AgentConfig:
     other side must say something every minute."""
 
     max_client_transactions: int = 10_000
-    max_server_transactions: int = 20_000
-    """A transaction outlives its answer by 64*T1: this many allow about 600 requests a second."""
-    max_dialogs: int = 5_000
+    max_server_transactions: int = 65_536
+    """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
+    max_dialogs: int = 10_000
     max_forks: int = 12
     """Dialogs that one INVITE of ours may make."""
     max_dialog_requests: int = 16

@@ -131,6 +131,7 @@ class ServerInvite:
         if self.state is not ServerInviteState.ACCEPTED or self._usage is None:
             return
         self._stop()
+        self._transaction.release()
         self.state = ServerInviteState.ACKNOWLEDGED
         self._core.emit(Acknowledged(self._usage.dialog, request))
         self._usage.finish(self, now)

@@ -64,6 +64,8 @@ class ServerRequest:
         if not self._transaction.respond(response, now):
             self._core.counters.late_replies += 1
         self.replied = status >= 200
+        if self.replied:
+            self._transaction.release()
 
     def on_ack(self, request: Request, now: float) -> None:
         """Never comes: this is no INVITE."""
