@@ -66,20 +66,29 @@ class Challenges:
                 if (answers, challenge.realm) in self._met and not challenge.stale:
                     return None
                 met.setdefault((answers, challenge.realm), []).append(text)
-        if not met or self.credentials is None or self._left <= 0:
+        if not met or self.credentials is None or not self.count():
             return None
+        self._met.update(met)
+        authorization = self.authorize(request)
+        return authorization if met.keys() & self._met.keys() else None
+
+    def count(self) -> bool:
+        """Count another try; False when there have been enough."""
         self._left -= 1
+        return self._left >= 0
+
+    def authorize(self, request: Request) -> list[tuple[str, str]]:
+        """Return the credentials of a request for every realm met so far."""
         authorization: list[tuple[str, str]] = []
-        news = False
-        for key, texts in {**self._met, **met}.items():
-            value = self._digest.authorize(
+        for key, texts in list(self._met.items()):
+            value = self.credentials and self._digest.authorize(
                 request.method, request.uri, request.body, texts, self.credentials, self._random
             )
-            if value is not None:
+            if value:
                 authorization.append((key[0], value))
-                self._met[key] = texts
-                news = news or key in met
-        return authorization if news else None
+            else:
+                del self._met[key]  # nothing that we can do
+        return authorization
 
 
 def _read(text: str) -> Challenge | None:
