@@ -29,13 +29,13 @@ def agent_config(user_agent: str, requests: Mapping[str, RequestHandler]) -> Age
     """Return the agent's settings; `ConfigError` for what could not stand in a message."""
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = AgentConfig().allow
+    own = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
     for method in requests:
         if not (method.isascii() and method.isalpha() and method.isupper()) or method in own:
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
-    return AgentConfig(user_agent=user_agent, allow=(*own, *requests))
+    return AgentConfig(user_agent=user_agent, allow=(*own, *requests), supported=())
 
 
 def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:

@@ -94,9 +94,9 @@ class SessionManager:
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason, request):
+            case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason, request)
+                    sessions[server].on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)

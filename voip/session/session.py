@@ -45,6 +45,7 @@ from voip.sip.digest import CredentialSource
 from voip.sip.events import (
     Cause,
     DialogEnded,
+    InviteCancelled,
     InviteFailed,
     ReinviteDone,
     RequestDone,
@@ -333,11 +334,12 @@ class CallSession:
         self._finish(CallEnded(EndedBy.LOCAL, reason or "rejected", status))
         await self._closed()
 
-    def on_cancelled(self, reason: str, request: Request | None) -> None:
-        """The caller gave up."""
-        self.farewell = request
-        self._failure = CallError(f"{self.remote.uri} gave up", status=487)
-        self._finish(CallEnded(EndedBy.REMOTE, reason or "cancelled", 487))
+    def on_cancelled(self, event: InviteCancelled) -> None:
+        """The caller gave up, or does not hear us."""
+        self.farewell = event.request
+        self._failure = CallError(f"{self.remote.uri} gave up", status=event.status)
+        by = EndedBy.REMOTE if event.status == 487 else EndedBy.FAILURE
+        self._finish(CallEnded(by, event.reason or "cancelled", event.status))
 
     def on_acknowledged(self, request: Request) -> None:
         """The ACK to our 200 came, with the answer to our offer where we made it."""

@@ -22,6 +22,7 @@ from voip.types import Random
 if TYPE_CHECKING:
     from voip.sip.dialog import DialogId
     from voip.sip.events import SipEvent
+    from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
 __all__ = ["Core"]
@@ -47,6 +48,8 @@ class Core:
         )
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
+        self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
+        """INVITEs whose reliable responses may still be acknowledged, by their CSeq number."""
         self.out: list[tuple[bytes, Flow]] = []
         self.events: list[SipEvent] = []
         self._allow = ("Allow", ", ".join(config.allow))
@@ -126,6 +129,11 @@ class Core:
     def accepts(self) -> list[tuple[str, str]]:
         """Return what a 415 has to say (section 8.2.3)."""
         return [self._accept]
+
+    def demands(self) -> list[tuple[str, str]]:
+        """Return what an INVITE of ours demands of the callee."""
+        required = self.config.required
+        return [("Require", ", ".join(required))] if required else []
 
     def _abilities(self) -> list[tuple[str, str]]:
         return [self._allow, self._supported] if self.config.supported else [self._allow]

@@ -260,10 +260,10 @@ async def test_requests_with_the_wrong_tags_do_not_touch_the_call(scene):
     await scene.assert_unharmed()
 
 
-async def test_a_peer_that_requires_100rel_is_told_that_we_cannot(scene):
-    invite = scene.wire.message("INVITE", body=SDP, more="Require: 100rel\r\n")
+async def test_a_peer_that_requires_what_we_cannot_do_is_told_so(scene):
+    invite = scene.wire.message("INVITE", body=SDP, more="Require: precondition\r\n")
     answer = await scene.wire.ask(invite)
-    assert (answer.status, answer.headers.get("Unsupported")) == (420, "100rel")
+    assert (answer.status, answer.headers.get("Unsupported")) == (420, "precondition")
     assert len(scene.bob.calls) == 1
 
 
