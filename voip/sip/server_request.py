@@ -17,8 +17,8 @@ __all__ = ["ServerRequest"]
 class ServerRequest:
     """A request to be replied to, once.
 
-    `flow` is how it came; `dialog` the dialog it came in, None outside of any. A reply later than
-    64*T1 is not sent: nobody waits for it any more.
+    `flow` is how it came; `dialog` the dialog it came in, None outside of any; `tag` our To tag. A
+    reply later than 64*T1 is not sent: nobody waits for it any more.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ServerRequest:
         self.dialog = dialog
         self.replied = False
         self._core = core
-        self._tag = core.new_tag()
+        self.tag = request.to.tag or core.new_tag()
         self._transaction = core.transactions.accept(request, way_back(request, flow), self, now)
 
     @property
@@ -56,7 +56,7 @@ class ServerRequest:
             self.request,
             status,
             reason,
-            to_tag=self._tag,
+            to_tag=self.tag,
             headers=[*self._core.response_headers(), *headers],
             body=body,
             content_type=content_type,

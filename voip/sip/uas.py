@@ -11,11 +11,13 @@ from contextlib import suppress
 from voip.errors import SipError
 from voip.sip.check import validate
 from voip.sip.core import Core
+from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.in_dialog import receive_in_dialog
 from voip.sip.message import Request
+from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
@@ -117,14 +119,19 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     ):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
-        core.emit(IncomingInvite(ServerInvite(core, request, flow, None, now)))
+        replaces = find_replaced(core, request)
+        core.emit(IncomingInvite(ServerInvite(core, request, flow, None, now), replaces))
+    elif method in EVENT_METHODS:
+        receive_event_request(core, request, flow, now)
     else:
         core.emit(RequestReceived(ServerRequest(core, request, flow, None, now)))
 
 
 def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> None:
     usage = core.usages.get(_dialog_id(request))
-    if usage is None:
+    if request.method in EVENT_METHODS and not core.transactions.full:
+        receive_event_request(core, request, flow, now)
+    elif usage is None:
         core.answer(request, flow, 481)
     elif core.transactions.full and request.method != "BYE":
         _refuse_overload(core, request, flow)
