@@ -14,6 +14,11 @@ __all__ = ["RequestHandler", "agent_config", "caller_address", "invite_headers"]
 
 RequestHandler = Callable[[ServerRequest], None]
 
+METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER")
+SUPPORTED: Final = ("replaces", "norefersub")
+EVENTS: Final = ("refer",)
+"""What a phone does beyond the agent's own: methods, extensions, event packages."""
+
 _OWN_HEADERS: Final = (
     *("Via", "Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Allow"),
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
@@ -24,13 +29,18 @@ def agent_config(user_agent: str, requests: Mapping[str, RequestHandler]) -> Age
     """Return the agent's settings; `ConfigError` for what could not stand in a message."""
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = AgentConfig().allow
+    own = (*AgentConfig().allow, *METHODS)
     for method in requests:
         if not (method.isascii() and method.isalpha() and method.isupper()) or method in own:
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
-    return AgentConfig(user_agent=user_agent, allow=(*own, *requests))
+    return AgentConfig(
+        user_agent=user_agent,
+        allow=(*own, *requests),
+        supported=SUPPORTED,
+        events=EVENTS,
+    )
 
 
 def invite_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
 from voip.session.session import CallSession
+from voip.session.transfer import attended, refer
+from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
 
@@ -53,10 +55,20 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
+    replaces: Call | None = None
+    """The call whose place this one takes once it is answered (RFC 3891)."""
+    replaced_by: Call | None = None
+    """The call that has taken this one's place."""
+
     def __init__(
-        self, call_id: str, spawn: Spawn, report: Callable[[CallbackFailed], None]
+        self,
+        call_id: str,
+        spawn: Spawn,
+        report: Callable[[CallbackFailed], None],
+        resolve: Callable[[str], SipUri] = SipUri.parse,
     ) -> None:
         self.id = call_id
+        self._resolve = resolve
         self._spawn = spawn
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()
@@ -173,6 +185,21 @@ class Call:
     async def resume(self) -> None:
         """Take the other side off hold."""
         await self._session.resume()
+
+    async def transfer(self, target: str | Call, *, timeout: float = 60.0) -> None:
+        """Connect the other side with somebody else, and leave the call.
+
+        target: whom it is to call (as `Softphone.dial` takes it); or a call of ours that is up,
+        whose other side it is to go on with. Returns when it reports that it has, and hangs up;
+        raises `CallError` with the status it reports where that came to nothing, and the call goes
+        on. `TransferProgress` tells how it goes.
+        """
+        if isinstance(target, Call):
+            await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+            await target._session.leave()
+        else:
+            await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+        await self.hangup()
 
     async def wait_answered(self, timeout: float | None = None) -> None:
         """Return when the call is up; after `timeout` seconds it is given up."""

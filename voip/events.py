@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from voip.types import Address
 
@@ -22,9 +23,13 @@ __all__ = [
     "PhoneEvent",
     "Registered",
     "RegistrationFailed",
+    "Replaced",
     "ResumedByRemote",
     "Ringing",
     "SourceLearned",
+    "TransferProgress",
+    "TransferRequested",
+    "Transferred",
     "Unregistered",
 ]
 
@@ -75,6 +80,39 @@ class HeldByRemote:
 @dataclass(frozen=True, slots=True)
 class ResumedByRemote:
     """The peer took us off hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """What the other side says of the call that we asked it to make: a SIP status."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The other side asks us to call `target` instead; `referred_by` is who it says it is."""
+
+    target: str
+    referred_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """We have called whom the other side asked us to call: `call` (a `Call`) is up.
+
+    The other side hangs this one up.
+    """
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Somebody else has taken the other side's place: `call` (a `Call`) goes on, this one ends."""
+
+    call: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +170,10 @@ CallEvent = (
     | DtmfReceived
     | DtmfSent
     | SourceLearned
+    | TransferProgress
+    | TransferRequested
+    | Transferred
+    | Replaced
     | AudioOverrun
     | CallbackFailed
     | CallEnded

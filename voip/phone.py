@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from os import PathLike
@@ -18,21 +17,22 @@ from voip.arguments import RequestHandler, agent_config, caller_address, invite_
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, VoipError
+from voip.desk import Authorize, Desk, Handlers
+from voip.errors import CallError, ConfigError
 from voip.events import (
-    CallbackFailed,
     CallEnded,
     PhoneEvent,
     Registered,
     RegistrationFailed,
 )
+from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.engine import Engine
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
-from voip.net.route import is_cancelled, local_address_toward
+from voip.net.route import local_address_toward
 from voip.net.sip_transport import SipTrace, SipTransport
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
@@ -40,12 +40,12 @@ from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
-from voip.sip.events import RequestReceived, SipEvent
+from voip.sip.events import ReferReceived, RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host
+from voip.transfers import Transfers
 from voip.types import Address, Random, SecureRandom
 
 __all__ = ["Authorize", "Softphone", "Wait"]
@@ -53,9 +53,7 @@ __all__ = ["Authorize", "Softphone", "Wait"]
 log = logging.getLogger(__name__)
 
 Wait = Literal["started", "ringing", "answered"]
-IncomingHandler = Callable[[Call], Awaitable[None] | None]
-Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
-_Handler = TypeVar("_Handler", bound=IncomingHandler)
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 MAX_CALLS = 5000
 HANDLERS_S = 1.0
@@ -115,7 +113,7 @@ class Softphone:
         self._requests = dict(requests or {})
         self._authorize = authorize
         self._config = agent_config(user_agent, self._requests)
-        self._on_incoming: IncomingHandler | None = None
+        self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
@@ -180,6 +178,21 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
+        self._desk = Desk(
+            self.account,
+            self._stack,
+            self._handlers,
+            self._calls,
+            self._contact,
+            self._identity,
+            self._new_call,
+            self._place,
+            self._spawn,
+            self._tell,
+            max_calls=MAX_CALLS,
+        )
+        self._incoming = IncomingCalls(self._desk, self._authorize)
+        self._transfers = Transfers(self._desk)
         self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
         self._open = True
         try:
@@ -206,7 +219,7 @@ class Softphone:
             if asyncio.current_task() not in self._tasks:  # it may be one of those waited for
                 await self._gone.wait()
             return
-        self._closed = True
+        self._closed = self._desk.closed = True
         try:
             await self._say_goodbye()
         finally:
@@ -349,9 +362,31 @@ class Softphone:
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
         if not self._named and "@" not in target and ":" not in target:
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
+        more = dict(invite_headers(headers or {}))
         caller = None if from_ is None else caller_address(from_)
-        uri = self.account.dial_uri(target)
+        call = await self._place(self.account.dial_uri(target), headers=more, from_=caller)
+        session = call._session
+        try:
+            if wait == "answered":
+                await session.wait_answered(timeout)
+            elif wait == "ringing":
+                await session.wait_progress(timeout)
+        except asyncio.CancelledError:
+            self._spawn(call.hangup())
+            raise
+        except BaseException as error:
+            if call.replaced_by is not None:  # somebody else has picked it up
+                return call.replaced_by
+            if session.end is None:
+                session.fail(str(error))
+                await session.wait_ended()
+            raise
+        return call
+
+    async def _place(
+        self, uri: SipUri, *, headers: Mapping[str, str], from_: NameAddr | None = None
+    ) -> Call:
+        """Begin to call `uri`; returns when the INVITE is on its way."""
         hop = self.account.target(uri)
         flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
         self._check_open()
@@ -362,16 +397,12 @@ class Softphone:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=caller or self._identity(flow),
+                from_=from_ or self._identity(flow),
                 contact=self._contact(flow),
                 route=self.account.route(),
-                headers=more,
+                headers=list(headers.items()),
                 credentials=self.account.credentials(),
             )
-            if wait == "answered":
-                await session.wait_answered(timeout)
-            elif wait == "ringing":
-                await session.wait_progress(timeout)
         except asyncio.CancelledError:
             self._spawn(call.hangup())
             raise
@@ -388,11 +419,20 @@ class Softphone:
         It may be a coroutine function. A call it leaves unanswered when it returns is refused
         with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
         """
-        self._on_incoming = handler
+        self._handlers.incoming = handler
+        return handler
+
+    def on_transfer(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
+
+        It returns whether, and may be a coroutine function. Without a handler every transfer
+        asked for in a call that is up is followed, and none outside of a call.
+        """
+        self._handlers.transfer = handler
         return handler
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell)
+        call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -408,50 +448,7 @@ class Softphone:
             self._spawn(call._close())
 
     def _invited(self, invite: ServerInvite) -> None:
-        now = self._transport.now()
-        if self._authorize is not None:
-            try:
-                challenge = self._authorize(invite.request, now)
-                if challenge is not None:
-                    invite.respond(401, headers=challenge, now=now)
-                    return
-            except Exception as error:
-                self._handler_failed(self._authorize, error)
-                invite.respond(500, now=now)
-                return
-        if self._on_incoming is None or self._closed or len(self._calls) >= MAX_CALLS:
-            invite.respond(480 if self._on_incoming is None else 503, now=now)
-            return
-        call = self._new_call(outgoing=False, remote=invite.request.from_)
-        call._session.incoming(invite, self._contact(invite.flow))
-        self._spawn(self._handle(self._on_incoming, call))
-
-    async def _handle(self, handler: IncomingHandler, call: Call) -> None:
-        status = 480
-        try:
-            result = handler(call)
-            if inspect.isawaitable(result):
-                await result
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                if not self._closed:
-                    self._spawn(call.hangup())
-                raise
-            if call.ended is None or not isinstance(error, CallError):
-                self._handler_failed(handler, error)
-            status = 500
-        if call.ended is None and not call._session.is_up:
-            try:
-                await call.reject(status)
-            except VoipError as error:
-                log.debug("refusing an unanswered call: %s", error)
-        elif call.ended is None and status == 500:
-            await call.hangup()
-
-    def _handler_failed(self, handler: Callable[..., Any], error: BaseException) -> None:
-        name = getattr(handler, "__qualname__", repr(handler))
-        log.error("%s failed", name, exc_info=error)
-        self._tell(CallbackFailed(name, error))
+        self._incoming.invited(invite)
 
     # ------------------------------------------------------------ addresses
 
@@ -478,6 +475,9 @@ class Softphone:
         self._sessions.on_sip(event)
 
     def _on_request(self, event: RequestEvent) -> None:
+        if isinstance(event, ReferReceived):
+            self._transfers.on_refer(event.notifier)
+            return
         if not isinstance(event, RequestReceived):
             self._registrar.on_event(event)
             return
@@ -489,7 +489,7 @@ class Softphone:
         try:
             handler(request)
         except Exception as error:
-            self._handler_failed(handler, error)
+            self._desk.failed(handler, error)
             if not request.replied:
                 request.reply(500, now=now)
 

@@ -16,13 +16,21 @@ from voip.sip.events import (
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    Notified,
+    NotifierEnded,
     Provisional,
+    ReferReceived,
     ReinviteDone,
     ReinviteReceived,
     RequestDone,
     RequestFailed,
     RequestReceived,
     SipEvent,
+    SubscribeReceived,
+    SubscriptionEnded,
+    SubscriptionForked,
+    SubscriptionLost,
+    UnsolicitedNotify,
 )
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
@@ -31,7 +39,14 @@ __all__ = ["RequestEvent", "SessionManager"]
 
 log = logging.getLogger(__name__)
 
-RequestEvent = RequestDone | RequestFailed | RequestReceived
+RequestEvent = (
+    RequestDone
+    | RequestFailed
+    | RequestReceived
+    | SubscribeReceived
+    | ReferReceived
+    | UnsolicitedNotify
+)
 
 
 class SessionManager:
@@ -85,6 +100,12 @@ class SessionManager:
                 sessions[event.handle].on_asked(event)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
+            case SubscribeReceived() | ReferReceived() | UnsolicitedNotify():
+                self._on_request(event)
+            case Notified() | SubscriptionForked() | SubscriptionLost() | SubscriptionEnded():
+                self._tell_watcher(event.subscription, event)
+            case NotifierEnded():
+                self._tell_watcher(event.notifier, event)
             case Provisional(client, response, dialog):
                 if client in sessions:
                     sessions[client].on_provisional(response, dialog)
@@ -111,6 +132,11 @@ class SessionManager:
             case DialogEnded(dialog, by_remote, reason, status):
                 if dialog in sessions:
                     sessions[dialog].on_dialog_ended(by_remote, reason, status)
+
+    def _tell_watcher(self, handle: object, event: SipEvent) -> None:
+        watcher = self._stack.watchers.get(handle)
+        if watcher is not None:
+            watcher(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

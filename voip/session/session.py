@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 
 GOODBYE_S = 4.0
 """How long ending a call waits for the other side's word; then the call is over all the same."""
+LEAVE_S = 2.0
+"""How long a peer that has been replaced (RFC 3891) has for its BYE."""
 NOT_A_WORD_S = 0.5
 """The same where the callee has not said anything yet: until then a CANCEL may not be sent."""
 _UP = (CallState.ACTIVE, CallState.HELD)
@@ -490,6 +492,18 @@ class CallSession:
         if self.end is None:
             raise CallStateError("the call is not over")
         return self.end
+
+    async def leave(self) -> None:
+        """End a call whose peer goes on with somebody else: it hangs up, or else we do."""
+        try:
+            await self.wait_ended_for(LEAVE_S)
+        except TimeoutError:
+            await self.hangup()
+
+    async def wait_ended_for(self, seconds: float) -> None:
+        """Return when the call is over; TimeoutError where it is not in time."""
+        async with asyncio.timeout(seconds):
+            await self._over.wait()
 
     def _finish(self, end: CallEnded) -> None:
         if self.end is not None:

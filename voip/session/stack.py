@@ -15,6 +15,7 @@ from voip.config import MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
+from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.types import Random
 
@@ -66,6 +67,7 @@ class Stack:
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
+    `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
     """
 
     agent: SipAgent
@@ -78,3 +80,4 @@ class Stack:
     local_host: Callable[[str], str]
     streams: count[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
+    watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)

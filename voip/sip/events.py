@@ -96,13 +96,9 @@ class InviteFailed:
 
 @dataclass(frozen=True, slots=True)
 class IncomingInvite:
-    """Somebody calls: answer with `respond`.
-
-    `replaces`: the dialog whose place the call is to take (RFC 3891); who answers it ends that.
-    """
+    """Somebody calls: answer with `respond`."""
 
     invite: ServerInvite
-    replaces: Dialog | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ class ServerInviteState(Enum):
 class ServerInvite:
     """A call the peer asks for, or a change to one; answered with `SipAgent.respond`.
 
-    `flow` is how it came. `tag` is our To tag, the same in every response.
+    `flow` is how it came. `tag` is our To tag, the same in every response. `replaces` is the dialog
+    whose place the call is to take (RFC 3891): who answers it ends that.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ServerInvite:
         self.tag = request.to.tag or core.new_tag()
         self.state = ServerInviteState.WAITING
         self.is_reinvite = usage is not None
+        self.replaces: Dialog | None = None
         self._core = core
         self._usage = usage
         self._contact = usage.dialog.contact if usage else None

@@ -120,7 +120,9 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
         replaces = find_replaced(core, request)
-        core.emit(IncomingInvite(ServerInvite(core, request, flow, None, now), replaces))
+        invite = ServerInvite(core, request, flow, None, now)
+        invite.replaces = replaces
+        core.emit(IncomingInvite(invite))
     elif method in EVENT_METHODS:
         receive_event_request(core, request, flow, now)
     else:

@@ -234,7 +234,7 @@ def test_F099_an_invite_with_replaces_names_the_confirmed_call_it_is_to_replace(
     replacing(carol, bob, seen_by(ours))
     net.run(0.1)
     incoming = bob.only(IncomingInvite)
-    assert incoming.replaces is theirs
+    assert incoming.invite.replaces is theirs
     bob.answer(incoming.invite)
     bob.agent.bye(theirs, now=net.now)
     net.run(1)
@@ -256,7 +256,7 @@ def test_F099_an_early_call_of_ours_is_replaced_and_one_that_rings_here_is_not()
     assert carol.events(InviteFailed)[-1].status == 481
     replacing(carol, alice, seen_by(theirs))
     net.run(0.1)
-    assert alice.only(IncomingInvite).replaces is early
+    assert alice.only(IncomingInvite).invite.replaces is early
     assert early.state is DialogState.EARLY
 
 
@@ -342,7 +342,7 @@ def test_F099_a_peer_without_a_tag_is_called_0() -> None:
     dialog = event.invite.dialog
     more = f"Replaces: {dialog.call_id};to-tag={dialog.local.tag};from-tag=0\r\n"
     stranger.tell(request_text("INVITE", call_id="2", branch="z9hG4bK2", more=more))
-    assert stranger.agent.events()[-1].replaces is dialog
+    assert stranger.agent.events()[-1].invite.replaces is dialog
 
 
 def test_replaces_names_a_dialog_as_its_other_side_knows_it() -> None:
