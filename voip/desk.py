@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from voip.account import Account
 from voip.call import Call
-from voip.events import CallbackFailed, PhoneEvent
+from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.flow import Flow
@@ -20,6 +20,7 @@ from voip.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from voip.transfers import TransferRequest
+    from voip.watching import WatchRequest
 
 __all__ = ["Authorize", "Desk", "Handlers", "IncomingHandler", "TransferHandler"]
 
@@ -36,6 +37,8 @@ class Handlers:
 
     incoming: IncomingHandler | None = None
     transfer: TransferHandler | None = None
+    message: Callable[[MessageReceived], object] | None = None
+    watch: Callable[[WatchRequest], Awaitable[bool] | bool] | None = None
 
 
 class NewCall(Protocol):
@@ -64,11 +67,11 @@ class Desk:
     contact: Callable[[Flow], str]
     identity: Callable[[Flow], NameAddr]
     new_call: NewCall
-    place: Place
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
     closed: bool = False
-    max_calls: int = field(default=5000)
+    max_calls: int = 5000
+    place: Place = field(init=False)
 
     def now(self) -> float:
         """Return the time to pass to the agent."""

@@ -20,6 +20,9 @@ __all__ = [
     "EarlyMedia",
     "EndedBy",
     "HeldByRemote",
+    "InfoReceived",
+    "MessageReceived",
+    "MessageWaiting",
     "PhoneEvent",
     "Registered",
     "RegistrationFailed",
@@ -124,6 +127,15 @@ class DtmfReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """The other side says something in an INFO of an Info package (RFC 6086)."""
+
+    package: str
+    content_type: str | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfSent:
     """All queued digits have gone out."""
 
@@ -168,6 +180,7 @@ CallEvent = (
     | HeldByRemote
     | ResumedByRemote
     | DtmfReceived
+    | InfoReceived
     | DtmfSent
     | SourceLearned
     | TransferProgress
@@ -201,4 +214,30 @@ class RegistrationFailed:
     retry_in_s: float | None = None
 
 
-PhoneEvent = Registered | Unregistered | RegistrationFailed | CallbackFailed
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A text came (RFC 3428). `sender` is who it says it is from, a URI."""
+
+    sender: str
+    text: str
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWaiting:
+    """A mailbox says whether there is mail (RFC 3842): voice messages, new and old."""
+
+    waiting: bool
+    new: int = 0
+    old: int = 0
+    account: str | None = None
+
+
+PhoneEvent = (
+    Registered
+    | Unregistered
+    | RegistrationFailed
+    | MessageReceived
+    | MessageWaiting
+    | CallbackFailed
+)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from voip.account import Account
 from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
@@ -18,6 +17,7 @@ from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
+from voip.dialling import Dialling, Wait
 from voip.errors import CallError, ConfigError
 from voip.events import (
     CallEnded,
@@ -25,34 +25,36 @@ from voip.events import (
     Registered,
     RegistrationFailed,
 )
+from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.engine import Engine
+from voip.messages import Capabilities, Messages
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
 from voip.net.sip_transport import SipTrace, SipTransport
+from voip.publishing import PublishedState, Publishing
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
-from voip.sip.events import ReferReceived, RequestReceived, SipEvent
+from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host
-from voip.transfers import Transfers
 from voip.types import Address, Random, SecureRandom
+from voip.watching import Watch, Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
 
-Wait = Literal["started", "ringing", "answered"]
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 MAX_CALLS = 5000
@@ -69,7 +71,8 @@ class Softphone:
 
     auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
     write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
-    requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
+    requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
+    (RFC 6086). authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
 
@@ -88,6 +91,7 @@ class Softphone:
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
+        info_packages: Sequence[str] = (),
         authorize: Authorize | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
@@ -112,7 +116,7 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = agent_config(user_agent, self._requests)
+        self._config = agent_config(user_agent, self._requests, info_packages)
         self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -186,14 +190,26 @@ class Softphone:
             self._contact,
             self._identity,
             self._new_call,
-            self._place,
             self._spawn,
             self._tell,
             max_calls=MAX_CALLS,
         )
         self._incoming = IncomingCalls(self._desk, self._authorize)
-        self._transfers = Transfers(self._desk)
+        self._dialling = Dialling(self._desk)
+        self._desk.place = self._dialling.place
+        self._messages = Messages(self._desk)
+        self._watching = Watching(self._desk)
+        self._publishing = Publishing(self._desk)
+        self._stack.call_changed = self._watching.calls_changed
         self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
+        self._inbox = Inbox(
+            self._desk,
+            self._requests,
+            registrar=self._registrar,
+            messages=self._messages,
+            watching=self._watching,
+            publishing=self._publishing,
+        )
         self._open = True
         try:
             self._driver.start()
@@ -229,6 +245,8 @@ class Softphone:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
         hangups = (call.hangup() for call in self.calls)
         await asyncio.gather(*hangups, return_exceptions=True)
+        self._watching.end()
+        await self._publishing.close()
         if self.unregister_on_close:
             await self._registrar.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
@@ -356,62 +374,14 @@ class Softphone:
         others, as a PBX does.
         """
         self._check_open()
-        if len(self._calls) >= MAX_CALLS:
-            raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
-        if wait not in get_args(Wait):
-            raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
+        self._dialling.check(wait)
         if not self._named and "@" not in target and ":" not in target:
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
         more = dict(invite_headers(headers or {}))
         caller = None if from_ is None else caller_address(from_)
-        call = await self._place(self.account.dial_uri(target), headers=more, from_=caller)
-        session = call._session
-        try:
-            if wait == "answered":
-                await session.wait_answered(timeout)
-            elif wait == "ringing":
-                await session.wait_progress(timeout)
-        except asyncio.CancelledError:
-            self._spawn(call.hangup())
-            raise
-        except BaseException as error:
-            if call.replaced_by is not None:  # somebody else has picked it up
-                return call.replaced_by
-            if session.end is None:
-                session.fail(str(error))
-                await session.wait_ended()
-            raise
-        return call
-
-    async def _place(
-        self, uri: SipUri, *, headers: Mapping[str, str], from_: NameAddr | None = None
-    ) -> Call:
-        """Begin to call `uri`; returns when the INVITE is on its way."""
-        hop = self.account.target(uri)
-        flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
-        self._check_open()
-        callee = replace(uri, params=(), headers=())
-        call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
-        session = call._session
-        try:
-            await session.call(
-                str(uri),
-                flow=flow,
-                from_=from_ or self._identity(flow),
-                contact=self._contact(flow),
-                route=self.account.route(),
-                headers=list(headers.items()),
-                credentials=self.account.credentials(),
-            )
-        except asyncio.CancelledError:
-            self._spawn(call.hangup())
-            raise
-        except BaseException as error:
-            if session.end is None:
-                session.fail(str(error))
-                await session.wait_ended()
-            raise
-        return call
+        uri = self.account.dial_uri(target)
+        call = await self._dialling.place(uri, headers=more, from_=caller)
+        return await self._dialling.wait(call, wait, timeout)
 
     def on_incoming(self, handler: _Handler) -> _Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -430,6 +400,62 @@ class Softphone:
         """
         self._handlers.transfer = handler
         return handler
+
+    # ------------------------------------------------------------ events and messages
+
+    async def watch(
+        self,
+        target: str | None,
+        event: str,
+        *,
+        expires_s: int = 3600,
+        accept: Sequence[str] = (),
+    ) -> Watch:
+        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+
+        target: whose, None for the account itself. Returns when the first word has come; raises
+        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        """
+        self._check_open()
+        return await self._watching.watch(target, event, expires_s, tuple(accept))
+
+    def on_watch(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
+        self._handlers.watch = handler
+        return handler
+
+    async def publish(
+        self,
+        event: str,
+        body: bytes,
+        content_type: str,
+        *,
+        target: str | None = None,
+        expires_s: int = 3600,
+    ) -> PublishedState:
+        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
+
+        target: where, None for the account itself. Raises `RequestError` where it is refused.
+        """
+        self._check_open()
+        return await self._publishing.publish(
+            event, body, content_type, target=target, expires_s=expires_s
+        )
+
+    async def message(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
+        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
+        self._check_open()
+        await self._messages.send(target, text, content_type)
+
+    def on_message(self, handler: _Handler) -> _Handler:
+        """Call `handler(event)` with every `MessageReceived`; `events()` has them too."""
+        self._handlers.message = handler
+        return handler
+
+    async def options(self, target: str) -> Capabilities:
+        """Ask what somebody can do; raises `RequestError` where nobody says."""
+        self._check_open()
+        return await self._messages.options(target)
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
@@ -475,23 +501,7 @@ class Softphone:
         self._sessions.on_sip(event)
 
     def _on_request(self, event: RequestEvent) -> None:
-        if isinstance(event, ReferReceived):
-            self._transfers.on_refer(event.notifier)
-            return
-        if not isinstance(event, RequestReceived):
-            self._registrar.on_event(event)
-            return
-        request, now = event.request, self._transport.now()
-        handler = self._requests.get(request.request.method)
-        if handler is None:
-            request.reply(405, now=now)
-            return
-        try:
-            handler(request)
-        except Exception as error:
-            self._desk.failed(handler, error)
-            if not request.replied:
-                request.reply(500, now=now)
+        self._inbox.take(event)
 
     def _on_lost(self, flow: Flow) -> None:
         self._registrar.on_lost(flow)

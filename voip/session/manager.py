@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from voip.events import CallEvent
 from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
+from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.events import (
@@ -96,8 +97,12 @@ class SessionManager:
         match event:
             case IncomingInvite(invite):
                 self._on_invite(invite)
+            case RequestDone() | RequestFailed() if event.handle in self._stack.watchers:
+                self._tell_watcher(event.handle, event)
             case RequestDone() | RequestFailed() if event.handle in sessions:
                 sessions[event.handle].on_asked(event)
+            case RequestReceived(request) if request.dialog in sessions and is_info(request):
+                sessions[request.dialog].on_info(request)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
             case SubscribeReceived() | ReferReceived() | UnsolicitedNotify():

@@ -17,6 +17,7 @@ from voip.errors import (
     CallStateError,
     MediaError,
     NoAnswerError,
+    RequestError,
     SdpError,
     SipError,
     VoipError,
@@ -33,8 +34,10 @@ from voip.events import (
     Ringing,
 )
 from voip.sdp.description import Direction
+from voip.session.ask import ask
 from voip.session.change import Changes
 from voip.session.failures import call_failure, sdp_warning
+from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
 from voip.session.stack import Stack
 from voip.session.states import allowed
@@ -47,6 +50,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
 
 __all__ = ["CallSession"]
 
@@ -105,6 +109,14 @@ class CallSession:
         """The INVITE that began the call, whoever sent it."""
         invite = self._server or self._client
         return invite.request if invite else None
+
+    @property
+    def current_dialog(self) -> Dialog | None:
+        """The dialog as far as there is one: before the answer, the latest early one."""
+        if self.dialog is not None or self._client is None:
+            return self.dialog or (self._server.dialog if self._server else None)
+        dialogs = self._client.dialogs
+        return dialogs[-1] if dialogs else None
 
     @property
     def is_up(self) -> bool:
@@ -421,6 +433,32 @@ class CallSession:
         self.stack.sessions[self._ping] = self
         self.stack.signalling.flush()
 
+    def on_info(self, request: ServerRequest) -> None:
+        """The peer says something in an INFO."""
+        answer = read_info(request.request, self.stack.agent.config.info_packages)
+        request.reply(answer.status, headers=answer.headers, now=self.stack.signalling.now())
+        self.stack.signalling.flush()
+        if answer.event is not None and self.end is None:
+            self._emit(answer.event)
+
+    async def send_info(self, info: Info) -> None:
+        """Say something in an INFO; raises `CallError` where the peer does not take it."""
+        if self.dialog is None or not self.is_up:
+            raise CallStateError(f"the call is {self.state.value}")
+        stack = self.stack
+        handle = stack.agent.dialog_request(
+            self.dialog,
+            "INFO",
+            headers=info.headers(),
+            body=info.body,
+            content_type=info.content_type if info.body else None,
+            now=stack.signalling.now(),
+        )
+        try:
+            await ask(stack, handle, self.remote.uri)
+        except RequestError as error:
+            raise CallError(error.message, hint=error.hint, status=error.status) from None
+
     def on_asked(self, event: RequestDone | RequestFailed) -> None:
         """The peer answered our OPTIONS, or is gone; 408 and 481 have ended the dialog already."""
         self.stack.sessions.pop(self._ping, None)
@@ -543,6 +581,7 @@ class CallSession:
         if not allowed(self.state, state):
             raise CallStateError(f"a call cannot go from {self.state.value} to {state.value}")
         self.state = state
+        self.stack.call_changed()
 
 
 def _carries_sdp(response: Response) -> bool:

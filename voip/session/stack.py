@@ -67,6 +67,7 @@ class Stack:
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
+    `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
     """
 
@@ -80,4 +81,5 @@ class Stack:
     local_host: Callable[[str], str]
     streams: count[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
+    call_changed: Callable[[], None] = lambda: None
     watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)

@@ -27,6 +27,8 @@ class AgentConfig:
     supported: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     unsolicited: tuple[str, ...] = ()
+    info_packages: tuple[str, ...] = ()
+    """Info packages that are taken, where INFO is allowed at all (RFC 6086)."""
 
     subscription_s: int = 3600
     """How long a peer's subscription lasts, at most and where it says nothing."""

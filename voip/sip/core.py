@@ -79,7 +79,13 @@ class Core:
         `describe`: say what we can do too, as an INVITE and its 2xx should (section 13).
         """
         name = [("User-Agent", self.config.user_agent)] if self.config.user_agent else []
-        return name + self._abilities() if describe else name
+        return [*name, *self._abilities(), *self.recv_info()] if describe else name
+
+    def recv_info(self) -> list[tuple[str, str]]:
+        """Return which Info packages we take, even if none (RFC 6086 section 5.2.3)."""
+        if "INFO" not in self.config.allow:
+            return []
+        return [("Recv-Info", ", ".join(self.config.info_packages))]
 
     def response_headers(self, *, describe: bool = False) -> list[tuple[str, str]]:
         """Return the same for responses."""

@@ -100,6 +100,8 @@ class ServerInvite:
                 f"a {status} to an INVITE needs a Contact", hint="pass contact='<sip:...>'"
             )
         lines = self._core.response_headers(describe=200 <= status < 300)
+        if 200 <= status < 300 and "Recv-Info" in self.request.headers:
+            lines += self._core.recv_info()
         if contact is not None or (100 < status < 300 and self._contact is not None):
             lines.append(("Contact", self._contact or ""))
         response = make_response(

@@ -29,6 +29,8 @@ from voip.media.commands import (
 )
 from voip.media.rings import RingArena
 from voip.phone import Softphone
+from voip.sip.agent import SipAgent
+from voip.sip.config import AgentConfig
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, parse_message
 from voip.types import Address, SeededRandom
@@ -235,6 +237,18 @@ class Network:
             random=SeededRandom(self.seed * 100 + self._names), **settings,
         )  # fmt: skip
 
+    async def server(
+        self, name: str, config: AgentConfig, react: Callable[[Any, Server], None]
+    ) -> Server:
+        """Switch on an agent of its own host that is no phone: a voice mail, a compositor."""
+        self._names += 1
+        server = Server(f"sip:{name}@192.0.2.{self._names}", react)
+        agent = SipAgent(config, SeededRandom(self.seed * 100 + self._names))
+        transport = type("ServerTransport", (Transport,), {"network": self})
+        server.transport = transport(agent, lambda event: react(event, server))
+        await server.transport.start(f"192.0.2.{self._names}", PORT)
+        return server
+
     def requests(self, method: str, to: Softphone | None = None) -> list[Request]:
         """What was sent of a method, repetitions left out."""
         found: dict[tuple[str, str], Request] = {}
@@ -249,6 +263,28 @@ class Network:
             f"{now:8.3f} {flow.local.host} -> {flow.remote.host} {message.summary()}"
             for now, message, flow in self.wire
         )
+
+
+@dataclass
+class Server:
+    """An agent and what it does about what it is told; `notes` is its memory."""
+
+    uri: str
+    react: Callable[[Any, Server], None]
+    notes: list[Any] = field(default_factory=list)
+    transport: Any = None
+
+    @property
+    def contact(self) -> str:
+        return f"<{self.uri}>"
+
+    @property
+    def agent(self) -> SipAgent:
+        agent: SipAgent = self.transport.agent
+        return agent
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:

@@ -159,15 +159,19 @@ def _written(dialog: WatchedDialog) -> Element:
     state = _element("state", _given((("event", dialog.event),)))
     state.text = dialog.state
     element.append(state)
-    for name, identity in (("local", dialog.local), ("remote", dialog.remote)):
-        if identity is None:
-            continue
-        party, shown = _element(name), _element("identity")
-        shown.text = identity
-        party.append(shown)
-        if name == "local" and dialog.target is not None:
-            party.append(_element("target", {"uri": dialog.target}))
-        element.append(party)
+    for name, identity, target in (
+        ("local", dialog.local, dialog.target),
+        ("remote", dialog.remote, None),
+    ):
+        party = _element(name)
+        if identity is not None:
+            shown = _element("identity")
+            shown.text = identity
+            party.append(shown)
+        if target is not None:
+            party.append(_element("target", {"uri": target}))
+        if len(party):
+            element.append(party)
     return element
 
 
