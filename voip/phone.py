@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -162,7 +162,7 @@ class Softphone:
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
-            KernelNetwork(),
+            KernelNetwork(self.network.dns_servers),
             public_address=self.network.public_address,
             tls=self.network.tls,
             trace=self._trace,
@@ -362,9 +362,31 @@ class Softphone:
         more = invite_headers(headers or {})
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
-        hop = self.account.target(uri)
-        flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
-        self._check_open()
+        where = self.account.where(uri)
+        failure: CallError | None = None
+        async with aclosing(self._transport.flows(where)) as flows:
+            async for flow in flows:
+                self._check_open()
+                try:
+                    return await self._call(uri, flow, where.secure, caller, more, wait, timeout)
+                except CallError as error:
+                    if not error.context.get("elsewhere"):
+                        raise
+                    self._transport.avoid(flow)
+                    failure = failure or error
+        raise failure or CallError("the phone was closed")
+
+    async def _call(
+        self,
+        uri: SipUri,
+        flow: Flow,
+        secure: bool,
+        caller: NameAddr | None,
+        headers: list[tuple[str, str]],
+        wait: Wait,
+        timeout: float | None,
+    ) -> Call:
+        """Place a call by one way, and wait for what `wait` says."""
         callee = replace(uri, params=(), headers=())
         call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
@@ -373,9 +395,9 @@ class Softphone:
                 str(uri),
                 flow=flow,
                 from_=caller or self._identity(flow),
-                contact=self._contact(flow, hop.uri.scheme),
+                contact=self._contact(flow, secure=secure),
                 route=self.account.route(),
-                headers=more,
+                headers=headers,
                 credentials=self.account.credentials(),
             )
             if wait == "answered":
@@ -433,8 +455,8 @@ class Softphone:
             invite.respond(480 if self._on_incoming is None else 503, now=now)
             return
         call = self._new_call(outgoing=False, remote=invite.request.from_)
-        scheme = uri_scheme(invite.request.uri) or "sip"
-        call._session.incoming(invite, self._contact(invite.flow, scheme))
+        secure = uri_scheme(invite.request.uri) == "sips"
+        call._session.incoming(invite, self._contact(invite.flow, secure=secure))
         self._spawn(self._handle(self._on_incoming, call))
 
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:
@@ -471,10 +493,10 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow, scheme: str = "sip") -> str:
+    def _contact(self, flow: Flow, *, secure: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named else None
-        if flow.secure and "sips" in (scheme, self.account.aor.scheme):
+        if flow.secure and (secure or self.account.aor.scheme == "sips"):
             return f"<{SipUri('sips', user, None, *flow.local)}>"
         uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":

@@ -17,11 +17,11 @@ BRANCH_COOKIE: Final = "z9hG4bK"
 DEFAULT_PORT: Final = 5060
 
 _BRANCH_CHARS: Final = 20
-_PORTS: Final = {"tls": 5061}
+_PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
 
 
 def default_port(transport: str) -> int:
-    """Return the port of a transport where none is named (RFC 3261 section 19.1.2)."""
+    """Return the port of a transport where none is named (RFC 3261 section 19.1.2, RFC 7118)."""
     return _PORTS.get(transport, DEFAULT_PORT)
 
 
