@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voip.account import Account
 from voip.call import Call
+from voip.errors import TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -54,9 +56,9 @@ class Place(Protocol):
 
 
 class ContactOf(Protocol):
-    """Names us towards a flow's other end; by sips: where that is the scheme, or nameless."""
+    """Names us towards a flow's other end; by sips: with `secure`, or without a name."""
 
-    def __call__(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str: ...
+    def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
 
 
 @dataclass(slots=True)
@@ -86,6 +88,15 @@ class Desk:
     def flush(self) -> None:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
+
+    async def flow_to(self, uri: SipUri) -> Flow:
+        """Return the best way to `uri`; raises `TransportError` for none."""
+        where = self.account.where(uri)
+        async with aclosing(self.stack.signalling.flows(where)) as flows:
+            async for flow in flows:
+                if not self.closed:
+                    return flow
+        raise TransportError("the phone was closed", hint="make another one")
 
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog."""

@@ -52,8 +52,8 @@ class IncomingCalls:
             invite.respond(480, now=now)
             return
         call = desk.new_call(outgoing=False, remote=invite.request.from_)
-        scheme = uri_scheme(invite.request.uri) or "sip"
-        call._session.incoming(invite, desk.contact(invite.flow, scheme))
+        secure = uri_scheme(invite.request.uri) == "sips"
+        call._session.incoming(invite, desk.contact(invite.flow, secure=secure))
         if replaced is not None:
             call.replaces = replaced
             desk.spawn(self._replace(replaced, call))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from voip.desk import Desk
-from voip.errors import ConfigError, RequestError, SipError
+from voip.errors import ConfigError, SipError
 from voip.events import MessageReceived
 from voip.session.ask import ask
 from voip.sip.message import Response
@@ -79,10 +79,7 @@ class Messages:
         """Send a request outside of calls and return its 2xx."""
         desk, account = self._desk, self._desk.account
         uri = account.dial_uri(target)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        if desk.closed:
-            raise RequestError("the phone was closed")
+        flow = await desk.flow_to(uri)
         handle = desk.stack.agent.request(
             method,
             uri,

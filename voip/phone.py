@@ -172,7 +172,7 @@ class Softphone:
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
-            KernelNetwork(),
+            KernelNetwork(self.network.dns_servers),
             public_address=self.network.public_address,
             tls=self.network.tls,
             trace=self._trace,
@@ -416,13 +416,14 @@ class Softphone:
         more = header_lines(headers or ())
         if anonymous:
             more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
-        call = await self._dialling.place(
+        return await self._dialling.dial(
             self.account.dial_uri(target),
+            wait=wait,
+            timeout=timeout,
             headers=more,
             from_=None if from_ is None else caller_address(from_),
             anonymous=anonymous,
         )
-        return await self._dialling.wait(call, wait, timeout)
 
     def on_incoming(self, handler: _Handler) -> _Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -524,10 +525,10 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str:
+    def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named and not anonymous else None
-        if flow.secure and "sips" in (scheme, self.account.aor.scheme):
+        if flow.secure and (secure or self.account.aor.scheme == "sips"):
             return f"<{SipUri('sips', user, None, *flow.local)}>"
         uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":

@@ -134,10 +134,7 @@ class Publishing:
         """Publish a state; returns when it is held."""
         desk, account = self._desk, self._desk.account
         uri: SipUri = account.aor if target is None else account.dial_uri(target)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        if desk.closed:
-            raise RequestError("the phone was closed")
+        flow = await desk.flow_to(uri)
         state = PublishedState(
             desk,
             Publication(

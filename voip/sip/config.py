@@ -48,6 +48,10 @@ class AgentConfig:
     subscription_min_s: int = 60
     """Shorter ones are refused with 423, but for 0, which asks for the state once."""
 
+    max_udp_request: int | None = 1300
+    """A longer request to a UDP flow goes by TCP, and by UDP only where there is no TCP (RFC 3261
+    section 18.1.1). None: always by UDP."""
+
     progress_interval: float = 60.0
     """A ringing INVITE of the peer's is told so again this often (RFC 3261 section 13.3.1.1)."""
     silence_limit: float = 185.0

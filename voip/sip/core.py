@@ -49,6 +49,7 @@ class Core:
             self.send,
             max_client=config.max_client_transactions,
             max_server=config.max_server_transactions,
+            max_udp_request=config.max_udp_request,
         )
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
