@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig
+    from voip.config import CallConfig, MediaConfig, NetworkConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -34,6 +34,7 @@ __all__ = [
     "AudioFileError",
     "AuthenticationError",
     "Call",
+    "CallConfig",
     "CallEnded",
     "CallError",
     "CallState",
@@ -53,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Account": "voip.account",
     "Call": "voip.call",
+    "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
     "MediaConfig": "voip.config",

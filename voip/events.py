@@ -20,6 +20,7 @@ __all__ = [
     "EndedBy",
     "HeldByRemote",
     "PhoneEvent",
+    "Redirected",
     "Registered",
     "RegistrationFailed",
     "ResumedByRemote",
@@ -53,6 +54,13 @@ class EndedBy(Enum):
 @dataclass(frozen=True, slots=True)
 class Ringing:
     """The callee's phone rings (180)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """Who was called sent us on: `target`, a URI, is called now (3xx)."""
+
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,7 @@ class CallEnded:
 
 CallEvent = (
     Ringing
+    | Redirected
     | EarlyMedia
     | Answered
     | HeldByRemote

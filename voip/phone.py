@@ -17,7 +17,7 @@ from voip.account import Account
 from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
 from voip.call import Call
 from voip.capture import Capture
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.errors import CallError, ConfigError, VoipError
 from voip.events import (
     CallbackFailed,
@@ -37,7 +37,7 @@ from voip.net.sip_transport import SipTrace, SipTransport
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
-from voip.session.session import CallSession
+from voip.session.session import CallPlan, CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.events import RequestReceived, SipEvent
@@ -69,10 +69,10 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
-    requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
-    the headers of a 401 that answers it, or None to let it through.
+    auth_user, proxy, expires_s: see `Account`. network, media, calling: see `voip.config`. pcap: a
+    file to write SIP and RTP to, without root. trace: called with every SIP message, credentials
+    masked. requests: handlers for further SIP methods by name. authorize: looks at an INVITE and
+    returns the headers of a 401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Softphone:
         expires_s: int = 300,
         network: NetworkConfig | None = None,
         media: MediaConfig | None = None,
+        calling: CallConfig | None = None,
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
@@ -96,6 +97,7 @@ class Softphone:
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        self.calling = calling or CallConfig()
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
@@ -114,7 +116,7 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = agent_config(user_agent, self._requests)
+        self._config = agent_config(user_agent, self._requests, self.calling)
         self._on_incoming: IncomingHandler | None = None
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -334,13 +336,17 @@ class Softphone:
         timeout: float | None = 30.0,
         headers: Mapping[str, str] | None = None,
         from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
     ) -> Call:
         """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `redirect`: whether to call whom the callee sends us on to (3xx,
+        told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee says
+        first what it can do.
         """
         self._check_open()
         if len(self._calls) >= MAX_CALLS:
@@ -352,22 +358,23 @@ class Softphone:
         more = invite_headers(headers or {})
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
-        hop = self.account.target(uri)
-        flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
+        flow = await self._way_to(uri)
         self._check_open()
         callee = replace(uri, params=(), headers=())
         call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
         try:
-            await session.call(
-                str(uri),
-                flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._contact(flow),
-                route=self.account.route(),
-                headers=more,
-                credentials=self.account.credentials(),
+            plan = CallPlan(
+                caller or self._identity(flow),
+                self._contact,
+                self.account.route(),
+                more,
+                self.account.credentials(),
+                late_offer,
+                self._way_to if redirect and self.calling.max_redirects else None,
+                self.calling.max_redirects,
             )
+            await session.call(str(uri), plan, flow=flow)
             if wait == "answered":
                 await session.wait_answered(timeout)
             elif wait == "ringing":
@@ -459,6 +466,10 @@ class Softphone:
         if self._named:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
+
+    async def _way_to(self, uri: SipUri) -> Flow:
+        hop = self.account.target(uri)
+        return await self._transport.flow_to(hop.host, hop.port, hop.transport)
 
     def _contact(self, flow: Flow) -> str:
         user = self.account.user if self._named else None

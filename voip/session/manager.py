@@ -13,16 +13,22 @@ from voip.sip.events import (
     Acknowledged,
     Answered,
     DialogEnded,
+    EarlyDialogEnded,
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    PrackReceived,
     Provisional,
+    RefreshDue,
     ReinviteDone,
+    ReinviteProgress,
     ReinviteReceived,
     RequestDone,
     RequestFailed,
     RequestReceived,
     SipEvent,
+    UpdateDone,
+    UpdateReceived,
 )
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
@@ -85,18 +91,21 @@ class SessionManager:
                 sessions[event.handle].on_asked(event)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
-            case Provisional(client, response, dialog):
+            case Provisional(client):
                 if client in sessions:
-                    sessions[client].on_provisional(response, dialog)
+                    sessions[client].on_provisional(event)
+            case EarlyDialogEnded(client, dialog):
+                if client in sessions:
+                    sessions[client].on_early_ended(dialog)
             case Answered(client, response, dialog):
                 if client in sessions:
                     sessions[client].on_answered(response, dialog)
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason):
+            case InviteCancelled(server, reason, status):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason)
+                    sessions[server].on_cancelled(reason, status)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -105,9 +114,22 @@ class SessionManager:
                     sessions[dialog].on_reinvite(server)
                 else:
                     server.respond(481, now=self._stack.signalling.now())
-            case ReinviteDone():
+            case ReinviteDone() | UpdateDone():
                 if event.dialog in sessions:
-                    sessions[event.dialog].on_reinvite_done(event)
+                    sessions[event.dialog].on_change_done(event)
+            case PrackReceived(server, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_prack(event)
+            case UpdateReceived(request, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_update(event)
+                else:
+                    request.reply(481, now=self._stack.signalling.now())
+            case RefreshDue(dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_refresh_due(dialog)
+            case ReinviteProgress():
+                pass  # its answer counts when the change is made
             case DialogEnded(dialog, by_remote, reason, status):
                 if dialog in sessions:
                     sessions[dialog].on_dialog_ended(by_remote, reason, status)

@@ -27,6 +27,7 @@ from voip.media.commands import (
 )
 from voip.media.rings import RingArena
 from voip.session.manager import SessionManager
+from voip.session.session import CallPlan
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
@@ -222,19 +223,15 @@ class World:
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
 
-    def dial(self) -> asyncio.Task[None]:
-        """Begin to call them."""
-        return self.start(self.dial_work())
+    def dial(self, **more: Any) -> asyncio.Task[None]:
+        """Begin to call them; `more`: of the `CallPlan`."""
+        return self.start(self.dial_work(**more))
 
-    def dial_work(self) -> Coroutine[Any, Any, None]:
+    def dial_work(self, **more: Any) -> Coroutine[Any, Any, None]:
         """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
-        return call._session.call(
-            f"sip:them@{THEIRS}",
-            flow=Flow("udp", OURS, THEIRS),
-            from_=NameAddr.parse(CONTACTS[OURS]),
-            contact=CONTACTS[OURS],
-        )
+        plan = CallPlan(NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more)
+        return call._session.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 
     def _invited(self, invite: ServerInvite) -> None:
         if self.call is not None:
@@ -265,7 +262,7 @@ class World:
         self._take_theirs()
         return result
 
-    def they_respond(self, status: int, body: bytes = b"", invite: Any = None) -> None:
+    def they_respond(self, status: int, body: bytes = b"", invite: Any = None, **more: Any) -> None:
         from voip.sip.events import IncomingInvite
 
         if invite is None:
@@ -277,6 +274,7 @@ class World:
             contact=CONTACTS[THEIRS],
             body=body,
             content_type=SDP if body else None,
+            **more,
         )
 
     def _take_theirs(self) -> None:
