@@ -74,6 +74,7 @@ class CountingDriver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.host, self.port = OURS.host, 10000
         self.held = False
         self.streams: set[int] = set()
         self.connected: dict[int, ConnectStream] = {}
@@ -134,7 +135,7 @@ class CountingDriver:
             if number in self.streams:
                 raise MediaError(f"stream {number} is open")
             self.streams.add(number)
-            return Opened(Address(OURS.host, 10000), Address(OURS.host, 10001))
+            return Opened(Address(self.host, self.port), Address(self.host, self.port + 1))
         if number not in self.streams:
             raise MediaError(f"no stream {number}")
         match command:
