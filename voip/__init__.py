@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import CallConfig, MediaConfig, NetworkConfig
+    from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voip.events import CallEnded, CallState
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
+    from voip.sip.digest import Credentials
 
 __all__ = [
     "Account",
@@ -40,6 +41,7 @@ __all__ = [
     "CallState",
     "CallStateError",
     "ConfigError",
+    "Credentials",
     "MediaConfig",
     "MediaError",
     "NetworkConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "QualityReport",
     "RegistrationError",
     "Softphone",
+    "TlsConfig",
     "TransportError",
     "VoipError",
 ]
@@ -57,10 +60,12 @@ _HOMES = {
     "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
+    "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "Softphone": "voip.phone",
+    "TlsConfig": "voip.config",
 }
 
 

@@ -103,9 +103,9 @@ class SessionManager:
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason, status):
+            case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason, status)
+                    sessions[server].on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -130,9 +130,9 @@ class SessionManager:
                     sessions[dialog].on_refresh_due(dialog)
             case ReinviteProgress():
                 pass  # its answer counts when the change is made
-            case DialogEnded(dialog, by_remote, reason, status):
+            case DialogEnded(dialog):
                 if dialog in sessions:
-                    sessions[dialog].on_dialog_ended(by_remote, reason, status)
+                    sessions[dialog].on_dialog_ended(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

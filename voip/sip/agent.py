@@ -18,7 +18,7 @@ from voip.sip.compose import new_request
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -137,13 +137,13 @@ class SipAgent:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         now: float,
     ) -> ClientRequest:
         """Send REGISTER, OPTIONS, MESSAGE ... ; ends in `RequestDone` or `RequestFailed`.
 
-        A challenge is answered with `credentials` and the next CSeq number: what the handle's
-        `request` has at the end.
+        A challenge is answered with `credentials` (or what they return, asked for a realm) and the
+        next CSeq number: what the handle's `request` has at the end.
         """
         core = self._core
         core.transactions.check_room()
@@ -178,7 +178,7 @@ class SipAgent:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         prack_by_hand: bool = False,
         now: float,
     ) -> ClientInvite:
@@ -438,7 +438,7 @@ class SipAgent:
             raise CallStateError("the call is over")
         return usage
 
-    def _challenges(self, credentials: Credentials | None) -> Challenges:
+    def _challenges(self, credentials: CredentialSource | None) -> Challenges:
         core = self._core
         return Challenges(credentials, core.digest, core.random, core.config.max_attempts)
 

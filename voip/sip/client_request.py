@@ -52,8 +52,17 @@ class ClientRequest:
         """Whether credentials have been sent."""
         return self._challenges.answered
 
+    @property
+    def proven(self) -> bool | None:
+        """Whether the answer proved that its sender knows our password; None: it did not say."""
+        return self._challenges.proven
+
     def start(self, now: float) -> None:
         """Send it."""
+        self._challenges.begin(self.request)
+        self._send(now)
+
+    def _send(self, now: float) -> None:
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
@@ -66,6 +75,8 @@ class ClientRequest:
                 self._renew(self._challenges.authorize(self.request), now, changed)
                 return
         if response.status not in (401, 407):
+            self._challenges.judge(self.request, response)
+            self._core.counters.unproven += self._challenges.proven is False
             self._end(response, now)
             return
         answer = self._challenges.answer(self.request, response)
@@ -89,7 +100,7 @@ class ClientRequest:
             authorization=authorization,
             changed=changed or (),
         )
-        self.start(now)
+        self._send(now)
 
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer F."""

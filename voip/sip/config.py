@@ -44,9 +44,9 @@ class AgentConfig:
     other side must say something every minute."""
 
     max_client_transactions: int = 10_000
-    max_server_transactions: int = 20_000
-    """A transaction outlives its answer by 64*T1: this many allow about 600 requests a second."""
-    max_dialogs: int = 5_000
+    max_server_transactions: int = 65_536
+    """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
+    max_dialogs: int = 10_000
     max_forks: int = 12
     """Dialogs that one INVITE of ours may make."""
     max_dialog_requests: int = 16
@@ -69,5 +69,7 @@ class Counters:
     """Requests refused by the agent itself, whatever the status."""
     overload: int = 0
     """Requests refused because a limit was reached."""
+    unproven: int = 0
+    """Answers whose proof that their sender knows our password was wrong (`rspauth`)."""
     late_replies: int = 0
     """Replies of the user's that came when nobody waited for them any more."""

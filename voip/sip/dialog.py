@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from voip.errors import SipError
 from voip.sip.compose import new_request
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
@@ -55,7 +55,7 @@ class Dialog:
     state: DialogState = DialogState.EARLY
     local_cseq: int = 0
     remote_cseq: int | None = None
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: CredentialSource | None = field(default=None, repr=False)
     stay_on_flow: bool = False
     """The peer is behind a NAT: only the flow it came by reaches it."""
     allowed: frozenset[str] = frozenset()

@@ -118,12 +118,14 @@ class IncomingInvite:
 class InviteCancelled:
     """An INVITE (or re-INVITE) that was not answered is over.
 
-    487: the peer gave it up. 504: it never acknowledged our reliable provisional response.
+    487: the peer gave it up; `request` is its CANCEL, None where it was something else that ended
+    it. 504: it never acknowledged our reliable provisional response.
     """
 
     invite: ServerInvite
     reason: str
     status: int = 487
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +220,15 @@ class RefreshDue:
 class DialogEnded:
     """A dialog that had been answered is over.
 
-    `by_remote`: the peer said so. `status` is what ended it where that was a response or a
-    timeout (408), `reason` says it in words.
+    `by_remote`: the peer said so, in `request` if that was a BYE. `status` is what ended it where
+    that was a response or a timeout (408), `reason` says it in words.
     """
 
     dialog: Dialog
     by_remote: bool
     reason: str
     status: int | None = None
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def receive_in_dialog(
 
 def _receive_bye(core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float) -> None:
     core.answer_once(request, flow, 200, now=now)
-    usage.end(by_remote=True, reason="hung up by the other side", now=now)
+    usage.end(by_remote=True, reason="hung up by the other side", request=request, now=now)
     if usage.invite is not None:
         usage.invite.on_early_end(now)
 

@@ -69,6 +69,10 @@ class InviteAttempt:
 
     def start(self, now: float) -> None:
         """Send the INVITE."""
+        self._challenges.begin(self.request)
+        self._send(now)
+
+    def _send(self, now: float) -> None:
         self._progressed = False
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
@@ -90,6 +94,9 @@ class InviteAttempt:
             self._on_provisional(response, now)
         elif response.status < 300:
             self._settle()
+            if not self._succeeded:
+                self._challenges.judge(self.request, response)
+                self._core.counters.unproven += self._challenges.proven is False
             self._succeeded = True
             self._owner.on_success(response, now)
         else:
@@ -150,7 +157,7 @@ class InviteAttempt:
             authorization=authorization,
             changed=changed or (),
         )
-        self.start(now)
+        self._send(now)
 
     def _send_cancel(self, now: float) -> None:
         self._cancel_sent = True

@@ -168,11 +168,11 @@ class ServerInvite:
         else:
             self._refuse(response, now)
 
-    def give_up(self, reason: str, now: float) -> None:
+    def give_up(self, reason: str, now: float, request: Request | None = None) -> None:
         """Answer 487, because nobody wants it any more, and tell the user."""
         if self.waiting:
             self.respond(487, now=now)
-            self._core.emit(InviteCancelled(self, reason))
+            self._core.emit(InviteCancelled(self, reason, request=request))
 
     def release(self) -> None:
         """Stop repeating the 2xx: the dialog is over."""
@@ -183,6 +183,7 @@ class ServerInvite:
         if self.state is not ServerInviteState.ACCEPTED or self._usage is None:
             return
         self._stop()
+        self._transaction.release()
         self.state = ServerInviteState.ACKNOWLEDGED
         self._core.emit(Acknowledged(self._usage.dialog, request))
         self._usage.finish(self, now)

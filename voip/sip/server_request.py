@@ -84,8 +84,10 @@ class ServerRequest:
         if not self._transaction.respond(response, now):
             self._core.counters.late_replies += 1
         self.replied = status >= 200
-        if self.replied and self._on_replied is not None:
-            self._on_replied(response, now)
+        if self.replied:
+            self._transaction.release()
+            if self._on_replied is not None:
+                self._on_replied(response, now)
 
     def on_ack(self, request: Request, now: float) -> None:
         """Never comes: this is no INVITE."""

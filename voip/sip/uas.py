@@ -21,7 +21,8 @@ from voip.sip.reliable import supports
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import interval_too_small
-from voip.sip.uri import SipUri
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
 
 __all__ = ["receive_request", "refuse_unreadable"]
@@ -81,7 +82,7 @@ def _receive_cancel(core: Core, request: Request, flow: Flow, now: float) -> Non
     invite = transaction.user
     if isinstance(invite, ServerInvite):
         core.answer(request, flow, 200, tag=invite.tag)
-        invite.give_up("cancelled by the caller", now)
+        invite.give_up("cancelled by the caller", now, request)
     else:
         core.answer(request, flow, 200)  # an INVITE that the agent itself has refused
 
@@ -156,7 +157,10 @@ def _refuse_overload(core: Core, request: Request, flow: Flow) -> None:
 
 def _check_addresses(request: Request) -> None:
     """Read what a dialog would need; SipError (416, 400) where it cannot be."""
-    SipUri.parse(request.uri)
+    if uri_scheme(request.uri) == "tel":
+        TelUri.parse(request.uri)
+    else:
+        SipUri.parse(request.uri)
     if request.method == "INVITE":
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri

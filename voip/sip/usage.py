@@ -262,13 +262,21 @@ class InviteUsage:
         else:
             self._send_bye(headers, self._on_bye_done, now)
 
-    def end(self, *, by_remote: bool, reason: str, status: int | None = None, now: float) -> None:
+    def end(
+        self,
+        *,
+        by_remote: bool,
+        reason: str,
+        status: int | None = None,
+        request: Request | None = None,
+        now: float,
+    ) -> None:
         """Take it that the dialog is over; tell the user, once, if the user knew of it."""
         if self.dialog.state is DialogState.TERMINATED:
             return
         self.vanish(now)
         if self._announced:
-            self._core.emit(DialogEnded(self.dialog, by_remote, reason, status))
+            self._core.emit(DialogEnded(self.dialog, by_remote, reason, status, request))
 
     def lose(self, reason: str, status: int | None, now: float) -> None:
         """End a dialog whose peer seems lost; a BYE goes out for the case that it is not."""

@@ -66,7 +66,7 @@ def test_options_is_answered_with_what_we_can_do() -> None:
         (request_text("BYE", to_tag="gone"), 481),
         (request_text("INVITE", to_tag="gone"), 481),
         (request_text("OPTIONS", to_tag="gone"), 481),
-        (request_text("OPTIONS", uri="tel:+1555"), 416),
+        (request_text("OPTIONS", uri="tel:7042"), 400),
         (request_text("OPTIONS", uri="http://example.com"), 416),
         (request_text("OPTIONS", uri="sip:a b@c"), 400),
         (request_text("OPTIONS", cseq="1 INVITE"), 400),
