@@ -80,6 +80,7 @@ class Durations:
             name.I: self.t4,
             name.K: self.t4,
             name.TRYING: self.trying,
+            name.SLOW: self._until_t2(),
             name.GIVE_UP: self.timeout,
         }
         reliable: dict[TimerName, float | None] = {
@@ -88,6 +89,14 @@ class Durations:
             **dict.fromkeys((name.D, name.I, name.J, name.K), 0.0),
         }
         object.__setattr__(self, "_by_transport", (unreliable, reliable))
+
+    def _until_t2(self) -> float:
+        """Return when Timer E, doubled at each firing, is first set to T2."""
+        interval = passed = self.t1
+        while 2 * interval < self.t2:
+            interval *= 2
+            passed += interval
+        return passed
 
     @property
     def timeout(self) -> float:
