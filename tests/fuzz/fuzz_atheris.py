@@ -1,6 +1,6 @@
 """Fuzz one target led by coverage, with atheris: `python tests/fuzz/fuzz_atheris.py uri`.
 
-`pip install '.[fuzz]'` brings it. Further arguments are libFuzzer's: `-max_total_time=600`, a folder for the corpus.
+`pip install '.[fuzz]'` brings it. Further arguments are libFuzzer's: `-max_total_time=600`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 INPUTS = 400
 
-FOUND = (("uri", b"sip:+1555;ext=:@hosample;use=phone0;method="),)
+FOUND = (
+    ("uri", b"sip:+1555;ext=:@hosample;use=phone0;method="),
+    ("sdp", b"v=0\r\nt=0 0\r\no=- 7 1 IN IP4 a\r\ns=-\r\nc=IN IP4 a\r\nt=0 0\r\nc=IN IP4 a\r\n"),
+    (
+        "agent",
+        b"INVITE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"
+        b"CSeq: 1 INVITE\r\n%b\r\n" % (b"Via: SIP/2.0/UDP a\r\n" * 250),
+    ),
+)
 """(target, input) that a target could not bear once."""
 
 
