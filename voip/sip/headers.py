@@ -8,7 +8,7 @@ as they were written, so that what is passed on stays what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -239,15 +239,22 @@ class Headers:
 
     def set(self, name: str, value: str) -> None:
         """Make this the only line of that name, in the place of the first one."""
+        key = _key(name)
+        if key in self._more:
+            gone = set(self._more.pop(key))
+            begin = self._lines.index(self._first[key]) + 1
+            rest = self._lines[begin:]
+            self._lines[begin:] = [line for line in rest if line not in gone]
         self.replace(name, value)
-        self._drop(self._more.pop(_key(name), ()))
 
     def remove(self, name: str) -> None:
         """Take away all lines of that name, if there are any."""
         key = _key(name)
-        self._drop(self._all(key))
-        self._first.pop(key, None)
-        self._more.pop(key, None)
+        gone = set(self._all(key))
+        if gone:
+            self._lines = [line for line in self._lines if line not in gone]
+            del self._first[key]
+            self._more.pop(key, None)
 
     def copy(self) -> Headers:
         """Return the same lines in a map of their own."""
@@ -266,12 +273,6 @@ class Headers:
         if first is None:
             return ()
         return (first, *self._more[key]) if key in self._more else (first,)
-
-    def _drop(self, lines: Sequence[str]) -> None:
-        """Take lines away, all that are equal to one of them: those have its name."""
-        if lines:
-            gone = set(lines)
-            self._lines = [line for line in self._lines if line not in gone]
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._first
