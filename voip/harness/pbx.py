@@ -23,9 +23,13 @@ from voip.errors import ConfigError, SipError
 from voip.events import DtmfReceived
 from voip.harness.pbx_bridge import connect
 from voip.harness.pbx_numbers import Numbers
-from voip.harness.pbx_registrar import PbxRegistrar
 from voip.net.sip_transport import SipTrace
 from voip.phone import Softphone
+from voip.sip.authenticator import Authenticator
+from voip.sip.digest_server import DigestServer
+from voip.sip.location import Location, by_preference
+from voip.sip.message import Request
+from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
@@ -81,13 +85,16 @@ class EmbeddedPbx:
         self._users = dict(users)
         self._recordings = recordings
         random = SecureRandom()
-        self._registrar = PbxRegistrar(self._users, random, algorithms=algorithms)
+        digest = DigestServer("voip", self._users, random, algorithms=algorithms)
+        self._authenticator = Authenticator(digest)
+        self._location = Location()
+        self._registrar = Registrar(self._users, self._location, self._authenticator)
         self._phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
             media=media,
             register=False,
             requests={"REGISTER": self._register},
-            authorize=self._registrar.authorize,
+            authorize=self._authorize,
             trace=trace,
             random=random,
             user_agent="voip embedded PBX",
@@ -143,8 +150,12 @@ class EmbeddedPbx:
     # ------------------------------------------------------------ what it saw
 
     def contacts(self, user: str) -> list[str]:
-        """Return the contact URIs under which `user` is registered now, the newest first."""
-        return self._registrar.contacts(user, _now())
+        """Return the contact URIs under which `user` is registered now.
+
+        The preferred ones come first, of equal ones the newest.
+        """
+        groups = by_preference(self._location.bindings(user, _now()))
+        return [str(binding.uri) for group in groups for binding in group]
 
     def calls(self) -> int:
         """Return how many calls are up or being set up; one between users counts twice."""
@@ -186,6 +197,13 @@ class EmbeddedPbx:
 
     def _register(self, request: ServerRequest) -> None:
         self._registrar.register(request, _now())
+
+    def _authorize(self, request: Request, now: float) -> list[tuple[str, str]] | None:
+        """Return None where the sender of an INVITE is who From says, else the headers of a 401."""
+        found = self._authenticator.authenticate(request, now)
+        return (
+            None if found.user is not None and found.user == _claimed(request) else found.challenge
+        )
 
     async def _take(self, call: Call) -> None:
         """Serve a caller, who is who From says: `authorize` has seen to that."""
@@ -241,6 +259,13 @@ class EmbeddedPbx:
 def _now() -> float:
     """Return the time SIP goes by in this event loop."""
     return asyncio.get_running_loop().time()
+
+
+def _claimed(request: Request) -> str:
+    try:
+        return _user(request.from_.uri)
+    except SipError:
+        return ""
 
 
 def _user(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 from voip.sip.flow import Flow
@@ -9,7 +10,14 @@ from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
 
-__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "mark_source", "new_via", "way_back"]
+__all__ = [
+    "BRANCH_COOKIE",
+    "DEFAULT_PORT",
+    "is_behind_nat",
+    "mark_source",
+    "new_via",
+    "way_back",
+]
 
 BRANCH_COOKIE: Final = "z9hG4bK"
 """What the branches of RFC 3261 begin with."""
@@ -55,3 +63,21 @@ def way_back(request: Request, flow: Flow) -> Flow:
     via = request.via
     port = flow.remote.port if via.wants_rport else via.port or DEFAULT_PORT
     return flow.to(Address(flow.remote.host, port))
+
+
+def is_behind_nat(request: Request) -> bool:
+    """Whether the only Via shows that the sender does not know its own address."""
+    if len(request.headers.values("Via")) != 1:
+        return False
+    via = request.via
+    if via.wants_rport:
+        return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
+    return via.received is not None and _is_address(via.host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
