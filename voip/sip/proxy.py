@@ -208,7 +208,7 @@ class ProxyAgent:
         if token_flow is not None and isinstance(decision, Forward):
             decision = replace(decision, groups=((Target(request.uri, flow=token_flow),),))
         if request.method == "ACK":
-            if isinstance(decision, Forward) and in_dialog:
+            if isinstance(decision, Forward) and any(decision.groups):
                 self._forward_ack(request, flow, decision, loop, now)
             else:
                 self.core.counters.stray_acks += 1
@@ -247,7 +247,7 @@ class ProxyAgent:
         def failed(message: str, now: float) -> None:
             self.core.counters.stray_acks += 1
 
-        target = decision.groups[0][0]
+        target = next(group for group in decision.groups if group)[0]
         _Way(self, decision, loop).send(request, flow, target, _MAX_BREADTH, sent, failed, now)
 
     def _receive_cancel(self, request: Request, flow: Flow, now: float) -> None:

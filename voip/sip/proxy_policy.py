@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
@@ -104,7 +104,7 @@ class LocationPolicy:
     Who calls in the name of a user has to show the password (407), which stays here, and is
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
-    goes to `registrar`.
+    goes to `registrar`. `services` says where what is no user's number is sent.
     """
 
     def __init__(
@@ -113,11 +113,13 @@ class LocationPolicy:
         location: Location,
         authenticator: Authenticator | None,
         registrar: Registrar | None = None,
+        services: Callable[[str], Target | None] | None = None,
     ) -> None:
         self._users = users
         self._location = location
         self._authenticator = authenticator
         self._registrar = registrar
+        self._services = services
 
     def decide(self, incoming: Incoming, now: float) -> Decision:
         """Say what becomes of a request."""
@@ -169,7 +171,8 @@ class LocationPolicy:
 
     def _to_user(self, user: str, now: float) -> Decision:
         if user not in self._users:
-            return Refuse(404)
+            service = self._services(user) if self._services is not None else None
+            return Refuse(404) if service is None else Forward(((service,),))
         groups = by_preference(self._location.bindings(user, now))
         if not groups:
             return Refuse(480)
