@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from virtual_sip import (
     OFFER,
     SDP,
@@ -420,6 +422,16 @@ class Desk:
         self.agent.receive(data, flow or self.flow, 0.0)
         return [parse_message(out) for out, _ in self.agent.outgoing()]
 
+    def settle(self) -> None:
+        """Let time go by until nothing is waited for; no name is found."""
+        now = 0.0
+        while (due := self.agent.next_timer()) is not None or now == 0.0:
+            now = due or 1.0
+            for needed in self.agent.events():
+                needed.lost("nowhere", now)
+            self.agent.handle_timer(now)
+            self.agent.outgoing()
+
     def status(self, text: str) -> int:
         [message] = self.tell(text)
         assert isinstance(message, Response)
@@ -488,6 +500,31 @@ class TestValidation:
         desk = Desk(ONWARD)
         desk.tell(data)
         assert desk.agent.counters.malformed == 1
+
+    @given(
+        st.sampled_from(["INVITE", "ACK", "CANCEL", "BYE", "REGISTER"]),
+        st.lists(
+            st.sampled_from(["Route", "Record-Route", "Via", "Max-Breadth", "Contact", "CSeq"]),
+            max_size=3,
+        ),
+        st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=40)
+        | st.sampled_from([f"<sip:{P1};lr;d=1>", f"<sip:a@{P1};lr>", "<sip:x>", "9" * 40, ","]),
+        st.sampled_from(
+            ["sip:bob@here", "tel:+1", f"sip:{P1};lr;d=1", "sip:[::1]", "sip:a@b:99999"]
+        ),
+    )
+    def test_whatever_stands_in_a_request_raises_nothing(
+        self, method: str, names: list[str], value: str, uri: str
+    ) -> None:
+        location = Location()
+        registrar = Registrar(USERS, location, None)
+        more = "".join(f"{name}: {value}\r\n" for name in names)
+        text = request_text(method, uri=uri, more=more)
+        for policy in (ONWARD, LocationPolicy(USERS, location, None, registrar)):
+            desk = Desk(policy)
+            desk.tell(text)
+            desk.settle()
+            assert (desk.agent.transactions, desk.agent.timers) == (0, 0)
 
 
 class TestRoutes:
