@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig
+    from voip.config import MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -48,6 +48,7 @@ __all__ = [
     "QualityReport",
     "RegistrationError",
     "Softphone",
+    "TlsConfig",
     "TransportError",
     "VoipError",
 ]
@@ -62,6 +63,7 @@ _HOMES = {
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "Softphone": "voip.phone",
+    "TlsConfig": "voip.config",
 }
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
 from voip.errors import VoipError
-from voip.net.sip_transport import SipTrace, SipTransport
+from voip.net.sip_network import KernelNetwork
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.location import Location
 from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
@@ -56,8 +58,8 @@ class SipProxy:
         policy = LocationPolicy(users, self.location, asks, registrar, services)
         config = ProxyConfig(domains=frozenset(domains), name="voip proxy")
         self.agent = ProxyAgent(config, policy, random)
-        self._transport: SipTransport[FlowNeeded] = SipTransport(
-            self.agent, self._find, trace=trace
+        self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
+            self.agent, self._find, KernelNetwork(), trace=trace, random=random
         )
         self._searches: set[asyncio.Task[None]] = set()
 

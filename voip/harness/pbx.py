@@ -23,11 +23,11 @@ from voip.config import MediaConfig, NetworkConfig
 from voip.errors import ConfigError, SipError
 from voip.events import DtmfReceived
 from voip.harness.pbx_numbers import Numbers
-from voip.net.sip_transport import SipTrace
 from voip.phone import Softphone
 from voip.proxy import SipProxy
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.identity import asserted
 from voip.sip.location import Location, by_preference
 from voip.sip.message import Request
@@ -186,7 +186,10 @@ class EmbeddedPbx:
         """Wait until no call is left; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while self._taking or self._phone.calls:
-                await self._next_news()
+                for call in self._phone.calls:  # one that a user was rung by may outlast `_take`
+                    await call.wait_ended()
+                if self._taking:
+                    await self._next_news()
 
     async def digits(self, caller: str, timeout: float = 10.0) -> str:
         """Return the digits that 604 read from `caller`, and forget them; raises TimeoutError.

@@ -105,19 +105,28 @@ class Challenges:
                 if asked in self._met and asked not in self._foretold and not challenge.stale:
                     return None
                 met.setdefault(asked, []).append(text)
-        if not met or self.credentials is None or self._left <= 0:
+        if not met or self.credentials is None or not self.count():
             return None
-        self._left -= 1
         self._foretold -= met.keys()
+        self._met.update(met)
+        authorization = self.authorize(request)
+        return authorization if met.keys() & self._met.keys() else None
+
+    def count(self) -> bool:
+        """Count another try; False when there have been enough."""
+        self._left -= 1
+        return self._left >= 0
+
+    def authorize(self, request: Request) -> list[tuple[str, str]]:
+        """Return the credentials of a request for every realm met so far."""
         authorization: list[tuple[str, str]] = []
-        news = False
-        for asked, texts in {**self._met, **met}.items():
+        for asked, texts in list(self._met.items()):
             value = self._authorize(request, texts, asked[1])
             if value is not None:
                 authorization.append((asked[0], value))
-                self._met[asked] = texts
-                news = news or asked in met
-        return authorization if news else None
+            else:
+                del self._met[asked]  # nothing that we can do
+        return authorization
 
     def judge(self, request: Request, response: Response) -> None:
         """Take what a final response says of the credentials of `request` (RFC 7616 section 3.5).

@@ -58,6 +58,8 @@ class Dialog:
     credentials: CredentialSource | None = field(default=None, repr=False)
     stay_on_flow: bool = False
     """The peer is behind a NAT: only the flow it came by reaches it."""
+    allowed: frozenset[str] = frozenset()
+    """The methods the peer answers, as far as it has said so (Allow)."""
 
     @classmethod
     def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
@@ -127,6 +129,8 @@ class Dialog:
         self._take(message, self.route_set)
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
+        if "Allow" in message.headers:
+            self.allowed = frozenset(message.headers.values("Allow"))
         contacts = message.contacts
         target = contacts[0].uri if contacts else self.remote_target
         if (target, route_set) != (self.remote_target, self.route_set):

@@ -37,7 +37,7 @@ class FlowTokens:
     def of_flow(self, flow: Flow) -> str:
         """Return a flow as text of [a-z2-7]."""
         fields = (flow.transport, flow.local.host, flow.local.port, flow.remote.host)
-        data = "|".join(map(str, (*fields, flow.remote.port))).encode()
+        data = "|".join(map(str, (*fields, flow.remote.port, flow.domain))).encode()
         return b32encode(self._seal(b"flow", data) + data).decode().rstrip("=").lower()
 
     def flow(self, token: str) -> Flow | None:
@@ -49,8 +49,9 @@ class FlowTokens:
         seal, data = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(b"flow", data)):
             return None
-        transport, local, local_port, remote, remote_port = data.decode().split("|")
-        return Flow(transport, Address(local, int(local_port)), Address(remote, int(remote_port)))
+        transport, local, local_port, remote, remote_port, domain = data.decode().split("|")
+        here, there = Address(local, int(local_port)), Address(remote, int(remote_port))
+        return Flow(transport, here, there, domain)
 
     def _seal(self, kind: bytes, data: bytes) -> bytes:
         return blake2s(data, key=self._key, person=kind, digest_size=_SEAL_BYTES).digest()

@@ -70,12 +70,14 @@ class ProxyConfig:
 class FlowNeeded:
     """A request waits for the way to `host`: a name to be looked up, a connection to be opened.
 
+    `port` and `transport` are None where the name decides (RFC 3263).
+
     Call `found(flow, now)`, or `lost(why, now)`, and flush.
     """
 
     host: str
-    port: int
-    transport: str
+    port: int | None
+    transport: str | None
     found: Callable[[Flow, float], None]
     lost: Callable[[str, float], None]
 
@@ -394,12 +396,12 @@ class _Way:
         except SipError as error:
             failed(error.message, now)
             return
-        transport = hop.transport or "udp"
-        port = hop.port or DEFAULT_PORT
-        if transport == came_by.transport == "udp" and _same_family(hop.host, came_by):
-            found(came_by.to(Address(hop.host, port)), now)
+        plain = hop.transport in (None, "udp") and came_by.transport == "udp"
+        if plain and _same_family(hop.host, came_by):
+            found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
         else:
-            self._proxy._events.append(FlowNeeded(hop.host, port, transport, found, failed))
+            needed = FlowNeeded(hop.host, hop.port, hop.transport, found, failed)
+            self._proxy._events.append(needed)
 
     def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
         """Send the ACK to a 2xx on."""

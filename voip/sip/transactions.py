@@ -5,8 +5,9 @@ The layer below the agent's core: it owns who is waiting for what, and how many 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.flow import Flow
@@ -16,13 +17,19 @@ from voip.sip.transaction import (
     ClientTransaction,
     ClientUser,
     Durations,
+    ServerKeys,
     ServerTransaction,
     ServerUser,
 )
-from voip.sip.via import BRANCH_COOKIE
+from voip.sip.via import BRANCH_COOKIE, over
+from voip.types import Address
 
 __all__ = ["Transactions"]
 
+
+UDP_ONLY_S: Final = 600.0
+"""How long a peer that refused TCP is not asked for it again."""
+MAX_UDP_ONLY: Final = 1024
 
 _ServerKey: TypeAlias = tuple[str | int | None, ...]
 
@@ -41,15 +48,19 @@ class Transactions:
         *,
         max_client: int,
         max_server: int,
+        max_udp_request: int | None = None,
     ) -> None:
         self._durations = durations
         self._timers = timers
         self._send = send
         self._max_client = max_client
         self._max_server = max_server
+        self._max_udp_request = max_udp_request
+        self._udp_only: OrderedDict[Address, float] = OrderedDict()
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
         self._server: dict[_ServerKey, ServerTransaction] = {}
+        self._forget = self._forget_server  # one for all, not one for each
         self._initial: dict[tuple[str | int | None, ...], ServerTransaction] = {}
 
     def __len__(self) -> int:
@@ -77,6 +88,13 @@ class Transactions:
         What follows from a request that is there already (a digest's second try, CANCEL, the BYE
         of a dialog) is not counted against the limit: see `check_room`.
         """
+        fall_back = None
+        data = request.to_bytes()
+        if self._wants_tcp(len(data), flow, now):
+            flow = Flow("tcp", flow.local, flow.remote)
+            request = over(request, flow)
+            data = request.to_bytes()
+            fall_back = self._over_udp
         transaction = ClientTransaction(
             request,
             flow,
@@ -85,11 +103,31 @@ class Transactions:
             timers=self._timers,
             send=self._send,
             forget=self._forget_client,
+            fall_back=fall_back,
+            data=data,
         )
         self._client[request.via.branch, request.method] = transaction
         self._by_flow.setdefault(flow, {})[transaction] = None
         transaction.start(now)
         return transaction
+
+    def _wants_tcp(self, size: int, flow: Flow, now: float) -> bool:
+        """Whether a request is too long for a datagram that nobody cuts up (section 18.1.1)."""
+        limit = self._max_udp_request
+        if limit is None or size <= limit or flow.reliable:
+            return False
+        return self._udp_only.get(flow.remote, now) <= now
+
+    def _over_udp(self, transaction: ClientTransaction, now: float) -> tuple[Request, Flow]:
+        """Take it that the other side has no TCP: send it what is too long all the same."""
+        self._leave_flow(transaction)
+        remote = transaction.flow.remote
+        self._udp_only[remote] = now + UDP_ONLY_S
+        if len(self._udp_only) > MAX_UDP_ONLY:
+            self._udp_only.popitem(last=False)
+        flow = Flow("udp", transaction.flow.local, remote)
+        self._by_flow.setdefault(flow, {})[transaction] = None
+        return over(transaction.request, flow), flow
 
     def of_response(self, response: Response) -> ClientTransaction | None:
         """Find who waits for a response (RFC 3261 section 17.1.3)."""
@@ -99,6 +137,9 @@ class Transactions:
         self, request: Request, flow: Flow, user: ServerUser, now: float
     ) -> ServerTransaction:
         """Begin answering a request that matched nothing. Responses go to `flow`."""
+        keys = ServerKeys(
+            _key(request, request.method), _origin(request), initial=request.to.tag is None
+        )
         transaction = ServerTransaction(
             request,
             flow,
@@ -106,11 +147,12 @@ class Transactions:
             durations=self._durations,
             timers=self._timers,
             send=self._send,
-            forget=self._forget_server,
+            forget=self._forget,
+            keys=keys,
         )
-        self._server[_key(request, request.method)] = transaction
-        if request.to.tag is None:
-            self._initial.setdefault(_merge_key(request), transaction)
+        self._server[keys.name] = transaction
+        if keys.initial:
+            self._initial.setdefault(keys.origin, transaction)
         transaction.start(now)
         return transaction
 
@@ -127,13 +169,13 @@ class Transactions:
         guessed is not enough to end a call.
         """
         found = self._server.get(_key(request, "INVITE"))
-        if found is None or found.request.call_id != request.call_id:
+        if found is None or found.keys.origin[:2] != _origin(request)[:2]:
             return None
-        return found if found.request.from_.tag == request.from_.tag else None
+        return found
 
     def is_merged(self, request: Request) -> bool:
         """Whether this request has come another way already (section 8.2.2.2)."""
-        return request.to.tag is None and _merge_key(request) in self._initial
+        return request.to.tag is None and _origin(request) in self._initial
 
     def flow_failed(self, flow: Flow, message: str, now: float) -> None:
         """End every client transaction that goes this way."""
@@ -143,16 +185,19 @@ class Transactions:
     def _forget_client(self, transaction: ClientTransaction) -> None:
         request = transaction.request
         del self._client[request.via.branch, request.method]
+        self._leave_flow(transaction)
+
+    def _leave_flow(self, transaction: ClientTransaction) -> None:
         same_way = self._by_flow[transaction.flow]
         del same_way[transaction]
         if not same_way:
             del self._by_flow[transaction.flow]
 
     def _forget_server(self, transaction: ServerTransaction) -> None:
-        request = transaction.request
-        del self._server[_key(request, request.method)]
-        if request.to.tag is None and self._initial.get(_merge_key(request)) is transaction:
-            del self._initial[_merge_key(request)]
+        name, origin, _ = transaction.keys
+        del self._server[name]
+        if self._initial.get(origin) is transaction:
+            del self._initial[origin]
 
 
 def _key(request: Request, method: str) -> _ServerKey:
@@ -166,6 +211,6 @@ def _key(request: Request, method: str) -> _ServerKey:
     return request.uri, request.call_id, cseq, sender, via.host.lower(), via.port, branch, method
 
 
-def _merge_key(request: Request) -> tuple[str | int | None, ...]:
+def _origin(request: Request) -> tuple[str | int | None, ...]:
     cseq = request.cseq
     return request.call_id, request.from_.tag, cseq.number, cseq.method

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Final
 
 from voip.sip.flow import Flow
+from voip.sip.grammar import split_list
 from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
@@ -13,9 +14,11 @@ from voip.types import Address, Random
 __all__ = [
     "BRANCH_COOKIE",
     "DEFAULT_PORT",
+    "default_port",
     "is_behind_nat",
     "mark_source",
     "new_via",
+    "over",
     "way_back",
 ]
 
@@ -25,6 +28,12 @@ BRANCH_COOKIE: Final = "z9hG4bK"
 DEFAULT_PORT: Final = 5060
 
 _BRANCH_CHARS: Final = 20
+_PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
+
+
+def default_port(transport: str) -> int:
+    """Return the port of a transport where none is named (RFC 3261 section 19.1.2, RFC 7118)."""
+    return _PORTS.get(transport, DEFAULT_PORT)
 
 
 def new_via(flow: Flow, random: Random) -> Via:
@@ -32,6 +41,16 @@ def new_via(flow: Flow, random: Random) -> Via:
     branch = ("branch", BRANCH_COOKIE + random.token(_BRANCH_CHARS))
     params = (branch,) if flow.reliable else (branch, ("rport", None))
     return Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+
+
+def over(request: Request, flow: Flow) -> Request:
+    """Return our request as it goes by another flow: in the same transaction."""
+    branch = ("branch", request.via.branch)
+    params = (branch,) if flow.reliable else (branch, ("rport", None))
+    via = Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+    headers = request.headers.copy()
+    headers.set("Via", str(via))
+    return Request(request.method, request.uri, headers, request.body)
 
 
 def mark_source(request: Request, source: Address) -> None:
@@ -46,9 +65,9 @@ def mark_source(request: Request, source: Address) -> None:
         via = via.with_params(received=source.host)
     else:
         return
-    hops = request.headers.values("Via")
+    hops = split_list(request.headers.get("Via") or "")  # others may stand in the same line
     hops[0] = str(via)
-    request.headers.set("Via", ", ".join(hops))
+    request.headers.replace("Via", ", ".join(hops))
 
 
 def way_back(request: Request, flow: Flow) -> Flow:

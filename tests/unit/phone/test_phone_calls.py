@@ -39,6 +39,8 @@ from voip.harness.pbx import USERS, EmbeddedPbx
 from voip.phone import Softphone
 from voip.sip.digest import Credentials
 
+pytestmark = pytest.mark.realtime
+
 HERE = NetworkConfig(bind_host="127.0.0.1")
 
 
@@ -165,8 +167,8 @@ async def test_hold_and_resume_by_either_side(pair):
 async def test_both_sides_hold_at_once(pair, monkeypatch):
     # the wait after glare is the protocol's (RFC 3261 section 14.1); its order is what matters
     monkeypatch.setattr(
-        "voip.sip.reinvite.Reinvite._wait_after",
-        lambda self, failure: 0.1 if self.dialog.is_caller else 0.02,
+        "voip.sip.reinvite.wait_after",
+        lambda failure, dialog, random: 0.1 if dialog.is_caller else 0.02,
     )
     mine, theirs = await up(pair)
     await asyncio.gather(mine.hold(), theirs.hold())

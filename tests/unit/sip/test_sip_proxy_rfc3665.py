@@ -102,7 +102,7 @@ class Replay:
             ahead = (m for sender, _, m in self.script[self.position :] if sender == self.me)
             printed = next(m for m in ahead if isinstance(m, Request))
             transport = printed.via.transport.lower()
-            needed.found(Flow(transport, self.here, Address("192.0.2.222", needed.port)), 0.0)
+            needed.found(Flow(transport, self.here, Address("192.0.2.222", 5060)), 0.0)
         self.sent += [parse_message(data) for data, _ in self.agent.outgoing()]
 
     def compare(self, printed: Request | Response) -> None:

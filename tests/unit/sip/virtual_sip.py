@@ -218,9 +218,10 @@ class Proxy:
         return f"<sip:{self.address};lr>"
 
     def _find(self, needed: FlowNeeded) -> None:
-        remote = Address(self.names.get(needed.host, needed.host), needed.port)
+        host = self.names.get(needed.host, needed.host)
+        remote, transport = Address(host, needed.port or 5060), needed.transport or "udp"
         if remote in self.net.phones:
-            needed.found(Flow(needed.transport, self.address, remote), self.net.now)
+            needed.found(Flow(transport, self.address, remote), self.net.now)
         else:
             needed.lost("no such host", self.net.now)
 
