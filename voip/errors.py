@@ -16,6 +16,7 @@ __all__ = [
     "RegistrationError",
     "RtpError",
     "SdpError",
+    "SimulationError",
     "SipError",
     "TransportError",
     "VoipError",
@@ -89,6 +90,12 @@ class TransportError(VoipError):
     """A socket cannot be opened, or nobody listens at the other end."""
 
     code = "transport"
+
+
+class SimulationError(VoipError):
+    """A simulated world cannot go on, or cannot be built as asked."""
+
+    code = "simulation"
 
 
 class RegistrationError(VoipError):

@@ -27,13 +27,9 @@ from voip.events import (
     RegistrationFailed,
 )
 from voip.media.commands import EngineEvent
-from voip.media.engine import Engine
-from voip.net.driver import ThreadDriver
-from voip.net.io_thread import IoThread
-from voip.net.packets import UdpPacketIO
-from voip.net.ports import PortRange
-from voip.net.route import local_address_toward
-from voip.net.sip_network import KernelNetwork
+from voip.media.driver import EngineDriver
+from voip.net.platform import KernelPlatform
+from voip.platform import OffersPlatform, Platform
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
@@ -49,7 +45,7 @@ from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host
-from voip.types import Address, Random, SecureRandom
+from voip.types import Address, Random
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
@@ -64,6 +60,12 @@ MAX_CALLS = 5000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
+
+
+def running_platform() -> Platform:
+    """Return what phones stand on in the running event loop: this machine, unless it says so."""
+    loop = asyncio.get_running_loop()
+    return loop.voip_platform() if isinstance(loop, OffersPlatform) else KernelPlatform()
 
 
 class Softphone:
@@ -112,7 +114,7 @@ class Softphone:
         self._named = uri is not None
         if self._register:
             self._check_named()
-        self._random = random or SecureRandom()
+        self._random = random
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
@@ -120,7 +122,7 @@ class Softphone:
         self._config = agent_config(user_agent, self._requests)
         self._on_incoming: IncomingHandler | None = None
         self._calls: dict[CallSession, Call] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a simulation repeats
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
@@ -150,19 +152,22 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        ports = PortRange(*self.network.rtp_ports)
-        self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        io = UdpPacketIO(self._random, ports=ports)
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        self._driver = ThreadDriver(engine, release=io.close_all)
-        self._files = IoThread()
-        self._agent = SipAgent(self._config, self._random)
+        platform = running_platform()
+        if self._random is None:
+            self._random = platform.random()
+        random = self._random
+        path = self._pcap_path
+        self._capture = None if path is None else Capture(Path(path), platform.clock)
+        tap = None if self._capture is None else self._capture.on_media
+        plane = platform.media(random, self.network.rtp_ports, tap)
+        self._driver = plane.driver
+        self._files = platform.files()
+        self._sip_network = platform.sip_network()
+        self._agent = SipAgent(self._config, random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
-            KernelNetwork(),
+            self._sip_network,
             public_address=self.network.public_address,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
@@ -172,11 +177,12 @@ class Softphone:
             self._agent,
             self._transport,
             self._driver,
-            engine.arena,
+            plane.arena,
             self._files,
             self.media,
-            self._random,
+            random,
             self._local_host,
+            plane.streams,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -283,8 +289,8 @@ class Softphone:
         return list(self._calls.values())
 
     @property
-    def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures."""
+    def driver(self) -> EngineDriver:
+        """What runs the engine."""
         self._check_started()
         return self._driver
 
@@ -396,7 +402,7 @@ class Softphone:
         return handler
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell)
+        call = Call(self._stack.random.token(16), self._spawn, self._tell)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -474,7 +480,11 @@ class Softphone:
     def _local_host(self, peer: str) -> str:
         """Where a stream towards `peer` is bound."""
         bound = self.network.bind_host
-        return bound if bound not in ("", "0.0.0.0", "::") else local_address_toward(peer)
+        return (
+            bound
+            if bound not in ("", "0.0.0.0", "::")
+            else self._sip_network.local_address_toward(peer)
+        )
 
     # ------------------------------------------------------------ news
 
@@ -512,10 +522,10 @@ class Softphone:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())

@@ -24,12 +24,13 @@ from voip.events import DtmfReceived
 from voip.harness.pbx_bridge import connect
 from voip.harness.pbx_numbers import Numbers
 from voip.harness.pbx_registrar import PbxRegistrar
-from voip.phone import Softphone
+from voip.phone import Softphone, running_platform
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.message import Request
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
-from voip.types import Address, SecureRandom
+from voip.types import Address
 
 __all__ = ["USERS", "EmbeddedPbx", "HeardDigit"]
 
@@ -80,16 +81,14 @@ class EmbeddedPbx:
         self.host = host
         self._users = dict(users)
         self._recordings = recordings
-        random = SecureRandom()
-        self._registrar = PbxRegistrar(self._users, random, algorithms=algorithms)
+        self._algorithms = algorithms
         self._phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
             media=media,
             register=False,
             requests={"REGISTER": self._register},
-            authorize=self._registrar.authorize,
+            authorize=self._authorize,
             trace=trace,
-            random=random,
             user_agent="voip embedded PBX",
         )
         self._phone.on_incoming(self._take)
@@ -101,6 +100,8 @@ class EmbeddedPbx:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        random = running_platform().random()
+        self._registrar = PbxRegistrar(self._users, random, algorithms=self._algorithms)
         async with AsyncExitStack() as opening:
             prompt = opening.enter_context(asset_path("prompt-8k.wav"))
             beep = opening.enter_context(asset_path("enter-digits-8k.wav"))
@@ -183,6 +184,9 @@ class EmbeddedPbx:
         return self._numbers.recordings[number]
 
     # ------------------------------------------------------------ within
+
+    def _authorize(self, request: Request, now: float) -> list[tuple[str, str]] | None:
+        return self._registrar.authorize(request, now)
 
     def _register(self, request: ServerRequest) -> None:
         self._registrar.register(request, _now())

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.dialog import behind_nat
 from voip.sip.digest import DigestServer, Verdict
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
-from voip.types import Random
+from voip.types import Address, Random
 
 __all__ = [
     "DEFAULT_EXPIRES_S",
@@ -40,10 +41,14 @@ MAX_CREDENTIALS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """Where a user is. `call_id`, `cseq`: of the REGISTER that said so."""
+    """Where a user is. `call_id`, `cseq`: of the REGISTER that said so.
+
+    `reached_at`: `uri`, or behind a NAT the address that REGISTER came from.
+    """
 
     contact: NameAddr  # without expires
     uri: SipUri
+    reached_at: SipUri
     expires_at: float
     call_id: str
     cseq: int
@@ -83,7 +88,7 @@ class PbxRegistrar:
 
     def contacts(self, user: str, now: float) -> list[str]:
         """Return the URIs under which `user` can be reached, the newest first."""
-        return [str(binding.uri) for binding in reversed(self._alive(user, now))]
+        return [str(binding.reached_at) for binding in reversed(self._alive(user, now))]
 
     def register(self, request: ServerRequest, now: float) -> None:
         """Answer a REGISTER: add, renew, remove or tell bindings, all of what it asks or nothing.
@@ -101,7 +106,7 @@ class PbxRegistrar:
                 raise SipError(f"nobody here is called {address}", status=404)
             if address != user:
                 raise SipError(f"{user} may not register {address}", status=403)
-            self._bindings[user] = self._updated(request.request, user, now)
+            self._bindings[user] = self._updated(request.request, user, request.flow.remote, now)
         except SipError as error:
             status = error.status or 400
             too_brief = [("Min-Expires", str(MIN_EXPIRES_S))] if status == 423 else []
@@ -122,10 +127,11 @@ class PbxRegistrar:
         values = self._digest.challenge(now, stale=stale)
         return None, [("WWW-Authenticate", value) for value in values]
 
-    def _updated(self, request: Request, user: str, now: float) -> list[_Binding]:
+    def _updated(self, request: Request, user: str, source: Address, now: float) -> list[_Binding]:
         """Return the bindings as `request` wants them; SipError with the status that refuses it."""
         bindings = before = self._alive(user, now)
         contacts = request.contacts
+        moved = behind_nat(request)
         asked = parse_seconds(request.headers.get("Expires"))
         if any(contact.uri == "*" for contact in contacts):
             if len(contacts) != 1 or asked != 0:
@@ -149,6 +155,7 @@ class PbxRegistrar:
                     _Binding(
                         _without_expires(contact),
                         uri,
+                        replace(uri, host=source.host, port=source.port) if moved else uri,
                         now + min(expires, MAX_EXPIRES_S),
                         request.call_id,
                         request.cseq.number,

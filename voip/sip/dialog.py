@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.compose import new_request
@@ -18,10 +18,24 @@ from voip.sip.uri import SipUri
 from voip.sip.via import DEFAULT_PORT, new_via
 from voip.types import Address, Random
 
-__all__ = ["Dialog", "DialogId", "DialogState"]
+__all__ = ["Dialog", "DialogId", "DialogState", "behind_nat"]
 
 DialogId: TypeAlias = tuple[str, str, str]
 """Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
+
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+        "127.0.0.0/8",
+        "::1/128",
+    )
+)
 
 
 class DialogState(Enum):
@@ -96,7 +110,7 @@ class Dialog:
             contact=contact,
             remote_cseq=invite.cseq.number,
         )
-        dialog.stay_on_flow = not dialog.route_set and _behind_nat(invite)
+        dialog.stay_on_flow = not dialog.route_set and behind_nat(invite)
         dialog.refresh_target(invite)
         return dialog
 
@@ -206,7 +220,7 @@ class Dialog:
             return flow
         if target.version != here.version or target.is_unspecified or target.is_multicast:
             return flow
-        if target.is_loopback > here.is_loopback or target.is_private > here.is_private:
+        if target.is_loopback > here.is_loopback or _is_private(target) > _is_private(here):
             return flow
         return flow.to(Address(next_hop.host, next_hop.port or DEFAULT_PORT))
 
@@ -219,7 +233,7 @@ def _route_set(message: Request | Response) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _behind_nat(invite: Request) -> bool:
+def behind_nat(invite: Request) -> bool:
     """Whether the only Via shows that the caller does not know its own address."""
     if len(invite.headers.values("Via")) != 1:
         return False
@@ -227,6 +241,11 @@ def _behind_nat(invite: Request) -> bool:
     if via.wants_rport:
         return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
     return via.received is not None and _is_address(via.host)
+
+
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address means something in one network only (RFC 1918, 3927, 4193, 4291)."""
+    return any(address in network for network in _PRIVATE)
 
 
 def _is_address(host: str) -> bool:
