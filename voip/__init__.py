@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig
+    from voip.config import MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -46,6 +46,7 @@ __all__ = [
     "QualityReport",
     "RegistrationError",
     "Softphone",
+    "TlsConfig",
     "TransportError",
     "VoipError",
 ]
@@ -59,6 +60,7 @@ _HOMES = {
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "Softphone": "voip.phone",
+    "TlsConfig": "voip.config",
 }
 
 

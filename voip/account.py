@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from voip.config import TRANSPORTS
 from voip.errors import ConfigError, SipError
 from voip.sip.digest import Credentials
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
 from voip.sip.uri import SipUri, for_people, format_host
+from voip.sip.via import default_port
 
 __all__ = ["Account", "Target"]
 
@@ -36,7 +38,8 @@ class Account:
 
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
     the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
-    transport: "udp" or "tcp" where neither the URI of a request nor `uri` says anything.
+    transport: one of `voip.config.TRANSPORTS`, where neither the URI of a request nor `uri` says
+    anything. `sips:` is TLS.
     """
 
     uri: str
@@ -93,12 +96,20 @@ class Account:
     def target(self, uri: SipUri) -> Target:
         """Say where a request to `uri` goes: to the proxy where there is one."""
         hop = _parse(self.proxy) if self.proxy else uri
-        if "sips" in (uri.scheme, hop.scheme):
-            raise ConfigError(f"{hop} asks for TLS, which is not there yet", hint="use sip:")
-        transport = hop.transport or _parse(self.uri).transport or self.transport
-        if transport not in ("udp", "tcp"):
-            raise ConfigError(f"there is no transport {transport!r}", hint="udp or tcp")
-        return Target(uri, hop.host, hop.port or 5060, transport)
+        own = _parse(self.uri)
+        transport = hop.transport or own.transport or self.transport
+        if transport not in TRANSPORTS:
+            raise ConfigError(
+                f"there is no transport {transport!r}", hint=f"{', '.join(TRANSPORTS)}"
+            )
+        if "sips" in (uri.scheme, hop.scheme, own.scheme):
+            if (hop.transport or own.transport) == "udp":
+                raise ConfigError(
+                    f"{for_people(str(uri))} asks for TLS, which UDP has not",
+                    hint="leave transport=udp out",
+                )
+            transport = "tls"
+        return Target(uri, hop.host, hop.port or default_port(transport), transport)
 
     def route(self) -> list[str]:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""

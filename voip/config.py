@@ -8,9 +8,39 @@ from typing import Final
 
 from voip.errors import ConfigError
 
-__all__ = ["MediaConfig", "NetworkConfig"]
+__all__ = ["TRANSPORTS", "MediaConfig", "NetworkConfig", "TlsConfig"]
+
+TRANSPORTS: Final = ("udp", "tcp", "tls")
+"""What can carry SIP."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates: ours, and whose are believed. All files are PEM.
+
+    ca_file: the authorities to trust instead of this machine's. certificate, private_key: shown
+    to those who ask for it, and needed for others to call by TLS; the key may be in the
+    certificate's file, and has no password. client_certificates: who calls us must show one too.
+    insecure: believe everybody; for a laboratory, where nobody listens.
+    """
+
+    ca_file: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    client_certificates: bool = False
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.certificate is None and (self.private_key or self.client_certificates):
+            raise ConfigError(
+                "a private key is of no use without its certificate", hint="certificate="
+            )
+        if self.insecure and self.ca_file is not None:
+            raise ConfigError(
+                "authorities to trust, and nothing is to be checked", hint="ca_file or insecure"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +48,8 @@ class NetworkConfig:
     """Where a phone listens and how it is reached.
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
-    towards it, unless `public_address` says otherwise. bind_port 0: any free one.
+    towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
+    TLS is answered once there is a certificate; None: the port after `bind_port`.
     """
 
     bind_host: str = ""
@@ -26,6 +57,8 @@ class NetworkConfig:
     public_address: str | None = None
     rtp_ports: tuple[int, int] = (10000, 19999)
     transport: str = "udp"
+    tls: TlsConfig = TlsConfig()
+    tls_port: int | None = None
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -38,10 +71,20 @@ class NetworkConfig:
                 f"the RTP port range {'-'.join(map(str, self.rtp_ports))} cannot be used",
                 hint="such as 10000-19999",
             )
-        if self.transport not in ("udp", "tcp"):
-            raise ConfigError(f"no transport {self.transport!r}", hint="udp or tcp")
-        if not 0 <= self.bind_port <= 65535:
-            raise ConfigError(f"no port {self.bind_port}", hint="0 to 65535")
+        if self.transport not in TRANSPORTS:
+            raise ConfigError(f"no transport {self.transport!r}", hint=f"{', '.join(TRANSPORTS)}")
+        for port in (self.bind_port, self.tls_port):
+            if port is not None and not 0 <= port <= 65535:
+                raise ConfigError(f"no port {port}", hint="0 to 65535")
+        if self.tls_port is not None and self.tls.certificate is None:
+            raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
+
+    def streams(self) -> dict[str, int]:
+        """Return where to listen beside UDP and TCP: ports by transport."""
+        if self.tls.certificate is None:
+            return {}
+        after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
+        return {"tls": after if self.tls_port is None else self.tls_port}
 
 
 @dataclass(frozen=True, slots=True)

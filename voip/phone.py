@@ -44,7 +44,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import SipUri, format_host
+from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.types import Address, Random
 
 __all__ = ["Authorize", "Softphone", "Wait"]
@@ -169,9 +169,11 @@ class Softphone:
             self._on_sip,
             self._sip_network,
             public_address=self.network.public_address,
+            tls=self.network.tls,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
+            random=random,
         )
         self._stack = Stack(
             self._agent,
@@ -195,7 +197,11 @@ class Softphone:
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
-            await self._transport.start(self.network.bind_host or None, self.network.bind_port)
+            await self._transport.start(
+                self.network.bind_host or None,
+                self.network.bind_port,
+                streams=self.network.streams(),
+            )
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
@@ -373,7 +379,7 @@ class Softphone:
                 str(uri),
                 flow=flow,
                 from_=caller or self._identity(flow),
-                contact=self._contact(flow),
+                contact=self._contact(flow, hop.uri.scheme),
                 route=self.account.route(),
                 headers=more,
                 credentials=self.account.credentials(),
@@ -433,7 +439,8 @@ class Softphone:
             invite.respond(480 if self._on_incoming is None else 503, now=now)
             return
         call = self._new_call(outgoing=False, remote=invite.request.from_)
-        call._session.incoming(invite, self._contact(invite.flow))
+        scheme = uri_scheme(invite.request.uri) or "sip"
+        call._session.incoming(invite, self._contact(invite.flow, scheme))
         self._spawn(self._handle(self._on_incoming, call))
 
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:
@@ -470,9 +477,12 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow) -> str:
+    def _contact(self, flow: Flow, scheme: str = "sip") -> str:
+        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named else None
-        uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
+        if flow.secure and "sips" in (scheme, self.account.aor.scheme):
+            return f"<{SipUri('sips', user, None, *flow.local)}>"
+        uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":
             uri = uri.with_params(transport=flow.transport)
         return f"<{uri}>"

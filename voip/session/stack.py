@@ -40,6 +40,16 @@ class Signalling(Protocol):
         """Return the flow to a host; raises `TransportError` where there is none."""
         ...
 
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep a flow alive, and notice when it is dead (RFC 5626 section 4.4)."""
+        ...
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
+        ...
+
 
 @dataclass(slots=True)
 class Stack:

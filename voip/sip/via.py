@@ -9,7 +9,7 @@ from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
 
-__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "mark_source", "new_via", "way_back"]
+__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "default_port", "mark_source", "new_via", "way_back"]
 
 BRANCH_COOKIE: Final = "z9hG4bK"
 """What the branches of RFC 3261 begin with."""
@@ -17,6 +17,12 @@ BRANCH_COOKIE: Final = "z9hG4bK"
 DEFAULT_PORT: Final = 5060
 
 _BRANCH_CHARS: Final = 20
+_PORTS: Final = {"tls": 5061}
+
+
+def default_port(transport: str) -> int:
+    """Return the port of a transport where none is named (RFC 3261 section 19.1.2)."""
+    return _PORTS.get(transport, DEFAULT_PORT)
 
 
 def new_via(flow: Flow, random: Random) -> Via:

@@ -18,6 +18,7 @@ from voip.errors import (
 )
 from voip.events import Registered, RegistrationFailed, Unregistered
 from voip.phone import Softphone
+from voip.sip import keepalive
 from voip.sip.server_request import ServerRequest
 
 HERE = NetworkConfig(bind_host="127.0.0.1")
@@ -32,6 +33,7 @@ class Desk:
         self.expires = 300
         self.refusal: int | None = None
         self.answers = True
+        self.more: list[tuple[str, str]] = []
         self.after: Callable[[], None] = lambda: None
         self.phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
@@ -50,7 +52,7 @@ class Desk:
             request.reply(self.refusal, now=now)
         else:
             granted = [("Contact", f"{contact};expires={self.expires}")]
-            request.reply(200, headers=granted, now=now)
+            request.reply(200, headers=granted + self.more, now=now)
         asyncio.get_running_loop().call_soon(self.after)
 
     def hang_up(self) -> None:
@@ -144,6 +146,35 @@ async def test_a_connection_that_is_lost_is_replaced_at_once(desk):
         assert desk.phone._transport._streams.count == 1
         contacts = {one.request.headers.get("Contact") for one in desk.asked}
         assert contacts == {f"<sip:alice@127.0.0.1:{alice.port};transport=tcp>"}
+
+
+async def test_F111_a_connection_that_dies_in_silence_is_replaced(desk, monkeypatch):
+    monkeypatch.setattr(keepalive, "MIN_S", 0.02)
+    monkeypatch.setattr(keepalive, "STREAM_S", 0.02)
+    monkeypatch.setattr(keepalive, "PONG_S", 0.1)
+    desk.more = [("Require", "outbound")]
+    async with phone(desk, network=OVER_TCP) as alice:
+        (connection,) = desk.phone._transport._streams._open
+        connection.write = lambda data: None
+        await until(lambda: len(desk.asked) == 2)
+        await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
+        assert alice.registered
+        assert len(alice._transport._keeper) == 1
+        await alice.unregister()
+        assert len(alice._transport._keeper) == 0
+
+
+async def test_F111_a_flow_that_nobody_answers_for_is_kept_and_not_judged(desk, monkeypatch):
+    monkeypatch.setattr(keepalive, "STREAM_S", 0.01)
+    monkeypatch.setattr(keepalive, "PONG_S", 0.02)
+    async with phone(desk, network=OVER_TCP) as alice:
+        (connection,) = desk.phone._transport._streams._open
+        asked = []
+        connection.write = lambda data: asked.append(data)
+        await until(lambda: len(asked) == 5)
+        assert (len(desk.asked), alice.registered) == (1, True)
+    async with phone(desk) as alice:  # UDP without a NAT needs nothing
+        assert len(alice._transport._keeper) == 0
 
 
 async def test_a_registrar_that_closes_after_every_answer_is_not_asked_for_ever(desk):

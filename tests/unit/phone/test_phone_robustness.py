@@ -483,7 +483,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(make: Callable[[], obje
     [
         {"uri": ""},
         {"uri": "sip:"},
-        {"uri": "sips:alice@pbx.example"},
+        {"uri": "sips:alice@pbx.example;transport=udp"},
         {"uri": "tel:+4930123"},
         {"uri": "sip:a%0d%0ab@pbx.example"},
         {"uri": "sip:alice@pbx.example", "display_name": "A\r\nVia: x"},
@@ -512,7 +512,7 @@ async def test_settings_that_cannot_work_are_refused(settings):
         lambda: NetworkConfig(rtp_ports=(10001, 10002)),
         lambda: NetworkConfig(rtp_ports=(0, 70000)),
         lambda: NetworkConfig(bind_port=-1),
-        lambda: NetworkConfig(transport="tls"),
+        lambda: NetworkConfig(transport="sctp"),
         lambda: NetworkConfig(public_address="what is this"),
         lambda: MediaConfig(codecs=()),
         lambda: MediaConfig(codecs=("opus",)),

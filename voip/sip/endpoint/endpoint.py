@@ -11,25 +11,32 @@ import asyncio
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property, partial
+from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
 
+from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
+from voip.nat.stun import StunMessage
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
+from voip.sip.endpoint.keeper import Keeper, binding_response
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
+from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.flow import Flow
-from voip.types import Address
+from voip.sip.flow import Flow, Peer
+from voip.types import Address, Random, SecureRandom
 
 __all__ = ["Agent", "SipEndpoint"]
 
 log = logging.getLogger(__name__)
 
-TRANSPORTS = ("udp", "tcp")
+SAME_PORT = ("udp", "tcp")
+"""Transports that share a port."""
 REMEMBERED_FLOWS = 4096
 FLOWS_PER_PEER = 8
 """Flows that differ in the local address only, as a machine with several has them."""
@@ -75,16 +82,17 @@ class _Known:
 
     flow: Flow
     until: float
-    used: set[Flow]
+    used: dict[Flow, None]  # in order: a simulation repeats
 
 
 class SipEndpoint(Generic[Event]):
-    """UDP and TCP of one agent over `network`, in the running asyncio loop.
+    """UDP, TCP and TLS of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `lost` is told of connections that are gone. Closing it closes `network`.
+    one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
+    are gone, and of flows that are kept alive and are not. Closing it closes `network`.
     """
 
     def __init__(
@@ -94,9 +102,11 @@ class SipEndpoint(Generic[Event]):
         network: SipNetwork,
         *,
         public_address: str | None = None,
+        tls: TlsConfig | None = None,
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
+        random: Random | None = None,
     ) -> None:
         self._agent = agent
         self._deliver = deliver
@@ -108,9 +118,11 @@ class SipEndpoint(Generic[Event]):
         self._udp: dict[int, DatagramPort] = {}  # by version of IP
         self._listeners: list[StreamListener] = []
         self._streams: Connections | None = None
-        self._tcp_port: int | None = None
+        self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
+        self._tls = tls or TlsConfig()
+        self._keeper = Keeper(random or SecureRandom(), self._ping, self._is_dead)
         self._bound = ""
-        self._flows: OrderedDict[tuple[str, Address], _Known] = OrderedDict()
+        self._flows: OrderedDict[Peer, _Known] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._open = False
@@ -121,19 +133,22 @@ class SipEndpoint(Generic[Event]):
         self,
         host: str | None = None,
         port: int = 0,
-        transports: Collection[str] = TRANSPORTS,
+        transports: Collection[str] = SAME_PORT,
+        streams: Mapping[str, int] | None = None,
     ) -> None:
         """Bind `host` (an IP literal; None: every address) and `port` (0: any that is free).
 
-        UDP and TCP have the same port. Raises `TransportError` when it cannot be had, and for a
-        transport that is not there.
+        UDP and TCP have the same port; `streams` has the ports of further transports: `{"tls":
+        5061}`. Raises `TransportError` when a port cannot be had, and for a transport that is not
+        there, `ConfigError` for a certificate that cannot be read.
         """
-        unknown = sorted(set(transports) - set(TRANSPORTS))
+        unknown = sorted(set(transports) - set(SAME_PORT))
         if unknown or not transports:
             raise TransportError(
                 f"there is no SIP transport {', '.join(unknown) or 'given'}",
                 hint="udp and tcp are there",
             )
+        tls = server_context(self._tls) if streams else None
         bare = "0.0.0.0" if host is None else literal(host)
         if bare is None:
             raise TransportError(
@@ -142,17 +157,21 @@ class SipEndpoint(Generic[Event]):
         self._bound = bare
         self._streams = Connections(
             self._network,
-            received=self._tcp_received,
-            lost=self._tcp_lost,
+            received=self._stream_received,
+            lost=self._failed,
+            heard=self._keeper.heard,
+            client_tls=lambda: self._client_tls,
             bind_host=None if is_wildcard(bare) else bare,
         )
         bound = await self._bind(bare, port, transports)
         self._open = True
-        if "tcp" in transports:
-            self._tcp_port = bound
+        for transport, wanted in (streams or {}).items():
+            await self._listen(transport, bare, wanted, tls)
         if host is None:  # the same port of every IPv6 address, where this machine has that
             try:
                 await self._bind("::", bound, transports)
+                for transport in streams or {}:
+                    await self._listen(transport, "::", self._stream_ports[transport], tls)
             except TransportError as error:
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
@@ -166,6 +185,7 @@ class SipEndpoint(Generic[Event]):
             return
         self.flush()
         self._open = False
+        self._keeper.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -181,9 +201,8 @@ class SipEndpoint(Generic[Event]):
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
         found = [("udp", port.local) for port in self._udp.values()]
-        if self._tcp_port is not None:
-            found.append(("tcp", Address(self._bound, self._tcp_port)))
-        return found
+        ports = self._stream_ports.items()
+        return found + [(transport, Address(self._bound, port)) for transport, port in ports]
 
     async def _bind(self, host: str, port: int, transports: Collection[str]) -> int:
         """Bind the transports to one port of `host`; return which it became."""
@@ -192,7 +211,9 @@ class SipEndpoint(Generic[Event]):
                 try:
                     bound, listener = port, None
                     if "tcp" in transports and self._streams is not None:
-                        listener = await self._network.listen(self._streams.accept, host, port)
+                        listener = await self._network.listen(
+                            partial(self._streams.accept, "tcp"), host, port
+                        )
                         undo.callback(listener.close)
                         bound = listener.local.port
                     if "udp" in transports:
@@ -211,8 +232,27 @@ class SipEndpoint(Generic[Event]):
                 undo.pop_all()
                 if listener is not None:
                     self._listeners.append(listener)
+                    self._stream_ports["tcp"] = bound
                 return bound
         raise TransportError(f"no port of {host} is free for UDP and TCP")
+
+    async def _listen(self, transport: str, host: str, port: int, tls: SSLContext | None) -> None:
+        """Accept connections of another transport."""
+        if self._streams is None:
+            return
+        accept = partial(self._streams.accept, transport)
+        try:
+            listener = await self._network.listen(accept, host, port, ssl=tls)
+        except OSError as error:
+            raise _cannot_bind(Address(host, port), error) from error
+        self._listeners.append(listener)
+        self._stream_ports[transport] = listener.local.port
+
+    @cached_property
+    def _client_tls(self) -> SSLContext:
+        if self._tls.insecure:
+            log.warning("certificates are not checked: anybody may be at the other end of TLS")
+        return client_context(self._tls)
 
     # ------------------------------------------------------------ the caller's side
 
@@ -221,14 +261,14 @@ class SipEndpoint(Generic[Event]):
         return asyncio.get_running_loop().time()
 
     async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to `host` (a name or an IP literal), opening a connection for TCP.
+        """Return the flow to `host` (a name or an IP literal), opening a connection if need be.
 
-        Raises `TransportError` when the name has no address, there is no route, or nobody listens
-        at a TCP port.
+        Raises `TransportError` when the name has no address, there is no route, nobody listens
+        at a TCP port, or the certificate is not that of `host`.
         """
         if transport not in TRANSPORTS:
             raise TransportError(
-                f"there is no SIP transport {transport}", hint="udp and tcp are there"
+                f"there is no SIP transport {transport}", hint=f"{', '.join(TRANSPORTS)} are there"
             )
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
@@ -239,9 +279,24 @@ class SipEndpoint(Generic[Event]):
             raise TransportError(
                 f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
             )
-        if transport == "tcp" and self._streams is not None:
-            return self._tcp_flow(await self._streams.connect(remote), remote)
-        return self._udp_flow(remote)
+        if transport == "udp" or self._streams is None:
+            return self._udp_flow(remote)
+        peer = Peer(transport, remote, "" if transport == "tcp" else host)
+        return self._stream_flow(await self._streams.connect(peer), peer)
+
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep `flow` alive, and tell `lost` when it is dead, until `let_go` or that.
+
+        `answers`: the other side has said that it answers keep-alives (RFC 5626).
+        """
+        if self._open:
+            self._keeper.keep(flow, answers=answers, flow_timer_s=flow_timer_s)
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
+        self._keeper.release(flow.peer)
 
     def flush(self) -> None:
         """Send, deliver and set the timer after an action on the agent. Safe inside `deliver`."""
@@ -266,12 +321,12 @@ class SipEndpoint(Generic[Event]):
 
     def _send(self, data: bytes, flow: Flow) -> None:
         self._observe(True, flow, data)
-        if flow.transport == "tcp" and self._streams is not None:
+        if flow.transport != "udp" and self._streams is not None:
             self._remember(flow)
-            self._streams.send(data, flow.remote)
+            self._streams.send(data, flow.peer)
             return
         datagrams = self._udp.get(version_of(flow.remote.host))
-        if flow.transport != "udp" or datagrams is None:
+        if datagrams is None:
             message = f"there is no {flow.transport} towards {flow.remote}"
             self._agent.flow_failed(flow, message, self.now())
             return
@@ -312,10 +367,26 @@ class SipEndpoint(Generic[Event]):
         except Exception:
             log.exception("tracing a SIP message failed")
 
+    def _ping(self, peer: Peer, data: bytes) -> None:
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.ping(peer)
+        elif (datagrams := self._udp.get(version_of(peer.remote.host))) is not None:
+            datagrams.send(data, peer.remote)
+
+    def _is_dead(self, peer: Peer, why: str) -> None:
+        """Take it that a flow is of no use any more though nothing has said so but silence."""
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.cut(peer, why)
+        else:
+            self._failed(peer, why, is_dead=True)
+
     # ------------------------------------------------------------ receiving
 
     def _udp_received(self, data: bytes, remote: Address) -> None:
-        if not data.strip(b"\r\n\0 "):  # a keep-alive (RFC 5626 section 3.5.1)
+        if data[:1] in (b"\0", b"\1"):
+            self._stun_received(data, remote)
+            return
+        if not data.strip(b"\r\n "):  # keeps a NAT's binding
             return
         try:
             flow = self._udp_flow(remote)
@@ -323,8 +394,18 @@ class SipEndpoint(Generic[Event]):
             return
         self._received(data, flow)
 
-    def _tcp_received(self, data: bytes, local: Address, remote: Address) -> None:
-        self._received(data, self._tcp_flow(local, remote))
+    def _stun_received(self, data: bytes, remote: Address) -> None:
+        message = StunMessage.parse(data)
+        if message is None:
+            return
+        answer = binding_response(message, remote)
+        if answer is None:
+            self._keeper.receive(message, Peer("udp", remote))
+        else:
+            self._ping(Peer("udp", remote), answer)
+
+    def _stream_received(self, data: bytes, local: Address, peer: Peer) -> None:
+        self._received(data, self._stream_flow(local, peer))
 
     def _received(self, data: bytes, flow: Flow) -> None:
         self._observe(False, flow, data)
@@ -335,24 +416,22 @@ class SipEndpoint(Generic[Event]):
         self.flush()
 
     def _udp_unreachable(self, remote: Address, message: str) -> None:
-        self._failed("udp", remote, message)
+        self._failed(Peer("udp", remote), message)
 
-    def _tcp_lost(self, remote: Address, message: str) -> None:
-        self._failed("tcp", remote, message)
-
-    def _failed(self, transport: str, remote: Address, message: str) -> None:
-        known = self._flows.pop((transport, remote), None)
+    def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
+        self._keeper.release(peer)
+        known = self._flows.pop(peer, None)
         if known is not None:
             for flow in known.used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
-            if transport == "tcp" and self._lost is not None:
+            if (is_dead or known.flow.reliable) and self._lost is not None:
                 self._lost(known.flow)
 
     # ------------------------------------------------------------ flows
 
     def _udp_flow(self, remote: Address) -> Flow:
-        known = self._flows.get(("udp", remote))
+        known = self._flows.get(Peer("udp", remote))
         now = self.now()
         if known is not None and known.until > now:
             return known.flow
@@ -362,14 +441,14 @@ class SipEndpoint(Generic[Event]):
         local = self._local_host(datagrams.local.host, remote.host)
         return self._remember(Flow("udp", Address(local, datagrams.local.port), remote))
 
-    def _tcp_flow(self, local: Address, remote: Address) -> Flow:
-        known = self._flows.get(("tcp", remote))
+    def _stream_flow(self, local: Address, peer: Peer) -> Flow:
+        known = self._flows.get(peer)
         if known is not None:
             return known.flow
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
-        port = local.port if self._tcp_port is None else self._tcp_port
-        host = self._local_host(local.host, remote.host)
-        return self._remember(Flow("tcp", Address(host, port), remote))
+        port = self._stream_ports.get(peer.transport, local.port)
+        host = self._local_host(local.host, peer.remote.host)
+        return self._remember(Flow(peer.transport, Address(host, port), peer.remote, peer.domain))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
@@ -380,18 +459,18 @@ class SipEndpoint(Generic[Event]):
 
     def _remember(self, flow: Flow) -> Flow:
         """Keep what is used towards a peer: a failure there is told for all of it."""
-        key = (flow.transport, flow.remote)
+        key = flow.peer
         known = self._flows.get(key)
         until = self.now() + ROUTE_SECONDS
         if known is None:
-            self._flows[key] = _Known(flow, until, {flow})
+            self._flows[key] = _Known(flow, until, {flow: None})
             if len(self._flows) > REMEMBERED_FLOWS:
                 self._flows.popitem(last=False)
             return flow
         if known.until <= self.now():
             known.flow, known.until = flow, until
         if len(known.used) < FLOWS_PER_PEER:
-            known.used.add(flow)
+            known.used[flow] = None
         self._flows.move_to_end(key)
         return flow
 
