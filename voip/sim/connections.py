@@ -87,9 +87,11 @@ class SimServer(asyncio.AbstractServer):
                 _secured, self._loop, protocol, self._ssl, None, None, handshake_s, shutdown_s
             )
         self._connections += 1
-        return SimStream(
+        stream = SimStream(
             self._loop, self._host, local, peer, protocol, context, way, gone=self.detach
         )
+        self._loop.world.network.keep_stream(stream)
+        return stream
 
     def detach(self) -> None:
         """A connection is over."""

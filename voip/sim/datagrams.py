@@ -180,7 +180,7 @@ def open_datagrams(
             local = Address("::" if family == socket.AF_INET6 else "0.0.0.0", 0)
     protocol = factory()
     transport = _DatagramTransport(loop, host, local, remote, protocol)
-    loop.call_soon(protocol.connection_made, transport)
+    protocol.connection_made(transport)
     return transport, protocol
 
 

@@ -149,22 +149,27 @@ class Network:
     # ------------------------------------------------------------ streams
 
     def keep_stream(self, stream: SimStream) -> None:
-        """Remember a connection, by the side that opened it."""
+        """Remember one side of a connection."""
         self._streams[stream] = None
 
     def forget_stream(self, stream: SimStream) -> None:
-        """Forget one that is over."""
+        """Forget a side that is over."""
         self._streams.pop(stream, None)
 
     def reset(self, one: Host, other: Host | None = None) -> int:
         """Break the streams between two hosts, or all of one; return how many there were."""
         broken = 0
         for stream in list(self._streams):
-            ends = stream.hosts()
+            ends = stream.hosts() if stream in self._streams else ()
             if one in ends and (other is None or (other in ends and other is not one)):
                 stream.break_both()
                 broken += 1
         return broken
+
+    def close_streams(self) -> None:
+        """End all streams without a word, as the end of a process does."""
+        for stream in list(self._streams):
+            stream.close_both()
 
     # ------------------------------------------------------------ datagrams
 
@@ -216,6 +221,12 @@ class Network:
         for settle in self._settle:
             settle()
         return self._counts.get(source, LinkCounts())
+
+    def senders(self) -> list[Address]:
+        """Return every address that has sent a datagram."""
+        for settle in self._settle:
+            settle()
+        return list(self._counts)
 
     def on_counts(self, settle: Callable[[], None]) -> None:
         """Call `settle` before counts are read: it adds what it has counted itself."""

@@ -97,7 +97,7 @@ class SimStream(asyncio.Transport):
             self._post("data", whole[start : start + SEGMENT_BYTES])
         if self.get_write_buffer_size() > self._high and not self._pausing:
             self._pausing = True
-            self._call(cast(Any, self._protocol).pause_writing)
+            cast(Any, self._protocol).pause_writing()
 
     def write_eof(self) -> None:
         """Say that nothing more will be sent."""
@@ -174,6 +174,12 @@ class SimStream(asyncio.Transport):
             self._reset_other()
         self._lose(None)
 
+    def _force_close(self, error: BaseException | None) -> None:
+        """End it at once: what asyncio's TLS asks of its transport."""
+        if not self._gone:
+            self._reset_other()
+        self._lose(error if isinstance(error, OSError) else None)
+
     def hosts(self) -> tuple[Host, ...]:
         """Return the hosts at both ends."""
         return (self.host,) if self.other is None else (self.host, self.other.host)
@@ -183,6 +189,12 @@ class SimStream(asyncio.Transport):
         for side in (self, self.other):
             if side is not None:
                 side._lose(os_error(errno.ECONNRESET))
+
+    def close_both(self) -> None:
+        """Close both sides at once."""
+        for side in (self, self.other):
+            if side is not None:
+                side._lose(None)
 
     # ------------------------------------------------------------ segments on their way
 

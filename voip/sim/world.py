@@ -167,10 +167,12 @@ class World:
             self._end()
 
     def _end(self) -> None:
-        """Cancel what is left, and close the loop and the capture."""
+        """Close streams, cancel what is left, and close the loop and the capture."""
         loop = self._loop
         loop.limit = float("inf")
         try:
+            self.network.close_streams()
+            loop.run_until_complete(_breathe())
             left = sorted(asyncio.all_tasks(loop), key=hash)
             for task in left:
                 task.cancel()
@@ -199,6 +201,12 @@ class World:
             raise ConfigError(f"there are two hosts {whole}", hint="name=")
         self._names.add(whole)
         return whole
+
+
+async def _breathe() -> None:
+    """Let everybody hear of what has just happened."""
+    for _ in range(8):
+        await asyncio.sleep(0)
 
 
 def _checked(address: str) -> str:
