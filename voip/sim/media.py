@@ -180,7 +180,7 @@ class PhoneMedia:
     async def close(self) -> None:
         """Close the phone's streams, and let go of the engine."""
         if self._context is not None and not self._closed:
-            closing = [self._submit(CloseStream(stream)) for stream in self._streams]
+            closing = [self._submit(CloseStream(stream)) for stream in tuple(self._streams)]
             await asyncio.gather(*closing, return_exceptions=True)
         self._closed = True
         self._engine.watch(self, False)
