@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voip.events import CallEnded, CallState
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
+    from voip.sip.digest import Credentials
 
 __all__ = [
     "Account",
@@ -39,6 +40,7 @@ __all__ = [
     "CallState",
     "CallStateError",
     "ConfigError",
+    "Credentials",
     "MediaConfig",
     "MediaError",
     "NetworkConfig",
@@ -56,6 +58,7 @@ _HOMES = {
     "Call": "voip.call",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
+    "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from voip.errors import ConfigError
+from voip.types import Address
 
 __all__ = ["TRANSPORTS", "MediaConfig", "NetworkConfig", "TlsConfig"]
 
@@ -49,7 +51,9 @@ class NetworkConfig:
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
     towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
-    TLS is answered once there is a certificate; None: the port after `bind_port`.
+    TLS is answered once there is a certificate; None: the port after `bind_port`. trusted: hosts
+    (IP addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -59,6 +63,7 @@ class NetworkConfig:
     transport: str = "udp"
     tls: TlsConfig = TlsConfig()
     tls_port: int | None = None
+    trusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -93,7 +98,9 @@ class MediaConfig:
 
     codecs: encoding names in order of preference; ptime_ms: packet time asked for, 10 to 120;
     jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
-    another address than it said may be learned (docs/architecture.md, section 5).
+    another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
+    listens, an IP address and an even port, where the phone shall only signal: no engine is
+    started then, session descriptions name that address, and what needs sound raises `MediaError`.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -101,6 +108,7 @@ class MediaConfig:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True
+    elsewhere: Address | None = None
 
     def __post_init__(self) -> None:
         if not self.codecs:
@@ -117,3 +125,17 @@ class MediaConfig:
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
             )
+        if self.elsewhere is not None:
+            host, port = self.elsewhere
+            if not _is_address(host) or port % 2 or not 0 < port < 65535:
+                raise ConfigError(
+                    f"no sound can be sent to {host} port {port}",
+                    hint="elsewhere=Address('192.0.2.7', 40000), with an even port",
+                )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return not ip_address(host).is_unspecified
+    except ValueError:
+        return False

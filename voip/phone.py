@@ -8,13 +8,20 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+)
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
@@ -28,20 +35,24 @@ from voip.events import (
 )
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
+from voip.media.elsewhere import MediaElsewhere
+from voip.media.rings import RingArena
 from voip.net.platform import KernelPlatform
-from voip.platform import OffersPlatform, Platform
+from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.digest import CredentialsLookup
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import RequestReceived, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
@@ -56,7 +67,7 @@ IncomingHandler = Callable[[Call], Awaitable[None] | None]
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 _Handler = TypeVar("_Handler", bound=IncomingHandler)
 
-MAX_CALLS = 5000
+MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
@@ -74,8 +85,10 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
+    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
+    root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
@@ -85,6 +98,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | None = None,
@@ -109,6 +123,7 @@ class Softphone:
             proxy,
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
@@ -158,8 +173,7 @@ class Softphone:
         random = self._random
         path = self._pcap_path
         self._capture = None if path is None else Capture(Path(path), platform.clock)
-        tap = None if self._capture is None else self._capture.on_media
-        plane = platform.media(random, self.network.rtp_ports, tap)
+        plane = self._media_plane(platform, random)
         self._driver = plane.driver
         self._files = platform.files()
         self._sip_network = platform.sip_network()
@@ -184,6 +198,7 @@ class Softphone:
             self.media,
             random,
             self._local_host,
+            self.network.trusted,
             plane.streams,
         )
         self._sessions = SessionManager(
@@ -209,6 +224,12 @@ class Softphone:
         except BaseException:
             await self.close()
             raise
+
+    def _media_plane(self, platform: Platform, random: Random) -> MediaPlane:
+        if self.media.elsewhere is not None:
+            return MediaPlane(MediaElsewhere(self.media.elsewhere), RingArena(), count(1))
+        tap = None if self._capture is None else self._capture.on_media
+        return platform.media(random, self.network.rtp_ports, tap)
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
@@ -296,8 +317,10 @@ class Softphone:
 
     @property
     def driver(self) -> EngineDriver:
-        """What runs the engine."""
+        """What runs the engine. `ConfigError` where there is none."""
         self._check_started()
+        if isinstance(self._driver, MediaElsewhere):
+            raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
     async def events(self) -> AsyncIterator[PhoneEvent]:
@@ -348,38 +371,46 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325).
         """
         self._check_open()
         if len(self._calls) >= MAX_CALLS:
             raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
         if wait not in get_args(Wait):
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
-        if not self._named and "@" not in target and ":" not in target:
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
         hop = self.account.target(uri)
         flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
         self._check_open()
-        callee = replace(uri, params=(), headers=())
+        callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
         session = call._session
         try:
             await session.call(
                 str(uri),
                 flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._contact(flow, hop.uri.scheme),
+                from_=ANONYMOUS if anonymous else caller or self._identity(flow),
+                contact=self._contact(flow, hop.uri.scheme, anonymous=anonymous),
                 route=self.account.route(),
                 headers=more,
                 credentials=self.account.credentials(),
@@ -477,9 +508,9 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow, scheme: str = "sip") -> str:
+    def _contact(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
-        user = self.account.user if self._named else None
+        user = self.account.user if self._named and not anonymous else None
         if flow.secure and "sips" in (scheme, self.account.aor.scheme):
             return f"<{SipUri('sips', user, None, *flow.local)}>"
         uri = SipUri("sip", user, None, *flow.local)
@@ -539,3 +570,8 @@ class Softphone:
         self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())
+
+
+def _kind_of_user(uri: SipUri) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameter that belongs to a name, not to a way: `user=phone`."""
+    return tuple(param for param in uri.params if param[0].lower() == "user")

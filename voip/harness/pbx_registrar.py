@@ -12,7 +12,7 @@ from typing import Final
 
 from voip.errors import SipError
 from voip.sip.dialog import behind_nat
-from voip.sip.digest import DigestServer, Verdict
+from voip.sip.digest_server import DigestServer, Verdict
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request
 from voip.sip.server_request import ServerRequest

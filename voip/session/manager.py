@@ -94,9 +94,9 @@ class SessionManager:
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason):
+            case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason)
+                    sessions[server].on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -108,9 +108,9 @@ class SessionManager:
             case ReinviteDone():
                 if event.dialog in sessions:
                     sessions[event.dialog].on_reinvite_done(event)
-            case DialogEnded(dialog, by_remote, reason, status):
+            case DialogEnded(dialog):
                 if dialog in sessions:
-                    sessions[dialog].on_dialog_ended(by_remote, reason, status)
+                    sessions[dialog].on_dialog_ended(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

@@ -6,7 +6,7 @@ simulation `sim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -55,8 +55,9 @@ class Signalling(Protocol):
 class Stack:
     """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
 
-    `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal,
-    `streams` numbers that no stream of the engine has yet.
+    `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
+    `trusted`: hosts (IP literals) whose word on who calls is taken. `streams`: numbers that no
+    stream of the engine has yet.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
     """
 
@@ -68,5 +69,6 @@ class Stack:
     media: MediaConfig
     random: Random
     local_host: Callable[[str], str]
+    trusted: Collection[str] = ()
     streams: Iterator[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
