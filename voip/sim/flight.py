@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from voip.media.columns import some
 from voip.media.io import SLOT_BYTES
 from voip.sim.host import DatagramReceiver, Host
 from voip.sim.network import Network
@@ -152,8 +153,9 @@ class Flight:
         if not due.size:
             return due
         owner = self.owner[self._place[due]]
-        if (owner < 0).any():
-            self._settle(due[owner < 0])
+        ownerless = owner < 0
+        if some(ownerless):
+            self._settle(due[ownerless])
             due = due[self.arrival[due] <= now]
             owner = self.owner[self._place[due]]
         mine: Indices = due[owner == engine]

@@ -206,7 +206,7 @@ class Network:
         arrivals: list[float] = []
         for carried in way.link.carry(now, np.array([length], np.int32)):
             arrival = float(carried.arrival[0])
-            if carried.held[0]:
+            if carried.held is not None and carried.held[0]:
                 counts.held_back += 1
             else:
                 arrival = max(arrival, self._latest.get(flow, NEVER))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import TransportError
+from voip.media.columns import distinct, every, some
 from voip.media.io import PacketBatch, PacketTap
 from voip.sim.clock import HostClock
 from voip.sim.flight import OTHER, Flight, MediaPort
@@ -24,7 +25,7 @@ __all__ = ["Mouth", "SimPacketIO"]
 _MOST = (32, 4)
 """RTP and RTCP packets for a row and call of `receive`, as `PacketIO` has it."""
 _NO_LINK = -1
-_SENT, _LOST, _HELD_BACK, _DUPLICATED = range(4)  # as in `LinkCounts`
+_SENT, _ARRIVED, _HELD_BACK, _DUPLICATED = range(4)
 
 
 @dataclass(slots=True)
@@ -209,7 +210,7 @@ class SimPacketIO:
         batch.source[:count] = -1
         source = flight.source[slots]
         strange = source != self._expected[rows, rtcp.astype(np.intp)]
-        if strange.any():
+        if some(strange):
             for i in np.flatnonzero(strange).tolist():
                 batch.source[i] = len(batch.strangers)
                 batch.strangers.append(flight.addresses[source[i]])
@@ -238,16 +239,15 @@ class SimPacketIO:
         """Send `packets[row, :length]` for each of `rows`."""
         sent = int(rows.size)
         slow = self._slow[rows] | (self._flight.owner[self._place[rows]] == OTHER)
-        if slow.any():
+        if some(slow):
             for row, length in zip(rows[slow].tolist(), lengths[slow].tolist(), strict=True):
                 sent -= not self.send_one(row, packets[row, :length].tobytes(), rtcp=False)
             rows, lengths = rows[~slow], lengths[~slow]
-        links = self._link[rows]
-        if links.size and (links == links[0]).all():
-            self._over(int(links[0]), rows, packets, lengths)
-        else:
-            for link in np.unique(links).tolist():
-                here = links == link
+        for link in distinct(self._link[rows]):
+            here = self._link[rows] == link
+            if every(here):
+                self._over(link, rows, packets, lengths)
+            else:
                 self._over(link, rows[here], packets, lengths[here])
         if self._tapped:
             self._tap_sent(rows, packets, lengths)
@@ -264,18 +264,22 @@ class SimPacketIO:
         now, width = self._network.clock.world_time(), int(lengths.max())
         if link == _NO_LINK:
             self._tally[rows, _SENT] += 1
+            self._tally[rows, _ARRIVED] += 1
             self._fly(np.full(rows.size, now), rows, packets, lengths, width)
             return
-        waves = self._links[link].carry(now, lengths)
         self._tally[rows, _SENT] += 1
-        self._tally[rows, _LOST] += 1
-        for carried, what, by in zip(waves, (_LOST, _DUPLICATED), (-1, 1), strict=False):
-            self._tally[rows[carried.which], what] += by
-            self._tally[rows[carried.which[carried.held]], _HELD_BACK] += 1
-            there, arrival = rows[carried.which], carried.arrival
-            np.maximum(arrival, self._latest[there], out=arrival, where=~carried.held)
-            in_order = there[~carried.held] if carried.held.any() else there
-            self._latest[in_order] = arrival[~carried.held] if carried.held.any() else arrival
+        waves = self._links[link].carry(now, lengths)
+        for carried, what in zip(waves, (_ARRIVED, _DUPLICATED), strict=False):
+            there, arrival, held = rows[carried.which], carried.arrival, carried.held
+            self._tally[there, what] += 1
+            latest = self._latest[there]
+            if held is None:
+                np.maximum(arrival, latest, out=arrival)
+                self._latest[there] = arrival
+            else:
+                np.maximum(arrival, latest, out=arrival, where=~held)
+                self._latest[there] = np.where(held, latest, arrival)
+                self._tally[there[held], _HELD_BACK] += 1
             self._fly(arrival, there, packets, lengths[carried.which], width)
 
     def _fly(
@@ -344,8 +348,10 @@ class SimPacketIO:
     def _settle_counts(self) -> None:
         """Add what was counted by row to the network's counts, which are by address."""
         for row, one in self._rows.items():
-            if self._tally[row, _SENT]:
-                self._network.add_counts(one.local[0], *self._tally[row].tolist())
+            sent, arrived, held_back, duplicated = self._tally[row].tolist()
+            if sent:
+                counts = (sent, sent - arrived, held_back, duplicated)
+                self._network.add_counts(one.local[0], *counts)
                 self._tally[row] = 0
 
 
@@ -357,6 +363,8 @@ def _at_most(
     rows: npt.NDArray[np.int32], rtcp: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_] | None:
     """Return which packets to take so that no row gets too many; None: all."""
+    if rows.size <= min(_MOST):
+        return None
     key = 2 * rows.astype(np.intp) + rtcp
     counts = np.bincount(key)
     if counts[::2].max() <= _MOST[0] and (counts.size < 2 or counts[1::2].max() <= _MOST[1]):

@@ -119,12 +119,12 @@ class Carried:
     """Packets that arrive, of those that were given to a path.
 
     which: their places in what was given, each at most once; arrival: float64, world seconds;
-    held: bool, those that may be overtaken.
+    held: bool, those that may be overtaken; None: none of them.
     """
 
     which: npt.NDArray[np.intp]
     arrival: npt.NDArray[np.float64]
-    held: npt.NDArray[np.bool_]
+    held: npt.NDArray[np.bool_] | None
 
 
 class Link:
@@ -164,8 +164,8 @@ class Link:
         which = np.arange(count)
         lost = self._lost(count)
         if lost is not None:
-            which = which[~lost]
-        queued: npt.NDArray[np.float64] = np.zeros(which.size)
+            which = np.flatnonzero(~lost)
+        queued: npt.NDArray[np.float64] | None = None
         if path.bandwidth_bps is not None:
             which, queued = self._queue(now, which, lengths, path.bandwidth_bps)
         self.counts.lost += count - which.size
@@ -176,7 +176,8 @@ class Link:
             twice = self._random.random(which.size) < path.duplicate
             if twice.any():
                 self.counts.duplicated += int(twice.sum())
-                waves.append(self._travel(now, which[twice], queued[twice]))
+                delay = None if queued is None else queued[twice]
+                waves.append(self._travel(now, which[twice], delay))
         return waves
 
     def tries(self, now: float, length: int, first_s: float, limit_s: float) -> float | None:
@@ -195,13 +196,15 @@ class Link:
         return None
 
     def _travel(
-        self, now: float, which: npt.NDArray[np.intp], queued: npt.NDArray[np.float64]
+        self, now: float, which: npt.NDArray[np.intp], queued: npt.NDArray[np.float64] | None
     ) -> Carried:
         path = self._path
-        arrival = now + path.delay_s + queued
+        arrival = np.full(which.size, now + path.delay_s)
+        if queued is not None:
+            arrival += queued
         if path.jitter_s:
             arrival += self._random.random(which.size) * path.jitter_s
-        held = np.zeros(which.size, np.bool_)
+        held: npt.NDArray[np.bool_] | None = None
         if path.reorder:
             held = self._random.random(which.size) < path.reorder
             self.counts.held_back += int(held.sum())
