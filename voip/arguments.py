@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from voip.errors import ConfigError, SipError
+from voip.session.info import Info
 from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
@@ -18,6 +19,13 @@ RequestHandler = Callable[[ServerRequest], None]
 HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
+METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
+SUPPORTED: Final = ("replaces", "norefersub")
+EVENTS: Final = ("refer", "dialog")
+"""What a phone does beyond the agent's own: methods, extensions, event packages."""
+REPLACEABLE: Final = ("MESSAGE", "INFO")
+"""Those that an application may handle itself."""
+
 _OWN_HEADERS: Final = (
     *("Via", "Route", "Record-Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards"),
     *("Contact", "Allow"),
@@ -25,17 +33,33 @@ _OWN_HEADERS: Final = (
 )
 
 
-def agent_config(user_agent: str, requests: Mapping[str, RequestHandler]) -> AgentConfig:
-    """Return the agent's settings; `ConfigError` for what could not stand in a message."""
+def agent_config(
+    user_agent: str, requests: Mapping[str, RequestHandler], info_packages: Sequence[str] = ()
+) -> AgentConfig:
+    """Return the agent's settings; `ConfigError` for what could not stand in a message.
+
+    A handler for MESSAGE or INFO takes the place of the phone's own.
+    """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
+    own = (*AgentConfig().allow, *METHODS)
+    for package in info_packages:
+        _ = Info(package)  # ConfigError where it is no word
     for method in requests:
+        if method in REPLACEABLE:
+            continue
         if not (method.isascii() and method.isalpha() and method.isupper()) or method in own:
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
-    return AgentConfig(user_agent=user_agent, allow=(*own, *requests), supported=())
+    return AgentConfig(
+        user_agent=user_agent,
+        allow=tuple(dict.fromkeys((*own, *requests))),
+        supported=(*AgentConfig().supported, *SUPPORTED),
+        events=EVENTS,
+        unsolicited=("message-summary",),
+        info_packages=tuple(info_packages),
+    )
 
 
 def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:

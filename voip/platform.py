@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -40,8 +40,8 @@ class Platform(Protocol):
         """Return where a phone's tags, keys and numbers come from."""
         ...
 
-    def sip_network(self) -> SipNetwork:
-        """Return ports, connections and names for SIP."""
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> SipNetwork:
+        """Return ports, connections and names for SIP; `dns_servers`: whom to ask for names."""
         ...
 
     def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:

@@ -23,6 +23,9 @@ def bench_sim(
         float, typer.Option(metavar="M", min=1, max=1440, help="Length of the call.")
     ] = 30.0,
     seed: Annotated[int, typer.Option(metavar="N", help="What the world's chances follow.")] = 1,
+    drift_ppm: Annotated[
+        float, typer.Option(metavar="PPM", help="How fast the caller's clock is, in millionths.")
+    ] = 0.0,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Measure the simulator: a long call over a lossy path, signalling alone and with media."""
@@ -33,6 +36,7 @@ def bench_sim(
         report = run(
             minutes,
             seed,
+            drift_ppm,
             progress=lambda text: print(text, file=sys.stderr) if watched else None,
         )
     except VoipError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from voip.media.engine import Engine
@@ -28,9 +29,9 @@ class KernelPlatform:
         """Return the operating system's generator."""
         return SecureRandom()
 
-    def sip_network(self) -> KernelNetwork:
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
         """Return this machine's sockets."""
-        return KernelNetwork()
+        return KernelNetwork(dns_servers)
 
     def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
         """Return an engine of the phone's own."""

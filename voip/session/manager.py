@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from voip.events import CallEvent
 from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
+from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.events import (
@@ -16,13 +17,21 @@ from voip.sip.events import (
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    Notified,
+    NotifierEnded,
     Provisional,
+    ReferReceived,
     ReinviteDone,
     ReinviteReceived,
     RequestDone,
     RequestFailed,
     RequestReceived,
     SipEvent,
+    SubscribeReceived,
+    SubscriptionEnded,
+    SubscriptionForked,
+    SubscriptionLost,
+    UnsolicitedNotify,
 )
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
@@ -31,7 +40,14 @@ __all__ = ["RequestEvent", "SessionManager"]
 
 log = logging.getLogger(__name__)
 
-RequestEvent = RequestDone | RequestFailed | RequestReceived
+RequestEvent = (
+    RequestDone
+    | RequestFailed
+    | RequestReceived
+    | SubscribeReceived
+    | ReferReceived
+    | UnsolicitedNotify
+)
 
 
 class SessionManager:
@@ -81,10 +97,20 @@ class SessionManager:
         match event:
             case IncomingInvite(invite):
                 self._on_invite(invite)
+            case RequestDone() | RequestFailed() if event.handle in self._stack.watchers:
+                self._tell_watcher(event.handle, event)
             case RequestDone() | RequestFailed() if event.handle in sessions:
                 sessions[event.handle].on_asked(event)
+            case RequestReceived(request) if request.dialog in sessions and is_info(request):
+                sessions[request.dialog].on_info(request)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
+            case SubscribeReceived() | ReferReceived() | UnsolicitedNotify():
+                self._on_request(event)
+            case Notified() | SubscriptionForked() | SubscriptionLost() | SubscriptionEnded():
+                self._tell_watcher(event.subscription, event)
+            case NotifierEnded():
+                self._tell_watcher(event.notifier, event)
             case Provisional(client, response, dialog):
                 if client in sessions:
                     sessions[client].on_provisional(response, dialog)
@@ -111,6 +137,11 @@ class SessionManager:
             case DialogEnded(dialog):
                 if dialog in sessions:
                     sessions[dialog].on_dialog_ended(event)
+
+    def _tell_watcher(self, handle: object, event: SipEvent) -> None:
+        watcher = self._stack.watchers.get(handle)
+        if watcher is not None:
+            watcher(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

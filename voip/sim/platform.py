@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from voip.media.io import PacketTap
@@ -49,8 +50,8 @@ class SimPlatform:
         """Return numbers of this host, other ones for each phone."""
         return self._host.random("phone")
 
-    def sip_network(self) -> SimSipNetwork:
-        """Return the host's ports."""
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> SimSipNetwork:
+        """Return the host's ports; whoever is asked for a name knows `world.dns`."""
         return SimSipNetwork(self._loop, self._host, self._dns)
 
     def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -13,6 +13,7 @@ from voip.sim.connections import SimServer, open_server, open_stream
 from voip.sim.datagrams import UdpPort
 from voip.sim.dns import SimDns
 from voip.sim.host import Host
+from voip.sip.locating import Naptr, Srv
 from voip.types import Address
 
 if TYPE_CHECKING:
@@ -144,6 +145,14 @@ class SimSipNetwork:
             return self._host.address_toward(host)
         except SimulationError as error:
             raise TransportError(f"there is no route to {host}", hint=str(error)) from error
+
+    async def naptr(self, name: str) -> Sequence[Naptr]:
+        """Return the NAPTR records that `world.dns` has of a name."""
+        return self._dns.naptr(name)
+
+    async def srv(self, name: str) -> Sequence[Srv]:
+        """Return the SRV records that `world.dns` has of a name."""
+        return self._dns.srv(name)
 
     async def addresses(self, name: str) -> list[str]:
         """Return the addresses that `world.dns` has of a name."""

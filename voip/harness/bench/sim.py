@@ -90,12 +90,20 @@ class SimReport:
         }
 
 
-def run(minutes: float, seed: int = 1, progress: Callable[[str], None] = print) -> SimReport:
-    """Let both calls last `minutes`; raises `CallError` where one of them breaks."""
+def run(
+    minutes: float,
+    seed: int = 1,
+    drift_ppm: float = 0.0,
+    progress: Callable[[str], None] = print,
+) -> SimReport:
+    """Let both calls last `minutes`; raises `CallError` where one of them breaks.
+
+    `drift_ppm`: of the caller's clock in the call with media, which takes an engine of its own.
+    """
     progress("signalling ...")
     signalling = _timed(_Signalling(seed, minutes).run)
     progress("signalling and media ...")
-    media = _timed(lambda: _talk(seed, minutes))
+    media = _timed(lambda: _talk(seed, minutes, drift_ppm))
     return SimReport(minutes, signalling, media, calibrate().factor(REFERENCE))
 
 
@@ -236,9 +244,9 @@ class _Signalling:
 # ---------------------------------------------------------------- with media
 
 
-def _talk(seed: int, minutes: float) -> dict[str, Any]:
+def _talk(seed: int, minutes: float, drift_ppm: float) -> dict[str, Any]:
     world = World(seed, path=PATH)
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
+    alice, bob = world.host("10.0.0.1", drift_ppm=drift_ppm), world.host("10.0.0.2")
     tone = np.rint(16384 * sound_of(MILLIWATT, 0, 8000, 8000)).astype(np.int16)
     figures: dict[str, Any] = {}
 
@@ -248,6 +256,9 @@ def _talk(seed: int, minutes: float) -> dict[str, Any]:
             "packets_sent": stats.packets_sent,
             "packets_received": stats.packets_received,
             "packets_lost": stats.packets_lost,
+            "delay_ms": None if stats.delay_ms is None else round(stats.delay_ms, 1),
+            "accelerated_ms": stats.accelerated_ms,
+            "expanded_ms": stats.expanded_ms,
             "mos": None if call.quality.mos is None else round(call.quality.mos, 2),
         }
 
