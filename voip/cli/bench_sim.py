@@ -55,14 +55,18 @@ def _lines(report: SimReport) -> list[tuple[str, str, str]]:
     signalling, media, bars = figures["signalling"], figures["media"], figures["bars"]
     caller = media["caller"]
     return [
-        ("signalling alone", f"{signalling['real_s']:.2f} s", _bar(bars["signalling_real_s"])),
+        ("signalling alone", _times(signalling), _bar(bars["signalling_cpu_s"])),
         ("OPTIONS and re-INVITEs", f"{signalling['options']} and {signalling['reinvites']}", ""),
         ("datagrams, of them lost", _two(signalling), ""),
-        ("with G.711 both ways", f"{media['real_s']:.2f} s", _bar(bars["media_real_s"])),
+        ("with G.711 both ways", _times(media), _bar(bars["media_cpu_s"])),
         ("datagrams, of them lost", _two(media), ""),
         ("packets heard, and lost", f"{caller['packets_received']}, {caller['packets_lost']}", ""),
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
     ]
+
+
+def _times(figures: dict[str, Any]) -> str:
+    return f"{figures['cpu_s']:.2f} s of CPU, {figures['real_s']:.2f} s by the clock"
 
 
 def _two(figures: dict[str, Any]) -> str:
@@ -71,4 +75,4 @@ def _two(figures: dict[str, Any]) -> str:
 
 def _bar(bar: dict[str, Any]) -> str:
     verdict = {True: "met", False: "missed", None: "is for 30 minutes"}[bar["met"]]
-    return f"{bar['bar']:g} s: {verdict}"
+    return f"{bar['bar']:g} s of CPU: {verdict}"

@@ -1,4 +1,4 @@
-"""Sound files of phones in a simulated world: served in place, every 50 ms of virtual time."""
+"""Sound files of phones in a simulated world: served in place, every 200 ms of virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["SimFiles"]
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S: Final = 0.05
+INTERVAL_S: Final = 0.2
+"""A fifth of what a ring holds."""
 
 
 class SimFiles:
