@@ -187,4 +187,4 @@ def _check_order(binding: _Binding, request: Request) -> None:
 
 def _without_expires(contact: NameAddr) -> NameAddr:
     kept = tuple(param for param in contact.params if param[0].lower() != "expires")
-    return replace(contact, params=kept)
+    return contact._replace(params=kept)
