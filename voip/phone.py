@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -36,15 +37,10 @@ from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
-from voip.media.engine import Engine
 from voip.media.rings import RingArena
 from voip.messages import Capabilities, Messages
-from voip.net.driver import ThreadDriver
-from voip.net.io_thread import IoThread
-from voip.net.packets import UdpPacketIO
-from voip.net.ports import PortRange
-from voip.net.route import local_address_toward
-from voip.net.sip_network import KernelNetwork
+from voip.net.platform import KernelPlatform
+from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.publishing import PublishedState, Publishing
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
@@ -60,7 +56,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
-from voip.types import Address, Random, SecureRandom
+from voip.types import Address, Random
 from voip.watching import Watch, Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
@@ -73,6 +69,12 @@ MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
+
+
+def running_platform() -> Platform:
+    """Return what phones stand on in the running event loop: this machine, unless it says so."""
+    loop = asyncio.get_running_loop()
+    return loop.voip_platform() if isinstance(loop, OffersPlatform) else KernelPlatform()
 
 
 class Softphone:
@@ -129,7 +131,7 @@ class Softphone:
         self._named = uri is not None
         if self._register:
             self._check_named()
-        self._random = random or SecureRandom()
+        self._random = random
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
@@ -137,7 +139,7 @@ class Softphone:
         self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
         self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a simulation repeats
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
@@ -167,31 +169,39 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        self._driver, arena = self._make_driver()
-        self._files = IoThread()
-        self._agent = SipAgent(self._config, self._random)
+        platform = running_platform()
+        if self._random is None:
+            self._random = platform.random()
+        random = self._random
+        path = self._pcap_path
+        self._capture = None if path is None else Capture(Path(path), platform.clock)
+        plane = self._media_plane(platform, random)
+        self._driver = plane.driver
+        self._files = platform.files()
+        self._sip_network = platform.sip_network(self.network.dns_servers)
+        self._agent = SipAgent(self._config, random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
-            KernelNetwork(self.network.dns_servers),
+            self._sip_network,
             public_address=self.network.public_address,
             tls=self.network.tls,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
-            random=self._random,
+            random=random,
         )
         self._stack = Stack(
             self._agent,
             self._transport,
             self._driver,
-            arena,
+            plane.arena,
             self._files,
             self.media,
-            self._random,
+            random,
             self._local_host,
             self.network.trusted,
+            plane.streams,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -244,14 +254,11 @@ class Softphone:
             await self.close()
             raise
 
-    def _make_driver(self) -> tuple[EngineDriver, RingArena]:
+    def _media_plane(self, platform: Platform, random: Random) -> MediaPlane:
         if self.media.elsewhere is not None:
-            return MediaElsewhere(self.media.elsewhere), RingArena()
-        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        return ThreadDriver(engine, release=io.close_all), engine.arena
+            return MediaPlane(MediaElsewhere(self.media.elsewhere), RingArena(), count(1))
+        tap = None if self._capture is None else self._capture.on_media
+        return platform.media(random, self.network.rtp_ports, tap)
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
@@ -340,10 +347,10 @@ class Softphone:
         return list(self._calls.values())
 
     @property
-    def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures. `ConfigError` where there is none."""
+    def driver(self) -> EngineDriver:
+        """What runs the engine. `ConfigError` where there is none."""
         self._check_started()
-        if not isinstance(self._driver, ThreadDriver):
+        if isinstance(self._driver, MediaElsewhere):
             raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
@@ -508,7 +515,8 @@ class Softphone:
         return await self._messages.options(target)
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
+        random = self._stack.random
+        call = Call(random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -546,7 +554,11 @@ class Softphone:
     def _local_host(self, peer: str) -> str:
         """Where a stream towards `peer` is bound."""
         bound = self.network.bind_host
-        return bound if bound not in ("", "0.0.0.0", "::") else local_address_toward(peer)
+        return (
+            bound
+            if bound not in ("", "0.0.0.0", "::")
+            else self._sip_network.local_address_toward(peer)
+        )
 
     # ------------------------------------------------------------ news
 
@@ -571,10 +583,10 @@ class Softphone:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())

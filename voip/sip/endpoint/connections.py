@@ -72,7 +72,7 @@ class Connections:
         self._client_tls = client_tls
         self._bind_host = bind_host
         self._max = max_connections
-        self._open: set[_Connection] = set()
+        self._open: dict[_Connection, None] = {}  # in order: a simulation repeats
         self._by_peer: dict[Peer, _Connection] = {}
         self._opening: dict[Peer, asyncio.Task[_Connection]] = {}
         self._waiting: dict[Peer, list[bytes]] = {}
@@ -207,7 +207,7 @@ class Connections:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)
         ending = [connection.gone for connection in self._open]
-        for connection in self._open:
+        for connection in tuple(self._open):
             connection.finish()
         if ending:
             await asyncio.wait(ending)
@@ -219,7 +219,7 @@ class Connections:
         if self._closed or len(self._open) >= self._max:
             self.counters.refused += 1
             return False
-        self._open.add(connection)
+        self._open[connection] = None
         self._by_peer[connection.peer] = connection
         return True
 
@@ -232,7 +232,7 @@ class Connections:
         """Forget a connection."""
         if connection not in self._open:
             return
-        self._open.discard(connection)
+        del self._open[connection]
         if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
         if not self._closed:

@@ -86,7 +86,7 @@ class _Known:
 
     flow: Flow
     until: float
-    used: set[Flow]
+    used: dict[Flow, None]  # in order: a simulation repeats
 
 
 class SipEndpoint(Generic[Event]):
@@ -525,14 +525,14 @@ class SipEndpoint(Generic[Event]):
         known = self._flows.get(key)
         until = self.now() + ROUTE_SECONDS
         if known is None:
-            self._flows[key] = _Known(flow, until, {flow})
+            self._flows[key] = _Known(flow, until, {flow: None})
             if len(self._flows) > REMEMBERED_FLOWS:
                 self._flows.popitem(last=False)
             return flow
         if known.until <= self.now():
             known.flow, known.until = flow, until
         if len(known.used) < FLOWS_PER_PEER:
-            known.used.add(flow)
+            known.used[flow] = None
         self._flows.move_to_end(key)
         return flow
 
