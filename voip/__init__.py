@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig, TlsConfig
+    from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -35,6 +35,7 @@ __all__ = [
     "AudioFileError",
     "AuthenticationError",
     "Call",
+    "CallConfig",
     "CallEnded",
     "CallError",
     "CallState",
@@ -56,6 +57,7 @@ __all__ = [
 _HOMES = {
     "Account": "voip.account",
     "Call": "voip.call",
+    "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
     "Credentials": "voip.sip.digest",

@@ -121,6 +121,14 @@ class Call:
         return self._session.state
 
     @property
+    def rings_here(self) -> bool:
+        """Whether whoever called should hear a ringing tone of our own now.
+
+        The callee rings, and no sound of its own has come (RFC 3960 section 3.2).
+        """
+        return self._session.rings_here
+
+    @property
     def rate(self) -> int:
         """Samples a second of this call's PCM."""
         return self._audio.rate
@@ -193,7 +201,11 @@ class Call:
         await self._session.ring(header_lines(headers))
 
     async def progress(self, headers: HeaderLines = ()) -> None:
-        """Let the caller hear us before the call is answered (183)."""
+        """Let the caller hear us before the call is answered (183).
+
+        Where the INVITE has no offer we make one, and sound begins with the caller's answer; that
+        needs a caller who knows reliable provisional responses, else `CallStateError`.
+        """
         await self._session.progress(header_lines(headers))
 
     async def answer(self, headers: HeaderLines = ()) -> None:
@@ -217,7 +229,7 @@ class Call:
         await self._session.hangup(header_lines(headers))
 
     async def hold(self) -> None:
-        """Put the other side on hold."""
+        """Put the other side on hold; before the answer too, where it knows UPDATE."""
         await self._session.hold()
 
     async def resume(self) -> None:

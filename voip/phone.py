@@ -21,7 +21,7 @@ from voip.arguments import (
 )
 from voip.call import Call
 from voip.capture import Capture
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import CallError, ConfigError
@@ -83,10 +83,10 @@ class Softphone:
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
-    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
-    root. trace: called with every SIP message, credentials masked. requests: handlers for further
-    SIP methods by name. info_packages: those that are taken in calls (RFC 6086). authorize: looks
-    at an INVITE and returns
+    see `Account`. network, media, calling: see `voip.config`. pcap: a file to write SIP and RTP
+    to, without root. trace: called with every SIP message, credentials masked. requests: handlers
+    for further SIP methods by name. info_packages: those that are taken in calls (RFC 6086).
+    authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
 
@@ -103,6 +103,7 @@ class Softphone:
         expires_s: int = 300,
         network: NetworkConfig | None = None,
         media: MediaConfig | None = None,
+        calling: CallConfig | None = None,
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
@@ -113,6 +114,7 @@ class Softphone:
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        self.calling = calling or CallConfig()
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
@@ -132,7 +134,7 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = agent_config(user_agent, self._requests, info_packages)
+        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
         self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -395,6 +397,8 @@ class Softphone:
         timeout: float | None = 30.0,
         headers: HeaderLines | None = None,
         from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
         anonymous: bool = False,
     ) -> Call:
         """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
@@ -403,7 +407,9 @@ class Softphone:
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
         others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
-        ours is (RFC 3323, RFC 3325).
+        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
+        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
+        says first what it can do.
         """
         self._check_open()
         self._dialling.check(wait)
@@ -423,6 +429,8 @@ class Softphone:
             headers=more,
             from_=None if from_ is None else caller_address(from_),
             anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=self.calling.max_redirects if redirect else 0,
         )
 
     def on_incoming(self, handler: _Handler) -> _Handler:

@@ -7,7 +7,7 @@ outbound flows (RFC 5626).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from voip.errors import SipError
@@ -220,4 +220,4 @@ def _tags(request: Request, name: str) -> set[str]:
 
 def _without_expires(contact: NameAddr) -> NameAddr:
     kept = tuple(param for param in contact.params if param[0].lower() != "expires")
-    return replace(contact, params=kept)
+    return contact._replace(params=kept)
