@@ -165,6 +165,7 @@ class Softphone:
             KernelNetwork(self.network.dns_servers),
             public_address=self.network.public_address,
             tls=self.network.tls,
+            ws_path=self.network.ws_path,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
@@ -497,10 +498,11 @@ class Softphone:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named else None
         if flow.secure and (secure or self.account.aor.scheme == "sips"):
-            return f"<{SipUri('sips', user, None, *flow.local)}>"
-        uri = SipUri("sip", user, None, *flow.local)
+            uri = SipUri("sips", user, None, *flow.sent_by)
+            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
+        uri = SipUri("sip", user, None, *flow.sent_by)
         if flow.transport != "udp":
-            uri = uri.with_params(transport=flow.transport)
+            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
         return f"<{uri}>"
 
     def _local_host(self, peer: str) -> str:

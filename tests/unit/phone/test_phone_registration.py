@@ -155,7 +155,7 @@ async def test_F111_a_connection_that_dies_in_silence_is_replaced(desk, monkeypa
     desk.more = [("Require", "outbound")]
     async with phone(desk, network=OVER_TCP) as alice:
         (connection,) = desk.phone._transport._streams._open
-        connection.write = lambda data: None
+        connection._send = lambda data: None
         await until(lambda: len(desk.asked) == 2)
         await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
         assert alice.registered
@@ -170,7 +170,7 @@ async def test_F111_a_flow_that_nobody_answers_for_is_kept_and_not_judged(desk, 
     async with phone(desk, network=OVER_TCP) as alice:
         (connection,) = desk.phone._transport._streams._open
         asked = []
-        connection.write = lambda data: asked.append(data)
+        connection._send = lambda data: asked.append(data)
         await until(lambda: len(asked) == 5)
         assert (len(desk.asked), alice.registered) == (1, True)
     async with phone(desk) as alice:  # UDP without a NAT needs nothing

@@ -28,7 +28,7 @@ from voip.sip.endpoint.keeper import Keeper, binding_response
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.flow import Flow, Peer
+from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
 
@@ -90,12 +90,13 @@ class _Known:
 
 
 class SipEndpoint(Generic[Event]):
-    """UDP, TCP and TLS of one agent over `network`, in the running asyncio loop.
+    """UDP, TCP, TLS and WebSocket of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
+    one-to-one NAT. `tls`: certificates, ours and whose we trust. `ws_path`: what WebSocket servers
+    are asked for. `lost` is told of connections that
     are gone, and of flows that are kept alive and are not. Closing it closes `network`.
     """
 
@@ -107,6 +108,7 @@ class SipEndpoint(Generic[Event]):
         *,
         public_address: str | None = None,
         tls: TlsConfig | None = None,
+        ws_path: str = "/",
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
@@ -124,8 +126,10 @@ class SipEndpoint(Generic[Event]):
         self._streams: Connections | None = None
         self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
         self._tls = tls or TlsConfig()
+        self._ws_path = ws_path
         self._random = random or SecureRandom()
         self._keeper = Keeper(self._random, self._ping, self._is_dead)
+        self._alias = f"{self._random.token(12)}.invalid"
         self._avoided: OrderedDict[Peer, float] = OrderedDict()
         self._bound = ""
         self._flows: OrderedDict[Peer, _Known] = OrderedDict()
@@ -154,7 +158,7 @@ class SipEndpoint(Generic[Event]):
                 f"there is no SIP transport {', '.join(unknown) or 'given'}",
                 hint="udp and tcp are there",
             )
-        tls = server_context(self._tls) if streams else None
+        tls = server_context(self._tls) if set(streams or ()) & set(SECURE) else None
         bare = "0.0.0.0" if host is None else literal(host)
         if bare is None:
             raise TransportError(
@@ -167,6 +171,7 @@ class SipEndpoint(Generic[Event]):
             lost=self._failed,
             heard=self._keeper.heard,
             client_tls=lambda: self._client_tls,
+            ws_path=self._ws_path,
             bind_host=None if is_wildcard(bare) else bare,
         )
         bound = await self._bind(bare, port, transports)
@@ -248,7 +253,9 @@ class SipEndpoint(Generic[Event]):
             return
         accept = partial(self._streams.accept, transport)
         try:
-            listener = await self._network.listen(accept, host, port, ssl=tls)
+            listener = await self._network.listen(
+                accept, host, port, ssl=tls if transport in SECURE else None
+            )
         except OSError as error:
             raise _cannot_bind(Address(host, port), error) from error
         self._listeners.append(listener)
@@ -510,7 +517,10 @@ class SipEndpoint(Generic[Event]):
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
         port = self._stream_ports.get(peer.transport, local.port)
         host = self._local_host(local.host, peer.remote.host)
-        return self._remember(Flow(peer.transport, Address(host, port), peer.remote, peer.domain))
+        is_reached = peer.transport in self._stream_ports or not peer.transport.startswith("ws")
+        alias = "" if is_reached else self._alias
+        here = Address(host, port)
+        return self._remember(Flow(peer.transport, here, peer.remote, peer.domain, alias))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
