@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
+from uuid import UUID
 
 from voip.errors import ConfigError, SipError
 from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
+from voip.types import Random
 
-__all__ = ["RequestHandler", "agent_config", "caller_address", "invite_headers"]
+__all__ = ["RequestHandler", "agent_config", "caller_address", "instance_urn", "invite_headers"]
 
 RequestHandler = Callable[[ServerRequest], None]
 
@@ -53,3 +55,15 @@ def caller_address(text: str) -> NameAddr:
     except SipError as error:
         raise ConfigError(error.message, hint="from_='sip:alice@pbx.example'") from error
     return caller
+
+
+def instance_urn(text: str | None, random: Random) -> str:
+    """Return the URN of a phone's instance, one that nobody else has where none is given.
+
+    Raises `ConfigError` for what is no UUID.
+    """
+    try:
+        given = UUID((text or random.token(32)).removeprefix("urn:uuid:"))
+    except ValueError:
+        raise ConfigError(f"the instance {text!r} is no UUID", hint="str(uuid.uuid4())") from None
+    return given.urn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from os import PathLike
@@ -14,11 +14,17 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    RequestHandler,
+    agent_config,
+    caller_address,
+    instance_urn,
+    invite_headers,
+)
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, VoipError
+from voip.errors import CallError, ConfigError, TransportError, VoipError
 from voip.events import (
     CallbackFailed,
     CallEnded,
@@ -34,6 +40,7 @@ from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
 from voip.net.sip_network import KernelNetwork
+from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
@@ -72,10 +79,13 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
-    requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
-    the headers of a 401 that answers it, or None to let it through.
+    auth_user, expires_s: see `Account`. proxy: where every request goes first; several are
+    registered by at the same time. outbound: register the flow and this phone (`instance`, a UUID,
+    is best kept from one start to the next) and not an address (RFC 5626, 5627). network, media:
+    see `voip.config`. pcap: a file to write SIP and RTP to, without root. trace: called with every
+    SIP message, credentials masked. requests: handlers for further SIP methods by name.
+    authorize: looks at an INVITE and returns the headers of a 401 that answers it, or None to let
+    it through.
     """
 
     def __init__(
@@ -85,7 +95,7 @@ class Softphone:
         password: str | None = None,
         auth_user: str | None = None,
         display_name: str = "",
-        proxy: str | None = None,
+        proxy: str | Sequence[str] | None = None,
         register: bool | None = None,
         expires_s: int = 300,
         network: NetworkConfig | None = None,
@@ -94,25 +104,33 @@ class Softphone:
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
         authorize: Authorize | None = None,
+        outbound: bool = False,
+        instance: str | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        proxies: list[str | None] = [None]
+        if proxy:
+            proxies = [proxy] if isinstance(proxy, str) else list(proxy)
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
-            proxy,
+            proxies[0],
             expires_s,
             self.network.transport,
         )
+        self._accounts = [replace(self.account, proxy=one) for one in proxies]
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
         if self._register:
             self._check_named()
         self._random = random or SecureRandom()
+        self._outbound = outbound or len(proxies) > 1
+        self._instance = instance_urn(instance, self._random)
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
@@ -187,7 +205,19 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
-        self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
+        self._registrars = Registrars(
+            [
+                Registrar(
+                    account,
+                    self._stack,
+                    self._contact,
+                    self._tell,
+                    instance=self._instance if self._outbound else None,
+                    reg_id=reg_id if self._outbound else None,
+                )
+                for reg_id, account in enumerate(self._accounts, 1)
+            ]
+        )
         self._open = True
         try:
             self._driver.start()
@@ -200,7 +230,7 @@ class Softphone:
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
-                await self._registrar.start()
+                await self._registrars.start()
         except BaseException:
             await self.close()
             raise
@@ -228,7 +258,7 @@ class Softphone:
         hangups = (call.hangup() for call in self.calls)
         await asyncio.gather(*hangups, return_exceptions=True)
         if self.unregister_on_close:
-            await self._registrar.stop()
+            await self._registrars.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
             await asyncio.wait(tasks, timeout=HANDLERS_S)
 
@@ -244,7 +274,7 @@ class Softphone:
             closing.push_async_callback(self._transport.close)
             closing.push_async_callback(self._cancel_tasks)
             closing.push_async_callback(self._end_calls)
-            closing.push_async_callback(self._registrar.close)
+            closing.push_async_callback(self._registrars.close)
 
     async def _end_calls(self) -> None:
         """End what is left of calls when nobody was waited for."""
@@ -282,7 +312,12 @@ class Softphone:
     @property
     def registered(self) -> bool:
         """Whether the registrar knows us now."""
-        return self._open and not self._closed and self._registrar.registered
+        return self._open and not self._closed and self._registrars.registered
+
+    @property
+    def gruu(self) -> str | None:
+        """A URI that reaches this very phone from everywhere, where the registrar gives one."""
+        return self._registrars.by_preference()[0].gruu if self.registered else None
 
     @property
     def calls(self) -> list[Call]:
@@ -326,12 +361,12 @@ class Softphone:
         """
         self._check_started()
         self._check_named()
-        return await self._registrar.start()
+        return await self._registrars.start()
 
     async def unregister(self) -> None:
         """Let the registrar forget us; raises `RegistrationError` where it does not agree."""
         self._check_started()
-        error = await self._registrar.stop()
+        error = await self._registrars.stop()
         if error is not None:
             raise error
 
@@ -363,25 +398,29 @@ class Softphone:
         more = invite_headers(headers or {})
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
-        where = self.account.where(uri)
-        failure: CallError | None = None
-        async with aclosing(self._transport.flows(where)) as flows:
-            async for flow in flows:
-                self._check_open()
-                try:
-                    return await self._call(uri, flow, where.secure, caller, more, wait, timeout)
-                except CallError as error:
-                    if not error.context.get("elsewhere"):
-                        raise
-                    self._transport.avoid(flow)
-                    failure = failure or error
+        failure: VoipError | None = None
+        for line in self._registrars.by_preference():
+            where = line.where(uri)
+            try:
+                async with aclosing(self._transport.flows(where, prefer=line.peer)) as flows:
+                    async for flow in flows:
+                        self._check_open()
+                        try:
+                            return await self._call(uri, line, flow, caller, more, wait, timeout)
+                        except CallError as error:
+                            if not error.context.get("elsewhere"):
+                                raise
+                            self._transport.avoid(flow)
+                            failure = failure or error
+            except TransportError as error:
+                failure = failure or error
         raise failure or CallError("the phone was closed")
 
     async def _call(
         self,
         uri: SipUri,
+        line: Registrar,
         flow: Flow,
-        secure: bool,
         caller: NameAddr | None,
         headers: list[tuple[str, str]],
         wait: Wait,
@@ -396,8 +435,8 @@ class Softphone:
                 str(uri),
                 flow=flow,
                 from_=caller or self._identity(flow),
-                contact=self._contact(flow, secure=secure),
-                route=self.account.route(),
+                contact=self._reached_at(line, flow, secure=line.where(uri).secure),
+                route=line.route(),
                 headers=headers,
                 credentials=self.account.credentials(),
             )
@@ -457,7 +496,8 @@ class Softphone:
             return
         call = self._new_call(outgoing=False, remote=invite.request.from_)
         secure = uri_scheme(invite.request.uri) == "sips"
-        call._session.incoming(invite, self._contact(invite.flow, secure=secure))
+        line = self._registrars.by_preference()[0]
+        call._session.incoming(invite, self._reached_at(line, invite.flow, secure=secure))
         self._spawn(self._handle(self._on_incoming, call))
 
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:
@@ -494,6 +534,16 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
+    def _reached_at(self, line: Registrar, flow: Flow, *, secure: bool) -> str:
+        """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
+
+        Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
+        """
+        if line.gruu is not None:
+            return f"<{line.gruu}>"
+        contact = self._contact(flow, secure=secure)
+        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
+
     def _contact(self, flow: Flow, *, secure: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named else None
@@ -517,7 +567,7 @@ class Softphone:
 
     def _on_request(self, event: RequestEvent) -> None:
         if not isinstance(event, RequestReceived):
-            self._registrar.on_event(event)
+            self._registrars.on_event(event)
             return
         request, now = event.request, self._transport.now()
         handler = self._requests.get(request.request.method)
@@ -532,7 +582,7 @@ class Softphone:
                 request.reply(500, now=now)
 
     def _on_lost(self, flow: Flow) -> None:
-        self._registrar.on_lost(flow)
+        self._registrars.on_lost(flow)
 
     def _on_media(self, session: CallSession, event: EngineEvent) -> None:
         call = self._calls.get(session)

@@ -34,6 +34,7 @@ class Desk:
         self.refusal: int | None = None
         self.answers = True
         self.more: list[tuple[str, str]] = []
+        self.contact_more = ""
         self.after: Callable[[], None] = lambda: None
         self.phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
@@ -51,7 +52,7 @@ class Desk:
         elif self.refusal is not None:
             request.reply(self.refusal, now=now)
         else:
-            granted = [("Contact", f"{contact};expires={self.expires}")]
+            granted = [("Contact", f"{contact};expires={self.expires}{self.contact_more}")]
             request.reply(200, headers=granted + self.more, now=now)
         asyncio.get_running_loop().call_soon(self.after)
 
