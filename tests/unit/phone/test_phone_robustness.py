@@ -231,7 +231,7 @@ async def test_a_flood_from_one_socket_is_survived_with_bounded_memory(scene):
     assert 1000 < len(agent.dialogs) <= limits.max_dialogs
     assert agent.transactions <= limits.max_server_transactions
     assert len(scene.bob.calls) <= voip.phone.MAX_CALLS
-    assert len(scene.bob._transport._flows) < 10
+    assert len(scene.bob._transport._ways._known) < 10
 
 
 async def test_requests_with_the_wrong_tags_do_not_touch_the_call(scene):
