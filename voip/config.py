@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, Literal, get_args
 
 from voip.errors import ConfigError
+from voip.types import Address
 
-__all__ = ["TRANSPORTS", "MediaConfig", "NetworkConfig", "TlsConfig"]
+__all__ = ["TRANSPORTS", "CallConfig", "Extension", "MediaConfig", "NetworkConfig", "TlsConfig"]
 
 TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 """What can carry SIP."""
+
+Extension = Literal["off", "supported", "required"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
@@ -52,7 +56,9 @@ class NetworkConfig:
     TLS is answered once there is a certificate; None: the port after `bind_port`. transport: None
     is what the DNS says, and UDP where it says nothing. dns_servers: IP addresses, with a port or
     without, to ask instead of the system's. ws_port, wss_port: where WebSockets are answered; None:
-    nowhere. ws_path: what a WebSocket server is asked for; ours takes any.
+    nowhere. ws_path: what a WebSocket server is asked for; ours takes any. trusted: hosts (IP
+    addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -62,6 +68,7 @@ class NetworkConfig:
     transport: str | None = None
     tls: TlsConfig = TlsConfig()
     tls_port: int | None = None
+    trusted: tuple[str, ...] = ()
     dns_servers: tuple[str, ...] = ()
     ws_port: int | None = None
     wss_port: int | None = None
@@ -98,12 +105,49 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CallConfig:
+    """How calls are set up and kept.
+
+    reliable: provisional responses that are acknowledged (100rel, RFC 3262). session_timer: calls
+    that end when nobody refreshes them (RFC 4028), `session_expires_s` after the last refresh as
+    we ask for it; what the other side asks for, down to `session_min_s`, holds where it asks
+    first. Each is "off", "supported" (used where the other side knows it), or "required" (calls
+    without it fail). refresher: "us" or "them", where that is ours to say. max_redirects: places
+    that one call is sent on to by others (3xx); 0: it fails instead.
+    """
+
+    reliable: Extension = "supported"
+    session_timer: Extension = "supported"
+    session_expires_s: int = 1800
+    session_min_s: int = 90
+    refresher: Literal["us", "them"] | None = None
+    max_redirects: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in (("reliable", self.reliable), ("session_timer", self.session_timer)):
+            if value not in get_args(Extension):
+                raise ConfigError(f"{name}={value!r}", hint=", ".join(get_args(Extension)))
+        if self.refresher not in ("us", "them", None):
+            raise ConfigError(f"refresher={self.refresher!r}", hint="us, them, or None")
+        if not 90 <= self.session_min_s <= self.session_expires_s <= 2**31 - 1:
+            raise ConfigError(
+                f"a session of {self.session_expires_s} s, {self.session_min_s} at least,"
+                " cannot be had",
+                hint="90 <= session_min_s <= session_expires_s",
+            )
+        if not 0 <= self.max_redirects <= 100:
+            raise ConfigError(f"max_redirects={self.max_redirects}", hint="0 to 100")
+
+
+@dataclass(frozen=True, slots=True)
 class MediaConfig:
     """How sound is carried.
 
     codecs: encoding names in order of preference; ptime_ms: packet time asked for, 10 to 120;
     jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
-    another address than it said may be learned (docs/architecture.md, section 5).
+    another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
+    listens, an IP address and an even port, where the phone shall only signal: no engine is
+    started then, session descriptions name that address, and what needs sound raises `MediaError`.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -111,6 +155,7 @@ class MediaConfig:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True
+    elsewhere: Address | None = None
 
     def __post_init__(self) -> None:
         if not self.codecs:
@@ -127,3 +172,17 @@ class MediaConfig:
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
             )
+        if self.elsewhere is not None:
+            host, port = self.elsewhere
+            if not _is_address(host) or port % 2 or not 0 < port < 65535:
+                raise ConfigError(
+                    f"no sound can be sent to {host} port {port}",
+                    hint="elsewhere=Address('192.0.2.7', 40000), with an even port",
+                )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return not ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from voip.account import Account
 from voip.arguments import (
+    HeaderLines,
     RequestHandler,
     agent_config,
     caller_address,
+    header_lines,
     instance_urn,
-    invite_headers,
 )
 from voip.call import Call
 from voip.capture import Capture
-from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, TransportError, VoipError
+from voip.config import CallConfig, MediaConfig, NetworkConfig
+from voip.desk import Authorize, Desk, Handlers
+from voip.dialling import Dialling, Wait
+from voip.errors import CallError, ConfigError
 from voip.events import (
-    CallbackFailed,
     CallEnded,
     PhoneEvent,
     Registered,
     RegistrationFailed,
 )
+from voip.inbox import Inbox
+from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
+from voip.media.driver import EngineDriver
+from voip.media.elsewhere import MediaElsewhere
 from voip.media.engine import Engine
+from voip.media.rings import RingArena
+from voip.messages import Capabilities, Messages
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
 from voip.net.sip_network import KernelNetwork
+from voip.publishing import PublishedState, Publishing
 from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
@@ -47,27 +55,24 @@ from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.digest import CredentialsLookup
 from voip.sip.endpoint.endpoint import SipEndpoint
-from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.endpoint.trace import SipTrace
-from voip.sip.events import RequestReceived, SipEvent
+from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.types import Address, Random, SecureRandom
+from voip.watching import Watch, Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
 
-Wait = Literal["started", "ringing", "answered"]
-IncomingHandler = Callable[[Call], Awaitable[None] | None]
-Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
-_Handler = TypeVar("_Handler", bound=IncomingHandler)
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
-MAX_CALLS = 5000
+MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
@@ -79,13 +84,15 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, expires_s: see `Account`. proxy: where every request goes first; several are
-    registered by at the same time. outbound: register the flow and this phone (`instance`, a UUID,
-    is best kept from one start to the next) and not an address (RFC 5626, 5627). network, media:
-    see `voip.config`. pcap: a file to write SIP and RTP to, without root. trace: called with every
-    SIP message, credentials masked. requests: handlers for further SIP methods by name.
-    authorize: looks at an INVITE and returns the headers of a 401 that answers it, or None to let
-    it through.
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
+    `Account`. proxy: where every request goes first; several are registered by at the same time.
+    outbound: register the flow and this phone (`instance`, a UUID, is best kept from one start to
+    the next) and not an address (RFC 5626, 5627). network, media, calling: see `voip.config`.
+    pcap: a file to write SIP and RTP to, without root. trace: called with every SIP message,
+    credentials masked. requests: handlers for further SIP methods by name. info_packages: those
+    that are taken in calls (RFC 6086). authorize: looks at an INVITE and returns the headers of a
+    401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | Sequence[str] | None = None,
@@ -100,9 +108,11 @@ class Softphone:
         expires_s: int = 300,
         network: NetworkConfig | None = None,
         media: MediaConfig | None = None,
+        calling: CallConfig | None = None,
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
+        info_packages: Sequence[str] = (),
         authorize: Authorize | None = None,
         outbound: bool = False,
         instance: str | None = None,
@@ -111,6 +121,7 @@ class Softphone:
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        self.calling = calling or CallConfig()
         proxies: list[str | None] = [None]
         if proxy:
             proxies = [proxy] if isinstance(proxy, str) else list(proxy)
@@ -122,6 +133,7 @@ class Softphone:
             proxies[0],
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._accounts = [replace(self.account, proxy=one) for one in proxies]
         self._register = (uri is not None) if register is None else register
@@ -135,8 +147,8 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = agent_config(user_agent, self._requests)
-        self._on_incoming: IncomingHandler | None = None
+        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
+        self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
@@ -168,13 +180,8 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        ports = PortRange(*self.network.rtp_ports)
         self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        io = UdpPacketIO(self._random, ports=ports)
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        self._driver = ThreadDriver(engine, release=io.close_all)
+        self._driver, arena = self._make_driver()
         self._files = IoThread()
         self._agent = SipAgent(self._config, self._random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
@@ -193,11 +200,12 @@ class Softphone:
             self._agent,
             self._transport,
             self._driver,
-            engine.arena,
+            arena,
             self._files,
             self.media,
             self._random,
             self._local_host,
+            self.network.trusted,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -218,6 +226,34 @@ class Softphone:
                 for reg_id, account in enumerate(self._accounts, 1)
             ]
         )
+        self._desk = Desk(
+            self.account,
+            self._stack,
+            self._handlers,
+            self._calls,
+            self._registrars,
+            self._reached_at,
+            self._identity,
+            self._new_call,
+            self._spawn,
+            self._tell,
+            max_calls=MAX_CALLS,
+        )
+        self._incoming = IncomingCalls(self._desk, self._authorize)
+        self._dialling = Dialling(self._desk)
+        self._desk.place = self._dialling.place
+        self._messages = Messages(self._desk)
+        self._watching = Watching(self._desk)
+        self._publishing = Publishing(self._desk)
+        self._stack.call_changed = self._watching.calls_changed
+        self._inbox = Inbox(
+            self._desk,
+            self._requests,
+            registrars=self._registrars,
+            messages=self._messages,
+            watching=self._watching,
+            publishing=self._publishing,
+        )
         self._open = True
         try:
             self._driver.start()
@@ -235,6 +271,15 @@ class Softphone:
             await self.close()
             raise
 
+    def _make_driver(self) -> tuple[EngineDriver, RingArena]:
+        if self.media.elsewhere is not None:
+            return MediaElsewhere(self.media.elsewhere), RingArena()
+        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
+        if self._capture is not None:
+            io.tap = self._capture.on_media
+        engine = Engine(io, random=self._random)
+        return ThreadDriver(engine, release=io.close_all), engine.arena
+
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
 
@@ -247,7 +292,7 @@ class Softphone:
             if asyncio.current_task() not in self._tasks:  # it may be one of those waited for
                 await self._gone.wait()
             return
-        self._closed = True
+        self._closed = self._desk.closed = True
         try:
             await self._say_goodbye()
         finally:
@@ -257,6 +302,8 @@ class Softphone:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
         hangups = (call.hangup() for call in self.calls)
         await asyncio.gather(*hangups, return_exceptions=True)
+        self._watching.end()
+        await self._publishing.close()
         if self.unregister_on_close:
             await self._registrars.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
@@ -326,8 +373,10 @@ class Softphone:
 
     @property
     def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures."""
+        """What runs the engine: for its timing figures. `ConfigError` where there is none."""
         self._check_started()
+        if not isinstance(self._driver, ThreadDriver):
+            raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
     async def events(self) -> AsyncIterator[PhoneEvent]:
@@ -378,81 +427,43 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
+        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
+        says first what it can do.
         """
         self._check_open()
-        if len(self._calls) >= MAX_CALLS:
-            raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
-        if wait not in get_args(Wait):
-            raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
-        if not self._named and "@" not in target and ":" not in target:
+        self._dialling.check(wait)
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
-        caller = None if from_ is None else caller_address(from_)
-        uri = self.account.dial_uri(target)
-        failure: VoipError | None = None
-        for line in self._registrars.by_preference():
-            where = line.where(uri)
-            try:
-                async with aclosing(self._transport.flows(where, prefer=line.peer)) as flows:
-                    async for flow in flows:
-                        self._check_open()
-                        try:
-                            return await self._call(uri, line, flow, caller, more, wait, timeout)
-                        except CallError as error:
-                            if not error.context.get("elsewhere"):
-                                raise
-                            self._transport.avoid(flow)
-                            failure = failure or error
-            except TransportError as error:
-                failure = failure or error
-        raise failure or CallError("the phone was closed")
-
-    async def _call(
-        self,
-        uri: SipUri,
-        line: Registrar,
-        flow: Flow,
-        caller: NameAddr | None,
-        headers: list[tuple[str, str]],
-        wait: Wait,
-        timeout: float | None,
-    ) -> Call:
-        """Place a call by one way, and wait for what `wait` says."""
-        callee = replace(uri, params=(), headers=())
-        call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
-        session = call._session
-        try:
-            await session.call(
-                str(uri),
-                flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._reached_at(line, flow, secure=line.where(uri).secure),
-                route=line.route(),
-                headers=headers,
-                credentials=self.account.credentials(),
-            )
-            if wait == "answered":
-                await session.wait_answered(timeout)
-            elif wait == "ringing":
-                await session.wait_progress(timeout)
-        except asyncio.CancelledError:
-            self._spawn(call.hangup())
-            raise
-        except BaseException as error:
-            if session.end is None:
-                session.fail(str(error))
-                await session.wait_ended()
-            raise
-        return call
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
+        return await self._dialling.dial(
+            self.account.dial_uri(target),
+            wait=wait,
+            timeout=timeout,
+            headers=more,
+            from_=None if from_ is None else caller_address(from_),
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=self.calling.max_redirects if redirect else 0,
+        )
 
     def on_incoming(self, handler: _Handler) -> _Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -460,11 +471,76 @@ class Softphone:
         It may be a coroutine function. A call it leaves unanswered when it returns is refused
         with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
         """
-        self._on_incoming = handler
+        self._handlers.incoming = handler
         return handler
 
+    def on_transfer(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
+
+        It returns whether, and may be a coroutine function. Without a handler every transfer
+        asked for in a call that is up is followed, and none outside of a call.
+        """
+        self._handlers.transfer = handler
+        return handler
+
+    # ------------------------------------------------------------ events and messages
+
+    async def watch(
+        self,
+        target: str | None,
+        event: str,
+        *,
+        expires_s: int = 3600,
+        accept: Sequence[str] = (),
+    ) -> Watch:
+        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+
+        target: whose, None for the account itself. Returns when the first word has come; raises
+        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        """
+        self._check_open()
+        return await self._watching.watch(target, event, expires_s, tuple(accept))
+
+    def on_watch(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
+        self._handlers.watch = handler
+        return handler
+
+    async def publish(
+        self,
+        event: str,
+        body: bytes,
+        content_type: str,
+        *,
+        target: str | None = None,
+        expires_s: int = 3600,
+    ) -> PublishedState:
+        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
+
+        target: where, None for the account itself. Raises `RequestError` where it is refused.
+        """
+        self._check_open()
+        return await self._publishing.publish(
+            event, body, content_type, target=target, expires_s=expires_s
+        )
+
+    async def message(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
+        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
+        self._check_open()
+        await self._messages.send(target, text, content_type)
+
+    def on_message(self, handler: _Handler) -> _Handler:
+        """Call `handler(event)` with every `MessageReceived`; `events()` has them too."""
+        self._handlers.message = handler
+        return handler
+
+    async def options(self, target: str) -> Capabilities:
+        """Ask what somebody can do; raises `RequestError` where nobody says."""
+        self._check_open()
+        return await self._messages.options(target)
+
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell)
+        call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -480,52 +556,7 @@ class Softphone:
             self._spawn(call._close())
 
     def _invited(self, invite: ServerInvite) -> None:
-        now = self._transport.now()
-        if self._authorize is not None:
-            try:
-                challenge = self._authorize(invite.request, now)
-                if challenge is not None:
-                    invite.respond(401, headers=challenge, now=now)
-                    return
-            except Exception as error:
-                self._handler_failed(self._authorize, error)
-                invite.respond(500, now=now)
-                return
-        if self._on_incoming is None or self._closed or len(self._calls) >= MAX_CALLS:
-            invite.respond(480 if self._on_incoming is None else 503, now=now)
-            return
-        call = self._new_call(outgoing=False, remote=invite.request.from_)
-        secure = uri_scheme(invite.request.uri) == "sips"
-        line = self._registrars.by_preference()[0]
-        call._session.incoming(invite, self._reached_at(line, invite.flow, secure=secure))
-        self._spawn(self._handle(self._on_incoming, call))
-
-    async def _handle(self, handler: IncomingHandler, call: Call) -> None:
-        status = 480
-        try:
-            result = handler(call)
-            if inspect.isawaitable(result):
-                await result
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                if not self._closed:
-                    self._spawn(call.hangup())
-                raise
-            if call.ended is None or not isinstance(error, CallError):
-                self._handler_failed(handler, error)
-            status = 500
-        if call.ended is None and not call._session.is_up:
-            try:
-                await call.reject(status)
-            except VoipError as error:
-                log.debug("refusing an unanswered call: %s", error)
-        elif call.ended is None and status == 500:
-            await call.hangup()
-
-    def _handler_failed(self, handler: Callable[..., Any], error: BaseException) -> None:
-        name = getattr(handler, "__qualname__", repr(handler))
-        log.error("%s failed", name, exc_info=error)
-        self._tell(CallbackFailed(name, error))
+        self._incoming.invited(invite)
 
     # ------------------------------------------------------------ addresses
 
@@ -534,19 +565,21 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _reached_at(self, line: Registrar, flow: Flow, *, secure: bool) -> str:
+    def _reached_at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
 
         Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
         """
-        if line.gruu is not None:
-            return f"<{line.gruu}>"
-        contact = self._contact(flow, secure=secure)
+        line = self._registrars.of(flow)
+        gruu = line.terms.temp_gruu if anonymous else line.gruu
+        if gruu is not None:
+            return f"<{gruu}>"
+        contact = self._contact(flow, secure=secure, anonymous=anonymous)
         return f"{contact[:-1]};ob>" if line.terms.outbound else contact
 
-    def _contact(self, flow: Flow, *, secure: bool = False) -> str:
+    def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
-        user = self.account.user if self._named else None
+        user = self.account.user if self._named and not anonymous else None
         if flow.secure and (secure or self.account.aor.scheme == "sips"):
             uri = SipUri("sips", user, None, *flow.sent_by)
             return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
@@ -566,20 +599,7 @@ class Softphone:
         self._sessions.on_sip(event)
 
     def _on_request(self, event: RequestEvent) -> None:
-        if not isinstance(event, RequestReceived):
-            self._registrars.on_event(event)
-            return
-        request, now = event.request, self._transport.now()
-        handler = self._requests.get(request.request.method)
-        if handler is None:
-            request.reply(405, now=now)
-            return
-        try:
-            handler(request)
-        except Exception as error:
-            self._handler_failed(handler, error)
-            if not request.replied:
-                request.reply(500, now=now)
+        self._inbox.take(event)
 
     def _on_lost(self, flow: Flow) -> None:
         self._registrars.on_lost(flow)

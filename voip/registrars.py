@@ -36,6 +36,11 @@ class Registrars:
         """Return the lines, those that are registered first."""
         return sorted(self._lines, key=lambda line: not line.registered)
 
+    def of(self, flow: Flow) -> Registrar:
+        """Return the line that is registered by a flow, or else the best one."""
+        lines = self.by_preference()
+        return next((line for line in lines if line.peer == flow.peer), lines[0])
+
     async def start(self) -> Registered:
         """Register by all; returns what the first grants, raises when all refuse.
 

@@ -24,6 +24,7 @@ from voip.media.commands import (
     SetSource,
     StreamStats,
 )
+from voip.media.elsewhere import no_sound
 from voip.sdp.agreement import AgreedAudio
 from voip.sdp.capability import PCMA, PCMU, TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.description import Direction
@@ -50,6 +51,10 @@ class MediaSession:
         self.stream = next(stack.streams)
         self._measured = StreamStats(self.stream)
         self._negotiator: Negotiator | None = None
+        self._unanswered: Negotiator | None = None  # as it was before anybody answered our INVITE
+        self._branches: dict[object, Negotiator] = {}
+        self.followed: object | None = None
+        """Which of several exchanges is ours now (see `follow`)."""
         self._open = False
         self._closed = False
         self._turn = asyncio.Lock()  # opening and closing come one after the other
@@ -81,6 +86,11 @@ class MediaSession:
         talks = self._negotiator
         return talks is not None and talks.state is NegotiationState.OFFER_SENT
 
+    @property
+    def has_offered(self) -> bool:
+        """Whether we have made an offer, answered or not, and the peer none since."""
+        return self._negotiator is not None and self._negotiator.has_offered
+
     async def open(self, peer_host: str, advertised: str) -> None:
         """Bind ports on the address used towards `peer_host`, and describe them by `advertised`.
 
@@ -108,6 +118,8 @@ class MediaSession:
             if not isinstance(opened, Opened):
                 raise MediaError("the media engine opened no stream")
             self._open = True
+        if stack.media.elsewhere is not None:
+            advertised = opened.rtp.host
         self._refuse_if_closed()  # it waits for its turn
         self._negotiator = Negotiator(
             self._capabilities(),
@@ -117,6 +129,13 @@ class MediaSession:
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
         )
+
+    def check_carried(self) -> None:
+        """Raise `CallStateError` without a stream (yet), `MediaError` where it is not with us."""
+        if not self._open:
+            raise CallStateError("the call has no sound yet", hint="answer it first")
+        if self._stack.media.elsewhere is not None:
+            raise no_sound()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -132,6 +151,31 @@ class MediaSession:
         if self._negotiator is None:
             raise MediaError("the stream is not open")
         return self._negotiator
+
+    @property
+    def direction(self) -> Direction:
+        """What we want, whatever the peer leaves of it."""
+        return self._talks.direction
+
+    def follow(self, branch: object | None) -> None:
+        """Go on with the exchange of one of those whom our INVITE has reached; None: as before.
+
+        The first time it begins with what the INVITE offered, whatever others have made of it.
+        """
+        if branch is None or branch is self.followed:
+            return
+        if self._unanswered is None:
+            self._unanswered = self._talks.fork()
+            self._branches[branch] = self._talks
+        elif branch not in self._branches:
+            self._branches[branch] = self._unanswered.fork()
+        self.followed = branch
+        self._negotiator = self._branches[branch]
+
+    def follow_only(self) -> None:
+        """Forget the other exchanges: the present one is the call's."""
+        self._branches.clear()
+        self._unanswered = self.followed = None
 
     def offer(self, direction: Direction | None = None) -> bytes:
         """Return our offer."""
@@ -184,6 +228,13 @@ class MediaSession:
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
         )
+
+    def fall_silent(self) -> None:
+        """Tell the engine that nobody is to be heard, nor sent to."""
+        if self._open:
+            self._stack.driver.post(
+                ConnectStream(self.stream, None, None, None, (), send=False, receive=False)
+            )
 
     async def mute(self, muted: bool) -> None:
         """Send silence, or sound again."""

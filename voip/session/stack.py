@@ -15,6 +15,7 @@ from voip.config import MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
+from voip.sip.events import SipEvent
 from voip.sip.flow import Flow, Peer
 from voip.sip.locating import Where
 from voip.types import Random
@@ -82,7 +83,10 @@ class Stack:
     """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
+    `trusted`: hosts (IP literals) whose word on who calls is taken.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
+    `call_changed` is called when a call comes to another state.
+    `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
     """
 
     agent: SipAgent
@@ -93,5 +97,8 @@ class Stack:
     media: MediaConfig
     random: Random
     local_host: Callable[[str], str]
+    trusted: Collection[str] = ()
     streams: count[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
+    call_changed: Callable[[], None] = lambda: None
+    watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)

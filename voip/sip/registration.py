@@ -7,14 +7,14 @@ the binding in the end. Time comes in, requests leave by the agent, what happene
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
 from voip.errors import AuthenticationError, RegistrationError, SipError
 from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import Cause, RequestDone, RequestFailed, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
@@ -120,7 +120,7 @@ class Registration:
         address: NameAddr | str,
         contact: NameAddr | str,
         flow: Flow,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         expires_s: int = 300,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
@@ -205,7 +205,13 @@ class Registration:
             return False
         self._handle = None
         self._cseq = event.handle.request.cseq.number + 1
-        if isinstance(event, RequestDone):
+        if isinstance(event, RequestDone) and event.handle.proven is False:
+            error = AuthenticationError(
+                f"{self._registrar.host} answered for {self._who} without knowing the password",
+                hint="is it the registrar that was meant?",
+            )
+            self._fail(error, now, passing=True)
+        elif isinstance(event, RequestDone):
             self._judge(event.response, now)
         else:
             self._fail(self._failure(event), now, passing=event.cause is not Cause.AUTHENTICATION)
@@ -266,7 +272,8 @@ class Registration:
             if self._reg_id is not None:
                 more.append(("reg-id", str(self._reg_id)))
             more.append(("+sip.instance", f'"<{self._instance}>"'))
-        return replace(self._contact, params=(*self._contact.params, *more))
+        contact = self._contact
+        return NameAddr(contact.display, contact.uri, (*contact.params, *more))
 
     def _supported(self) -> str:
         if self._instance is None:

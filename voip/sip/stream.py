@@ -16,14 +16,14 @@ PONG: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _PING: Final = b"\r\n\r\n"
 _START: Final = re.compile(
-    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*\r\n)", re.IGNORECASE
+    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*+\r\n)", re.IGNORECASE
 )
 _LENGTH: Final = re.compile(
     rb"\r\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r\n[ \t])*+([^\r\n]*+)", re.IGNORECASE
 )
 _TLS: Final = b"\x16\x03"
 """How a ClientHello begins: its record type and version (RFC 8446 section 5.1)."""
-_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*")
+_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*+")
 
 
 class StreamFramer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 from voip.errors import SipError
 from voip.sip.flow import Flow
@@ -17,6 +17,7 @@ from voip.sip.transaction import (
     ClientTransaction,
     ClientUser,
     Durations,
+    ServerKey,
     ServerTransaction,
     ServerUser,
 )
@@ -29,8 +30,6 @@ __all__ = ["Transactions"]
 UDP_ONLY_S: Final = 600.0
 """How long a peer that refused TCP is not asked for it again."""
 MAX_UDP_ONLY: Final = 1024
-
-_ServerKey: TypeAlias = tuple[str | int | None, ...]
 
 
 class Transactions:
@@ -58,8 +57,9 @@ class Transactions:
         self._udp_only: OrderedDict[Address, float] = OrderedDict()
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
-        self._server: dict[_ServerKey, ServerTransaction] = {}
-        self._initial: dict[tuple[str | int | None, ...], ServerTransaction] = {}
+        self._server: dict[ServerKey, ServerTransaction] = {}
+        self._forget = self._forget_server  # one for all, not one for each
+        self._initial: dict[ServerKey, ServerTransaction] = {}
 
     def __len__(self) -> int:
         return len(self._client) + len(self._server)
@@ -142,11 +142,13 @@ class Transactions:
             durations=self._durations,
             timers=self._timers,
             send=self._send,
-            forget=self._forget_server,
+            forget=self._forget,
+            key=_key(request, request.method),
+            origin=_origin(request),
         )
-        self._server[_key(request, request.method)] = transaction
+        self._server[transaction.key] = transaction
         if request.to.tag is None:
-            self._initial.setdefault(_merge_key(request), transaction)
+            self._initial.setdefault(transaction.origin, transaction)
         transaction.start(now)
         return transaction
 
@@ -163,13 +165,13 @@ class Transactions:
         guessed is not enough to end a call.
         """
         found = self._server.get(_key(request, "INVITE"))
-        if found is None or found.request.call_id != request.call_id:
+        if found is None or found.origin[:2] != _origin(request)[:2]:
             return None
-        return found if found.request.from_.tag == request.from_.tag else None
+        return found
 
     def is_merged(self, request: Request) -> bool:
         """Whether this request has come another way already (section 8.2.2.2)."""
-        return request.to.tag is None and _merge_key(request) in self._initial
+        return request.to.tag is None and _origin(request) in self._initial
 
     def flow_failed(self, flow: Flow, message: str, now: float) -> None:
         """End every client transaction that goes this way."""
@@ -188,13 +190,12 @@ class Transactions:
             del self._by_flow[transaction.flow]
 
     def _forget_server(self, transaction: ServerTransaction) -> None:
-        request = transaction.request
-        del self._server[_key(request, request.method)]
-        if request.to.tag is None and self._initial.get(_merge_key(request)) is transaction:
-            del self._initial[_merge_key(request)]
+        del self._server[transaction.key]
+        if self._initial.get(transaction.origin) is transaction:
+            del self._initial[transaction.origin]
 
 
-def _key(request: Request, method: str) -> _ServerKey:
+def _key(request: Request, method: str) -> ServerKey:
     """Return what names a request's server transaction."""
     via = request.via
     branch = via.branch
@@ -205,6 +206,6 @@ def _key(request: Request, method: str) -> _ServerKey:
     return request.uri, request.call_id, cseq, sender, via.host.lower(), via.port, branch, method
 
 
-def _merge_key(request: Request) -> tuple[str | int | None, ...]:
+def _origin(request: Request) -> ServerKey:
     cseq = request.cseq
     return request.call_id, request.from_.tag, cseq.number, cseq.method

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from voip.sip.flow import Flow
+from voip.sip.grammar import split_list
 from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
@@ -62,9 +63,9 @@ def mark_source(request: Request, source: Address) -> None:
         via = via.with_params(received=source.host)
     else:
         return
-    hops = request.headers.values("Via")
+    hops = split_list(request.headers.get("Via") or "")  # others may stand in the same line
     hops[0] = str(via)
-    request.headers.set("Via", ", ".join(hops))
+    request.headers.replace("Via", ", ".join(hops))
 
 
 def way_back(request: Request, flow: Flow) -> Flow:
