@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ from voip.arguments import (
     agent_config,
     caller_address,
     header_lines,
+    instance_urn,
 )
 from voip.call import Call
 from voip.capture import Capture
@@ -42,6 +44,7 @@ from voip.messages import Capabilities, Messages
 from voip.net.platform import KernelPlatform
 from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.publishing import PublishedState, Publishing
+from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
@@ -84,12 +87,14 @@ class Softphone:
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
     credentials: instead of a password, a function of (realm, server) that returns
-    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
-    see `Account`. network, media, calling: see `voip.config`. pcap: a file to write SIP and RTP
-    to, without root. trace: called with every SIP message, credentials masked. requests: handlers
-    for further SIP methods by name. info_packages: those that are taken in calls (RFC 6086).
-    authorize: looks at an INVITE and returns
-    the headers of a 401 that answers it, or None to let it through.
+    `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
+    `Account`. proxy: where every request goes first; several are registered by at the same time.
+    outbound: register the flow and this phone (`instance`, a UUID, is best kept from one start to
+    the next) and not an address (RFC 5626, 5627). network, media, calling: see `voip.config`.
+    pcap: a file to write SIP and RTP to, without root. trace: called with every SIP message,
+    credentials masked. requests: handlers for further SIP methods by name. info_packages: those
+    that are taken in calls (RFC 6086). authorize: looks at an INVITE and returns the headers of a
+    401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class Softphone:
         credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
-        proxy: str | None = None,
+        proxy: str | Sequence[str] | None = None,
         register: bool | None = None,
         expires_s: int = 300,
         network: NetworkConfig | None = None,
@@ -111,27 +116,35 @@ class Softphone:
         requests: Mapping[str, RequestHandler] | None = None,
         info_packages: Sequence[str] = (),
         authorize: Authorize | None = None,
+        outbound: bool = False,
+        instance: str | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
         self.calling = calling or CallConfig()
+        proxies: list[str | None] = [None]
+        if proxy:
+            proxies = [proxy] if isinstance(proxy, str) else list(proxy)
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
-            proxy,
+            proxies[0],
             expires_s,
             self.network.transport,
             credentials,
         )
+        self._accounts = [replace(self.account, proxy=one) for one in proxies]
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
         if self._register:
             self._check_named()
         self._random = random
+        self._outbound = outbound or len(proxies) > 1
+        self._instance = None if instance is None else instance_urn(instance)
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
@@ -186,6 +199,7 @@ class Softphone:
             self._sip_network,
             public_address=self.network.public_address,
             tls=self.network.tls,
+            ws_path=self.network.ws_path,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
@@ -209,12 +223,27 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
+        urn = self._instance or instance_urn(random.token(32))
+        self._registrars = Registrars(
+            [
+                Registrar(
+                    account,
+                    self._stack,
+                    self._contact,
+                    self._tell,
+                    instance=urn if self._outbound else None,
+                    reg_id=reg_id if self._outbound else None,
+                )
+                for reg_id, account in enumerate(self._accounts, 1)
+            ]
+        )
         self._desk = Desk(
             self.account,
             self._stack,
             self._handlers,
             self._calls,
-            self._contact,
+            self._registrars,
+            self._reached_at,
             self._identity,
             self._new_call,
             self._spawn,
@@ -228,11 +257,10 @@ class Softphone:
         self._watching = Watching(self._desk)
         self._publishing = Publishing(self._desk)
         self._stack.call_changed = self._watching.calls_changed
-        self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
         self._inbox = Inbox(
             self._desk,
             self._requests,
-            registrar=self._registrar,
+            registrars=self._registrars,
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
@@ -249,7 +277,7 @@ class Softphone:
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
-                await self._registrar.start()
+                await self._registrars.start()
         except BaseException:
             await self.close()
             raise
@@ -285,7 +313,7 @@ class Softphone:
         self._watching.end()
         await self._publishing.close()
         if self.unregister_on_close:
-            await self._registrar.stop()
+            await self._registrars.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
             await asyncio.wait(tasks, timeout=HANDLERS_S)
 
@@ -301,7 +329,7 @@ class Softphone:
             closing.push_async_callback(self._transport.close)
             closing.push_async_callback(self._cancel_tasks)
             closing.push_async_callback(self._end_calls)
-            closing.push_async_callback(self._registrar.close)
+            closing.push_async_callback(self._registrars.close)
 
     async def _end_calls(self) -> None:
         """End what is left of calls when nobody was waited for."""
@@ -339,7 +367,12 @@ class Softphone:
     @property
     def registered(self) -> bool:
         """Whether the registrar knows us now."""
-        return self._open and not self._closed and self._registrar.registered
+        return self._open and not self._closed and self._registrars.registered
+
+    @property
+    def gruu(self) -> str | None:
+        """A URI that reaches this very phone from everywhere, where the registrar gives one."""
+        return self._registrars.by_preference()[0].gruu if self.registered else None
 
     @property
     def calls(self) -> list[Call]:
@@ -385,12 +418,12 @@ class Softphone:
         """
         self._check_started()
         self._check_named()
-        return await self._registrar.start()
+        return await self._registrars.start()
 
     async def unregister(self) -> None:
         """Let the registrar forget us; raises `RegistrationError` where it does not agree."""
         self._check_started()
-        error = await self._registrar.stop()
+        error = await self._registrars.stop()
         if error is not None:
             raise error
 
@@ -541,14 +574,27 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
+    def _reached_at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
+        """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
+
+        Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
+        """
+        line = self._registrars.of(flow)
+        gruu = line.terms.temp_gruu if anonymous else line.gruu
+        if gruu is not None:
+            return f"<{gruu}>"
+        contact = self._contact(flow, secure=secure, anonymous=anonymous)
+        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
+
     def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named and not anonymous else None
         if flow.secure and (secure or self.account.aor.scheme == "sips"):
-            return f"<{SipUri('sips', user, None, *flow.local)}>"
-        uri = SipUri("sip", user, None, *flow.local)
+            uri = SipUri("sips", user, None, *flow.sent_by)
+            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
+        uri = SipUri("sip", user, None, *flow.sent_by)
         if flow.transport != "udp":
-            uri = uri.with_params(transport=flow.transport)
+            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
         return f"<{uri}>"
 
     def _local_host(self, peer: str) -> str:
@@ -569,7 +615,7 @@ class Softphone:
         self._inbox.take(event)
 
     def _on_lost(self, flow: Flow) -> None:
-        self._registrar.on_lost(flow)
+        self._registrars.on_lost(flow)
 
     def _on_media(self, session: CallSession, event: EngineEvent) -> None:
         call = self._calls.get(session)
