@@ -448,7 +448,9 @@ class CallSession:
     def on_prack(self, event: PrackReceived) -> None:
         """A PRACK came with the answer to our early offer, or with another offer."""
         if event.reply is not None:
-            self._changes.on_update(event.reply)
+            error = self._changes.on_prack(event.reply)
+            if error is not None and self.state in _CALLED:
+                self._refuse_offer(event.invite, error)
             return
         try:
             self.media.take_answer(event.request.body)

@@ -167,12 +167,15 @@ class InviteUsage:
 
     # Session timer (RFC 4028).
 
-    def on_refresh_failed(self, status: int, now: float) -> None:
-        """Try to refresh again later, after a change of ours that the peer did not accept."""
-        if status in (405, 501):
-            self.dialog.allowed -= {"UPDATE"}
-        if self.dialog.state is DialogState.CONFIRMED:
-            self.timer.on_failure(now)
+    def on_refresh_failed(self, status: int, now: float, *, silent: bool = False) -> None:
+        """Refresh otherwise, or later, after a change of ours that the peer did not accept."""
+        if self.dialog.state is not DialogState.CONFIRMED:
+            return
+        if silent and (400 <= status < 500 or status == 501) and status not in (408, 481):
+            if status in (405, 501):
+                self.dialog.allowed -= {"UPDATE"}
+            self._core.emit(RefreshDue(self.dialog))  # it may want an offer
+        self.timer.on_failure(now)
 
     def _on_refresh_due(self, now: float) -> None:
         if self.dialog.state is not DialogState.CONFIRMED:
