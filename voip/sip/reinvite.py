@@ -59,7 +59,9 @@ class Reinvite:
 
     def proceed(self, now: float) -> None:
         """Send it, unless it has to wait: for its random time, or for another INVITE."""
-        if self.state is ReinviteState.WAITING and self._wait is None and not self._usage.busy:
+        usage = self._usage
+        busy = usage.busy or (usage.update is not None and usage.update.open)
+        if self.state is ReinviteState.WAITING and self._wait is None and not busy:
             self._send(now)
 
     def abandon(self, now: float) -> None:

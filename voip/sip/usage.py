@@ -122,8 +122,11 @@ class InviteUsage:
     # Whose offer waits for its answer (RFC 3264 section 4: one at a time).
 
     @property
-    def our_offer_open(self) -> bool:
-        """Whether an offer of ours has no answer yet."""
+    def client_exchange_open(self) -> bool:
+        """Whether a request of ours is part of an exchange that is not complete.
+
+        An offer of the peer's is refused with 491 then (RFC 6337 section 4.3: IcU, UcU).
+        """
         invite, pracks, update = self.invite, self._pracks, self.update
         early = self.dialog.state is DialogState.EARLY
         unsure = pracks is None or not pracks.answered
@@ -131,9 +134,26 @@ class InviteUsage:
             (early and invite is not None and invite.offered and unsure)
             or (self.reinvite is not None and self.reinvite.open)
             or (update is not None and update.open)
-            or (pracks is not None and pracks.offering)
-            or any(theirs.offered for theirs in self._theirs.values())
+            or (pracks is not None and (pracks.owed or pracks.offering))
+            or self._owed is not None
         )
+
+    @property
+    def server_exchange_open(self) -> bool:
+        """Whether a request of the peer's is: an offer is refused with 500 then (IsU, UsU)."""
+        return any(
+            theirs.owes_answer or theirs.offered or theirs.description_pending
+            for theirs in self._theirs.values()
+        ) or any(
+            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
+            for served in self.served
+        )
+
+    @property
+    def exchange_open(self) -> bool:
+        """Whether a new offer of ours has to wait (IU, UU)."""
+        pracking = self._pracks is not None and self._pracks.pending
+        return self.client_exchange_open or self.server_exchange_open or pracking
 
     @property
     def agreed_early(self) -> bool:
@@ -141,25 +161,6 @@ class InviteUsage:
         if self.invite is not None:
             return self._pracks is not None and self._pracks.answered and not self._pracks.owed
         return any(i.described and not i.description_pending for i in self._theirs.values())
-
-    @property
-    def their_offer_open(self) -> bool:
-        """Whether we owe the answer to an offer of the peer's."""
-        if self._owed is not None or (self._pracks is not None and self._pracks.owed):
-            return True
-        return any(theirs.owes_answer for theirs in self._theirs.values()) or any(
-            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
-            for served in self.served
-        )
-
-    @property
-    def exchange_open(self) -> bool:
-        """Whether a new offer has to wait."""
-        return (
-            self.our_offer_open
-            or self.their_offer_open
-            or any(theirs.description_pending for theirs in self._theirs.values())
-        )
 
     def is_serving(self, method: str) -> bool:
         """Whether a request of the peer's of this method waits for the user's reply."""
