@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from voip.config import CallConfig
 from voip.errors import ConfigError, SipError
+from voip.session.info import Info
 from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
@@ -19,6 +20,13 @@ RequestHandler = Callable[[ServerRequest], None]
 HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
+METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
+SUPPORTED: Final = ("replaces", "norefersub")
+EVENTS: Final = ("refer", "dialog")
+"""What a phone does beyond the agent's own: methods, extensions, event packages."""
+REPLACEABLE: Final = ("MESSAGE", "INFO")
+"""Those that an application may handle itself."""
+
 _OWN_HEADERS: Final = (
     *("Via", "Route", "Record-Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards"),
     *("Contact", "Allow"),
@@ -28,29 +36,42 @@ _OWN_HEADERS: Final = (
 
 
 def agent_config(
-    user_agent: str, requests: Mapping[str, RequestHandler], calls: CallConfig
+    user_agent: str,
+    requests: Mapping[str, RequestHandler],
+    calls: CallConfig,
+    info_packages: Sequence[str] = (),
 ) -> AgentConfig:
-    """Return the agent's settings; `ConfigError` for what could not stand in a message."""
+    """Return the agent's settings; `ConfigError` for what could not stand in a message.
+
+    A handler for MESSAGE or INFO takes the place of the phone's own.
+    """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = AgentConfig().allow
+    own = (*AgentConfig().allow, *METHODS)
+    for package in info_packages:
+        _ = Info(package)  # ConfigError where it is no word
     for method in requests:
+        if method in REPLACEABLE:
+            continue
         if not (method.isascii() and method.isalpha() and method.isupper()) or method in own:
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
     extensions = {"100rel": calls.reliable, "timer": calls.session_timer}
+    unused = {tag for tag, use in extensions.items() if use == "off"}
+    if "100rel" in unused:
+        own = tuple(method for method in own if method != "PRACK")
     return AgentConfig(
         user_agent=user_agent,
-        allow=(
-            *(method for method in own if method != "PRACK" or calls.reliable != "off"),
-            *requests,
-        ),
-        supported=(*(tag for tag, use in extensions.items() if use != "off"), "199"),
+        allow=tuple(dict.fromkeys((*own, *requests))),
+        supported=(*(tag for tag in AgentConfig().supported if tag not in unused), *SUPPORTED),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
-        session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
+        session_expires=None if "timer" in unused else calls.session_expires_s,
         min_session_expires=calls.session_min_s,
         refresher=calls.refresher,
+        events=EVENTS,
+        unsolicited=("message-summary",),
+        info_packages=tuple(info_packages),
     )
 
 

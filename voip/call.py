@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,13 @@ from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
+from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
+from voip.session.transfer import attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
 from voip.sip.reason import Reason
+from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
 
@@ -57,10 +60,20 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
+    replaces: Call | None = None
+    """The call whose place this one takes once it is answered (RFC 3891)."""
+    replaced_by: Call | None = None
+    """The call that has taken this one's place."""
+
     def __init__(
-        self, call_id: str, spawn: Spawn, report: Callable[[CallbackFailed], None]
+        self,
+        call_id: str,
+        spawn: Spawn,
+        report: Callable[[CallbackFailed], None],
+        resolve: Callable[[str], SipUri] = SipUri.parse,
     ) -> None:
         self.id = call_id
+        self._resolve = resolve
         self._spawn = spawn
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()
@@ -223,6 +236,30 @@ class Call:
         """Take the other side off hold."""
         await self._session.resume()
 
+    async def transfer(self, target: str | Call, *, timeout: float = 60.0) -> None:
+        """Connect the other side with somebody else, and leave the call.
+
+        target: whom it is to call (as `Softphone.dial` takes it); or a call of ours that is up,
+        whose other side it is to go on with. Returns when it reports that it has, and hangs up;
+        raises `CallError` with the status it reports where that came to nothing, and the call goes
+        on. `TransferProgress` tells how it goes.
+        """
+        if isinstance(target, Call):
+            await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+            await target._session.leave()
+        else:
+            await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+        await self.hangup()
+
+    async def send_info(
+        self, package: str, body: bytes = b"", content_type: str | None = None
+    ) -> None:
+        """Say something of an Info package (RFC 6086) in the call.
+
+        Returns when it has been taken, raises `CallError` where it is not (469: not this package).
+        """
+        await self._session.send_info(Info(package, body, content_type))
+
     async def wait_answered(self, timeout: float | None = None) -> None:
         """Return when the call is up; after `timeout` seconds it is given up."""
         await self._session.wait_answered(timeout)
@@ -297,14 +334,27 @@ class Call:
 
     # ------------------------------------------------------------ digits
 
-    async def send_dtmf(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 60) -> None:
-        """Send digits (0-9, *, #, A-D) by RFC 4733; returns when the last has gone out.
+    async def send_dtmf(
+        self,
+        digits: str,
+        *,
+        duration_ms: int = 100,
+        gap_ms: int = 60,
+        mode: Literal["rfc4733", "info"] = "rfc4733",
+    ) -> None:
+        """Send digits (0-9, *, #, A-D); returns when the last has gone out.
 
-        Raises `MediaError` where the other side takes none.
+        mode: in the sound by RFC 4733 (`MediaError` where the other side takes none), or each in an
+        INFO of its own as older phones do (`CallError` where it refuses).
         """
         bad = sorted(set(digits.upper()) - set(DIGITS))
         if bad or not digits:
             raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
+        if mode == "info":
+            for digit in digits.upper():
+                await self._session.send_info(dtmf_relay(digit, duration_ms))
+            self._emit(DtmfSent(digits))
+            return
         start = len(self._events)
         await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
         if not await self._happens(DtmfSent, start):

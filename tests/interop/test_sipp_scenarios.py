@@ -3,10 +3,10 @@
 Those about reliable responses, UPDATE, session timers and forks; what our side does in each stands
 beside its name. The scenarios are reference data and not in the repository.
 
-Not played: `uac-inv-retrans-after-ack`, which wants a repeated INVITE answered after the ACK, where RFC
-6026 has it absorbed; `uac-early-recv-update-481`, `uas-answer-200-update-without-sdp`,
-`uas-answer-*-multiple-fmts-support-update` and `uas-reinv-glare`, which wait for an UPDATE that PJSIP
-sends by itself to settle on one codec, and we do not.
+Not played: `uac-inv-retrans-after-ack`, which wants a repeated INVITE answered after the ACK, where
+RFC 6026 has it absorbed; `uac-early-recv-update-481`, `uas-answer-200-update-without-sdp`,
+`uas-answer-*-multiple-fmts-support-update` and `uas-reinv-glare`, which wait for an UPDATE that
+PJSIP sends by itself to settle on one codec, and we do not.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ MENDED = {
     "CSeq: 2 BYE": "CSeq: [cseq] BYE",
     # The To of the last message has a tag already, that of the other fork.
     "[last_To:];tag=UA_": "To: <sip:[service]@[local_ip]:[local_port]>;tag=UA_",
-    # SIPp never sounds. Where it does not say so, we ask after it (OPTIONS), which it does not know.
+    # SIPp never sounds. Where it does not say so, we ask after it by OPTIONS.
     "a=fmtp:101 0-16\n": "a=fmtp:101 0-16\n      a=inactive\n",
 }
 """What is wrong with the scenarios themselves."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from voip.events import CallEvent
 from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
+from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.events import (
@@ -17,8 +18,11 @@ from voip.sip.events import (
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    Notified,
+    NotifierEnded,
     PrackReceived,
     Provisional,
+    ReferReceived,
     RefreshDue,
     ReinviteDone,
     ReinviteProgress,
@@ -27,6 +31,11 @@ from voip.sip.events import (
     RequestFailed,
     RequestReceived,
     SipEvent,
+    SubscribeReceived,
+    SubscriptionEnded,
+    SubscriptionForked,
+    SubscriptionLost,
+    UnsolicitedNotify,
     UpdateDone,
     UpdateReceived,
 )
@@ -37,7 +46,14 @@ __all__ = ["RequestEvent", "SessionManager"]
 
 log = logging.getLogger(__name__)
 
-RequestEvent = RequestDone | RequestFailed | RequestReceived
+RequestEvent = (
+    RequestDone
+    | RequestFailed
+    | RequestReceived
+    | SubscribeReceived
+    | ReferReceived
+    | UnsolicitedNotify
+)
 
 
 class SessionManager:
@@ -87,10 +103,20 @@ class SessionManager:
         match event:
             case IncomingInvite(invite):
                 self._on_invite(invite)
+            case RequestDone() | RequestFailed() if event.handle in self._stack.watchers:
+                self._tell_watcher(event.handle, event)
             case RequestDone() | RequestFailed() if event.handle in sessions:
                 sessions[event.handle].on_asked(event)
+            case RequestReceived(request) if request.dialog in sessions and is_info(request):
+                sessions[request.dialog].on_info(request)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
+            case SubscribeReceived() | ReferReceived() | UnsolicitedNotify():
+                self._on_request(event)
+            case Notified() | SubscriptionForked() | SubscriptionLost() | SubscriptionEnded():
+                self._tell_watcher(event.subscription, event)
+            case NotifierEnded():
+                self._tell_watcher(event.notifier, event)
             case Provisional(client):
                 if client in sessions:
                     sessions[client].on_provisional(event)
@@ -133,6 +159,11 @@ class SessionManager:
             case DialogEnded(dialog):
                 if dialog in sessions:
                     sessions[dialog].on_dialog_ended(event)
+
+    def _tell_watcher(self, handle: object, event: SipEvent) -> None:
+        watcher = self._stack.watchers.get(handle)
+        if watcher is not None:
+            watcher(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

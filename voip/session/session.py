@@ -18,6 +18,7 @@ from voip.errors import (
     CallStateError,
     MediaError,
     NoAnswerError,
+    RequestError,
     SdpError,
     SipError,
     VoipError,
@@ -35,9 +36,11 @@ from voip.events import (
     Ringing,
 )
 from voip.sdp.description import Direction
+from voip.session.ask import ask
 from voip.session.change import Changes
 from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure, sdp_warning
+from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
 from voip.session.redirect import Redirects
 from voip.session.stack import Stack
@@ -63,6 +66,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 
 __all__ = ["CallPlan", "CallSession"]
@@ -71,6 +75,8 @@ log = logging.getLogger(__name__)
 
 GOODBYE_S = 4.0
 """How long ending a call waits for the other side's word; then the call is over all the same."""
+LEAVE_S = 2.0
+"""How long a peer that has been replaced (RFC 3891) has for its BYE."""
 NOT_A_WORD_S = 0.5
 """The same where the callee has not said anything yet: until then a CANCEL may not be sent."""
 HeaderLines = Sequence[tuple[str, str]]
@@ -150,6 +156,14 @@ class CallSession:
         """Whether the peer's messages come from a host within the trust domain (RFC 3324)."""
         invite = self._server or self._client
         return invite is not None and invite.flow.remote.host in self.stack.trusted
+
+    @property
+    def current_dialog(self) -> Dialog | None:
+        """The dialog as far as there is one: before the answer, the latest early one."""
+        if self.dialog is not None or self._client is None:
+            return self.dialog or (self._server.dialog if self._server else None)
+        dialogs = self._client.dialogs
+        return dialogs[-1] if dialogs else None
 
     @property
     def is_up(self) -> bool:
@@ -585,6 +599,32 @@ class CallSession:
         self.stack.sessions[self._ping] = self
         self.stack.signalling.flush()
 
+    def on_info(self, request: ServerRequest) -> None:
+        """The peer says something in an INFO."""
+        answer = read_info(request.request, self.stack.agent.config.info_packages)
+        request.reply(answer.status, headers=answer.headers, now=self.stack.signalling.now())
+        self.stack.signalling.flush()
+        if answer.event is not None and self.end is None:
+            self._emit(answer.event)
+
+    async def send_info(self, info: Info) -> None:
+        """Say something in an INFO; raises `CallError` where the peer does not take it."""
+        if self.dialog is None or not self.is_up:
+            raise CallStateError(f"the call is {self.state.value}")
+        stack = self.stack
+        handle = stack.agent.dialog_request(
+            self.dialog,
+            "INFO",
+            headers=info.headers(),
+            body=info.body,
+            content_type=info.content_type if info.body else None,
+            now=stack.signalling.now(),
+        )
+        try:
+            await ask(stack, handle, self.remote.uri)
+        except RequestError as error:
+            raise CallError(error.message, hint=error.hint, status=error.status) from None
+
     def on_asked(self, event: RequestDone | RequestFailed) -> None:
         """The peer answered our OPTIONS, or is gone; 408 and 481 have ended the dialog already."""
         self.stack.sessions.pop(self._ping, None)
@@ -661,6 +701,18 @@ class CallSession:
             raise CallStateError("the call is not over")
         return self.end
 
+    async def leave(self) -> None:
+        """End a call whose peer goes on with somebody else: it hangs up, or else we do."""
+        try:
+            await self.wait_ended_for(LEAVE_S)
+        except TimeoutError:
+            await self.hangup()
+
+    async def wait_ended_for(self, seconds: float) -> None:
+        """Return when the call is over; TimeoutError where it is not in time."""
+        async with asyncio.timeout(seconds):
+            await self._over.wait()
+
     def _finish(self, end: CallEnded) -> None:
         if self.end is not None:
             return
@@ -702,6 +754,7 @@ class CallSession:
         if not allowed(self.state, state):
             raise CallStateError(f"a call cannot go from {self.state.value} to {state.value}")
         self.state = state
+        self.stack.call_changed()
 
 
 def _carries_sdp(response: Response) -> bool:

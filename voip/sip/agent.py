@@ -27,6 +27,7 @@ from voip.sip.reinvite import Reinvite
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import wanted
+from voip.sip.subscriptions import Subscriptions
 from voip.sip.uas import receive_request, refuse_unreadable
 from voip.sip.update import Update
 from voip.sip.uri import SipUri
@@ -49,6 +50,7 @@ class SipAgent:
 
     def __init__(self, config: AgentConfig, random: Random) -> None:
         self._core = Core(config, random)
+        self.subscriptions = Subscriptions(self._core)
 
     # What the shell does.
 
@@ -114,7 +116,9 @@ class SipAgent:
     @property
     def dialogs(self) -> list[Dialog]:
         """The dialogs that have not ended, early ones too."""
-        return [usage.dialog for usage in self._core.usages.values()]
+        core = self._core
+        of_calls = [usage.dialog for usage in core.usages.values()]
+        return list(dict.fromkeys((*of_calls, *core.subscriptions.dialogs())))
 
     @property
     def timers(self) -> int:

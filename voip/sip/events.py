@@ -2,7 +2,8 @@
 
 Every INVITE, re-INVITE, UPDATE and request of ours ends in exactly one event: `Answered` or
 `InviteFailed`, `ReinviteDone`, `UpdateDone`, `RequestDone` or `RequestFailed`; every dialog that
-was answered, by us or by them, in exactly one `DialogEnded`.
+was answered, by us or by them, in exactly one `DialogEnded`; every subscription of ours in one
+`SubscriptionEnded`, every one of the peer's that was accepted in one `NotifierEnded`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from voip.sip.client_invite import ClientInvite
     from voip.sip.client_request import ClientRequest
     from voip.sip.dialog import Dialog
+    from voip.sip.event_headers import SubscriptionState
     from voip.sip.message import Request, Response
+    from voip.sip.notifier import Notifier
     from voip.sip.reinvite import Reinvite
     from voip.sip.server_invite import ServerInvite
     from voip.sip.server_request import ServerRequest
+    from voip.sip.subscription import Subscription
     from voip.sip.update import Update
 
 __all__ = [
@@ -30,8 +34,11 @@ __all__ = [
     "IncomingInvite",
     "InviteCancelled",
     "InviteFailed",
+    "Notified",
+    "NotifierEnded",
     "PrackReceived",
     "Provisional",
+    "ReferReceived",
     "RefreshDue",
     "ReinviteDone",
     "ReinviteProgress",
@@ -40,6 +47,11 @@ __all__ = [
     "RequestFailed",
     "RequestReceived",
     "SipEvent",
+    "SubscribeReceived",
+    "SubscriptionEnded",
+    "SubscriptionForked",
+    "SubscriptionLost",
+    "UnsolicitedNotify",
     "UpdateDone",
     "UpdateReceived",
 ]
@@ -257,6 +269,74 @@ class RequestFailed:
     response: Response | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SubscribeReceived:
+    """Somebody wants to watch an event we notify of: `accept` or `reject` at once."""
+
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class ReferReceived:
+    """Somebody asks us to call somebody, or to do something else (RFC 3515): as above."""
+
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierEnded:
+    """Nobody is to be notified any more: expired, unsubscribed, ended by us, or unreachable."""
+
+    notifier: Notifier
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A NOTIFY to a subscription of ours came, and has been answered."""
+
+    subscription: Subscription
+    request: Request
+    state: SubscriptionState
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionForked:
+    """Another notifier answers our SUBSCRIBE: `fork` is a subscription of its own."""
+
+    subscription: Subscription
+    fork: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionLost:
+    """A subscription of ours is over, and is asked for anew in `retry_in_s` seconds."""
+
+    subscription: Subscription
+    reason: str
+    status: int | None
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEnded:
+    """A subscription of ours is over. `status`: the response or time-out (408) that said so.
+
+    `reason` is the notifier's word (RFC 6665 section 4.1.3), or ours.
+    """
+
+    subscription: Subscription
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsolicitedNotify:
+    """A NOTIFY nobody asked for, of a package for which that is usual; it has been answered."""
+
+    request: Request
+
+
 SipEvent: TypeAlias = (
     Provisional
     | Answered
@@ -276,4 +356,12 @@ SipEvent: TypeAlias = (
     | RequestReceived
     | RequestDone
     | RequestFailed
+    | SubscribeReceived
+    | ReferReceived
+    | NotifierEnded
+    | Notified
+    | SubscriptionForked
+    | SubscriptionLost
+    | SubscriptionEnded
+    | UnsolicitedNotify
 )

@@ -42,7 +42,8 @@ class ServerInviteState(Enum):
 class ServerInvite:
     """A call the peer asks for, or a change to one; answered with `SipAgent.respond`.
 
-    `flow` is how it came. `tag` is our To tag, the same in every response.
+    `flow` is how it came. `tag` is our To tag, the same in every response. `replaces` is the dialog
+    whose place the call is to take (RFC 3891): who answers it ends that.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ServerInvite:
         self.tag = request.to.tag or core.new_tag()
         self.state = ServerInviteState.WAITING
         self.is_reinvite = usage is not None
+        self.replaces: Dialog | None = None
         self._core = core
         self._usage = usage
         self._contact = usage.dialog.contact if usage else None
@@ -150,6 +152,8 @@ class ServerInvite:
             lines.append(("Session-Expires", str(expires)))
             if supports(self.request, TIMER):
                 lines.append(("Require", TIMER))
+        if 200 <= status < 300 and "Recv-Info" in self.request.headers:
+            lines += self._core.recv_info()
         if contact is not None or (100 < status < 300 and self._contact is not None):
             lines.append(("Contact", self._contact or ""))
         response = make_response(

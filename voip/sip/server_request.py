@@ -17,9 +17,9 @@ __all__ = ["ServerRequest"]
 class ServerRequest:
     """A request to be replied to, once.
 
-    `flow` is how it came; `dialog` the dialog it came in, None outside of any. A reply later than
-    64*T1 is not sent: nobody waits for it any more. `describe` returns the agent's own headers of
-    a reply by its status; `replied` is told of a final one that has been sent.
+    `flow` is how it came; `dialog` the dialog it came in, None outside of any; `tag` our To tag. A
+    reply later than 64*T1 is not sent: nobody waits for it any more. `describe` returns the agent's
+    own headers of a reply by its status; `replied` is told of a final one that has been sent.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ServerRequest:
         self.dialog = dialog
         self.replied = False
         self._core = core
-        self._tag = core.new_tag()
+        self.tag = request.to.tag or core.new_tag()
         self._describe = describe
         self._on_replied = replied
         self._transaction = core.transactions.accept(request, way_back(request, flow), self, now)
@@ -76,7 +76,7 @@ class ServerRequest:
             self.request,
             status,
             reason,
-            to_tag=self._tag,
+            to_tag=self.tag,
             headers=[*own, *headers],
             body=body,
             content_type=content_type,

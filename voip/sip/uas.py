@@ -11,6 +11,7 @@ from contextlib import suppress
 from voip.errors import SipError
 from voip.sip.check import validate
 from voip.sip.core import Core
+from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -18,6 +19,7 @@ from voip.sip.in_dialog import receive_in_dialog
 from voip.sip.message import Request
 from voip.sip.prack import receive_prack
 from voip.sip.reliable import supports
+from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import interval_too_small
@@ -126,14 +128,21 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     ):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
-        core.emit(IncomingInvite(ServerInvite(core, request, flow, None, now)))
+        replaces = find_replaced(core, request)
+        invite = ServerInvite(core, request, flow, None, now)
+        invite.replaces = replaces
+        core.emit(IncomingInvite(invite))
+    elif method in EVENT_METHODS:
+        receive_event_request(core, request, flow, now)
     else:
         core.emit(RequestReceived(ServerRequest(core, request, flow, None, now)))
 
 
 def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> None:
     usage = core.usages.get(_dialog_id(request))
-    if usage is None and request.method == "PRACK":
+    if request.method in EVENT_METHODS and not core.transactions.full:
+        receive_event_request(core, request, flow, now)
+    elif usage is None and request.method == "PRACK":
         receive_prack(core, None, request, flow, now)
     elif usage is None:
         core.answer(request, flow, 481)

@@ -297,6 +297,7 @@ class InviteUsage:
         """Forget the dialog without a word to anybody."""
         self.dialog.state = DialogState.TERMINATED
         self._core.usages.pop(self.dialog.id, None)
+        self._core.ended.append(self.dialog.id)
         self._bye_waits = None
         self.timer.stop()
         self._end_invites(now)

@@ -255,7 +255,7 @@ async def test_requests_with_the_wrong_tags_do_not_touch_the_call(scene):
         assert (await scene.wire.ask(cancel)).status == 481
     old = scene.wire.message("INVITE", cseq=0, **right)
     assert (await scene.wire.ask(old)).status == 500
-    unknown = scene.wire.message("INFO", cseq=78, **right)
+    unknown = scene.wire.message("PUBLISH", cseq=78, **right)
     assert (await scene.wire.ask(unknown)).status == 405
     await scene.assert_unharmed()
 
