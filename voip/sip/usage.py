@@ -98,7 +98,7 @@ class InviteUsage:
             "ACK",
             random=self._core.random,
             cseq=invite.cseq.number,
-            headers=[*credentials_of(invite), *self._core.request_headers()],
+            headers=[*credentials_of(invite), *self._core.name()],
             body=body,
             content_type=content_type,
         )
