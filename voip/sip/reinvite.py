@@ -92,7 +92,7 @@ class Reinvite:
         over = self.state is ReinviteState.DONE
         if not over:
             self._usage.timer.on_success(invite, response, now)
-        early = self._usage.pracks_for(invite).description
+        early = self._usage.early_description(invite)
         self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
         self._done(response, now, early or response.body)
 
@@ -149,7 +149,7 @@ class Reinvite:
     def open(self) -> bool:
         """Whether its offer is on its way and has no answer yet."""
         sent = self.state is ReinviteState.SENT and bool(self._body)
-        return sent and not self._usage.pracks_for(self._request).answered
+        return sent and not self._usage.early_description(self._request)
 
     def _done(self, outcome: Response | Failure, now: float, body: bytes = b"") -> None:
         if self.state is ReinviteState.DONE:

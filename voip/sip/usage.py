@@ -113,6 +113,11 @@ class InviteUsage:
             self._pracks = Acknowledgements(self._core, self, invite)
         return self._pracks
 
+    def early_description(self, invite: Request) -> bytes:
+        """Return the session description that a reliable response to our INVITE has brought."""
+        pracks = self._pracks
+        return pracks.description if pracks is not None and pracks.invite is invite else b""
+
     def prack(self, body: bytes, content_type: str | None, now: float) -> ClientRequest:
         """Send the PRACK that the user owes, with an answer, an offer or nothing."""
         if self._pracks is None:
