@@ -58,15 +58,13 @@ def agent_config(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
     extensions = {"100rel": calls.reliable, "timer": calls.session_timer}
-    unused = {tag for tag, use in extensions.items() if use == "off"}
-    if "100rel" in unused:
-        own = tuple(method for method in own if method != "PRACK")
+    methods = [method for method in own if method != "PRACK" or calls.reliable != "off"]
     return AgentConfig(
         user_agent=user_agent,
-        allow=tuple(dict.fromkeys((*own, *requests))),
-        supported=(*(tag for tag in AgentConfig().supported if tag not in unused), *SUPPORTED),
+        allow=tuple(dict.fromkeys((*methods, *requests))),
+        supported=(*(tag for tag, use in extensions.items() if use != "off"), "199", *SUPPORTED),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
-        session_expires=None if "timer" in unused else calls.session_expires_s,
+        session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
         min_session_expires=calls.session_min_s,
         refresher=calls.refresher,
         events=EVENTS,

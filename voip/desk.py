@@ -79,7 +79,6 @@ class Desk:
     tell: Callable[[PhoneEvent], None]
     closed: bool = False
     max_calls: int = 5000
-    max_redirects: int = 5
     place: Place = field(init=False)
 
     def now(self) -> float:

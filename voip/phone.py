@@ -210,7 +210,6 @@ class Softphone:
             self._spawn,
             self._tell,
             max_calls=MAX_CALLS,
-            max_redirects=self.calling.max_redirects,
         )
         self._incoming = IncomingCalls(self._desk, self._authorize)
         self._dialling = Dialling(self._desk)
@@ -430,8 +429,8 @@ class Softphone:
             headers=more,
             from_=None if from_ is None else caller_address(from_),
             anonymous=anonymous,
-            redirect=redirect,
             late_offer=late_offer,
+            max_redirects=self.calling.max_redirects if redirect else 0,
         )
 
     def on_incoming(self, handler: _Handler) -> _Handler:

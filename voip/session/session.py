@@ -89,11 +89,11 @@ _CALLED = (CallState.NEW, CallState.RINGING, CallState.EARLY)
 class CallPlan:
     """How somebody is called, wherever others send us on to.
 
-    `contact` says how we are reached by a flow, `redirect` finds the flow to another place (None:
-    3xx are not followed). `late_offer`: the callee makes the offer.
+    `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
+    to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
     """
 
-    from_: NameAddr
+    from_: Callable[[Flow], NameAddr]
     contact: Callable[[Flow], str]
     route: Sequence[str] = ()
     headers: Sequence[tuple[str, str]] = ()
@@ -190,7 +190,7 @@ class CallSession:
         self._client = self.stack.agent.invite(
             uri,
             flow=flow,
-            from_=before.from_ if before else plan.from_,
+            from_=before.from_ if before else plan.from_(flow),
             to=self.remote,
             contact=self._contact,
             call_id=before.call_id if before else None,

@@ -231,7 +231,9 @@ class World:
     def dial_work(self, **more: Any) -> Coroutine[Any, Any, None]:
         """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
-        plan = CallPlan(NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more)
+        plan = CallPlan(
+            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more
+        )
         return call._session.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 
     def _invited(self, invite: ServerInvite) -> None:

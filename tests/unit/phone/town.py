@@ -189,7 +189,9 @@ class Party:
     def dial(self, other: Party, **more: Any) -> Call:
         """Begin to call somebody."""
         call = self._make(True, NameAddr("", other.uri))
-        plan = CallPlan(NameAddr.parse(self.contact), lambda flow: self.contact, **more)
+        plan = CallPlan(
+            lambda flow: NameAddr.parse(self.contact), lambda flow: self.contact, **more
+        )
         flow = Flow("udp", self.address, other.address)
         self.spawn(call._session.call(other.uri, plan, flow=flow))
         return call
