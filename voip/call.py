@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 MAX_DIGITS = 1024
 """Digits a call remembers that nobody has collected."""
 DIGITS = "0123456789*#ABCD"
+MAX_TARGETS = 10
+"""Places that a caller can be sent on to at once."""
 
 Callback = Callable[[Any], object]
 """A function or coroutine function; what it returns is not looked at."""
@@ -217,6 +219,13 @@ class Call:
     ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
         await self._session.reject(status, reason, header_lines(headers))
+
+    async def redirect(self, *targets: str, headers: HeaderLines = ()) -> None:
+        """Send the caller on (302): to `targets`, URIs or numbers, the first of them first."""
+        if not 1 <= len(targets) <= MAX_TARGETS:
+            raise ConfigError(f"{len(targets)} targets", hint=f"1 to {MAX_TARGETS}")
+        uris = [self._resolve(target) for target in targets]
+        await self._session.redirect(uris, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""

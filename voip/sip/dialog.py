@@ -6,12 +6,14 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.compose import new_request
 from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
+from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri
@@ -144,7 +146,7 @@ class Dialog:
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
         if "Allow" in message.headers:
-            self.allowed = frozenset(message.headers.values("Allow"))
+            self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
         contacts = message.contacts
         target = contacts[0].uri if contacts else self.remote_target
         if (target, route_set) != (self.remote_target, self.route_set):
@@ -227,6 +229,12 @@ class Dialog:
         if target.is_loopback > here.is_loopback or _is_private(target) > _is_private(here):
             return flow
         return flow.to(Address(next_hop.host, next_hop.port or DEFAULT_PORT))
+
+
+@lru_cache(maxsize=64)
+def _methods(allow: str) -> frozenset[str]:
+    """Return what an Allow names; telephones of one make all say the same."""
+    return frozenset(split_list(allow))
 
 
 def _route_set(message: Request | Response) -> tuple[str, ...]:
