@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voip.account import Account
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig
+    from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -28,17 +28,20 @@ if TYPE_CHECKING:
     from voip.events import CallEnded, CallState
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
+    from voip.sip.digest import Credentials
 
 __all__ = [
     "Account",
     "AudioFileError",
     "AuthenticationError",
     "Call",
+    "CallConfig",
     "CallEnded",
     "CallError",
     "CallState",
     "CallStateError",
     "ConfigError",
+    "Credentials",
     "MediaConfig",
     "MediaError",
     "NetworkConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "QualityReport",
     "RegistrationError",
     "Softphone",
+    "TlsConfig",
     "TransportError",
     "VoipError",
 ]
@@ -53,12 +57,15 @@ __all__ = [
 _HOMES = {
     "Account": "voip.account",
     "Call": "voip.call",
+    "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
+    "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "Softphone": "voip.phone",
+    "TlsConfig": "voip.config",
 }
 
 

@@ -6,28 +6,23 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from voip.config import TRANSPORTS
 from voip.errors import ConfigError, SipError
-from voip.sip.digest import Credentials
+from voip.sip.digest import Credentials, CredentialsLookup, CredentialSource
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
-from voip.sip.uri import SipUri, for_people, format_host
+from voip.sip.locating import Where
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
 
-__all__ = ["Account", "Target"]
+__all__ = ["Account"]
 
 _HAS_SCHEME: Final = re.compile(
     r"(?:sips?|tel|im|pres|mailto|https?|urn):|[A-Z][A-Z0-9+.-]*:(?![0-9]{1,5}(?:[;?]|$))", re.I
 )
 """What is before the colon is a scheme, and no host with a port behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a request goes: its URI, and the host, port and transport of the next hop."""
-
-    uri: SipUri
-    host: str
-    port: int
-    transport: str
+_SECURED: Final = {"udp": None, "tcp": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
+"""What sips: makes of a transport; of UDP, which was a mere default, nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +31,9 @@ class Account:
 
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
     the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
-    transport: "udp" or "tcp" where neither the URI of a request nor `uri` says anything.
+    transport: one of `voip.config.TRANSPORTS`, where neither the URI of a request nor `uri` says
+    anything; None: what the DNS says. `sips:` is TLS. lookup: asked for the credentials of a
+    realm, instead of `password`.
     """
 
     uri: str
@@ -45,11 +42,14 @@ class Account:
     display_name: str = ""
     proxy: str | None = None
     expires_s: int = 300
-    transport: str = "udp"
+    transport: str | None = None
+    lookup: CredentialsLookup | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.expires_s <= MAX_SECONDS:
             raise ConfigError(f"expires_s={self.expires_s} cannot be asked for", hint="0 or more")
+        if self.lookup is not None and self.password is not None:
+            raise ConfigError("a password and a look-up for it", hint="give one of them")
         for text in (self.auth_user or "", self.display_name, _parse(self.uri).user or ""):
             if not text.isprintable():
                 raise ConfigError(f"{text!r} cannot stand in SIP", hint="printable characters")
@@ -76,29 +76,49 @@ class Account:
         """From and To of what this account sends."""
         return NameAddr(self.display_name, str(self.aor))
 
-    def credentials(self) -> Credentials | None:
-        """Digest credentials, None without a password."""
+    def credentials(self) -> CredentialSource | None:
+        """Digest credentials, or who is asked for them; None without a password."""
+        if self.lookup is not None:
+            return self.lookup
         name = self.auth_user or self.user
         if self.password is None or name is None:
             return None
         return Credentials(name, self.password)
 
     def dial_uri(self, number: str) -> SipUri:
-        """Turn what a person dials into a URI: `600` means 600 at this account's domain."""
+        """Turn what a person dials into a URI: `600` means 600 at this account's domain.
+
+        So does a tel: URI, said to be a telephone number by `user=phone`.
+        """
+        if uri_scheme(number) == "tel":
+            try:
+                return TelUri.parse(number).to_sip(self.registrar)
+            except SipError as error:
+                raise ConfigError(error.message, hint=error.hint) from error
         if "@" in number or ":" in number or number.startswith("["):
             return _parse(number)
         registrar = self.registrar
         return _parse(f"sip:{number}@{format_host(registrar.host, registrar.port)}")
 
-    def target(self, uri: SipUri) -> Target:
+    def where(self, uri: SipUri) -> Where:
         """Say where a request to `uri` goes: to the proxy where there is one."""
         hop = _parse(self.proxy) if self.proxy else uri
-        if "sips" in (uri.scheme, hop.scheme):
-            raise ConfigError(f"{hop} asks for TLS, which is not there yet", hint="use sip:")
-        transport = hop.transport or _parse(self.uri).transport or self.transport
-        if transport not in ("udp", "tcp"):
-            raise ConfigError(f"there is no transport {transport!r}", hint="udp or tcp")
-        return Target(uri, hop.host, hop.port or 5060, transport)
+        own = _parse(self.uri)
+        named = hop.transport or own.transport
+        transport = named or self.transport
+        if transport is not None and transport not in TRANSPORTS:
+            raise ConfigError(
+                f"there is no transport {transport!r}", hint=f"{', '.join(TRANSPORTS)}"
+            )
+        secure = "sips" in (uri.scheme, hop.scheme, own.scheme)
+        if secure and named == "udp":
+            raise ConfigError(
+                f"{for_people(str(uri))} asks for TLS, which UDP has not",
+                hint="leave transport=udp out",
+            )
+        if secure and transport is not None:
+            transport = _SECURED[transport]
+        return Where(hop.host, hop.port, transport, secure)
 
     def route(self) -> list[str]:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""

@@ -2,41 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from voip.config import CallConfig
 from voip.errors import ConfigError, SipError
+from voip.session.info import Info
 from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
+from voip.sip.tel import TelUri
+from voip.sip.uri import uri_scheme
 
-__all__ = ["RequestHandler", "agent_config", "caller_address", "invite_headers"]
+__all__ = ["HeaderLines", "RequestHandler", "agent_config", "caller_address", "header_lines"]
 
 RequestHandler = Callable[[ServerRequest], None]
+HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
+
+METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
+SUPPORTED: Final = ("replaces", "norefersub")
+EVENTS: Final = ("refer", "dialog")
+"""What a phone does beyond the agent's own: methods, extensions, event packages."""
+REPLACEABLE: Final = ("MESSAGE", "INFO")
+"""Those that an application may handle itself."""
 
 _OWN_HEADERS: Final = (
-    *("Via", "Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Allow"),
+    *("Via", "Route", "Record-Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards"),
+    *("Contact", "Allow"),
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
+    *("Require", "Session-Expires", "Min-SE"),
 )
 
 
-def agent_config(user_agent: str, requests: Mapping[str, RequestHandler]) -> AgentConfig:
-    """Return the agent's settings; `ConfigError` for what could not stand in a message."""
+def agent_config(
+    user_agent: str,
+    requests: Mapping[str, RequestHandler],
+    calls: CallConfig,
+    info_packages: Sequence[str] = (),
+) -> AgentConfig:
+    """Return the agent's settings; `ConfigError` for what could not stand in a message.
+
+    A handler for MESSAGE or INFO takes the place of the phone's own.
+    """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = AgentConfig().allow
+    own = (*AgentConfig().allow, *METHODS)
+    for package in info_packages:
+        _ = Info(package)  # ConfigError where it is no word
     for method in requests:
+        if method in REPLACEABLE:
+            continue
         if not (method.isascii() and method.isalpha() and method.isupper()) or method in own:
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
-    return AgentConfig(user_agent=user_agent, allow=(*own, *requests))
+    extensions = {"100rel": calls.reliable, "timer": calls.session_timer}
+    methods = [method for method in own if method != "PRACK" or calls.reliable != "off"]
+    return AgentConfig(
+        user_agent=user_agent,
+        allow=tuple(dict.fromkeys((*methods, *requests))),
+        supported=(*(tag for tag, use in extensions.items() if use != "off"), "199", *SUPPORTED),
+        required=tuple(tag for tag, use in extensions.items() if use == "required"),
+        session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
+        min_session_expires=calls.session_min_s,
+        refresher=calls.refresher,
+        events=EVENTS,
+        unsolicited=("message-summary",),
+        info_packages=tuple(info_packages),
+    )
 
 
-def invite_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return headers for an INVITE; `ConfigError` for those that are not the caller's to set."""
+def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:
+    """Return headers for a message; `ConfigError` for those that are not the caller's to set."""
     try:
-        lines = Headers(headers.items())
+        lines = Headers(headers.items() if isinstance(headers, Mapping) else headers)
     except SipError as error:
         raise ConfigError(error.message, hint="a name and a value on one line") from error
     taken = [name for name in _OWN_HEADERS if name in lines]
@@ -49,7 +89,10 @@ def caller_address(text: str) -> NameAddr:
     """Return whom an INVITE is from; `ConfigError` where that is no SIP address."""
     try:
         caller = NameAddr.parse(text)
-        _ = caller.sip_uri
+        if uri_scheme(caller.uri) == "tel":
+            TelUri.parse(caller.uri)
+        else:
+            _ = caller.sip_uri
     except SipError as error:
         raise ConfigError(error.message, hint="from_='sip:alice@pbx.example'") from error
     return caller

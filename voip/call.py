@@ -8,11 +8,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.arguments import HeaderLines, header_lines
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -31,7 +32,13 @@ from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
+from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
+from voip.session.transfer import attended, refer
+from voip.sip.headers import Headers
+from voip.sip.identity import Identity
+from voip.sip.reason import Reason
+from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
 
@@ -53,10 +60,20 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
+    replaces: Call | None = None
+    """The call whose place this one takes once it is answered (RFC 3891)."""
+    replaced_by: Call | None = None
+    """The call that has taken this one's place."""
+
     def __init__(
-        self, call_id: str, spawn: Spawn, report: Callable[[CallbackFailed], None]
+        self,
+        call_id: str,
+        spawn: Spawn,
+        report: Callable[[CallbackFailed], None],
+        resolve: Callable[[str], SipUri] = SipUri.parse,
     ) -> None:
         self.id = call_id
+        self._resolve = resolve
         self._spawn = spawn
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()
@@ -104,6 +121,14 @@ class Call:
         return self._session.state
 
     @property
+    def rings_here(self) -> bool:
+        """Whether whoever called should hear a ringing tone of our own now.
+
+        The callee rings, and no sound of its own has come (RFC 3960 section 3.2).
+        """
+        return self._session.rings_here
+
+    @property
     def rate(self) -> int:
         """Samples a second of this call's PCM."""
         return self._audio.rate
@@ -138,23 +163,60 @@ class Call:
         message = session.answer_response if session.outgoing else session.invite_request
         return message.headers.get(name) if message is not None else None
 
+    @property
+    def headers(self) -> Headers:
+        """All headers of the INVITE that came in, or of the latest response to ours."""
+        session = self._session
+        message = session.response if session.outgoing else session.invite_request
+        return message.headers.copy() if message is not None else Headers()
+
+    @property
+    def end_headers(self) -> Headers:
+        """All headers of what the other side ended the call with: BYE, CANCEL or a refusal."""
+        message = self._session.farewell
+        return message.headers.copy() if message is not None else Headers()
+
+    @property
+    def end_reasons(self) -> list[Reason]:
+        """Why the other side says it ended the call (RFC 3326)."""
+        return Reason.of(self.end_headers)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who the other side is said to be, and how far that is to be believed.
+
+        None before it has said anything. What `NetworkConfig.trusted` does not vouch for is a
+        claim that anybody may make.
+        """
+        session = self._session
+        message = session.response if session.outgoing else session.invite_request
+        return None if message is None else Identity.of(message, trusted=session.is_trusted)
+
     # ------------------------------------------------------------ signalling
 
-    async def ring(self) -> None:
+    # `headers` are added to what is sent: a mapping, or pairs where a name stands more than once.
+
+    async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        await self._session.ring()
+        await self._session.ring(header_lines(headers))
 
-    async def progress(self) -> None:
-        """Let the caller hear us before the call is answered (183)."""
-        await self._session.progress()
+    async def progress(self, headers: HeaderLines = ()) -> None:
+        """Let the caller hear us before the call is answered (183).
 
-    async def answer(self) -> None:
+        Where the INVITE has no offer we make one, and sound begins with the caller's answer; that
+        needs a caller who knows reliable provisional responses, else `CallStateError`.
+        """
+        await self._session.progress(header_lines(headers))
+
+    async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer; returns when the caller has acknowledged it."""
-        await self._session.answer()
+        await self._session.answer(header_lines(headers))
 
-    async def reject(self, status: int = 486, reason: str | None = None) -> None:
+    async def reject(
+        self, status: int = 486, reason: str | None = None, *, headers: HeaderLines = ()
+    ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
-        await self._session.reject(status, reason)
+        await self._session.reject(status, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
@@ -162,17 +224,41 @@ class Call:
             raise CallStateError(f"the call is {self.state.value}", hint="hang up instead")
         await self._session.hangup()
 
-    async def hangup(self) -> None:
-        """End the call, whatever its state: BYE, CANCEL or a refusal."""
-        await self._session.hangup()
+    async def hangup(self, headers: HeaderLines = ()) -> None:
+        """End the call, whatever its state: BYE, CANCEL (without `headers`) or a refusal."""
+        await self._session.hangup(header_lines(headers))
 
     async def hold(self) -> None:
-        """Put the other side on hold."""
+        """Put the other side on hold; before the answer too, where it knows UPDATE."""
         await self._session.hold()
 
     async def resume(self) -> None:
         """Take the other side off hold."""
         await self._session.resume()
+
+    async def transfer(self, target: str | Call, *, timeout: float = 60.0) -> None:
+        """Connect the other side with somebody else, and leave the call.
+
+        target: whom it is to call (as `Softphone.dial` takes it); or a call of ours that is up,
+        whose other side it is to go on with. Returns when it reports that it has, and hangs up;
+        raises `CallError` with the status it reports where that came to nothing, and the call goes
+        on. `TransferProgress` tells how it goes.
+        """
+        if isinstance(target, Call):
+            await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+            await target._session.leave()
+        else:
+            await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+        await self.hangup()
+
+    async def send_info(
+        self, package: str, body: bytes = b"", content_type: str | None = None
+    ) -> None:
+        """Say something of an Info package (RFC 6086) in the call.
+
+        Returns when it has been taken, raises `CallError` where it is not (469: not this package).
+        """
+        await self._session.send_info(Info(package, body, content_type))
 
     async def wait_answered(self, timeout: float | None = None) -> None:
         """Return when the call is up; after `timeout` seconds it is given up."""
@@ -248,14 +334,27 @@ class Call:
 
     # ------------------------------------------------------------ digits
 
-    async def send_dtmf(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 60) -> None:
-        """Send digits (0-9, *, #, A-D) by RFC 4733; returns when the last has gone out.
+    async def send_dtmf(
+        self,
+        digits: str,
+        *,
+        duration_ms: int = 100,
+        gap_ms: int = 60,
+        mode: Literal["rfc4733", "info"] = "rfc4733",
+    ) -> None:
+        """Send digits (0-9, *, #, A-D); returns when the last has gone out.
 
-        Raises `MediaError` where the other side takes none.
+        mode: in the sound by RFC 4733 (`MediaError` where the other side takes none), or each in an
+        INFO of its own as older phones do (`CallError` where it refuses).
         """
         bad = sorted(set(digits.upper()) - set(DIGITS))
         if bad or not digits:
             raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
+        if mode == "info":
+            for digit in digits.upper():
+                await self._session.send_info(dtmf_relay(digit, duration_ms))
+            self._emit(DtmfSent(digits))
+            return
         start = len(self._events)
         await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
         if not await self._happens(DtmfSent, start):

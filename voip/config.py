@@ -5,14 +5,46 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal, get_args
 
 from voip.errors import ConfigError
 from voip.types import Address
 
-__all__ = ["MediaConfig", "NetworkConfig"]
+__all__ = ["TRANSPORTS", "CallConfig", "Extension", "MediaConfig", "NetworkConfig", "TlsConfig"]
+
+TRANSPORTS: Final = ("udp", "tcp", "tls")
+"""What can carry SIP."""
+
+Extension = Literal["off", "supported", "required"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates: ours, and whose are believed. All files are PEM.
+
+    ca_file: the authorities to trust instead of this machine's. certificate, private_key: shown
+    to those who ask for it, and needed for others to call by TLS; the key may be in the
+    certificate's file, and has no password. client_certificates: who calls us must show one too.
+    insecure: believe everybody; for a laboratory, where nobody listens.
+    """
+
+    ca_file: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    client_certificates: bool = False
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.certificate is None and (self.private_key or self.client_certificates):
+            raise ConfigError(
+                "a private key is of no use without its certificate", hint="certificate="
+            )
+        if self.insecure and self.ca_file is not None:
+            raise ConfigError(
+                "authorities to trust, and nothing is to be checked", hint="ca_file or insecure"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +52,23 @@ class NetworkConfig:
     """Where a phone listens and how it is reached.
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
-    towards it, unless `public_address` says otherwise. bind_port 0: any free one.
+    towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
+    TLS is answered once there is a certificate; None: the port after `bind_port`. transport: None
+    is what the DNS says, and UDP where it says nothing. dns_servers: IP addresses, with a port or
+    without, to ask instead of the system's. trusted: hosts (IP addresses) that vouch for callers,
+    such as a proxy that removes what it has not checked; P-Asserted-Identity of any other is a
+    claim (`Call.identity`).
     """
 
     bind_host: str = ""
     bind_port: int = 0
     public_address: str | None = None
     rtp_ports: tuple[int, int] = (10000, 19999)
-    transport: str = "udp"
+    transport: str | None = None
+    tls: TlsConfig = TlsConfig()
+    tls_port: int | None = None
+    trusted: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -40,10 +81,55 @@ class NetworkConfig:
                 f"the RTP port range {'-'.join(map(str, self.rtp_ports))} cannot be used",
                 hint="such as 10000-19999",
             )
-        if self.transport not in ("udp", "tcp"):
-            raise ConfigError(f"no transport {self.transport!r}", hint="udp or tcp")
-        if not 0 <= self.bind_port <= 65535:
-            raise ConfigError(f"no port {self.bind_port}", hint="0 to 65535")
+        if self.transport is not None and self.transport not in TRANSPORTS:
+            raise ConfigError(f"no transport {self.transport!r}", hint=f"{', '.join(TRANSPORTS)}")
+        for port in (self.bind_port, self.tls_port):
+            if port is not None and not 0 <= port <= 65535:
+                raise ConfigError(f"no port {port}", hint="0 to 65535")
+        if self.tls_port is not None and self.tls.certificate is None:
+            raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
+
+    def streams(self) -> dict[str, int]:
+        """Return where to listen beside UDP and TCP: ports by transport."""
+        if self.tls.certificate is None:
+            return {}
+        after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
+        return {"tls": after if self.tls_port is None else self.tls_port}
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    """How calls are set up and kept.
+
+    reliable: provisional responses that are acknowledged (100rel, RFC 3262). session_timer: calls
+    that end when nobody refreshes them (RFC 4028), `session_expires_s` after the last refresh as
+    we ask for it; what the other side asks for, down to `session_min_s`, holds where it asks
+    first. Each is "off", "supported" (used where the other side knows it), or "required" (calls
+    without it fail). refresher: "us" or "them", where that is ours to say. max_redirects: places
+    that one call is sent on to by others (3xx); 0: it fails instead.
+    """
+
+    reliable: Extension = "supported"
+    session_timer: Extension = "supported"
+    session_expires_s: int = 1800
+    session_min_s: int = 90
+    refresher: Literal["us", "them"] | None = None
+    max_redirects: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in (("reliable", self.reliable), ("session_timer", self.session_timer)):
+            if value not in get_args(Extension):
+                raise ConfigError(f"{name}={value!r}", hint=", ".join(get_args(Extension)))
+        if self.refresher not in ("us", "them", None):
+            raise ConfigError(f"refresher={self.refresher!r}", hint="us, them, or None")
+        if not 90 <= self.session_min_s <= self.session_expires_s <= 2**31 - 1:
+            raise ConfigError(
+                f"a session of {self.session_expires_s} s, {self.session_min_s} at least,"
+                " cannot be had",
+                hint="90 <= session_min_s <= session_expires_s",
+            )
+        if not 0 <= self.max_redirects <= 100:
+            raise ConfigError(f"max_redirects={self.max_redirects}", hint="0 to 100")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ __all__ = [
     "MediaError",
     "NoAnswerError",
     "RegistrationError",
+    "RequestError",
     "RtpError",
     "SdpError",
     "SipError",
+    "SubscriptionError",
     "TransportError",
     "VoipError",
 ]
@@ -95,6 +97,18 @@ class RegistrationError(VoipError):
     """A registrar refused, or did not answer."""
 
     code = "registration"
+
+
+class SubscriptionError(VoipError):
+    """What was to be watched cannot be, or is not told any more; `status` says why."""
+
+    code = "subscription"
+
+
+class RequestError(VoipError):
+    """A request outside of calls (MESSAGE, PUBLISH ...) was refused or not answered."""
+
+    code = "request"
 
 
 class CallError(VoipError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from voip.types import Address
 
@@ -19,12 +20,20 @@ __all__ = [
     "EarlyMedia",
     "EndedBy",
     "HeldByRemote",
+    "InfoReceived",
+    "MessageReceived",
+    "MessageWaiting",
     "PhoneEvent",
+    "Redirected",
     "Registered",
     "RegistrationFailed",
+    "Replaced",
     "ResumedByRemote",
     "Ringing",
     "SourceLearned",
+    "TransferProgress",
+    "TransferRequested",
+    "Transferred",
     "Unregistered",
 ]
 
@@ -56,6 +65,13 @@ class Ringing:
 
 
 @dataclass(frozen=True, slots=True)
+class Redirected:
+    """Who was called sent us on: `target`, a URI, is called now (3xx)."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class EarlyMedia:
     """There is sound before the answer (183 with a session description)."""
 
@@ -78,11 +94,53 @@ class ResumedByRemote:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """What the other side says of the call that we asked it to make: a SIP status."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The other side asks us to call `target` instead; `referred_by` is who it says it is."""
+
+    target: str
+    referred_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """We have called whom the other side asked us to call: `call` (a `Call`) is up.
+
+    The other side hangs this one up.
+    """
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Somebody else has taken the other side's place: `call` (a `Call`) goes on, this one ends."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfReceived:
     """A digit was heard, once, when it ended."""
 
     digit: str
     duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """The other side says something in an INFO of an Info package (RFC 6086)."""
+
+    package: str
+    content_type: str | None
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +183,19 @@ class CallEnded:
 
 CallEvent = (
     Ringing
+    | Redirected
     | EarlyMedia
     | Answered
     | HeldByRemote
     | ResumedByRemote
     | DtmfReceived
+    | InfoReceived
     | DtmfSent
     | SourceLearned
+    | TransferProgress
+    | TransferRequested
+    | Transferred
+    | Replaced
     | AudioOverrun
     | CallbackFailed
     | CallEnded
@@ -159,4 +223,30 @@ class RegistrationFailed:
     retry_in_s: float | None = None
 
 
-PhoneEvent = Registered | Unregistered | RegistrationFailed | CallbackFailed
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A text came (RFC 3428). `sender` is who it says it is from, a URI."""
+
+    sender: str
+    text: str
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWaiting:
+    """A mailbox says whether there is mail (RFC 3842): voice messages, new and old."""
+
+    waiting: bool
+    new: int = 0
+    old: int = 0
+    account: str | None = None
+
+
+PhoneEvent = (
+    Registered
+    | Unregistered
+    | RegistrationFailed
+    | MessageReceived
+    | MessageWaiting
+    | CallbackFailed
+)

@@ -3,62 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+)
 from voip.call import Call
 from voip.capture import Capture
-from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, VoipError
+from voip.config import CallConfig, MediaConfig, NetworkConfig
+from voip.desk import Authorize, Desk, Handlers
+from voip.dialling import Dialling, Wait
+from voip.errors import CallError, ConfigError
 from voip.events import (
-    CallbackFailed,
     CallEnded,
     PhoneEvent,
     Registered,
     RegistrationFailed,
 )
+from voip.inbox import Inbox
+from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.engine import Engine
 from voip.media.rings import RingArena
+from voip.messages import Capabilities, Messages
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
-from voip.net.route import is_cancelled, local_address_toward
-from voip.net.sip_transport import SipTrace, SipTransport
+from voip.net.route import local_address_toward
+from voip.net.sip_network import KernelNetwork
+from voip.publishing import PublishedState, Publishing
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
-from voip.sip.events import RequestReceived, SipEvent
+from voip.sip.digest import CredentialsLookup
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.trace import SipTrace
+from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import SipUri, format_host
+from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.types import Address, Random, SecureRandom
+from voip.watching import Watch, Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
 
-Wait = Literal["started", "ringing", "answered"]
-IncomingHandler = Callable[[Call], Awaitable[None] | None]
-Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
-_Handler = TypeVar("_Handler", bound=IncomingHandler)
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 MAX_CALLS = 10_000
 HANDLERS_S = 1.0
@@ -72,9 +81,12 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
-    requests: handlers for further SIP methods by name. authorize: looks at an INVITE and returns
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
+    see `Account`. network, media, calling: see `voip.config`. pcap: a file to write SIP and RTP
+    to, without root. trace: called with every SIP message, credentials masked. requests: handlers
+    for further SIP methods by name. info_packages: those that are taken in calls (RFC 6086).
+    authorize: looks at an INVITE and returns
     the headers of a 401 that answers it, or None to let it through.
     """
 
@@ -83,6 +95,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | None = None,
@@ -90,15 +103,18 @@ class Softphone:
         expires_s: int = 300,
         network: NetworkConfig | None = None,
         media: MediaConfig | None = None,
+        calling: CallConfig | None = None,
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
+        info_packages: Sequence[str] = (),
         authorize: Authorize | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        self.calling = calling or CallConfig()
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
@@ -107,6 +123,7 @@ class Softphone:
             proxy,
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
@@ -117,8 +134,8 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._authorize = authorize
-        self._config = agent_config(user_agent, self._requests)
-        self._on_incoming: IncomingHandler | None = None
+        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
+        self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
@@ -154,13 +171,16 @@ class Softphone:
         self._driver, arena = self._make_driver()
         self._files = IoThread()
         self._agent = SipAgent(self._config, self._random)
-        self._transport: SipTransport[SipEvent] = SipTransport(
+        self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
+            KernelNetwork(self.network.dns_servers),
             public_address=self.network.public_address,
+            tls=self.network.tls,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
+            random=self._random,
         )
         self._stack = Stack(
             self._agent,
@@ -171,6 +191,7 @@ class Softphone:
             self.media,
             self._random,
             self._local_host,
+            self.network.trusted,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -178,12 +199,43 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
+        self._desk = Desk(
+            self.account,
+            self._stack,
+            self._handlers,
+            self._calls,
+            self._contact,
+            self._identity,
+            self._new_call,
+            self._spawn,
+            self._tell,
+            max_calls=MAX_CALLS,
+        )
+        self._incoming = IncomingCalls(self._desk, self._authorize)
+        self._dialling = Dialling(self._desk)
+        self._desk.place = self._dialling.place
+        self._messages = Messages(self._desk)
+        self._watching = Watching(self._desk)
+        self._publishing = Publishing(self._desk)
+        self._stack.call_changed = self._watching.calls_changed
         self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
+        self._inbox = Inbox(
+            self._desk,
+            self._requests,
+            registrar=self._registrar,
+            messages=self._messages,
+            watching=self._watching,
+            publishing=self._publishing,
+        )
         self._open = True
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
-            await self._transport.start(self.network.bind_host or None, self.network.bind_port)
+            await self._transport.start(
+                self.network.bind_host or None,
+                self.network.bind_port,
+                streams=self.network.streams(),
+            )
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
@@ -213,7 +265,7 @@ class Softphone:
             if asyncio.current_task() not in self._tasks:  # it may be one of those waited for
                 await self._gone.wait()
             return
-        self._closed = True
+        self._closed = self._desk.closed = True
         try:
             await self._say_goodbye()
         finally:
@@ -223,6 +275,8 @@ class Softphone:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
         hangups = (call.hangup() for call in self.calls)
         await asyncio.gather(*hangups, return_exceptions=True)
+        self._watching.end()
+        await self._publishing.close()
         if self.unregister_on_close:
             await self._registrar.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
@@ -341,55 +395,43 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
+        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
+        says first what it can do.
         """
         self._check_open()
-        if len(self._calls) >= MAX_CALLS:
-            raise CallError(f"{MAX_CALLS} calls are under way", hint="end some")
-        if wait not in get_args(Wait):
-            raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
-        if not self._named and "@" not in target and ":" not in target:
+        self._dialling.check(wait)
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = invite_headers(headers or {})
-        caller = None if from_ is None else caller_address(from_)
-        uri = self.account.dial_uri(target)
-        hop = self.account.target(uri)
-        flow = await self._transport.flow_to(hop.host, hop.port, hop.transport)
-        self._check_open()
-        callee = replace(uri, params=(), headers=())
-        call = self._new_call(outgoing=True, remote=NameAddr("", str(callee)))
-        session = call._session
-        try:
-            await session.call(
-                str(uri),
-                flow=flow,
-                from_=caller or self._identity(flow),
-                contact=self._contact(flow),
-                route=self.account.route(),
-                headers=more,
-                credentials=self.account.credentials(),
-            )
-            if wait == "answered":
-                await session.wait_answered(timeout)
-            elif wait == "ringing":
-                await session.wait_progress(timeout)
-        except asyncio.CancelledError:
-            self._spawn(call.hangup())
-            raise
-        except BaseException as error:
-            if session.end is None:
-                session.fail(str(error))
-                await session.wait_ended()
-            raise
-        return call
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
+        return await self._dialling.dial(
+            self.account.dial_uri(target),
+            wait=wait,
+            timeout=timeout,
+            headers=more,
+            from_=None if from_ is None else caller_address(from_),
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=self.calling.max_redirects if redirect else 0,
+        )
 
     def on_incoming(self, handler: _Handler) -> _Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -397,11 +439,76 @@ class Softphone:
         It may be a coroutine function. A call it leaves unanswered when it returns is refused
         with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
         """
-        self._on_incoming = handler
+        self._handlers.incoming = handler
         return handler
 
+    def on_transfer(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
+
+        It returns whether, and may be a coroutine function. Without a handler every transfer
+        asked for in a call that is up is followed, and none outside of a call.
+        """
+        self._handlers.transfer = handler
+        return handler
+
+    # ------------------------------------------------------------ events and messages
+
+    async def watch(
+        self,
+        target: str | None,
+        event: str,
+        *,
+        expires_s: int = 3600,
+        accept: Sequence[str] = (),
+    ) -> Watch:
+        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+
+        target: whose, None for the account itself. Returns when the first word has come; raises
+        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        """
+        self._check_open()
+        return await self._watching.watch(target, event, expires_s, tuple(accept))
+
+    def on_watch(self, handler: _Handler) -> _Handler:
+        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
+        self._handlers.watch = handler
+        return handler
+
+    async def publish(
+        self,
+        event: str,
+        body: bytes,
+        content_type: str,
+        *,
+        target: str | None = None,
+        expires_s: int = 3600,
+    ) -> PublishedState:
+        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
+
+        target: where, None for the account itself. Raises `RequestError` where it is refused.
+        """
+        self._check_open()
+        return await self._publishing.publish(
+            event, body, content_type, target=target, expires_s=expires_s
+        )
+
+    async def message(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
+        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
+        self._check_open()
+        await self._messages.send(target, text, content_type)
+
+    def on_message(self, handler: _Handler) -> _Handler:
+        """Call `handler(event)` with every `MessageReceived`; `events()` has them too."""
+        self._handlers.message = handler
+        return handler
+
+    async def options(self, target: str) -> Capabilities:
+        """Ask what somebody can do; raises `RequestError` where nobody says."""
+        self._check_open()
+        return await self._messages.options(target)
+
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell)
+        call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -417,50 +524,7 @@ class Softphone:
             self._spawn(call._close())
 
     def _invited(self, invite: ServerInvite) -> None:
-        now = self._transport.now()
-        if self._authorize is not None:
-            try:
-                challenge = self._authorize(invite.request, now)
-                if challenge is not None:
-                    invite.respond(401, headers=challenge, now=now)
-                    return
-            except Exception as error:
-                self._handler_failed(self._authorize, error)
-                invite.respond(500, now=now)
-                return
-        if self._on_incoming is None or self._closed or len(self._calls) >= MAX_CALLS:
-            invite.respond(480 if self._on_incoming is None else 503, now=now)
-            return
-        call = self._new_call(outgoing=False, remote=invite.request.from_)
-        call._session.incoming(invite, self._contact(invite.flow))
-        self._spawn(self._handle(self._on_incoming, call))
-
-    async def _handle(self, handler: IncomingHandler, call: Call) -> None:
-        status = 480
-        try:
-            result = handler(call)
-            if inspect.isawaitable(result):
-                await result
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                if not self._closed:
-                    self._spawn(call.hangup())
-                raise
-            if call.ended is None or not isinstance(error, CallError):
-                self._handler_failed(handler, error)
-            status = 500
-        if call.ended is None and not call._session.is_up:
-            try:
-                await call.reject(status)
-            except VoipError as error:
-                log.debug("refusing an unanswered call: %s", error)
-        elif call.ended is None and status == 500:
-            await call.hangup()
-
-    def _handler_failed(self, handler: Callable[..., Any], error: BaseException) -> None:
-        name = getattr(handler, "__qualname__", repr(handler))
-        log.error("%s failed", name, exc_info=error)
-        self._tell(CallbackFailed(name, error))
+        self._incoming.invited(invite)
 
     # ------------------------------------------------------------ addresses
 
@@ -469,9 +533,12 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow) -> str:
-        user = self.account.user if self._named else None
-        uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
+    def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
+        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
+        user = self.account.user if self._named and not anonymous else None
+        if flow.secure and (secure or self.account.aor.scheme == "sips"):
+            return f"<{SipUri('sips', user, None, *flow.local)}>"
+        uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":
             uri = uri.with_params(transport=flow.transport)
         return f"<{uri}>"
@@ -487,20 +554,7 @@ class Softphone:
         self._sessions.on_sip(event)
 
     def _on_request(self, event: RequestEvent) -> None:
-        if not isinstance(event, RequestReceived):
-            self._registrar.on_event(event)
-            return
-        request, now = event.request, self._transport.now()
-        handler = self._requests.get(request.request.method)
-        if handler is None:
-            request.reply(405, now=now)
-            return
-        try:
-            handler(request)
-        except Exception as error:
-            self._handler_failed(handler, error)
-            if not request.replied:
-                request.reply(500, now=now)
+        self._inbox.take(event)
 
     def _on_lost(self, flow: Flow) -> None:
         self._registrar.on_lost(flow)

@@ -7,22 +7,37 @@ from collections.abc import Callable
 
 from voip.events import CallEvent
 from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
+from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.events import (
     Acknowledged,
     Answered,
     DialogEnded,
+    EarlyDialogEnded,
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    Notified,
+    NotifierEnded,
+    PrackReceived,
     Provisional,
+    ReferReceived,
+    RefreshDue,
     ReinviteDone,
+    ReinviteProgress,
     ReinviteReceived,
     RequestDone,
     RequestFailed,
     RequestReceived,
     SipEvent,
+    SubscribeReceived,
+    SubscriptionEnded,
+    SubscriptionForked,
+    SubscriptionLost,
+    UnsolicitedNotify,
+    UpdateDone,
+    UpdateReceived,
 )
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
@@ -31,7 +46,14 @@ __all__ = ["RequestEvent", "SessionManager"]
 
 log = logging.getLogger(__name__)
 
-RequestEvent = RequestDone | RequestFailed | RequestReceived
+RequestEvent = (
+    RequestDone
+    | RequestFailed
+    | RequestReceived
+    | SubscribeReceived
+    | ReferReceived
+    | UnsolicitedNotify
+)
 
 
 class SessionManager:
@@ -81,22 +103,35 @@ class SessionManager:
         match event:
             case IncomingInvite(invite):
                 self._on_invite(invite)
+            case RequestDone() | RequestFailed() if event.handle in self._stack.watchers:
+                self._tell_watcher(event.handle, event)
             case RequestDone() | RequestFailed() if event.handle in sessions:
                 sessions[event.handle].on_asked(event)
+            case RequestReceived(request) if request.dialog in sessions and is_info(request):
+                sessions[request.dialog].on_info(request)
             case RequestDone() | RequestFailed() | RequestReceived():
                 self._on_request(event)
-            case Provisional(client, response, dialog):
+            case SubscribeReceived() | ReferReceived() | UnsolicitedNotify():
+                self._on_request(event)
+            case Notified() | SubscriptionForked() | SubscriptionLost() | SubscriptionEnded():
+                self._tell_watcher(event.subscription, event)
+            case NotifierEnded():
+                self._tell_watcher(event.notifier, event)
+            case Provisional(client):
                 if client in sessions:
-                    sessions[client].on_provisional(response, dialog)
+                    sessions[client].on_provisional(event)
+            case EarlyDialogEnded(client, dialog):
+                if client in sessions:
+                    sessions[client].on_early_ended(dialog)
             case Answered(client, response, dialog):
                 if client in sessions:
                     sessions[client].on_answered(response, dialog)
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason):
+            case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason)
+                    sessions[server].on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -105,12 +140,30 @@ class SessionManager:
                     sessions[dialog].on_reinvite(server)
                 else:
                     server.respond(481, now=self._stack.signalling.now())
-            case ReinviteDone():
+            case ReinviteDone() | UpdateDone():
                 if event.dialog in sessions:
-                    sessions[event.dialog].on_reinvite_done(event)
-            case DialogEnded(dialog, by_remote, reason, status):
+                    sessions[event.dialog].on_change_done(event)
+            case PrackReceived(server, dialog):
                 if dialog in sessions:
-                    sessions[dialog].on_dialog_ended(by_remote, reason, status)
+                    sessions[dialog].on_prack(event)
+            case UpdateReceived(request, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_update(event)
+                else:
+                    request.reply(481, now=self._stack.signalling.now())
+            case RefreshDue(dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_refresh_due(dialog)
+            case ReinviteProgress():
+                pass  # its answer counts when the change is made
+            case DialogEnded(dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_dialog_ended(event)
+
+    def _tell_watcher(self, handle: object, event: SipEvent) -> None:
+        watcher = self._stack.watchers.get(handle)
+        if watcher is not None:
+            watcher(event)
 
     def on_engine(self, event: EngineEvent) -> None:
         """Take an event of the engine's."""

@@ -6,7 +6,7 @@ simulation `sim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +15,9 @@ from voip.config import MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
-from voip.sip.flow import Flow
+from voip.sip.events import SipEvent
+from voip.sip.flow import Flow, Peer
+from voip.sip.locating import Where
 from voip.types import Random
 
 if TYPE_CHECKING:
@@ -35,8 +37,24 @@ class Signalling(Protocol):
         """Send what the agent wants sent, and deliver its events."""
         ...
 
-    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to a host; raises `TransportError` where there is none."""
+    def flows(
+        self, where: Where, *, prefer: Peer | None = None, without: Collection[Peer] = ()
+    ) -> AsyncGenerator[Flow]:
+        """Yield the flows that lead there, best first; raises `TransportError` for none."""
+        ...
+
+    def avoid(self, flow: Flow, seconds: float = 30.0) -> None:
+        """Prefer other ways to this one for a while."""
+        ...
+
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep a flow alive, and notice when it is dead (RFC 5626 section 4.4)."""
+        ...
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
         ...
 
 
@@ -65,7 +83,10 @@ class Stack:
     """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
+    `trusted`: hosts (IP literals) whose word on who calls is taken.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
+    `call_changed` is called when a call comes to another state.
+    `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
     """
 
     agent: SipAgent
@@ -76,5 +97,8 @@ class Stack:
     media: MediaConfig
     random: Random
     local_host: Callable[[str], str]
+    trusted: Collection[str] = ()
     streams: count[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
+    call_changed: Callable[[], None] = lambda: None
+    watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)

@@ -5,12 +5,14 @@ Sections are RFC 3261's.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Final
 
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.digest import DigestClient
+from voip.sip.event_usages import EventUsages
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, make_response
 from voip.sip.timers import Timers
@@ -20,13 +22,16 @@ from voip.sip.via import way_back
 from voip.types import Random
 
 if TYPE_CHECKING:
-    from voip.sip.dialog import DialogId
+    from voip.sip.dialog import Dialog, DialogId
     from voip.sip.events import SipEvent
+    from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
 __all__ = ["Core"]
 
 _TAG_CHARS: Final = 16
+_ENDED_KEPT: Final = 64
+"""Dialogs of calls remembered after their end, so that a Replaces for one is declined (603)."""
 
 
 class Core:
@@ -44,14 +49,20 @@ class Core:
             self.send,
             max_client=config.max_client_transactions,
             max_server=config.max_server_transactions,
+            max_udp_request=config.max_udp_request,
         )
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
+        self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
+        """INVITEs whose reliable responses may still be acknowledged, by their CSeq number."""
+        self.ended: deque[DialogId] = deque(maxlen=_ENDED_KEPT)
+        self.subscriptions = EventUsages()
         self.out: list[tuple[bytes, Flow]] = []
         self.events: list[SipEvent] = []
         self._allow = ("Allow", ", ".join(config.allow))
         self._supported = ("Supported", ", ".join(config.supported))
         self._accept = ("Accept", ", ".join(config.accept))
+        self._allow_events = ("Allow-Events", ", ".join(config.events))
         self._secret = random.token(32).encode()
 
     def send(self, data: bytes, flow: Flow) -> None:
@@ -72,7 +83,13 @@ class Core:
         `describe`: say what we can do too, as an INVITE and its 2xx should (section 13).
         """
         name = [("User-Agent", self.config.user_agent)] if self.config.user_agent else []
-        return name + self._abilities() if describe else name
+        return [*name, *self._abilities(), *self.recv_info()] if describe else name
+
+    def recv_info(self) -> list[tuple[str, str]]:
+        """Return which Info packages we take, even if none (RFC 6086 section 5.2.3)."""
+        if "INFO" not in self.config.allow:
+            return []
+        return [("Recv-Info", ", ".join(self.config.info_packages))]
 
     def response_headers(self, *, describe: bool = False) -> list[tuple[str, str]]:
         """Return the same for responses."""
@@ -121,14 +138,29 @@ class Core:
 
     def capabilities(self) -> list[tuple[str, str]]:
         """Return what an OPTIONS asks for (section 11.2)."""
-        return [self._allow, self._accept, self._supported]
+        return [self._allow, self._accept, self._supported, *self.allows_events()]
+
+    def allows_events(self) -> list[tuple[str, str]]:
+        """Return what a 489 has to say (RFC 6665 section 8.3.2)."""
+        return [self._allow_events] if self.config.events else []
 
     def accepts(self) -> list[tuple[str, str]]:
         """Return what a 415 has to say (section 8.2.3)."""
         return [self._accept]
 
+    def demands(self) -> list[tuple[str, str]]:
+        """Return what an INVITE of ours demands of the callee."""
+        required = self.config.required
+        return [("Require", ", ".join(required))] if required else []
+
     def _abilities(self) -> list[tuple[str, str]]:
-        return [self._allow, self._supported] if self.config.supported else [self._allow]
+        supported = [self._supported] if self.config.supported else []
+        return [self._allow, *supported, *self.allows_events()]
+
+    def dialog(self, dialog_id: DialogId) -> Dialog | None:
+        """Return the dialog of that name, whatever uses it (RFC 5057)."""
+        usage = self.usages.get(dialog_id)
+        return usage.dialog if usage is not None else self.subscriptions.dialog(dialog_id)
 
     def _tag_for(self, request: Request) -> str:
         parts = (request.headers.get(name) or "" for name in ("Call-ID", "From", "CSeq", "Via"))

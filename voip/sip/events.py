@@ -1,8 +1,9 @@
 """What an agent has to tell (see `agent.SipAgent.events`).
 
-Every INVITE, re-INVITE and request of ours ends in exactly one event: `Answered` or
-`InviteFailed`, `ReinviteDone`, `RequestDone` or `RequestFailed`; every dialog that was answered, by
-us or by them, in exactly one `DialogEnded`.
+Every INVITE, re-INVITE, UPDATE and request of ours ends in exactly one event: `Answered` or
+`InviteFailed`, `ReinviteDone`, `UpdateDone`, `RequestDone` or `RequestFailed`; every dialog that
+was answered, by us or by them, in exactly one `DialogEnded`; every subscription of ours in one
+`SubscriptionEnded`, every one of the peer's that was accepted in one `NotifierEnded`.
 """
 
 from __future__ import annotations
@@ -15,26 +16,44 @@ if TYPE_CHECKING:
     from voip.sip.client_invite import ClientInvite
     from voip.sip.client_request import ClientRequest
     from voip.sip.dialog import Dialog
+    from voip.sip.event_headers import SubscriptionState
     from voip.sip.message import Request, Response
+    from voip.sip.notifier import Notifier
     from voip.sip.reinvite import Reinvite
     from voip.sip.server_invite import ServerInvite
     from voip.sip.server_request import ServerRequest
+    from voip.sip.subscription import Subscription
+    from voip.sip.update import Update
 
 __all__ = [
     "Acknowledged",
     "Answered",
     "Cause",
     "DialogEnded",
+    "EarlyDialogEnded",
     "IncomingInvite",
     "InviteCancelled",
     "InviteFailed",
+    "Notified",
+    "NotifierEnded",
+    "PrackReceived",
     "Provisional",
+    "ReferReceived",
+    "RefreshDue",
     "ReinviteDone",
+    "ReinviteProgress",
     "ReinviteReceived",
     "RequestDone",
     "RequestFailed",
     "RequestReceived",
     "SipEvent",
+    "SubscribeReceived",
+    "SubscriptionEnded",
+    "SubscriptionForked",
+    "SubscriptionLost",
+    "UnsolicitedNotify",
+    "UpdateDone",
+    "UpdateReceived",
 ]
 
 
@@ -55,16 +74,34 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Provisional:
-    """A 1xx to our INVITE. `dialog` is the early dialog it made, None when it made none."""
+    """A 1xx to our INVITE. `dialog` is the early dialog it made, None when it made none.
+
+    `reliable`: it is told once, in order, and its session description is the answer, or the
+    offer, for good (RFC 3262). It is acknowledged already, unless `prack_owed`: then `prack`.
+    """
 
     invite: ClientInvite
     response: Response
     dialog: Dialog | None
+    reliable: bool = False
+    prack_owed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyDialogEnded:
+    """One of the callees that rang does not any more (199, RFC 6228); others may."""
+
+    invite: ClientInvite
+    dialog: Dialog
+    response: Response
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A 2xx to our INVITE. It is acknowledged already if the INVITE had a body; else `ack` it."""
+    """A 2xx to our INVITE. It is acknowledged already, unless it brings an offer: then `ack`.
+
+    That is where neither the INVITE had a body nor a reliable provisional response.
+    """
 
     invite: ClientInvite
     response: Response
@@ -91,10 +128,30 @@ class IncomingInvite:
 
 @dataclass(frozen=True, slots=True)
 class InviteCancelled:
-    """The peer gave up an INVITE (or re-INVITE) that was not answered; 487 has been sent."""
+    """An INVITE (or re-INVITE) that was not answered is over.
+
+    487: the peer gave it up; `request` is its CANCEL, None where it was something else that ended
+    it. 504: it never acknowledged our reliable provisional response.
+    """
 
     invite: ServerInvite
     reason: str
+    status: int = 487
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrackReceived:
+    """The PRACK to a reliable response of ours brought a session description.
+
+    `request` is the PRACK. Where our response had the offer this is its answer, and `reply` is
+    None; else it is an offer, to be answered with `reply`.
+    """
+
+    invite: ServerInvite
+    dialog: Dialog
+    request: Request
+    reply: ServerRequest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +171,46 @@ class ReinviteReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ReinviteDone:
-    """Our re-INVITE is over: `status` 2xx, or else the session stays as it was."""
+class UpdateReceived:
+    """The peer offers another session by UPDATE: `reply` at once.
+
+    One without an offer is answered by the agent.
+    """
+
+    request: ServerRequest
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteProgress:
+    """A reliable 1xx to our re-INVITE. `prack_owed`: it brings an offer, `prack` the answer."""
 
     handle: Reinvite
+    dialog: Dialog
+    response: Response
+    prack_owed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteDone:
+    """Our re-INVITE is over: `status` 2xx, or else the session stays as it was.
+
+    `body`: the session description that counts, of the 2xx or of a reliable 1xx before it.
+    """
+
+    handle: Reinvite
+    dialog: Dialog
+    status: int
+    reason: str
+    response: Response | None = None
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDone:
+    """Our UPDATE is over: `status` 2xx, or else the session stays as it was."""
+
+    handle: Update
     dialog: Dialog
     status: int
     reason: str
@@ -125,17 +218,29 @@ class ReinviteDone:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshDue:
+    """The session has to be refreshed by `reinvite`, with the offer it has.
+
+    The peer knows no UPDATE, by which the agent does so itself. A session that nobody refreshes
+    is ended in time.
+    """
+
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
 class DialogEnded:
     """A dialog that had been answered is over.
 
-    `by_remote`: the peer said so. `status` is what ended it where that was a response or a
-    timeout (408), `reason` says it in words.
+    `by_remote`: the peer said so, in `request` if that was a BYE. `status` is what ended it where
+    that was a response or a timeout (408), `reason` says it in words.
     """
 
     dialog: Dialog
     by_remote: bool
     reason: str
     status: int | None = None
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +269,99 @@ class RequestFailed:
     response: Response | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SubscribeReceived:
+    """Somebody wants to watch an event we notify of: `accept` or `reject` at once."""
+
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class ReferReceived:
+    """Somebody asks us to call somebody, or to do something else (RFC 3515): as above."""
+
+    notifier: Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierEnded:
+    """Nobody is to be notified any more: expired, unsubscribed, ended by us, or unreachable."""
+
+    notifier: Notifier
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A NOTIFY to a subscription of ours came, and has been answered."""
+
+    subscription: Subscription
+    request: Request
+    state: SubscriptionState
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionForked:
+    """Another notifier answers our SUBSCRIBE: `fork` is a subscription of its own."""
+
+    subscription: Subscription
+    fork: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionLost:
+    """A subscription of ours is over, and is asked for anew in `retry_in_s` seconds."""
+
+    subscription: Subscription
+    reason: str
+    status: int | None
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEnded:
+    """A subscription of ours is over. `status`: the response or time-out (408) that said so.
+
+    `reason` is the notifier's word (RFC 6665 section 4.1.3), or ours.
+    """
+
+    subscription: Subscription
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsolicitedNotify:
+    """A NOTIFY nobody asked for, of a package for which that is usual; it has been answered."""
+
+    request: Request
+
+
 SipEvent: TypeAlias = (
     Provisional
     | Answered
     | InviteFailed
+    | EarlyDialogEnded
     | IncomingInvite
     | InviteCancelled
     | Acknowledged
+    | PrackReceived
     | ReinviteReceived
+    | ReinviteProgress
     | ReinviteDone
+    | UpdateReceived
+    | UpdateDone
+    | RefreshDue
     | DialogEnded
     | RequestReceived
     | RequestDone
     | RequestFailed
+    | SubscribeReceived
+    | ReferReceived
+    | NotifierEnded
+    | Notified
+    | SubscriptionForked
+    | SubscriptionLost
+    | SubscriptionEnded
+    | UnsolicitedNotify
 )

@@ -8,9 +8,10 @@ as they were written, so that what is passed on stays what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from voip.errors import SipError
 from voip.sip.grammar import (
@@ -29,6 +30,8 @@ from voip.sip.limits import MAX_CSEQ, MAX_LINE_CHARS, MAX_SECONDS
 from voip.sip.uri import SipUri, for_people, format_host, parse_host_port
 
 __all__ = ["CSeq", "ContentType", "Headers", "NameAddr", "Via", "parse_seconds"]
+
+_T = TypeVar("_T")
 
 _COMPACT: Final = {
     "a": "Accept-Contact",
@@ -190,6 +193,16 @@ class Headers:
         for line in self._all(_KEYS.get(name) or _key(name)):
             values += split_list(_value(line))
         return values
+
+    def readable(self, name: str, parse: Callable[[str], _T], limit: int = 64) -> list[_T]:
+        """Return the values that `parse` can read, of the first `limit`; others are passed over."""
+        found: list[_T] = []
+        for line in self._all(_KEYS.get(name) or _key(name))[:limit]:
+            with suppress(SipError):
+                for value in split_list(_value(line))[:limit]:
+                    with suppress(SipError):
+                        found.append(parse(value))
+        return found[:limit]
 
     def count(self, name: str) -> int:
         """Return how many lines have that name."""

@@ -1,7 +1,7 @@
 """Counts what reading something costs, the same number at every run.
 
-A step is a call of a function, Python's or C's, or a character that a regular expression looked
-at. No clock is asked. Patterns that step back would make the second kind a lie:
+A step is a call of a function, Python's or C's, or a character that a regular expression had to
+look at. No clock is asked. Patterns that step back would make the second kind a lie:
 `stepping_back` finds them.
 """
 

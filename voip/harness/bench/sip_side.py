@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
 from voip.harness.bench.sip_speed import rss_bytes
-from voip.net.sip_transport import SipTransport
+from voip.net.sip_network import KernelNetwork
 from voip.phone import Softphone
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
+from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.events import RequestDone, RequestFailed, SipEvent
 from voip.sip.registration import Registered, Registration
 from voip.types import Address, SecureRandom
@@ -117,7 +118,9 @@ class RegistrationSide:
         self._port = registrar_port
         self._expires_s = expires_s
         self._agent = SipAgent(AgentConfig(max_client_transactions=2 * count), SecureRandom())
-        self._transport: SipTransport[SipEvent] = SipTransport(self._agent, self._on_event)
+        self._transport: SipEndpoint[SipEvent] = SipEndpoint(
+            self._agent, self._on_event, KernelNetwork()
+        )
         self._by_address: dict[str, Registration] = {}
         self._held: set[str] = set()
         self._refreshed: set[str] = set()

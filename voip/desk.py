@@ -1,0 +1,119 @@
+"""What the parts of one phone share, and what they ask of it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from voip.account import Account
+from voip.call import Call
+from voip.errors import TransportError
+from voip.events import CallbackFailed, MessageReceived, PhoneEvent
+from voip.session.session import CallSession
+from voip.session.stack import Stack
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.message import Request
+from voip.sip.uri import SipUri
+
+if TYPE_CHECKING:
+    from voip.transfers import TransferRequest
+    from voip.watching import WatchRequest
+
+__all__ = ["Authorize", "Desk", "Handlers", "IncomingHandler", "TransferHandler"]
+
+log = logging.getLogger(__name__)
+
+IncomingHandler = Callable[[Call], Awaitable[None] | None]
+TransferHandler = Callable[["TransferRequest"], Awaitable[bool] | bool]
+Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
+
+
+@dataclass(slots=True)
+class Handlers:
+    """What the application wants to be asked and told; None: it does not."""
+
+    incoming: IncomingHandler | None = None
+    transfer: TransferHandler | None = None
+    message: Callable[[MessageReceived], object] | None = None
+    watch: Callable[[WatchRequest], Awaitable[bool] | bool] | None = None
+
+
+class NewCall(Protocol):
+    """Makes a call that the phone knows of."""
+
+    def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
+
+
+class Place(Protocol):
+    """Begins to call a URI; returns at once, raises where nothing can be sent."""
+
+    async def __call__(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call: ...
+
+
+class ContactOf(Protocol):
+    """Names us towards a flow's other end; by sips: with `secure`, or without a name."""
+
+    def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """One phone, as its parts see it.
+
+    `contact(flow)` is our Contact towards a flow's other end; `identity(flow)` who we are in From.
+    """
+
+    account: Account
+    stack: Stack
+    handlers: Handlers
+    calls: dict[CallSession, Call]
+    contact: ContactOf
+    identity: Callable[[Flow], NameAddr]
+    new_call: NewCall
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    tell: Callable[[PhoneEvent], None]
+    closed: bool = False
+    max_calls: int = 5000
+    place: Place = field(init=False)
+
+    def now(self) -> float:
+        """Return the time to pass to the agent."""
+        return self.stack.signalling.now()
+
+    def flush(self) -> None:
+        """Send what the agent wants sent."""
+        self.stack.signalling.flush()
+
+    async def flow_to(self, uri: SipUri) -> Flow:
+        """Return the best way to `uri`; raises `TransportError` for none."""
+        where = self.account.where(uri)
+        async with aclosing(self.stack.signalling.flows(where)) as flows:
+            async for flow in flows:
+                if not self.closed:
+                    return flow
+        raise TransportError("the phone was closed", hint="make another one")
+
+    def call_of(self, dialog: object) -> Call | None:
+        """Return the call of a dialog."""
+        session = self.stack.sessions.get(dialog)
+        return None if session is None else self.calls.get(session)
+
+    def failed(self, handler: Callable[..., Any], error: BaseException) -> None:
+        """Say that a handler of the application raised."""
+        name = getattr(handler, "__qualname__", repr(handler))
+        log.error("%s failed", name, exc_info=error)
+        self.tell(CallbackFailed(name, error))
+
+    async def ask(self, handler: Callable[[Any], Any], about: Any, default: Any) -> Any:
+        """Return what a handler says, or a coroutine function; `default` where it raises."""
+        try:
+            answer = handler(about)
+            return await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            self.failed(handler, error)
+            return default

@@ -1,0 +1,143 @@
+"""Calling somebody: the INVITE on its way, and what is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Literal, get_args
+
+from voip.call import Call
+from voip.desk import Desk
+from voip.errors import CallError, ConfigError
+from voip.session.session import CallPlan
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
+from voip.sip.uri import SipUri
+
+__all__ = ["Dialling", "Wait"]
+
+Wait = Literal["started", "ringing", "answered"]
+
+
+class Dialling:
+    """Places calls."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def check(self, wait: str) -> None:
+        """Raise where no call can be placed."""
+        limit = self._desk.max_calls
+        if len(self._desk.calls) >= limit:
+            raise CallError(f"{limit} calls are under way", hint="end some")
+        if wait not in get_args(Wait):
+            raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
+
+    async def dial(
+        self,
+        uri: SipUri,
+        *,
+        wait: Wait,
+        timeout: float | None,
+        headers: Sequence[tuple[str, str]],
+        from_: NameAddr | None = None,
+        anonymous: bool = False,
+        late_offer: bool = False,
+        max_redirects: int = 0,
+    ) -> Call:
+        """Call `uri`, by the next way where one turns out to lead nowhere (RFC 3263 section 4.3).
+
+        Returns the call when it has come as far as `wait` says, or what has taken its place.
+        """
+        where = self._desk.account.where(uri)
+        signalling = self._desk.stack.signalling
+        plan = self._plan(
+            headers,
+            secure=where.secure,
+            from_=from_,
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=max_redirects,
+        )
+        failure: CallError | None = None
+        async with aclosing(signalling.flows(where)) as flows:
+            async for flow in flows:
+                try:
+                    call = await self._begin(uri, flow, plan)
+                    return await self._wait(call, wait, timeout)
+                except CallError as error:
+                    if not error.context.get("elsewhere"):
+                        raise
+                    signalling.avoid(flow)
+                    failure = failure or error
+        raise failure or CallError("the phone was closed", hint="make another one")
+
+    async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
+        """Begin to call `uri`; returns when the INVITE is on its way."""
+        flow = await self._desk.flow_to(uri)
+        secure = self._desk.account.where(uri).secure
+        return await self._begin(uri, flow, self._plan(headers, secure=secure))
+
+    def _plan(
+        self,
+        headers: Sequence[tuple[str, str]],
+        *,
+        secure: bool,
+        from_: NameAddr | None = None,
+        anonymous: bool = False,
+        late_offer: bool = False,
+        max_redirects: int = 0,
+    ) -> CallPlan:
+        desk = self._desk
+        return CallPlan(
+            lambda flow: ANONYMOUS if anonymous else from_ or desk.identity(flow),
+            lambda flow: desk.contact(flow, secure=secure, anonymous=anonymous),
+            desk.account.route(),
+            headers,
+            desk.account.credentials(),
+            late_offer,
+            desk.flow_to if max_redirects else None,
+            max_redirects,
+        )
+
+    async def _begin(self, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
+        desk = self._desk
+        if desk.closed:
+            raise CallError("the phone was closed", hint="make another one")
+        callee = replace(uri, params=_kind_of_user(uri), headers=())
+        call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
+        try:
+            await call._session.call(str(uri), plan, flow=flow)
+        except BaseException as error:
+            await self._give_up(call, error)
+            raise
+        return call
+
+    async def _wait(self, call: Call, wait: Wait, timeout: float | None) -> Call:
+        """Return the call when it has come as far as that, or what has taken its place."""
+        try:
+            if wait == "answered":
+                await call._session.wait_answered(timeout)
+            elif wait == "ringing":
+                await call._session.wait_progress(timeout)
+        except BaseException as error:
+            if isinstance(error, CallError) and call.replaced_by is not None:
+                return call.replaced_by  # somebody else has picked it up
+            await self._give_up(call, error)
+            raise
+        return call
+
+    async def _give_up(self, call: Call, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._desk.spawn(call.hangup())
+        elif call.ended is None:
+            call._session.fail(str(error))
+            await call._session.wait_ended()
+
+
+def _kind_of_user(uri: SipUri) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameter that belongs to a name, not to a way: `user=phone`."""
+    return tuple(param for param in uri.params if param[0].lower() == "user")

@@ -1,0 +1,75 @@
+"""Requests that concern no call of ours: whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from voip.arguments import METHODS, RequestHandler
+from voip.desk import Desk
+from voip.messages import Messages
+from voip.publishing import Publishing
+from voip.registration import Registrar
+from voip.session.manager import RequestEvent
+from voip.sip.events import (
+    ReferReceived,
+    RequestReceived,
+    SubscribeReceived,
+    UnsolicitedNotify,
+)
+from voip.sip.server_request import ServerRequest
+from voip.transfers import Transfers
+from voip.watching import Watching
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Hands requests, and answers to ours, to the part of the phone they are for."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        handlers: Mapping[str, RequestHandler],
+        *,
+        registrar: Registrar,
+        messages: Messages,
+        watching: Watching,
+        publishing: Publishing,
+    ) -> None:
+        self._desk = desk
+        self._handlers = handlers
+        self._registrar = registrar
+        self._messages = messages
+        self._watching = watching
+        self._publishing = publishing
+        self._transfers = Transfers(desk)
+
+    def take(self, event: RequestEvent) -> None:
+        """Take what concerns no call."""
+        match event:
+            case ReferReceived(notifier):
+                self._transfers.on_refer(notifier)
+            case SubscribeReceived(notifier):
+                self._watching.on_subscribe(notifier)
+            case UnsolicitedNotify(notify):
+                self._watching.on_unsolicited(notify)
+            case RequestReceived(request):
+                self._requested(request)
+            case _:
+                _ = self._publishing.on_event(event) or self._registrar.on_event(event)
+
+    def _requested(self, request: ServerRequest) -> None:
+        method, desk = request.request.method, self._desk
+        handler = self._handlers.get(method)
+        if handler is None:
+            if method == "MESSAGE":
+                self._messages.on_message(request)
+            else:  # INFO means nothing outside of a call
+                request.reply(481 if method in METHODS else 405, now=desk.now())
+            return
+        try:
+            handler(request)
+        except Exception as error:
+            desk.failed(handler, error)
+            if not request.replied:
+                request.reply(500, now=desk.now())

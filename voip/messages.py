@@ -1,0 +1,115 @@
+"""Texts, and what others can do: MESSAGE (RFC 3428) and OPTIONS (RFC 3261 section 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from voip.desk import Desk
+from voip.errors import ConfigError, SipError
+from voip.events import MessageReceived
+from voip.session.ask import ask
+from voip.sip.message import Response
+from voip.sip.server_request import ServerRequest
+
+__all__ = ["Capabilities", "Messages"]
+
+MAX_TEXT_BYTES: Final = 1_300
+"""Longer ones might not fit a datagram (RFC 3428 section 8)."""
+_KINDS: Final = ("text/plain", "text/html", "application/im-iscomposing+xml", "message/cpim")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What somebody answered to OPTIONS."""
+
+    status: int
+    allow: tuple[str, ...]
+    supported: tuple[str, ...]
+    accept: tuple[str, ...]
+    allow_events: tuple[str, ...]
+    user_agent: str | None
+
+    @classmethod
+    def of(cls, response: Response) -> Capabilities:
+        """Read a response; lists that cannot be read are empty."""
+
+        def words(name: str) -> tuple[str, ...]:
+            try:
+                return tuple(value for value in response.headers.values(name) if value)
+            except SipError:
+                return ()
+
+        name = response.headers.get("Server") or response.headers.get("User-Agent")
+        return cls(
+            response.status, words("Allow"), words("Supported"), words("Accept"),
+            words("Allow-Events"), name,
+        )  # fmt: skip
+
+
+class Messages:
+    """Sends texts and takes them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def send(self, target: str, text: str, content_type: str) -> None:
+        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
+        body = text.encode()
+        if not body or len(body) > MAX_TEXT_BYTES:
+            raise ConfigError(
+                f"a message of {len(body)} bytes cannot be sent", hint=f"1 to {MAX_TEXT_BYTES}"
+            )
+        await self.request("MESSAGE", target, body=body, content_type=content_type)
+
+    async def options(self, target: str) -> Capabilities:
+        """Ask what somebody can do."""
+        return Capabilities.of(await self.request("OPTIONS", target))
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        content_type: str | None = None,
+    ) -> Response:
+        """Send a request outside of calls and return its 2xx."""
+        desk, account = self._desk, self._desk.account
+        uri = account.dial_uri(target)
+        flow = await desk.flow_to(uri)
+        handle = desk.stack.agent.request(
+            method,
+            uri,
+            flow=flow,
+            from_=desk.identity(flow),
+            to=f"<{uri}>",
+            route=account.route(),
+            headers=list((headers or {}).items()),
+            body=body,
+            content_type=content_type,
+            credentials=account.credentials(),
+            now=desk.now(),
+        )
+        return await ask(desk.stack, handle, str(uri))
+
+    def on_message(self, request: ServerRequest) -> None:
+        """Take a text that came: 200 says that it is here, not that anybody has read it."""
+        desk, message = self._desk, request.request
+        try:
+            kind = message.content_type or "text/plain"
+        except SipError:
+            request.reply(400, now=desk.now())
+            return
+        if kind not in _KINDS:
+            request.reply(415, headers=[("Accept", ", ".join(_KINDS))], now=desk.now())
+            return
+        request.reply(200, now=desk.now())
+        text = message.body.decode("utf-8", "replace")
+        event = MessageReceived(message.from_.uri, text, kind)
+        desk.tell(event)
+        handler: Callable[[MessageReceived], object] | None = desk.handlers.message
+        if handler is not None:
+            desk.spawn(desk.ask(handler, event, None))

@@ -1,0 +1,176 @@
+"""Transferring a call: REFER and what is told of it (RFC 3515, RFC 5589).
+
+Ours: the peer is asked to call somebody, and says how that goes. Theirs: `Progress` says it to who
+asked us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.events import TransferProgress
+from voip.session.session import CallSession
+from voip.sip.dialog import Dialog
+from voip.sip.events import Notified, SipEvent, SubscriptionEnded
+from voip.sip.headers import NameAddr
+from voip.sip.notifier import Notifier
+from voip.sip.refer import SIPFRAG, read_sipfrag, sipfrag
+from voip.sip.replaces import Replaces
+from voip.sip.subscription import Subscription
+from voip.sip.uri import SipUri
+
+__all__ = ["Progress", "attended", "refer"]
+
+GOODBYE_S: Final = 5.0
+"""How long a transferred call may stay before it is hung up."""
+_UNREACHED: Final = frozenset((404, 408, 410, 480, 481, 484, 485, 500, 502, 503, 504, 604))
+"""What a transferee reports where it did not find the target by the address it was given."""
+
+
+async def refer(
+    session: CallSession,
+    target: SipUri,
+    *,
+    timeout: float,
+    tell: Callable[[TransferProgress], None],
+) -> None:
+    """Ask the peer of `session` to call `target`; returns when it says that it has.
+
+    Raises `CallError` with the status it reports where that came to nothing: the call goes on.
+    """
+    dialog = session.dialog
+    if dialog is None or not session.is_up:
+        raise CallStateError(
+            f"the call is {session.state.value}", hint="transfer a call that is up"
+        )
+    stack = session.stack
+    by = NameAddr("", dialog.local.uri)
+    handle = stack.agent.subscriptions.refer(
+        dialog,
+        str(NameAddr("", str(target))),
+        headers=[("Referred-By", str(by))],
+        now=stack.signalling.now(),
+    )
+    outcome = _Outcome(tell)
+    stack.watchers[handle] = outcome.on_event
+    stack.signalling.flush()
+    try:
+        async with asyncio.timeout(timeout):
+            status, reason = await outcome.result
+    except TimeoutError:
+        raise NoAnswerError(
+            f"{session.remote.uri} has not said in {timeout:g} s what became of the transfer",
+            status=408,
+        ) from None
+    finally:
+        if not outcome.over:
+            _let_go(session, handle)
+        else:
+            stack.watchers.pop(handle, None)
+    if status >= 300:
+        raise CallError(f"the transfer failed: {reason or 'refused'} ({status})", status=status)
+
+
+def _let_go(session: CallSession, handle: Subscription) -> None:
+    """Give the subscription up, and remember it until it is over."""
+    stack = session.stack
+
+    def on_event(event: SipEvent) -> None:
+        if isinstance(event, SubscriptionEnded):
+            stack.watchers.pop(handle, None)
+
+    stack.watchers[handle] = on_event
+    handle.unsubscribe(stack.signalling.now())
+    stack.signalling.flush()
+
+
+class _Outcome:
+    """What becomes of a REFER of ours."""
+
+    def __init__(self, tell: Callable[[TransferProgress], None]) -> None:
+        self.result: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self.over = False
+        self._tell = tell
+
+    def on_event(self, event: SipEvent) -> None:
+        match event:
+            case Notified(_, request):
+                told = read_sipfrag(request.body)
+                if told is not None:
+                    self._tell(TransferProgress(*told))
+                    if told[0] >= 200:
+                        self._settle(*told)
+            case SubscriptionEnded(_, reason, status):
+                self.over = True
+                # without a word: nobody says what became of it
+                self._settle(status or 500, reason)
+            case _:
+                pass
+
+    def _settle(self, status: int, reason: str) -> None:
+        if not self.result.done():
+            self.result.set_result((status, reason))
+
+
+async def attended(
+    session: CallSession,
+    other: CallSession,
+    *,
+    timeout: float,
+    tell: Callable[[TransferProgress], None],
+) -> None:
+    """Ask the peer of `session` to take our place in the call with `other`'s peer (section 7).
+
+    By the target's Contact first; where that leads the transferee nowhere and is no GRUU, by its
+    address of record, with `Require: replaces` so that nobody else answers (section 7.5).
+    """
+    if session is other:
+        raise CallStateError("a call cannot be transferred to itself")
+    if other.dialog is None or not other.is_up:
+        raise CallStateError(f"the other call is {other.state.value}", hint="wait for its answer")
+    for last, target in _ways_to(other.dialog):
+        try:
+            await refer(session, target, timeout=timeout, tell=tell)
+        except CallError as error:
+            if last or error.status not in _UNREACHED or not (session.is_up and other.is_up):
+                raise
+        else:
+            return
+
+
+def _ways_to(dialog: Dialog) -> list[tuple[bool, SipUri]]:
+    replaces = str(Replaces.of(dialog))
+    contact = SipUri.parse(dialog.remote_target)
+    by_contact = replace(contact, headers=(("Replaces", replaces),))
+    address = dialog.remote.sip_uri
+    if contact.param("gr") is not None or address.equivalent(contact):
+        return [(True, by_contact)]
+    by_address = replace(address, headers=(("Replaces", replaces), ("Require", "replaces")))
+    return [(False, by_contact), (True, by_address)]
+
+
+class Progress:
+    """Tells a referrer how the call that it asked us for goes."""
+
+    def __init__(self, notifier: Notifier, now: Callable[[], float]) -> None:
+        self._notifier = notifier
+        self._now = now
+        self._told = 100
+
+    def accept(self, contact: str) -> None:
+        """Take the REFER up (202), before anybody is asked."""
+        self._notifier.accept(
+            contact=contact, body=sipfrag(100), content_type=SIPFRAG, now=self._now()
+        )
+
+    def tell(self, status: int, reason: str | None = None) -> None:
+        """Say how far it has come; a final status ends the telling."""
+        if status >= 200:
+            self._notifier.terminate("noresource", sipfrag(status, reason), now=self._now())
+        elif status != self._told:
+            self._told = status
+            self._notifier.notify(sipfrag(status, reason), SIPFRAG, now=self._now())

@@ -1,0 +1,1 @@
+"""Event packages: what the bodies of NOTIFY and PUBLISH say, one file each."""

@@ -1,0 +1,111 @@
+"""Reg: which contacts an address of record is registered with (RFC 3680)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from voip.errors import SipError
+from voip.sip.packages.xml import Element, attribute, children, number, parse_xml, text_of
+
+__all__ = ["CONTENT_TYPE", "RegContact", "RegInfo", "RegTable", "WatchedRegistration"]
+
+CONTENT_TYPE: Final = "application/reginfo+xml"
+_NS: Final = "urn:ietf:params:xml:ns:reginfo"
+
+
+@dataclass(frozen=True, slots=True)
+class RegContact:
+    """A contact. `state`: active or terminated; `event`: why (registered, expired ...)."""
+
+    id: str
+    uri: str
+    state: str
+    event: str
+    expires_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRegistration:
+    """An address of record. `state`: init, active or terminated."""
+
+    id: str
+    aor: str
+    state: str
+    contacts: tuple[RegContact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RegInfo:
+    """A document: everything if `full`, else what changed."""
+
+    version: int
+    full: bool
+    registrations: tuple[WatchedRegistration, ...] = ()
+
+    @classmethod
+    def parse(cls, body: bytes) -> RegInfo:
+        """Read a document; SipError (400) where it is none."""
+        root = parse_xml(body, f"{{{_NS}}}reginfo")
+        version = number(attribute(root, "version"))
+        if version is None:
+            raise SipError("a reginfo without a version number", status=400)
+        found = tuple(_registration(element) for element in children(root, "registration"))
+        return cls(version, attribute(root, "state") == "full", found)
+
+
+class RegTable:
+    """What the documents of one subscription come to (section 5.1)."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._contacts: dict[str, dict[str, RegContact]] = {}
+
+    def contacts(self, aor: str) -> list[RegContact]:
+        """Return the contacts an address of record is registered with."""
+        return list(self._contacts.get(aor, {}).values())
+
+    def take(self, info: RegInfo) -> bool:
+        """Take a document; False where one has been missed: refresh the subscription then.
+
+        An old one is passed over.
+        """
+        before = self._version
+        if before is not None and info.version <= before and not (info.full and info.version == 0):
+            return True
+        complete = info.full or (before is not None and info.version == before + 1)
+        self._version = info.version
+        if info.full:
+            self._contacts.clear()
+        for registration in info.registrations:
+            known = self._contacts.setdefault(registration.aor, {})
+            for contact in registration.contacts:
+                if contact.state == "terminated":
+                    known.pop(contact.id, None)
+                else:
+                    known[contact.id] = contact
+            if registration.state != "active":
+                known.clear()
+        return complete
+
+
+def _registration(element: Element) -> WatchedRegistration:
+    return WatchedRegistration(
+        attribute(element, "id"),
+        attribute(element, "aor"),
+        attribute(element, "state"),
+        tuple(_contact(contact) for contact in children(element, "contact")),
+    )
+
+
+def _contact(element: Element) -> RegContact:
+    uri = text_of(element, "uri")
+    if uri is None:
+        raise SipError("a contact without a URI", status=400)
+    return RegContact(
+        attribute(element, "id"),
+        uri,
+        attribute(element, "state"),
+        attribute(element, "event"),
+        number(element.get("expires")),
+    )

@@ -1,0 +1,158 @@
+"""Transfers the other side asks for: a REFER that came in (RFC 3515, RFC 5589)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from voip.call import Call
+from voip.desk import Desk
+from voip.errors import CallError, SipError, VoipError
+from voip.events import CallEvent, EarlyMedia, Ringing, Transferred, TransferRequested
+from voip.session.transfer import GOODBYE_S, Progress
+from voip.sip.grammar import find_param, parse_params
+from voip.sip.message import Request
+from voip.sip.notifier import Notifier
+from voip.sip.refer import ReferTarget, refer_target
+
+__all__ = ["TransferRequest", "Transfers"]
+
+log = logging.getLogger(__name__)
+
+RING_S: Final = 120.0
+"""How long the target of a transfer may ring."""
+_TARGET_DIALOG: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    """Somebody asks us to call `target` (a URI).
+
+    `call`: the call it is asked in, None outside of any. `referred_by`: who it says it is.
+    `attended`: the target speaks with them already, and is to go on with us (Replaces).
+    """
+
+    target: str
+    call: Call | None
+    referred_by: str | None = None
+    attended: bool = False
+
+
+class Transfers:
+    """Takes every REFER.
+
+    In a call that is up (or with a Target-Dialog that names one) it is followed, unless the
+    application's handler says no; outside of any only where that says yes.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def on_refer(self, notifier: Notifier) -> None:
+        """Take a REFER up, or refuse it."""
+        desk = self._desk
+        call = desk.call_of(notifier.dialog) or self._named(notifier.request)
+        try:
+            target = refer_target(notifier.request)
+        except SipError as error:
+            notifier.reject(error.status or 400, now=desk.now())
+            return
+        if target.method != "INVITE":
+            notifier.reject(501, now=desk.now())
+        elif desk.closed or (call is not None and not call._session.is_up):
+            notifier.reject(481 if call is not None else 503, now=desk.now())
+        elif call is None and desk.handlers.transfer is None:
+            notifier.reject(603, now=desk.now())
+        elif not target.wants_subscription:
+            notifier.accept_once(contact=desk.contact(notifier.flow), now=desk.now())
+            desk.spawn(self._follow(target, call, None))
+        else:
+            progress = Progress(notifier, desk.now)
+            progress.accept(desk.contact(notifier.flow))
+            desk.spawn(self._follow(target, call, progress))
+
+    def _named(self, request: Request) -> Call | None:
+        """Return the call that a Target-Dialog names (RFC 4538), whichever tag is called local."""
+        match = _TARGET_DIALOG.fullmatch(request.headers.get("Target-Dialog") or "")
+        if match is None:
+            return None
+        try:
+            params = parse_params(match[2])
+        except SipError:
+            return None
+        ours, theirs = find_param(params, "remote-tag"), find_param(params, "local-tag")
+        if not ours or not theirs:
+            return None
+        for session, call in self._desk.calls.items():
+            dialog = session.dialog
+            if dialog is not None and dialog.id in (
+                (match[1], ours, theirs),
+                (match[1], theirs, ours),
+            ):
+                return call
+        return None
+
+    async def _follow(
+        self, target: ReferTarget, call: Call | None, progress: Progress | None
+    ) -> None:
+        status = 500
+        try:
+            status = await self._obey(target, call, progress)
+        finally:
+            if progress is not None:
+                progress.tell(status)
+                self._desk.flush()
+
+    async def _obey(self, target: ReferTarget, call: Call | None, progress: Progress | None) -> int:
+        desk = self._desk
+        request = TransferRequest(
+            str(target.uri), call, target.referred_by, target.replaces is not None
+        )
+        if call is not None:
+            call._emit(TransferRequested(request.target, request.referred_by))
+        handler = desk.handlers.transfer
+        if handler is not None and not await desk.ask(handler, request, False):
+            return 603
+        try:
+            new = await desk.place(target.uri, headers=_headers(target))
+            if progress is not None:
+                new.on_event(lambda event: self._report(progress, event))
+            await new.wait_answered(RING_S)
+        except VoipError as error:
+            return _status_of(error)
+        if call is not None and call.ended is None:
+            call._emit(Transferred(new))
+            desk.spawn(self._see_off(call))
+        return 200
+
+    def _report(self, progress: Progress, event: CallEvent) -> None:
+        if isinstance(event, Ringing | EarlyMedia):
+            progress.tell(180 if isinstance(event, Ringing) else 183)
+            self._desk.flush()
+
+    async def _see_off(self, call: Call) -> None:
+        """Hang up what the referrer should have hung up by now."""
+        try:
+            await call._session.wait_ended_for(GOODBYE_S)
+        except TimeoutError:
+            await call.hangup()
+
+
+def _headers(target: ReferTarget) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    if target.replaces is not None:
+        lines.append(("Replaces", str(target.replaces)))
+    if target.require_replaces:
+        lines.append(("Require", "replaces"))
+    if target.referred_by is not None:
+        lines.append(("Referred-By", target.referred_by))
+    return lines
+
+
+def _status_of(error: VoipError) -> int:
+    """Return what to report of a call that came to nothing."""
+    if error.status is not None and 300 <= error.status <= 699:
+        return error.status
+    return 480 if isinstance(error, CallError) else 503

@@ -1,0 +1,315 @@
+"""Watching others, and being watched: subscriptions as applications see them (RFC 6665)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voip.desk import Desk
+from voip.errors import ConfigError, SipError, SubscriptionError
+from voip.events import MessageWaiting
+from voip.session.event_log import EventLog
+from voip.session.watched import watched
+from voip.sip.event_headers import EventType, SubscriptionState
+from voip.sip.events import (
+    Notified,
+    NotifierEnded,
+    SipEvent,
+    SubscriptionEnded,
+    SubscriptionLost,
+)
+from voip.sip.message import Request
+from voip.sip.notifier import Notifier
+from voip.sip.packages import dialog_info, message_summary, presence, reg
+from voip.sip.subscription import Subscription
+
+__all__ = ["Notification", "Watch", "WatchRequest", "Watching"]
+
+log = logging.getLogger(__name__)
+
+CLOSE_S: Final = 4.0
+"""How long giving a subscription up waits for its last word."""
+MAX_WATCHERS: Final = 256
+"""Others that may watch this phone at a time."""
+
+_READERS: Final[dict[str, tuple[str, Callable[[bytes], Any]]]] = {
+    "message-summary": (message_summary.CONTENT_TYPE, message_summary.MessageSummary.parse),
+    "presence": (presence.CONTENT_TYPE, presence.Presence.parse),
+    "dialog": (dialog_info.CONTENT_TYPE, dialog_info.DialogInfo.parse),
+    "reg": (reg.CONTENT_TYPE, reg.RegInfo.parse),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One NOTIFY, and what it says.
+
+    `value`: that, as its package has it (`MessageSummary`, `Presence`, `DialogInfo`, `RegInfo`);
+    None where it says nothing, or nothing that can be read.
+    """
+
+    state: str
+    value: Any
+    body: bytes
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """Somebody wants to watch this phone's calls. `watcher` is who it says it is, a URI."""
+
+    watcher: str
+    event: str
+
+
+class Watch:
+    """Something watched: `async with await phone.watch(...) as watch:`; made by `Softphone`.
+
+    It is kept until it is closed: refreshed, and asked for anew where it was lost. `dialogs` and
+    `contacts` come to what a "dialog" or "reg" watch has been told of so far.
+    """
+
+    def __init__(self, desk: Desk, subscription: Subscription) -> None:
+        self._desk = desk
+        self._subscription = subscription
+        self._log: EventLog[Notification] = EventLog()
+        self._confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+        self._dialogs = dialog_info.DialogTable()
+        self._contacts = reg.RegTable()
+        desk.stack.watchers[subscription] = self._on_event
+
+    @property
+    def event(self) -> str:
+        """What is watched."""
+        return str(self._subscription.wanted.event)
+
+    @property
+    def state(self) -> str:
+        """How the subscription stands: notify-wait, pending, active, waiting, terminated."""
+        return self._subscription.status.value
+
+    @property
+    def dialogs(self) -> list[dialog_info.WatchedDialog]:
+        """The calls that the watched one is in."""
+        return self._dialogs.dialogs
+
+    @property
+    def latest(self) -> Notification | None:
+        """The last thing told."""
+        told = list(self._log)
+        return told[-1] if told else None
+
+    async def notifications(self) -> AsyncIterator[Notification]:
+        """Yield what was told from the beginning, and what is, until it is over."""
+        async for notification in self._log.follow():
+            yield notification
+
+    async def close(self) -> None:
+        """Give it up; returns when the other side has agreed, or after a moment."""
+        self._subscription.unsubscribe(self._desk.now())
+        self._desk.flush()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._ended.wait()
+        except TimeoutError:
+            self._log.end()
+
+    async def __aenter__(self) -> Watch:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def confirmed(self) -> None:
+        """Return when the first NOTIFY has come; raises `SubscriptionError` where none will."""
+        await asyncio.shield(self._confirmed)
+
+    def _on_event(self, event: SipEvent) -> None:
+        match event:
+            case Notified(_, request, state):
+                self._take(request, state)
+                self._settle(None)
+            case SubscriptionLost(_, reason, status, retry_in_s):
+                log.info("%s is not told of: %s; again in %.0f s", self.event, reason, retry_in_s)
+                self._settle(SubscriptionError(self._why(reason, status), status=status))
+            case SubscriptionEnded(_, reason, status):
+                self._desk.stack.watchers.pop(self._subscription, None)
+                self._settle(SubscriptionError(self._why(reason, status), status=status))
+                self._log.end()
+                self._ended.set()
+            case _:
+                pass
+
+    def _why(self, reason: str, status: int | None) -> str:
+        uri = self._subscription.wanted.uri
+        code = "" if status is None else f" ({status})"
+        return f"{uri} does not tell of {self.event}: {reason}{code}"
+
+    def _settle(self, error: SubscriptionError | None) -> None:
+        if self._confirmed.done():
+            return
+        if error is None:
+            self._confirmed.set_result(None)
+        else:
+            self._confirmed.set_exception(error)
+            self._confirmed.exception()  # nobody may wait for it
+
+    def _take(self, request: Request, state: SubscriptionState) -> None:
+        value = _read(self._subscription.event.package, request)
+        complete = True
+        if isinstance(value, dialog_info.DialogInfo):
+            complete = self._dialogs.take(value)
+        elif isinstance(value, reg.RegInfo):
+            complete = self._contacts.take(value)
+        elif isinstance(value, message_summary.MessageSummary):
+            self._desk.tell(_waiting(value))
+        self._log.add(Notification(state.value, value, request.body, request.content_type))
+        if not complete and not state.terminated:
+            self._subscription.refresh(self._desk.now())
+            self._desk.flush()
+
+
+class Watching:
+    """All that a phone watches, and who watches it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._watchers: list[Notifier] = []
+        self._versions: dict[Notifier, int] = {}
+        self._told: bytes = b""
+
+    async def watch(
+        self, target: str | None, event: str, expires_s: int, accept: tuple[str, ...]
+    ) -> Watch:
+        """Begin to watch; returns when the first word has come."""
+        desk, account = self._desk, self._desk.account
+        try:
+            package = EventType.parse(event).package
+        except SipError as error:
+            raise ConfigError(error.message, hint="such as 'message-summary'") from None
+        if not accept:
+            known = _READERS.get(package)
+            if known is None:
+                raise ConfigError(
+                    f"nothing is known of {package!r}", hint="pass accept=('media/type',)"
+                )
+            accept = (known[0],)
+        uri = account.aor if target is None else account.dial_uri(target)
+        flow = await desk.flow_to(uri)
+        subscription = desk.stack.agent.subscriptions.subscribe(
+            uri,
+            event,
+            flow=flow,
+            from_=desk.identity(flow),
+            to=f"<{uri}>",
+            contact=desk.contact(flow),
+            accept=accept,
+            expires_s=expires_s,
+            keep=expires_s > 0,
+            route=account.route(),
+            credentials=account.credentials(),
+            now=desk.now(),
+        )
+        watch = Watch(desk, subscription)
+        desk.flush()
+        try:
+            await watch.confirmed()
+        except BaseException:
+            subscription.unsubscribe(desk.now())
+            desk.flush()
+            raise
+        return watch
+
+    def on_unsolicited(self, request: Request) -> None:
+        """Take a NOTIFY nobody asked for: mail waits."""
+        value = _read("message-summary", request)
+        if value is not None:
+            self._desk.tell(_waiting(value))
+
+    # ------------------------------------------------------------ being watched
+
+    def on_subscribe(self, notifier: Notifier) -> None:
+        """Somebody wants to watch our calls: only whom the application lets (403)."""
+        desk = self._desk
+        handler = desk.handlers.watch
+        if handler is None:
+            notifier.reject(403, now=desk.now())
+            return
+        self._watchers = [one for one in self._watchers if not one.is_over]
+        if len(self._watchers) >= MAX_WATCHERS:
+            notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
+            return
+        # nobody may be kept waiting (section 4.2.1.1): pending until the application has said
+        notifier.accept(contact=desk.contact(notifier.flow), pending=True, now=desk.now())
+        desk.stack.watchers[notifier] = self._on_notifier
+        request = WatchRequest(notifier.request.from_.uri, str(notifier.event))
+        desk.spawn(self._decide(notifier, request))
+
+    async def _decide(self, notifier: Notifier, request: WatchRequest) -> None:
+        desk, handler = self._desk, self._desk.handlers.watch
+        allowed = handler is not None and await desk.ask(handler, request, False)
+        if not allowed:
+            notifier.terminate("rejected", now=desk.now())
+        elif not notifier.is_over:
+            self._watchers.append(notifier)
+            self._notify(notifier)
+        desk.flush()
+
+    def _on_notifier(self, event: SipEvent) -> None:
+        if isinstance(event, NotifierEnded):
+            self._desk.stack.watchers.pop(event.notifier, None)
+            self._versions.pop(event.notifier, None)
+            if event.notifier in self._watchers:
+                self._watchers.remove(event.notifier)
+
+    def calls_changed(self) -> None:
+        """Tell those who watch, if a call of ours has come, gone or been answered."""
+        if not self._watchers:
+            return
+        now = self._document(0)
+        if now == self._told:
+            return
+        self._told = now
+        for notifier in tuple(self._watchers):
+            self._notify(notifier)
+        self._desk.flush()
+
+    def end(self) -> None:
+        """Say goodbye to those who watch."""
+        for notifier in tuple(self._watchers):
+            notifier.terminate("deactivated", now=self._desk.now())
+        self._desk.flush()
+
+    def _notify(self, notifier: Notifier) -> None:
+        def body() -> bytes:
+            version = self._versions.get(notifier, -1) + 1
+            self._versions[notifier] = version
+            return self._document(version)
+
+        notifier.notify(body, dialog_info.CONTENT_TYPE, now=self._desk.now())
+
+    def _document(self, version: int) -> bytes:
+        desk = self._desk
+        dialogs = [watched(call._session, call.id) for call in desk.calls.values()]
+        found = tuple(dialog for dialog in dialogs if dialog is not None)
+        return dialog_info.DialogInfo(str(desk.account.aor), version, True, found).to_bytes()
+
+
+def _read(package: str, request: Request) -> Any:
+    known = _READERS.get(package)
+    if known is None or not request.body or request.content_type != known[0]:
+        return None
+    try:
+        return known[1](request.body)
+    except SipError as error:
+        log.warning("a NOTIFY of %s that cannot be read: %s", package, error)
+        return None
+
+
+def _waiting(summary: message_summary.MessageSummary) -> MessageWaiting:
+    voice = summary.of()
+    return MessageWaiting(summary.waiting, voice.new, voice.old, summary.account)
