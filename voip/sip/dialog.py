@@ -15,13 +15,10 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri
-from voip.sip.via import DEFAULT_PORT, new_via
+from voip.sip.via import DEFAULT_PORT, is_behind_nat, new_via
 from voip.types import Address, Random
 
-__all__ = ["Dialog", "DialogId", "DialogState", "behind_nat"]
-
-DialogId: TypeAlias = tuple[str, str, str]
-"""Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
+__all__ = ["Dialog", "DialogId", "DialogState"]
 
 _PRIVATE: Final = tuple(
     ipaddress.ip_network(network)
@@ -36,6 +33,9 @@ _PRIVATE: Final = tuple(
         "::1/128",
     )
 )
+
+DialogId: TypeAlias = tuple[str, str, str]
+"""Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
 
 
 class DialogState(Enum):
@@ -112,7 +112,7 @@ class Dialog:
             contact=contact,
             remote_cseq=invite.cseq.number,
         )
-        dialog.stay_on_flow = not dialog.route_set and behind_nat(invite)
+        dialog.stay_on_flow = not dialog.route_set and is_behind_nat(invite)
         dialog.refresh_target(invite)
         return dialog
 
@@ -237,24 +237,6 @@ def _route_set(message: Request | Response) -> tuple[str, ...]:
     return tuple(values)
 
 
-def behind_nat(invite: Request) -> bool:
-    """Whether the only Via shows that the caller does not know its own address."""
-    if len(invite.headers.values("Via")) != 1:
-        return False
-    via = invite.via
-    if via.wants_rport:
-        return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
-    return via.received is not None and _is_address(via.host)
-
-
 def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an address means something in one network only (RFC 1918, 3927, 4193, 4291)."""
     return any(address in network for network in _PRIVATE)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
