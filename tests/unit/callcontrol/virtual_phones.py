@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,7 +29,10 @@ from voip.media.commands import (
     StreamStats,
 )
 from voip.media.rings import RingArena
+from voip.net.clock import SystemClock
+from voip.net.sip_network import KernelNetwork
 from voip.phone import Softphone
+from voip.platform import MediaPlane
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
 from voip.sip.flow import Flow
@@ -64,6 +68,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.clock
+
+    def voip_platform(self) -> Ground:
+        return Ground()
 
 
 class Media:
@@ -113,24 +120,30 @@ class Media:
         return None
 
 
-class Engine:
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.arena = RingArena()
-
-
-class Io:
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.tap = None
-
-    def close_all(self) -> None: ...
-
-
 class Files:
     def add(self, *_: Any) -> None: ...
 
     async def remove(self, served: Any) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Ground:
+    """What these phones stand on (`voip.platform.Platform`); SIP has a `Transport` of its own."""
+
+    clock = SystemClock()
+
+    def random(self) -> SeededRandom:
+        return SeededRandom(0)
+
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+        return KernelNetwork()
+
+    def media(self, *_: Any) -> MediaPlane:
+        return MediaPlane(Media(), RingArena(), count(1))
+
+    def files(self) -> Files:
+        return Files()
 
 
 class Transport:
@@ -298,13 +311,9 @@ class Server:
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
-    """Let `voip.phone` find these instead of sockets and threads."""
+    """Let `voip.phone` find this network instead of the loop's; media are the loop's."""
     transport = type("NetworkTransport", (Transport,), {"network": network})
-    for name, fake in (
-        ("SipEndpoint", transport), ("ThreadDriver", Media), ("Engine", Engine),
-        ("UdpPacketIO", Io), ("IoThread", Files),
-    ):  # fmt: skip
-        monkeypatch.setattr(voip.phone, name, fake)
+    monkeypatch.setattr(voip.phone, "SipEndpoint", transport)
 
 
 Test = Callable[..., Coroutine[Any, Any, None]]
