@@ -91,7 +91,7 @@ class SimEngine:
         self.streams = count(1)
         self._loop = loop
         self._clock = clock
-        self._engine = Engine(io, random=random, spread=False)
+        self._engine = Engine(io, random=random)
         self.arena = self._engine.arena
         self._context = Context()
         self._timer: asyncio.TimerHandle | None = None

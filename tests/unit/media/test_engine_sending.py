@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from engine_desk import HOST, PCMA, RATE, Desk, Sent, describe, place_of, speech, ulaw
 
+import voip.media.table as table_module
 from voip.codecs.g711 import ALAW_ENCODE, ULAW_DECODE
 from voip.media.commands import (
     AddSink,
@@ -392,8 +393,12 @@ def test_an_echo_and_a_ring_together_do_not_overflow(desk):
     assert echoed(desk, 0).max() == 32_124  # the largest µ-law value
 
 
+@pytest.mark.parametrize("together", [0, 512])
 @pytest.mark.parametrize(("one", "other"), [(20, 20), (10, 20), (30, 60), (20, 30), (60, 20)])
-def test_a_bridge_passes_every_sample_whatever_the_steps_and_phases(desk, one, other):
+def test_a_bridge_passes_every_sample_whatever_the_steps_and_phases(
+    desk, one, other, together, monkeypatch
+):
+    monkeypatch.setattr(table_module, "PHASE_ROWS", together)
     rows = [desk.call(1, ptime_ms=one), desk.call(2, ptime_ms=other)]
     desk.do(RouteStream(1, 2), RouteStream(2, 1))
     sound = {1: speech(3, 1), 2: speech(3, 2)}
@@ -407,7 +412,8 @@ def test_a_bridge_passes_every_sample_whatever_the_steps_and_phases(desk, one, o
         assert lag <= 0.1 * RATE
 
 
-def test_a_listener_that_was_on_hold_does_not_hear_the_past_afterwards(desk):
+def test_a_listener_that_was_on_hold_does_not_hear_the_past_afterwards(desk, monkeypatch):
+    monkeypatch.setattr(table_module, "PHASE_ROWS", 0)
     desk.call(1)
     row = desk.call(2)  # in the other phase, so that sound waits in between
     desk.do(RouteStream(2, 1))
@@ -500,7 +506,11 @@ def test_thousands_of_calls_that_come_and_go_leave_nothing_behind(desk):
     assert not desk.io.peers
 
 
-def test_new_rows_go_to_the_emptier_phase_however_many_came_and_went(desk):
+@pytest.mark.parametrize(("room", "shares"), [(0, [10, 10]), (12, [12, 8]), (512, [20])])
+def test_rows_fill_a_phase_before_the_next_however_many_came_and_went(
+    desk, room, shares, monkeypatch
+):
+    monkeypatch.setattr(table_module, "PHASE_ROWS", room)
     rng = np.random.default_rng(2)
     open_streams: list[int] = []
     for number in range(600):
@@ -520,4 +530,4 @@ def test_new_rows_go_to_the_emptier_phase_however_many_came_and_went(desk):
     desk.run(0.02)
     times = [packet.at for packet in desk.io.sent]
     assert len(times) == 20
-    assert [times.count(at) for at in sorted(set(times))] == [10, 10]
+    assert sorted((times.count(at) for at in set(times)), reverse=True) == shares
