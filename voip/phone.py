@@ -37,6 +37,7 @@ from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
 from voip.net.sip_transport import SipTrace, SipTransport
 from voip.publishing import PublishedState, Publishing
+from voip.quality_reports import QualityReports
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import RequestEvent, SessionManager
@@ -72,8 +73,8 @@ class Softphone:
     auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
     write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
-    (RFC 6086). authorize: looks at an INVITE and returns
-    the headers of a 401 that answers it, or None to let it through.
+    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). authorize: looks
+    at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Softphone:
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
         info_packages: Sequence[str] = (),
+        quality_collector: str | None = None,
         authorize: Authorize | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
@@ -118,6 +120,7 @@ class Softphone:
         self._authorize = authorize
         self._config = agent_config(user_agent, self._requests, info_packages)
         self._handlers = Handlers()
+        self._collector = quality_collector
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
@@ -198,6 +201,9 @@ class Softphone:
         self._dialling = Dialling(self._desk)
         self._desk.place = self._dialling.place
         self._messages = Messages(self._desk)
+        self._reports = None
+        if self._collector is not None:
+            self._reports = QualityReports(self._messages, self._collector)
         self._watching = Watching(self._desk)
         self._publishing = Publishing(self._desk)
         self._stack.call_changed = self._watching.calls_changed
@@ -469,6 +475,8 @@ class Softphone:
     def _call_event(self, call: Call, event: Any) -> None:
         call._emit(event)
         if isinstance(event, CallEnded):
+            if self._reports is not None:
+                self._spawn(self._reports.publish(call))
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
             self._spawn(call._close())

@@ -49,6 +49,7 @@ class MediaSession:
         self._stack = stack
         self.stream = next(stack.streams)
         self._measured = StreamStats(self.stream)
+        self.local_rtp: Address | None = None
         self._negotiator: Negotiator | None = None
         self._open = False
         self._closed = False
@@ -109,9 +110,10 @@ class MediaSession:
                 raise MediaError("the media engine opened no stream")
             self._open = True
         self._refuse_if_closed()  # it waits for its turn
+        self.local_rtp = Address(advertised, opened.rtp.port)
         self._negotiator = Negotiator(
             self._capabilities(),
-            address=Address(advertised, opened.rtp.port),
+            address=self.local_rtp,
             rtcp=Address(advertised, opened.rtcp.port),
             random=stack.random,
             ptime_ms=stack.media.ptime_ms,

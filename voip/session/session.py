@@ -82,6 +82,8 @@ class CallSession:
         self.dialog: Dialog | None = None
         self.early_media = False
         self.answer_response: Response | None = None
+        self.up_s: float | None = None  # how long it was up, once it is over
+        self._up_since: float | None = None
         self._emit = emit
         self._contact = ""
         self._has_password = False
@@ -414,6 +416,7 @@ class CallSession:
 
     def _come_up(self) -> None:
         self._move(CallState.ACTIVE)
+        self._up_since = self.stack.signalling.now()
         self._emit(Answered(self.media.codec or ""))
         self._progressed.set()
         self._settled.set()
@@ -547,6 +550,8 @@ class CallSession:
         if self.end is not None:
             return
         self.end = end
+        if self._up_since is not None:
+            self.up_s = self.stack.signalling.now() - self._up_since
         if self._failure is None and not self._settled.is_set():
             self._failure = CallError(f"the call ended: {end.reason}", status=end.status)
         self._changes.end()
