@@ -73,8 +73,8 @@ class Softphone:
     auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
     write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
-    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). authorize: looks
-    at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
+    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). authorize:
+    looks at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
     """
 
     def __init__(
