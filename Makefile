@@ -9,14 +9,18 @@ DEMO_ARGS ?=
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ready := .venv/.ready-$(version)
 python := .venv/bin/python
-# one test at a time to each job: calls in real time come first and meet no work that takes all CPUs
-pytest := $(python) -m pytest -n $(JOBS) --maxschedchunk 1
+# Calls in real time come first and meet no work that takes all CPUs; tests of one group, which go on
+# beside each other, stay in one job; all others are handed out one by one.
+pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
+# Tests start many programs, which otherwise would compile the package each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint peers quality interop clean
+.PHONY: help venv demo test check lint peers quality interop rfc-status clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(ready) ## set up .venv
 
@@ -60,6 +64,9 @@ quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` 
 
 interop: venv ## the slow full matrices against the peers
 	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+
+rfc-status: venv ## run the tests of flows and RFCs, and write docs/rfc-status.md
+	@$(pytest) -m rfc -q --rfc-status=docs/rfc-status.md $(PYTEST_ARGS)
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv artifacts build dist *.egg-info .coverage* .*_cache .hypothesis

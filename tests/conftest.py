@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from rfc_status import RfcStatus
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the table of RFCs is written, if it is (see rfc_status.py)."""
+    parser.addoption("--rfc-status", default="", metavar="FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note which test proves what of which RFC."""
+    config.pluginmanager.register(RfcStatus(config.getoption("--rfc-status")))
 
 
 def required() -> bool:

@@ -1,6 +1,7 @@
 """Install the telephony software that the interop tests call: `make peers`, as root on Debian.
 
-From the machine's own release: SIPp, baresip, tshark, sox, and the compiler that `pesq` needs.
+From the machine's own release: SIPp, baresip, Kamailio, rtpengine, tshark, sox, and the compiler
+that `pesq` needs. No service of theirs is started.
 Asterisk is in few Debian releases, so it comes from another one, unpacked beside the system. All
 that is not a Debian package of this machine lies in VOIP_PEER_CACHE (default
 /var/cache/voip-peers):
@@ -24,13 +25,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
 PACKAGES = (
     "sip-tester",
     "baresip-core",
+    "kamailio",
+    "kamailio-tls-modules",
+    "kamailio-websocket-modules",
+    "kamailio-extra-modules",
+    "rtpengine-daemon",
+    "openssl",
     "tshark",
     "sox",
     "debootstrap",
@@ -91,9 +99,30 @@ def install_packages() -> None:
     )
     install = ["apt-get", "install", "-q", "-y", "--no-install-recommends"]
     install += ["-o", "DPkg::Lock::Timeout=600", *absent]
-    if not attempt(install):
-        run(["apt-get", "update", "-q"])
-        run(install)
+    with services_resting():
+        if not attempt(install):
+            run(["apt-get", "update", "-q"])
+            run(install)
+
+
+@contextmanager
+def services_resting() -> Iterator[None]:
+    """Keep Debian from starting the services it installs: tests start what they need themselves."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():  # somebody else's, who is asked in our place
+        yield
+        return
+    write_policy(policy)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+
+
+def write_policy(policy: Path) -> None:
+    """Forbid every start of a service (invoke-rc.d asks this program)."""
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
 
 
 def package_version(package: str) -> str:
@@ -172,9 +201,7 @@ def build_asterisk(suite: str, root: Path) -> None:
         for setting in Path("/etc/apt/apt.conf.d").iterdir():  # how the network is reached
             if setting.is_file() and "acquire::" in setting.read_text(errors="replace").lower():
                 shutil.copy(setting, root / "etc/apt/apt.conf.d" / setting.name)
-        policy = root / "usr/sbin/policy-rc.d"
-        policy.write_text("#!/bin/sh\nexit 101\n")  # no service starts in there
-        policy.chmod(0o755)
+        write_policy(root / "usr/sbin/policy-rc.d")
         sources = f"deb {mirror} {suite} main\n"
         if security and suite == "bullseye":
             sources += f"deb {security} {suite}-security main\n"
@@ -279,6 +306,8 @@ def record(suite: str) -> None:
     versions = {
         "asterisk": asterisk_version(CACHE / "asterisk"),
         "baresip": upstream(package_version("baresip-core")),
+        "kamailio": upstream(package_version("kamailio")),
+        "rtpengine": upstream(package_version("rtpengine-daemon")),
         "sipp": upstream(package_version("sip-tester")),
         "pjsip": pjsua2_version(),
         "tshark": upstream(package_version("tshark")),

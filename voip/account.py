@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from voip.config import TRANSPORTS
 from voip.errors import ConfigError, SipError
-from voip.sip.digest import Credentials
+from voip.sip.digest import Credentials, CredentialsLookup, CredentialSource
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
-from voip.sip.uri import SipUri, for_people, format_host
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
+from voip.sip.via import default_port
 
 __all__ = ["Account", "Target"]
 
@@ -36,7 +39,8 @@ class Account:
 
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
     the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
-    transport: "udp" or "tcp" where neither the URI of a request nor `uri` says anything.
+    transport: one of `voip.config.TRANSPORTS`, where neither the URI of a request nor `uri` says
+    anything (`sips:` is TLS); lookup: asked for the credentials of a realm, instead of `password`.
     """
 
     uri: str
@@ -46,10 +50,13 @@ class Account:
     proxy: str | None = None
     expires_s: int = 300
     transport: str = "udp"
+    lookup: CredentialsLookup | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.expires_s <= MAX_SECONDS:
             raise ConfigError(f"expires_s={self.expires_s} cannot be asked for", hint="0 or more")
+        if self.lookup is not None and self.password is not None:
+            raise ConfigError("a password and a look-up for it", hint="give one of them")
         for text in (self.auth_user or "", self.display_name, _parse(self.uri).user or ""):
             if not text.isprintable():
                 raise ConfigError(f"{text!r} cannot stand in SIP", hint="printable characters")
@@ -76,15 +83,25 @@ class Account:
         """From and To of what this account sends."""
         return NameAddr(self.display_name, str(self.aor))
 
-    def credentials(self) -> Credentials | None:
-        """Digest credentials, None without a password."""
+    def credentials(self) -> CredentialSource | None:
+        """Digest credentials, or who is asked for them; None without a password."""
+        if self.lookup is not None:
+            return self.lookup
         name = self.auth_user or self.user
         if self.password is None or name is None:
             return None
         return Credentials(name, self.password)
 
     def dial_uri(self, number: str) -> SipUri:
-        """Turn what a person dials into a URI: `600` means 600 at this account's domain."""
+        """Turn what a person dials into a URI: `600` means 600 at this account's domain.
+
+        So does a tel: URI, said to be a telephone number by `user=phone`.
+        """
+        if uri_scheme(number) == "tel":
+            try:
+                return TelUri.parse(number).to_sip(self.registrar)
+            except SipError as error:
+                raise ConfigError(error.message, hint=error.hint) from error
         if "@" in number or ":" in number or number.startswith("["):
             return _parse(number)
         registrar = self.registrar
@@ -93,12 +110,20 @@ class Account:
     def target(self, uri: SipUri) -> Target:
         """Say where a request to `uri` goes: to the proxy where there is one."""
         hop = _parse(self.proxy) if self.proxy else uri
-        if "sips" in (uri.scheme, hop.scheme):
-            raise ConfigError(f"{hop} asks for TLS, which is not there yet", hint="use sip:")
-        transport = hop.transport or _parse(self.uri).transport or self.transport
-        if transport not in ("udp", "tcp"):
-            raise ConfigError(f"there is no transport {transport!r}", hint="udp or tcp")
-        return Target(uri, hop.host, hop.port or 5060, transport)
+        own = _parse(self.uri)
+        transport = hop.transport or own.transport or self.transport
+        if transport not in TRANSPORTS:
+            raise ConfigError(
+                f"there is no transport {transport!r}", hint=f"{', '.join(TRANSPORTS)}"
+            )
+        if "sips" in (uri.scheme, hop.scheme, own.scheme):
+            if (hop.transport or own.transport) == "udp":
+                raise ConfigError(
+                    f"{for_people(str(uri))} asks for TLS, which UDP has not",
+                    hint="leave transport=udp out",
+                )
+            transport = "tls"
+        return Target(uri, hop.host, hop.port or default_port(transport), transport)
 
     def route(self) -> list[str]:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from voip.errors import ConfigError, SipError
@@ -10,10 +10,14 @@ from voip.session.info import Info
 from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
+from voip.sip.tel import TelUri
+from voip.sip.uri import uri_scheme
 
-__all__ = ["RequestHandler", "agent_config", "caller_address", "invite_headers"]
+__all__ = ["HeaderLines", "RequestHandler", "agent_config", "caller_address", "header_lines"]
 
 RequestHandler = Callable[[ServerRequest], None]
+HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
 SUPPORTED: Final = ("replaces", "norefersub")
@@ -23,7 +27,8 @@ REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
 _OWN_HEADERS: Final = (
-    *("Via", "Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Allow"),
+    *("Via", "Route", "Record-Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards"),
+    *("Contact", "Allow"),
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
 )
 
@@ -37,7 +42,7 @@ def agent_config(
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = (*AgentConfig().allow, *METHODS)
+    own = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", *METHODS)
     for package in info_packages:
         _ = Info(package)  # ConfigError where it is no word
     for method in requests:
@@ -57,10 +62,10 @@ def agent_config(
     )
 
 
-def invite_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return headers for an INVITE; `ConfigError` for those that are not the caller's to set."""
+def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:
+    """Return headers for a message; `ConfigError` for those that are not the caller's to set."""
     try:
-        lines = Headers(headers.items())
+        lines = Headers(headers.items() if isinstance(headers, Mapping) else headers)
     except SipError as error:
         raise ConfigError(error.message, hint="a name and a value on one line") from error
     taken = [name for name in _OWN_HEADERS if name in lines]
@@ -73,7 +78,10 @@ def caller_address(text: str) -> NameAddr:
     """Return whom an INVITE is from; `ConfigError` where that is no SIP address."""
     try:
         caller = NameAddr.parse(text)
-        _ = caller.sip_uri
+        if uri_scheme(caller.uri) == "tel":
+            TelUri.parse(caller.uri)
+        else:
+            _ = caller.sip_uri
     except SipError as error:
         raise ConfigError(error.message, hint="from_='sip:alice@pbx.example'") from error
     return caller

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from voip.arguments import HeaderLines, header_lines
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -34,6 +35,9 @@ from voip.session.event_log import EventLog
 from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
 from voip.session.transfer import attended, refer
+from voip.sip.headers import Headers
+from voip.sip.identity import Identity
+from voip.sip.reason import Reason
 from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
@@ -151,23 +155,56 @@ class Call:
         message = session.answer_response if session.outgoing else session.invite_request
         return message.headers.get(name) if message is not None else None
 
+    @property
+    def headers(self) -> Headers:
+        """All headers of the INVITE that came in, or of the latest response to ours."""
+        session = self._session
+        message = session.response if session.outgoing else session.invite_request
+        return message.headers.copy() if message is not None else Headers()
+
+    @property
+    def end_headers(self) -> Headers:
+        """All headers of what the other side ended the call with: BYE, CANCEL or a refusal."""
+        message = self._session.farewell
+        return message.headers.copy() if message is not None else Headers()
+
+    @property
+    def end_reasons(self) -> list[Reason]:
+        """Why the other side says it ended the call (RFC 3326)."""
+        return Reason.of(self.end_headers)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who the other side is said to be, and how far that is to be believed.
+
+        None before it has said anything. What `NetworkConfig.trusted` does not vouch for is a
+        claim that anybody may make.
+        """
+        session = self._session
+        message = session.response if session.outgoing else session.invite_request
+        return None if message is None else Identity.of(message, trusted=session.is_trusted)
+
     # ------------------------------------------------------------ signalling
 
-    async def ring(self) -> None:
+    # `headers` are added to what is sent: a mapping, or pairs where a name stands more than once.
+
+    async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        await self._session.ring()
+        await self._session.ring(header_lines(headers))
 
-    async def progress(self) -> None:
+    async def progress(self, headers: HeaderLines = ()) -> None:
         """Let the caller hear us before the call is answered (183)."""
-        await self._session.progress()
+        await self._session.progress(header_lines(headers))
 
-    async def answer(self) -> None:
+    async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer; returns when the caller has acknowledged it."""
-        await self._session.answer()
+        await self._session.answer(header_lines(headers))
 
-    async def reject(self, status: int = 486, reason: str | None = None) -> None:
+    async def reject(
+        self, status: int = 486, reason: str | None = None, *, headers: HeaderLines = ()
+    ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
-        await self._session.reject(status, reason)
+        await self._session.reject(status, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
@@ -175,9 +212,9 @@ class Call:
             raise CallStateError(f"the call is {self.state.value}", hint="hang up instead")
         await self._session.hangup()
 
-    async def hangup(self) -> None:
-        """End the call, whatever its state: BYE, CANCEL or a refusal."""
-        await self._session.hangup()
+    async def hangup(self, headers: HeaderLines = ()) -> None:
+        """End the call, whatever its state: BYE, CANCEL (without `headers`) or a refusal."""
+        await self._session.hangup(header_lines(headers))
 
     async def hold(self) -> None:
         """Put the other side on hold."""

@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from voip.errors import ConfigError
+from voip.types import Address
 
-__all__ = ["MediaConfig", "NetworkConfig"]
+__all__ = ["TRANSPORTS", "MediaConfig", "NetworkConfig", "TlsConfig"]
+
+TRANSPORTS: Final = ("udp", "tcp", "tls")
+"""What can carry SIP."""
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates: ours, and whose are believed. All files are PEM.
+
+    ca_file: the authorities to trust instead of this machine's. certificate, private_key: shown
+    to those who ask for it, and needed for others to call by TLS; the key may be in the
+    certificate's file, and has no password. client_certificates: who calls us must show one too.
+    insecure: believe everybody; for a laboratory, where nobody listens.
+    """
+
+    ca_file: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
+    client_certificates: bool = False
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.certificate is None and (self.private_key or self.client_certificates):
+            raise ConfigError(
+                "a private key is of no use without its certificate", hint="certificate="
+            )
+        if self.insecure and self.ca_file is not None:
+            raise ConfigError(
+                "authorities to trust, and nothing is to be checked", hint="ca_file or insecure"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +50,10 @@ class NetworkConfig:
     """Where a phone listens and how it is reached.
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
-    towards it, unless `public_address` says otherwise. bind_port 0: any free one.
+    towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
+    TLS is answered once there is a certificate; None: the port after `bind_port`. trusted: hosts
+    (IP addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -26,6 +61,9 @@ class NetworkConfig:
     public_address: str | None = None
     rtp_ports: tuple[int, int] = (10000, 19999)
     transport: str = "udp"
+    tls: TlsConfig = TlsConfig()
+    tls_port: int | None = None
+    trusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -38,10 +76,20 @@ class NetworkConfig:
                 f"the RTP port range {'-'.join(map(str, self.rtp_ports))} cannot be used",
                 hint="such as 10000-19999",
             )
-        if self.transport not in ("udp", "tcp"):
-            raise ConfigError(f"no transport {self.transport!r}", hint="udp or tcp")
-        if not 0 <= self.bind_port <= 65535:
-            raise ConfigError(f"no port {self.bind_port}", hint="0 to 65535")
+        if self.transport not in TRANSPORTS:
+            raise ConfigError(f"no transport {self.transport!r}", hint=f"{', '.join(TRANSPORTS)}")
+        for port in (self.bind_port, self.tls_port):
+            if port is not None and not 0 <= port <= 65535:
+                raise ConfigError(f"no port {port}", hint="0 to 65535")
+        if self.tls_port is not None and self.tls.certificate is None:
+            raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
+
+    def streams(self) -> dict[str, int]:
+        """Return where to listen beside UDP and TCP: ports by transport."""
+        if self.tls.certificate is None:
+            return {}
+        after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
+        return {"tls": after if self.tls_port is None else self.tls_port}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +98,9 @@ class MediaConfig:
 
     codecs: encoding names in order of preference; ptime_ms: packet time asked for, 10 to 120;
     jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
-    another address than it said may be learned (docs/architecture.md, section 5).
+    another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
+    listens, an IP address and an even port, where the phone shall only signal: no engine is
+    started then, session descriptions name that address, and what needs sound raises `MediaError`.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -58,6 +108,7 @@ class MediaConfig:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True
+    elsewhere: Address | None = None
 
     def __post_init__(self) -> None:
         if not self.codecs:
@@ -74,3 +125,17 @@ class MediaConfig:
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
             )
+        if self.elsewhere is not None:
+            host, port = self.elsewhere
+            if not _is_address(host) or port % 2 or not 0 < port < 65535:
+                raise ConfigError(
+                    f"no sound can be sent to {host} port {port}",
+                    hint="elsewhere=Address('192.0.2.7', 40000), with an even port",
+                )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return not ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +41,12 @@ class Handlers:
     watch: Callable[[WatchRequest], Awaitable[bool] | bool] | None = None
 
 
+class ContactOf(Protocol):
+    """Says where we are reached, by sips: where `scheme` asks for that."""
+
+    def __call__(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str: ...
+
+
 class NewCall(Protocol):
     """Makes a call that the phone knows of."""
 
@@ -50,21 +56,21 @@ class NewCall(Protocol):
 class Place(Protocol):
     """Begins to call a URI; returns at once, raises where nothing can be sent."""
 
-    async def __call__(self, uri: SipUri, *, headers: Mapping[str, str]) -> Call: ...
+    async def __call__(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call: ...
 
 
 @dataclass(slots=True)
 class Desk:
     """One phone, as its parts see it.
 
-    `contact(flow)` names us towards a flow's other end; `identity(flow)` is who we are in From.
+    `contact` names us towards a flow's other end; `identity(flow)` is who we are in From.
     """
 
     account: Account
     stack: Stack
     handlers: Handlers
     calls: dict[CallSession, Call]
-    contact: Callable[[Flow], str]
+    contact: ContactOf
     identity: Callable[[Flow], NameAddr]
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
 
 __all__ = ["Dialling", "Wait"]
@@ -33,7 +34,12 @@ class Dialling:
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
 
     async def place(
-        self, uri: SipUri, *, headers: Mapping[str, str], from_: NameAddr | None = None
+        self,
+        uri: SipUri,
+        *,
+        headers: Sequence[tuple[str, str]],
+        from_: NameAddr | None = None,
+        anonymous: bool = False,
     ) -> Call:
         """Begin to call `uri`; returns when the INVITE is on its way."""
         desk, account = self._desk, self._desk.account
@@ -41,16 +47,19 @@ class Dialling:
         flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
-        callee = replace(uri, params=(), headers=())
+        callee = replace(uri, params=_kind_of_user(uri), headers=())
+        more = list(headers)
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(account.identity()))]
         call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
         try:
             await call._session.call(
                 str(uri),
                 flow=flow,
-                from_=from_ or desk.identity(flow),
-                contact=desk.contact(flow),
+                from_=ANONYMOUS if anonymous else from_ or desk.identity(flow),
+                contact=desk.contact(flow, hop.uri.scheme, anonymous=anonymous),
                 route=account.route(),
-                headers=list(headers.items()),
+                headers=more,
                 credentials=account.credentials(),
             )
         except BaseException as error:
@@ -78,3 +87,8 @@ class Dialling:
         elif call.ended is None:
             call._session.fail(str(error))
             await call._session.wait_ended()
+
+
+def _kind_of_user(uri: SipUri) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameter that belongs to a name, not to a way: `user=phone`."""
+    return tuple(param for param in uri.params if param[0].lower() == "user")

@@ -10,8 +10,9 @@ from voip.call import Call
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
-from voip.net.route import is_cancelled
+from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.server_invite import ServerInvite
+from voip.sip.uri import uri_scheme
 
 __all__ = ["IncomingCalls"]
 
@@ -51,7 +52,8 @@ class IncomingCalls:
             invite.respond(480, now=now)
             return
         call = desk.new_call(outgoing=False, remote=invite.request.from_)
-        call._session.incoming(invite, desk.contact(invite.flow))
+        scheme = uri_scheme(invite.request.uri) or "sip"
+        call._session.incoming(invite, desk.contact(invite.flow, scheme))
         if replaced is not None:
             call.replaces = replaced
             desk.spawn(self._replace(replaced, call))

@@ -12,7 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from voip.account import Account
-from voip.arguments import RequestHandler, agent_config, caller_address, invite_headers
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+)
 from voip.call import Call
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
@@ -28,14 +34,17 @@ from voip.events import (
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
+from voip.media.driver import EngineDriver
+from voip.media.elsewhere import MediaElsewhere
 from voip.media.engine import Engine
+from voip.media.rings import RingArena
 from voip.messages import Capabilities, Messages
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
-from voip.net.sip_transport import SipTrace, SipTransport
+from voip.net.sip_network import KernelNetwork
 from voip.publishing import PublishedState, Publishing
 from voip.quality_reports import QualityReports
 from voip.registration import Registrar
@@ -44,11 +53,14 @@ from voip.session.manager import RequestEvent, SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
+from voip.sip.digest import CredentialsLookup
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import SipUri, format_host
+from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.types import Address, Random, SecureRandom
 from voip.watching import Watch, Watching
 
@@ -58,7 +70,7 @@ log = logging.getLogger(__name__)
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
-MAX_CALLS = 5000
+MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 _HOW_TO_OPEN = "async with Softphone(...) as phone:"
@@ -70,8 +82,10 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
 
-    auth_user, proxy, expires_s: see `Account`. network, media: see `voip.config`. pcap: a file to
-    write SIP and RTP to, without root. trace: called with every SIP message, credentials masked.
+    credentials: instead of a password, a function of (realm, server) that returns
+    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
+    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
+    root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
     (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). authorize:
     looks at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
@@ -82,6 +96,7 @@ class Softphone:
         uri: str | None = None,
         *,
         password: str | None = None,
+        credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
         proxy: str | None = None,
@@ -108,6 +123,7 @@ class Softphone:
             proxy,
             expires_s,
             self.network.transport,
+            credentials,
         )
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
@@ -152,32 +168,31 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        ports = PortRange(*self.network.rtp_ports)
         self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        io = UdpPacketIO(self._random, ports=ports)
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        self._driver = ThreadDriver(engine, release=io.close_all)
+        self._driver, arena = self._make_driver()
         self._files = IoThread()
         self._agent = SipAgent(self._config, self._random)
-        self._transport: SipTransport[SipEvent] = SipTransport(
+        self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             self._on_sip,
+            KernelNetwork(),
             public_address=self.network.public_address,
+            tls=self.network.tls,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._on_lost,
+            random=self._random,
         )
         self._stack = Stack(
             self._agent,
             self._transport,
             self._driver,
-            engine.arena,
+            arena,
             self._files,
             self.media,
             self._random,
             self._local_host,
+            self.network.trusted,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -220,7 +235,11 @@ class Softphone:
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
-            await self._transport.start(self.network.bind_host or None, self.network.bind_port)
+            await self._transport.start(
+                self.network.bind_host or None,
+                self.network.bind_port,
+                streams=self.network.streams(),
+            )
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
@@ -228,6 +247,15 @@ class Softphone:
         except BaseException:
             await self.close()
             raise
+
+    def _make_driver(self) -> tuple[EngineDriver, RingArena]:
+        if self.media.elsewhere is not None:
+            return MediaElsewhere(self.media.elsewhere), RingArena()
+        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
+        if self._capture is not None:
+            io.tap = self._capture.on_media
+        engine = Engine(io, random=self._random)
+        return ThreadDriver(engine, release=io.close_all), engine.arena
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
@@ -317,8 +345,10 @@ class Softphone:
 
     @property
     def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures."""
+        """What runs the engine: for its timing figures. `ConfigError` where there is none."""
         self._check_started()
+        if not isinstance(self._driver, ThreadDriver):
+            raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
     async def events(self) -> AsyncIterator[PhoneEvent]:
@@ -369,24 +399,30 @@ class Softphone:
         *,
         wait: Wait = "answered",
         timeout: float | None = 30.0,
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderLines | None = None,
         from_: str | None = None,
+        anonymous: bool = False,
     ) -> Call:
-        """Call `target`: a SIP URI, `user@host`, or a number at the account's domain.
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325).
         """
         self._check_open()
         self._dialling.check(wait)
-        if not self._named and "@" not in target and ":" not in target:
+        if (
+            not self._named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = dict(invite_headers(headers or {}))
+        more = header_lines(headers or ())
         caller = None if from_ is None else caller_address(from_)
         uri = self.account.dial_uri(target)
-        call = await self._dialling.place(uri, headers=more, from_=caller)
+        call = await self._dialling.place(uri, headers=more, from_=caller, anonymous=anonymous)
         return await self._dialling.wait(call, wait, timeout)
 
     def on_incoming(self, handler: _Handler) -> _Handler:
@@ -491,9 +527,12 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow) -> str:
-        user = self.account.user if self._named else None
-        uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
+    def _contact(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str:
+        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
+        user = self.account.user if self._named and not anonymous else None
+        if flow.secure and "sips" in (scheme, self.account.aor.scheme):
+            return f"<{SipUri('sips', user, None, *flow.local)}>"
+        uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":
             uri = uri.with_params(transport=flow.transport)
         return f"<{uri}>"

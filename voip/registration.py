@@ -19,6 +19,7 @@ from voip.session.stack import Stack
 from voip.sip import registration as sip
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
+from voip.sip.terms import Terms
 
 __all__ = ["Registrar"]
 
@@ -53,6 +54,7 @@ class Registrar:
         self._work: set[asyncio.Task[None]] = set()
         self._registered_at: float | None = None
         self._was_lost_early = False
+        self._kept: tuple[Flow, Terms] | None = None
         self._closed = False
 
     @property
@@ -116,15 +118,17 @@ class Registrar:
         return True
 
     def on_lost(self, flow: Flow) -> None:
-        """The connection `flow` is gone: register by another one, or nobody reaches us.
+        """The way `flow` is gone: register by another one, or nobody reaches us.
 
         At once, but for a connection that is lost early again and again: then a renewal is
         early enough. Where a REGISTER was under way, that has failed and is tried again anyway.
         """
+        if self._kept is not None and self._kept[0].peer == flow.peer:
+            self._kept = None
         binding = self._binding
         if binding is None or not self.registered or self._registered_at is None:
             return
-        if (flow.transport, flow.remote) != (binding.flow.transport, binding.flow.remote):
+        if flow.peer != binding.flow.peer:
             return
         early = self._stack.signalling.now() - self._registered_at < STEADY_S
         if early and self._was_lost_early:
@@ -206,8 +210,9 @@ class Registrar:
 
     def _happened(self, event: sip.RegistrationEvent) -> None:
         match event:
-            case sip.Registered(expires_s, _):
+            case sip.Registered(expires_s, _, terms):
                 self._registered_at = self._stack.signalling.now()
+                self._keep_alive(terms)
                 told = Registered(expires_s)
                 for answer in _not_done(self._waiting):
                     answer.set_result(told)
@@ -216,12 +221,31 @@ class Registrar:
                 self._refuse(error)
                 self._tell(RegistrationFailed(str(error), error.status, retry_in_s))
             case sip.Unregistered(error):
+                self._let_go()
                 if error is not None:
                     log.warning("unregistering: %s", error)
                 for gone in _not_done(self._leaving):
                     gone.set_result(error)
                 self._refuse(RegistrationError("unregistered meanwhile"))
                 self._tell(Unregistered())
+
+    def _keep_alive(self, terms: Terms) -> None:
+        """See to the flow the registrar reaches us by, where it may die unnoticed."""
+        binding = self._binding
+        if binding is None or (binding.flow, terms) == self._kept:
+            return
+        self._let_go()
+        flow = binding.flow
+        if flow.reliable or terms.outbound or terms.behind_nat:
+            self._kept = flow, terms
+            self._stack.signalling.keep_alive(
+                flow, answers=terms.outbound, flow_timer_s=terms.flow_timer_s
+            )
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._stack.signalling.let_go(self._kept[0])
+            self._kept = None
 
     def _refuse(self, error: VoipError) -> None:
         for answer in _not_done(self._waiting):

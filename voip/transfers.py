@@ -140,14 +140,14 @@ class Transfers:
             await call.hangup()
 
 
-def _headers(target: ReferTarget) -> dict[str, str]:
-    lines: dict[str, str] = {}
+def _headers(target: ReferTarget) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
     if target.replaces is not None:
-        lines["Replaces"] = str(target.replaces)
+        lines.append(("Replaces", str(target.replaces)))
     if target.require_replaces:
-        lines["Require"] = "replaces"
+        lines.append(("Require", "replaces"))
     if target.referred_by is not None:
-        lines["Referred-By"] = target.referred_by
+        lines.append(("Referred-By", target.referred_by))
     return lines
 
 

@@ -16,7 +16,7 @@ from voip.errors import SipError
 from voip.sip.agent import SipAgent
 from voip.sip.check import accepts_answer, validate
 from voip.sip.config import AgentConfig
-from voip.sip.digest import DigestServer, Verdict
+from voip.sip.digest_server import DigestServer, Verdict
 from voip.sip.events import IncomingInvite, RequestReceived
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, parse_message

@@ -20,6 +20,7 @@ from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.capture import Capture
 from peers.installed import Installed, installed
+from peers.kamailio import Kamailio
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 
@@ -101,6 +102,27 @@ def asterisk(asterisk_server: Asterisk, artifacts: Path) -> Iterator[Asterisk]:
     mark = asterisk_server.mark()
     yield asterisk_server
     (artifacts / "asterisk.log").write_text(asterisk_server.log_since(mark))
+
+
+@pytest.fixture(scope="session")
+def kamailio_server(
+    peers: Installed,
+    missing: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Kamailio]:
+    """One Kamailio, with rtpengine, for all tests of this process."""
+    programs = peers.kamailio or missing("Kamailio or rtpengine is not installed (make peers)")
+    with Kamailio(programs, tmp_path_factory.mktemp("kamailio")) as server:
+        yield server
+
+
+@pytest.fixture
+def kamailio(kamailio_server: Kamailio, artifacts: Path) -> Iterator[Kamailio]:
+    """The running Kamailio, free of registrations; its log is an artifact."""
+    kamailio_server.reset()
+    mark = kamailio_server.mark()
+    yield kamailio_server
+    (artifacts / "kamailio.log").write_text(kamailio_server.log_since(mark))
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ from phones import CODECS
 
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
-from voip.net.sip_transport import SipTraceRecord
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
 
 HOST = "127.0.0.1"
 JITTER_MS = 200.0

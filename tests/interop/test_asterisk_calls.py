@@ -24,7 +24,7 @@ from voip.call import Call
 from voip.errors import AuthenticationError, CallError, NoAnswerError
 from voip.events import CallEnded, CallState, EndedBy, Ringing
 from voip.harness.audio import Sound
-from voip.net.sip_transport import SipTraceRecord
+from voip.sip.endpoint.trace import SipTraceRecord
 
 REFUSALS = {
     "607": (486, "busy here (486)"),

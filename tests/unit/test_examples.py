@@ -1,4 +1,7 @@
-"""The programs of examples/, run as programs, with the embedded PBX and a caller on loopback."""
+"""The programs of examples/, run as programs, with the embedded PBX and a caller on loopback.
+
+They run beside each other, and each test awaits its own: `under_way` starts them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import re
 import runpy
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from voip.config import MediaConfig
 from voip.errors import CallError
@@ -21,12 +25,14 @@ from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sounds import asset_path
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("examples")]
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 LIKE = 0.5
 """Two different pieces of speech reach 0.1; one with a gap of an eighth of a second 0.6."""
 PATIENCE_S = 40
+AT_ONCE = 3
+"""Programs that start or call beside each other: more, and they would not be heard well."""
 
 
 class Program:
@@ -48,10 +54,13 @@ class Program:
         return await self.ended()
 
 
-@pytest.fixture
-async def pbx() -> AsyncIterator[EmbeddedPbx]:
-    async with EmbeddedPbx() as pbx:
-        yield pbx
+Requirement = Callable[[EmbeddedPbx, Path], Awaitable[None]]
+REQUIREMENTS: dict[str, Requirement] = {}
+
+
+def requirement(scenario: Requirement) -> Requirement:
+    REQUIREMENTS[scenario.__name__] = scenario
+    return scenario
 
 
 @asynccontextmanager
@@ -133,82 +142,8 @@ def test_who_gives_no_arguments_is_told_which(path: Path, monkeypatch: pytest.Mo
     assert f"python examples/{path.name} sip:" in str(ended.value.code)
 
 
-async def test_place_call_plays_and_records(pbx: EmbeddedPbx, tmp_path: Path) -> None:
-    heard = tmp_path / "heard.wav"
-    with asset_path("prompt-8k.wav") as hello:
-        async with example(
-            *("place_call.py", pbx.uri("1001"), "600", hello, heard),
-            password=pbx.password("1001"),
-        ) as program:
-            status, stdout, stderr = await program.ended()
-        assert (status, stderr) == (0, "")
-        assert re.search(rf"recorded {re.escape(str(heard))}: MOS [1-4]", stdout)
-        require_same(hello, heard)
-    await pbx.idle()
-    assert pbx.contacts("1001") == []
-
-
-async def test_place_call_says_why_there_is_no_call(pbx: EmbeddedPbx, tmp_path: Path) -> None:
-    async with example(
-        *("place_call.py", pbx.uri("1001"), "607", "hello.wav", tmp_path / "heard.wav"),
-        password=pbx.password("1001"),
-    ) as program:
-        assert await program.ended() == (1, "", "busy here (486)\n")
-
-
-async def test_place_call_hangs_up_when_interrupted(pbx: EmbeddedPbx, tmp_path: Path) -> None:
-    heard = tmp_path / "heard.wav"
-    with asset_path("speech-8k.wav") as hello:
-        async with example(
-            *("place_call.py", pbx.uri("1001"), "600", hello, heard),
-            password=pbx.password("1001"),
-        ) as program:
-            async with asyncio.timeout(PATIENCE_S):
-                while not heard.exists():
-                    await asyncio.sleep(0.02)
-            status, _, stderr = await program.interrupted()
-    assert (status, stderr) == (0, "")
-    await pbx.idle(1.0)
-    assert len(Sound.read(heard).samples) < 8 * 8000
-
-
-async def test_answer_and_echo(pbx: EmbeddedPbx, tmp_path: Path) -> None:
-    async with answering(pbx, "answer_and_echo.py") as program, caller(pbx) as phone:
-        await hears_itself(phone, tmp_path / "heard.wav")
-        call = await phone.dial("1002")
-        status, stdout, stderr = await program.interrupted()
-        async with asyncio.timeout(10):
-            await call.wait_ended()
-    assert (status, stderr) == (0, "")
-    assert stdout.count("calls\n") == 2
-    assert "hung up by the other side" in stdout
-    assert pbx.contacts("1002") == []
-
-
-async def test_door_opens_for_its_code_and_for_no_other(pbx: EmbeddedPbx) -> None:
-    async with (
-        answering(pbx, "door.py", DOOR_CODE="2580") as program,
-        caller(pbx) as phone,
-        await phone.dial("1002") as right,
-        await phone.dial("1002") as wrong,
-    ):
-        await asyncio.gather(
-            right.send_dtmf("1111", duration_ms=60), wrong.send_dtmf("1111", duration_ms=60)
-        )
-        await right.send_dtmf("2580", duration_ms=60)
-        await wrong.send_dtmf("22223333", duration_ms=60)
-        assert await right.collect(1, timeout=PATIENCE_S) == "9"
-        assert await wrong.collect(1, timeout=PATIENCE_S) == ""  # hung up
-        assert wrong.ended is not None
-        status, stdout, stderr = await program.interrupted()
-    assert (status, stderr) == (0, "")
-    assert sorted(line.split(maxsplit=1)[1] for line in stdout.splitlines()) == [
-        "may come in",
-        "stays outside",
-    ]
-
-
-async def test_answering_machine_keeps_what_is_said(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+@requirement
+async def answering_machine_keeps_what_is_said(pbx: EmbeddedPbx, tmp_path: Path) -> None:
     with (
         asset_path("enter-digits-8k.wav") as greeting,
         asset_path("prompt-8k.wav") as message,
@@ -236,7 +171,88 @@ async def test_answering_machine_keeps_what_is_said(pbx: EmbeddedPbx, tmp_path: 
     assert str(first) in stdout
 
 
-async def test_forward_puts_the_caller_through(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+@requirement
+async def place_call_plays_and_records(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    with asset_path("prompt-8k.wav") as hello:
+        async with example(
+            *("place_call.py", pbx.uri("1001"), "600", hello, heard),
+            password=pbx.password("1001"),
+        ) as program:
+            status, stdout, stderr = await program.ended()
+        assert (status, stderr) == (0, "")
+        assert re.search(rf"recorded {re.escape(str(heard))}: MOS [1-4]", stdout)
+        require_same(hello, heard)
+    await pbx.idle()
+    assert pbx.contacts("1001") == []
+
+
+@requirement
+async def place_call_says_why_there_is_no_call(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    async with example(
+        *("place_call.py", pbx.uri("1001"), "607", "hello.wav", tmp_path / "heard.wav"),
+        password=pbx.password("1001"),
+    ) as program:
+        assert await program.ended() == (1, "", "busy here (486)\n")
+
+
+@requirement
+async def place_call_hangs_up_when_interrupted(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    with asset_path("speech-8k.wav") as hello:
+        async with example(
+            *("place_call.py", pbx.uri("1001"), "600", hello, heard),
+            password=pbx.password("1001"),
+        ) as program:
+            async with asyncio.timeout(PATIENCE_S):
+                while not heard.exists():
+                    await asyncio.sleep(0.02)
+            status, _, stderr = await program.interrupted()
+    assert (status, stderr) == (0, "")
+    await pbx.idle(1.0)
+    assert len(Sound.read(heard).samples) < 8 * 8000
+
+
+@requirement
+async def answer_and_echo(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    async with answering(pbx, "answer_and_echo.py") as program, caller(pbx) as phone:
+        await hears_itself(phone, tmp_path / "heard.wav")
+        call = await phone.dial("1002")
+        status, stdout, stderr = await program.interrupted()
+        async with asyncio.timeout(10):
+            await call.wait_ended()
+    assert (status, stderr) == (0, "")
+    assert stdout.count("calls\n") == 2
+    assert "hung up by the other side" in stdout
+    assert pbx.contacts("1002") == []
+
+
+@requirement
+async def door_opens_for_its_code_and_for_no_other(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    async with (
+        answering(pbx, "door.py", DOOR_CODE="2580") as program,
+        caller(pbx) as phone,
+        await phone.dial("1002") as right,
+        await phone.dial("1002") as wrong,
+    ):
+        await asyncio.gather(
+            right.send_dtmf("1111", duration_ms=60), wrong.send_dtmf("1111", duration_ms=60)
+        )
+        await right.send_dtmf("2580", duration_ms=60)
+        await wrong.send_dtmf("22223333", duration_ms=60)
+        assert await right.collect(1, timeout=PATIENCE_S) == "9"
+        assert await wrong.collect(1, timeout=PATIENCE_S) == ""  # hung up
+        assert wrong.ended is not None
+        status, stdout, stderr = await program.interrupted()
+    assert (status, stderr) == (0, "")
+    assert sorted(line.split(maxsplit=1)[1] for line in stdout.splitlines()) == [
+        "may come in",
+        "stays outside",
+    ]
+
+
+@requirement
+async def forward_puts_the_caller_through(pbx: EmbeddedPbx, tmp_path: Path) -> None:
     async with answering(pbx, "forward.py", "600") as program, caller(pbx) as phone:
         await hears_itself(phone, tmp_path / "heard.wav")
         await pbx.idle()
@@ -245,7 +261,8 @@ async def test_forward_puts_the_caller_through(pbx: EmbeddedPbx, tmp_path: Path)
     assert stdout == f"{pbx.uri('1001')} talks to {pbx.uri('600')}\n"
 
 
-async def test_forward_passes_refusals_on_and_stops_ringing(pbx: EmbeddedPbx) -> None:
+@requirement
+async def forward_passes_refusals_on_and_stops_ringing(pbx: EmbeddedPbx, tmp_path: Path) -> None:
     async with answering(pbx, "forward.py", "607") as busy, caller(pbx) as phone:
         with pytest.raises(CallError, match=r"\(486\)"):
             await phone.dial("1002")
@@ -258,3 +275,31 @@ async def test_forward_passes_refusals_on_and_stops_ringing(pbx: EmbeddedPbx) ->
                 await asyncio.sleep(0.02)
         await call.hangup()
         await pbx.idle()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def under_way(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
+    """Every requirement, each with a PBX and a directory of its own."""
+
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def carry_out(scenario: Requirement, directory: Path) -> None:
+        async with turn, EmbeddedPbx() as pbx:
+            await scenario(pbx, directory)
+
+    tasks = {
+        name: asyncio.create_task(carry_out(scenario, tmp_path_factory.mktemp(name)))
+        for name, scenario in REQUIREMENTS.items()
+    }
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("scenario", REQUIREMENTS)
+async def test_example(under_way: dict[str, asyncio.Task[None]], scenario: str) -> None:
+    await under_way[scenario]

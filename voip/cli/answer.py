@@ -62,6 +62,10 @@ def answer(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    tls_insecure: options.TlsInsecure = False,
     timeout: Annotated[
         float | None,
         typer.Option(min=0, metavar="S", help="End when no call has come for so long."),
@@ -82,12 +86,15 @@ def answer(
     desk = _Desk(echo, play, record, duration, calls, as_json)
 
     async def command(stop: asyncio.Event) -> None:
+        tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
         port = 0 if from_ else SIP_PORT
         phone = Softphone(
             **login.settings(),
-            network=options.network_config(bind, public_address, rtp_ports, transport, port=port),
+            network=options.network_config(
+                bind, public_address, rtp_ports, transport, tls, port=port
+            ),
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,

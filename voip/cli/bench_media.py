@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voip.cli import options
-from voip.cli.report import print_table
-from voip.cli.run import fail, print_json
-from voip.errors import VoipError
+from voip.cli.bench_report import CompareFile, Measured, Progress, bar, show
 
 if TYPE_CHECKING:
     from voip.harness.bench.media import MediaReport
@@ -31,28 +28,17 @@ def bench_media(
         int, typer.Option(metavar="N", help="Rounds; the report has their median.")
     ] = 5,
     as_json: options.JsonFlag = False,
+    earlier: CompareFile = None,
 ) -> None:
     """Measure the media engine: G.711 calls over loopback, both ways, each sent back an echo."""
     from voip.harness.bench.media import run  # here: no other command needs it
 
-    watched = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
-    try:
-        report = run(
-            calls,
-            seconds,
-            busy,
-            rounds,
-            progress=lambda text: print(text, file=sys.stderr) if watched else None,
-        )
-    except VoipError as error:
-        if as_json:
-            print_json({"error": str(error), "code": error.code})
-        fail(str(error))
-    if as_json:
-        print_json(report.to_json())
-    else:
+    def measure(progress: Progress) -> Measured:
+        report = run(calls, seconds, busy, rounds, progress=progress)
         title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
-        print_table(title, _lines(report))
+        return report.to_json(), title, _lines(report)
+
+    show(measure, as_json=as_json, earlier=earlier)
 
 
 def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
@@ -64,21 +50,21 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
     cpu = bars["cpu_us_per_call_tick"]
     return [
         ("CPU per call and 20 ms", f"{figures['cpu_us_per_call_tick']:.1f} us", ""),
-        ("the same / machine factor", f"{cpu['figure']:.1f} us", _bar(cpu, "us at most")),
+        ("the same / machine factor", f"{cpu['figure']:.1f} us", bar(cpu, "us at most")),
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
         ("tick begins late, p50 / p99 / max", _three(late["start"]), ""),
         (
             "tick is done after, p50 / p99 / max",
             _three(late["done"]),
-            _bar(bars["done_p99_ms"], "ms at p99"),
+            bar(bars["done_p99_ms"], "ms at p99"),
         ),
         ("late ticks", str(figures["late_ticks"]), ""),
-        ("packets lost", str(figures["packets_lost"]), _bar(bars["lost_by_us"], "by us")),
+        ("packets lost", str(figures["packets_lost"]), bar(bars["lost_by_us"], "by us")),
         ("dropped by the kernel", str(figures["kernel_drops"]), ""),
         (
             "payloads equal / beside a loss / wrong",
             f"{payloads['equal']} / {payloads['concealed']} / {payloads['wrong']}",
-            _bar(bars["payloads_wrong"], "wrong"),
+            bar(bars["payloads_wrong"], "wrong"),
         ),
         ("memory per call", f"{figures['rss_kb_per_call']:.0f} kB", ""),
     ]
@@ -86,8 +72,3 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
 
 def _three(figures: dict[str, float]) -> str:
     return " / ".join(f"{figures[name]:.2f}" for name in ("p50", "p99", "max")) + " ms"
-
-
-def _bar(bar: dict[str, Any], unit: str) -> str:
-    verdict = {True: "met", False: "missed", None: "cannot be told here"}[bar["met"]]
-    return f"{bar['bar']:g} {unit}: {verdict}"

@@ -74,6 +74,10 @@ def call(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    tls_insecure: options.TlsInsecure = False,
     timeout: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds until an answer.")
     ] = 30.0,
@@ -101,6 +105,7 @@ def call(
     plan = _Plan(uri, timeout, play, record, dtmf, duration, as_json)
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
+        tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
@@ -109,7 +114,7 @@ def call(
         async with Softphone(
             **login.settings(format_host(target.host, target.port)),
             register=False,
-            network=options.network_config(bind, public_address, rtp_ports, transport),
+            network=options.network_config(bind, public_address, rtp_ports, transport, tls),
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,

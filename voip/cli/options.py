@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from voip.cli.run import warn
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import TRANSPORTS, MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import AudioFileError, ConfigError
 from voip.media.wav import WavReader
 
@@ -27,11 +27,16 @@ __all__ = [
     "Proxy",
     "PublicAddress",
     "RtpPorts",
+    "TlsCa",
+    "TlsCert",
+    "TlsInsecure",
+    "TlsKey",
     "TraceFlag",
     "Transport",
     "check_files",
     "media_config",
     "network_config",
+    "tls_config",
 ]
 
 PLAYED_HZ: Final = 8000
@@ -62,7 +67,18 @@ PublicAddress = Annotated[
     typer.Option(metavar="HOST", help="Address others reach us by, behind one-to-one NAT."),
 ]
 RtpPorts = Annotated[str, typer.Option(metavar="A-B", help="Ports for RTP and RTCP.")]
-Transport = Annotated[str, typer.Option(metavar="udp|tcp", help="How SIP is carried.")]
+Transport = Annotated[str, typer.Option(metavar="|".join(TRANSPORTS), help="How SIP is carried.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(metavar="F", help="Authorities to trust instead of this machine's (PEM)."),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option(metavar="F", help="Our certificate, and its key if it is there too.")
+]
+TlsKey = Annotated[Path | None, typer.Option(metavar="F", help="The key of our certificate.")]
+TlsInsecure = Annotated[
+    bool, typer.Option("--tls-insecure", help="Believe every certificate. Not outside a lab.")
+]
 CodecList = Annotated[
     str, typer.Option("--codec", metavar="LIST", help="Codecs, the preferred one first.")
 ]
@@ -123,7 +139,13 @@ class Login:
 
 
 def network_config(
-    bind: str, public_address: str | None, rtp_ports: str, transport: str, *, port: int = 0
+    bind: str,
+    public_address: str | None,
+    rtp_ports: str,
+    transport: str,
+    tls: TlsConfig,
+    *,
+    port: int = 0,
 ) -> NetworkConfig:
     """Read the network options; raises `ConfigError` that names the option.
 
@@ -139,7 +161,17 @@ def network_config(
         public_address,
         (int(low), int(high)),
         transport.lower(),
+        tls,
     )
+
+
+def tls_config(
+    ca: Path | None, certificate: Path | None, key: Path | None, insecure: bool
+) -> TlsConfig:
+    """Read the --tls options; believing everybody earns a warning."""
+    if insecure:
+        warn("warning: --tls-insecure checks no certificate: anybody may be at the other end")
+    return TlsConfig(_text(ca), _text(certificate), _text(key), insecure=insecure)
 
 
 def media_config(codecs: str) -> MediaConfig:
@@ -171,6 +203,10 @@ def _host_port(bind: str) -> tuple[str, int | None]:
     if port and not _is_number(port):
         raise ConfigError(f"--bind {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
     return host, int(port) if port else None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _is_number(text: str) -> bool:

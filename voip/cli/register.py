@@ -31,6 +31,10 @@ def register(
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = "udp",
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    tls_insecure: options.TlsInsecure = False,
     timeout: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds until the registrar answers.")
     ] = 32.0,
@@ -44,12 +48,13 @@ def register(
     """
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
+        tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(uri, auth_user, password, password_file, proxy)
         phone = Softphone(
             **login.settings(),
             register=False,
             expires_s=expires,
-            network=options.network_config(bind, public_address, rtp_ports, transport),
+            network=options.network_config(bind, public_address, rtp_ports, transport, tls),
             pcap=pcap,
             trace=print_trace if trace else None,
         )

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import typer
 
 from voip.errors import VoipError
-from voip.net.sip_transport import SipTraceRecord
+from voip.sip.endpoint.trace import SipTraceRecord
 
 __all__ = [
     "INTERRUPTED",

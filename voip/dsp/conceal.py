@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "conceal", "rejoin"]
+__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "blend", "conceal", "rejoin"]
 
 HISTORY_S = 0.020
 """How much of the past is needed: the longest period and what it is compared by."""
@@ -42,6 +42,8 @@ def conceal(
     `elapsed`: int (k,), samples of the gap that were concealed before.
     """
     audible = elapsed < FADE_S * rate_hz
+    if audible.size and audible.all():
+        return _repeat(history, elapsed, count, rate_hz)
     sound = np.zeros((history.shape[0], count), np.float32)
     if audible.any():  # a stream that is silent for long costs nothing
         sound[audible] = _repeat(history[audible], elapsed[audible], count, rate_hz)
@@ -59,10 +61,26 @@ def rejoin(
 
     `history` as it was given to `conceal` for this gap.
     """
-    width = min(round(REJOIN_S * rate_hz), pcm.shape[1])
-    ramp = (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
-    old = conceal(history, elapsed, width, rate_hz=rate_hz)
-    pcm[:, :width] = old + ramp * (pcm[:, :width] - old)
+    width = round(REJOIN_S * rate_hz)
+    blend(conceal(history, elapsed, width, rate_hz=rate_hz), pcm)
+
+
+def blend(old: npt.NDArray[np.float32], pcm: npt.NDArray[np.float32]) -> None:
+    """Cross-fade, in place, from `old` (k, width) into the beginning of `pcm` (k, samples).
+
+    For callers that have asked for what concealment goes on with beforehand.
+    """
+    width = min(old.shape[1], pcm.shape[1])
+    old, beginning = old[:, :width], pcm[:, :width]
+    beginning -= old
+    beginning *= _ramp_up(width)
+    beginning += old
+
+
+@cache
+def _ramp_up(width: int) -> npt.NDArray[np.float32]:
+    """Return the weights of what comes back, by sample."""
+    return (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
 
 
 @cache
@@ -87,16 +105,17 @@ def _repeat(
     loop = np.array(history)  # its last `period` samples
     streams, past = loop.shape
     period = _period(loop, rate_hz)[:, None]
-    row = (np.arange(streams) * past)[:, None]
+    end = np.arange(past, (streams + 1) * past, past)[:, None]  # of each row, in all samples
+    begin = end - period
 
     # The end of the loop leads over into its beginning, that is, into the samples before it.
     tail = loop[:, -seam.size :]
-    before = loop.ravel().take(row + np.arange(past - seam.size, past) - period)
+    before = loop.ravel().take(begin + np.arange(-seam.size, 0))
     step = tail[:, -1:] - before[:, -1:]
     tail += seam * (before - tail)
     at = elapsed[:, None] + np.arange(count)
-    sound: npt.NDArray[np.float32] = loop.ravel().take(at % period + (row + past - period))
-    if elapsed.min() < declick.size:  # the first sample continues the last good one
+    sound: npt.NDArray[np.float32] = loop.ravel().take(at % period + begin)
+    if np.count_nonzero(elapsed < declick.size):  # the first sample continues the last good one
         sound[:, : declick.size] += step * declick.take(at[:, : declick.size], mode="clip")
     sound *= fade.take(at, mode="clip")
     return sound
@@ -107,16 +126,16 @@ def _period(history: npt.NDArray[np.float32], rate_hz: int) -> npt.NDArray[np.in
     template = round(_TEMPLATE_S * rate_hz)
     shortest = round(_SHORTEST_S * rate_hz)
     longest = round(_LONGEST_S * rate_hz)
-    recent = history[:, history.shape[1] - template - longest :]
-    windows = np.lib.stride_tricks.as_strided(
-        recent,  # (k, lags, template); the first window begins `longest` before the template
-        (recent.shape[0], longest - shortest + 1, template),
-        (recent.strides[0], recent.strides[1], recent.strides[1]),
+    streams, past = history.shape
+    windows = np.ndarray(  # the first one begins `longest` before the template
+        (streams, longest - shortest + 1, template),
+        np.float32,
+        history,
+        (past - template - longest) * history.itemsize,
+        (history.strides[0], history.itemsize, history.itemsize),
     )
-    likeness = np.einsum("kit,kt->ki", windows, recent[:, -template:])
-    power = np.cumsum(recent * recent, axis=1)
-    energy = power[:, template - 1 : -shortest].copy()
-    energy[:, 1:] -= power[:, : energy.shape[1] - 1]
+    likeness = np.einsum("kit,kt->ki", windows, history[:, -template:])
+    energy = np.einsum("kit,kit->ki", windows, windows)
     likeness /= np.sqrt(np.maximum(energy, 1e-9))
     best: npt.NDArray[np.int64] = likeness.argmax(axis=1)
     return longest - best

@@ -50,6 +50,8 @@ _PACKET_S: Final = 1.0
 """How long a packet on loopback may take before it is missed."""
 _NEVER: Final = -1.0
 _ELSEWHERE: Final = ("192.0.2.1", "2001:db8::1")  # RFC 5737 and RFC 3849: nobody's
+_ALL_PROGRAMS: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+"""Where programs of administrators are, too."""
 _MAKE_PEERS: Final = "for tests against other software: make peers"
 
 
@@ -227,6 +229,8 @@ def _peers(cache: Path) -> list[Check]:
     places: dict[str, Callable[[], str | None]] = {
         "asterisk": lambda: shutil.which(cache / "asterisk/usr/sbin/asterisk"),
         "baresip": lambda: shutil.which("baresip"),
+        "kamailio": lambda: shutil.which("kamailio", path=_ALL_PROGRAMS),
+        "rtpengine": lambda: shutil.which("rtpengine"),
         "sipp": lambda: shutil.which("sipp"),
         "pjsip": lambda: shutil.which(cache / "pjsua2/bin/python"),
         "tshark": lambda: shutil.which("tshark"),

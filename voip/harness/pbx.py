@@ -24,8 +24,8 @@ from voip.events import DtmfReceived
 from voip.harness.pbx_bridge import connect
 from voip.harness.pbx_numbers import Numbers
 from voip.harness.pbx_registrar import PbxRegistrar
-from voip.net.sip_transport import SipTrace
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTrace
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
@@ -154,7 +154,10 @@ class EmbeddedPbx:
         """Wait until no call is left; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while self._taking or self._phone.calls:
-                await self._next_news()
+                for call in self._phone.calls:  # one that a user was rung by may outlast `_take`
+                    await call.wait_ended()
+                if self._taking:
+                    await self._next_news()
 
     async def digits(self, caller: str, timeout: float = 10.0) -> str:
         """Return the digits that 604 read from `caller`, and forget them; raises TimeoutError.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.digest import DigestServer, Verdict
+from voip.sip.digest_server import DigestServer, Verdict
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request
 from voip.sip.server_request import ServerRequest

@@ -46,15 +46,15 @@ class Intake:
         meaning = table.meaning[rows, headers.payload_type]
         known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
-        if some(rtcp):
+        reports = where(rtcp)
+        if reports.size:
             known &= ~rtcp
-            for i in where(rtcp):
+            for i in reports:
                 self._receive_report(int(i), int(rows[i]), now, wall)
         believed = known
-        if not every(known):
-            unknown = ~(known | rtcp) & (batch.source[:received] < 0)
-            np.add.at(table.discarded, rows[unknown], 1)
         strange = batch.source[:received] >= 0
+        if np.count_nonzero(known) < received - reports.size:
+            np.add.at(table.discarded, rows[~(known | rtcp | strange)], 1)
         if some(strange):
             believed = known & ~strange
             for i in where(strange & ~rtcp):

@@ -34,7 +34,10 @@ class Lane(Protocol):
     def decode(
         self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.float32]:
-        """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1)."""
+        """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1).
+
+        Without memory: a payload may be decoded twice, or in vain.
+        """
         ...
 
     def encode(
@@ -52,7 +55,10 @@ class G711Lane:
     def __init__(self) -> None:
         decode = np.stack((g711.ULAW_DECODE, g711.ALAW_DECODE))
         self._decode: npt.NDArray[np.float32] = np.divide(decode.ravel(), 32768, dtype=np.float32)
-        self._encode: npt.NDArray[np.uint8] = np.concatenate((g711.ULAW_ENCODE, g711.ALAW_ENCODE))
+        encode = np.stack((g711.ULAW_ENCODE, g711.ALAW_ENCODE))
+        # by the sample plus 32768: what is beyond either end of the table is clipped to it
+        self._encode: npt.NDArray[np.uint8] = np.roll(encode, 32768, axis=1).ravel()
+        self._encode_ulaw = self._encode[:65536]
 
     def code(self, name: str, clock_rate: int, channels: int) -> int | None:
         """Return 0 for pcmu/8000, 1 for pcma/8000."""
@@ -82,8 +88,10 @@ class G711Lane:
         """Look the code words up: uint8 (k, samples)."""
         scaled = np.multiply(pcm, np.float32(32768.0))
         np.rint(scaled, out=scaled)
-        scaled.clip(-32768.0, 32767.0, out=scaled)
-        index: npt.NDArray[np.unsignedinteger] = scaled.astype(np.int16).view(np.uint16)
-        if np.count_nonzero(codes):
-            index = index + (codes.astype(np.uint32)[:, None] << 16)
+        scaled += np.float32(32768.0)
+        index = scaled.astype(np.intp)
+        if not np.count_nonzero(codes):
+            return self._encode_ulaw.take(index, mode="clip")
+        np.clip(index, 0, 65535, out=index)
+        index += codes.astype(np.intp)[:, None] << 16
         return self._encode.take(index, mode="clip")

@@ -37,6 +37,7 @@ POOL_PER_ROW = 14
 """Larger payloads that may wait at one time, on an average over the rows: 400 ms of 30 ms ones."""
 
 _EMPTY = -(1 << 62)
+_NOTHING_WAITS = 1 << 40
 
 
 class PayloadRing:
@@ -171,13 +172,12 @@ class PayloadRing:
         missed = where((into < 0) | (into >= self.duration[slots]))
         if missed.size:
             searched = rows[missed]
-            into = wanted[missed, None] - self.timestamp.reshape(-1, SLOTS)[searched]
-            duration = self.duration.reshape(-1, SLOTS)[searched]
-            hits = (into >= 0) & (into < duration)
-            found = searched * SLOTS + hits.argmax(axis=1)
-            slots[missed] = np.where(hits.any(axis=1), found, -1)
-            ahead = np.where((duration > 0) & (into < 0), -into, np.int64(1) << 40)
-            gap[missed] = ahead.min(axis=1)
+            ahead = self.timestamp.reshape(-1, SLOTS)[searched] - wanted[missed, None]
+            left = ahead + self.duration.reshape(-1, SLOTS)[searched]
+            ahead = np.where(left > 0, np.maximum(ahead, 0), _NOTHING_WAITS)
+            nearest = ahead.argmin(axis=1)
+            gap[missed] = ahead = ahead[np.arange(missed.size), nearest]
+            slots[missed] = np.where(ahead == 0, searched * SLOTS + nearest, -1)
         return slots, gap
 
     def payloads(self, slots: Ints, size: int) -> npt.NDArray[np.uint8]:
@@ -207,6 +207,8 @@ class PayloadRing:
         """Empty slots and give their places in the pool back."""
         self.duration[slots] = 0
         self.timestamp[slots] = _EMPTY
+        if not self.pooled:
+            return
         place = self.place[slots]
         pooled = place >= 0
         if some(pooled):

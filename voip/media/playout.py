@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.conceal import conceal, rejoin
+from voip.dsp.conceal import REJOIN_S, blend, conceal
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -25,10 +25,12 @@ from voip.media.columns import (
     make,
     reset,
     some,
+    where,
 )
 from voip.media.fifo import FifoArray
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
+from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
 from voip.rtp.jitter import DelayEstimator
 
@@ -38,8 +40,8 @@ IDLE, STARTING, PLAYING = range(3)
 """States of a row: nothing has come, the first packet waits for the next step, sound is heard."""
 PCM_SAMPLES = SLOT_BYTES + 160
 """Decoded samples a row can hold: the longest packet there is, and a step."""
-HISTORY = 160
-"""Samples of the past that concealment repeats."""
+_SEAM = round(REJOIN_S * 8000)
+"""Samples over which concealment leads back into sound."""
 FADED = 480
 """Samples after which concealment is silence: 60 ms at 8 kHz."""
 LATE_RUN = 10
@@ -65,7 +67,7 @@ class Playout:
     decoded: Ints
     sequence: Ints
     silent: Ints
-    history: npt.NDArray[np.float32]
+    seam: npt.NDArray[np.float32]
     minimum: Floats
     maximum: Floats
     target: Floats
@@ -86,7 +88,7 @@ class Playout:
         "decoded": (np.int64, _NOTHING, ()),  # timestamp up to which sound is decoded
         "sequence": (np.int64, 0, ()),  # of the packet that should come next
         "silent": (np.int64, FADED, ()),  # samples since the last one that was received
-        "history": (np.float32, 0.0, (HISTORY,)),
+        "seam": (np.float32, 0.0, (_SEAM,)),  # how concealment would go on
         "minimum": (np.float64, 0.04, ()),
         "maximum": (np.float64, 0.4, ()),
         "target": (np.float64, 0.0, ()),
@@ -106,6 +108,7 @@ class Playout:
         make(self, rows)
         self._lane = lane
         self.ring = PayloadRing(rows)
+        self.past = Past(rows, lane, self.ring)
         self.pcm = FifoArray(rows, PCM_SAMPLES)
         self.delays = DelayEstimator(rows)
 
@@ -113,6 +116,7 @@ class Playout:
         """Make room for `rows` rows in all."""
         grow(self, rows)
         self.ring.grow(rows)
+        self.past.grow(rows)
         self.pcm.grow(rows)
         self.delays.grow(rows)
 
@@ -120,6 +124,7 @@ class Playout:
         """Start a row afresh, figures included."""
         self.stop(row)
         self.ring.overruns[row] = 0
+        self.past.reset(row)
         reset(self, row)
 
     def stop(self, row: int) -> None:
@@ -156,11 +161,11 @@ class Playout:
         duration = self._lane.durations(code, size)
         transit = arrival - timestamp / self._lane.rate_hz
         slots = ring.slots(rows, sequence)
-        idle = self.state[rows] == IDLE
         repeated = ring.sequence[slots] == sequence
         late = timestamp + duration <= self.decoded[rows]
         astray = np.abs(transit - self.delays.quickest[rows]) > RESTART_S
-        if some(astray | late):
+        if some(astray | late):  # an idle row, too: nothing of it was quick so far
+            idle = self.state[rows] == IDLE
             late &= ~repeated
             astray &= ~idle
             # the sender's clock stood still in a pause: what is to be heard begins now
@@ -170,11 +175,10 @@ class Playout:
             idle |= astray
             late &= ~astray
             repeated &= ~astray
-        self.delays.update(rows, transit)
-        if some(idle):
             self.state[rows[idle]] = STARTING
             self.first[rows[idle]] = timestamp[idle]
             self.sequence[rows[idle]] = sequence[idle]
+        self.delays.update(rows, transit)
         drop = late | repeated | (duration <= 0)
         if some(drop):
             self.duplicate[rows[repeated]] += 1
@@ -253,26 +257,41 @@ class Playout:
         slots = ring.slots(rows, sequence)
         whole = (ring.timestamp[slots] == decoded) & (ring.length[slots] == count)
         whole &= self.pcm.fill[rows] == 0
-        if every(whole):
-            return self._play_whole(rows, slots, count)
-        if not some(whole):
+        at = where(whole)
+        if not at.size:
             return self._play_pieces(rows, count, due)
-        heard = np.empty((rows.size, count), np.float32)
-        heard[whole] = self._play_whole(rows[whole], slots[whole], count)
-        heard[~whole] = self._play_pieces(rows[~whole], count, due[~whole])
+        # what the few others get here is overwritten: to move what the many hear costs more
+        heard = self._lane.decode(ring.code[slots], ring.payloads(slots, count))
+        if at.size == rows.size:
+            self._hear_packets(rows, slots, heard, at)
+        else:
+            self._hear_packets(rows[at], slots[at], heard, at)
+            odd = where(~whole)
+            heard[odd] = self._play_pieces(rows[odd], count, due[odd])
         return heard
 
-    def _play_whole(self, rows: Rows, slots: Ints, count: int) -> npt.NDArray[np.float32]:
-        """Decode the packets in `slots` (k,), which are just what `rows` (k,) need.
+    def _hear_packets(
+        self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows
+    ) -> None:
+        """Take the packets in `slots` (k,), which are just what `rows` (k,) need in this step.
 
-        The common case, and the only one that does without the rows' FIFOs.
+        The common case, and the only one that does without the rows' FIFOs. Their sound is
+        `heard[at]`, (k, samples); where it follows a gap, it is led into in place.
         """
-        pcm = self._lane.decode(self.ring.code[slots], self.ring.payloads(slots, count))
         self.sequence[rows] += 1
-        self.decoded[rows] += count
-        self._join(rows, pcm)
+        self.decoded[rows] += heard.shape[1]
         self.ring.release(rows, slots)
-        return pcm
+        after_gap = where(self.silent[rows] > 0)
+        if after_gap.size:
+            sound = heard[at[after_gap]]
+            self._rejoin(rows[after_gap], sound)
+            heard[at[after_gap]] = sound
+        if heard.shape[1] < HISTORY:
+            self.past.hear(rows, heard[at])
+            return
+        self.past.hear_packets(rows, slots)
+        if after_gap.size:
+            self.past.hear(rows[after_gap], sound)
 
     def _play_pieces(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
         """Put `count` samples together from what waits, packet by packet, and from nothing."""
@@ -286,9 +305,11 @@ class Playout:
             if some(there):
                 self._decode(needy[there], slots[there])
             if not every(there):
-                lacking = needy[~there]
-                missing = np.minimum(gap[~there], count - self.pcm.fill[lacking])
-                self._fill_gap(lacking, missing, gap[~there], due[short][~there])
+                lacking, gap = needy[~there], gap[~there]
+                missing = np.minimum(gap, count - self.pcm.fill[lacking])
+                waits = self._fill_gap(lacking, missing, gap, due[short][~there])
+                # most likely, packets of a step each are lost; else a search will tell
+                self.sequence[lacking] += np.where(waits, 0, missing // count)
         else:
             missing = np.maximum(count - self.pcm.fill[rows], 0)
             self._append_silence(rows, missing)
@@ -309,46 +330,50 @@ class Playout:
                 here = (sizes == size) & (into == start)
                 payloads = ring.payloads(slots[here], size)
                 pcm = self._lane.decode(codes[here], payloads)[:, start:]
-                self._join(rows[here], pcm)
+                self._rejoin(rows[here], pcm)
+                self.past.hear(rows[here], pcm)
                 self.pcm.append(rows[here], pcm)
                 self.decoded[rows[here]] += pcm.shape[1]
         ring.release(rows, slots)
 
-    def _join(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Blend decoded `pcm` (k, samples) in after a gap, in place, and remember its end."""
+    def _rejoin(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
+        """Lead, in place, from what was concealed of `rows` (k,) into `pcm`, (k, samples)."""
         silent = self.silent[rows]
-        if np.count_nonzero(silent):
-            seam = (silent > 0) & (silent < FADED)
-            if some(seam):
-                joined = pcm[seam]
-                rejoin(self.history[rows[seam]], silent[seam], joined)
-                pcm[seam] = joined
-            self.silent[rows] = 0
-        width = pcm.shape[1]
-        if width >= HISTORY:
-            self.history[rows] = pcm[:, width - HISTORY :]
-        else:
-            self.history[rows, :-width] = self.history[rows, width:]
-            self.history[rows, HISTORY - width :] = pcm
+        if not np.count_nonzero(silent):
+            return
+        self.silent[rows] = 0
+        audible = (silent > 0) & (silent < FADED)
+        if some(audible):
+            joined = pcm[audible]
+            blend(self.seam[rows[audible]], joined)
+            pcm[audible] = joined
 
-    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats) -> None:
-        """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`."""
+    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats) -> Bools:
+        """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`.
+
+        Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
+        """
         silent = self.silent[rows]
-        audible = np.clip(FADED - silent, 0, missing)
-        sound = np.zeros((rows.size, int(missing.max())), np.float32)
-        fading = audible > 0
-        if some(fading):
-            sound[fading] = conceal(self.history[rows[fading]], silent[fading], sound.shape[1])
-        self.concealed[rows] += audible
-        self.silent[rows] += missing
+        fading = silent < FADED
+        width = int(missing.max()) + _SEAM
+        if every(fading):
+            sound = conceal(self.past.last(rows), silent, width)
+        else:
+            sound = np.zeros((rows.size, width), np.float32)
+            sound[fading] = conceal(self.past.last(rows[fading]), silent[fading], width)
+        self.concealed[rows] += np.minimum(np.maximum(FADED - silent, 0), missing)
+        self.silent[rows] = silent + missing
         # nothing waits, and packets need longer than they are given: wait for them
-        lacking = self.target[rows] - self.delay(rows, due)
-        waits = (gap > PCM_SAMPLES) & (lacking > _GROW_S) & fading
+        waits = (gap > PCM_SAMPLES) & fading
+        if some(waits):
+            waits &= self.target[rows] - self.delay(rows, due) > _GROW_S
+            self.expanded[rows] += np.where(waits, missing, 0)
         for size in distinct(missing):
             here = missing == size
             self.pcm.append(rows[here], sound[here, :size])
+            self.seam[rows[here]] = sound[here, size : size + _SEAM]
         self.decoded[rows] += np.where(waits, 0, missing)
-        self.expanded[rows] += np.where(waits, missing, 0)
+        return waits
 
     def _append_silence(self, rows: Rows, samples: Ints) -> None:
         for size in distinct(samples):
@@ -376,7 +401,7 @@ class Playout:
 
     def _correct(self, rows: Rows, excess: Floats, quantum: int) -> None:
         """Bring rows that are off their target nearer, in pauses where that can wait."""
-        level = np.abs(self.history[rows]).max(axis=1)
+        level = np.abs(self.past.last(rows)).max(axis=1)
         pause = (level < _QUIET) | (self.silent[rows] >= FADED)
         # too late in the buffer: leave a step out in a pause; everything at once when far off
         over = (excess > _SHRINK_S) & (pause | (excess > _FORCE_S))

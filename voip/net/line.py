@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch
-from voip.net.address import SocketAddress, from_socket, to_socket
+from voip.net.address import to_socket
 from voip.types import Address
 
 __all__ = ["Carrier", "IoCounters", "Line", "Reads"]

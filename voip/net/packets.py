@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import TransportError
+from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch
-from voip.net.address import SocketAddress, from_socket, to_socket
+from voip.net.address import to_socket
 from voip.net.clock import SystemClock, WallOffset
 from voip.net.drops import socket_drops
-from voip.net.line import Carrier, IoCounters, Line
+from voip.net.line import Carrier, IoCounters, Line, Reads
 from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs
 from voip.net.socket_carrier import SocketCarrier
 from voip.net.uring_carrier import UringCarrier
@@ -127,25 +128,26 @@ class UdpPacketIO:
         """Fill `batch`, round by round: each takes one packet of every line that has one."""
         batch.strangers.clear()
         count = 0
-        stamps: list[npt.NDArray[np.int64]] = []
+        rounds: list[Reads] = []
         index_of: dict[SocketAddress, int] = {}
+        batch.source.fill(-1)
         for turn in range(MAX_RTP_READS):
             reads = self._carrier.read(batch, count, rtcp=turn < MAX_RTCP_READS)
             if reads is None:
                 break
-            end = count + reads.tags.size
-            np.right_shift(reads.tags, 1, out=batch.rows[count:end])
-            np.not_equal(reads.tags & 1, 0, out=batch.rtcp[count:end])
-            batch.lengths[count:end] = reads.lengths
-            batch.source[count:end] = -1
             for slot, source in reads.strangers:
                 batch.source[slot] = index_of.setdefault(source, len(index_of))
-            stamps.append(reads.stamps)
-            count = end
+            rounds.append(reads)
+            count += reads.tags.size
         batch.count = count
         if count:
+            tags = np.concatenate([reads.tags for reads in rounds])
+            np.right_shift(tags, 1, out=batch.rows[:count])
+            np.not_equal(tags & 1, 0, out=batch.rtcp[:count])
+            np.concatenate([reads.lengths for reads in rounds], out=batch.lengths[:count])
+            stamps = np.concatenate([reads.stamps for reads in rounds])
             batch.strangers += map(from_socket, index_of)
-            self._arrivals(np.concatenate(stamps), now, batch.arrival[:count])
+            self._arrivals(stamps, now, batch.arrival[:count])
             if self.tap is not None:
                 self._tap_received(batch, self.tap)
         return count

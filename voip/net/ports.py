@@ -8,7 +8,8 @@ import socket
 from dataclasses import dataclass
 
 from voip.errors import ConfigError, TransportError
-from voip.net.address import family_of, literal, to_socket
+from voip.ip import literal
+from voip.net.address import family_of, to_socket
 from voip.types import Random
 
 __all__ = ["DEFAULT_PORT_RANGE", "DSCP_EF", "PortRange", "SocketPairs"]

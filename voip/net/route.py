@@ -8,10 +8,11 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 from voip.errors import TransportError
-from voip.net.address import family_of, is_loopback, is_wildcard, literal
-from voip.types import Address
+from voip.ip import is_loopback, is_wildcard
+from voip.net.address import family_of
+from voip.sip.endpoint.tasks import is_cancelled
 
-__all__ = ["Resolver", "is_cancelled", "local_address_toward"]
+__all__ = ["Resolver", "local_address_toward"]
 
 _ANY_PORT = 9  # "discard": connecting a UDP socket sends nothing
 
@@ -51,24 +52,21 @@ class Resolver:
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
 
-    async def addresses(self, host: str, port: int) -> list[Address]:
-        """Return the addresses of `host`, best first; raises `TransportError` for none."""
-        bare = literal(host)
-        if bare is not None:
-            return [Address(bare, port)]
+    async def addresses(self, name: str) -> list[str]:
+        """Return the IP addresses of `name`, best first; raises `TransportError` for none."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="voip-resolver")
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._executor, _look_up, host, port)
+            found = await loop.run_in_executor(self._executor, _look_up, name)
         except (OSError, UnicodeError) as error:
             raise TransportError(
-                f"the name {host!r} has no address", hint="check its spelling and your DNS"
+                f"the name {name!r} has no address", hint="check its spelling and your DNS"
             ) from error
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            raise TransportError(f"closed before {host!r} was found") from None
+            raise TransportError(f"closed before {name!r} was found") from None
         return list(dict.fromkeys(found))
 
     def close(self) -> None:
@@ -78,12 +76,5 @@ class Resolver:
             self._executor = None
 
 
-def is_cancelled() -> bool:
-    """Whether it is the running task that has been cancelled, and not only what it awaited."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _look_up(host: str, port: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    return [Address(str(entry[4][0]), port) for entry in found]
+def _look_up(name: str) -> list[str]:
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(name, 0, type=socket.SOCK_DGRAM)]

@@ -15,7 +15,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voip.net.address import family_of, from_socket
+from voip.ip import from_socket
+from voip.net.address import family_of
 from voip.types import Address
 
 __all__ = ["UdpCounters", "UdpEndpoint"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from voip.ip import SocketAddress
 from voip.media.io import PacketBatch
-from voip.net.address import SocketAddress
 from voip.net.line import IoCounters, Line, Reads
 
 __all__ = ["SocketCarrier"]

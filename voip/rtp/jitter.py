@@ -38,7 +38,6 @@ class DelayEstimator:
         self._weight: Floats = np.zeros(0)  # of the last packet; the older ones weigh less
         self._left: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # packets of this window
         self._window_quickest: Floats = np.zeros(0)
-        self._earlier_quickest: Floats = np.zeros(0)
         self.grow(rows)
 
     def grow(self, rows: int) -> None:
@@ -52,7 +51,6 @@ class DelayEstimator:
         infinite = np.full(more, np.inf)
         self.quickest = np.concatenate((self.quickest, infinite))
         self._window_quickest = np.concatenate((self._window_quickest, infinite))
-        self._earlier_quickest = np.concatenate((self._earlier_quickest, infinite))
 
     def reset(self, rows: int | Rows) -> None:
         """Forget what is known of a row, or of several."""
@@ -61,7 +59,6 @@ class DelayEstimator:
         self._left[rows] = _WINDOW
         self.quickest[rows] = np.inf
         self._window_quickest[rows] = np.inf
-        self._earlier_quickest[rows] = np.inf
 
     def update(self, rows: Rows, transit: Floats) -> None:
         """Take one packet of each of `rows` (k,): arrival minus timestamp, in seconds."""
@@ -69,9 +66,8 @@ class DelayEstimator:
         self._left[rows] = left
         if np.count_nonzero(left) < left.size:
             self._turn(rows[left == 0])
-        window = np.minimum(self._window_quickest[rows], transit)
-        self._window_quickest[rows] = window
-        quickest = np.minimum(window, self._earlier_quickest[rows])
+        self._window_quickest[rows] = np.minimum(self._window_quickest[rows], transit)
+        quickest = np.minimum(self.quickest[rows], transit)
         self.quickest[rows] = quickest
 
         bins = np.minimum(np.ceil((transit - quickest) * (1 / _BIN_S) - 0.1), _BINS - 1)
@@ -87,7 +83,7 @@ class DelayEstimator:
 
     def _turn(self, rows: Rows) -> None:
         self._left[rows] = _WINDOW
-        self._earlier_quickest[rows] = self._window_quickest[rows]
+        self.quickest[rows] = self._window_quickest[rows]
         self._window_quickest[rows] = np.inf
         heavy = rows[self._weight[rows] > _HEAVY]
         self.histogram[heavy] /= self._weight[heavy, None]

@@ -139,8 +139,7 @@ class CallAudio:
     def _check_open(self) -> None:
         if self.over:
             raise CallStateError("the call is over")
-        if not self._media.is_open:
-            raise CallStateError("the call has no sound yet", hint="answer it first")
+        self._media.check_carried()
 
     # ------------------------------------------------------------ the end
 

@@ -120,9 +120,9 @@ class SessionManager:
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].on_failed(event)
-            case InviteCancelled(server, reason):
+            case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(reason)
+                    sessions[server].on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -134,9 +134,9 @@ class SessionManager:
             case ReinviteDone():
                 if event.dialog in sessions:
                     sessions[event.dialog].on_reinvite_done(event)
-            case DialogEnded(dialog, by_remote, reason, status):
+            case DialogEnded(dialog):
                 if dialog in sessions:
-                    sessions[dialog].on_dialog_ended(by_remote, reason, status)
+                    sessions[dialog].on_dialog_ended(event)
 
     def _tell_watcher(self, handle: object, event: SipEvent) -> None:
         watcher = self._stack.watchers.get(handle)

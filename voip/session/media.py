@@ -24,6 +24,7 @@ from voip.media.commands import (
     SetSource,
     StreamStats,
 )
+from voip.media.elsewhere import no_sound
 from voip.sdp.agreement import AgreedAudio
 from voip.sdp.capability import PCMA, PCMU, TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.description import Direction
@@ -109,6 +110,8 @@ class MediaSession:
             if not isinstance(opened, Opened):
                 raise MediaError("the media engine opened no stream")
             self._open = True
+        if stack.media.elsewhere is not None:
+            advertised = opened.rtp.host
         self._refuse_if_closed()  # it waits for its turn
         self.local_rtp = Address(advertised, opened.rtp.port)
         self._negotiator = Negotiator(
@@ -119,6 +122,13 @@ class MediaSession:
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
         )
+
+    def check_carried(self) -> None:
+        """Raise `CallStateError` without a stream (yet), `MediaError` where it is not with us."""
+        if not self._open:
+            raise CallStateError("the call has no sound yet", hint="answer it first")
+        if self._stack.media.elsewhere is not None:
+            raise no_sound()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

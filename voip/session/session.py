@@ -44,8 +44,16 @@ from voip.session.states import allowed
 from voip.sip.client_invite import ClientInvite
 from voip.sip.client_request import ClientRequest
 from voip.sip.dialog import Dialog
-from voip.sip.digest import Credentials
-from voip.sip.events import Cause, InviteFailed, ReinviteDone, RequestDone, RequestFailed
+from voip.sip.digest import CredentialSource
+from voip.sip.events import (
+    Cause,
+    DialogEnded,
+    InviteCancelled,
+    InviteFailed,
+    ReinviteDone,
+    RequestDone,
+    RequestFailed,
+)
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
@@ -62,6 +70,7 @@ LEAVE_S = 2.0
 """How long a peer that has been replaced (RFC 3891) has for its BYE."""
 NOT_A_WORD_S = 0.5
 """The same where the callee has not said anything yet: until then a CANCEL may not be sent."""
+HeaderLines = Sequence[tuple[str, str]]
 _UP = (CallState.ACTIVE, CallState.HELD)
 _CALLING = (CallState.CALLING, CallState.RINGING, CallState.EARLY)
 _CALLED = (CallState.NEW, CallState.RINGING, CallState.EARLY)
@@ -82,6 +91,8 @@ class CallSession:
         self.dialog: Dialog | None = None
         self.early_media = False
         self.answer_response: Response | None = None
+        self.response: Response | None = None  # the callee's latest
+        self.farewell: Request | Response | None = None  # what the peer ended the call with
         self.up_s: float | None = None  # how long it was up, once it is over
         self._up_since: float | None = None
         self._emit = emit
@@ -121,6 +132,12 @@ class CallSession:
         return dialogs[-1] if dialogs else None
 
     @property
+    def is_trusted(self) -> bool:
+        """Whether the peer's messages come from a host within the trust domain (RFC 3324)."""
+        invite = self._server or self._client
+        return invite is not None and invite.flow.remote.host in self.stack.trusted
+
+    @property
     def is_up(self) -> bool:
         """Whether the call has been answered and is not over."""
         return self.state in _UP
@@ -136,7 +153,7 @@ class CallSession:
         contact: str,
         route: Sequence[str] = (),
         headers: Sequence[tuple[str, str]] = (),
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
     ) -> None:
         """Send the INVITE; what comes of it is told by events. Raises where it cannot be sent."""
         await self.media.open(flow.remote.host, flow.local.host)
@@ -187,6 +204,7 @@ class CallSession:
     def on_provisional(self, response: Response, dialog: Dialog | None) -> None:
         """A 1xx came: ringing, or sound before the answer."""
         self._heard = True
+        self.response = response
         if self.state not in _CALLING:
             return
         if response.status == 180 and not self._rang:
@@ -217,7 +235,7 @@ class CallSession:
         """The 2xx came; the agent has acknowledged it."""
         self.dialog = dialog
         self._answers_to(dialog)
-        self.answer_response = response
+        self.answer_response = self.response = response
         if self.state not in _CALLING:
             self._bye()
             return
@@ -244,6 +262,8 @@ class CallSession:
 
     def on_failed(self, event: InviteFailed) -> None:
         """Our INVITE came to nothing."""
+        if event.response is not None:
+            self.response = self.farewell = event.response
         if self._failure is None:
             self._failure = call_failure(event, self.remote.uri, has_password=self._has_password)
         by = EndedBy.REMOTE if event.cause is Cause.RESPONSE else EndedBy.FAILURE
@@ -266,13 +286,13 @@ class CallSession:
         self._contact = contact
         self._answers_to(invite)
 
-    async def ring(self) -> None:
+    async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        self._respond(self._unanswered(), 180)
+        self._respond(self._unanswered(), 180, headers=headers)
         if self.state is CallState.NEW:
             self._move(CallState.RINGING)
 
-    async def progress(self) -> None:
+    async def progress(self, headers: HeaderLines = ()) -> None:
         """Answer the offer early (183): the caller hears us before the call is answered."""
         async with self._answering:
             server = self._unanswered()
@@ -280,17 +300,17 @@ class CallSession:
                 raise CallStateError("the INVITE has no offer", hint="answer the call instead")
             if not self.early_media:
                 await self._prepare(server)
-            self._respond(server, 183, body=self._our_answer)
+            self._respond(server, 183, headers=headers, body=self._our_answer)
             self.early_media = True
             self._move(CallState.EARLY)
 
-    async def answer(self) -> None:
+    async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer the call; returns when the caller has acknowledged that."""
         async with self._answering:
             server = self._unanswered()
             if not self.early_media:
                 await self._prepare(server)
-            self._respond(server, 200, body=self._our_answer)
+            self._respond(server, 200, headers=headers, body=self._our_answer)
         await self._settled.wait()
         if self._failure is not None:
             await self._closed()
@@ -319,19 +339,23 @@ class CallSession:
         self._failure = CallError(error.message, hint=error.hint, status=status)
         self._finish(CallEnded(EndedBy.LOCAL, error.message, status))
 
-    async def reject(self, status: int = 486, reason: str | None = None) -> None:
+    async def reject(
+        self, status: int = 486, reason: str | None = None, headers: HeaderLines = ()
+    ) -> None:
         """Refuse the call, with 486 (busy) unless told otherwise."""
         server = self._unanswered()
         if not 300 <= status <= 699:
             raise CallStateError(f"a call is not refused with {status}", hint="300 to 699")
-        self._respond(server, status, reason)
+        self._respond(server, status, reason, headers=headers)
         self._finish(CallEnded(EndedBy.LOCAL, reason or "rejected", status))
         await self._closed()
 
-    def on_cancelled(self, reason: str) -> None:
-        """The caller gave up."""
-        self._failure = CallError(f"{self.remote.uri} gave up", status=487)
-        self._finish(CallEnded(EndedBy.REMOTE, reason or "cancelled", 487))
+    def on_cancelled(self, event: InviteCancelled) -> None:
+        """The caller gave up, or does not hear us."""
+        self.farewell = event.request
+        self._failure = CallError(f"{self.remote.uri} gave up", status=event.status)
+        by = EndedBy.REMOTE if event.status == 487 else EndedBy.FAILURE
+        self._finish(CallEnded(by, event.reason or "cancelled", event.status))
 
     def on_acknowledged(self, request: Request) -> None:
         """The ACK to our 200 came, with the answer to our offer where we made it."""
@@ -472,10 +496,13 @@ class CallSession:
 
     # ------------------------------------------------------------ the end
 
-    async def hangup(self) -> None:
-        """End the call, whatever its state; returns when it is over."""
+    async def hangup(self, headers: HeaderLines = ()) -> None:
+        """End the call, whatever its state; returns when it is over.
+
+        `headers` go with a BYE or a refusal, not with a CANCEL.
+        """
         if self.end is None and self.state is not CallState.ENDING:
-            end = self._say_goodbye()
+            end = self._say_goodbye(headers)
             if end is not None:
                 self._finish(end)
         patience = GOODBYE_S if self._heard or self._client is None else NOT_A_WORD_S
@@ -488,15 +515,15 @@ class CallSession:
             self._finish(CallEnded(EndedBy.LOCAL, "hung up; the peer did not answer", 408))
         await self._closed()
 
-    def _say_goodbye(self) -> CallEnded | None:
+    def _say_goodbye(self, headers: HeaderLines = ()) -> CallEnded | None:
         """Tell the peer; return how the call ended where no word of the peer's is waited for."""
         self._move(CallState.ENDING)
         try:
             if self.dialog is not None:
-                self._bye()
+                self._bye(headers)
                 return None
             if self._server is not None:
-                self._respond(self._server, 603)
+                self._respond(self._server, 603, headers=headers)
                 return CallEnded(EndedBy.LOCAL, "rejected", 603)
             if self._client is not None:
                 self.stack.agent.cancel(self._client, now=self.stack.signalling.now())
@@ -506,17 +533,18 @@ class CallSession:
             log.warning("ending the call with %s: %s", self.remote.uri, error)
         return CallEnded(EndedBy.LOCAL, "given up")
 
-    def _bye(self) -> None:
+    def _bye(self, headers: HeaderLines = ()) -> None:
         if self.dialog is not None:
-            self.stack.agent.bye(self.dialog, now=self.stack.signalling.now())
+            self.stack.agent.bye(self.dialog, headers=headers, now=self.stack.signalling.now())
             self.stack.signalling.flush()
 
-    def on_dialog_ended(self, by_remote: bool, reason: str, status: int | None) -> None:
+    def on_dialog_ended(self, event: DialogEnded) -> None:
         """The dialog is over: BYE by either side, or the peer is gone."""
-        by = EndedBy.REMOTE if by_remote else EndedBy.LOCAL
-        if not by_remote and self.state is not CallState.ENDING:
+        self.farewell = event.request
+        by = EndedBy.REMOTE if event.by_remote else EndedBy.LOCAL
+        if not event.by_remote and self.state is not CallState.ENDING:
             by = EndedBy.FAILURE
-        self._finish(CallEnded(by, reason, status))
+        self._finish(CallEnded(by, event.reason, event.status))
 
     def fail(self, reason: str) -> None:
         """End the call because something of ours failed."""

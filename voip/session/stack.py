@@ -6,7 +6,7 @@ simulation `sim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +40,16 @@ class Signalling(Protocol):
         """Return the flow to a host; raises `TransportError` where there is none."""
         ...
 
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep a flow alive, and notice when it is dead (RFC 5626 section 4.4)."""
+        ...
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
+        ...
+
 
 class Served(Protocol):
     """Something that moves audio between a file and a ring."""
@@ -66,6 +76,7 @@ class Stack:
     """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
+    `trusted`: hosts (IP literals) whose word on who calls is taken.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
     `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
@@ -79,6 +90,7 @@ class Stack:
     media: MediaConfig
     random: Random
     local_host: Callable[[str], str]
+    trusted: Collection[str] = ()
     streams: count[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
     call_changed: Callable[[], None] = lambda: None

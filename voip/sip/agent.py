@@ -18,7 +18,7 @@ from voip.sip.compose import new_request
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -26,8 +26,10 @@ from voip.sip.message import Request, Response, parse_message
 from voip.sip.reinvite import Reinvite
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
+from voip.sip.session_timer import wanted
 from voip.sip.subscriptions import Subscriptions
 from voip.sip.uas import receive_request, refuse_unreadable
+from voip.sip.update import Update
 from voip.sip.uri import SipUri
 from voip.sip.usage import InviteUsage
 from voip.sip.via import new_via
@@ -139,13 +141,13 @@ class SipAgent:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         now: float,
     ) -> ClientRequest:
         """Send REGISTER, OPTIONS, MESSAGE ... ; ends in `RequestDone` or `RequestFailed`.
 
-        A challenge is answered with `credentials` and the next CSeq number: what the handle's
-        `request` has at the end.
+        A challenge is answered with `credentials` (or what they return, asked for a realm) and the
+        next CSeq number: what the handle's `request` has at the end.
         """
         core = self._core
         core.transactions.check_room()
@@ -175,17 +177,22 @@ class SipAgent:
         to: NameAddr | str,
         contact: NameAddr | str,
         call_id: str | None = None,
+        cseq: int = 1,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
+        prack_by_hand: bool = False,
         now: float,
     ) -> ClientInvite:
         """Call somebody; ends in `Answered` or `InviteFailed`, after any `Provisional`.
 
         `contact`: our Contact value (`<sip:alice@10.0.0.2:5060>`). Without a body the 2xx brings
-        the offer, and `ack` has to carry the answer. `credentials` are kept for the dialog.
+        the offer, and `ack` has to carry the answer; or a reliable 1xx brings it, and `prack` has
+        to. `prack_by_hand`: `prack` is called for reliable responses with an answer too, so that
+        it may carry another offer. `call_id`, `cseq` and the tag of `from_` go on from an INVITE
+        that was redirected. `credentials` are kept for the dialog.
         """
         core = self._core
         core.transactions.check_room()
@@ -202,13 +209,26 @@ class SipAgent:
             from_,
             to,
             call_id=call_id,
-            cseq=1,
+            cseq=cseq,
             route=route,
-            headers=[("Contact", str(contact)), *core.request_headers(describe=True), *headers],
+            headers=[
+                ("Contact", str(contact)),
+                *core.request_headers(describe=True),
+                *core.demands(),
+                *wanted(core.config),
+                *headers,
+            ],
             body=body,
             content_type=content_type,
         )
-        invite = ClientInvite(core, request, flow, str(contact), self._challenges(credentials))
+        invite = ClientInvite(
+            core,
+            request,
+            flow,
+            str(contact),
+            self._challenges(credentials),
+            prack_by_hand=prack_by_hand,
+        )
         invite.start(now)
         return invite
 
@@ -226,6 +246,16 @@ class SipAgent:
     ) -> None:
         """Acknowledge the 2xx to an INVITE or re-INVITE that had no offer, with our answer."""
         self._usage(dialog).ack(body, content_type, now)
+
+    def prack(
+        self, dialog: Dialog, *, body: bytes = b"", content_type: str | None = None, now: float
+    ) -> ClientRequest:
+        """Acknowledge a reliable provisional response where `prack_owed` (RFC 3262).
+
+        `body`: the answer to the offer it brought, or another offer where it brought the answer
+        (the reply to the PRACK answers it). Ends in `RequestDone` or `RequestFailed`.
+        """
+        return self._usage(dialog).prack(body, content_type, now)
 
     # The peer's requests.
 
@@ -250,13 +280,16 @@ class SipAgent:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
+        reliable: bool | None = None,
         now: float,
     ) -> None:
         """Answer an INVITE or re-INVITE.
 
-        101-199 makes an early dialog. A 2xx is repeated until the ACK comes (`Acknowledged`); if
-        none comes in 64*T1 the dialog ends (`DialogEnded`). A new call needs `contact` in the
-        first of these; a re-INVITE has the dialog's.
+        101-199 makes an early dialog. It is repeated until PRACK comes where it is `reliable`:
+        None: where the caller demands it, and with a body where the caller knows it. A 2xx waits
+        for that where a session description is on its way. It is repeated until the ACK comes
+        (`Acknowledged`); if none comes in 64*T1 the dialog ends (`DialogEnded`). A new call needs
+        `contact` in the first of these; a re-INVITE has the dialog's.
         """
         invite.respond(
             status,
@@ -265,6 +298,7 @@ class SipAgent:
             headers=headers,
             body=body,
             content_type=content_type,
+            reliable=reliable,
             now=now,
         )
 
@@ -315,6 +349,37 @@ class SipAgent:
         usage.reinvite = reinvite
         reinvite.proceed(now)
         return reinvite
+
+    def update(
+        self,
+        dialog: Dialog,
+        *,
+        body: bytes | Callable[[], bytes] = b"",
+        content_type: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        now: float,
+    ) -> Update:
+        """Change a session at once, before or after the answer (RFC 3311); ends in `UpdateDone`.
+
+        With an offer it waits for other offers to be answered, and is sent anew after glare, as a
+        re-INVITE is. Without one it refreshes the session and our Contact.
+        """
+        usage = self._usage(dialog)
+        if dialog.state not in (DialogState.CONFIRMED, DialogState.EARLY):
+            raise CallStateError("the call is ending")
+        if usage.update is not None:
+            raise CallStateError(
+                "an UPDATE is under way", hint="wait for UpdateDone before the next one"
+            )
+        if body and dialog.state is DialogState.EARLY and not usage.agreed_early:
+            raise CallStateError(
+                "the first offer has no answer that is sure yet",
+                hint="a reliable provisional response has to bring it (RFC 3311 section 5.1)",
+            )
+        self._core.transactions.check_room()
+        update = Update(self._core, usage, headers=headers, body=body, content_type=content_type)
+        usage.begin_update(update, now)
+        return update
 
     def dialog_request(
         self,
@@ -377,7 +442,7 @@ class SipAgent:
             raise CallStateError("the call is over")
         return usage
 
-    def _challenges(self, credentials: Credentials | None) -> Challenges:
+    def _challenges(self, credentials: CredentialSource | None) -> Challenges:
         core = self._core
         return Challenges(credentials, core.digest, core.random, core.config.max_attempts)
 

@@ -8,10 +8,11 @@ from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.events import Answered, Cause, InviteFailed, Provisional
+from voip.sip.events import Answered, Cause, EarlyDialogEnded, InviteFailed, Provisional
 from voip.sip.flow import Flow
 from voip.sip.invite_attempt import InviteAttempt
 from voip.sip.message import REASONS, Request, Response
+from voip.sip.reliable import response_number
 from voip.sip.usage import InviteUsage
 
 __all__ = ["ClientInvite", "InviteState"]
@@ -34,14 +35,22 @@ class ClientInvite:
     """
 
     def __init__(
-        self, core: Core, request: Request, flow: Flow, contact: str, challenges: Challenges
+        self,
+        core: Core,
+        request: Request,
+        flow: Flow,
+        contact: str,
+        challenges: Challenges,
+        *,
+        prack_by_hand: bool = False,
     ) -> None:
         self.state = InviteState.CALLING
         self.response: Response | None = None
         self._core = core
         self._contact = contact
         self._challenges = challenges
-        self._offered = bool(request.body)
+        self._prack_by_hand = prack_by_hand
+        self.offered = bool(request.body)
         self._attempt = InviteAttempt(core, self, request, flow, challenges)
         self._cseq = request.cseq.number
         self._usages: dict[str, InviteUsage] = {}  # by the callee's tag
@@ -89,12 +98,25 @@ class ClientInvite:
         if self.state is InviteState.CALLING:
             self.state = InviteState.PROCEEDING
         self.response = response
-        usage = None
-        if response.status > 100 and response.to.tag is not None:
-            usage = self._usage(response)
-            if usage is None or usage.dialog.state is not DialogState.EARLY:
+        if response.status == 100 or response.to.tag is None:
+            self._core.emit(Provisional(self, response, None))
+            return
+        if response.status == 199 and response.to.tag not in self._usages:
+            return
+        usage = self._usage(response)
+        if usage is None or usage.dialog.state is not DialogState.EARLY:
+            return
+        reliable, owed = response_number(response) is not None, False
+        if reliable:
+            acks = usage.pracks_for(self.request)
+            if not acks.take(response, by_hand=self._prack_by_hand, now=now):
                 return
-        self._core.emit(Provisional(self, response, usage.dialog if usage else None))
+            owed = acks.owed
+        if response.status == 199:
+            usage.vanish(now)
+            self._core.emit(EarlyDialogEnded(self, usage.dialog, response))
+        else:
+            self._core.emit(Provisional(self, response, usage.dialog, reliable, owed))
 
     def on_success(self, response: Response, now: float) -> None:
         """Acknowledge every 2xx, and keep the first one's dialog (section 13.2.2.4)."""
@@ -111,7 +133,9 @@ class ClientInvite:
             self.state = InviteState.ANSWERED
             self.response = response
             usage.confirm()
-            usage.acknowledge(self.request, offered=self._offered)
+            usage.timer.on_success(self.request, response, now)
+            answered = usage.pracks_for(self.request).answered
+            usage.acknowledge(self.request, offered=self.offered or answered)
             self._core.emit(Answered(self, response, usage.dialog))
             return
         usage.acknowledge(self.request, offered=True)

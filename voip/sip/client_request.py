@@ -12,6 +12,7 @@ from voip.sip.dialog import Dialog
 from voip.sip.events import Cause, RequestDone, RequestFailed
 from voip.sip.flow import Flow
 from voip.sip.message import REASONS, Request, Response
+from voip.sip.session_timer import raised
 from voip.sip.transaction import ClientTransaction
 from voip.sip.via import new_via
 
@@ -51,15 +52,31 @@ class ClientRequest:
         """Whether credentials have been sent."""
         return self._challenges.answered
 
+    @property
+    def proven(self) -> bool | None:
+        """Whether the answer proved that its sender knows our password; None: it did not say."""
+        return self._challenges.proven
+
     def start(self, now: float) -> None:
         """Send it."""
+        self._challenges.begin(self.request)
+        self._send(now)
+
+    def _send(self, now: float) -> None:
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """Answer a challenge, or hand over a final response."""
         if transaction is not self._transaction or response.status < 200:
             return
+        if response.status == 422:
+            changed = raised(self.request, response)
+            if changed is not None and self._challenges.count():
+                self._renew(self._challenges.authorize(self.request), now, changed)
+                return
         if response.status not in (401, 407):
+            self._challenges.judge(self.request, response)
+            self._core.counters.unproven += self._challenges.proven is False
             self._end(response, now)
             return
         answer = self._challenges.answer(self.request, response)
@@ -68,13 +85,22 @@ class ClientRequest:
             cause = Cause.AUTHENTICATION
             self._end(Failure(response.status, reason, cause, response), now)
             return
+        self._renew(answer, now)
+
+    def _renew(
+        self,
+        authorization: list[tuple[str, str]],
+        now: float,
+        changed: list[tuple[str, str]] | None = None,
+    ) -> None:
         self.request = renewed(
             self.request,
             via=new_via(self.flow, self._core.random),
             cseq=self.dialog.next_cseq() if self.dialog else self.request.cseq.number + 1,
-            authorization=answer,
+            authorization=authorization,
+            changed=changed or (),
         )
-        self.start(now)
+        self._send(now)
 
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer F."""

@@ -44,14 +44,24 @@ def new_request(
 
 
 def renewed(
-    request: Request, *, via: Via, cseq: int, authorization: Iterable[tuple[str, str]]
+    request: Request,
+    *,
+    via: Via,
+    cseq: int,
+    authorization: Iterable[tuple[str, str]],
+    changed: Iterable[tuple[str, str]] = (),
 ) -> Request:
-    """Return a request to be tried once more as a transaction of its own (section 22.2)."""
+    """Return a request to be tried once more as a transaction of its own (section 22.2).
+
+    `changed`: headers that have another value this time.
+    """
     headers = request.headers.copy()
     headers.set("Via", str(via))
     headers.set("CSeq", str(CSeq(cseq, request.method)))
     for name in _CREDENTIALS:
         headers.remove(name)
+    for name, value in changed:
+        headers.set(name, value)
     for name, value in authorization:
         headers.add(name, value)
     return Request(request.method, request.uri, headers, request.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["AgentConfig", "Counters"]
 
@@ -11,20 +12,24 @@ __all__ = ["AgentConfig", "Counters"]
 class AgentConfig:
     """The agent's name, timers (seconds), abilities and limits.
 
-    `allow`: methods it answers. INVITE, ACK, CANCEL, BYE and OPTIONS are the agent's own business,
-    and so are SUBSCRIBE, NOTIFY and REFER where they are allowed; any other is handed up as
-    `RequestReceived` and has to be replied to. `accept`: media types an INVITE's body may have.
-    `supported`: option tags (`Require` of any other earns 420). `events`: packages that may be
-    subscribed to here (489 otherwise). `unsolicited`: those whose NOTIFY is taken unasked.
+    `allow`: methods it answers. INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK and UPDATE are the
+    agent's own business, and so are SUBSCRIBE, NOTIFY and REFER where they are allowed; any other
+    is handed up as `RequestReceived` and has to be replied to. `accept`: media types an INVITE's
+    body may have. `supported`: option tags (`Require` of any other earns 420). `events`: packages
+    that may be subscribed to here (489 otherwise). `unsolicited`: those whose NOTIFY is taken
+    unasked.
     """
 
     user_agent: str = "voip"
     t1: float = 0.5
     t2: float = 4.0
     t4: float = 5.0
-    allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS")
+    allow: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE")
     accept: tuple[str, ...] = ("application/sdp",)
-    supported: tuple[str, ...] = ()
+    supported: tuple[str, ...] = ("100rel", "timer", "199")
+    required: tuple[str, ...] = ()
+    """Option tags, of those supported, that the other side of a call must know: Require in our
+    INVITE, 421 to an INVITE of theirs that does not name them."""
     events: tuple[str, ...] = ()
     unsolicited: tuple[str, ...] = ()
     info_packages: tuple[str, ...] = ()
@@ -35,6 +40,14 @@ class AgentConfig:
     subscription_min_s: int = 60
     """Shorter ones are refused with 423, but for 0, which asks for the state once."""
 
+    session_expires: int | None = None
+    """Seconds without a refresh after which a session is over, as we ask for it (RFC 4028); None:
+    we do not ask, and do what the other side asks for."""
+    min_session_expires: int = 90
+    """Less is refused with 422."""
+    refresher: Literal["us", "them"] | None = None
+    """Who is to refresh, where that is ours to say; None: whoever asked for the timer."""
+
     progress_interval: float = 60.0
     """A ringing INVITE of the peer's is told so again this often (RFC 3261 section 13.3.1.1)."""
     silence_limit: float = 185.0
@@ -42,9 +55,9 @@ class AgentConfig:
     other side must say something every minute."""
 
     max_client_transactions: int = 10_000
-    max_server_transactions: int = 20_000
-    """A transaction outlives its answer by 64*T1: this many allow about 600 requests a second."""
-    max_dialogs: int = 5_000
+    max_server_transactions: int = 65_536
+    """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
+    max_dialogs: int = 10_000
     max_forks: int = 12
     """Dialogs that one INVITE or SUBSCRIBE of ours may make."""
     max_subscriptions: int = 5_000
@@ -71,5 +84,7 @@ class Counters:
     """Requests refused by the agent itself, whatever the status."""
     overload: int = 0
     """Requests refused because a limit was reached."""
+    unproven: int = 0
+    """Answers whose proof that their sender knows our password was wrong (`rspauth`)."""
     late_replies: int = 0
     """Replies of the user's that came when nobody waited for them any more."""

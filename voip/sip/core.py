@@ -16,7 +16,7 @@ from voip.sip.event_usages import EventUsages
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, make_response
 from voip.sip.timers import Timers
-from voip.sip.transaction import Durations
+from voip.sip.transaction import NOBODY, Durations
 from voip.sip.transactions import Transactions
 from voip.sip.via import way_back
 from voip.types import Random
@@ -24,6 +24,7 @@ from voip.types import Random
 if TYPE_CHECKING:
     from voip.sip.dialog import Dialog, DialogId
     from voip.sip.events import SipEvent
+    from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
 __all__ = ["Core"]
@@ -53,6 +54,8 @@ class Core:
         self.usages: dict[DialogId, InviteUsage] = {}
         self.ended: deque[DialogId] = deque(maxlen=_ENDED_KEPT)
         self.subscriptions = EventUsages()
+        self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
+        """INVITEs whose reliable responses may still be acknowledged, by their CSeq number."""
         self.out: list[tuple[bytes, Flow]] = []
         self.events: list[SipEvent] = []
         self._allow = ("Allow", ", ".join(config.allow))
@@ -129,7 +132,7 @@ class Core:
     ) -> None:
         """Answer by a transaction, where a repetition might be answered otherwise."""
         way = way_back(request, flow)
-        transaction = self.transactions.accept(request, way, _Nobody(), now)
+        transaction = self.transactions.accept(request, way, NOBODY, now)
         transaction.respond(self.own_response(request, status, headers), now)
 
     def capabilities(self) -> list[tuple[str, str]]:
@@ -144,6 +147,11 @@ class Core:
         """Return what a 415 has to say (section 8.2.3)."""
         return [self._accept]
 
+    def demands(self) -> list[tuple[str, str]]:
+        """Return what an INVITE of ours demands of the callee."""
+        required = self.config.required
+        return [("Require", ", ".join(required))] if required else []
+
     def _abilities(self) -> list[tuple[str, str]]:
         supported = [self._supported] if self.config.supported else []
         return [self._allow, *supported, *self.allows_events()]
@@ -157,13 +165,3 @@ class Core:
         parts = (request.headers.get(name) or "" for name in ("Call-ID", "From", "CSeq", "Via"))
         digest = blake2s("\n".join(parts).encode("utf-8", "replace"), key=self._secret)
         return digest.hexdigest()[:_TAG_CHARS]
-
-
-class _Nobody:
-    """Whose the transactions of the agent's own answers are."""
-
-    def on_ack(self, request: Request, now: float) -> None:
-        """Pass over it."""
-
-    def on_terminated(self, now: float) -> None:
-        """Nothing is left to do."""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from voip.errors import SipError
 from voip.sip.compose import new_request
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
@@ -55,9 +55,11 @@ class Dialog:
     state: DialogState = DialogState.EARLY
     local_cseq: int = 0
     remote_cseq: int | None = None
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: CredentialSource | None = field(default=None, repr=False)
     stay_on_flow: bool = False
     """The peer is behind a NAT: only the flow it came by reaches it."""
+    allowed: frozenset[str] = frozenset()
+    """The methods the peer answers, as far as it has said so (Allow)."""
 
     @classmethod
     def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
@@ -127,6 +129,8 @@ class Dialog:
         self._take(message, self.route_set)
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
+        if "Allow" in message.headers:
+            self.allowed = frozenset(message.headers.values("Allow"))
         contacts = message.contacts
         target = contacts[0].uri if contacts else self.remote_target
         if (target, route_set) != (self.remote_target, self.route_set):

@@ -1,17 +1,16 @@
 """Digest authentication for SIP: RFC 7616 and RFC 8760, back to RFC 2617 and RFC 2069.
 
-The client side answers challenges, the server side makes and judges them. Neither knows messages:
-they take and give the text of WWW-Authenticate, Authorization and their Proxy twins.
+The client's side, which answers challenges, and what the server's side (`digest_server.py`) needs
+too. It knows no messages: it takes and gives the text of WWW-Authenticate, Authorization,
+Authentication-Info and their Proxy twins.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
-import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -20,29 +19,28 @@ from voip.sip.grammar import TOKEN, quote_string, unquote_string
 from voip.types import Random
 
 __all__ = [
+    "AuthenticationInfo",
     "Challenge",
+    "CredentialSource",
     "Credentials",
+    "CredentialsLookup",
     "DigestClient",
-    "DigestServer",
-    "Judgement",
-    "Verdict",
+    "check_algorithm",
+    "credentials_for",
     "digest_response",
+    "parse_digest",
+    "unquoted",
 ]
 
 MAX_CLIENT_NONCES: Final = 64
 """Nonces whose use a client counts; the oldest is forgotten, and then challenged anew."""
 
-MAX_SERVER_NONCES: Final = 4096
-"""Used nonces a server remembers by default; what is as old as a forgotten one is stale."""
-
-_REPLAY_WINDOW: Final = 64
-"""How far behind the highest nonce count a late request may be."""
+_MAX_FORETOLD: Final = 4
+"""Servers between us and one destination that may name a nonce beforehand."""
 
 _PARAM: Final = re.compile(
     rf'[ \t,]*+({TOKEN})[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^ \t",]*+)[ \t]*+(?=,|$)', re.DOTALL
 )
-_NONCE_COUNT: Final = re.compile(r"[0-9A-Fa-f]{8}")
-_STRONGEST_FIRST: Final = ("sha-256", "sha-512-256", "md5")
 _HASHES: Final = {
     name: python_name
     for name, python_name in (("sha-256", "sha256"), ("sha-512-256", "sha512_256"), ("md5", "md5"))
@@ -57,6 +55,17 @@ class Credentials:
     username: str
     password: str = field(repr=False)
     realm: str | None = None
+
+
+CredentialsLookup: TypeAlias = Callable[[str, str], Credentials | None]
+"""(realm, server) to who we are there, None: nobody. `server`: host of the Request-URI."""
+CredentialSource: TypeAlias = Credentials | CredentialsLookup
+
+
+def credentials_for(source: CredentialSource | None, realm: str, server: str) -> Credentials | None:
+    """Return who we are to `realm`, None where we are nobody there."""
+    found = source(realm, server) if callable(source) else source
+    return found if found is not None and found.realm in (None, realm) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +85,83 @@ class Challenge:
     @classmethod
     def parse(cls, text: str) -> Challenge | None:
         """Read a challenge; None for another scheme. SipError (400) when it is malformed."""
-        params = _parse_digest(text)
+        params = parse_digest(text)
         if params is None:
             return None
         if "realm" not in params or "nonce" not in params:
             raise SipError("a challenge without realm or nonce", status=400)
         return cls(
-            realm=_unquoted(params["realm"]),
-            nonce=_unquoted(params["nonce"]),
+            realm=unquoted(params["realm"]),
+            nonce=unquoted(params["nonce"]),
             algorithm=unquote_string(params.get("algorithm", "")),
             qop=tuple(
-                q for q in re.split(r"[ \t,]+", _unquoted(params.get("qop", "")).lower()) if q
+                q for q in re.split(r"[ \t,]+", unquoted(params.get("qop", "")).lower()) if q
             ),
-            opaque=_unquoted(params["opaque"]) if "opaque" in params else None,
+            opaque=unquoted(params["opaque"]) if "opaque" in params else None,
             stale=unquote_string(params.get("stale", "")).lower() == "true",
         )
 
     @property
-    def strength(self) -> int:
-        """The lower the better; negative when we cannot answer it."""
+    def answerable(self) -> bool:
+        """Whether we know its algorithm and a quality of protection it offers."""
         name, _ = _split_algorithm(self.algorithm)
-        if name not in _HASHES or (self.qop and not {"auth", "auth-int"} & set(self.qop)):
-            return -1
-        return _STRONGEST_FIRST.index(name)
+        return name in _HASHES and (not self.qop or bool({"auth", "auth-int"} & set(self.qop)))
+
+    @property
+    def session(self) -> bool:
+        """Whether its algorithm is of the -sess kind."""
+        return _split_algorithm(self.algorithm)[1]
+
+    def __str__(self) -> str:
+        parts = [f'Digest realm="{self.realm}"', f'nonce="{self.nonce}"']
+        if self.qop:
+            parts.append(f'qop="{",".join(self.qop)}"')
+        if self.algorithm:
+            parts.append(f"algorithm={self.algorithm}")
+        if self.opaque is not None:
+            parts.append(f'opaque="{self.opaque}"')
+        if self.stale:
+            parts.append("stale=true")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationInfo:
+    """What a server says of credentials it has accepted (RFC 7616 section 3.5).
+
+    `nextnonce`: what it wants to see next; `rspauth`: the proof that it knows the password too,
+    made with `cnonce` and the eight digits of `nonce_count`. None: it does not say.
+    """
+
+    nextnonce: str | None = None
+    rspauth: str | None = None
+    qop: str | None = None
+    cnonce: str | None = None
+    nonce_count: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> AuthenticationInfo:
+        """Read it; SipError (400) when it is malformed."""
+        params = _parse_params(text)
+
+        def value(name: str) -> str | None:
+            return unquoted(params[name]) if name in params else None
+
+        return cls(value("nextnonce"), value("rspauth"), value("qop"), value("cnonce"), value("nc"))
+
+    def __str__(self) -> str:
+        parts = []
+        if self.rspauth is not None:
+            parts.append(f'rspauth="{self.rspauth}"')
+        if self.cnonce is not None:
+            parts.append(f'cnonce="{self.cnonce}"')
+        if self.nonce_count is not None:
+            parts.append(f"nc={self.nonce_count}")
+        if self.qop is not None:
+            parts.append(f"qop={self.qop}")
+        if self.nextnonce is not None:
+            parts.append(f'nextnonce="{self.nextnonce}"')
+        return ", ".join(parts)
 
 
 def digest_response(
@@ -117,7 +180,8 @@ def digest_response(
 ) -> str:
     """Return the hexadecimal response (RFC 7616 section 3.4.1; without `qop` RFC 2069's).
 
-    `nonce_count` is its eight hexadecimal digits. SipError for an algorithm nobody knows.
+    `nonce_count` is its eight hexadecimal digits. Without a method it is what `rspauth` has to be
+    (section 3.5). SipError for an algorithm nobody knows.
     """
     name, session = _split_algorithm(algorithm)
     digest = _hasher(name)
@@ -140,9 +204,13 @@ class _NonceUse:
 
 
 class DigestClient:
-    """Answers challenges, and counts how often each nonce was used."""
+    """Answers challenges, and counts how often each nonce was used.
+
+    `foretold`: challenges to be answered before they come, by who asks whom; each is taken once.
+    """
 
     def __init__(self) -> None:
+        self.foretold: OrderedDict[tuple[str, str], list[tuple[str, Challenge]]] = OrderedDict()
         self._uses: OrderedDict[str, _NonceUse] = OrderedDict()
 
     def authorize(
@@ -156,19 +224,53 @@ class DigestClient:
     ) -> str | None:
         """Return the Authorization value for one of `challenges`, None when we can answer none.
 
-        The strongest algorithm wins, among equals the first; a challenge of another scheme, with
-        an unknown algorithm or for a realm the credentials are not for is passed over.
+        The topmost that we can answer is it (RFC 8760 section 2.4): the server's order is its
+        preference. One of another scheme, with an unknown algorithm or for a realm the
+        credentials are not for is passed over.
         """
-        best: Challenge | None = None
         for text in challenges:
             challenge = _readable(text)
-            if challenge is None or challenge.strength < 0:
-                continue
-            if credentials.realm not in (None, challenge.realm):
-                continue
-            if best is None or challenge.strength < best.strength:
-                best = challenge
-        return None if best is None else self._answer(method, uri, body, best, credentials, random)
+            if (
+                challenge is not None
+                and challenge.answerable
+                and credentials.realm in (None, challenge.realm)
+            ):
+                return self._answer(method, uri, body, challenge, credentials, random)
+        return None
+
+    def proves(
+        self, authorization: str, info: AuthenticationInfo, body: bytes, password: str
+    ) -> bool | None:
+        """Whether a response shows that its sender knows the password; None: it does not say.
+
+        `authorization` is the value we sent, `body` the response's.
+        """
+        params = parse_digest(authorization)
+        if params is None or info.rspauth is None:
+            return None
+        qop, count = params.get("qop"), params.get("nc", "")
+        cnonce = unquoted(params.get("cnonce", ""))
+        said = (info.cnonce or cnonce, info.nonce_count or count, info.qop or qop)
+        expected = digest_response(
+            algorithm=params.get("algorithm", ""),
+            username=unquote_string(params["username"]),
+            realm=unquoted(params["realm"]),
+            password=password,
+            method="",
+            uri=unquoted(params["uri"]),
+            nonce=unquoted(params["nonce"]),
+            qop=qop,
+            nonce_count=count,
+            cnonce=cnonce,
+            body=body,
+        )
+        return said == (cnonce, count, qop) and info.rspauth.lower() == expected
+
+    def foretell(self, space: tuple[str, str], challenges: list[tuple[str, Challenge]]) -> None:
+        """Keep what servers want to see with the next request: (header that answers, challenge)."""
+        self.foretold[space] = challenges[:_MAX_FORETOLD]
+        if len(self.foretold) > MAX_CLIENT_NONCES:
+            self.foretold.popitem(last=False)
 
     def _answer(
         self,
@@ -224,178 +326,7 @@ class DigestClient:
         return use
 
 
-class Verdict(enum.Enum):
-    """What a server found out about somebody's credentials."""
-
-    ACCEPTED = "accepted"
-    MALFORMED = "the credentials cannot be read"
-    OTHER_REALM = "the credentials are for another realm"
-    OTHER_URI = "the credentials are for another request"
-    STALE = "the nonce is too old or not ours"
-    REPLAYED = "the nonce count was used before"
-    UNKNOWN_USER = "nobody has that name"
-    WRONG_PASSWORD = "the password is wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """`username` is set where the verdict is ACCEPTED, and only there."""
-
-    verdict: Verdict
-    username: str | None = None
-
-
-Users: TypeAlias = Mapping[str, str] | Callable[[str], str | None]
-"""Name to password; a callable returns None for a name it does not know."""
-
-
-@dataclass(slots=True)
-class _NonceRecord:
-    """The highest count a nonce was used with, and which of those below it (bit 0: itself)."""
-
-    highest: int
-    used: int
-    issued_ms: int
-
-
-class DigestServer:
-    """Challenges those who come and judges what they answer.
-
-    A nonce carries its time and a seal, so that challenging costs no memory; only nonces that
-    came back with the right password are remembered, at most `max_nonces` of them.
-    """
-
-    def __init__(
-        self,
-        realm: str,
-        users: Users,
-        random: Random,
-        *,
-        algorithms: tuple[str, ...] = ("SHA-256", "MD5"),
-        nonce_lifetime_s: float = 300.0,
-        max_nonces: int = MAX_SERVER_NONCES,
-    ) -> None:
-        for algorithm in algorithms:
-            _hasher(_split_algorithm(algorithm)[0])
-        self._realm = realm
-        self._users = users
-        self._random = random
-        self._algorithms = algorithms
-        self._max_nonces = max_nonces
-        self._lifetime_ms = int(nonce_lifetime_s * 1000)
-        self._key = random.token(64).encode()
-        self._records: OrderedDict[str, _NonceRecord] = OrderedDict()
-        self._forgotten_ms = -1
-
-    def challenge(self, now: float, *, stale: bool = False) -> list[str]:
-        """Return WWW-Authenticate values, one for each algorithm, the preferred one first."""
-        nonce = self._new_nonce(now)
-        staleness = ", stale=true" if stale else ""
-        return [
-            f'Digest realm={quote_string(self._realm)}, nonce="{nonce}", qop="auth", '
-            f"algorithm={algorithm}{staleness}"
-            for algorithm in self._algorithms
-        ]
-
-    def verify(
-        self, method: str, header_value: str, now: float, *, uri: str | None = None
-    ) -> Judgement:
-        """Judge an Authorization value. STALE and REPLAYED ask for `challenge(stale=True)`.
-
-        With `uri` the credentials must have been made for that text; without it any is taken,
-        because a proxy may have changed the Request-URI (RFC 8760 section 2.6).
-        """
-        try:
-            params = _parse_digest(header_value)
-        except SipError:
-            return Judgement(Verdict.MALFORMED)
-        if params is None or not {"username", "realm", "nonce", "uri", "response"} <= params.keys():
-            return Judgement(Verdict.MALFORMED)
-        qop = unquote_string(params.get("qop", "")).lower()
-        count = unquote_string(params.get("nc", ""))
-        algorithm = unquote_string(params.get("algorithm", ""))
-        if qop not in ("", "auth") or (qop and not _NONCE_COUNT.fullmatch(count)):
-            return Judgement(Verdict.MALFORMED)
-        if (algorithm or "MD5").upper() not in (name.upper() for name in self._algorithms):
-            return Judgement(Verdict.MALFORMED)
-        if unquote_string(params["realm"]) != self._realm:
-            return Judgement(Verdict.OTHER_REALM)
-        if uri is not None and _unquoted(params["uri"]) != uri:
-            return Judgement(Verdict.OTHER_URI)
-        nonce = _unquoted(params["nonce"])
-        issued_ms = self._issued_ms(nonce)
-        if issued_ms is None or not 0 <= now * 1000 - issued_ms < self._lifetime_ms:
-            return Judgement(Verdict.STALE)
-        username = unquote_string(params["username"])
-        password = self._password(username)
-        expected = digest_response(
-            algorithm=algorithm,
-            username=username,
-            realm=_unquoted(params["realm"]),
-            password=password or "",
-            method=method,
-            uri=_unquoted(params["uri"]),
-            nonce=nonce,
-            qop=qop or None,
-            nonce_count=count,
-            cnonce=_unquoted(params.get("cnonce", "")),
-        )
-        given = unquote_string(params["response"]).lower()
-        right = hmac.compare_digest(_bytes(expected), _bytes(given))
-        if password is None:
-            return Judgement(Verdict.UNKNOWN_USER)
-        if not right:
-            return Judgement(Verdict.WRONG_PASSWORD)
-        verdict = self._count(nonce, issued_ms, int(count, 16) if qop else 1)
-        return Judgement(verdict, username if verdict is Verdict.ACCEPTED else None)
-
-    def _password(self, username: str) -> str | None:
-        users = self._users
-        return users.get(username) if isinstance(users, Mapping) else users(username)
-
-    def _new_nonce(self, now: float) -> str:
-        body = f"{int(now * 1000):x}.{self._random.token(16)}"
-        return f"{body}.{self._seal(body)}"
-
-    def _seal(self, body: str) -> str:
-        return hmac.new(self._key, _bytes(body), hashlib.sha256).hexdigest()[:32]
-
-    def _issued_ms(self, nonce: str) -> int | None:
-        """Return when we made this nonce, None when we did not."""
-        body, _, seal = nonce.rpartition(".")
-        if not hmac.compare_digest(_bytes(self._seal(body)), _bytes(seal)):
-            return None
-        return int(body.partition(".")[0], 16)
-
-    def _count(self, nonce: str, issued_ms: int, count: int) -> Verdict:
-        """Take a nonce count once (RFC 7616 section 3.4); late ones within the window too."""
-        record = self._records.get(nonce)
-        if record is None:
-            if issued_ms <= self._forgotten_ms:
-                return Verdict.STALE
-            self._records[nonce] = _NonceRecord(count, 1, issued_ms)
-            self._forget()
-            return Verdict.ACCEPTED
-        ahead = count - record.highest
-        if ahead > 0:
-            record.used = (record.used << ahead if ahead < _REPLAY_WINDOW else 0) | 1
-            record.used &= (1 << _REPLAY_WINDOW) - 1
-            record.highest = count
-            return Verdict.ACCEPTED
-        bit = 1 << min(-ahead, _REPLAY_WINDOW)
-        if record.used & bit or -ahead >= _REPLAY_WINDOW:
-            return Verdict.REPLAYED
-        record.used |= bit
-        return Verdict.ACCEPTED
-
-    def _forget(self) -> None:
-        """Keep the records bounded: what may have been among the forgotten ones is stale."""
-        while len(self._records) > self._max_nonces:
-            _, record = self._records.popitem(last=False)
-            self._forgotten_ms = max(self._forgotten_ms, record.issued_ms)
-
-
-def _parse_digest(text: str) -> dict[str, str] | None:
+def parse_digest(text: str) -> dict[str, str] | None:
     """Return the parameters as written by lower-case name; None for another scheme.
 
     SipError (400) when a parameter is malformed or stands twice.
@@ -403,6 +334,10 @@ def _parse_digest(text: str) -> dict[str, str] | None:
     scheme, _, rest = text.strip(" \t").partition(" ")
     if scheme.lower() != "digest":
         return None
+    return _parse_params(rest)
+
+
+def _parse_params(rest: str) -> dict[str, str]:
     params: dict[str, str] = {}
     position = 0
     rest = rest.rstrip(" \t,")
@@ -423,7 +358,7 @@ def _readable(text: str) -> Challenge | None:
         return None
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
     """Take the quotes off and leave escapes alone: what RFC 7616 calls unq()."""
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
 
@@ -432,6 +367,11 @@ def _split_algorithm(algorithm: str) -> tuple[str, bool]:
     """Return the hash's name in lower case and whether it is the -sess kind."""
     name = algorithm.lower() or "md5"
     return name.removesuffix("-sess"), name.endswith("-sess")
+
+
+def check_algorithm(algorithm: str) -> None:
+    """Raise SipError for an algorithm nobody knows."""
+    _hasher(_split_algorithm(algorithm)[0])
 
 
 def _hasher(name: str) -> Callable[[bytes], str]:

@@ -1,9 +1,9 @@
 """What an agent has to tell (see `agent.SipAgent.events`).
 
-Every INVITE, re-INVITE and request of ours ends in exactly one event: `Answered` or
-`InviteFailed`, `ReinviteDone`, `RequestDone` or `RequestFailed`; every dialog that was answered, by
-us or by them, in exactly one `DialogEnded`; every subscription of ours in one `SubscriptionEnded`,
-every one of the peer's that was accepted in one `NotifierEnded`.
+Every INVITE, re-INVITE, UPDATE and request of ours ends in exactly one event: `Answered` or
+`InviteFailed`, `ReinviteDone`, `UpdateDone`, `RequestDone` or `RequestFailed`; every dialog that
+was answered, by us or by them, in exactly one `DialogEnded`; every subscription of ours in one
+`SubscriptionEnded`, every one of the peer's that was accepted in one `NotifierEnded`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,25 @@ if TYPE_CHECKING:
     from voip.sip.server_invite import ServerInvite
     from voip.sip.server_request import ServerRequest
     from voip.sip.subscription import Subscription
+    from voip.sip.update import Update
 
 __all__ = [
     "Acknowledged",
     "Answered",
     "Cause",
     "DialogEnded",
+    "EarlyDialogEnded",
     "IncomingInvite",
     "InviteCancelled",
     "InviteFailed",
     "Notified",
     "NotifierEnded",
+    "PrackReceived",
     "Provisional",
     "ReferReceived",
+    "RefreshDue",
     "ReinviteDone",
+    "ReinviteProgress",
     "ReinviteReceived",
     "RequestDone",
     "RequestFailed",
@@ -47,6 +52,8 @@ __all__ = [
     "SubscriptionForked",
     "SubscriptionLost",
     "UnsolicitedNotify",
+    "UpdateDone",
+    "UpdateReceived",
 ]
 
 
@@ -67,16 +74,34 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Provisional:
-    """A 1xx to our INVITE. `dialog` is the early dialog it made, None when it made none."""
+    """A 1xx to our INVITE. `dialog` is the early dialog it made, None when it made none.
+
+    `reliable`: it is told once, in order, and its session description is the answer, or the
+    offer, for good (RFC 3262). It is acknowledged already, unless `prack_owed`: then `prack`.
+    """
 
     invite: ClientInvite
     response: Response
     dialog: Dialog | None
+    reliable: bool = False
+    prack_owed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyDialogEnded:
+    """One of the callees that rang does not any more (199, RFC 6228); others may."""
+
+    invite: ClientInvite
+    dialog: Dialog
+    response: Response
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A 2xx to our INVITE. It is acknowledged already if the INVITE had a body; else `ack` it."""
+    """A 2xx to our INVITE. It is acknowledged already, unless it brings an offer: then `ack`.
+
+    That is where neither the INVITE had a body nor a reliable provisional response.
+    """
 
     invite: ClientInvite
     response: Response
@@ -103,10 +128,30 @@ class IncomingInvite:
 
 @dataclass(frozen=True, slots=True)
 class InviteCancelled:
-    """The peer gave up an INVITE (or re-INVITE) that was not answered; 487 has been sent."""
+    """An INVITE (or re-INVITE) that was not answered is over.
+
+    487: the peer gave it up; `request` is its CANCEL, None where it was something else that ended
+    it. 504: it never acknowledged our reliable provisional response.
+    """
 
     invite: ServerInvite
     reason: str
+    status: int = 487
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrackReceived:
+    """The PRACK to a reliable response of ours brought a session description.
+
+    `request` is the PRACK. Where our response had the offer this is its answer, and `reply` is
+    None; else it is an offer, to be answered with `reply`.
+    """
+
+    invite: ServerInvite
+    dialog: Dialog
+    request: Request
+    reply: ServerRequest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +171,46 @@ class ReinviteReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ReinviteDone:
-    """Our re-INVITE is over: `status` 2xx, or else the session stays as it was."""
+class UpdateReceived:
+    """The peer offers another session by UPDATE: `reply` at once.
+
+    One without an offer is answered by the agent.
+    """
+
+    request: ServerRequest
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteProgress:
+    """A reliable 1xx to our re-INVITE. `prack_owed`: it brings an offer, `prack` the answer."""
 
     handle: Reinvite
+    dialog: Dialog
+    response: Response
+    prack_owed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReinviteDone:
+    """Our re-INVITE is over: `status` 2xx, or else the session stays as it was.
+
+    `body`: the session description that counts, of the 2xx or of a reliable 1xx before it.
+    """
+
+    handle: Reinvite
+    dialog: Dialog
+    status: int
+    reason: str
+    response: Response | None = None
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDone:
+    """Our UPDATE is over: `status` 2xx, or else the session stays as it was."""
+
+    handle: Update
     dialog: Dialog
     status: int
     reason: str
@@ -137,17 +218,29 @@ class ReinviteDone:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshDue:
+    """The session has to be refreshed by `reinvite`, with the offer it has.
+
+    The peer knows no UPDATE, by which the agent does so itself. A session that nobody refreshes
+    is ended in time.
+    """
+
+    dialog: Dialog
+
+
+@dataclass(frozen=True, slots=True)
 class DialogEnded:
     """A dialog that had been answered is over.
 
-    `by_remote`: the peer said so. `status` is what ended it where that was a response or a
-    timeout (408), `reason` says it in words.
+    `by_remote`: the peer said so, in `request` if that was a BYE. `status` is what ended it where
+    that was a response or a timeout (408), `reason` says it in words.
     """
 
     dialog: Dialog
     by_remote: bool
     reason: str
     status: int | None = None
+    request: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +341,17 @@ SipEvent: TypeAlias = (
     Provisional
     | Answered
     | InviteFailed
+    | EarlyDialogEnded
     | IncomingInvite
     | InviteCancelled
     | Acknowledged
+    | PrackReceived
     | ReinviteReceived
+    | ReinviteProgress
     | ReinviteDone
+    | UpdateReceived
+    | UpdateDone
+    | RefreshDue
     | DialogEnded
     | RequestReceived
     | RequestDone

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from voip.types import Address
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "Peer"]
+
+
+class Peer(NamedTuple):
+    """The other end of a flow. Two of one address differ where one was opened for a `domain`."""
+
+    transport: str
+    remote: Address
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A UDP address pair or a connection. Equal flows are the same way.
 
-    `transport` is "udp" or "tcp" (lower case, as in a URI's `transport`); `local` is the address
-    to tell others in Via, so never the wildcard; `remote` is where datagrams go, or the other end
-    of the connection.
+    `transport` is "udp", "tcp", "tls", "ws" or "wss"; `local` is the address to tell others in
+    Via, so never the wildcard; `remote` is where datagrams go, or the other end of the connection.
+    `domain` is whom a connection of ours was opened for (TLS has proven that it is them), ""
+    where the name does not matter and for connections that others opened.
     """
 
     transport: str
     local: Address
     remote: Address
+    domain: str = ""
 
     @property
     def reliable(self) -> bool:
         """Whether the transport itself repeats what is lost (RFC 3261 section 17)."""
         return self.transport != "udp"
 
+    @property
+    def secure(self) -> bool:
+        """Whether nobody else can read or change what is sent."""
+        return self.transport in ("tls", "wss")
+
+    @property
+    def peer(self) -> Peer:
+        """The other end."""
+        return Peer(self.transport, self.remote, self.domain)
+
     def to(self, remote: Address) -> Flow:
         """Return the flow from the same local address to `remote`."""
-        return self if remote == self.remote else Flow(self.transport, self.local, remote)
+        if remote == self.remote:
+            return self
+        return Flow(self.transport, self.local, remote, self.domain)
 
     def __str__(self) -> str:
         return f"{self.transport} {self.local} -> {self.remote}"

@@ -11,6 +11,7 @@ from typing import Final
 from voip.errors import SipError
 
 __all__ = [
+    "METHODS",
     "TOKEN",
     "Params",
     "find_param",
@@ -28,9 +29,14 @@ Params = tuple[tuple[str, str | None], ...]
 TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]++"
 """A token, as a regular expression that never steps back."""
 
+METHODS: Final = frozenset(
+    ("INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "INFO", "NOTIFY", "SUBSCRIBE")
+)
+"""The methods that nearly always come, known to be tokens."""
+
 _USUAL_PARAMS: Final = frozenset(("tag", "branch", "rport", "received", "expires", "q", "lr"))
 _TOKEN: Final = re.compile(TOKEN)
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_QUOTED: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _LIST_STOPS: Final = re.compile(r'[,"<]')
 _PARAM_STOPS: Final = re.compile(r'[;"]')
@@ -72,11 +78,13 @@ def parse_params(text: str) -> Params:
 
     Empty text has no parameters. SipError (400) when one has no name or a quote never closes.
     """
-    parts = _split_params(text) if '"' in text else text.split(";")
-    if parts[0].strip(" \t"):
-        raise SipError(f"parameters begin with ';', not {parts[0][:40]!r}", status=400)
+    first, semicolon, rest = text.partition(";")
+    if first and first.strip(" \t"):
+        raise SipError(f"parameters begin with ';', not {first[:40]!r}", status=400)
+    if not semicolon:
+        return ()
     params: list[tuple[str, str | None]] = []
-    for part in parts[1:]:
+    for part in _split_params(rest) if '"' in rest else rest.split(";"):
         name, equals, value = part.partition("=")
         if name not in _USUAL_PARAMS:
             name = name.strip(" \t")
@@ -94,7 +102,7 @@ def format_params(params: Params) -> str:
 def find_param(params: Params, name: str) -> str | None:
     """Return a parameter's value unquoted: "" when it stands without one, None when absent."""
     for key, value in params:
-        if key == name or key.lower() == name.lower():
+        if key == name or (len(key) == len(name) and key.lower() == name.lower()):
             if not value:
                 return ""
             return unquote_string(value) if value[0] == '"' else value

@@ -8,12 +8,14 @@ as they were written, so that what is passed on stays what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from voip.errors import SipError
 from voip.sip.grammar import (
+    METHODS,
     TOKEN,
     Params,
     find_param,
@@ -29,132 +31,149 @@ from voip.sip.uri import SipUri, for_people, format_host, parse_host_port
 
 __all__ = ["CSeq", "ContentType", "Headers", "NameAddr", "Via", "parse_seconds"]
 
+_T = TypeVar("_T")
+
 _COMPACT: Final = {
-    "a": "accept-contact",
-    "b": "referred-by",
-    "c": "content-type",
-    "d": "request-disposition",
-    "e": "content-encoding",
-    "f": "from",
-    "i": "call-id",
-    "j": "reject-contact",
-    "k": "supported",
-    "l": "content-length",
-    "m": "contact",
-    "n": "identity-info",
-    "o": "event",
-    "r": "refer-to",
-    "s": "subject",
-    "t": "to",
-    "u": "allow-events",
-    "v": "via",
-    "x": "session-expires",
-    "y": "identity",
+    "a": "Accept-Contact",
+    "b": "Referred-By",
+    "c": "Content-Type",
+    "d": "Request-Disposition",
+    "e": "Content-Encoding",
+    "f": "From",
+    "i": "Call-ID",
+    "j": "Reject-Contact",
+    "k": "Supported",
+    "l": "Content-Length",
+    "m": "Contact",
+    "n": "Identity-Info",
+    "o": "Event",
+    "r": "Refer-To",
+    "s": "Subject",
+    "t": "To",
+    "u": "Allow-Events",
+    "v": "Via",
+    "x": "Session-Expires",
+    "y": "Identity",
 }
 """Compact forms (RFC 3261 section 7.3.3 and the IANA registry of SIP header fields)."""
 
-_USUAL: Final = (
-    "Via From To Call-ID CSeq Contact Max-Forwards Content-Type Content-Length Route Record-Route "
-    "Allow Supported Require User-Agent Server Expires Min-Expires Authorization Accept Warning "
-    "WWW-Authenticate Proxy-Authorization Proxy-Authenticate Date Reason Event Retry-After "
-    "Session-Expires Min-SE Subject Organization P-Asserted-Identity Privacy Refer-To"
+_USUAL: Final = frozenset(
+    (
+        "CSeq Max-Forwards Route Record-Route Allow Require Proxy-Require Unsupported User-Agent "
+        "Server Expires Min-Expires Authorization Accept Warning Priority WWW-Authenticate "
+        "Proxy-Authorization Proxy-Authenticate Authentication-Info Date Timestamp Reason "
+        "Retry-After Min-SE Organization Alert-Info Call-Info Accept-Encoding Accept-Language "
+        "Content-Disposition Content-Language MIME-Version Error-Info In-Reply-To Reply-To RAck "
+        "RSeq Replaces Path Service-Route P-Asserted-Identity P-Preferred-Identity Privacy "
+        "Diversion History-Info Subscription-State SIP-ETag SIP-If-Match Info-Package Recv-Info "
+        + " ".join(_COMPACT.values())
+    ).split()
 )
+"""The names that nearly always come, and nearly always in this spelling: their own keys."""
 _KEYS: Final = {
     **_COMPACT,
-    **{short.upper(): long for short, long in _COMPACT.items()},
-    **{name: name.lower() for name in _USUAL.split()},
+    **{short.upper(): name for short, name in _COMPACT.items()},
+    **{name.lower(): name for name in _USUAL},
+    **{name: name for name in _USUAL},
 }
-"""The spellings that nearly always come, so that one look-up folds them."""
 
 _BLANKS: Final = (" ", "\t")
 _FOLD: Final = re.compile(r"\r\n[ \t]+")
 _NAME_ADDR: Final = re.compile(
-    r'[ \t]*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"[ \t]*+|(?P<words>[^<>",;]*+))'
-    r"<[ \t]*+(?P<uri>[^<> \t]++)[ \t]*+>(?P<params>.*)",
+    r'[ \t]*+(?:"(?P<quoted>[^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t]*+|(?P<words>[^<>",;]*+))'
+    r"<[ \t]*+(?P<uri>[^<> \t]++)[ \t]*+>(?P<params>.*+)",
     re.DOTALL,
 )
-_ADDR_SPEC: Final = re.compile(r'[ \t]*+(?P<uri>[^<>",;? \t]++)(?P<params>.*)', re.DOTALL)
+_ADDR_SPEC: Final = re.compile(r'[ \t]*+(?P<uri>[^<>",;? \t]++)(?P<params>.*+)', re.DOTALL)
 _VIA: Final = re.compile(
     r"[ \t]*+(?P<name>[^/ \t]++)[ \t]*+/[ \t]*+(?P<version>[^/ \t]++)[ \t]*+/"
     rf"[ \t]*+(?P<transport>{TOKEN})[ \t]++"
     r"(?P<host>\[[^\]]*+\]|[^\[\]:;, \t]++)[ \t]*+(?::[ \t]*+(?P<port>[0-9]++)[ \t]*+)?"
-    r"(?P<params>;.*)?",
+    r"(?P<params>;.*+)?",
     re.DOTALL,
 )
+_HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
+_SENT_BY: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+))?")
+"""A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
 _CSEQ: Final = re.compile(rf"[ \t]*+([0-9]++)[ \t]++({TOKEN})[ \t]*+")
 _CONTENT_TYPE: Final = re.compile(
-    rf"[ \t]*+({TOKEN})[ \t]*+/[ \t]*+({TOKEN})[ \t]*+(;.*)?", re.DOTALL
+    rf"[ \t]*+({TOKEN})[ \t]*+/[ \t]*+({TOKEN})[ \t]*+(;.*+)?", re.DOTALL
 )
 _SECONDS: Final = re.compile(r"[ \t]*+([0-9]++)")
 
 
 def _key(name: str) -> str:
+    """Return what all spellings of a name have in common; of an unknown one its lower case."""
     key = _KEYS.get(name)
     if key is None:
         key = name.lower()
-        return _COMPACT.get(key, key)
+        return _KEYS.get(key, key)
     return key
 
 
 class Headers:
     """Header lines in order, as `(name, value)` text; several lines may share a name.
 
-    `add`, `prepend` and `set` refuse what would end a line early, so that no value can smuggle
-    in another header.
+    `add`, `prepend`, `replace` and `set` refuse what would end a line early, so that no value can
+    smuggle in another header. Lines are kept as they came, and go as they came.
     """
 
-    __slots__ = ("_index", "_items")
+    __slots__ = ("_first", "_lines", "_more")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._items: list[tuple[str, str]] = []
-        self._index: dict[str, list[str]] = {}
-        for name, value in items:
-            self.add(name, value)
+        self._lines: list[str] = []
+        self._first: dict[str, str] = {}  # by key: the first line of that name
+        self._more: dict[str, list[str]] = {}  # by key: the lines after it, if there are any
+        if items:
+            for name, value in items:
+                self.add(name, value)
 
     @classmethod
     def read(cls, text: str) -> tuple[Headers, str | None]:
         """Read header lines, without the CRLF of the last; return them and the first bad line.
 
-        Folded lines become one (RFC 3261 section 7.3.1), blanks around values fall off.
+        Folded lines become one (RFC 3261 section 7.3.1).
         """
-        headers = cls()
         if not text:
-            return headers, None
+            return cls(), None
         lines = text.split("\r\n")
         if _has_broken_line(lines):
             broken = [line for line in lines if _is_broken(line)]
             sound = "\r\n".join(line for line in lines if not _is_broken(line))
             return cls.read(sound)[0], broken[0]
-        items, index = headers._items, headers._index
-        bad: str | None = None
-        usual = _KEYS.get
+        headers = cls()
+        first, more, usual = headers._first, headers._more, _USUAL
+        bad: list[str] = []
         for line in lines:
-            name, colon, value = line.partition(":")
-            key = usual(name)
-            if key is None:
+            name, colon, _ = line.partition(":")
+            if name in usual and colon:
+                key = name
+            else:
                 if line[:1] in _BLANKS and text[0] not in _BLANKS:
                     return cls.read(_FOLD.sub(" ", text))
                 name = name.rstrip(" \t")
                 if not colon or not is_token(name):
-                    bad = line if bad is None else bad
+                    bad.append(line)
                     continue
                 key = _key(name)
-            value = value.strip(" \t")
-            items.append((name, value))
-            if key in index:
-                index[key].append(value)
+            if key in first:
+                more.setdefault(key, []).append(line)
             else:
-                index[key] = [value]
-        return headers, bad
+                first[key] = line
+        if bad:
+            refused = set(bad)
+            lines = [line for line in lines if line not in refused]
+        headers._lines = lines
+        return headers, bad[0] if bad else None
 
     def get(self, name: str) -> str | None:
         """Return the value of the first line of that name, None when there is none."""
-        values = self._index.get(_KEYS.get(name) or _key(name))
-        return values[0] if values else None
+        line = self._first.get(_KEYS.get(name) or _key(name))
+        return None if line is None else _value(line)
 
     def get_all(self, name: str) -> list[str]:
         """Return the values of all lines of that name, one entry a line."""
-        return list(self._index.get(_key(name), ()))
+        return [_value(line) for line in self._all(_KEYS.get(name) or _key(name))]
 
     def values(self, name: str) -> list[str]:
         """Return all values of that name, comma-separated lists taken apart.
@@ -163,63 +182,138 @@ class Headers:
         parameters. SipError (400) when a quote or an angle bracket is never closed.
         """
         values: list[str] = []
-        for line in self._index.get(_key(name), ()):
-            values += split_list(line)
+        for line in self._all(_KEYS.get(name) or _key(name)):
+            values += split_list(_value(line))
         return values
+
+    def readable(self, name: str, parse: Callable[[str], _T], limit: int = 64) -> list[_T]:
+        """Return the values that `parse` can read, of the first `limit`; others are passed over."""
+        found: list[_T] = []
+        for line in self._all(_KEYS.get(name) or _key(name))[:limit]:
+            with suppress(SipError):
+                for value in split_list(_value(line))[:limit]:
+                    with suppress(SipError):
+                        found.append(parse(value))
+        return found[:limit]
+
+    def count(self, name: str) -> int:
+        """Return how many lines have that name."""
+        return len(self._all(_KEYS.get(name) or _key(name)))
+
+    def line(self, key: str) -> str | None:
+        """Return the first line of a usual name in its usual spelling, as it stands.
+
+        As long as this is the same object, nobody has changed it.
+        """
+        return self._first.get(key)
+
+    def pick(self, names: Iterable[str]) -> Headers:
+        """Return the lines of these names, spelled so, in a map of their own, in that order."""
+        picked = Headers()
+        for name in names:
+            key = _KEYS.get(name) or _key(name)
+            if key in self._first:
+                first = picked._first[key] = _named(name, self._first[key])
+                picked._lines.append(first)
+                if key in self._more:
+                    more = picked._more[key] = [_named(name, line) for line in self._more[key]]
+                    picked._lines += more
+        return picked
 
     def add(self, name: str, value: str) -> None:
         """Append a line."""
-        _check(name, value)
-        self._items.append((name, value))
-        self._index.setdefault(_key(name), []).append(value)
+        key = _checked(name, value)
+        line = f"{name}: {value}"
+        self._lines.append(line)
+        if key in self._first:
+            self._more.setdefault(key, []).append(line)
+        else:
+            self._first[key] = line
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before all others: a Via, a Record-Route."""
-        _check(name, value)
-        self._items.insert(0, (name, value))
-        self._index.setdefault(_key(name), []).insert(0, value)
+        key = _checked(name, value)
+        line = f"{name}: {value}"
+        self._lines.insert(0, line)
+        if key in self._first:
+            self._more.setdefault(key, []).insert(0, self._first[key])
+        self._first[key] = line
+
+    def replace(self, name: str, value: str) -> None:
+        """Put another value in the place of the first line of that name; others stay."""
+        key = _checked(name, value)
+        former = self._first.get(key)
+        if former is None:
+            self.add(name, value)
+            return
+        line = f"{name}: {value}"
+        self._lines[self._lines.index(former)] = line
+        self._first[key] = line
 
     def set(self, name: str, value: str) -> None:
         """Make this the only line of that name, in the place of the first one."""
-        _check(name, value)
-        key = _key(name)
-        if key not in self._index:
-            self.add(name, value)
-            return
-        first = next(i for i, (other, _) in enumerate(self._items) if _key(other) == key)
-        self._items[first] = (name, value)
-        rest = [item for item in self._items[first + 1 :] if _key(item[0]) != key]
-        self._items[first + 1 :] = rest
-        self._index[key] = [value]
+        self.replace(name, value)
+        self._drop(self._more.pop(_key(name), ()))
 
     def remove(self, name: str) -> None:
         """Take away all lines of that name, if there are any."""
         key = _key(name)
-        if self._index.pop(key, None) is not None:
-            self._items = [item for item in self._items if _key(item[0]) != key]
+        self._drop(self._all(key))
+        self._first.pop(key, None)
+        self._more.pop(key, None)
 
     def copy(self) -> Headers:
         """Return the same lines in a map of their own."""
         twin = Headers()
-        twin._items = list(self._items)
-        twin._index = {key: list(values) for key, values in self._index.items()}
+        twin._lines = list(self._lines)
+        twin._first = dict(self._first)
+        twin._more = {key: list(lines) for key, lines in self._more.items()}
         return twin
 
+    def to_text(self) -> str:
+        """Return the lines as they go out, each with its CRLF."""
+        return "\r\n".join([*self._lines, ""])
+
+    def _all(self, key: str) -> tuple[str, ...]:
+        first = self._first.get(key)
+        if first is None:
+            return ()
+        return (first, *self._more[key]) if key in self._more else (first,)
+
+    def _drop(self, lines: Sequence[str]) -> None:
+        """Take lines away, all that are equal to one of them: those have its name."""
+        if lines:
+            gone = set(lines)
+            self._lines = [line for line in self._lines if line not in gone]
+
     def __contains__(self, name: str) -> bool:
-        return _key(name) in self._index
+        return _key(name) in self._first
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._items)
+        for line in self._lines:
+            name, _, value = line.partition(":")
+            yield name.rstrip(" \t"), value.strip(" \t")
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._lines)
 
     def __eq__(self, other: object) -> bool:
         """Equal: the same names, each with the same values in the same order."""
-        return isinstance(other, Headers) and self._index == other._index
+        if not isinstance(other, Headers) or self._first.keys() != other._first.keys():
+            return False
+        return all(self.get_all(key) == other.get_all(key) for key in self._first)
 
     def __repr__(self) -> str:
-        return f"<Headers: {', '.join(name for name, _ in self._items)}>"
+        return f"<Headers: {', '.join(name for name, _ in self)}>"
+
+
+def _value(line: str) -> str:
+    return line.partition(":")[2].strip(" \t")
+
+
+def _named(name: str, line: str) -> str:
+    """Return a line that is of that name, in this spelling of it."""
+    return line if line.startswith(name) else f"{name}: {_value(line)}"
 
 
 def _has_broken_line(lines: list[str]) -> bool:
@@ -234,11 +328,16 @@ def _is_broken(line: str) -> bool:
     return "\n" in line or "\r" in line or len(line) > MAX_LINE_CHARS
 
 
-def _check(name: str, value: str) -> None:
-    if not is_token(name):
-        raise SipError(f"not a header name: {name[:80]!r}")
+def _checked(name: str, value: str) -> str:
+    """Return the key of a header line that can be written."""
+    key = _KEYS.get(name)
+    if key is None:
+        if not is_token(name):
+            raise SipError(f"not a header name: {name[:80]!r}")
+        key = _key(name)
     if "\r" in value or "\n" in value:
         raise SipError(f"the value of {name} has a line break in it")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +358,10 @@ class NameAddr:
         if match is None:
             return _parse_addr_spec(text)
         quoted, words, uri, params = match.groups()
-        display = unquote_string(f'"{quoted}"') if quoted is not None else words.strip(" \t")
+        if quoted is None:
+            display = words.strip(" \t")
+        else:
+            display = unquote_string(f'"{quoted}"') if "\\" in quoted else quoted
         return cls(display, uri, parse_params(params) if params else ())
 
     def __str__(self) -> str:
@@ -294,8 +396,7 @@ def _parse_addr_spec(text: str) -> NameAddr:
     return NameAddr("", match["uri"], parse_params(match["params"]))
 
 
-@dataclass(frozen=True, slots=True)
-class Via:
+class Via(NamedTuple):
     """One hop of a request's way (RFC 3261 section 20.42).
 
     `transport` in upper case; `protocol` is another than SIP/2.0 only in what `check` refuses.
@@ -310,6 +411,19 @@ class Via:
     @classmethod
     def parse(cls, text: str) -> Via:
         """Read a single Via value; SipError (400) otherwise."""
+        protocol, _, rest = text.partition(" ")
+        transport = _HOPS.get(protocol)
+        if transport is not None:
+            sent_by, semicolon, _ = rest.partition(";")
+            usual = _SENT_BY.fullmatch(sent_by)
+            if usual is not None:
+                host, port = usual.groups()
+                hop = parse_params(rest[len(sent_by) :]) if semicolon else ()
+                return cls(transport, host, int(port) if port else None, hop)
+        return cls._parse_any(text)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> Via:
         match = _VIA.fullmatch(text)
         if match is None:
             raise SipError(f"not a Via: {text[:80]!r}", status=400)
@@ -357,11 +471,10 @@ class Via:
             (name, left.pop(name.lower())) if name.lower() in left else (name, value)
             for name, value in self.params
         )
-        return replace(self, params=(*kept, *left.items()))
+        return self._replace(params=(*kept, *left.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class CSeq:
+class CSeq(NamedTuple):
     """Number and method: the order of requests in a dialog (RFC 3261 section 20.16)."""
 
     number: int
@@ -370,6 +483,9 @@ class CSeq:
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Read it; SipError (400) when it is none or beyond 2**31 - 1."""
+        number, _, method = text.partition(" ")
+        if method in METHODS and len(number) < 10 and number.isascii() and number.isdigit():
+            return cls(int(number), method)
         match = _CSEQ.fullmatch(text)
         if match is None:
             raise SipError(f"not a CSeq: {text[:80]!r}", status=400)

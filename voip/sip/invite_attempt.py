@@ -15,6 +15,7 @@ from voip.sip.core import Core
 from voip.sip.events import Cause
 from voip.sip.flow import Flow
 from voip.sip.message import REASONS, Request, Response
+from voip.sip.session_timer import raised
 from voip.sip.timers import Timer
 from voip.sip.transaction import ClientTransaction
 from voip.sip.via import new_via
@@ -68,6 +69,10 @@ class InviteAttempt:
 
     def start(self, now: float) -> None:
         """Send the INVITE."""
+        self._challenges.begin(self.request)
+        self._send(now)
+
+    def _send(self, now: float) -> None:
         self._progressed = False
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
@@ -89,6 +94,9 @@ class InviteAttempt:
             self._on_provisional(response, now)
         elif response.status < 300:
             self._settle()
+            if not self._succeeded:
+                self._challenges.judge(self.request, response)
+                self._core.counters.unproven += self._challenges.proven is False
             self._succeeded = True
             self._owner.on_success(response, now)
         else:
@@ -120,23 +128,36 @@ class InviteAttempt:
 
     def _on_refusal(self, response: Response, now: float) -> None:
         status = response.status
+        cause = Cause.RESPONSE
         if status in (401, 407):
             answer = None if self.cancelled else self._challenges.answer(self.request, response)
             if answer is not None:
-                self._settle(pending=True)
-                self.request = renewed(
-                    self.request,
-                    via=new_via(self.flow, self._core.random),
-                    cseq=self._owner.next_cseq(),
-                    authorization=answer,
-                )
-                self.start(now)
+                self._renew(answer, now)
                 return
             cause = Cause.AUTHENTICATION
-        else:
-            cause = Cause.RESPONSE
+        elif status == 422 and not self.cancelled:
+            changed = raised(self.request, response)
+            if changed is not None and self._challenges.count():
+                self._renew(self._challenges.authorize(self.request), now, changed)
+                return
         reason = response.reason or REASONS.get(status, "")
         self._fail(Failure(status, reason, cause, response), now)
+
+    def _renew(
+        self,
+        authorization: list[tuple[str, str]],
+        now: float,
+        changed: list[tuple[str, str]] | None = None,
+    ) -> None:
+        self._settle(pending=True)
+        self.request = renewed(
+            self.request,
+            via=new_via(self.flow, self._core.random),
+            cseq=self._owner.next_cseq(),
+            authorization=authorization,
+            changed=changed or (),
+        )
+        self._send(now)
 
     def _send_cancel(self, now: float) -> None:
         self._cancel_sent = True

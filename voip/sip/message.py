@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar, overload
 
 from voip.errors import SipError
-from voip.sip.grammar import is_token, split_list
+from voip.sip.grammar import METHODS, is_token, split_list
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, Via
 from voip.sip.limits import MAX_HEADERS, MAX_LINE_CHARS, MAX_MESSAGE_BYTES
 from voip.sip.uri import for_people
@@ -95,13 +95,14 @@ REASONS: Final[dict[int, str]] = {
 """Default reason phrases (RFC 3261 section 21 and the IANA registry of response codes)."""
 
 _END: Final = b"\r\n\r\n"
-_METHODS: Final = frozenset(
-    ("INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "INFO", "NOTIFY", "SUBSCRIBE")
-)
-"""The methods that nearly always come, known to be tokens."""
 _STATUS: Final = re.compile(r"[1-6][0-9][0-9]")
-_VERSION: Final = re.compile(r"SIP/[0-9]+\.[0-9]+", re.IGNORECASE)
-_DIGITS: Final = re.compile(r"[0-9]{1,9}[ \t]*")
+_VERSION: Final = re.compile(r"SIP/[0-9]++\.[0-9]++", re.IGNORECASE)
+_DIGITS: Final = re.compile(r"[0-9]{1,9}")
+
+_COPIED: Final = ("Via", "From", "To", "Call-ID", "CSeq")
+"""What every response takes over from its request."""
+_COPIED_WITH: Final = ((*_COPIED, "Record-Route"), (*_COPIED, "Timestamp"))
+"""What those below 300 take over: all but a 100, and a 100."""
 
 _T = TypeVar("_T")
 
@@ -125,18 +126,18 @@ class _Field(Generic[_T]):
     def __get__(self, message: Request | Response | None, owner: Any) -> _Field[_T] | _T:
         if message is None:
             return self
-        name = self._name
-        text = message.headers.get(name)
-        if text is None:
-            raise SipError(f"the message has no {name}", status=400)
+        key = self._name
+        line = message.headers.line(key)
+        if line is None:
+            raise SipError(f"the message has no {key}", status=400)
         cache = message._read
-        if name in cache:
-            read, value = cache[name]
-            if read is text:
+        if key in cache:
+            read, value = cache[key]
+            if read is line:
                 known: _T = value
                 return known
-        fresh = self._parse(text)
-        cache[name] = (text, fresh)
+        fresh = self._parse(line.partition(":")[2].strip(" \t"))
+        cache[key] = (line, fresh)
         return fresh
 
 
@@ -145,10 +146,9 @@ def _top_via(text: str) -> Via:
 
 
 def _call_id(text: str) -> str:
-    call_id = text.strip(" \t")
-    if not call_id or " " in call_id or "\t" in call_id:
+    if not text or " " in text or "\t" in text:
         raise SipError(f"not a Call-ID: {text[:80]!r}", status=400)
-    return call_id
+    return text
 
 
 def _contacts(headers: Headers) -> list[NameAddr]:
@@ -278,11 +278,18 @@ def parse_message(data: bytes) -> Request | Response:
     head = data[:end] if end >= 0 else data.removesuffix(b"\r\n")
     start, _, lines = head.decode("utf-8", "surrogateescape").partition("\r\n")
     headers, bad_line = Headers.read(lines)
-    message, problem = _start(start, headers)
+    method, _, rest = start.partition(" ")
+    uri, _, version = rest.partition(" ")
+    problem: SipError | None = None
+    message: Request | Response
+    if version == "SIP/2.0" and method in METHODS and uri and uri[0] != "<":
+        message = Request(method, uri, headers)
+    else:
+        message, problem = _start(start, headers)
     if problem is None:
         problem = _line_problem(start, headers, bad_line) or _take_body(message, data, end)
-    if problem is None:
-        return message
+        if problem is None:
+            return message
     if isinstance(message, Response):
         raise SipError(problem.message)
     problem.context["request"] = message
@@ -299,7 +306,7 @@ def _start(line: str, headers: Headers) -> tuple[Request | Response, SipError | 
         return Response(int(status), reason, headers), None
     method, _, rest = line.partition(" ")
     uri, _, version = rest.partition(" ")
-    if version == "SIP/2.0" and uri and uri[0] != "<" and (method in _METHODS or is_token(method)):
+    if version == "SIP/2.0" and uri and uri[0] != "<" and is_token(method):
         return Request(method, uri, headers), None
     return _bad_request_line(line, method, headers)
 
@@ -340,7 +347,9 @@ def _take_body(message: Request | Response, data: bytes, end: int) -> SipError |
     rest = data[end + 4 :]
     text = message.headers.get("Content-Length")
     if text is not None:
-        if not _DIGITS.fullmatch(text) or len(message.headers.get_all("Content-Length")) > 1:
+        if message.headers.count("Content-Length") > 1 or not (
+            len(text) < 10 and text.isascii() and text.isdigit()
+        ):
             return SipError("no single Content-Length can be read", status=400)
         length = int(text)
         if length != len(rest):
@@ -354,12 +363,10 @@ def _take_body(message: Request | Response, data: bytes, end: int) -> SipError |
 def _write(start: str, headers: Headers, body: bytes) -> bytes:
     if "\r" in start or "\n" in start:
         raise SipError("a start line with a line break in it")
-    lines = [
-        f"{name}: {value}\r\n"
-        for name, value in headers
-        if name.lower() not in ("content-length", "l")
-    ]
-    head = f"{start}\r\n{''.join(lines)}Content-Length: {len(body)}\r\n\r\n"
+    if "Content-Length" in headers:
+        headers = headers.copy()
+        headers.remove("Content-Length")
+    head = f"{start}\r\n{headers.to_text()}Content-Length: {len(body)}\r\n\r\n"
     try:
         return head.encode("utf-8", "surrogateescape") + body
     except UnicodeEncodeError:
@@ -382,14 +389,7 @@ def make_response(
     missing can be refused; Record-Route where a dialog may begin (101-299), Timestamp in a 100.
     `to_tag` is added unless To has a tag already or the status is 100.
     """
-    copied = Headers()
-    for name in ("Via", "From", "To", "Call-ID", "CSeq", "Record-Route", "Timestamp"):
-        if name == "Record-Route" and not 101 <= status <= 299:
-            continue
-        if name == "Timestamp" and status != 100:
-            continue
-        for value in request.headers.get_all(name):
-            copied.add(name, value)
+    copied = request.headers.pick(_COPIED if status >= 300 else _COPIED_WITH[status == 100])
     if to_tag is not None and status > 100 and _lacks_tag(request):
         copied.set("To", f"{request.headers.get('To')};tag={to_tag}")
     for name, value in headers:

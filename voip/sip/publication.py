@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from voip.errors import RequestError, SipError
 from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import RequestDone, RequestFailed, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
@@ -71,7 +71,7 @@ class Publication:
         flow: Flow,
         expires_s: int = 3600,
         route: Iterable[str] = (),
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
     ) -> None:
         self._agent = agent
         self._random = random

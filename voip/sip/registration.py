@@ -7,18 +7,19 @@ the binding in the end. Time comes in, requests leave by the agent, what happene
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
 from voip.errors import AuthenticationError, RegistrationError, SipError
 from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.events import Cause, RequestDone, RequestFailed, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Response
+from voip.sip.terms import Terms
 from voip.sip.uri import SipUri, format_host
 from voip.types import Random
 
@@ -74,6 +75,7 @@ class Registered:
 
     expires_s: float
     renewed: bool
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Registration:
         address: NameAddr | str,
         contact: NameAddr | str,
         flow: Flow,
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         expires_s: int = 300,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
@@ -191,7 +193,13 @@ class Registration:
             return False
         self._handle = None
         self._cseq = event.handle.request.cseq.number + 1
-        if isinstance(event, RequestDone):
+        if isinstance(event, RequestDone) and event.handle.proven is False:
+            error = AuthenticationError(
+                f"{self._registrar.host} answered for {self._who} without knowing the password",
+                hint="is it the registrar that was meant?",
+            )
+            self._fail(error, now, passing=True)
+        elif isinstance(event, RequestDone):
             self._judge(event.response, now)
         else:
             self._fail(self._failure(event), now, passing=event.cause is not Cause.AUTHENTICATION)
@@ -259,9 +267,9 @@ class Registration:
                 not_before_s=parse_seconds(response.headers.get("Retry-After")) or 0,
             )
         else:
-            self._accept(self._granted(response), now)
+            self._accept(self._granted(response), Terms.of(response, self._flow), now)
 
-    def _accept(self, granted_s: int, now: float) -> None:
+    def _accept(self, granted_s: int, terms: Terms, now: float) -> None:
         if granted_s == 0 and self._wished_s > 0:
             error = RegistrationError(
                 f"{self._registrar.host} registered {self._who} for no time at all"
@@ -272,7 +280,7 @@ class Registration:
         self._failures = 0
         self._bound_until = now + granted_s
         self._state = RegistrationState.REGISTERED
-        self._events.append(Registered(float(granted_s), renewed))
+        self._events.append(Registered(float(granted_s), renewed, terms))
         if not self._wanted:
             self._leave(None, now)
         elif granted_s > 0:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Final
 
 from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
-from voip.sip.events import Cause, ReinviteDone
-from voip.sip.headers import Headers, parse_seconds
+from voip.sip.events import Cause, ReinviteDone, ReinviteProgress
+from voip.sip.glare import wait_after
+from voip.sip.headers import Headers
 from voip.sip.invite_attempt import InviteAttempt
 from voip.sip.message import REASONS, Request, Response
+from voip.sip.reliable import response_number
 from voip.sip.timers import Timer
 from voip.sip.usage import InviteUsage
 
 __all__ = ["Reinvite", "ReinviteState"]
-
-_MAX_RETRY_AFTER_S: Final = 10
-"""What a 500 to a crossing re-INVITE may ask us to wait (section 14.2)."""
 
 
 class ReinviteState(Enum):
@@ -73,7 +71,12 @@ class Reinvite:
         return self.dialog.next_cseq()
 
     def on_progress(self, response: Response, now: float) -> None:
-        """Pass over a 1xx: the session goes on as it is."""
+        """Acknowledge a reliable 1xx; the session goes on as it is until the 2xx."""
+        if self.state is ReinviteState.SENT and response_number(response) is not None:
+            acks = self._usage.pracks_for(self._request)
+            if acks.take(response, by_hand=False, now=now):
+                event = ReinviteProgress(self, self.dialog, response, acks.owed)
+                self._core.emit(event)
 
     def on_success(self, response: Response, now: float) -> None:
         """Acknowledge the 2xx, take the peer's new target, and be done."""
@@ -85,14 +88,17 @@ class Reinvite:
         except SipError:
             self._core.counters.malformed += 1  # the old target stays
         over = self.state is ReinviteState.DONE
-        self._usage.acknowledge(invite, offered=bool(self._body) or over)
-        self._done(response, now)
+        if not over:
+            self._usage.timer.on_success(invite, response, now)
+        early = self._usage.pracks_for(invite).description
+        self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
+        self._done(response, now, early or response.body)
 
     def on_failure(self, failure: Failure, now: float) -> None:
         """Try again after glare, or be done; the session stays as it was."""
         if self.state is not ReinviteState.SENT:
             return
-        wait = self._wait_after(failure)
+        wait = wait_after(failure, self.dialog, self._core.random)
         if wait is not None and self.attempts < self._core.config.max_attempts:
             self.state = ReinviteState.WAITING
             self._wait = self._core.timers.start(now + wait, self._on_waited)
@@ -119,6 +125,7 @@ class Reinvite:
             headers=[
                 ("Contact", self.dialog.contact),
                 *core.request_headers(describe=True),
+                *self._usage.timer.headers(),
                 *self._headers,
             ],
             body=self._body,
@@ -132,23 +139,17 @@ class Reinvite:
         self._attempt = InviteAttempt(core, self, request, self.dialog.flow, challenges)
         self._attempt.start(now)
 
-    def _wait_after(self, failure: Failure) -> float | None:
-        """Return how long to wait until the next try, None when there is none."""
-        if failure.status == 491:
-            # In units of 10 ms; the owner of the Call-ID waits longer.
-            low, high = (210, 401) if self.dialog.is_caller else (0, 201)
-            return (low + self._core.random.below(high - low)) / 100
-        if failure.status == 500 and failure.response is not None:
-            seconds = parse_seconds(failure.response.headers.get("Retry-After"))
-            if seconds is not None and seconds <= _MAX_RETRY_AFTER_S:
-                return float(seconds)
-        return None
-
     def _on_waited(self, now: float) -> None:
         self._wait = None
         self.proceed(now)
 
-    def _done(self, outcome: Response | Failure, now: float) -> None:
+    @property
+    def open(self) -> bool:
+        """Whether its offer is on its way and has no answer yet."""
+        sent = self.state is ReinviteState.SENT and bool(self._body)
+        return sent and not self._usage.pracks_for(self._request).answered
+
+    def _done(self, outcome: Response | Failure, now: float, body: bytes = b"") -> None:
         if self.state is ReinviteState.DONE:
             return
         self.state = ReinviteState.DONE
@@ -156,5 +157,9 @@ class Reinvite:
             self._wait.cancel()
             self._wait = None
         self._usage.reinvite = None
+        if outcome.status >= 300:
+            self._usage.on_refresh_failed(outcome.status, now)
         response = outcome.response if isinstance(outcome, Failure) else outcome
-        self._core.emit(ReinviteDone(self, self.dialog, outcome.status, outcome.reason, response))
+        self._core.emit(
+            ReinviteDone(self, self.dialog, outcome.status, outcome.reason, response, body)
+        )

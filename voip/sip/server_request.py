@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from voip.errors import CallStateError
+from voip.errors import CallStateError, SipError
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
 from voip.sip.flow import Flow
-from voip.sip.message import Request, make_response
+from voip.sip.message import Request, Response, make_response
 from voip.sip.via import way_back
 
 __all__ = ["ServerRequest"]
@@ -18,11 +18,20 @@ class ServerRequest:
     """A request to be replied to, once.
 
     `flow` is how it came; `dialog` the dialog it came in, None outside of any; `tag` our To tag. A
-    reply later than 64*T1 is not sent: nobody waits for it any more.
+    reply later than 64*T1 is not sent: nobody waits for it any more. `describe` returns the agent's
+    own headers of a reply by its status; `replied` is told of a final one that has been sent.
     """
 
     def __init__(
-        self, core: Core, request: Request, flow: Flow, dialog: Dialog | None, now: float
+        self,
+        core: Core,
+        request: Request,
+        flow: Flow,
+        dialog: Dialog | None,
+        now: float,
+        *,
+        describe: Callable[[int], list[tuple[str, str]]] | None = None,
+        replied: Callable[[Response, float], None] | None = None,
     ) -> None:
         self.request = request
         self.flow = flow
@@ -30,6 +39,8 @@ class ServerRequest:
         self.replied = False
         self._core = core
         self.tag = request.to.tag or core.new_tag()
+        self._describe = describe
+        self._on_replied = replied
         self._transaction = core.transactions.accept(request, way_back(request, flow), self, now)
 
     @property
@@ -47,23 +58,36 @@ class ServerRequest:
         content_type: str | None = None,
         now: float,
     ) -> None:
-        """Send a response; CallStateError after a final one has been given."""
+        """Send a response; CallStateError after a final one has been given.
+
+        SipError for what RFC 4320 forbids: 408, and any provisional response but 100.
+        """
         if self.replied:
             raise CallStateError(
                 f"the {self.request.method} has been answered", hint="reply once to each request"
             )
+        if status == 408 or 100 < status < 200:
+            raise SipError(
+                f"{status} may not answer a {self.request.method}",
+                hint="RFC 4320: say nothing where nobody waits any more",
+            )
+        own = self._describe(status) if self._describe else self._core.response_headers()
         response = make_response(
             self.request,
             status,
             reason,
             to_tag=self.tag,
-            headers=[*self._core.response_headers(), *headers],
+            headers=[*own, *headers],
             body=body,
             content_type=content_type,
         )
         if not self._transaction.respond(response, now):
             self._core.counters.late_replies += 1
         self.replied = status >= 200
+        if self.replied:
+            self._transaction.release()
+            if self._on_replied is not None:
+                self._on_replied(response, now)
 
     def on_ack(self, request: Request, now: float) -> None:
         """Never comes: this is no INVITE."""

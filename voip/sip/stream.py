@@ -16,12 +16,14 @@ PONG: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _PING: Final = b"\r\n\r\n"
 _START: Final = re.compile(
-    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*\r\n)", re.IGNORECASE
+    rb"(?:SIP/[0-9]|[^ \r\n]++ [^\r\n]*SIP/[0-9.]++[ \t]*+\r\n)", re.IGNORECASE
 )
 _LENGTH: Final = re.compile(
     rb"\r\n(?:content-length|l)[ \t]*+:(?:[ \t]|\r\n[ \t])*+([^\r\n]*+)", re.IGNORECASE
 )
-_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*")
+_TLS: Final = b"\x16\x03"
+"""How a ClientHello begins: its record type and version (RFC 8446 section 5.1)."""
+_DIGITS: Final = re.compile(rb"([0-9]{1,9})[ \t]*+")
 
 
 class StreamFramer:
@@ -118,7 +120,9 @@ class StreamFramer:
                 del self._buffer[:2]
 
     def _refuse_endless(self) -> None:
-        if len(self._buffer) > self._max_message:
+        if self._buffer.startswith(_TLS):
+            self._broken = SipError("what came over the connection is TLS", status=400)
+        elif len(self._buffer) > self._max_message:
             self._broken = SipError("headers that do not end", status=513)
         elif (
             len(self._buffer) > MAX_LINE_CHARS and self._buffer.find(b"\r\n", 0, MAX_LINE_CHARS) < 0

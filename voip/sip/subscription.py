@@ -15,7 +15,7 @@ from voip.sip.client_request import ClientRequest
 from voip.sip.compose import new_request
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.event_headers import (
     EventType,
     SubscriptionState,
@@ -73,7 +73,7 @@ class Wanted:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     content_type: str | None = None
-    credentials: Credentials | None = None
+    credentials: CredentialSource | None = None
 
 
 class Subscription:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from voip.errors import CallStateError, SipError
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.digest import Credentials
+from voip.sip.digest import CredentialSource
 from voip.sip.event_headers import EventType
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers, NameAddr
@@ -45,7 +45,7 @@ class Subscriptions:
         forks: bool = False,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         now: float,
     ) -> Subscription:
         """Ask to be told of an event; see `Subscription`."""
@@ -113,7 +113,7 @@ class Subscriptions:
         contact: NameAddr | str,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
-        credentials: Credentials | None = None,
+        credentials: CredentialSource | None = None,
         now: float,
     ) -> Subscription:
         """The same outside of any call: a dialog of its own is made."""

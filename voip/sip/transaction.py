@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from voip.sip.compose import ack_failure
 from voip.sip.flow import Flow
@@ -30,14 +31,30 @@ from voip.sip.message import Request, Response, make_response
 from voip.sip.timers import Timer, Timers
 
 __all__ = [
+    "NOBODY",
     "ClientTransaction",
     "ClientUser",
     "Durations",
+    "ServerKeys",
     "ServerTransaction",
     "ServerUser",
 ]
 
 _MIN_TIMER_D_S: Final = 32.0
+_REPEATING: Final = (TimerName.A, TimerName.E, TimerName.G)
+
+
+class ServerKeys(NamedTuple):
+    """What a server transaction is found by.
+
+    `name`: branch, sent-by and method (RFC 3261 section 17.2.3). `origin`: Call-ID, From tag,
+    CSeq number and method, the same whatever way the request came (section 8.2.2.2).
+    """
+
+    name: tuple[str | int | None, ...]
+    origin: tuple[str | int | None, ...]
+    initial: bool
+    """Whether the request has no To tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,19 @@ class ServerUser(Protocol):
         ...
 
 
+class Nobody:
+    """Who has answered for good and hears no more."""
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """Pass over it."""
+
+    def on_terminated(self, now: float) -> None:
+        """Nothing is left to do."""
+
+
+NOBODY: Final = Nobody()
+
+
 class _Owner(Protocol):
     """Whose machine it is."""
 
@@ -130,7 +160,7 @@ class _Run:
 
     __slots__ = (
         "_durations",
-        "_intervals",
+        "_interval",
         "_machine",
         "_owner",
         "_reliable",
@@ -149,7 +179,7 @@ class _Run:
         self._timers = timers
         self._owner = owner
         self._running: dict[TimerName, Timer] = {}
-        self._intervals: dict[TimerName, float] = {}
+        self._interval = 0.0  # of the only timer that repeats something: A, E or G
 
     def handle(self, event: On | TimerName, now: float) -> bool:
         """Take one step; False where the table has none for `event` in this state."""
@@ -183,7 +213,7 @@ class _Run:
                 if interval is not None:
                     self._start(timer, interval, now)
             case Again(timer, at_t2):
-                interval = 2 * self._intervals[timer]
+                interval = 2 * self._interval
                 if timer is not TimerName.A:
                     t2 = self._durations.t2
                     interval = t2 if at_t2 else min(interval, t2)
@@ -192,8 +222,9 @@ class _Run:
                 self._owner.act(action, now)
 
     def _start(self, timer: TimerName, interval: float, now: float) -> None:
-        self._intervals[timer] = interval
-        self._running[timer] = self._timers.start(now + interval, lambda at: self._fire(timer, at))
+        if timer in _REPEATING:
+            self._interval = interval
+        self._running[timer] = self._timers.start(now + interval, partial(self._fire, timer))
 
     def _fire(self, timer: TimerName, now: float) -> None:
         del self._running[timer]
@@ -270,9 +301,13 @@ class ClientTransaction:
 
 
 class ServerTransaction:
-    """A request of somebody else's. `flow` is where the responses go."""
+    """A request of somebody else's. `flow` is where the responses go.
 
-    __slots__ = ("_ack", "_data", "_forget", "_run", "_send", "flow", "request", "user")
+    `keys` are what the layer finds it by. It outlives its answer by 64*T1, and so do many: the
+    request is let go of with the final response.
+    """
+
+    __slots__ = ("_ack", "_data", "_forget", "_request", "_run", "_send", "flow", "keys", "user")
 
     def __init__(
         self,
@@ -284,14 +319,16 @@ class ServerTransaction:
         timers: Timers,
         send: Callable[[bytes, Flow], None],
         forget: Callable[[ServerTransaction], None],
+        keys: ServerKeys,
     ) -> None:
-        self.request = request
+        self.keys = keys
         self.flow = flow
         self.user = user
+        self._request: Request | None = request
         self._send = send
         self._forget = forget
         self._data = b""  # the last response
-        self._ack = request
+        self._ack: Request | None = None
         machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
         self._run = _Run(machine, flow.reliable, durations, timers, self)
 
@@ -322,19 +359,25 @@ class ServerTransaction:
         """Send a response of the TU's; False when it comes too late to be sent."""
         previous, self._data = self._data, response.to_bytes()
         if self._run.handle(_kind(response), now):
+            if response.status >= 200:
+                self._request = None
             return True
         self._data = previous
         return False
+
+    def release(self) -> None:
+        """Tell the user nothing any more, and keep nothing of it alive."""
+        self.user = NOBODY
 
     def act(self, action: Do, now: float) -> None:
         """Do what the machine says."""
         match action:
             case Do.SEND if self._data:
                 self._send(self._data, self.flow)
-            case Do.SEND_100 if not self._data:
-                self._data = make_response(self.request, 100).to_bytes()
+            case Do.SEND_100 if not self._data and self._request is not None:
+                self._data = make_response(self._request, 100).to_bytes()
                 self._send(self._data, self.flow)
-            case Do.UP if self.state is State.ACCEPTED:
+            case Do.UP if self.state is State.ACCEPTED and self._ack is not None:
                 self.user.on_ack(self._ack, now)
 
     def ended(self, now: float) -> None:

@@ -16,6 +16,7 @@ from voip.sip.transaction import (
     ClientTransaction,
     ClientUser,
     Durations,
+    ServerKeys,
     ServerTransaction,
     ServerUser,
 )
@@ -50,6 +51,7 @@ class Transactions:
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
         self._server: dict[_ServerKey, ServerTransaction] = {}
+        self._forget = self._forget_server  # one for all, not one for each
         self._initial: dict[tuple[str | int | None, ...], ServerTransaction] = {}
 
     def __len__(self) -> int:
@@ -99,6 +101,9 @@ class Transactions:
         self, request: Request, flow: Flow, user: ServerUser, now: float
     ) -> ServerTransaction:
         """Begin answering a request that matched nothing. Responses go to `flow`."""
+        keys = ServerKeys(
+            _key(request, request.method), _origin(request), initial=request.to.tag is None
+        )
         transaction = ServerTransaction(
             request,
             flow,
@@ -106,11 +111,12 @@ class Transactions:
             durations=self._durations,
             timers=self._timers,
             send=self._send,
-            forget=self._forget_server,
+            forget=self._forget,
+            keys=keys,
         )
-        self._server[_key(request, request.method)] = transaction
-        if request.to.tag is None:
-            self._initial.setdefault(_merge_key(request), transaction)
+        self._server[keys.name] = transaction
+        if keys.initial:
+            self._initial.setdefault(keys.origin, transaction)
         transaction.start(now)
         return transaction
 
@@ -127,13 +133,13 @@ class Transactions:
         guessed is not enough to end a call.
         """
         found = self._server.get(_key(request, "INVITE"))
-        if found is None or found.request.call_id != request.call_id:
+        if found is None or found.keys.origin[:2] != _origin(request)[:2]:
             return None
-        return found if found.request.from_.tag == request.from_.tag else None
+        return found
 
     def is_merged(self, request: Request) -> bool:
         """Whether this request has come another way already (section 8.2.2.2)."""
-        return request.to.tag is None and _merge_key(request) in self._initial
+        return request.to.tag is None and _origin(request) in self._initial
 
     def flow_failed(self, flow: Flow, message: str, now: float) -> None:
         """End every client transaction that goes this way."""
@@ -149,10 +155,10 @@ class Transactions:
             del self._by_flow[transaction.flow]
 
     def _forget_server(self, transaction: ServerTransaction) -> None:
-        request = transaction.request
-        del self._server[_key(request, request.method)]
-        if request.to.tag is None and self._initial.get(_merge_key(request)) is transaction:
-            del self._initial[_merge_key(request)]
+        name, origin, _ = transaction.keys
+        del self._server[name]
+        if self._initial.get(origin) is transaction:
+            del self._initial[origin]
 
 
 def _key(request: Request, method: str) -> _ServerKey:
@@ -166,6 +172,6 @@ def _key(request: Request, method: str) -> _ServerKey:
     return request.uri, request.call_id, cseq, sender, via.host.lower(), via.port, branch, method
 
 
-def _merge_key(request: Request) -> tuple[str | int | None, ...]:
+def _origin(request: Request) -> tuple[str | int | None, ...]:
     cseq = request.cseq
     return request.call_id, request.from_.tag, cseq.number, cseq.method

@@ -17,10 +17,14 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.in_dialog import receive_in_dialog
 from voip.sip.message import Request
+from voip.sip.prack import receive_prack
+from voip.sip.reliable import supports
 from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
-from voip.sip.uri import SipUri
+from voip.sip.session_timer import interval_too_small
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
 
 __all__ = ["receive_request", "refuse_unreadable"]
@@ -80,7 +84,7 @@ def _receive_cancel(core: Core, request: Request, flow: Flow, now: float) -> Non
     invite = transaction.user
     if isinstance(invite, ServerInvite):
         core.answer(request, flow, 200, tag=invite.tag)
-        invite.give_up("cancelled by the caller", now)
+        invite.give_up("cancelled by the caller", now, request)
     else:
         core.answer(request, flow, 200)  # an INVITE that the agent itself has refused
 
@@ -104,7 +108,12 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
-    if method == "INVITE" and not _is_readable_body(core, request):
+    missing = _missing(core, request)
+    if missing:
+        core.answer(request, flow, 421, [("Require", ", ".join(missing))])
+    elif method in ("INVITE", "UPDATE") and interval_too_small(request, core.config):
+        core.answer(request, flow, 422, [("Min-SE", str(core.config.min_session_expires))])
+    elif method == "INVITE" and not _is_readable_body(core, request):
         core.answer(request, flow, 415, core.accepts())
     elif request.to.tag is not None:
         _receive_tagged(core, request, flow, now)
@@ -112,7 +121,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 482)
     elif method == "OPTIONS":
         core.answer(request, flow, 200, core.capabilities())
-    elif method == "BYE":
+    elif method in ("BYE", "PRACK", "UPDATE"):
         core.answer(request, flow, 481)
     elif core.transactions.full or (
         method == "INVITE" and len(core.usages) >= core.config.max_dialogs
@@ -133,12 +142,21 @@ def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> Non
     usage = core.usages.get(_dialog_id(request))
     if request.method in EVENT_METHODS and not core.transactions.full:
         receive_event_request(core, request, flow, now)
+    elif usage is None and request.method == "PRACK":
+        receive_prack(core, None, request, flow, now)
     elif usage is None:
         core.answer(request, flow, 481)
     elif core.transactions.full and request.method != "BYE":
         _refuse_overload(core, request, flow)
     else:
         receive_in_dialog(core, usage, request, flow, now)
+
+
+def _missing(core: Core, request: Request) -> list[str]:
+    """Return the extensions that we demand of a caller and that it does not know."""
+    if request.method != "INVITE":
+        return []
+    return [option for option in core.config.required if not supports(request, option)]
 
 
 def _refuse_overload(core: Core, request: Request, flow: Flow) -> None:
@@ -148,7 +166,10 @@ def _refuse_overload(core: Core, request: Request, flow: Flow) -> None:
 
 def _check_addresses(request: Request) -> None:
     """Read what a dialog would need; SipError (416, 400) where it cannot be."""
-    SipUri.parse(request.uri)
+    if uri_scheme(request.uri) == "tel":
+        TelUri.parse(request.uri)
+    else:
+        SipUri.parse(request.uri)
     if request.method == "INVITE":
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri

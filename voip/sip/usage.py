@@ -14,10 +14,13 @@ from voip.sip.client_request import ClientRequest, Finish
 from voip.sip.compose import credentials_of
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.events import DialogEnded
+from voip.sip.events import DialogEnded, RefreshDue
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers
 from voip.sip.message import Request, Response
+from voip.sip.prack import Acknowledgements
+from voip.sip.session_timer import SessionTimer
+from voip.sip.update import Update
 
 if TYPE_CHECKING:
     from voip.sip.client_invite import ClientInvite
@@ -31,19 +34,24 @@ __all__ = ["InviteUsage"]
 class InviteUsage:
     """A dialog in use by a call. It is in `core.usages` until the dialog has ended.
 
-    `invite`: the INVITE of ours that made it; `reinvite`: our change to it that is not done yet;
-    `served`: requests of the peer's that the user has not replied to.
+    `invite`: the INVITE of ours that made it; `reinvite`, `update`: our changes to it that are not
+    done yet; `served`: requests of the peer's that the user has not replied to.
     """
 
     def __init__(self, core: Core, dialog: Dialog, invite: ClientInvite | None = None) -> None:
         self.dialog = dialog
         self.invite = invite
         self.reinvite: Reinvite | None = None
+        self.update: Update | None = None
+        self.timer = SessionTimer(
+            core.config, core.timers, refresh=self._on_refresh_due, expire=self._on_expired
+        )
         self.served: list[ServerRequest] = []
         self._core = core
         self._announced = False  # the user knows this dialog and is owed its end
         self._acks: dict[int, tuple[bytes, Flow]] = {}  # by the INVITE's CSeq number
         self._owed: Request | None = None  # our INVITE without offer, whose ACK the user makes
+        self._pracks: Acknowledgements | None = None  # of our last INVITE in this dialog
         self._theirs: dict[int, ServerInvite] = {}  # unanswered or unacknowledged, by CSeq number
         self._bye_waits: list[tuple[str, str]] | None = None
         core.usages[dialog.id] = self
@@ -97,6 +105,94 @@ class InviteUsage:
         self._acks[invite.cseq.number] = ack.to_bytes(), self.dialog.flow
         self._core.send(*self._acks[invite.cseq.number])
 
+    # Reliable provisional responses to our INVITEs (RFC 3262).
+
+    def pracks_for(self, invite: Request) -> Acknowledgements:
+        """Return what has been acknowledged of the reliable responses to our INVITE."""
+        if self._pracks is None or self._pracks.invite is not invite:
+            self._pracks = Acknowledgements(self._core, self, invite)
+        return self._pracks
+
+    def prack(self, body: bytes, content_type: str | None, now: float) -> ClientRequest:
+        """Send the PRACK that the user owes, with an answer, an offer or nothing."""
+        if self._pracks is None:
+            raise CallStateError("no PRACK is owed", hint="see Provisional.prack_owed")
+        return self._pracks.send(body, content_type, now)
+
+    # Whose offer waits for its answer (RFC 3264 section 4: one at a time).
+
+    @property
+    def our_offer_open(self) -> bool:
+        """Whether an offer of ours has no answer yet."""
+        invite, pracks, update = self.invite, self._pracks, self.update
+        early = self.dialog.state is DialogState.EARLY
+        unsure = pracks is None or not pracks.answered
+        return (
+            (early and invite is not None and invite.offered and unsure)
+            or (self.reinvite is not None and self.reinvite.open)
+            or (update is not None and update.open)
+            or (pracks is not None and pracks.offering)
+            or any(theirs.offered for theirs in self._theirs.values())
+        )
+
+    @property
+    def agreed_early(self) -> bool:
+        """Whether offer and answer have met before the call is answered."""
+        if self.invite is not None:
+            return self._pracks is not None and self._pracks.answered and not self._pracks.owed
+        return any(i.described and not i.description_pending for i in self._theirs.values())
+
+    @property
+    def their_offer_open(self) -> bool:
+        """Whether we owe the answer to an offer of the peer's."""
+        if self._owed is not None or (self._pracks is not None and self._pracks.owed):
+            return True
+        return any(theirs.owes_answer for theirs in self._theirs.values()) or any(
+            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
+            for served in self.served
+        )
+
+    @property
+    def exchange_open(self) -> bool:
+        """Whether a new offer has to wait."""
+        return (
+            self.our_offer_open
+            or self.their_offer_open
+            or any(theirs.description_pending for theirs in self._theirs.values())
+        )
+
+    def is_serving(self, method: str) -> bool:
+        """Whether a request of the peer's of this method waits for the user's reply."""
+        return any(served.waiting and served.request.method == method for served in self.served)
+
+    # Session timer (RFC 4028).
+
+    def on_refresh_failed(self, status: int, now: float) -> None:
+        """Try to refresh again later, after a change of ours that the peer did not accept."""
+        if status in (405, 501):
+            self.dialog.allowed -= {"UPDATE"}
+        if self.dialog.state is DialogState.CONFIRMED:
+            self.timer.on_failure(now)
+
+    def _on_refresh_due(self, now: float) -> None:
+        if self.dialog.state is not DialogState.CONFIRMED:
+            return
+        if self.reinvite is not None or self.update is not None:
+            self.timer.on_failure(now)  # a change that is under way refreshes too; see later
+        elif "UPDATE" in self.dialog.allowed:
+            self.begin_update(Update(self._core, self, silent=True), now)
+        else:
+            self._core.emit(RefreshDue(self.dialog))
+            self.timer.on_failure(now)
+
+    def begin_update(self, update: Update, now: float) -> None:
+        """Send an UPDATE, as soon as it may be sent."""
+        self.update = update
+        update.proceed(now)
+
+    def _on_expired(self, now: float) -> None:
+        self.lose("the session was not refreshed in time", 408, now)
+
     # Their INVITEs.
 
     def begin(self, invite: ServerInvite) -> None:
@@ -134,8 +230,11 @@ class InviteUsage:
         if self._bye_waits is not None and not self._theirs:
             headers, self._bye_waits = self._bye_waits, None
             self._send_bye(headers, self._on_bye_done, now)
-        elif self.reinvite is not None:
+            return
+        if self.reinvite is not None:
             self.reinvite.proceed(now)
+        if self.update is not None:
+            self.update.proceed(now)
 
     # The end.
 
@@ -154,6 +253,7 @@ class InviteUsage:
         headers = list(Headers(headers))  # refused here, or not at all
         self._announced = True
         dialog.state = DialogState.TERMINATING
+        self.timer.stop()
         self._end_invites(now)
         if self._owed is not None:
             self.ack(b"", None, now)  # the call is over, the handshake is not (13.2.2.4)
@@ -162,13 +262,21 @@ class InviteUsage:
         else:
             self._send_bye(headers, self._on_bye_done, now)
 
-    def end(self, *, by_remote: bool, reason: str, status: int | None = None, now: float) -> None:
+    def end(
+        self,
+        *,
+        by_remote: bool,
+        reason: str,
+        status: int | None = None,
+        request: Request | None = None,
+        now: float,
+    ) -> None:
         """Take it that the dialog is over; tell the user, once, if the user knew of it."""
         if self.dialog.state is DialogState.TERMINATED:
             return
         self.vanish(now)
         if self._announced:
-            self._core.emit(DialogEnded(self.dialog, by_remote, reason, status))
+            self._core.emit(DialogEnded(self.dialog, by_remote, reason, status, request))
 
     def lose(self, reason: str, status: int | None, now: float) -> None:
         """End a dialog whose peer seems lost; a BYE goes out for the case that it is not."""
@@ -187,6 +295,7 @@ class InviteUsage:
         self._core.usages.pop(self.dialog.id, None)
         self._core.ended.append(self.dialog.id)
         self._bye_waits = None
+        self.timer.stop()
         self._end_invites(now)
         for invite in self._theirs.values():
             invite.release()
@@ -204,6 +313,8 @@ class InviteUsage:
     def _end_invites(self, now: float) -> None:
         if self.reinvite is not None:
             self.reinvite.abandon(now)
+        if self.update is not None:
+            self.update.abandon(now)
         for invite in list(self._theirs.values()):
             if invite.waiting:
                 invite.give_up("the call is over", now)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from voip.sip.flow import Flow
+from voip.sip.grammar import split_list
 from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
 
-__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "mark_source", "new_via", "way_back"]
+__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "default_port", "mark_source", "new_via", "way_back"]
 
 BRANCH_COOKIE: Final = "z9hG4bK"
 """What the branches of RFC 3261 begin with."""
@@ -17,6 +18,12 @@ BRANCH_COOKIE: Final = "z9hG4bK"
 DEFAULT_PORT: Final = 5060
 
 _BRANCH_CHARS: Final = 20
+_PORTS: Final = {"tls": 5061}
+
+
+def default_port(transport: str) -> int:
+    """Return the port of a transport where none is named (RFC 3261 section 19.1.2)."""
+    return _PORTS.get(transport, DEFAULT_PORT)
 
 
 def new_via(flow: Flow, random: Random) -> Via:
@@ -38,9 +45,9 @@ def mark_source(request: Request, source: Address) -> None:
         via = via.with_params(received=source.host)
     else:
         return
-    hops = request.headers.values("Via")
+    hops = split_list(request.headers.get("Via") or "")  # others may stand in the same line
     hops[0] = str(via)
-    request.headers.set("Via", ", ".join(hops))
+    request.headers.replace("Via", ", ".join(hops))
 
 
 def way_back(request: Request, flow: Flow) -> Flow:

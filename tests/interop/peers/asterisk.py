@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from certificates import Authority
+
 from peers.ports import HOST, PortBlock
 from peers.process import leashed
 
@@ -131,6 +133,18 @@ class Asterisk:
     def address(self) -> str:
         """`host:port`."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def tls_address(self) -> str:
+        """`host:port` of SIP over TLS; its certificate is for the host."""
+        if self._ports is None:
+            raise RuntimeError("Asterisk is not running")
+        return f"{self.host}:{self._ports.service(2)}"
+
+    @property
+    def ca_file(self) -> Path:
+        """Who has signed its certificate."""
+        return self.run / "Laboratory.pem"
 
     def uri(self, number: str) -> str:
         """The SIP URI of one of its numbers or phones."""
@@ -254,6 +268,8 @@ class Asterisk:
             "MODULES": self._modules,
             "HOST": self.host,
             "SIP": ports.service(1),
+            "TLS": ports.service(2),
+            "CERTIFICATE": Authority(self.run).issue(self.host),
             "RTP_FIRST": rtp_first,
             "RTP_LAST": rtp_last,
         }

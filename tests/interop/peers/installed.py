@@ -14,10 +14,14 @@ CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Where the peers are; None: not installed. `versions` names them as `peers.json` does."""
+    """Where the peers are; None: not installed. `versions` names them as `peers.json` does.
+
+    kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things.
+    """
 
     asterisk: Path | None
     baresip: Path | None
+    kamailio: tuple[Path, Path, Path] | None
     sipp: Path | None
     pjsua_python: Path | None
     versions: dict[str, str]
@@ -33,6 +37,7 @@ def installed(cache: Path = CACHE) -> Installed:
     return Installed(
         asterisk=root if os.access(root / "usr/sbin/asterisk", os.X_OK) else None,
         baresip=_program("baresip"),
+        kamailio=_programs("kamailio", "rtpengine", "kamcmd"),
         sipp=_program("sipp"),
         pjsua_python=python if os.access(python, os.X_OK) else None,
         versions=dict(record.get("versions", {})),
@@ -40,5 +45,11 @@ def installed(cache: Path = CACHE) -> Installed:
 
 
 def _program(name: str) -> Path | None:
-    found = shutil.which(name)
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     return Path(found) if found else None
+
+
+def _programs(first: str, second: str, third: str) -> tuple[Path, Path, Path] | None:
+    """Programs that are of use together only."""
+    a, b, c = _program(first), _program(second), _program(third)
+    return (a, b, c) if a and b and c else None

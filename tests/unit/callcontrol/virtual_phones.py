@@ -133,18 +133,18 @@ class Files:
 
 
 class Transport:
-    """Carries one agent's messages over the network; what `SipTransport` is on real sockets."""
+    """Carries one agent's messages over the network; what `SipEndpoint` is on real ones."""
 
     network: Network
 
-    def __init__(self, agent: Any, deliver: Callable[[Any], None], **_: Any) -> None:
+    def __init__(self, agent: Any, deliver: Callable[[Any], None], *_: Any, **__: Any) -> None:
         self.agent = agent
         self._deliver = deliver
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self.address = Address("0.0.0.0", PORT)
 
-    async def start(self, host: str | None, port: int) -> None:
+    async def start(self, host: str | None, port: int, **_: Any) -> None:
         self.address = Address(host or "", PORT)
         self.network.hosts[self.address.host] = self
 
@@ -291,7 +291,7 @@ def patched(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
     """Let `voip.phone` find these instead of sockets and threads."""
     transport = type("NetworkTransport", (Transport,), {"network": network})
     for name, fake in (
-        ("SipTransport", transport), ("ThreadDriver", Media), ("Engine", Engine),
+        ("SipEndpoint", transport), ("ThreadDriver", Media), ("Engine", Engine),
         ("UdpPacketIO", Io), ("IoThread", Files),
     ):  # fmt: skip
         monkeypatch.setattr(voip.phone, name, fake)

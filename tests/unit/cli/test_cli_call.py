@@ -6,15 +6,18 @@ import re
 import socket
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from voip_program import FURNITURE, SECRETS, Done, PbxThread, is_of
+from voip_program import FURNITURE, SECRETS, Done, PbxThread, Program, is_of
 
+from voip.config import MediaConfig
 from voip.sounds import asset_path
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_call")]
 
 Voip = Callable[..., Done]
 KEYS = [
@@ -31,32 +34,6 @@ def prompt() -> Iterator[Path]:
 
 
 # ---------------------------------------------------------------- what works
-
-
-def test_a_call_is_played_recorded_captured_and_reported(
-    voip: Voip, pbx: PbxThread, prompt: Path, tmp_path: Path
-) -> None:
-    heard, capture = tmp_path / "heard.wav", tmp_path / "call.pcap"
-    done = voip(
-        *("call", pbx.uri("600"), *pbx.account(), "--json", "--play", prompt, "--record", heard),
-        *("--dtmf", "12#", "--pcap", capture, "--codec", "pcma,pcmu"),
-    )
-    assert (done.status, done.stderr) == (0, "")
-    report = done.json
-    assert list(report) == KEYS
-    assert (report["answered"], report["codec"]) == (True, "pcma")
-    assert (report["remote"], report["recording"]) == (pbx.uri("600"), str(heard))
-    assert report["dtmf_sent"] == "12#"
-    assert report["packets_sent"] > 150
-    assert report["packets_received"] > 150
-    assert report["setup_ms"] > 0
-    assert 1 < report["mos"] <= 4.5
-    assert (report["ended_by"], report["status"]) == ("local", 200)
-    assert is_of(heard, prompt)
-    captured = capture.read_bytes()
-    assert captured.count(b"INVITE sip:600@") >= 2
-    assert len(captured) > 172 * (report["packets_sent"] + report["packets_received"])
-    assert [item.digit for item in pbx.server.heard_digits()][-3:] == ["1", "2", "#"]
 
 
 def test_people_read_lines_and_nothing_of_rich_where_there_is_no_terminal(
@@ -82,35 +59,6 @@ def test_on_a_terminal_there_is_a_table(
     assert done.status == 0
     assert "│" in done.stdout
     assert pbx.uri("600") in done.stdout
-
-
-def test_it_lasts_until_the_other_side_hangs_up(voip: Voip, pbx: PbxThread) -> None:
-    done = voip("call", "605", *pbx.account(), "--json")
-    assert done.status == 0
-    assert done.json["dtmf_heard"] == "1234*0#"
-    assert done.json["ended_by"] == "remote"
-
-
-def test_early_media_is_recorded(voip: Voip, pbx: PbxThread, prompt: Path, tmp_path: Path) -> None:
-    heard = tmp_path / "heard.wav"
-    done = voip("call", "606", *pbx.account(), "--record", heard, "--duration", "0.2", "--json")
-    assert done.status == 0
-    assert is_of(heard, prompt)
-
-
-def test_digits_that_end_the_call_have_been_pressed(voip: Voip, pbx: PbxThread) -> None:
-    done = voip("call", "604", *pbx.account(), "--dtmf", "4711", "--json")
-    assert (done.status, done.json["dtmf_sent"]) == (0, "4711")
-    assert pbx.do(pbx.server.digits("1001")) == "4711"
-
-
-def test_a_callee_that_hangs_up_before_all_was_said_is_a_failure(
-    voip: Voip, pbx: PbxThread, prompt: Path
-) -> None:
-    done = voip("call", "610", *pbx.account(), "--play", prompt, "--dtmf", "1", "--json")
-    assert done.status == 1
-    assert done.complaint == "the other side hung up before all was played and pressed"
-    assert (done.json["answered"], done.json["dtmf_sent"]) == (True, "")
 
 
 def test_it_calls_over_tcp_and_through_a_proxy(voip: Voip, pbx: PbxThread) -> None:
@@ -244,7 +192,10 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
     ("arguments", "complaint"),
     [
         (["sip:"], "not a SIP URI: 'sip:'"),
-        (["sips:x@127.0.0.1"], "asks for TLS, which is not there yet"),
+        (["sips:x@127.0.0.1;transport=udp"], "asks for TLS, which UDP has not"),
+        (["sips:x@127.0.0.1", "--tls-ca", "none"], "none has no certificate of an authority"),
+        (["sip:x@127.0.0.1", "--tls-cert", "none"], "no certificate with its key can be read"),
+        (["sip:x@127.0.0.1", "--tls-key", "none"], "a private key is of no use without"),
         (["600"], "'600' is at no domain"),
         (["sip:x@127.0.0.1", "--from", "sip:@"], "not a SIP URI"),
         (["sip:x@127.0.0.1", "--proxy", "sip:"], "not a SIP URI"),
@@ -257,7 +208,7 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
         (["sip:x@127.0.0.1", "--bind", "pbx"], "cannot bind 'pbx': not an IP address"),
         (["sip:x@127.0.0.1", "--bind", "192.0.2.77"], "is not an address of this machine"),
         (["sip:x@127.0.0.1", "--public-address", "a b"], "'a b' is no public address"),
-        (["sip:x@127.0.0.1", "--transport", "tls"], "no transport 'tls' (udp or tcp)"),
+        (["sip:x@127.0.0.1", "--transport", "sctp"], "no transport 'sctp' (udp, tcp"),
         (["sip:x@127.0.0.1", "--dtmf", "12x"], "--dtmf 12x: there is no key 'X'"),
         (["sip:x@127.0.0.1", "--play", "none.wav"], "none.wav cannot be read"),
         (["sip:x@127.0.0.1", "--play", "text.wav"], "text.wav is not a WAV file"),
@@ -291,3 +242,104 @@ def test_a_capture_that_cannot_be_finished_spoils_no_call(
     assert (done.status, done.json["answered"]) == (0, True)
     told = [record.getMessage() for record in caplog.records if "/dev/full" in record.getMessage()]
     assert told == ["the capture /dev/full is incomplete: No space left on device"]
+
+
+# ---------------------------------------------------------------- calls that take their time
+
+
+LONG = {
+    "600": [
+        *("--play", "prompt.wav", "--record", "heard.wav", "--dtmf", "12#"),
+        *("--pcap", "call.pcap", "--codec", "pcma,pcmu"),
+    ],
+    "604": ["--dtmf", "4711"],
+    "605": [],
+    "606": ["--record", "heard.wav", "--duration", "0.2"],
+    "610": ["--play", "prompt.wav", "--dtmf", "1"],
+}
+"""What is called at once, and how."""
+
+
+class LongCalls:
+    """`voip call`, a program for each number of `LONG`, in a directory of its own."""
+
+    def __init__(self, pbx: PbxThread, home: Path, prompt: Path) -> None:
+        self.pbx = pbx
+        self._home = home
+        self.programs: dict[str, Program] = {}
+        for number, options in LONG.items():
+            self.directory(number).mkdir()
+            (self.directory(number) / "prompt.wav").symlink_to(prompt)
+            self.programs[number] = Program(
+                *("call", pbx.uri(number), *pbx.account(), "--json", *options),
+                cwd=self.directory(number),
+                VOIP_PASSWORD=SECRETS["1001"],
+            )
+
+    def directory(self, number: str) -> Path:
+        return self._home / number
+
+    def done(self, number: str) -> Done:
+        return self.programs[number].ended()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def long_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongCalls]:
+    """Calls that take as long as what is heard in them; they go on beside the other tests."""
+    patient = PbxThread(MediaConfig(jitter_min_ms=200))
+    with asset_path("prompt-8k.wav") as prompt, patient as pbx, ExitStack() as running:
+        calls = LongCalls(pbx, tmp_path_factory.mktemp("long"), prompt)
+        for program in calls.programs.values():
+            running.enter_context(program)
+        yield calls
+
+
+def test_a_call_is_played_recorded_captured_and_reported(
+    long_calls: LongCalls, prompt: Path
+) -> None:
+    done, pbx = long_calls.done("600"), long_calls.pbx
+    heard = long_calls.directory("600") / "heard.wav"
+    assert (done.status, done.stderr) == (0, "")
+    report = done.json
+    assert list(report) == KEYS
+    assert (report["answered"], report["codec"]) == (True, "pcma")
+    assert (report["remote"], report["recording"]) == (pbx.uri("600"), heard.name)
+    assert report["dtmf_sent"] == "12#"
+    assert report["packets_sent"] > 150
+    assert report["packets_received"] > 150
+    assert report["setup_ms"] > 0
+    assert 1 < report["mos"] <= 4.5
+    assert (report["ended_by"], report["status"]) == ("local", 200)
+    assert is_of(heard, prompt)
+    captured = (long_calls.directory("600") / "call.pcap").read_bytes()
+    assert captured.count(b"INVITE sip:600@") >= 2
+    assert len(captured) > 172 * (report["packets_sent"] + report["packets_received"])
+    digits: dict[str, str] = defaultdict(str)
+    for item in pbx.server.heard_digits():
+        digits[item.channel] += item.digit
+    assert "12#" in digits.values()
+
+
+def test_it_lasts_until_the_other_side_hangs_up(long_calls: LongCalls) -> None:
+    done = long_calls.done("605")
+    assert done.status == 0
+    assert done.json["dtmf_heard"] == "1234*0#"
+    assert done.json["ended_by"] == "remote"
+
+
+def test_early_media_is_recorded(long_calls: LongCalls, prompt: Path) -> None:
+    assert long_calls.done("606").status == 0
+    assert is_of(long_calls.directory("606") / "heard.wav", prompt)
+
+
+def test_digits_that_end_the_call_have_been_pressed(long_calls: LongCalls) -> None:
+    done, pbx = long_calls.done("604"), long_calls.pbx
+    assert (done.status, done.json["dtmf_sent"]) == (0, "4711")
+    assert pbx.do(pbx.server.digits("1001")) == "4711"
+
+
+def test_a_callee_that_hangs_up_before_all_was_said_is_a_failure(long_calls: LongCalls) -> None:
+    done = long_calls.done("610")
+    assert done.status == 1
+    assert done.complaint == "the other side hung up before all was played and pressed"
+    assert (done.json["answered"], done.json["dtmf_sent"]) == (True, "")

@@ -15,7 +15,8 @@ from voip.cli.run import print_json, printable, run
 from voip.errors import CallError
 
 Voip = Callable[..., Done]
-NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout"}
+TLS = {"--tls-ca", "--tls-cert", "--tls-key", "--tls-insecure"}
+NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout", *TLS}
 SECRET = {"--auth-user", "--password", "--password-file"}
 CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
 OPTIONS = {

@@ -23,6 +23,8 @@ from voip.harness.grade import Bar, grade_waveform
 from voip.media.wav import WavWriter
 from voip.sounds import asset_path
 
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("demo")]
+
 KEYS = [
     *("answered", "codec", "setup_ms", "packets_sent", "packets_received", "packets_lost"),
     *("jitter_ms", "rtt_ms", "mos", "dtmf_sent", "dtmf_heard", "recording"),
@@ -71,11 +73,19 @@ def finish(process: subprocess.Popen[str], directory: Path) -> Run:
     return Run(process.returncode, stdout, stderr, directory)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A demonstration from its beginning to its end."""
+@pytest.fixture(scope="module", autouse=True)
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Run]]:
+    """A demonstration that goes on beside the other tests; what is given waits for its end."""
     directory = tmp_path_factory.mktemp("demo")
-    return finish(start(directory, "--json", "--pcap", "demo.pcap"), directory)
+    with start(directory, "--json", "--pcap", "demo.pcap") as process:
+        yield lambda: finish(process, directory)
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def whole(begun: Callable[[], Run]) -> Run:
+    """A demonstration from its beginning to its end."""
+    return begun()
 
 
 @pytest.fixture
@@ -97,62 +107,6 @@ def until_it_speaks(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[s
     for process in started:
         process.kill()
         process.communicate()
-
-
-def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
-    assert (whole.status, whole.stderr) == (0, "")
-    report = whole.report
-    assert report["answered"] is True
-    assert report["codec"] == "pcmu"
-    assert report["dtmf_sent"] == report["dtmf_heard"] == "4711#"
-    assert report["packets_sent"] > 400
-    assert report["packets_received"] > 300
-    assert report["packets_lost"] >= 0
-    for figure in ("setup_ms", "jitter_ms", "rtt_ms"):
-        assert 0 <= report[figure] < 5000
-    assert 1 <= report["mos"] <= 4.5
-
-
-def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> None:
-    recording = Path(whole.report["recording"])
-
-    assert recording == whole.directory / "voip-demo.wav"
-    with asset_path("speech-8k.wav") as speech:
-        grade = grade_waveform(Sound.read(speech), Sound.read(recording), bar=Bar(allowed=0.3))
-    assert grade.require().windows > 50
-
-
-@pytest.mark.peer
-def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str], NoReturn]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
-
-    def packets(display_filter: str, *fields: str) -> list[str]:
-        wanted = [part for field in fields for part in ("-e", field)]
-        return subprocess.run(
-            ["tshark", "-r", str(whole.pcap), "-Y", display_filter]
-            + (["-T", "fields", *wanted] if wanted else []),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-
-    everything = packets("frame")
-    assert len(everything) > 800
-    assert packets("_ws.malformed || _ws.expert.severity >= error") == []
-    assert packets("!sip && !rtp && !rtcp") == []
-
-    methods = packets("sip.Request-Line", "sip.Method")
-    assert methods == [
-        *("REGISTER", "REGISTER", "INVITE", "ACK", "INVITE", "ACK", "BYE"),
-        *("REGISTER", "REGISTER"),
-    ]
-    assert len(packets("sip.Status-Code == 401")) == 3
-    assert len(packets("rtp && !rtpevent", "rtp.ssrc")) > 700
-    assert len(set(packets("rtp && !rtpevent", "rtp.ssrc"))) == 2
-    ends = packets("rtpevent.end_of_event == 1", "rtpevent.event_id")
-    assert ends == [digit for digit in ("4", "7", "1", "1", "11") for _ in range(3)]
-    assert len(packets("rtcp.pt == 200")) >= 2
 
 
 def test_ctrl_c_hangs_up(
@@ -246,3 +200,62 @@ def test_the_recording_goes_elsewhere_where_the_directory_cannot_be_written(
     elsewhere = demo._default_recording()
     assert elsewhere.name == "voip-demo.wav"
     assert elsewhere.parent.parent == tmp_path / "temporary"
+
+
+# ---------------------------------------------------------------- the whole of it
+
+
+def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
+    assert (whole.status, whole.stderr) == (0, "")
+    report = whole.report
+    assert report["answered"] is True
+    assert report["codec"] == "pcmu"
+    assert report["dtmf_sent"] == report["dtmf_heard"] == "4711#"
+    assert report["packets_sent"] > 400
+    assert report["packets_received"] > 300
+    assert report["packets_lost"] >= 0
+    for figure in ("setup_ms", "jitter_ms", "rtt_ms"):
+        assert 0 <= report[figure] < 5000
+    assert 1 <= report["mos"] <= 4.5
+
+
+def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> None:
+    recording = Path(whole.report["recording"])
+
+    assert recording == whole.directory / "voip-demo.wav"
+    with asset_path("speech-8k.wav") as speech:
+        grade = grade_waveform(Sound.read(speech), Sound.read(recording), bar=Bar(allowed=0.3))
+    assert grade.require().windows > 50
+
+
+@pytest.mark.peer
+def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str], NoReturn]) -> None:
+    if shutil.which("tshark") is None:
+        missing("tshark is not installed")
+
+    def packets(display_filter: str, *fields: str) -> list[str]:
+        wanted = [part for field in fields for part in ("-e", field)]
+        return subprocess.run(
+            ["tshark", "-r", str(whole.pcap), "-Y", display_filter]
+            + (["-T", "fields", *wanted] if wanted else []),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+
+    everything = packets("frame")
+    assert len(everything) > 800
+    assert packets("_ws.malformed || _ws.expert.severity >= error") == []
+    assert packets("!sip && !rtp && !rtcp") == []
+
+    methods = packets("sip.Request-Line", "sip.Method")
+    assert methods == [
+        *("REGISTER", "REGISTER", "INVITE", "ACK", "INVITE", "ACK", "BYE"),
+        *("REGISTER", "REGISTER"),
+    ]
+    assert len(packets("sip.Status-Code == 401")) == 3
+    assert len(packets("rtp && !rtpevent", "rtp.ssrc")) > 700
+    assert len(set(packets("rtp && !rtpevent", "rtp.ssrc"))) == 2
+    ends = packets("rtpevent.end_of_event == 1", "rtpevent.event_id")
+    assert ends == [digit for digit in ("4", "7", "1", "1", "11") for _ in range(3)]
+    assert len(packets("rtcp.pt == 200")) >= 2

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from voip.config import MediaConfig
 from voip.harness.audio import Sound, find_offset
 from voip.harness.pbx import EmbeddedPbx
-from voip.net.sip_transport import SipTraceRecord
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
 
 PATIENCE_S = 40.0
 PROGRAM = [sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()"]
@@ -60,9 +60,10 @@ class Done:
 class Program:
     """`voip ...` as a process, for what signals do."""
 
-    def __init__(self, *arguments: object, **environment: str) -> None:
+    def __init__(self, *arguments: object, cwd: Path | None = None, **environment: str) -> None:
         self.process = subprocess.Popen(
             [*PROGRAM, *map(str, arguments)],
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,6 +82,10 @@ class Program:
     def interrupted(self) -> Done:
         """Press Ctrl-C, and return what it left."""
         self.process.send_signal(signal.SIGINT)
+        return self.ended()
+
+    def ended(self) -> Done:
+        """Wait for its end, and return what it left."""
         stdout, stderr = self.process.communicate(timeout=PATIENCE_S)
         return Done(self.process.returncode, stdout, stderr)
 
@@ -88,11 +93,11 @@ class Program:
 class PbxThread:
     """The embedded PBX in a thread of its own, and the requests that came to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, media: MediaConfig | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._seen: list[SipTraceRecord] = []
-        self.server = EmbeddedPbx(users=SECRETS, trace=self._seen.append)
+        self.server = EmbeddedPbx(users=SECRETS, trace=self._seen.append, media=media)
 
     def __enter__(self) -> PbxThread:
         self._thread.start()

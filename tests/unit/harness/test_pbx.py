@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from voip.net.sip_transport import SipTraceRecord
 
 from voip.call import Call
 from voip.config import MediaConfig
@@ -26,8 +28,10 @@ from voip.harness.audio import Sound, is_silence
 from voip.harness.grade import Bar, grade_tone, grade_waveform
 from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
-from voip.sip.message import Request
+from voip.sip.message import Request, parse_message
 from voip.sounds import asset_path
+
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("pbx")]
 
 BUSY_MACHINE = Bar(seconds=0.4, allowed=0.4)
 """Sound is judged by what is heard, not by how punctual a machine with other tests was."""
@@ -105,8 +109,7 @@ async def number_601_is_a_milliwatt_of_1004_hz(world: World) -> None:
 @requirement
 async def number_603_says_its_prompt_and_hangs_up(world: World) -> None:
     heard = world.path / "603.wav"
-    call = await world.dial("603")
-    async with call.record(heard):
+    async with await world.dial("603") as call, call.record(heard):
         end = await ended(call)
 
     assert end.by is EndedBy.REMOTE
@@ -117,8 +120,7 @@ async def number_603_says_its_prompt_and_hangs_up(world: World) -> None:
 @requirement
 async def number_604_beeps_and_reads_four_digits(world: World) -> None:
     heard = world.path / "604.wav"
-    call = await world.dial("604")
-    async with call.record(heard):
+    async with await world.dial("604") as call, call.record(heard):
         await asyncio.sleep(1.6)
         await call.send_dtmf("4711")
         digits = await world.pbx.digits("1001")
@@ -132,8 +134,8 @@ async def number_604_beeps_and_reads_four_digits(world: World) -> None:
 
 @requirement
 async def number_605_presses_its_digits_150_ms_each_and_hangs_up(world: World) -> None:
-    call = await world.dial("605")
-    end = await ended(call)
+    async with await world.dial("605") as call:
+        end = await ended(call)
 
     assert end.by is EndedBy.REMOTE
     digits = [event async for event in call.events() if isinstance(event, DtmfReceived)]
@@ -144,12 +146,12 @@ async def number_605_presses_its_digits_150_ms_each_and_hangs_up(world: World) -
 @requirement
 async def number_606_speaks_before_it_answers_and_echoes_then(world: World) -> None:
     early, late = world.path / "606-early.wav", world.path / "606-late.wav"
-    call = await world.dial("606", wait="ringing")
-    async with call.record(early):
-        await call.wait_answered()
-    async with call, call.record(late):
-        await call.play(TONE.samples)
-        await asyncio.sleep(TAIL_S)
+    async with await world.dial("606", wait="ringing") as call:
+        async with call.record(early):
+            await call.wait_answered()
+        async with call.record(late):
+            await call.play(TONE.samples)
+            await asyncio.sleep(TAIL_S)
 
     told = [type(event) async for event in call.events()]
     assert told.index(EarlyMedia) < told.index(Answered)
@@ -183,9 +185,10 @@ async def number_609_rings_until_the_caller_gives_up(world: World) -> None:
 
 @requirement
 async def number_610_answers_and_hangs_up(world: World) -> None:
-    call = await world.dial("610")
+    async with await world.dial("610") as call:
+        end = await ended(call)
 
-    assert (await ended(call)).by is EndedBy.REMOTE
+    assert end.by is EndedBy.REMOTE
 
 
 @requirement
@@ -431,6 +434,49 @@ async def nothing() -> None:
 
 
 # ---------------------------------------------------------------- robustness
+
+
+@pytest.mark.parametrize("number", ["600", "606", "609"])
+async def test_who_is_cancelled_while_dialling_leaves_no_call_on_either_side(number: str) -> None:
+    """With each message, as it goes or comes: INVITE, 401, ACK, INVITE, and what is answered."""
+    seen: Counter[str] = Counter()
+    dialling: asyncio.Future[Call]
+
+    def cancel_in_time(record: SipTraceRecord) -> None:
+        call_id = parse_message(record.data).call_id
+        seen[call_id] += 1
+        if seen[call_id] == len(seen) == moment:
+            dialling.cancel()
+
+    async with (
+        EmbeddedPbx() as pbx,
+        phone_of(pbx, register=False, trace=cancel_in_time) as phone,
+    ):
+        moment, cancelled = 0, True
+        while cancelled:
+            moment += 1
+            dialling = asyncio.ensure_future(phone.dial(number, wait="ringing"))
+            await asyncio.wait({dialling})
+            cancelled = dialling.cancelled()
+            if not cancelled:
+                await dialling.result().hangup()
+            async with asyncio.timeout(10):
+                while phone.calls:
+                    await phone.calls[0].wait_ended()
+            await pbx.idle()
+
+    assert moment > 5  # it went through all of them
+
+
+async def test_it_is_idle_when_nothing_is_left_of_a_user_it_stopped_calling(users: Users) -> None:
+    (contact,) = users.pbx.contacts("1002")
+    dialling = asyncio.ensure_future(users.pbx._dial(contact, "1001"))
+    while not users.pbx.calls():
+        await asyncio.sleep(0)
+    dialling.cancel()
+
+    await users.pbx.idle()
+    assert users.pbx.calls() == 0
 
 
 async def test_nothing_is_left_running_even_when_it_closes_during_calls() -> None:

@@ -389,7 +389,7 @@ arrivals = st.lists(
         st.integers(0, 2),
         st.booleans(),
         st.sampled_from([None, Address("192.0.2.9", 1), Address("192.0.2.9", 2)]),
-        st.sampled_from([0, 0, 0, 0.02, 1.0, 3.0]),
+        st.sampled_from([0, 0, 0, 0.02, 0.3, 2.1]),  # another source is learned after 0.25, 2 s
     ),
     max_size=60,
 )

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import pytest
 
-from voip.net.sip_transport import SipTransport
+from voip.net.sip_network import KernelNetwork
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
+from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.events import (
     Acknowledged,
     Answered,
@@ -37,7 +38,9 @@ class Phone:
     def __init__(self) -> None:
         self.agent = SipAgent(AgentConfig(), SecureRandom())
         self.events: asyncio.Queue[SipEvent] = asyncio.Queue()
-        self.transport: SipTransport[SipEvent] = SipTransport(self.agent, self.events.put_nowait)
+        self.transport: SipEndpoint[SipEvent] = SipEndpoint(
+            self.agent, self.events.put_nowait, KernelNetwork()
+        )
 
     def address(self, transport: str) -> Address:
         return dict(self.transport.addresses)[transport]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from voip.errors import TransportError
+from voip.ip import from_socket, literal
 from voip.net import route
-from voip.net.address import from_socket, literal, to_socket
+from voip.net.address import to_socket
 from voip.net.route import Resolver, local_address_toward
 from voip.net.sip_udp import MAX_DATAGRAM_BYTES, READS_PER_WAKEUP, UdpEndpoint
 from voip.types import Address
@@ -217,14 +218,11 @@ def test_no_route_is_said_and_loopback_never_given_for_a_peer_elsewhere(
 async def test_names_are_resolved_in_a_thread_that_does_not_outlive_us() -> None:
     threads = threading.active_count()
     resolver = Resolver()
-    assert await resolver.addresses("[::1]", 5060) == [Address("::1", 5060)]
-    assert await resolver.addresses("192.0.2.7", 5070) == [Address("192.0.2.7", 5070)]
-    assert threading.active_count() == threads  # literals need none
-    assert Address(HOST, 5060) in await resolver.addresses("localhost", 5060)
+    assert HOST in await resolver.addresses("localhost")
     with pytest.raises(TransportError, match="'no such name' has no address"):
-        await resolver.addresses("no such name", 5060)
+        await resolver.addresses("no such name")
     with pytest.raises(TransportError, match="has no address"):
-        await resolver.addresses("x" * 300, 5060)
+        await resolver.addresses("x" * 300)
     resolver.close()
     for thread in threading.enumerate():
         if thread.name.startswith("voip-resolver"):

@@ -35,7 +35,11 @@ from voip.events import (
     ResumedByRemote,
     Ringing,
 )
+from voip.harness.pbx import USERS, EmbeddedPbx
 from voip.phone import Softphone
+from voip.sip.digest import Credentials
+
+pytestmark = pytest.mark.realtime
 
 HERE = NetworkConfig(bind_host="127.0.0.1")
 
@@ -163,8 +167,8 @@ async def test_hold_and_resume_by_either_side(pair):
 async def test_both_sides_hold_at_once(pair, monkeypatch):
     # the wait after glare is the protocol's (RFC 3261 section 14.1); its order is what matters
     monkeypatch.setattr(
-        "voip.sip.reinvite.Reinvite._wait_after",
-        lambda self, failure: 0.1 if self.dialog.is_caller else 0.02,
+        "voip.sip.reinvite.wait_after",
+        lambda failure, dialog, random: 0.1 if dialog.is_caller else 0.02,
     )
     mine, theirs = await up(pair)
     await asyncio.gather(mine.hold(), theirs.hold())
@@ -322,6 +326,26 @@ async def test_nobody_listening_is_said_at_once(transport):
         with pytest.raises((CallError, TransportError), match=r"nobody listens at 127\.0\.0\.1:9"):
             async with asyncio.timeout(1):
                 await alice.dial(f"sip:x@127.0.0.1:9;transport={transport}")
+
+
+async def test_credentials_may_be_looked_up_by_realm():
+    asked = []
+
+    def lookup(realm, server):
+        asked.append((realm, server))
+        return Credentials("1001", USERS["1001"])
+
+    async with EmbeddedPbx() as pbx:
+        caller = Softphone(pbx.uri("1001"), credentials=lookup, network=HERE)
+        async with caller, await caller.dial("600"):
+            assert caller.registered
+    assert asked[0] == ("voip", "127.0.0.1")
+    assert "secret" not in repr(caller.account)
+
+
+def test_a_password_and_a_look_up_for_it_are_one_too_many():
+    with pytest.raises(ConfigError, match="look-up"):
+        Softphone("sip:alice@pbx", password="x", credentials=lambda realm, server: None)
 
 
 async def test_a_wrong_and_a_missing_password_are_told_apart():

@@ -18,8 +18,8 @@ from voip.errors import (
 )
 from voip.events import Registered, RegistrationFailed, Unregistered
 from voip.phone import Softphone
+from voip.sip import keepalive
 from voip.sip.server_request import ServerRequest
-from voip.types import Address
 
 HERE = NetworkConfig(bind_host="127.0.0.1")
 OVER_TCP = NetworkConfig(bind_host="127.0.0.1", transport="tcp")
@@ -33,6 +33,7 @@ class Desk:
         self.expires = 300
         self.refusal: int | None = None
         self.answers = True
+        self.more: list[tuple[str, str]] = []
         self.after: Callable[[], None] = lambda: None
         self.phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
@@ -51,12 +52,12 @@ class Desk:
             request.reply(self.refusal, now=now)
         else:
             granted = [("Contact", f"{contact};expires={self.expires}")]
-            request.reply(200, headers=granted, now=now)
+            request.reply(200, headers=granted + self.more, now=now)
         asyncio.get_running_loop().call_soon(self.after)
 
     def hang_up(self) -> None:
         """Close every TCP connection, as a server that is started anew."""
-        for connection in tuple(self.phone._transport._tcp._open):
+        for connection in tuple(self.phone._transport._streams._open):
             connection.finish()
 
     @property
@@ -142,15 +143,44 @@ async def test_a_connection_that_is_lost_is_replaced_at_once(desk):
         desk.hang_up()
         await until(lambda: len(desk.asked) == 2)
         await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
-        assert desk.phone._transport._tcp.count == 1
+        assert desk.phone._transport._streams.count == 1
         contacts = {one.request.headers.get("Contact") for one in desk.asked}
         assert contacts == {f"<sip:alice@127.0.0.1:{alice.port};transport=tcp>"}
+
+
+async def test_F111_a_connection_that_dies_in_silence_is_replaced(desk, monkeypatch):
+    monkeypatch.setattr(keepalive, "MIN_S", 0.02)
+    monkeypatch.setattr(keepalive, "STREAM_S", 0.02)
+    monkeypatch.setattr(keepalive, "PONG_S", 0.1)
+    desk.more = [("Require", "outbound")]
+    async with phone(desk, network=OVER_TCP) as alice:
+        (connection,) = desk.phone._transport._streams._open
+        connection.write = lambda data: None
+        await until(lambda: len(desk.asked) == 2)
+        await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
+        assert alice.registered
+        assert len(alice._transport._keeper) == 1
+        await alice.unregister()
+        assert len(alice._transport._keeper) == 0
+
+
+async def test_F111_a_flow_that_nobody_answers_for_is_kept_and_not_judged(desk, monkeypatch):
+    monkeypatch.setattr(keepalive, "STREAM_S", 0.01)
+    monkeypatch.setattr(keepalive, "PONG_S", 0.02)
+    async with phone(desk, network=OVER_TCP) as alice:
+        (connection,) = desk.phone._transport._streams._open
+        asked = []
+        connection.write = lambda data: asked.append(data)
+        await until(lambda: len(asked) == 5)
+        assert (len(desk.asked), alice.registered) == (1, True)
+    async with phone(desk) as alice:  # UDP without a NAT needs nothing
+        assert len(alice._transport._keeper) == 0
 
 
 async def test_a_registrar_that_closes_after_every_answer_is_not_asked_for_ever(desk):
     desk.after = desk.hang_up
     async with phone(desk, network=OVER_TCP) as alice:
-        await until(lambda: len(desk.asked) == 2 and not desk.phone._transport._tcp.count)
+        await until(lambda: len(desk.asked) == 2 and not desk.phone._transport._streams.count)
         await asyncio.sleep(0.3)
         assert len(desk.asked) == 2
         assert alice.registered
@@ -181,8 +211,8 @@ async def test_a_renewal_goes_where_the_name_leads_by_then():
         async with there.phone:
             where = ["127.0.0.1"]
 
-            async def look_up(host: str, port: int) -> list[Address]:
-                return [Address(where[0], port)]
+            async def look_up(name: str) -> list[str]:
+                return list(where)
 
             here.expires = 1
             alice = Softphone(
@@ -191,7 +221,7 @@ async def test_a_renewal_goes_where_the_name_leads_by_then():
                 network=NetworkConfig("127.0.0.1"),
             )
             async with alice:
-                alice._transport._resolver.addresses = look_up
+                alice._transport._network.addresses = look_up
                 await alice.register()
                 where[0] = "127.0.0.2"
                 await until(lambda: there.asked)
@@ -297,7 +327,7 @@ async def test_closing_ends_a_start_that_waits_for_the_registrar(transport, monk
             f"sip:alice@127.0.0.1:{port}", network=NetworkConfig("127.0.0.1", transport=transport)
         )
         starting = asyncio.create_task(alice.start())
-        await until(lambda: alice._open and (alice._transport._tcp is not None))
+        await until(lambda: alice._open and (alice._transport._streams is not None))
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
             await alice.close()

@@ -326,6 +326,40 @@ def test_a_call_given_up_that_nobody_heard_of_is_over_soon(world):
     assert_over(world)
 
 
+GOES_ON = (
+    lambda world: world.deliver(),  # the INVITE
+    lambda world: world.they_respond(180),
+    lambda world: world.deliver_all(),
+    lambda world: world.they_respond(200, sdp()),
+    lambda world: world.deliver(),
+    lambda world: world.deliver_all(),  # the ACK
+)
+
+
+@pytest.mark.parametrize("lost", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("moment", range(len(GOES_ON) + 1))
+def test_a_call_whose_caller_is_cancelled_ends_on_both_sides(world, moment, lost):
+    """At each moment of it, and whichever message is lost then: as `Softphone.dial` does it."""
+    world.dial()
+    waiting = world.start(world.call.wait_answered())
+    for go_on in GOES_ON[:moment]:
+        go_on(world)
+    waiting.cancel()
+    world.start(world.call.hangup())
+    if lost is not None:
+        for _ in range(lost):
+            if world.wire:
+                world.deliver()
+        del world.wire[:1]
+    world.live(70.0)
+
+    assert_over(world)
+    invites = [told.invite for told in world.their_events if isinstance(told, IncomingInvite)]
+    assert len(invites) == 1
+    assert not invites[0].waiting
+    assert world.their_agent.dialogs == world.our_agent.dialogs == []
+
+
 def test_nobody_answering_in_time_gives_the_call_up(world):
     world.dial()
     waiting = world.start(world.call.wait_answered(1.0))

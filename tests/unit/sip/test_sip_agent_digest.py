@@ -17,7 +17,8 @@ from virtual_sip import (
 )
 
 from voip.sip.dialog import DialogState
-from voip.sip.digest import Credentials, DigestServer, Verdict
+from voip.sip.digest import Credentials, CredentialSource
+from voip.sip.digest_server import DigestServer, Verdict
 from voip.sip.events import (
     Answered,
     Cause,
@@ -61,6 +62,8 @@ class Pbx:
         )
         self.verdicts: list[Verdict | None] = []
         self.status = 401
+        self.informs = False
+        self.more: list[tuple[str, str]] = []
         self.phone.on(IncomingInvite, self.take_invite)
         self.phone.on(ReinviteReceived, self.take_invite)
         self.phone.on(RequestReceived, self.take_request)
@@ -86,13 +89,17 @@ class Pbx:
 
     def take_request(self, event: RequestReceived) -> None:
         challenge = self.challenge(event.request.request)
+        headers = challenge or ()
+        if challenge is None and self.informs:
+            value = event.request.request.headers.get("Authorization") or ""
+            headers = [("Authentication-Info", self.server.info(value, b"", self.net.now))]
+            headers += self.more
         self.phone.agent.reply(
-            event.request, self.status if challenge else 200, headers=challenge or (),
-            now=self.net.now,
-        )  # fmt: skip
+            event.request, self.status if challenge else 200, headers=headers, now=self.net.now
+        )
 
 
-def register(net: Net, alice: Phone, pbx: Pbx, credentials: Credentials | None):  # type: ignore[no-untyped-def]
+def register(net: Net, alice: Phone, pbx: Pbx, credentials: CredentialSource | None):  # type: ignore[no-untyped-def]
     return alice.agent.request(
         "REGISTER", "sip:192.0.2.5", flow=alice.to(pbx.phone), from_="<sip:alice@pbx>",
         to="<sip:alice@pbx>", cseq=3, credentials=credentials, now=net.now,
@@ -299,3 +306,102 @@ def test_secrets_are_never_shown(net: Net, alice: Phone) -> None:
     assert "wonderland" not in shown
     assert "nonce" not in shown
     alice.agent.bye(dialog, now=net.now)
+
+
+def test_F115_the_next_request_carries_the_nonce_that_the_server_named(
+    net: Net, alice: Phone
+) -> None:
+    pbx = Pbx(net)
+    pbx.informs = True
+    for _ in range(3):
+        register(net, alice, pbx, ALICE)
+        net.run(1)
+    assert pbx.verdicts == [None, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert [done.handle.proven for done in alice.events(RequestDone)] == [True, True, True]
+    assert alice.agent.counters.unproven == 0
+
+
+def test_a_nonce_that_was_named_and_has_grown_old_is_no_wrong_password(
+    net: Net, alice: Phone
+) -> None:
+    pbx = Pbx(net, lifetime=60)
+    pbx.informs = True
+    register(net, alice, pbx, ALICE)
+    net.run(100)
+    register(net, alice, pbx, ALICE)
+    net.run(1)
+    assert pbx.verdicts == [None, Verdict.ACCEPTED, Verdict.STALE, Verdict.ACCEPTED]
+    assert len(alice.events(RequestDone)) == 2
+
+
+def test_F115_who_does_not_know_the_password_cannot_prove_it(net: Net, alice: Phone) -> None:
+    pbx = Pbx(net)
+    pbx.informs = True
+    pbx.server.info = lambda value, body, now: (  # type: ignore[method-assign]
+        f'rspauth="{"0" * 64}", nextnonce="{"x"}"'
+    )
+    for _ in range(2):
+        register(net, alice, pbx, ALICE)
+        net.run(1)
+    assert [done.handle.proven for done in alice.events(RequestDone)] == [False, False]
+    assert alice.agent.counters.unproven == 2
+    assert pbx.verdicts == [None, Verdict.ACCEPTED] * 2  # its nonce is not used
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rspauth", 'rspauth="', 'nextnonce="a",nextnonce="b"', 'rspauth="x",cnonce="y"']
+)
+def test_what_a_server_says_of_credentials_may_be_nonsense(
+    net: Net, alice: Phone, text: str
+) -> None:
+    pbx = Pbx(net)
+    pbx.informs = True
+    pbx.server.info = lambda value, body, now: text  # type: ignore[method-assign]
+    register(net, alice, pbx, ALICE)
+    net.run(1)
+    assert alice.only(RequestDone).handle.proven is None
+
+
+def test_F115_a_server_and_a_proxy_that_ask_in_one_response_are_both_answered(
+    net: Net, alice: Phone
+) -> None:
+    """What a proxy that forks puts together (RFC 3261 section 16.7, step 7)."""
+    pbx = Pbx(net)
+    proxy = DigestServer("proxy", {"a.lice": "loop"}, SeededRandom(6), qop=("auth-int",))
+    asked: list[tuple[str, str]] = []
+
+    def who(realm: str, server: str) -> Credentials | None:
+        asked.append((realm, server))
+        return {"pbx": ALICE, "proxy": Credentials("a.lice", "loop")}.get(realm)
+
+    def both(event: RequestReceived) -> None:
+        request = event.request.request
+        mine = request.headers.get("Authorization")
+        its = request.headers.get("Proxy-Authorization")
+        if mine is None or its is None:
+            headers = [("WWW-Authenticate", c) for c in pbx.server.challenge(net.now)]
+            headers += [("Proxy-Authenticate", c) for c in proxy.challenge(net.now)]
+            pbx.phone.agent.reply(event.request, 401, headers=headers, now=net.now)
+            return
+        verdicts = [
+            pbx.server.verify("REGISTER", mine, net.now).verdict,
+            proxy.verify("REGISTER", its, net.now, body=request.body).verdict,
+        ]
+        pbx.verdicts += verdicts
+        pbx.phone.agent.reply(event.request, 200, now=net.now)
+
+    pbx.phone.reactions.clear()
+    pbx.phone.on(RequestReceived, both)
+    register(net, alice, pbx, who)
+    net.run(1)
+    assert pbx.verdicts == [Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert alice.only(RequestDone).handle.request.cseq.number == 4
+    assert asked == [("pbx", "192.0.2.5"), ("proxy", "192.0.2.5")]
+
+
+def test_nobody_is_told_credentials_for_a_realm_that_has_none(net: Net, alice: Phone) -> None:
+    pbx = Pbx(net)
+    register(net, alice, pbx, lambda realm, server: None)
+    net.run(1)
+    assert alice.only(RequestFailed).cause is Cause.AUTHENTICATION
+    assert pbx.verdicts == [None]

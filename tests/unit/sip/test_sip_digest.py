@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 from voip.errors import SipError
 from voip.sip.digest import (
     MAX_CLIENT_NONCES,
+    AuthenticationInfo,
     Challenge,
     Credentials,
     DigestClient,
-    DigestServer,
-    Verdict,
     digest_response,
 )
+from voip.sip.digest_server import DigestServer, Verdict
 from voip.types import SeededRandom
 
 ALICE = Credentials("alice", "wonder land")
@@ -201,14 +202,14 @@ class TestAgainstTheStandardLibrary:
 
 
 class TestClient:
-    def test_the_strongest_algorithm_wins_wherever_it_stands(self) -> None:
+    def test_F115_the_topmost_algorithm_we_know_wins(self) -> None:
         offers = [
             f'Digest realm="r", nonce="n{name}", qop="auth", algorithm={name}'
-            for name in ("MD5", "SHA-1024", "SHA-256", "SHA-512-256")
+            for name in ("SHA-1024", "SHA-512-256", "MD5", "SHA-256")
         ]
-        assert params(answer(offers))["algorithm"] == "SHA-256"
-        assert params(answer(offers[:2]))["algorithm"] == "MD5"
-        assert params(answer([offers[3], offers[0]]))["algorithm"] == "SHA-512-256"
+        assert params(answer(offers))["algorithm"] == "SHA-512-256"
+        assert params(answer(offers[2:]))["algorithm"] == "MD5"
+        assert params(answer([offers[3], offers[2]]))["algorithm"] == "SHA-256"
 
     def test_what_cannot_be_answered_is_passed_over(self) -> None:
         for text in (
@@ -412,6 +413,64 @@ class TestServer:
     def test_an_unknown_algorithm_cannot_be_offered(self) -> None:
         with pytest.raises(SipError):
             server(algorithms=("ROT13",))
+
+    @pytest.mark.parametrize("offered", [("auth-int",), ("auth-int", "auth")])
+    def test_F115_the_body_is_protected_where_that_is_asked_for(
+        self, offered: tuple[str, ...]
+    ) -> None:
+        judge = server(qop=offered)
+        challenge = Challenge.parse(judge.challenge(0.0)[0])
+        assert challenge is not None
+        assert challenge.qop == offered
+        only = replace(challenge, qop=("auth-int",))
+        value = DigestClient().authorize(
+            "MESSAGE", "sip:pbx", b"pay 1", [str(only)], ALICE, SeededRandom(1)
+        )
+        assert value is not None
+        assert params(value)["qop"] == "auth-int"
+        changed = judge.verify("MESSAGE", value, 0.0, body=b"pay 1000")
+        assert changed.verdict is Verdict.WRONG_PASSWORD
+        assert judge.verify("MESSAGE", value, 0.0, body=b"pay 1").username == "alice"
+
+    @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256", "SHA-512-256"])
+    @pytest.mark.parametrize("qop", ["auth", "auth-int"])
+    def test_F115_a_server_proves_that_it_knows_the_password(
+        self, algorithm: str, qop: str
+    ) -> None:
+        """RFC 7616 section 3.5, the formula written out with the standard library's hashes."""
+        judge, client = server(algorithms=(algorithm,), qop=(qop,)), DigestClient()
+        value = answer(judge.challenge(0.0), client)
+        told = judge.info(value, b"the response's body", 0.0)
+        name = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}[algorithm]
+
+        def digest(text: str) -> str:
+            return hashlib.new(name, text.encode()).hexdigest()
+
+        sent = params(value)
+        what = ":sip:pbx" + (f":{digest('the response' + chr(39) + 's body')}" * (qop != "auth"))
+        expected = digest(
+            f"{digest('alice:pbx:wonder land')}:{sent['nonce']}:00000001:{sent['cnonce']}:{qop}:"
+            f"{digest(what)}"
+        )
+        assert params(told)["rspauth"] == expected
+        info = AuthenticationInfo.parse(told)
+        body = b"the response's body"
+        assert client.proves(value, info, body, "wonder land") is True
+        assert client.proves(value, info, body, "another") is False
+        assert client.proves(value, info, b"", "wonder land") is (qop == "auth")
+        assert client.proves(value, replace(info, rspauth=None), body, "wonder land") is None
+        assert client.proves(value, replace(info, nonce_count="00000002"), body, "wonder land") is (
+            False
+        )
+
+    def test_the_nonce_for_the_next_request_is_as_good_as_a_challenge(self) -> None:
+        judge, client = server(), DigestClient()
+        value = answer(judge.challenge(0.0), client)
+        following = AuthenticationInfo.parse(judge.info(value, b"", 100.0)).nextnonce
+        challenge = Challenge.parse(judge.challenge(0.0)[0])
+        assert challenge is not None
+        again = answer([str(replace(challenge, nonce=following or ""))], client)
+        assert judge.verify("REGISTER", again, 350.0).username == "alice"
 
     @given(
         st.text(max_size=60) | st.text(max_size=60).map('Digest username="alice", nonce={}'.format)

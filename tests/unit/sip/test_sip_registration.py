@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from voip.errors import AuthenticationError, RegistrationError
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
-from voip.sip.digest import Credentials, DigestServer
+from voip.sip.digest import Credentials
+from voip.sip.digest_server import DigestServer
 from voip.sip.flow import Flow
 from voip.sip.registration import (
     Registered,

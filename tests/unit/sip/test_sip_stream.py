@@ -147,3 +147,9 @@ def test_any_bytes_are_framed_or_refused(chunks: list[bytes]) -> None:
     except SipError as error:
         assert error.status in (400, 513)
         assert framer.broken is error
+
+
+def test_a_tls_client_at_a_plain_port_is_not_waited_for() -> None:
+    framer = StreamFramer()
+    with pytest.raises(SipError, match="is TLS"):
+        framer.feed(b"\x16\x03\x01\x02\x00\x01\x00")

@@ -1,7 +1,7 @@
-"""The processes of the media benchmark, and how the one that leads talks to them.
+"""The processes of the benchmarks, and how the one that leads talks to them.
 
 A worker reads a line of JSON (`{"do": NAME, ...}`) and answers it with one. Run as
-`python -m voip.harness.bench.worker engine|load|sleep`.
+`python -m voip.harness.bench.worker ROLE`; the roles are at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
@@ -22,6 +22,7 @@ import numpy as np
 from voip.errors import MediaError, VoipError
 from voip.harness.bench.engine_side import EngineSide
 from voip.harness.bench.load import Load
+from voip.harness.bench.sip_roles import SipLoadRole, SipPhoneRole, SipSpeedRole
 
 __all__ = ["Worker"]
 
@@ -178,5 +179,13 @@ def _bare_sleep(seconds: float) -> Message:
 
 
 if __name__ == "__main__":
+    roles: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "engine": _engine,
+        "load": _load,
+        "sleep": _sleep,
+        "sip-phone": lambda: _serve(SipPhoneRole()),
+        "sip-load": lambda: _serve(SipLoadRole()),
+        "sip-speed": lambda: _serve(SipSpeedRole()),
+    }
     with suppress(KeyboardInterrupt):  # the one that leads ends us
-        asyncio.run({"engine": _engine, "load": _load, "sleep": _sleep}[sys.argv[1]]())
+        asyncio.run(roles[sys.argv[1]]())

@@ -1,4 +1,4 @@
-"""SIP over TCP in an asyncio loop: a listener, connections, and one connection per remote address.
+"""SIP over TCP and TLS in an asyncio loop: one connection per peer.
 
 A connection serves both directions, whoever opened it (RFC 3261 section 18, RFC 5923).
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from voip.errors import SipError, TransportError
-from voip.net.address import family_of, from_socket
-from voip.net.route import is_cancelled
+from voip.ip import from_socket
+from voip.sip.endpoint.network import SipNetwork
+from voip.sip.endpoint.tasks import is_cancelled
+from voip.sip.endpoint.tls import check_domain, refusal
+from voip.sip.flow import Peer
+from voip.sip.keepalive import PING
 from voip.sip.stream import PONG, StreamFramer
 from voip.types import Address
 
-__all__ = ["TcpConnections", "TcpCounters"]
+__all__ = ["ConnectionCounters", "Connections"]
 
 MAX_CONNECTIONS = 1024
 MAX_UNSENT_BYTES = 1 << 20
@@ -29,11 +33,10 @@ PATIENCE_S = 32.0
 """A peer that connects and says nothing, or half a message, for this long (64*T1) is sent away."""
 CLOSE_TIMEOUT_S = 1.0
 """How long closing waits for what is not sent yet."""
-LISTEN_BACKLOG = 128
 
 
 @dataclass(slots=True)
-class TcpCounters:
+class ConnectionCounters:
     """What went wrong, since the start."""
 
     refused: int = 0  # connections beyond the limit
@@ -42,94 +45,111 @@ class TcpCounters:
     clogged: int = 0  # connections cut because the peer did not read
 
 
-class TcpConnections:
-    """All TCP connections of one SIP endpoint.
+class Connections:
+    """All connections of one SIP endpoint.
 
-    `received(message, local, remote)` gets whole messages. `lost(remote, message)` tells of a
-    connection that ended or could not be opened. Both are called in the loop.
+    `received(message, local, peer)` gets whole messages. `lost(peer, message)` tells of a
+    connection that ended or could not be opened. `heard(peer, pong)` tells that something came. All
+    are called in the loop. `client_tls` returns what TLS connections of ours are opened with.
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        network: SipNetwork,
         *,
-        received: Callable[[bytes, Address, Address], None],
-        lost: Callable[[Address, str], None],
+        received: Callable[[bytes, Address, Peer], None],
+        lost: Callable[[Peer, str], None],
+        heard: Callable[[Peer, bool], None],
+        client_tls: Callable[[], ssl.SSLContext],
         bind_host: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        self.counters = TcpCounters()
-        self._loop = loop
+        self.counters = ConnectionCounters()
+        self._network = network
         self._received = received
         self._lost = lost
+        self.heard = heard
+        self._client_tls = client_tls
         self._bind_host = bind_host
         self._max = max_connections
-        self._servers: list[asyncio.Server] = []
         self._open: set[_Connection] = set()
-        self._by_remote: dict[Address, _Connection] = {}
-        self._opening: dict[Address, asyncio.Task[_Connection]] = {}
-        self._waiting: dict[Address, list[bytes]] = {}
+        self._by_peer: dict[Peer, _Connection] = {}
+        self._opening: dict[Peer, asyncio.Task[_Connection]] = {}
+        self._waiting: dict[Peer, list[bytes]] = {}
         self._closed = False
 
     # ------------------------------------------------------------ opening
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept connections on `sock`, which is bound."""
-        server = await self._loop.create_server(
-            lambda: _Connection(self, incoming=True), sock=sock, backlog=LISTEN_BACKLOG
-        )
-        self._servers.append(server)
+    def accept(self, transport: str) -> asyncio.Protocol:
+        """Return what takes a connection that somebody opens to us."""
+        return _Connection(self, transport, incoming=True)
 
-    async def connect(self, remote: Address) -> Address:
-        """Return our address of the connection to `remote`, opened if there is none.
+    async def connect(self, peer: Peer) -> Address:
+        """Return our address of the connection to `peer`, opened if there is none.
 
         Raises `TransportError` when nobody listens there, or nobody answers in time.
         """
-        return (await self._connection(remote)).local
+        return (await self._connection(peer)).local
 
-    async def _connection(self, remote: Address) -> _Connection:
-        present = self._by_remote.get(remote)
+    async def _connection(self, peer: Peer) -> _Connection:
+        present = self._by_peer.get(peer)
         if present is not None:
             return present
-        opening = self._begin(remote)
+        opening = self._begin(peer)
         try:
             return await asyncio.shield(opening)  # others may wait for it too
         except asyncio.CancelledError:
             if opening.cancelled() and not is_cancelled():
-                raise TransportError(f"closed before {remote} answered") from None
+                raise TransportError(f"closed before {peer.remote} answered") from None
             raise
 
-    def _begin(self, remote: Address) -> asyncio.Task[_Connection]:
-        """Open a connection to `remote`, unless one is being opened."""
-        task = self._opening.get(remote)
+    def _begin(self, peer: Peer) -> asyncio.Task[_Connection]:
+        """Open a connection to `peer`, unless one is being opened."""
+        task = self._opening.get(peer)
         if task is None:
-            task = self._opening[remote] = self._loop.create_task(self._dial(remote))
-            task.add_done_callback(lambda done: self._dialled(remote, done))
+            task = self._opening[peer] = asyncio.get_running_loop().create_task(self._dial(peer))
+            task.add_done_callback(lambda done: self._dialled(peer, done))
         return task
 
-    async def _dial(self, remote: Address) -> _Connection:
+    async def _dial(self, peer: Peer) -> _Connection:
+        remote = peer.remote
         if len(self._open) >= self._max:
             raise TransportError(f"{self._max} connections are open", hint="close some")
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self, incoming=False),
-                    remote.host,
-                    remote.port,
-                    local_addr=None if self._bind_host is None else (self._bind_host, 0),
-                    family=family_of(remote.host),
+                _, connection = await self._network.connect(
+                    lambda: _Connection(self, peer.transport, domain=peer.domain),
+                    remote,
+                    local_host=self._bind_host,
+                    ssl=self._tls_towards(peer),
+                    server_hostname=peer.domain or None,
                 )
         except TimeoutError as error:
             raise TransportError(
                 f"no answer from {remote} in {CONNECT_TIMEOUT_S:g} s", hint="check the address"
             ) from error
+        except ssl.SSLError as error:
+            raise refusal(error, peer.domain, remote) from error
         except OSError as error:
+            if peer.transport == "tls" and isinstance(error, ConnectionResetError):
+                raise TransportError(
+                    f"{remote} ended the TLS handshake", hint="does it speak TLS there?"
+                ) from error
             raise TransportError(_reason(remote, error)) from error
+        if connection.refused is not None:
+            raise connection.refused
         return connection
 
-    def _dialled(self, remote: Address, task: asyncio.Task[_Connection]) -> None:
-        self._opening.pop(remote, None)
-        waiting = self._waiting.pop(remote, [])
+    def _tls_towards(self, peer: Peer) -> ssl.SSLContext | None:
+        if peer.transport != "tls":
+            return None
+        if not peer.domain:  # the peer had opened the connection, and it is gone
+            raise TransportError(f"nobody can tell whose certificate {peer.remote} has to have")
+        return self._client_tls()
+
+    def _dialled(self, peer: Peer, task: asyncio.Task[_Connection]) -> None:
+        self._opening.pop(peer, None)
+        waiting = self._waiting.pop(peer, [])
         if task.cancelled():
             return
         error = task.exception()
@@ -138,27 +158,39 @@ class TcpConnections:
             for message in waiting:
                 connection.write(message)
         elif waiting:
-            self._lost(remote, error.message if isinstance(error, TransportError) else str(error))
+            self._lost(peer, error.message if isinstance(error, TransportError) else str(error))
 
     # ------------------------------------------------------------ sending
 
-    def send(self, data: bytes, remote: Address) -> None:
-        """Send a message to `remote`, over a new connection if there is none.
+    def send(self, data: bytes, peer: Peer) -> None:
+        """Send a message to `peer`, over a new connection if there is none.
 
         Never raises: a message that cannot be sent is told by `lost`.
         """
         if self._closed:
             return
-        connection = self._by_remote.get(remote)
+        connection = self._by_peer.get(peer)
         if connection is not None:
             connection.write(data)
             return
-        waiting = self._waiting.setdefault(remote, [])
+        waiting = self._waiting.setdefault(peer, [])
         if len(waiting) >= MAX_WAITING_MESSAGES:
-            self._lost(remote, f"too many messages wait for a connection to {remote}")
+            self._lost(peer, f"too many messages wait for a connection to {peer.remote}")
             return
         waiting.append(data)
-        self._begin(remote)
+        self._begin(peer)
+
+    def ping(self, peer: Peer) -> None:
+        """Ask whether `peer` is there, if there is a connection to it."""
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.write(PING)
+
+    def cut(self, peer: Peer, why: str) -> None:
+        """End the connection to `peer` at once, if there is one; `lost` is told `why`."""
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.cut(why)
 
     @property
     def count(self) -> int:
@@ -168,10 +200,8 @@ class TcpConnections:
     # ------------------------------------------------------------ closing
 
     async def close(self) -> None:
-        """Stop listening, let what was written go out for a moment, and close everything."""
+        """Let what was written go out for a moment, and close everything."""
         self._closed = True
-        for server in self._servers:
-            server.close()
         dialling = list(self._opening.values())
         for task in dialling:
             task.cancel()
@@ -190,38 +220,44 @@ class TcpConnections:
             self.counters.refused += 1
             return False
         self._open.add(connection)
-        self._by_remote[connection.remote] = connection
+        self._by_peer[connection.peer] = connection
         return True
 
     def message(self, connection: _Connection, data: bytes) -> None:
         """Hand on a message that came."""
         if not self._closed:
-            self._received(data, connection.local, connection.remote)
+            self._received(data, connection.local, connection.peer)
 
     def ended(self, connection: _Connection, message: str) -> None:
         """Forget a connection."""
         if connection not in self._open:
             return
         self._open.discard(connection)
-        if self._by_remote.get(connection.remote) is connection:
-            del self._by_remote[connection.remote]
+        if self._by_peer.get(connection.peer) is connection:
+            del self._by_peer[connection.peer]
         if not self._closed:
-            self._lost(connection.remote, message)
+            self._lost(connection.peer, message)
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection: bytes to messages and back."""
+    """One connection: bytes to messages and back."""
 
-    def __init__(self, owner: TcpConnections, *, incoming: bool) -> None:
+    def __init__(
+        self, owner: Connections, kind: str, *, domain: str = "", incoming: bool = False
+    ) -> None:
         self._owner = owner
+        self._kind = kind
+        self._domain = domain
         self._incoming = incoming
         self._framer = StreamFramer()
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._why = ""
+        self._has_heard = False
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.local = Address("", 0)
-        self.remote = Address("", 0)
+        self.peer = Peer(kind, Address("", 0), domain)
+        self.refused: TransportError | None = None
 
     # ------------------------------------------------------------ asyncio's side
 
@@ -233,13 +269,16 @@ class _Connection(asyncio.Protocol):
         if local is None or remote is None:  # it was reset before we looked
             transport.abort()
             return
-        self.local, self.remote = from_socket(local), from_socket(remote)
-        if not self._owner.opened(self):
+        self.local = from_socket(local)
+        self.peer = Peer(self._kind, from_socket(remote), self._domain)
+        if self._is_somebody_else(transport) or not self._owner.opened(self):
             transport.abort()
         elif self._incoming:
             self._wait_for_message()
 
     def data_received(self, data: bytes) -> None:
+        self._has_heard = True
+        self._owner.heard(self.peer, data == PONG)
         try:
             messages = self._framer.feed(data)
         except SipError:
@@ -260,14 +299,39 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._message_came()
-        message = self._why or f"the connection to {self.remote} was closed"
-        if exc is not None and not self._why:
-            message = f"the connection to {self.remote} broke: {exc}"
-        self._owner.ended(self, message)
+        self._owner.ended(self, self._why or self._reason(exc))
         if not self.gone.done():
             self.gone.set_result(None)
 
+    def _reason(self, error: Exception | None) -> str:
+        """Say why the connection ended, when it was not we who wanted it."""
+        if isinstance(error, ssl.SSLError):
+            return refusal(error, self._domain, self.remote).message
+        if error is not None:
+            return f"the connection to {self.remote} broke: {error}"
+        closed = f"the connection to {self.remote} was closed"
+        if self._kind == "tls" and not self._incoming and not self._has_heard:
+            return f"{closed} before anything came: it may want a certificate of ours"
+        return closed
+
     # ------------------------------------------------------------ our side
+
+    @property
+    def remote(self) -> Address:
+        """Address of the other end."""
+        return self.peer.remote
+
+    def _is_somebody_else(self, transport: asyncio.Transport) -> bool:
+        """Judge the certificate of the peer we have called, where certificates are looked at."""
+        tls = transport.get_extra_info("ssl_object")
+        if self._incoming or tls is None or tls.context.verify_mode is ssl.CERT_NONE:
+            return False
+        try:
+            check_domain(tls.getpeercert() or {}, self._domain, self.remote)
+        except TransportError as error:
+            self.refused = error
+            return True
+        return False
 
     def write(self, data: bytes) -> None:
         transport = self._transport
@@ -276,7 +340,7 @@ class _Connection(asyncio.Protocol):
         transport.write(data)
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._owner.counters.clogged += 1
-            self._cut(f"{self.remote} does not read what it is sent")
+            self.cut(f"{self.remote} does not read what it is sent")
 
     def finish(self) -> None:
         """Close once everything has been sent, or after a moment."""
@@ -291,7 +355,8 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _cut(self, why: str) -> None:
+    def cut(self, why: str) -> None:
+        """End it at once."""
         self._why = why
         self.abort()
 
@@ -307,7 +372,7 @@ class _Connection(asyncio.Protocol):
 
     def _out_of_patience(self) -> None:
         self._owner.counters.silent += 1
-        self._cut(f"no whole message came from {self.remote} in {PATIENCE_S:g} s")
+        self.cut(f"no whole message came from {self.remote} in {PATIENCE_S:g} s")
 
 
 def _reason(remote: Address, error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""The network of a SIP agent: sockets, timers, and who is called when something happened.
+"""The endpoint of a SIP agent: ports, timers, and who is called when something happened.
 
 The agent does no I/O; this does nothing else. After everything that may make the agent speak
 (a datagram, a timer, an action of the caller's followed by `flush`) what it wants to send is sent,
@@ -10,28 +10,33 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property, partial
+from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
 
+from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
-from voip.net.address import family_of, is_loopback, is_wildcard, literal
-from voip.net.route import Resolver, local_address_toward
-from voip.net.sip_tcp import LISTEN_BACKLOG, TcpConnections
-from voip.net.sip_udp import UdpEndpoint
+from voip.ip import is_loopback, is_wildcard, literal, version_of
+from voip.nat.stun import StunMessage
 from voip.pcap import redact
-from voip.sip.flow import Flow
-from voip.types import Address
+from voip.sip.endpoint.connections import Connections
+from voip.sip.endpoint.keeper import Keeper, binding_response
+from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
+from voip.sip.endpoint.tls import client_context, server_context
+from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
+from voip.sip.flow import Flow, Peer
+from voip.types import Address, Random, SecureRandom
 
-__all__ = ["Agent", "SipTap", "SipTrace", "SipTraceRecord", "SipTransport"]
+__all__ = ["Agent", "SipEndpoint"]
 
 log = logging.getLogger(__name__)
 
-TRANSPORTS = ("udp", "tcp")
+SAME_PORT = ("udp", "tcp")
+"""Transports that share a port."""
 REMEMBERED_FLOWS = 4096
 FLOWS_PER_PEER = 8
 """Flows that differ in the local address only, as a machine with several has them."""
@@ -71,21 +76,6 @@ class Agent(Protocol[Event]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SipTraceRecord:
-    """One message as it crossed the wire, credentials masked. `wall_s` is the time of day."""
-
-    wall_s: float
-    sent: bool
-    flow: Flow
-    data: bytes
-
-
-SipTrace = Callable[[SipTraceRecord], None]
-SipTap = Callable[[bool, Flow, bytes], None]
-"""(sent, flow, message), nothing masked: for a capture file."""
-
-
 @dataclass(slots=True)
 class _Known:
     """The flow towards a peer, until when its local address is believed, and all that was used."""
@@ -95,24 +85,28 @@ class _Known:
     used: set[Flow]
 
 
-class SipTransport(Generic[Event]):
-    """UDP and TCP for one agent, in the running asyncio loop.
+class SipEndpoint(Generic[Event]):
+    """UDP, TCP and TLS of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `lost` is told of connections that are gone.
+    one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
+    are gone, and of flows that are kept alive and are not. Closing it closes `network`.
     """
 
     def __init__(
         self,
         agent: Agent[Event],
         deliver: Callable[[Event], None],
+        network: SipNetwork,
         *,
         public_address: str | None = None,
+        tls: TlsConfig | None = None,
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
+        random: Random | None = None,
     ) -> None:
         self._agent = agent
         self._deliver = deliver
@@ -120,12 +114,15 @@ class SipTransport(Generic[Event]):
         self._public = public_address
         self._trace = trace
         self._tap = tap
-        self._resolver = Resolver()
-        self._udp: dict[socket.AddressFamily, UdpEndpoint] = {}
-        self._tcp: TcpConnections | None = None
-        self._tcp_port: int | None = None
+        self._network = network
+        self._udp: dict[int, DatagramPort] = {}  # by version of IP
+        self._listeners: list[StreamListener] = []
+        self._streams: Connections | None = None
+        self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
+        self._tls = tls or TlsConfig()
+        self._keeper = Keeper(random or SecureRandom(), self._ping, self._is_dead)
         self._bound = ""
-        self._flows: OrderedDict[tuple[str, Address], _Known] = OrderedDict()
+        self._flows: OrderedDict[Peer, _Known] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._open = False
@@ -136,112 +133,126 @@ class SipTransport(Generic[Event]):
         self,
         host: str | None = None,
         port: int = 0,
-        transports: Collection[str] = TRANSPORTS,
+        transports: Collection[str] = SAME_PORT,
+        streams: Mapping[str, int] | None = None,
     ) -> None:
         """Bind `host` (an IP literal; None: every address) and `port` (0: any that is free).
 
-        UDP and TCP have the same port. Raises `TransportError` when it cannot be had, and for a
-        transport that is not there.
+        UDP and TCP have the same port; `streams` has the ports of further transports: `{"tls":
+        5061}`. Raises `TransportError` when a port cannot be had, and for a transport that is not
+        there, `ConfigError` for a certificate that cannot be read.
         """
-        unknown = sorted(set(transports) - set(TRANSPORTS))
+        unknown = sorted(set(transports) - set(SAME_PORT))
         if unknown or not transports:
             raise TransportError(
                 f"there is no SIP transport {', '.join(unknown) or 'given'}",
                 hint="udp and tcp are there",
             )
+        tls = server_context(self._tls) if streams else None
         bare = "0.0.0.0" if host is None else literal(host)
         if bare is None:
             raise TransportError(
                 f"cannot bind {host!r}: not an IP address", hint="give an address, not a name"
             )
         self._bound = bare
-        loop = asyncio.get_running_loop()
-        listeners = [self._bind(loop, bare, port, transports)]
-        if host is None:
-            listeners.append(self._bind_ipv6_too(loop, transports, listeners[0]))
-        bind_host = None if is_wildcard(bare) else bare
-        self._tcp = TcpConnections(
-            loop, received=self._tcp_received, lost=self._tcp_lost, bind_host=bind_host
+        self._streams = Connections(
+            self._network,
+            received=self._stream_received,
+            lost=self._failed,
+            heard=self._keeper.heard,
+            client_tls=lambda: self._client_tls,
+            bind_host=None if is_wildcard(bare) else bare,
         )
+        bound = await self._bind(bare, port, transports)
         self._open = True
-        for listener in listeners:
-            if listener is not None:
-                self._tcp_port = listener.getsockname()[1]
-                await self._tcp.listen(listener)  # it listens already: this cannot fail
+        for transport, wanted in (streams or {}).items():
+            await self._listen(transport, bare, wanted, tls)
+        if host is None:  # the same port of every IPv6 address, where this machine has that
+            try:
+                await self._bind("::", bound, transports)
+                for transport in streams or {}:
+                    await self._listen(transport, "::", self._stream_ports[transport], tls)
+            except TransportError as error:
+                log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
-            found = await self._resolver.addresses(self._public, 0)
-            self._public = self._choose(found, self._public).host
+            self._public = (await self._resolve(self._public, 0)).host
         self.flush()
 
     async def close(self) -> None:
         """Send what is left, and close every socket, timer and thread."""
         if not self._open:
-            self._resolver.close()
+            self._network.close()
             return
         self.flush()
         self._open = False
+        self._keeper.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for endpoint in self._udp.values():
-            endpoint.close()
-        self._resolver.close()
-        if self._tcp is not None:
-            await self._tcp.close()
+        for port in self._udp.values():
+            port.close()
+        for listener in self._listeners:
+            listener.close()
+        self._network.close()
+        if self._streams is not None:
+            await self._streams.close()
 
     @property
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
-        found = [("udp", endpoint.local) for endpoint in self._udp.values()]
-        if self._tcp_port is not None:
-            found.append(("tcp", Address(self._bound, self._tcp_port)))
-        return found
+        found = [("udp", port.local) for port in self._udp.values()]
+        ports = self._stream_ports.items()
+        return found + [(transport, Address(self._bound, port)) for transport, port in ports]
 
-    def _bind(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: str,
-        port: int,
-        transports: Collection[str],
-    ) -> socket.socket | None:
-        """Bind both transports to one port; return the TCP socket, if there is one."""
+    async def _bind(self, host: str, port: int, transports: Collection[str]) -> int:
+        """Bind the transports to one port of `host`; return which it became."""
         for attempt in range(EPHEMERAL_TRIES):
             with ExitStack() as undo:
                 try:
-                    listener = None
-                    if "tcp" in transports:
-                        listener = undo.enter_context(_listener(host, port))
+                    bound, listener = port, None
+                    if "tcp" in transports and self._streams is not None:
+                        listener = await self._network.listen(
+                            partial(self._streams.accept, "tcp"), host, port
+                        )
+                        undo.callback(listener.close)
+                        bound = listener.local.port
                     if "udp" in transports:
-                        wanted = listener.getsockname()[1] if listener is not None else port
-                        self._udp[family_of(host)] = self._endpoint(loop, host, wanted)
+                        datagrams = self._network.udp(
+                            host,
+                            bound,
+                            received=self._udp_received,
+                            unreachable=self._udp_unreachable,
+                        )
+                        self._udp[version_of(host)] = datagrams
+                        bound = datagrams.local.port
                 except OSError as error:
                     if port == 0 and attempt + 1 < EPHEMERAL_TRIES and _in_use(error):
                         continue
                     raise _cannot_bind(Address(host, port), error) from error
                 undo.pop_all()
-                return listener
+                if listener is not None:
+                    self._listeners.append(listener)
+                    self._stream_ports["tcp"] = bound
+                return bound
         raise TransportError(f"no port of {host} is free for UDP and TCP")
 
-    def _endpoint(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> UdpEndpoint:
-        return UdpEndpoint(
-            loop, host, port, received=self._udp_received, unreachable=self._udp_unreachable
-        )
-
-    def _bind_ipv6_too(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transports: Collection[str],
-        listener: socket.socket | None,
-    ) -> socket.socket | None:
-        """Bind the same port of every IPv6 address, where this machine has that."""
-        port = (
-            self._udp[socket.AF_INET].local.port if listener is None else listener.getsockname()[1]
-        )
+    async def _listen(self, transport: str, host: str, port: int, tls: SSLContext | None) -> None:
+        """Accept connections of another transport."""
+        if self._streams is None:
+            return
+        accept = partial(self._streams.accept, transport)
         try:
-            return self._bind(loop, "::", port, transports)
-        except TransportError as error:
-            log.debug("SIP has no IPv6: %s", error)
-            return None
+            listener = await self._network.listen(accept, host, port, ssl=tls)
+        except OSError as error:
+            raise _cannot_bind(Address(host, port), error) from error
+        self._listeners.append(listener)
+        self._stream_ports[transport] = listener.local.port
+
+    @cached_property
+    def _client_tls(self) -> SSLContext:
+        if self._tls.insecure:
+            log.warning("certificates are not checked: anybody may be at the other end of TLS")
+        return client_context(self._tls)
 
     # ------------------------------------------------------------ the caller's side
 
@@ -250,27 +261,42 @@ class SipTransport(Generic[Event]):
         return asyncio.get_running_loop().time()
 
     async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to `host` (a name or an IP literal), opening a connection for TCP.
+        """Return the flow to `host` (a name or an IP literal), opening a connection if need be.
 
-        Raises `TransportError` when the name has no address, there is no route, or nobody listens
-        at a TCP port.
+        Raises `TransportError` when the name has no address, there is no route, nobody listens
+        at a TCP port, or the certificate is not that of `host`.
         """
         if transport not in TRANSPORTS:
             raise TransportError(
-                f"there is no SIP transport {transport}", hint="udp and tcp are there"
+                f"there is no SIP transport {transport}", hint=f"{', '.join(TRANSPORTS)} are there"
             )
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
-        remote = self._choose(await self._resolver.addresses(host, port), host)
+        remote = await self._resolve(host, port)
         if not self._open:
             raise TransportError("the SIP transport was closed meanwhile")
         if is_loopback(self._bound) and not is_loopback(remote.host):
             raise TransportError(
                 f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
             )
-        if transport == "tcp" and self._tcp is not None:
-            return self._tcp_flow(await self._tcp.connect(remote), remote)
-        return self._udp_flow(remote)
+        if transport == "udp" or self._streams is None:
+            return self._udp_flow(remote)
+        peer = Peer(transport, remote, "" if transport == "tcp" else host)
+        return self._stream_flow(await self._streams.connect(peer), peer)
+
+    def keep_alive(
+        self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
+    ) -> None:
+        """Keep `flow` alive, and tell `lost` when it is dead, until `let_go` or that.
+
+        `answers`: the other side has said that it answers keep-alives (RFC 5626).
+        """
+        if self._open:
+            self._keeper.keep(flow, answers=answers, flow_timer_s=flow_timer_s)
+
+    def let_go(self, flow: Flow) -> None:
+        """Keep it alive no longer."""
+        self._keeper.release(flow.peer)
 
     def flush(self) -> None:
         """Send, deliver and set the timer after an action on the agent. Safe inside `deliver`."""
@@ -295,17 +321,17 @@ class SipTransport(Generic[Event]):
 
     def _send(self, data: bytes, flow: Flow) -> None:
         self._observe(True, flow, data)
-        if flow.transport == "tcp" and self._tcp is not None:
+        if flow.transport != "udp" and self._streams is not None:
             self._remember(flow)
-            self._tcp.send(data, flow.remote)
+            self._streams.send(data, flow.peer)
             return
-        endpoint = self._udp.get(family_of(flow.remote.host))
-        if flow.transport != "udp" or endpoint is None:
+        datagrams = self._udp.get(version_of(flow.remote.host))
+        if datagrams is None:
             message = f"there is no {flow.transport} towards {flow.remote}"
             self._agent.flow_failed(flow, message, self.now())
             return
         self._remember(flow)
-        endpoint.send(data, flow.remote)
+        datagrams.send(data, flow.remote)
 
     def _tell(self, event: Event) -> None:
         try:
@@ -337,14 +363,30 @@ class SipTransport(Generic[Event]):
             if self._tap is not None:
                 self._tap(sent, flow, data)
             if self._trace is not None:
-                self._trace(SipTraceRecord(time.time(), sent, flow, redact(data)))
+                self._trace(SipTraceRecord(self._network.wall(), sent, flow, redact(data)))
         except Exception:
             log.exception("tracing a SIP message failed")
+
+    def _ping(self, peer: Peer, data: bytes) -> None:
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.ping(peer)
+        elif (datagrams := self._udp.get(version_of(peer.remote.host))) is not None:
+            datagrams.send(data, peer.remote)
+
+    def _is_dead(self, peer: Peer, why: str) -> None:
+        """Take it that a flow is of no use any more though nothing has said so but silence."""
+        if peer.transport != "udp" and self._streams is not None:
+            self._streams.cut(peer, why)
+        else:
+            self._failed(peer, why, is_dead=True)
 
     # ------------------------------------------------------------ receiving
 
     def _udp_received(self, data: bytes, remote: Address) -> None:
-        if not data.strip(b"\r\n\0 "):  # a keep-alive (RFC 5626 section 3.5.1)
+        if data[:1] in (b"\0", b"\1"):
+            self._stun_received(data, remote)
+            return
+        if not data.strip(b"\r\n "):  # keeps a NAT's binding
             return
         try:
             flow = self._udp_flow(remote)
@@ -352,8 +394,18 @@ class SipTransport(Generic[Event]):
             return
         self._received(data, flow)
 
-    def _tcp_received(self, data: bytes, local: Address, remote: Address) -> None:
-        self._received(data, self._tcp_flow(local, remote))
+    def _stun_received(self, data: bytes, remote: Address) -> None:
+        message = StunMessage.parse(data)
+        if message is None:
+            return
+        answer = binding_response(message, remote)
+        if answer is None:
+            self._keeper.receive(message, Peer("udp", remote))
+        else:
+            self._ping(Peer("udp", remote), answer)
+
+    def _stream_received(self, data: bytes, local: Address, peer: Peer) -> None:
+        self._received(data, self._stream_flow(local, peer))
 
     def _received(self, data: bytes, flow: Flow) -> None:
         self._observe(False, flow, data)
@@ -364,52 +416,50 @@ class SipTransport(Generic[Event]):
         self.flush()
 
     def _udp_unreachable(self, remote: Address, message: str) -> None:
-        self._failed("udp", remote, message)
+        self._failed(Peer("udp", remote), message)
 
-    def _tcp_lost(self, remote: Address, message: str) -> None:
-        self._failed("tcp", remote, message)
-
-    def _failed(self, transport: str, remote: Address, message: str) -> None:
-        known = self._flows.pop((transport, remote), None)
+    def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
+        self._keeper.release(peer)
+        known = self._flows.pop(peer, None)
         if known is not None:
             for flow in known.used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
-            if transport == "tcp" and self._lost is not None:
+            if (is_dead or known.flow.reliable) and self._lost is not None:
                 self._lost(known.flow)
 
     # ------------------------------------------------------------ flows
 
     def _udp_flow(self, remote: Address) -> Flow:
-        known = self._flows.get(("udp", remote))
+        known = self._flows.get(Peer("udp", remote))
         now = self.now()
         if known is not None and known.until > now:
             return known.flow
-        endpoint = self._udp.get(family_of(remote.host))
-        if endpoint is None:
+        datagrams = self._udp.get(version_of(remote.host))
+        if datagrams is None:
             raise TransportError(f"there is no UDP socket towards {remote}")
-        local = self._local_host(endpoint.local.host, remote.host)
-        return self._remember(Flow("udp", Address(local, endpoint.local.port), remote))
+        local = self._local_host(datagrams.local.host, remote.host)
+        return self._remember(Flow("udp", Address(local, datagrams.local.port), remote))
 
-    def _tcp_flow(self, local: Address, remote: Address) -> Flow:
-        known = self._flows.get(("tcp", remote))
+    def _stream_flow(self, local: Address, peer: Peer) -> Flow:
+        known = self._flows.get(peer)
         if known is not None:
             return known.flow
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
-        port = local.port if self._tcp_port is None else self._tcp_port
-        host = self._local_host(local.host, remote.host)
-        return self._remember(Flow("tcp", Address(host, port), remote))
+        port = self._stream_ports.get(peer.transport, local.port)
+        host = self._local_host(local.host, peer.remote.host)
+        return self._remember(Flow(peer.transport, Address(host, port), peer.remote, peer.domain))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
         public = self._public
-        if public is not None and not is_loopback(peer) and family_of(public) is family_of(peer):
+        if public is not None and not is_loopback(peer) and version_of(public) == version_of(peer):
             return public
-        return local_address_toward(peer) if is_wildcard(bound) else bound
+        return self._network.local_address_toward(peer) if is_wildcard(bound) else bound
 
     def _remember(self, flow: Flow) -> Flow:
         """Keep what is used towards a peer: a failure there is told for all of it."""
-        key = (flow.transport, flow.remote)
+        key = flow.peer
         known = self._flows.get(key)
         until = self.now() + ROUTE_SECONDS
         if known is None:
@@ -424,31 +474,18 @@ class SipTransport(Generic[Event]):
         self._flows.move_to_end(key)
         return flow
 
-    def _choose(self, addresses: list[Address], host: str) -> Address:
-        """Return the first address of a family we are bound to."""
-        families = set(self._udp) or {family_of(self._bound)}
-        for address in addresses:
-            if family_of(address.host) in families:
-                return address
+    async def _resolve(self, host: str, port: int) -> Address:
+        """Return the first address of `host` of an IP version that we are bound to."""
+        bare = literal(host)
+        found = [bare] if bare is not None else await self._network.addresses(host)
+        versions = set(self._udp) or {version_of(self._bound)}
+        for address in found:
+            if version_of(address) in versions:
+                return Address(address, port)
         raise TransportError(
             f"{host} has no address that {self._bound} can reach",
             hint="both ends must speak the same version of IP",
         )
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    sock = socket.socket(family_of(host), socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family is socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(LISTEN_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _in_use(error: OSError) -> bool:

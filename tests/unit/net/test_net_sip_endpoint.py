@@ -1,4 +1,4 @@
-"""SipTransport with a scripted agent: sockets, flows, timers, failures, and nothing left behind."""
+"""SipEndpoint with a scripted agent: sockets, flows, timers, failures, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -11,76 +11,13 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
+from sip_station import HOST, Station, message, until
 
 from voip.errors import TransportError
-from voip.net import sip_tcp
-from voip.net.sip_transport import SipTraceRecord, SipTransport
+from voip.sip.endpoint import connections
+from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.flow import Flow
 from voip.types import Address
-
-HOST = "127.0.0.1"
-
-
-class Recorder:
-    """An agent that says what it is told to say, and remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, Flow]] = []
-        self.failed: list[tuple[Flow, str]] = []
-        self.timers: list[float] = []
-        self.due: float | None = None
-        self.to_send: list[tuple[bytes, Flow]] = []
-        self.happened: list[str] = []
-        self.answer: Callable[[bytes, Flow], bytes | None] = lambda data, flow: None
-
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        self.received.append((data, flow))
-        self.happened.append(f"received {len(self.received)}")
-        answer = self.answer(data, flow)
-        if answer is not None:
-            self.to_send.append((answer, flow))
-
-    def flow_failed(self, flow: Flow, message: str, now: float) -> None:
-        self.failed.append((flow, message))
-        self.happened.append(message)
-
-    def next_timer(self) -> float | None:
-        return self.due
-
-    def handle_timer(self, now: float) -> None:
-        assert self.due is not None and now >= self.due
-        self.timers.append(now)
-        self.due = None
-        self.happened.append("timer")
-
-    def outgoing(self) -> list[tuple[bytes, Flow]]:
-        sending, self.to_send = self.to_send, []
-        return sending
-
-    def events(self) -> list[str]:
-        happened, self.happened = self.happened, []
-        return happened
-
-
-class Station:
-    """An agent, its transport, and the events it was given."""
-
-    def __init__(self, **options: object) -> None:
-        self.agent = Recorder()
-        self.events: list[str] = []
-        self.transport: SipTransport[str] = SipTransport(
-            self.agent,
-            self.events.append,
-            **options,  # type: ignore[arg-type]
-        )
-
-    def say(self, data: bytes, flow: Flow) -> None:
-        self.agent.to_send.append((data, flow))
-        self.transport.flush()
-
-    def at(self, transport: str) -> Address:
-        return dict(self.transport.addresses)[transport]
-
 
 Stations = Callable[..., Awaitable[Station]]
 
@@ -96,16 +33,6 @@ async def station() -> AsyncIterator[Stations]:
             return one
 
         yield make
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def _message(text: str, body: str = "") -> bytes:
-    return (f"INFO {text} SIP/2.0\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode()
 
 
 def _open_files() -> int:
@@ -128,9 +55,9 @@ async def test_a_message_and_its_answer_use_one_flow(station: Stations, transpor
     callee.agent.answer = lambda data, flow: b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"
     flow = await caller.transport.flow_to(HOST, callee.at(transport).port, transport)
     assert flow.local == caller.at(transport) and flow.remote == callee.at(transport)
-    caller.say(_message("sip:a@b", "hello"), flow)
-    await _until(lambda: caller.agent.received)
-    assert callee.agent.received[0][0] == _message("sip:a@b", "hello")
+    caller.say(message("sip:a@b", "hello"), flow)
+    await until(lambda: caller.agent.received)
+    assert callee.agent.received[0][0] == message("sip:a@b", "hello")
     assert callee.agent.received[0][1].local == callee.at(transport)
     assert caller.agent.received == [(b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", flow)]
     assert callee.events == ["received 1"]
@@ -152,15 +79,15 @@ async def test_a_wildcard_is_never_advertised(station: Stations) -> None:
             assert flow.local.host == flow.remote.host
             assert flow.local.port == one.at(transport).port
             before = len(other.agent.received)
-            one.say(_message("sip:x"), flow)
-            await _until(lambda: len(other.agent.received) > before)  # noqa: B023
+            one.say(message("sip:x"), flow)
+            await until(lambda: len(other.agent.received) > before)  # noqa: B023
             assert other.agent.received[-1][1].local.host == flow.remote.host
 
 
 async def test_a_public_address_is_for_peers_elsewhere(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voip.net.sip_transport.local_address_toward", lambda peer: "10.0.0.5")
+    monkeypatch.setattr("voip.net.sip_network.local_address_toward", lambda peer: "10.0.0.5")
     one = await station("0.0.0.0", public_address="198.51.100.7")
     assert (await one.transport.flow_to("192.0.2.1", 5060)).local.host == "198.51.100.7"
     assert (await one.transport.flow_to(HOST, 5060)).local.host != "198.51.100.7"
@@ -183,7 +110,7 @@ async def test_actions_inside_deliver_are_carried_out_after_it(station: Stations
     callee.transport._deliver = deliver
     flow = await caller.transport.flow_to(*callee.at("udp"))
     caller.say(b"INVITE", flow)
-    await _until(lambda: caller.agent.received)
+    await until(lambda: caller.agent.received)
     assert callee.events == ["received 1", "second"]
 
 
@@ -209,13 +136,13 @@ async def test_keep_alives_never_reach_the_agent(station: Stations) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as peer:
         for data in (b"\r\n\r\n", b"\0\0\0\0", b"", b"\r\n", b"OPTIONS"):
             peer.sendto(data, one.at("udp"))
-    await _until(lambda: one.agent.received)
+    await until(lambda: one.agent.received)
     assert [data for data, _ in one.agent.received] == [b"OPTIONS"]
 
     reader, writer = await asyncio.open_connection(*one.at("tcp"))
-    writer.write(b"\r\n\r\n" + _message("sip:x") + b"\r\n\r\n")
+    writer.write(b"\r\n\r\n" + message("sip:x") + b"\r\n\r\n")
     assert await reader.readexactly(4) == b"\r\n\r\n"  # two pongs
-    await _until(lambda: len(one.agent.received) == 2)
+    await until(lambda: len(one.agent.received) == 2)
     writer.close()
     await writer.wait_closed()
 
@@ -230,9 +157,9 @@ async def test_timers_are_the_agents(station: Stations) -> None:
     one.transport.flush()
     one.agent.due = now + 0.01
     one.transport.flush()
-    await _until(lambda: one.agent.timers)
+    await until(lambda: one.agent.timers)
     assert len(one.agent.timers) == 1
-    await _until(lambda: one.events == ["timer"])
+    await until(lambda: one.events == ["timer"])
     one.agent.due = now + 3600
     one.transport.flush()
     one.agent.due = None
@@ -251,9 +178,9 @@ async def test_nobody_at_a_udp_port_fails_the_flow_within_a_second(
     flow = await one.transport.flow_to(host, _nobody(socket.SOCK_DGRAM))
     one.say(b"INVITE", flow)
     async with asyncio.timeout(1):
-        await _until(lambda: one.agent.failed)
+        await until(lambda: one.agent.failed)
     assert one.agent.failed == [(flow, f"nobody listens at {flow.remote}")]
-    await _until(lambda: one.events)
+    await until(lambda: one.events)
 
 
 async def test_nobody_at_a_tcp_port_is_said_at_once(station: Stations) -> None:
@@ -263,16 +190,16 @@ async def test_nobody_at_a_tcp_port_is_said_at_once(station: Stations) -> None:
         async with asyncio.timeout(1):
             await one.transport.flow_to(HOST, port, "tcp")
     flow = Flow("tcp", one.at("tcp"), Address(HOST, port))
-    one.say(_message("sip:x"), flow)  # as the agent would, to a route it was given
+    one.say(message("sip:x"), flow)  # as the agent would, to a route it was given
     async with asyncio.timeout(1):
-        await _until(lambda: one.agent.failed)
+        await until(lambda: one.agent.failed)
     assert one.agent.failed == [(flow, f"nobody listens at {HOST}:{port}")]
 
 
 async def test_no_answer_to_a_connection_is_said(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sip_tcp, "CONNECT_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_S", 0.0)
     one = await station()
     with pytest.raises(TransportError, match="no answer from"):
         await one.transport.flow_to(HOST, _nobody(socket.SOCK_STREAM), "tcp")
@@ -328,14 +255,14 @@ async def test_one_connection_per_remote_serves_both_directions(station: Station
     flows = await asyncio.gather(*(caller.transport.flow_to(*remote, "tcp") for _ in range(5)))
     assert len(set(flows)) == 1
     for number in range(3):
-        caller.say(_message(f"sip:{number}"), flows[0])
-    await _until(lambda: len(callee.agent.received) == 3)
+        caller.say(message(f"sip:{number}"), flows[0])
+    await until(lambda: len(callee.agent.received) == 3)
     back = callee.agent.received[0][1]
     assert {flow for _, flow in callee.agent.received} == {back}
-    callee.say(_message("sip:back"), back)
-    await _until(lambda: caller.agent.received)
-    assert caller.transport._tcp is not None and caller.transport._tcp.count == 1
-    assert callee.transport._tcp is not None and callee.transport._tcp.count == 1
+    callee.say(message("sip:back"), back)
+    await until(lambda: caller.agent.received)
+    assert caller.transport._streams is not None and caller.transport._streams.count == 1
+    assert callee.transport._streams is not None and callee.transport._streams.count == 1
 
 
 async def test_messages_wait_in_order_for_the_connection_that_is_opened_for_them(
@@ -343,13 +270,13 @@ async def test_messages_wait_in_order_for_the_connection_that_is_opened_for_them
 ) -> None:
     caller, callee = await station(), await station()
     flow = Flow("tcp", caller.at("tcp"), callee.at("tcp"))
-    messages = [_message(f"sip:{number}") for number in range(sip_tcp.MAX_WAITING_MESSAGES)]
-    for message in messages:
-        caller.say(message, flow)
+    messages = [message(f"sip:{number}") for number in range(connections.MAX_WAITING_MESSAGES)]
+    for one in messages:
+        caller.say(one, flow)
     assert caller.agent.failed == []
-    caller.say(_message("sip:one-too-many"), flow)
+    caller.say(message("sip:one-too-many"), flow)
     assert "too many messages" in caller.agent.failed[0][1]
-    await _until(lambda: len(callee.agent.received) == len(messages))
+    await until(lambda: len(callee.agent.received) == len(messages))
     assert [data for data, _ in callee.agent.received] == messages
 
 
@@ -360,7 +287,7 @@ async def test_a_lost_connection_fails_its_flow(station: Stations) -> None:
     flow = await one.transport.flow_to(*server.sockets[0].getsockname(), "tcp")
     writer = await accepted.get()
     writer.close()
-    await _until(lambda: one.agent.failed)
+    await until(lambda: one.agent.failed)
     assert one.agent.failed[0][0] == flow
     assert f"the connection to {flow.remote} was closed" in one.agent.failed[0][1]
     await writer.wait_closed()
@@ -373,38 +300,38 @@ async def test_a_message_in_pieces_is_one_and_garbage_ends_the_connection(
 ) -> None:
     one = await station()
     reader, writer = await asyncio.open_connection(*one.at("tcp"))
-    whole = _message("sip:x", "body")
+    whole = message("sip:x", "body")
     for piece in (whole[:5], whole[5:40], whole[40:] + whole[:10], whole[10:]):
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0)
-    await _until(lambda: len(one.agent.received) == 2)
+    await until(lambda: len(one.agent.received) == 2)
     assert [data for data, _ in one.agent.received] == [whole, whole]
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert one.transport._tcp is not None
-    assert one.transport._tcp.counters.unreadable == 1
-    await _until(lambda: one.agent.failed)
+    assert one.transport._streams is not None
+    assert one.transport._streams.counters.unreadable == 1
+    await until(lambda: one.agent.failed)
     assert "sent what is not SIP" in one.agent.failed[0][1]
 
 
 async def test_silent_and_half_spoken_peers_are_sent_away(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sip_tcp, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.02)
     one = await station()
     silent = await asyncio.open_connection(*one.at("tcp"))
     half = await asyncio.open_connection(*one.at("tcp"))
-    half[1].write(_message("sip:x") + b"INVITE sip:")
+    half[1].write(message("sip:x") + b"INVITE sip:")
     good = await asyncio.open_connection(*one.at("tcp"))
-    good[1].write(_message("sip:x"))
+    good[1].write(message("sip:x"))
     assert await silent[0].read() == b"" and await half[0].read() == b""
-    good[1].write(_message("sip:y"))
-    await _until(lambda: len(one.agent.received) == 3)
-    assert one.transport._tcp is not None
-    assert one.transport._tcp.counters.silent == 2 and one.transport._tcp.count == 1
+    good[1].write(message("sip:y"))
+    await until(lambda: len(one.agent.received) == 3)
+    assert one.transport._streams is not None
+    assert one.transport._streams.counters.silent == 2 and one.transport._streams.count == 1
     for _, writer in (silent, half, good):
         writer.close()
         await writer.wait_closed()
@@ -412,11 +339,11 @@ async def test_silent_and_half_spoken_peers_are_sent_away(
 
 async def test_connections_are_bounded(station: Stations, monkeypatch: pytest.MonkeyPatch) -> None:
     one = await station()
-    assert one.transport._tcp is not None
-    monkeypatch.setattr(one.transport._tcp, "_max", 2)
+    assert one.transport._streams is not None
+    monkeypatch.setattr(one.transport._streams, "_max", 2)
     opened = [await asyncio.open_connection(*one.at("tcp")) for _ in range(3)]
     assert await opened[2][0].read() == b""
-    assert one.transport._tcp.count == 2 and one.transport._tcp.counters.refused == 1
+    assert one.transport._streams.count == 2 and one.transport._streams.counters.refused == 1
     for _, writer in opened:
         writer.close()
         await writer.wait_closed()
@@ -427,7 +354,7 @@ async def test_a_peer_that_does_not_read_is_cut(station: Stations) -> None:
     with closing(socket.create_server((HOST, 0))) as server:
         flow = await one.transport.flow_to(*server.getsockname(), "tcp")
         accepted, _ = await asyncio.get_running_loop().run_in_executor(None, server.accept)
-        big = _message("sip:x", "z" * 60_000)
+        big = message("sip:x", "z" * 60_000)
         for _ in range(1000):
             if one.agent.failed:
                 break
@@ -454,7 +381,7 @@ async def test_the_trace_masks_credentials_and_the_tap_does_not(station: Station
         b'REGISTER sip:x SIP/2.0\r\nAuthorization: Digest username="a", response="5ec4e7"\r\n\r\n'
     )
     one.say(secret, flow)
-    await _until(lambda: one.agent.received)
+    await until(lambda: one.agent.received)
     assert [(record.sent, record.flow) for record in traced] == [(True, flow), (False, flow)]
     assert b"5ec4e7" not in traced[0].data and b'username="a"' in traced[0].data
     assert traced[0].wall_s > 1e9
@@ -468,13 +395,13 @@ async def test_closing_leaves_no_socket_task_thread_or_timer() -> None:
     await other.transport.start(HOST)
     flow = await one.transport.flow_to("localhost", other.at("tcp").port, "tcp")
     if flow.remote.host == HOST:
-        one.say(_message("sip:x"), flow)
-        await _until(lambda: other.agent.received)
+        one.say(message("sip:x"), flow)
+        await until(lambda: other.agent.received)
     one.agent.due = one.transport.now() + 3600
-    one.say(_message("sip:x"), Flow("tcp", one.at("tcp"), other.at("tcp")))  # still being opened
+    one.say(message("sip:x"), Flow("tcp", one.at("tcp"), other.at("tcp")))  # still being opened
     one.say(b"last words", await one.transport.flow_to(*other.at("udp")))
     await one.transport.close()
-    await _until(lambda: b"last words" in [data for data, _ in other.agent.received])
+    await until(lambda: b"last words" in [data for data, _ in other.agent.received])
     await other.transport.close()
     one.say(b"too late", flow)
     for thread in threading.enumerate():

@@ -1,0 +1,97 @@
+"""Asterisk over what is neither UDP nor TCP: registered, called, and called by it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers.asterisk import Asterisk
+from phones import answering, ended, softphone
+from stalls import repeated_after_stalls
+
+from voip.config import MediaConfig, NetworkConfig, TlsConfig
+from voip.errors import TransportError
+from voip.events import CallEnded, EndedBy
+from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
+
+
+def secure(asterisk: Asterisk, user: str, scheme: str, **settings: object) -> Softphone:
+    """A phone that knows Asterisk by its certificate."""
+    tls = settings.pop("tls", TlsConfig(ca_file=str(asterisk.ca_file)))
+    assert isinstance(tls, TlsConfig)
+    return Softphone(
+        f"{scheme}:{user}@{asterisk.tls_address}",
+        password=asterisk.password(user),
+        network=NetworkConfig(transport="tls", tls=tls),
+        media=MediaConfig(jitter_min_ms=200.0),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("scheme", ["sip", "sips"])
+@repeated_after_stalls
+async def test_F134_registered_and_called_both_ways_over_tls(
+    asterisk: Asterisk, artifacts: Path, scheme: str
+) -> None:
+    seen: list[SipTraceRecord] = []
+    async with (
+        secure(asterisk, "1001", scheme, trace=seen.append) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        (contact,) = asterisk.contacts("1001")
+        assert re.match(rf"{scheme}:1001@127\.0\.0\.1:\d+", contact)
+        calls = answering(bob)
+        async with await alice.dial("1002") as call:
+            await calls.get()
+            await call.hold()
+            await call.resume()
+        assert call.ended == CallEnded(EndedBy.LOCAL, "hung up", 200)
+        rung = answering(alice)
+        async with await bob.dial("1001") as call:
+            await (await rung.get()).hangup()
+            await ended(call)
+    assert {record.flow.transport for record in seen} == {"tls"}
+    assert len({record.flow.remote for record in seen}) == 1  # Asterisk used our connection
+    assert sum(record.data.startswith(b"INVITE") for record in seen if not record.sent) >= 1
+
+
+async def test_F134_asterisk_is_not_believed_without_its_authority(asterisk: Asterisk) -> None:
+    phone = secure(asterisk, "1001", "sip", tls=TlsConfig())
+    with pytest.raises(TransportError, match="authority that is not trusted here"):
+        await phone.start()
+    assert asterisk.contacts("1001") == []
+
+
+async def test_voip_call_over_tls_from_the_command_line(asterisk: Asterisk, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text(asterisk.password("1001"))
+    call = (
+        *(str(Path(sys.executable).with_name("voip")), "call"),
+        *(f"sips:610@{asterisk.tls_address}", "--json"),
+        *("--from", f"sips:1001@{asterisk.tls_address}"),
+        *("--password-file", str(tmp_path / "secret.txt")),
+    )
+    status, told = await output_of(*call, "--tls-ca", str(asterisk.ca_file))
+    assert (status, told["answered"], told["ended_by"]) == (0, True, "remote")
+    status, told = await output_of(*call)
+    assert (status, told["answered"]) == (1, False)
+    assert "authority that is not trusted here" in told["error"]
+    status, told = await output_of(*call, "--tls-insecure")
+    assert (status, told["answered"]) == (0, True)
+
+
+async def output_of(*command: str) -> tuple[int | None, dict[str, Any]]:
+    """Run a command to its end; its status and the object it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(30):
+        stdout, _ = await process.communicate()
+    told = json.loads(stdout)
+    assert isinstance(told, dict)
+    return process.returncode, told

@@ -1,0 +1,87 @@
+"""Softphones that call each other over what is neither UDP nor TCP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+
+from voip.call import Call
+from voip.config import NetworkConfig, TlsConfig
+from voip.errors import TransportError
+from voip.events import EndedBy
+from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
+from voip.types import Address
+
+HOST = "127.0.0.1"
+
+
+def at(phone: Softphone, transport: str) -> Address:
+    return dict(phone.addresses)[transport]
+
+
+async def talk(caller: Softphone, callee: Softphone, target: str) -> None:
+    """Place a call, hold and resume it, and let the other side hang up."""
+    calls: asyncio.Queue[Call] = asyncio.Queue()
+
+    @callee.on_incoming
+    async def answer(call: Call) -> None:
+        await call.answer()
+        calls.put_nowait(call)
+        await call.wait_ended()
+
+    call = await caller.dial(target)
+    theirs = await calls.get()
+    await call.hold()
+    await call.resume()
+    await theirs.hangup()
+    assert (await call.wait_ended()).by is EndedBy.REMOTE
+
+
+@pytest.mark.parametrize(
+    ("target", "contact"),
+    [
+        ("sips:bob@{0}", "Contact: <sips:{0}>"),
+        ("sip:bob@{0};transport=tls", "Contact: <sip:{0};transport=tls>"),
+    ],
+)
+async def test_F134_a_call_over_tls_stays_there_and_says_how_it_is_reached(
+    tmp_path: Path, target: str, contact: str
+) -> None:
+    authority = Authority(tmp_path)
+    seen: list[SipTraceRecord] = []
+    trusting = TlsConfig(ca_file=str(authority.file))
+    named = replace(trusting, certificate=str(authority.issue(HOST)))
+    here = NetworkConfig(bind_host=HOST)
+    async with (
+        Softphone(network=replace(here, tls=named)) as bob,
+        Softphone(network=replace(here, tls=trusting), trace=seen.append) as alice,
+    ):
+        await talk(alice, bob, target.format(at(bob, "tls")))
+        told = [record.data.decode() for record in seen]
+        assert {record.flow.transport for record in seen} == {"tls"}
+        assert all("Via: SIP/2.0/TLS " in text for text in told)
+        invite = told[0]
+        assert contact.format(seen[0].flow.local) in invite
+        answer = next(text for text in told if text.startswith("SIP/2.0 200") and "INVITE" in text)
+        assert contact.format(at(bob, "tls")) in answer
+        stranger = Softphone(network=here)
+        async with stranger:
+            with pytest.raises(TransportError, match="authority that is not trusted here"):
+                await stranger.dial(target.format(at(bob, "tls")))
+
+
+async def test_tls_is_answered_at_the_port_after_the_others(tmp_path: Path) -> None:
+    certificate = str(Authority(tmp_path).issue(HOST))
+    tls = TlsConfig(certificate=certificate)
+    assert NetworkConfig(bind_port=5060, tls=tls).streams() == {"tls": 5061}
+    assert NetworkConfig(bind_port=5060, tls=tls, tls_port=443).streams() == {"tls": 443}
+    assert NetworkConfig(tls=tls).streams() == {"tls": 0}
+    assert NetworkConfig(bind_port=5060).streams() == {}
+    async with Softphone(network=NetworkConfig(tls=tls)) as phone:
+        ports = [address.port for transport, address in phone.addresses if transport == "tls"]
+        assert len(set(ports)) == 1

@@ -1,0 +1,1 @@
+"""What helps through NATs, without I/O: STUN messages."""
