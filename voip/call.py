@@ -13,7 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from voip.answering import forwarding_headers
 from voip.arguments import HeaderLines, header_lines
+from voip.digits import take_digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -64,6 +66,8 @@ class Call:
     """The call whose place this one takes once it is answered (RFC 3891)."""
     replaced_by: Call | None = None
     """The call that has taken this one's place."""
+    auto_answered = False
+    """Whether the phone answered by itself, because the caller asked for that."""
 
     def __init__(
         self,
@@ -205,6 +209,14 @@ class Call:
     ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
         await self._session.reject(status, reason, header_lines(headers))
+
+    async def redirect(self, target: str, *, reason: str = "unconditional") -> None:
+        """Send an incoming call on to `target` (302), and say why (RFC 5806): "user-busy" ..."""
+        invite = self._session.invite_request
+        if invite is None or self.outgoing:
+            raise CallStateError("only a call that comes in is sent on", hint="transfer it")
+        headers = forwarding_headers(invite, self._resolve(target), reason)
+        await self._session.reject(302, None, headers)
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
@@ -360,11 +372,11 @@ class Call:
             raise ConfigError(f"{count} digits cannot be collected", hint="1 or more")
         while True:
             heard = len(self._events)
-            entered, rest = _split(self._digits, count, terminator)
+            entered, rest = take_digits(self._digits, count, terminator)
             if rest is None and not self._events.ended and await self._digit(heard, timeout):
                 continue
             if rest is None:  # no more come; the last may have come at the last moment
-                entered, rest = _split(self._digits, count, terminator)
+                entered, rest = take_digits(self._digits, count, terminator)
             entered, self._digits = (self._digits, "") if rest is None else (entered, rest)
             return entered
 
@@ -486,13 +498,3 @@ def quality_of(stats: StreamStats) -> QualityReport:
         rtt_ms=stats.rtt_ms,
         jitter_buffer_ms=stats.delay_ms,
     )
-
-
-def _split(digits: str, count: int, terminator: str | None) -> tuple[str, str | None]:
-    """Return (what was entered, what is left), the latter None where it is not complete."""
-    if terminator and terminator in digits[: count + 1]:
-        entered, _, rest = digits.partition(terminator)
-        return entered, rest
-    if len(digits) >= count:
-        return digits[:count], digits[count:]
-    return "", None

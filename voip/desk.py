@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voip.account import Account
+from voip.answering import Answering
 from voip.call import Call
+from voip.errors import CallError, ConfigError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
-from voip.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from voip.transfers import TransferRequest
@@ -53,12 +54,6 @@ class NewCall(Protocol):
     def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
 
 
-class Place(Protocol):
-    """Begins to call a URI; returns at once, raises where nothing can be sent."""
-
-    async def __call__(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call: ...
-
-
 @dataclass(slots=True)
 class Desk:
     """One phone, as its parts see it.
@@ -67,7 +62,6 @@ class Desk:
     """
 
     account: Account
-    stack: Stack
     handlers: Handlers
     calls: dict[CallSession, Call]
     contact: ContactOf
@@ -75,9 +69,20 @@ class Desk:
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
+    answering: Answering = field(default_factory=Answering)
+    opened: bool = False
     closed: bool = False
     max_calls: int = 5000
-    place: Place = field(init=False)
+    stack: Stack = field(init=False)
+
+    def check_open(self) -> None:
+        """Raise where the phone is not switched on (yet, or any more)."""
+        if not self.opened:
+            raise ConfigError(
+                "the phone was not started", hint="async with Softphone(...) as phone:"
+            )
+        if self.closed:
+            raise CallError("the phone was closed", hint="make another one")
 
     def now(self) -> float:
         """Return the time to pass to the agent."""
@@ -88,8 +93,10 @@ class Desk:
         self.stack.signalling.flush()
 
     def call_of(self, dialog: object) -> Call | None:
-        """Return the call of a dialog."""
+        """Return the call of a dialog, early ones too."""
         session = self.stack.sessions.get(dialog)
+        if session is None and dialog is not None:
+            session = next((one for one in self.calls if dialog in one.early_dialogs), None)
         return None if session is None else self.calls.get(session)
 
     def failed(self, handler: Callable[..., Any], error: BaseException) -> None:

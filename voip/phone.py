@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from voip.account import Account
+from voip.answering import Answering
 from voip.arguments import (
     HeaderLines,
     RequestHandler,
@@ -20,11 +21,12 @@ from voip.arguments import (
     header_lines,
 )
 from voip.call import Call
+from voip.call_control import CallControl
 from voip.capture import Capture
 from voip.config import MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
-from voip.errors import CallError, ConfigError
+from voip.errors import ConfigError
 from voip.events import (
     CallEnded,
     PhoneEvent,
@@ -38,14 +40,14 @@ from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.engine import Engine
 from voip.media.rings import RingArena
-from voip.messages import Capabilities, Messages
+from voip.messages import Messages
 from voip.net.driver import ThreadDriver
 from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.route import local_address_toward
 from voip.net.sip_network import KernelNetwork
-from voip.publishing import PublishedState, Publishing
+from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
@@ -61,8 +63,9 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
+from voip.transfers import Transfers
 from voip.types import Address, Random, SecureRandom
-from voip.watching import Watch, Watching
+from voip.watching import Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
@@ -73,7 +76,6 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
-_HOW_TO_OPEN = "async with Softphone(...) as phone:"
 
 
 class Softphone:
@@ -81,14 +83,17 @@ class Softphone:
 
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
+    pick_up, park, refer, dial_when_free: see `voip.call_control`; watch, on_watch: `voip.watching`;
+    message, on_message, options: `voip.messages`; publish: `voip.publishing`.
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
     see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
     root. trace: called with every SIP message, credentials masked.
     requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
-    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). authorize:
-    looks at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
+    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). answering: what
+    is done with calls before anybody is asked; it may be set anew at any time. authorize: looks
+    at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Softphone:
         requests: Mapping[str, RequestHandler] | None = None,
         info_packages: Sequence[str] = (),
         quality_collector: str | None = None,
+        answering: Answering | None = None,
         authorize: Authorize | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
@@ -133,16 +139,40 @@ class Softphone:
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
-        self._authorize = authorize
         self._config = agent_config(user_agent, self._requests, info_packages)
-        self._handlers = Handlers()
-        self._collector = quality_collector
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
         self._gone = asyncio.Event()
+        self._handlers = Handlers()
+        self._desk = desk = Desk(
+            self.account,
+            self._handlers,
+            self._calls,
+            self._contact,
+            self._identity,
+            self._new_call,
+            self._spawn,
+            self._tell,
+            answering or Answering(),
+            max_calls=MAX_CALLS,
+        )
+        self._incoming = IncomingCalls(desk, authorize)
+        self._dialling = Dialling(desk)
+        self._messages = messages = Messages(desk)
+        self._watching = watching = Watching(desk)
+        self._publishing = Publishing(desk)
+        self._reports = QualityReports(messages, quality_collector) if quality_collector else None
+        # what the parts do for applications
+        control = CallControl(desk, self._dialling, watching)
+        self.pick_up, self.park = control.pick_up, control.park
+        self.refer, self.dial_when_free = control.refer, control.dial_when_free
+        self.watch, self.on_watch = watching.watch, watching.on_watch
+        self.publish = self._publishing.publish
+        self.message, self.on_message = messages.send, messages.on_received
+        self.options = messages.options
         self.unregister_on_close = True
         """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
@@ -200,27 +230,7 @@ class Softphone:
             on_request=self._on_request,
             on_media=self._on_media,
         )
-        self._desk = Desk(
-            self.account,
-            self._stack,
-            self._handlers,
-            self._calls,
-            self._contact,
-            self._identity,
-            self._new_call,
-            self._spawn,
-            self._tell,
-            max_calls=MAX_CALLS,
-        )
-        self._incoming = IncomingCalls(self._desk, self._authorize)
-        self._dialling = Dialling(self._desk)
-        self._desk.place = self._dialling.place
-        self._messages = Messages(self._desk)
-        self._reports = None
-        if self._collector is not None:
-            self._reports = QualityReports(self._messages, self._collector)
-        self._watching = Watching(self._desk)
-        self._publishing = Publishing(self._desk)
+        self._desk.stack = self._stack
         self._stack.call_changed = self._watching.calls_changed
         self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
         self._inbox = Inbox(
@@ -230,8 +240,9 @@ class Softphone:
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
+            transfers=Transfers(self._desk, self._dialling),
         )
-        self._open = True
+        self._open = self._desk.opened = True
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
@@ -351,6 +362,15 @@ class Softphone:
             raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
+    @property
+    def answering(self) -> Answering:
+        """What is done with calls before anybody is asked."""
+        return self._desk.answering
+
+    @answering.setter
+    def answering(self, rules: Answering) -> None:
+        self._desk.answering = rules
+
     async def events(self) -> AsyncIterator[PhoneEvent]:
         """Yield what happened to the registration, from the beginning, until the phone closes.
 
@@ -361,12 +381,7 @@ class Softphone:
 
     def _check_started(self) -> None:
         if not self._open:
-            raise ConfigError("the phone was not started", hint=_HOW_TO_OPEN)
-
-    def _check_open(self) -> None:
-        self._check_started()
-        if self._closed:
-            raise CallError("the phone was closed", hint="make another one")
+            self._desk.check_open()
 
     def _check_named(self) -> None:
         if not self._named:
@@ -411,7 +426,7 @@ class Softphone:
         others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
         ours is (RFC 3323, RFC 3325).
         """
-        self._check_open()
+        self._desk.check_open()
         self._dialling.check(wait)
         if (
             not self._named
@@ -442,62 +457,6 @@ class Softphone:
         """
         self._handlers.transfer = handler
         return handler
-
-    # ------------------------------------------------------------ events and messages
-
-    async def watch(
-        self,
-        target: str | None,
-        event: str,
-        *,
-        expires_s: int = 3600,
-        accept: Sequence[str] = (),
-    ) -> Watch:
-        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
-
-        target: whose, None for the account itself. Returns when the first word has come; raises
-        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
-        """
-        self._check_open()
-        return await self._watching.watch(target, event, expires_s, tuple(accept))
-
-    def on_watch(self, handler: _Handler) -> _Handler:
-        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
-        self._handlers.watch = handler
-        return handler
-
-    async def publish(
-        self,
-        event: str,
-        body: bytes,
-        content_type: str,
-        *,
-        target: str | None = None,
-        expires_s: int = 3600,
-    ) -> PublishedState:
-        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
-
-        target: where, None for the account itself. Raises `RequestError` where it is refused.
-        """
-        self._check_open()
-        return await self._publishing.publish(
-            event, body, content_type, target=target, expires_s=expires_s
-        )
-
-    async def message(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
-        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
-        self._check_open()
-        await self._messages.send(target, text, content_type)
-
-    def on_message(self, handler: _Handler) -> _Handler:
-        """Call `handler(event)` with every `MessageReceived`; `events()` has them too."""
-        self._handlers.message = handler
-        return handler
-
-    async def options(self, target: str) -> Capabilities:
-        """Ask what somebody can do; raises `RequestError` where nobody says."""
-        self._check_open()
-        return await self._messages.options(target)
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)

@@ -9,6 +9,7 @@ from typing import Final
 
 from voip.call import Call
 from voip.desk import Desk
+from voip.dialling import Dialling
 from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.session.transfer import GOODBYE_S, Progress
@@ -47,8 +48,9 @@ class Transfers:
     application's handler says no; outside of any only where that says yes.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, dialling: Dialling) -> None:
         self._desk = desk
+        self._dialling = dialling
 
     def on_refer(self, notifier: Notifier) -> None:
         """Take a REFER up, or refuse it."""
@@ -116,7 +118,7 @@ class Transfers:
         if handler is not None and not await desk.ask(handler, request, False):
             return 603
         try:
-            new = await desk.place(target.uri, headers=_headers(target))
+            new = await self._dialling.place(target.uri, headers=_headers(target))
             if progress is not None:
                 new.on_event(lambda event: self._report(progress, event))
             await new.wait_answered(RING_S)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from voip.desk import Desk
 from voip.errors import ConfigError, SipError, SubscriptionError
@@ -29,6 +29,8 @@ from voip.sip.subscription import Subscription
 __all__ = ["Notification", "Watch", "WatchRequest", "Watching"]
 
 log = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 CLOSE_S: Final = 4.0
 """How long giving a subscription up waits for its last word."""
@@ -183,10 +185,20 @@ class Watching:
         self._told: bytes = b""
 
     async def watch(
-        self, target: str | None, event: str, expires_s: int, accept: tuple[str, ...]
+        self,
+        target: str | None,
+        event: str,
+        *,
+        expires_s: int = 3600,
+        accept: Sequence[str] = (),
     ) -> Watch:
-        """Begin to watch; returns when the first word has come."""
+        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+
+        target: whose, None for the account itself. Returns when the first word has come; raises
+        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        """
         desk, account = self._desk, self._desk.account
+        desk.check_open()
         try:
             package = EventType.parse(event).package
         except SipError as error:
@@ -201,8 +213,7 @@ class Watching:
         uri = account.aor if target is None else account.dial_uri(target)
         hop = account.target(uri)
         flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        if desk.closed:
-            raise SubscriptionError("the phone was closed")
+        desk.check_open()
         subscription = desk.stack.agent.subscriptions.subscribe(
             uri,
             event,
@@ -234,6 +245,11 @@ class Watching:
             self._desk.tell(_waiting(value))
 
     # ------------------------------------------------------------ being watched
+
+    def on_watch(self, handler: Handler) -> Handler:
+        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
+        self._desk.handlers.watch = handler
+        return handler
 
     def on_subscribe(self, notifier: Notifier) -> None:
         """Somebody wants to watch our calls: only whom the application lets (403)."""

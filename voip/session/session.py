@@ -124,12 +124,19 @@ class CallSession:
         return invite.request if invite else None
 
     @property
+    def early_dialogs(self) -> list[Dialog]:
+        """The dialogs of a call that is not answered yet."""
+        if self.dialog is not None:
+            return []
+        if self._client is not None:
+            return self._client.dialogs
+        early = self._server.dialog if self._server is not None else None
+        return [] if early is None else [early]
+
+    @property
     def current_dialog(self) -> Dialog | None:
         """The dialog as far as there is one: before the answer, the latest early one."""
-        if self.dialog is not None or self._client is None:
-            return self.dialog or (self._server.dialog if self._server else None)
-        dialogs = self._client.dialogs
-        return dialogs[-1] if dialogs else None
+        return self.dialog or next(reversed(self.early_dialogs), None)
 
     @property
     def is_trusted(self) -> bool:
@@ -394,7 +401,7 @@ class CallSession:
         server.respond(
             status,
             reason,
-            contact=self._contact,
+            contact=self._contact if status < 300 else None,  # a 3xx names others
             headers=headers,
             body=body,
             content_type=SDP if body else None,
@@ -561,6 +568,15 @@ class CallSession:
         if self.end is None:
             raise CallStateError("the call is not over")
         return self.end
+
+    async def settled(self) -> None:
+        """Return when the call is answered, or over."""
+        await self._settled.wait()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it has been answered, acknowledged or not."""
+        return self.dialog is not None or self.is_up
 
     async def leave(self) -> None:
         """End a call whose peer goes on with somebody else: it hangs up, or else we do."""
