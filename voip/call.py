@@ -62,12 +62,9 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
-    replaces: Call | None = None
-    """The call whose place this one takes once it is answered (RFC 3891)."""
-    replaced_by: Call | None = None
-    """The call that has taken this one's place."""
-    auto_answered = False
-    """Whether the phone answered by itself, because the caller asked for that."""
+    replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
+    replaced_by: Call | None = None  # what has taken its place
+    auto_answered = False  # by the phone itself, because the caller asked for that
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from voip.account import Account
 from voip.answering import Answering
@@ -19,17 +19,46 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 
-if TYPE_CHECKING:
-    from voip.transfers import TransferRequest
-    from voip.watching import WatchRequest
-
-__all__ = ["Authorize", "Desk", "Handlers", "IncomingHandler", "TransferHandler"]
+__all__ = [
+    "Authorize",
+    "Desk",
+    "Handlers",
+    "IncomingHandler",
+    "TransferHandler",
+    "TransferRequest",
+    "WatchRequest",
+]
 
 log = logging.getLogger(__name__)
 
 IncomingHandler = Callable[[Call], Awaitable[None] | None]
-TransferHandler = Callable[["TransferRequest"], Awaitable[bool] | bool]
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    """Somebody asks us to call `target` (a URI).
+
+    `call`: the call it is asked in, None outside of any. `referred_by`: who it says it is.
+    `attended`: the target speaks with them already, and is to go on with us (Replaces).
+    """
+
+    target: str
+    call: Call | None
+    referred_by: str | None = None
+    attended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """Somebody wants to watch this phone's calls. `watcher` is who it says it is, a URI."""
+
+    watcher: str
+    event: str
+
+
+TransferHandler = Callable[[TransferRequest], Awaitable[bool] | bool]
+WatchHandler = Callable[[WatchRequest], Awaitable[bool] | bool]
 
 
 @dataclass(slots=True)
@@ -39,7 +68,7 @@ class Handlers:
     incoming: IncomingHandler | None = None
     transfer: TransferHandler | None = None
     message: Callable[[MessageReceived], object] | None = None
-    watch: Callable[[WatchRequest], Awaitable[bool] | bool] | None = None
+    watch: WatchHandler | None = None
 
 
 class ContactOf(Protocol):
@@ -72,7 +101,7 @@ class Desk:
     answering: Answering = field(default_factory=Answering)
     opened: bool = False
     closed: bool = False
-    max_calls: int = 5000
+    max_calls: int = 10_000
     stack: Stack = field(init=False)
 
     def check_open(self) -> None:

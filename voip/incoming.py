@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from voip.answering import Answering, forwarding_headers, intercom, may_forward
 from voip.call import Call
@@ -18,6 +20,8 @@ from voip.sip.uri import uri_scheme
 
 __all__ = ["IncomingCalls"]
 
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
 log = logging.getLogger(__name__)
 
 
@@ -27,6 +31,15 @@ class IncomingCalls:
     def __init__(self, desk: Desk, authorize: Authorize | None) -> None:
         self._desk = desk
         self._authorize = authorize
+
+    def on_incoming(self, handler: Handler) -> Handler:
+        """Call `handler(call)` for every call that comes in; usable as a decorator.
+
+        It may be a coroutine function. A call it leaves unanswered when it returns is refused
+        with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
+        """
+        self._desk.handlers.incoming = handler
+        return handler
 
     def invited(self, invite: ServerInvite) -> None:
         """Take a call that comes in: challenge, refuse, or hand it to the application."""

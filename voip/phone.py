@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from voip.account import Account
 from voip.answering import Answering
-from voip.arguments import (
-    HeaderLines,
-    RequestHandler,
-    agent_config,
-    caller_address,
-    header_lines,
-)
+from voip.arguments import HeaderLines, RequestHandler, agent_config, caller_address, header_lines
 from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
@@ -27,12 +21,7 @@ from voip.config import MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
-from voip.events import (
-    CallEnded,
-    PhoneEvent,
-    Registered,
-    RegistrationFailed,
-)
+from voip.events import CallEnded, PhoneEvent, Registered, RegistrationFailed
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
@@ -51,7 +40,7 @@ from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
-from voip.session.manager import RequestEvent, SessionManager
+from voip.session.manager import SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
@@ -61,7 +50,6 @@ from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.transfers import Transfers
 from voip.types import Address, Random, SecureRandom
@@ -71,9 +59,6 @@ __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
 
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
-
-MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 
@@ -83,8 +68,9 @@ class Softphone:
 
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
-    pick_up, park, refer, dial_when_free: see `voip.call_control`; watch, on_watch: `voip.watching`;
-    message, on_message, options: `voip.messages`; publish: `voip.publishing`.
+    on_incoming: see `voip.incoming`; on_transfer: `voip.transfers`; pick_up, park, refer,
+    dial_when_free: `voip.call_control`; watch, on_watch: `voip.watching`; message, on_message,
+    options: `voip.messages`; publish: `voip.publishing`.
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
@@ -157,16 +143,18 @@ class Softphone:
             self._spawn,
             self._tell,
             answering or Answering(),
-            max_calls=MAX_CALLS,
         )
+        self._dialling = dialling = Dialling(desk)
         self._incoming = IncomingCalls(desk, authorize)
-        self._dialling = Dialling(desk)
+        self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
         self._publishing = Publishing(desk)
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
         # what the parts do for applications
-        control = CallControl(desk, self._dialling, watching)
+        self.on_incoming = self._incoming.on_incoming
+        self.on_transfer = self._transfers.on_transfer
+        control = CallControl(desk, dialling, watching)
         self.pick_up, self.park = control.pick_up, control.park
         self.refer, self.dial_when_free = control.refer, control.dial_when_free
         self.watch, self.on_watch = watching.watch, watching.on_watch
@@ -226,8 +214,8 @@ class Softphone:
         )
         self._sessions = SessionManager(
             self._stack,
-            on_invite=self._invited,
-            on_request=self._on_request,
+            on_invite=self._incoming.invited,
+            on_request=lambda event: self._inbox.take(event),
             on_media=self._on_media,
         )
         self._desk.stack = self._stack
@@ -240,7 +228,7 @@ class Softphone:
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
-            transfers=Transfers(self._desk, self._dialling),
+            transfers=self._transfers,
         )
         self._open = self._desk.opened = True
         try:
@@ -440,24 +428,6 @@ class Softphone:
         call = await self._dialling.place(uri, headers=more, from_=caller, anonymous=anonymous)
         return await self._dialling.wait(call, wait, timeout)
 
-    def on_incoming(self, handler: _Handler) -> _Handler:
-        """Call `handler(call)` for every call that comes in; usable as a decorator.
-
-        It may be a coroutine function. A call it leaves unanswered when it returns is refused
-        with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
-        """
-        self._handlers.incoming = handler
-        return handler
-
-    def on_transfer(self, handler: _Handler) -> _Handler:
-        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
-
-        It returns whether, and may be a coroutine function. Without a handler every transfer
-        asked for in a call that is up is followed, and none outside of a call.
-        """
-        self._handlers.transfer = handler
-        return handler
-
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
@@ -475,9 +445,6 @@ class Softphone:
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
             self._spawn(call._close())
-
-    def _invited(self, invite: ServerInvite) -> None:
-        self._incoming.invited(invite)
 
     # ------------------------------------------------------------ addresses
 
@@ -505,9 +472,6 @@ class Softphone:
 
     def _on_sip(self, event: SipEvent) -> None:
         self._sessions.on_sip(event)
-
-    def _on_request(self, event: RequestEvent) -> None:
-        self._inbox.take(event)
 
     def _on_lost(self, flow: Flow) -> None:
         self._registrar.on_lost(flow)

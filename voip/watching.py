@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from voip.desk import Desk
+from voip.desk import Desk, WatchRequest
 from voip.errors import ConfigError, SipError, SubscriptionError
 from voip.events import MessageWaiting
 from voip.session.event_log import EventLog
@@ -57,14 +57,6 @@ class Notification:
     value: Any
     body: bytes
     content_type: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
-    """Somebody wants to watch this phone's calls. `watcher` is who it says it is, a URI."""
-
-    watcher: str
-    event: str
 
 
 class Watch:
