@@ -11,26 +11,18 @@ from voip.errors import ConfigError, SipError
 from voip.sip.digest import Credentials, CredentialsLookup, CredentialSource
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
+from voip.sip.locating import Where
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
-from voip.sip.via import default_port
 
-__all__ = ["Account", "Target"]
+__all__ = ["Account"]
 
 _HAS_SCHEME: Final = re.compile(
     r"(?:sips?|tel|im|pres|mailto|https?|urn):|[A-Z][A-Z0-9+.-]*:(?![0-9]{1,5}(?:[;?]|$))", re.I
 )
 """What is before the colon is a scheme, and no host with a port behind it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a request goes: its URI, and the host, port and transport of the next hop."""
-
-    uri: SipUri
-    host: str
-    port: int
-    transport: str
+_SECURED: Final = {"udp": None, "tcp": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
+"""What sips: makes of a transport; of UDP, which was a mere default, nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,8 @@ class Account:
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
     the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
     transport: one of `voip.config.TRANSPORTS`, where neither the URI of a request nor `uri` says
-    anything (`sips:` is TLS); lookup: asked for the credentials of a realm, instead of `password`.
+    anything; None: what the DNS says. `sips:` is TLS. lookup: asked for the credentials of a
+    realm, instead of `password`.
     """
 
     uri: str
@@ -49,7 +42,7 @@ class Account:
     display_name: str = ""
     proxy: str | None = None
     expires_s: int = 300
-    transport: str = "udp"
+    transport: str | None = None
     lookup: CredentialsLookup | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,23 +100,25 @@ class Account:
         registrar = self.registrar
         return _parse(f"sip:{number}@{format_host(registrar.host, registrar.port)}")
 
-    def target(self, uri: SipUri) -> Target:
+    def where(self, uri: SipUri) -> Where:
         """Say where a request to `uri` goes: to the proxy where there is one."""
         hop = _parse(self.proxy) if self.proxy else uri
         own = _parse(self.uri)
-        transport = hop.transport or own.transport or self.transport
-        if transport not in TRANSPORTS:
+        named = hop.transport or own.transport
+        transport = named or self.transport
+        if transport is not None and transport not in TRANSPORTS:
             raise ConfigError(
                 f"there is no transport {transport!r}", hint=f"{', '.join(TRANSPORTS)}"
             )
-        if "sips" in (uri.scheme, hop.scheme, own.scheme):
-            if (hop.transport or own.transport) == "udp":
-                raise ConfigError(
-                    f"{for_people(str(uri))} asks for TLS, which UDP has not",
-                    hint="leave transport=udp out",
-                )
-            transport = "tls"
-        return Target(uri, hop.host, hop.port or default_port(transport), transport)
+        secure = "sips" in (uri.scheme, hop.scheme, own.scheme)
+        if secure and named == "udp":
+            raise ConfigError(
+                f"{for_people(str(uri))} asks for TLS, which UDP has not",
+                hint="leave transport=udp out",
+            )
+        if secure and transport is not None:
+            transport = _SECURED[transport]
+        return Where(hop.host, hop.port, transport, secure)
 
     def route(self) -> list[str]:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""

@@ -55,7 +55,7 @@ def agent_config(
     return AgentConfig(
         user_agent=user_agent,
         allow=tuple(dict.fromkeys((*own, *requests))),
-        supported=SUPPORTED,
+        supported=(*AgentConfig().supported, *SUPPORTED),
         events=EVENTS,
         unsolicited=("message-summary",),
         info_packages=tuple(info_packages),

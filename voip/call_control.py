@@ -35,11 +35,12 @@ class CallControl:
         if watched.remote is None:
             raise CallError("the watched call does not say who the other side is")
         replaces = watched.replaces_at_peer(early_only=watched.state != "confirmed")
-        call = await self._dialling.place(
+        return await self._dialling.dial(
             SipUri.parse(watched.remote),
+            wait="answered",
+            timeout=timeout,
             headers=[("Replaces", str(replaces)), ("Require", "replaces")],
         )
-        return await self._dialling.wait(call, "answered", timeout)
 
     async def refer(self, whom: str, target: str, *, timeout: float = 60.0) -> None:
         """Ask `whom` to call `target`: click-to-dial.
@@ -52,8 +53,7 @@ class CallControl:
         self._desk.check_open()
         desk, account = self._desk, self._desk.account
         uri = account.dial_uri(whom)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
+        flow = await desk.flow_to(uri)
         identity = desk.identity(flow)
         handle = desk.stack.agent.subscriptions.refer_outside(
             uri,
@@ -93,8 +93,9 @@ class CallControl:
             async with asyncio.timeout(timeout):
                 while True:
                     try:
-                        call = await self._dialling.place(uri, headers=())
-                        return await self._dialling.wait(call, "answered", None)
+                        return await self._dialling.dial(
+                            uri, wait="answered", timeout=None, headers=()
+                        )
                     except CallError as error:
                         if error.status not in _BUSY:
                             raise

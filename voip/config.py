@@ -51,19 +51,22 @@ class NetworkConfig:
 
     bind_host: "" means every interface; the address told to a peer is the one the kernel would use
     towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
-    TLS is answered once there is a certificate; None: the port after `bind_port`. trusted: hosts
-    (IP addresses) that vouch for callers, such as a proxy that removes what it has not checked;
-    P-Asserted-Identity of any other is a claim (`Call.identity`).
+    TLS is answered once there is a certificate; None: the port after `bind_port`. transport: None
+    is what the DNS says, and UDP where it says nothing. dns_servers: IP addresses, with a port or
+    without, to ask instead of the system's. trusted: hosts (IP addresses) that vouch for callers,
+    such as a proxy that removes what it has not checked; P-Asserted-Identity of any other is a
+    claim (`Call.identity`).
     """
 
     bind_host: str = ""
     bind_port: int = 0
     public_address: str | None = None
     rtp_ports: tuple[int, int] = (10000, 19999)
-    transport: str = "udp"
+    transport: str | None = None
     tls: TlsConfig = TlsConfig()
     tls_port: int | None = None
     trusted: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -76,7 +79,7 @@ class NetworkConfig:
                 f"the RTP port range {'-'.join(map(str, self.rtp_ports))} cannot be used",
                 hint="such as 10000-19999",
             )
-        if self.transport not in TRANSPORTS:
+        if self.transport is not None and self.transport not in TRANSPORTS:
             raise ConfigError(f"no transport {self.transport!r}", hint=f"{', '.join(TRANSPORTS)}")
         for port in (self.bind_port, self.tls_port):
             if port is not None and not 0 <= port <= 65535:

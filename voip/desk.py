@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from voip.account import Account
 from voip.answering import Answering
 from voip.call import Call
-from voip.errors import CallError, ConfigError
+from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
+from voip.sip.uri import SipUri
 
 __all__ = [
     "Authorize",
@@ -71,23 +73,23 @@ class Handlers:
     watch: WatchHandler | None = None
 
 
-class ContactOf(Protocol):
-    """Says where we are reached, by sips: where `scheme` asks for that."""
-
-    def __call__(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str: ...
-
-
 class NewCall(Protocol):
     """Makes a call that the phone knows of."""
 
     def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
 
 
+class ContactOf(Protocol):
+    """Names us towards a flow's other end; by sips: with `secure`, or without a name."""
+
+    def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
+
+
 @dataclass(slots=True)
 class Desk:
     """One phone, as its parts see it.
 
-    `contact` names us towards a flow's other end; `identity(flow)` is who we are in From.
+    `contact(flow)` is our Contact towards a flow's other end; `identity(flow)` who we are in From.
     """
 
     account: Account
@@ -120,6 +122,15 @@ class Desk:
     def flush(self) -> None:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
+
+    async def flow_to(self, uri: SipUri) -> Flow:
+        """Return the best way to `uri`; raises `TransportError` for none."""
+        where = self.account.where(uri)
+        async with aclosing(self.stack.signalling.flows(where)) as flows:
+            async for flow in flows:
+                if not self.closed:
+                    return flow
+        raise TransportError("the phone was closed", hint="make another one")
 
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog, early ones too."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, get_args
 
 from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
+from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
@@ -33,33 +35,70 @@ class Dialling:
         if wait not in get_args(Wait):
             raise ConfigError(f"dial does not wait for {wait!r}", hint=", ".join(get_args(Wait)))
 
-    async def place(
+    async def dial(
         self,
         uri: SipUri,
         *,
+        wait: Wait,
+        timeout: float | None,
         headers: Sequence[tuple[str, str]],
         from_: NameAddr | None = None,
         anonymous: bool = False,
     ) -> Call:
+        """Call `uri`, by the next way where one turns out to lead nowhere (RFC 3263 section 4.3).
+
+        Returns the call when it has come as far as `wait` says, or what has taken its place.
+        """
+        where = self._desk.account.where(uri)
+        signalling = self._desk.stack.signalling
+        failure: CallError | None = None
+        async with aclosing(signalling.flows(where)) as flows:
+            async for flow in flows:
+                try:
+                    call = await self._begin(
+                        uri,
+                        flow,
+                        headers,
+                        secure=where.secure,
+                        from_=from_,
+                        anonymous=anonymous,
+                    )
+                    return await self._wait(call, wait, timeout)
+                except CallError as error:
+                    if not error.context.get("elsewhere"):
+                        raise
+                    signalling.avoid(flow)
+                    failure = failure or error
+        raise failure or CallError("the phone was closed", hint="make another one")
+
+    async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
         """Begin to call `uri`; returns when the INVITE is on its way."""
+        flow = await self._desk.flow_to(uri)
+        return await self._begin(uri, flow, headers, secure=self._desk.account.where(uri).secure)
+
+    async def _begin(
+        self,
+        uri: SipUri,
+        flow: Flow,
+        headers: Sequence[tuple[str, str]],
+        *,
+        secure: bool,
+        from_: NameAddr | None = None,
+        anonymous: bool = False,
+    ) -> Call:
         desk, account = self._desk, self._desk.account
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
         callee = replace(uri, params=_kind_of_user(uri), headers=())
-        more = list(headers)
-        if anonymous:
-            more += [("Privacy", "id"), ("P-Preferred-Identity", str(account.identity()))]
         call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
         try:
             await call._session.call(
                 str(uri),
                 flow=flow,
                 from_=ANONYMOUS if anonymous else from_ or desk.identity(flow),
-                contact=desk.contact(flow, hop.uri.scheme, anonymous=anonymous),
+                contact=desk.contact(flow, secure=secure, anonymous=anonymous),
                 route=account.route(),
-                headers=more,
+                headers=headers,
                 credentials=account.credentials(),
             )
         except BaseException as error:
@@ -67,7 +106,7 @@ class Dialling:
             raise
         return call
 
-    async def wait(self, call: Call, wait: Wait, timeout: float | None) -> Call:
+    async def _wait(self, call: Call, wait: Wait, timeout: float | None) -> Call:
         """Return the call when it has come as far as that, or what has taken its place."""
         try:
             if wait == "answered":

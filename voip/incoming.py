@@ -114,8 +114,8 @@ class IncomingCalls:
 
     def _new_call(self, invite: ServerInvite) -> Call:
         call = self._desk.new_call(outgoing=False, remote=invite.request.from_)
-        scheme = uri_scheme(invite.request.uri) or "sip"
-        call._session.incoming(invite, self._desk.contact(invite.flow, scheme))
+        secure = uri_scheme(invite.request.uri) == "sips"
+        call._session.incoming(invite, self._desk.contact(invite.flow, secure=secure))
         return call
 
     def _take_over(self, invite: ServerInvite, replaced: Call) -> None:

@@ -86,9 +86,7 @@ class Messages:
         desk, account = self._desk, self._desk.account
         desk.check_open()
         uri = account.dial_uri(target)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        desk.check_open()
+        flow = await desk.flow_to(uri)
         handle = desk.stack.agent.request(
             method,
             uri,

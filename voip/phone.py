@@ -145,22 +145,20 @@ class Softphone:
             answering or Answering(),
         )
         self._dialling = dialling = Dialling(desk)
-        self._incoming = IncomingCalls(desk, authorize)
-        self._transfers = Transfers(desk, dialling)
+        self._incoming = incoming = IncomingCalls(desk, authorize)
+        self._transfers = transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
         self._publishing = Publishing(desk)
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
         # what the parts do for applications
-        self.on_incoming = self._incoming.on_incoming
-        self.on_transfer = self._transfers.on_transfer
+        self.on_incoming, self.on_transfer = incoming.on_incoming, transfers.on_transfer
         control = CallControl(desk, dialling, watching)
         self.pick_up, self.park = control.pick_up, control.park
         self.refer, self.dial_when_free = control.refer, control.dial_when_free
         self.watch, self.on_watch = watching.watch, watching.on_watch
-        self.publish = self._publishing.publish
         self.message, self.on_message = messages.send, messages.on_received
-        self.options = messages.options
+        self.publish, self.options = self._publishing.publish, messages.options
         self.unregister_on_close = True
         """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
@@ -192,8 +190,8 @@ class Softphone:
         self._agent = SipAgent(self._config, self._random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
-            self._on_sip,
-            KernelNetwork(),
+            lambda event: self._sessions.on_sip(event),
+            KernelNetwork(self.network.dns_servers),
             public_address=self.network.public_address,
             tls=self.network.tls,
             trace=self._trace,
@@ -423,10 +421,16 @@ class Softphone:
         ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
         more = header_lines(headers or ())
-        caller = None if from_ is None else caller_address(from_)
-        uri = self.account.dial_uri(target)
-        call = await self._dialling.place(uri, headers=more, from_=caller, anonymous=anonymous)
-        return await self._dialling.wait(call, wait, timeout)
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
+        return await self._dialling.dial(
+            self.account.dial_uri(target),
+            wait=wait,
+            timeout=timeout,
+            headers=more,
+            from_=None if from_ is None else caller_address(from_),
+            anonymous=anonymous,
+        )
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
@@ -453,10 +457,10 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
-    def _contact(self, flow: Flow, scheme: str = "sip", *, anonymous: bool = False) -> str:
+    def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named and not anonymous else None
-        if flow.secure and "sips" in (scheme, self.account.aor.scheme):
+        if flow.secure and (secure or self.account.aor.scheme == "sips"):
             return f"<{SipUri('sips', user, None, *flow.local)}>"
         uri = SipUri("sip", user, None, *flow.local)
         if flow.transport != "udp":
@@ -469,9 +473,6 @@ class Softphone:
         return bound if bound not in ("", "0.0.0.0", "::") else local_address_toward(peer)
 
     # ------------------------------------------------------------ news
-
-    def _on_sip(self, event: SipEvent) -> None:
-        self._sessions.on_sip(event)
 
     def _on_lost(self, flow: Flow) -> None:
         self._registrar.on_lost(flow)

@@ -144,9 +144,7 @@ class Publishing:
         desk, account = self._desk, self._desk.account
         desk.check_open()
         uri: SipUri = account.aor if target is None else account.dial_uri(target)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        desk.check_open()
+        flow = await desk.flow_to(uri)
         state = PublishedState(
             desk,
             Publication(

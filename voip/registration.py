@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from voip.account import Account
@@ -18,7 +18,7 @@ from voip.events import PhoneEvent, Registered, RegistrationFailed, Unregistered
 from voip.session.stack import Stack
 from voip.sip import registration as sip
 from voip.sip.events import SipEvent
-from voip.sip.flow import Flow
+from voip.sip.flow import Flow, Peer
 from voip.sip.terms import Terms
 
 __all__ = ["Registrar"]
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 GOODBYE_S: Final = 4.0
 """How long unregistering waits for the registrar."""
+_ELSEWHERE: Final = (None, 408, 503)
+"""How a registration fails that another server may grant: nobody reached, no answer, no service."""
 STEADY_S: Final = 60.0
 """A connection that is lost sooner after registering is not replaced at once a second time: there
 are registrars that close it after every answer."""
@@ -54,6 +56,7 @@ class Registrar:
         self._work: set[asyncio.Task[None]] = set()
         self._registered_at: float | None = None
         self._was_lost_early = False
+        self._tried: set[Peer] = set()
         self._kept: tuple[Flow, Terms] | None = None
         self._closed = False
 
@@ -140,8 +143,14 @@ class Registrar:
     # ------------------------------------------------------------ the way there
 
     async def _flow(self) -> Flow:
-        hop = self._account.target(self._account.aor)
-        return await self._stack.signalling.flow_to(hop.host, hop.port, hop.transport)
+        """Return the best way to the registrar that was not tried in vain just now."""
+        where = self._account.where(self._account.aor)
+        prefer = None if self._binding is None else self._binding.flow.peer
+        signalling = self._stack.signalling
+        async with aclosing(signalling.flows(where, prefer=prefer, without=self._tried)) as flows:
+            async for flow in flows:
+                return flow
+        raise AssertionError  # `flows` yields or raises
 
     def _bind(self, flow: Flow) -> sip.Registration:
         account = self._account
@@ -180,6 +189,24 @@ class Registrar:
             binding.handle_timer(max(due, self._stack.signalling.now()))
         self._settle()
 
+    async def _try_elsewhere(self, event: sip.RegistrationFailed) -> None:
+        """Register by another way, if there is one (RFC 3263 section 4.3), or tell the failure."""
+        binding = self._binding
+        if binding is None:
+            return
+        failed = binding.flow
+        self._stack.signalling.avoid(failed)
+        self._tried.add(failed.peer)
+        try:
+            async with self._finding:
+                flow = await self._flow()
+        except VoipError:
+            self._failed(event)
+            return
+        if not self._closed and binding.wanted and binding.flow == failed:
+            self._take_way(flow)
+            self._settle()
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
@@ -213,13 +240,16 @@ class Registrar:
             case sip.Registered(expires_s, _, terms):
                 self._registered_at = self._stack.signalling.now()
                 self._keep_alive(terms)
+                self._tried.clear()
                 told = Registered(expires_s)
                 for answer in _not_done(self._waiting):
                     answer.set_result(told)
                 self._tell(told)
             case sip.RegistrationFailed(error, retry_in_s):
-                self._refuse(error)
-                self._tell(RegistrationFailed(str(error), error.status, retry_in_s))
+                if retry_in_s is not None and error.status in _ELSEWHERE:
+                    self._begin(self._try_elsewhere(event))
+                else:
+                    self._failed(event)
             case sip.Unregistered(error):
                 self._let_go()
                 if error is not None:
@@ -228,6 +258,11 @@ class Registrar:
                     gone.set_result(error)
                 self._refuse(RegistrationError("unregistered meanwhile"))
                 self._tell(Unregistered())
+
+    def _failed(self, event: sip.RegistrationFailed) -> None:
+        self._tried.clear()
+        self._refuse(event.error)
+        self._tell(RegistrationFailed(str(event.error), event.error.status, event.retry_in_s))
 
     def _keep_alive(self, terms: Terms) -> None:
         """See to the flow the registrar reaches us by, where it may die unnoticed."""

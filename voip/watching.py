@@ -203,9 +203,7 @@ class Watching:
                 )
             accept = (known[0],)
         uri = account.aor if target is None else account.dial_uri(target)
-        hop = account.target(uri)
-        flow = await desk.stack.signalling.flow_to(hop.host, hop.port, hop.transport)
-        desk.check_open()
+        flow = await desk.flow_to(uri)
         subscription = desk.stack.agent.subscriptions.subscribe(
             uri,
             event,

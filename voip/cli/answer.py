@@ -61,7 +61,7 @@ def answer(
     proxy: options.Proxy = None,
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
-    transport: options.Transport = "udp",
+    transport: options.Transport = None,
     tls_ca: options.TlsCa = None,
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,

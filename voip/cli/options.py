@@ -67,7 +67,10 @@ PublicAddress = Annotated[
     typer.Option(metavar="HOST", help="Address others reach us by, behind one-to-one NAT."),
 ]
 RtpPorts = Annotated[str, typer.Option(metavar="A-B", help="Ports for RTP and RTCP.")]
-Transport = Annotated[str, typer.Option(metavar="|".join(TRANSPORTS), help="How SIP is carried.")]
+Transport = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(TRANSPORTS), help="How SIP is carried. Default: as DNS says."),
+]
 TlsCa = Annotated[
     Path | None,
     typer.Option(metavar="F", help="Authorities to trust instead of this machine's (PEM)."),
@@ -142,7 +145,7 @@ def network_config(
     bind: str,
     public_address: str | None,
     rtp_ports: str,
-    transport: str,
+    transport: str | None,
     tls: TlsConfig,
     *,
     port: int = 0,
@@ -160,7 +163,7 @@ def network_config(
         port if bound is None else bound,
         public_address,
         (int(low), int(high)),
-        transport.lower(),
+        transport and transport.lower(),
         tls,
     )
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import TypeVar
 
 from voip.net.address import family_of
+from voip.net.dns_records import DnsRecords
 from voip.net.route import Resolver, local_address_toward
 from voip.net.sip_udp import UdpEndpoint
+from voip.sip.locating import Naptr, Srv
 from voip.types import Address
 
 __all__ = ["KernelNetwork"]
@@ -34,10 +36,14 @@ class Listener:
 
 
 class KernelNetwork:
-    """Sockets, routes and names of this machine, in the running event loop."""
+    """Sockets, routes and names of this machine, in the running event loop.
 
-    def __init__(self) -> None:
+    `dns_servers`: IP addresses, each with a port or without, to ask instead of the system's.
+    """
+
+    def __init__(self, dns_servers: Sequence[str] = ()) -> None:
         self._resolver = Resolver()
+        self._records = DnsRecords(dns_servers)
 
     def wall(self) -> float:
         """Return the time of day."""
@@ -98,8 +104,18 @@ class KernelNetwork:
         """Return the address the kernel would send from."""
         return local_address_toward(host)
 
-    async def addresses(self, name: str) -> list[str]:
-        """Return the IP addresses of a name, as the system finds them."""
+    async def naptr(self, name: str) -> Sequence[Naptr]:
+        """Return the NAPTR records of a name."""
+        return await self._records.naptr(name)
+
+    async def srv(self, name: str) -> Sequence[Srv]:
+        """Return the SRV records of a name."""
+        return await self._records.srv(name)
+
+    async def addresses(self, name: str) -> Sequence[str]:
+        """Return the IP addresses of a name: as the system finds them, or as its servers say."""
+        if self._records.servers:
+            return await self._records.addresses(name)
         return await self._resolver.addresses(name)
 
     def close(self) -> None:

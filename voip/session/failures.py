@@ -10,7 +10,10 @@ __all__ = ["call_failure", "sdp_warning"]
 
 
 def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallError:
-    """Turn a failed INVITE to `uri` into an error."""
+    """Turn a failed INVITE to `uri` into an error.
+
+    `elsewhere` in its context: another server may do better (RFC 3263 section 4.3).
+    """
     status, reason = event.status, event.reason
     match event.cause:
         case Cause.AUTHENTICATION:
@@ -20,13 +23,15 @@ def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallEr
                 f"no response from {uri}",
                 hint="is the address right, and the host up?",
                 status=status,
+                elsewhere=True,
             )
         case Cause.TRANSPORT:
-            return CallError(reason, hint="check the address and the transport", status=status)
+            hint = "check the address and the transport"
+            return CallError(reason, hint=hint, status=status, elsewhere=True)
         case Cause.CANCELLED:
             return CallError(f"the call to {uri} was given up", status=status)
         case _:
-            return CallError(f"{reason.lower()} ({status})", status=status)
+            return CallError(f"{reason.lower()} ({status})", status=status, elsewhere=status == 503)
 
 
 def _not_authorized(event: InviteFailed, has_password: bool) -> AuthenticationError:

@@ -6,7 +6,7 @@ simulation `sim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,8 @@ from voip.media.driver import EngineDriver
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
 from voip.sip.events import SipEvent
-from voip.sip.flow import Flow
+from voip.sip.flow import Flow, Peer
+from voip.sip.locating import Where
 from voip.types import Random
 
 if TYPE_CHECKING:
@@ -36,8 +37,14 @@ class Signalling(Protocol):
         """Send what the agent wants sent, and deliver its events."""
         ...
 
-    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to a host; raises `TransportError` where there is none."""
+    def flows(
+        self, where: Where, *, prefer: Peer | None = None, without: Collection[Peer] = ()
+    ) -> AsyncGenerator[Flow]:
+        """Yield the flows that lead there, best first; raises `TransportError` for none."""
+        ...
+
+    def avoid(self, flow: Flow, seconds: float = 30.0) -> None:
+        """Prefer other ways to this one for a while."""
         ...
 
     def keep_alive(

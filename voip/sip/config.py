@@ -35,11 +35,6 @@ class AgentConfig:
     info_packages: tuple[str, ...] = ()
     """Info packages that are taken, where INFO is allowed at all (RFC 6086)."""
 
-    subscription_s: int = 3600
-    """How long a peer's subscription lasts, at most and where it says nothing."""
-    subscription_min_s: int = 60
-    """Shorter ones are refused with 423, but for 0, which asks for the state once."""
-
     session_expires: int | None = None
     """Seconds without a refresh after which a session is over, as we ask for it (RFC 4028); None:
     we do not ask, and do what the other side asks for."""
@@ -47,6 +42,15 @@ class AgentConfig:
     """Less is refused with 422."""
     refresher: Literal["us", "them"] | None = None
     """Who is to refresh, where that is ours to say; None: whoever asked for the timer."""
+
+    subscription_s: int = 3600
+    """How long a peer's subscription lasts, at most and where it says nothing."""
+    subscription_min_s: int = 60
+    """Shorter ones are refused with 423, but for 0, which asks for the state once."""
+
+    max_udp_request: int | None = 1300
+    """A longer request to a UDP flow goes by TCP, and by UDP only where there is no TCP (RFC 3261
+    section 18.1.1). None: always by UDP."""
 
     progress_interval: float = 60.0
     """A ringing INVITE of the peer's is told so again this often (RFC 3261 section 13.3.1.1)."""

@@ -49,13 +49,14 @@ class Core:
             self.send,
             max_client=config.max_client_transactions,
             max_server=config.max_server_transactions,
+            max_udp_request=config.max_udp_request,
         )
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
-        self.ended: deque[DialogId] = deque(maxlen=_ENDED_KEPT)
-        self.subscriptions = EventUsages()
         self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
         """INVITEs whose reliable responses may still be acknowledged, by their CSeq number."""
+        self.ended: deque[DialogId] = deque(maxlen=_ENDED_KEPT)
+        self.subscriptions = EventUsages()
         self.out: list[tuple[bytes, Flow]] = []
         self.events: list[SipEvent] = []
         self._allow = ("Allow", ", ".join(config.allow))

@@ -161,7 +161,9 @@ class InviteAttempt:
 
     def _send_cancel(self, now: float) -> None:
         self._cancel_sent = True
-        self._core.transactions.request(cancel(self.request), self.flow, _Unheeded(), now)
+        invite = self._transaction  # it may go another way than asked for (18.1.1)
+        if invite is not None:
+            self._core.transactions.request(cancel(invite.request), invite.flow, _Unheeded(), now)
         # No final response 64*T1 after the CANCEL: the INVITE counts as cancelled (9.1).
         self._start_timer(now + self._core.durations.timeout, self._on_no_final)
 

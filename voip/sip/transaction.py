@@ -200,6 +200,10 @@ class _Run:
             self._enter(State.TERMINATED)
             self._owner.ended(now)
 
+    def abandon(self) -> None:
+        """Stop its timers; nobody is told."""
+        self._enter(State.TERMINATED)
+
     def _enter(self, state: State) -> None:
         if state is not self.state:
             self.state = state
@@ -232,9 +236,25 @@ class _Run:
 
 
 class ClientTransaction:
-    """A request of ours. `flow` is where it and the ACK to its failure go."""
+    """A request of ours. `flow` is where it and the ACK to its failure go.
 
-    __slots__ = ("_data", "_forget", "_message", "_run", "_send", "flow", "request", "user")
+    `fall_back` is asked when nobody can be reached before anything came back: it returns the
+    request for another flow. `data`: the request as bytes, where they are there already.
+    """
+
+    __slots__ = (
+        "_data",
+        "_durations",
+        "_fall_back",
+        "_forget",
+        "_message",
+        "_run",
+        "_send",
+        "_timers",
+        "flow",
+        "request",
+        "user",
+    )
 
     def __init__(
         self,
@@ -246,16 +266,24 @@ class ClientTransaction:
         timers: Timers,
         send: Callable[[bytes, Flow], None],
         forget: Callable[[ClientTransaction], None],
+        fall_back: Callable[[ClientTransaction, float], tuple[Request, Flow]] | None = None,
+        data: bytes | None = None,
     ) -> None:
-        self.request = request
-        self.flow = flow
         self.user = user
-        self._data = request.to_bytes()
+        self._durations = durations
+        self._timers = timers
         self._send = send
         self._forget = forget
+        self._fall_back = fall_back
         self._message: Response | str = ""
+        self._go(request, flow, data or request.to_bytes())
+
+    def _go(self, request: Request, flow: Flow, data: bytes) -> None:
+        self.request = request
+        self.flow = flow
+        self._data = data
         machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
-        self._run = _Run(machine, flow.reliable, durations, timers, self)
+        self._run = _Run(machine, flow.reliable, self._durations, self._timers, self)
 
     @property
     def state(self) -> State:
@@ -273,6 +301,13 @@ class ClientTransaction:
 
     def fail(self, message: str, now: float) -> None:
         """Take it that nothing reaches the other side; `message` says why."""
+        if self._fall_back is not None and self.state in (State.CALLING, State.TRYING):
+            fall_back, self._fall_back = self._fall_back, None
+            self._run.abandon()
+            request, flow = fall_back(self, now)
+            self._go(request, flow, request.to_bytes())
+            self.start(now)
+            return
         self._message = message
         self._run.handle(On.TRANSPORT_ERROR, now)
 

@@ -5,8 +5,9 @@ The layer below the agent's core: it owns who is waiting for what, and how many 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.flow import Flow
@@ -20,10 +21,15 @@ from voip.sip.transaction import (
     ServerTransaction,
     ServerUser,
 )
-from voip.sip.via import BRANCH_COOKIE
+from voip.sip.via import BRANCH_COOKIE, over
+from voip.types import Address
 
 __all__ = ["Transactions"]
 
+
+UDP_ONLY_S: Final = 600.0
+"""How long a peer that refused TCP is not asked for it again."""
+MAX_UDP_ONLY: Final = 1024
 
 _ServerKey: TypeAlias = tuple[str | int | None, ...]
 
@@ -42,12 +48,15 @@ class Transactions:
         *,
         max_client: int,
         max_server: int,
+        max_udp_request: int | None = None,
     ) -> None:
         self._durations = durations
         self._timers = timers
         self._send = send
         self._max_client = max_client
         self._max_server = max_server
+        self._max_udp_request = max_udp_request
+        self._udp_only: OrderedDict[Address, float] = OrderedDict()
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
         self._server: dict[_ServerKey, ServerTransaction] = {}
@@ -79,6 +88,13 @@ class Transactions:
         What follows from a request that is there already (a digest's second try, CANCEL, the BYE
         of a dialog) is not counted against the limit: see `check_room`.
         """
+        fall_back = None
+        data = request.to_bytes()
+        if self._wants_tcp(len(data), flow, now):
+            flow = Flow("tcp", flow.local, flow.remote)
+            request = over(request, flow)
+            data = request.to_bytes()
+            fall_back = self._over_udp
         transaction = ClientTransaction(
             request,
             flow,
@@ -87,11 +103,31 @@ class Transactions:
             timers=self._timers,
             send=self._send,
             forget=self._forget_client,
+            fall_back=fall_back,
+            data=data,
         )
         self._client[request.via.branch, request.method] = transaction
         self._by_flow.setdefault(flow, {})[transaction] = None
         transaction.start(now)
         return transaction
+
+    def _wants_tcp(self, size: int, flow: Flow, now: float) -> bool:
+        """Whether a request is too long for a datagram that nobody cuts up (section 18.1.1)."""
+        limit = self._max_udp_request
+        if limit is None or size <= limit or flow.reliable:
+            return False
+        return self._udp_only.get(flow.remote, now) <= now
+
+    def _over_udp(self, transaction: ClientTransaction, now: float) -> tuple[Request, Flow]:
+        """Take it that the other side has no TCP: send it what is too long all the same."""
+        self._leave_flow(transaction)
+        remote = transaction.flow.remote
+        self._udp_only[remote] = now + UDP_ONLY_S
+        if len(self._udp_only) > MAX_UDP_ONLY:
+            self._udp_only.popitem(last=False)
+        flow = Flow("udp", transaction.flow.local, remote)
+        self._by_flow.setdefault(flow, {})[transaction] = None
+        return over(transaction.request, flow), flow
 
     def of_response(self, response: Response) -> ClientTransaction | None:
         """Find who waits for a response (RFC 3261 section 17.1.3)."""
@@ -149,6 +185,9 @@ class Transactions:
     def _forget_client(self, transaction: ClientTransaction) -> None:
         request = transaction.request
         del self._client[request.via.branch, request.method]
+        self._leave_flow(transaction)
+
+    def _leave_flow(self, transaction: ClientTransaction) -> None:
         same_way = self._by_flow[transaction.flow]
         del same_way[transaction]
         if not same_way:

@@ -10,7 +10,15 @@ from voip.sip.headers import Via
 from voip.sip.message import Request
 from voip.types import Address, Random
 
-__all__ = ["BRANCH_COOKIE", "DEFAULT_PORT", "default_port", "mark_source", "new_via", "way_back"]
+__all__ = [
+    "BRANCH_COOKIE",
+    "DEFAULT_PORT",
+    "default_port",
+    "mark_source",
+    "new_via",
+    "over",
+    "way_back",
+]
 
 BRANCH_COOKIE: Final = "z9hG4bK"
 """What the branches of RFC 3261 begin with."""
@@ -18,11 +26,11 @@ BRANCH_COOKIE: Final = "z9hG4bK"
 DEFAULT_PORT: Final = 5060
 
 _BRANCH_CHARS: Final = 20
-_PORTS: Final = {"tls": 5061}
+_PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
 
 
 def default_port(transport: str) -> int:
-    """Return the port of a transport where none is named (RFC 3261 section 19.1.2)."""
+    """Return the port of a transport where none is named (RFC 3261 section 19.1.2, RFC 7118)."""
     return _PORTS.get(transport, DEFAULT_PORT)
 
 
@@ -31,6 +39,16 @@ def new_via(flow: Flow, random: Random) -> Via:
     branch = ("branch", BRANCH_COOKIE + random.token(_BRANCH_CHARS))
     params = (branch,) if flow.reliable else (branch, ("rport", None))
     return Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+
+
+def over(request: Request, flow: Flow) -> Request:
+    """Return our request as it goes by another flow: in the same transaction."""
+    branch = ("branch", request.via.branch)
+    params = (branch,) if flow.reliable else (branch, ("rport", None))
+    via = Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+    headers = request.headers.copy()
+    headers.set("Via", str(via))
+    return Request(request.method, request.uri, headers, request.body)
 
 
 def mark_source(request: Request, source: Address) -> None:

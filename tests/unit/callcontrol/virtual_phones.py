@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ from voip.phone import Softphone
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
 from voip.sip.flow import Flow
+from voip.sip.locating import Where
 from voip.sip.message import Request, Response, parse_message
 from voip.types import Address, SeededRandom
 
@@ -133,7 +134,7 @@ class Files:
 
 
 class Transport:
-    """Carries one agent's messages over the network; what `SipEndpoint` is on real ones."""
+    """Carries one agent's messages over the network; what `SipEndpoint` is on real sockets."""
 
     network: Network
 
@@ -160,10 +161,19 @@ class Transport:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        if host not in self.network.hosts and host not in self.network.gone:
-            raise TransportError(f"no host {host}")
+    async def flows(self, where: Where, **_: Any) -> AsyncGenerator[Flow]:
+        if where.host not in self.network.hosts and where.host not in self.network.gone:
+            raise TransportError(f"no host {where.host}")
+        yield Flow("udp", self.address, Address(where.host, where.port or PORT))
+
+    async def flow_to(self, host: str, port: int) -> Flow:
         return Flow("udp", self.address, Address(host, port))
+
+    def avoid(self, flow: Flow, seconds: float = 30.0) -> None: ...
+
+    def keep_alive(self, flow: Flow, **_: Any) -> None: ...
+
+    def let_go(self, flow: Flow) -> None: ...
 
     def receive(self, data: bytes, flow: Flow) -> None:
         self.agent.receive(data, flow, self.now())

@@ -25,7 +25,7 @@ OPTIONS = {
     "register": {"--expires", "--once", "--pcap", "--trace", "--json", *SECRET, *NETWORK},
     "demo": {"--json", "--pcap", "--record"},
     "doctor": {"--json"},
-    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--json"},
+    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
 }
 
 

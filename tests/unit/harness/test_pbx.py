@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from voip.net.sip_transport import SipTraceRecord
 
 from voip.call import Call
 from voip.config import MediaConfig
@@ -28,6 +27,7 @@ from voip.harness.audio import Sound, is_silence
 from voip.harness.grade import Bar, grade_tone, grade_waveform
 from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
+from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.message import Request, parse_message
 from voip.sounds import asset_path
 

@@ -54,6 +54,32 @@ def test_packets_of_any_length_are_played(desk, size):
     assert stats.buffer_overrun_count == 0
 
 
+@pytest.mark.parametrize(
+    ("ptime_ms", "size"), [(10, 80), (10, 160), (20, 160), (20, 80), (30, 240)]
+)
+def test_what_one_stream_lacks_changes_nothing_but_there(desk, ptime_ms, size):
+    sent = {stream: speech(2, stream)[: 2 * RATE // size * size] for stream in range(1, 9)}
+    for stream in sent:
+        desk.call(stream, ptime_ms=ptime_ms)
+    lost = {1: [40, 60, 61], 2: [50, 51, 52], 5: [50]}  # packets
+    for stream, pcm in sent.items():
+        for number in range(pcm.size // size):
+            if number not in lost.get(stream, []):
+                begin = number * size
+                payload, at = ulaw(pcm[begin : begin + size]), desk.now + begin / RATE
+                desk.rtp(100 + number, 16_000 + begin, payload, at=at, stream=stream)
+    desk.run(2.6)
+    for stream, pcm in sent.items():
+        heard = desk.heard(stream)
+        lag = place_of(pcm, heard)
+        intact = np.ones(pcm.size, np.bool_)
+        for number in lost.get(stream, []):  # and 4 ms in which concealment is led out of
+            intact[number * size : (number + 1) * size + 32] = False
+        assert np.array_equal(heard[lag : lag + pcm.size][intact], pcm[intact])
+        assert desk.stats(stream).packets_lost == len(lost.get(stream, []))
+        assert desk.stats(stream).concealed_ms >= 1000 * len(lost.get(stream, [])) * size / RATE
+
+
 def test_packets_of_one_sample_cost_a_bounded_time_and_harm_nothing(desk):
     desk.call()
     for burst in range(25):  # 30 samples of the 160 that there should be

@@ -85,3 +85,28 @@ async def test_tls_is_answered_at_the_port_after_the_others(tmp_path: Path) -> N
     async with Softphone(network=NetworkConfig(tls=tls)) as phone:
         ports = [address.port for transport, address in phone.addresses if transport == "tls"]
         assert len(set(ports)) == 1
+
+
+@pytest.mark.parametrize("has_tcp", [True, False])
+async def test_an_invite_too_long_for_a_datagram_goes_by_tcp_where_there_is_any(
+    has_tcp: bool,
+) -> None:
+    seen: list[SipTraceRecord] = []
+    here = NetworkConfig(bind_host=HOST)
+    async with (
+        Softphone(network=here) as bob,
+        Softphone(network=here, trace=seen.append) as alice,
+    ):
+        if not has_tcp:
+            for listener in bob._transport._listeners:
+                listener.close()
+
+        @bob.on_incoming
+        async def answer(call: Call) -> None:
+            await call.answer()
+            await call.wait_ended()
+
+        headers = {"Subject": "x" * 1300}
+        async with await alice.dial(f"sip:bob@{at(bob, 'udp')}", headers=headers):
+            invites = [one.flow.transport for one in seen if one.data.startswith(b"INVITE")]
+            assert invites == (["tcp"] if has_tcp else ["tcp", "udp"])

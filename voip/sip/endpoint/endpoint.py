@@ -11,8 +11,8 @@ import asyncio
 import errno
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from ssl import SSLContext
@@ -29,6 +29,7 @@ from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
 from voip.sip.flow import Flow, Peer
+from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
 
 __all__ = ["Agent", "SipEndpoint"]
@@ -40,6 +41,9 @@ SAME_PORT = ("udp", "tcp")
 REMEMBERED_FLOWS = 4096
 FLOWS_PER_PEER = 8
 """Flows that differ in the local address only, as a machine with several has them."""
+AVOIDED_S = 30.0
+"""How long another way is preferred to one that led nowhere."""
+MAX_AVOIDED = 1024
 ROUTE_SECONDS = 10.0
 """How long the kernel's choice of a local address is believed."""
 EPHEMERAL_TRIES = 16
@@ -120,7 +124,9 @@ class SipEndpoint(Generic[Event]):
         self._streams: Connections | None = None
         self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
         self._tls = tls or TlsConfig()
-        self._keeper = Keeper(random or SecureRandom(), self._ping, self._is_dead)
+        self._random = random or SecureRandom()
+        self._keeper = Keeper(self._random, self._ping, self._is_dead)
+        self._avoided: OrderedDict[Peer, float] = OrderedDict()
         self._bound = ""
         self._flows: OrderedDict[Peer, _Known] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -175,7 +181,7 @@ class SipEndpoint(Generic[Event]):
             except TransportError as error:
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
-            self._public = (await self._resolve(self._public, 0)).host
+            self._public = await self._resolve(self._public)
         self.flush()
 
     async def close(self) -> None:
@@ -260,29 +266,85 @@ class SipEndpoint(Generic[Event]):
         """Return the time to pass to the agent: the loop's clock, seconds."""
         return asyncio.get_running_loop().time()
 
-    async def flow_to(self, host: str, port: int, transport: str = "udp") -> Flow:
-        """Return the flow to `host` (a name or an IP literal), opening a connection if need be.
+    async def flow_to(
+        self, host: str, port: int | None = None, transport: str | None = None
+    ) -> Flow:
+        """Return the first flow to `host` (a name or an IP literal) that there is: see `flows`."""
+        async with aclosing(self.flows(Where(host, port, transport))) as flows:
+            async for flow in flows:
+                return flow
+        raise AssertionError  # `flows` yields or raises
 
-        Raises `TransportError` when the name has no address, there is no route, nobody listens
-        at a TCP port, or the certificate is not that of `host`.
+    async def flows(
+        self, where: Where, *, prefer: Peer | None = None, without: Collection[Peer] = ()
+    ) -> AsyncGenerator[Flow]:
+        """Yield the flows that lead there, the best first, opening connections as they are asked.
+
+        `prefer` comes first if it is one of them; those to `avoid` come last, those of `without`
+        not at all (RFC 3263 section 4.3). Raises `TransportError` when there is
+        none: the name has no address, there is no route, nobody listens at a TCP port, or the
+        certificate is not that of the domain.
         """
-        if transport not in TRANSPORTS:
+        if where.transport is not None and where.transport not in TRANSPORTS:
             raise TransportError(
-                f"there is no SIP transport {transport}", hint=f"{', '.join(TRANSPORTS)} are there"
+                f"there is no SIP transport {where.transport}",
+                hint=f"{', '.join(TRANSPORTS)} are there",
             )
+        self._check_open()
+        found = await hops(where, self._network, self._random)
+        failure: TransportError | None = None
+        is_there = False
+        peers = [peer for peer in map(_peer, found) if peer not in without]
+        for peer in sorted(peers, key=lambda peer: self._rank(peer, prefer)):
+            try:
+                flow = await self._flow(peer)
+            except TransportError as error:
+                failure = failure or error
+                self._avoid(peer, AVOIDED_S)
+            else:
+                is_there = True
+                yield flow
+        if not is_there:
+            raise failure or TransportError(f"{where.host} has no other address")
+
+    def avoid(self, flow: Flow, seconds: float = AVOIDED_S) -> None:
+        """Prefer other ways to this one for a while."""
+        self._avoid(flow.peer, seconds)
+
+    def _avoid(self, peer: Peer, seconds: float) -> None:
+        self._avoided[peer] = self.now() + seconds
+        self._avoided.move_to_end(peer)
+        if len(self._avoided) > MAX_AVOIDED:
+            self._avoided.popitem(last=False)
+
+    def _rank(self, peer: Peer, prefer: Peer | None) -> int:
+        if self._avoided.get(peer, 0.0) > self.now():
+            return 2
+        return 0 if peer == prefer else 1
+
+    async def _flow(self, peer: Peer) -> Flow:
+        """Return the flow to a peer, connected if it is a connection."""
+        self._check_open()
+        if version_of(peer.remote.host) not in self._versions():
+            raise TransportError(
+                f"{peer.remote} is no address that {self._bound} can reach",
+                hint="both ends must speak the same version of IP",
+            )
+        if is_loopback(self._bound) and not is_loopback(peer.remote.host):
+            raise TransportError(
+                f"bound to {self._bound}, which cannot reach {peer.remote}",
+                hint="bind another address",
+            )
+        if peer.transport == "udp" or self._streams is None:
+            return self._udp_flow(peer.remote)
+        return self._stream_flow(await self._streams.connect(peer), peer)
+
+    def _check_open(self) -> None:
         if not self._open:
             raise TransportError("the SIP transport is not open", hint="start it first")
-        remote = await self._resolve(host, port)
-        if not self._open:
-            raise TransportError("the SIP transport was closed meanwhile")
-        if is_loopback(self._bound) and not is_loopback(remote.host):
-            raise TransportError(
-                f"bound to {self._bound}, which cannot reach {remote}", hint="bind another address"
-            )
-        if transport == "udp" or self._streams is None:
-            return self._udp_flow(remote)
-        peer = Peer(transport, remote, "" if transport == "tcp" else host)
-        return self._stream_flow(await self._streams.connect(peer), peer)
+
+    def _versions(self) -> set[int]:
+        return set(self._udp) or {version_of(self._bound)}
 
     def keep_alive(
         self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
@@ -474,18 +536,21 @@ class SipEndpoint(Generic[Event]):
         self._flows.move_to_end(key)
         return flow
 
-    async def _resolve(self, host: str, port: int) -> Address:
+    async def _resolve(self, host: str) -> str:
         """Return the first address of `host` of an IP version that we are bound to."""
         bare = literal(host)
         found = [bare] if bare is not None else await self._network.addresses(host)
-        versions = set(self._udp) or {version_of(self._bound)}
         for address in found:
-            if version_of(address) in versions:
-                return Address(address, port)
+            if version_of(address) in self._versions():
+                return address
         raise TransportError(
             f"{host} has no address that {self._bound} can reach",
             hint="both ends must speak the same version of IP",
         )
+
+
+def _peer(hop: Hop) -> Peer:
+    return Peer(hop.transport, hop.address, "" if hop.transport in SAME_PORT else hop.domain)
 
 
 def _in_use(error: OSError) -> bool:

@@ -6,10 +6,11 @@ Addresses are IP literals. Time is the running loop's. Nothing here is called fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import Protocol, TypeVar
 
+from voip.sip.locating import Naptr, Srv
 from voip.types import Address
 
 __all__ = ["DatagramPort", "SipNetwork", "StreamListener"]
@@ -99,7 +100,15 @@ class SipNetwork(Protocol):
         """Return the address of ours that `host` sees; raises `TransportError` without a route."""
         ...
 
-    async def addresses(self, name: str) -> list[str]:
+    async def naptr(self, name: str) -> Sequence[Naptr]:
+        """Return the NAPTR records of a name; none where nobody can be asked."""
+        ...
+
+    async def srv(self, name: str) -> Sequence[Srv]:
+        """Return the SRV records of a name; none where nobody can be asked."""
+        ...
+
+    async def addresses(self, name: str) -> Sequence[str]:
         """Return the IP addresses of a name, best first; raises `TransportError` for none."""
         ...
 
