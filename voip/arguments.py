@@ -42,7 +42,7 @@ def agent_config(
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
-    own = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", *METHODS)
+    own = (*AgentConfig().allow, *METHODS)
     for package in info_packages:
         _ = Info(package)  # ConfigError where it is no word
     for method in requests:
