@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from voip.account import Account
     from voip.answering import Answering
     from voip.call import Call
-    from voip.config import MediaConfig, NetworkConfig, TlsConfig
+    from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
         AuthenticationError,
@@ -39,6 +39,7 @@ __all__ = [
     "AudioFileError",
     "AuthenticationError",
     "Call",
+    "CallConfig",
     "CallEnded",
     "CallError",
     "CallState",
@@ -63,6 +64,7 @@ _HOMES = {
     "Account": "voip.account",
     "Answering": "voip.answering",
     "Call": "voip.call",
+    "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
     "Credentials": "voip.sip.digest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from voip.config import CallConfig
 from voip.errors import ConfigError, SipError
 from voip.session.info import Info
 from voip.sip.config import AgentConfig
@@ -30,11 +31,15 @@ _OWN_HEADERS: Final = (
     *("Via", "Route", "Record-Route", "From", "To", "Call-ID", "CSeq", "Max-Forwards"),
     *("Contact", "Allow"),
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
+    *("Require", "Session-Expires", "Min-SE"),
 )
 
 
 def agent_config(
-    user_agent: str, requests: Mapping[str, RequestHandler], info_packages: Sequence[str] = ()
+    user_agent: str,
+    requests: Mapping[str, RequestHandler],
+    calls: CallConfig,
+    info_packages: Sequence[str] = (),
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
 
@@ -52,10 +57,16 @@ def agent_config(
             raise ConfigError(
                 f"{method!r} cannot be handled", hint=f"another method than {', '.join(own)}"
             )
+    extensions = {"100rel": calls.reliable, "timer": calls.session_timer}
+    methods = [method for method in own if method != "PRACK" or calls.reliable != "off"]
     return AgentConfig(
         user_agent=user_agent,
-        allow=tuple(dict.fromkeys((*own, *requests))),
-        supported=(*AgentConfig().supported, *SUPPORTED),
+        allow=tuple(dict.fromkeys((*methods, *requests))),
+        supported=(*(tag for tag, use in extensions.items() if use != "off"), "199", *SUPPORTED),
+        required=tuple(tag for tag, use in extensions.items() if use == "required"),
+        session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
+        min_session_expires=calls.session_min_s,
+        refresher=calls.refresher,
         events=EVENTS,
         unsolicited=("message-summary",),
         info_packages=tuple(info_packages),

@@ -34,6 +34,7 @@ from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
+from voip.session.figures import quality_of
 from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
 from voip.session.transfer import attended, refer
@@ -122,6 +123,14 @@ class Call:
         return self._session.state
 
     @property
+    def rings_here(self) -> bool:
+        """Whether whoever called should hear a ringing tone of our own now.
+
+        The callee rings, and no sound of its own has come (RFC 3960 section 3.2).
+        """
+        return self._session.rings_here
+
+    @property
     def rate(self) -> int:
         """Samples a second of this call's PCM."""
         return self._audio.rate
@@ -194,7 +203,11 @@ class Call:
         await self._session.ring(header_lines(headers))
 
     async def progress(self, headers: HeaderLines = ()) -> None:
-        """Let the caller hear us before the call is answered (183)."""
+        """Let the caller hear us before the call is answered (183).
+
+        Where the INVITE has no offer we make one, and sound begins with the caller's answer; that
+        needs a caller who knows reliable provisional responses, else `CallStateError`.
+        """
         await self._session.progress(header_lines(headers))
 
     async def answer(self, headers: HeaderLines = ()) -> None:
@@ -226,7 +239,7 @@ class Call:
         await self._session.hangup(header_lines(headers))
 
     async def hold(self) -> None:
-        """Put the other side on hold."""
+        """Put the other side on hold; before the answer too, where it knows UPDATE."""
         await self._session.hold()
 
     async def resume(self) -> None:
@@ -481,17 +494,3 @@ class Call:
     async def _close(self) -> None:
         """Let go of what the application left open; the call is over."""
         await self._audio.close()
-
-
-def quality_of(stats: StreamStats) -> QualityReport:
-    """Judge a stream by its figures."""
-    return QualityReport.of(
-        codec=stats.codec,
-        packets_sent=stats.packets_sent,
-        packets_received=stats.packets_received,
-        packets_lost=stats.packets_lost,
-        packets_discarded=stats.packets_late,
-        jitter_ms=stats.jitter_ms,
-        rtt_ms=stats.rtt_ms,
-        jitter_buffer_ms=stats.delay_ms,
-    )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal, get_args
 
 from voip.errors import ConfigError
 from voip.types import Address
 
-__all__ = ["TRANSPORTS", "MediaConfig", "NetworkConfig", "TlsConfig"]
+__all__ = ["TRANSPORTS", "CallConfig", "Extension", "MediaConfig", "NetworkConfig", "TlsConfig"]
 
 TRANSPORTS: Final = ("udp", "tcp", "tls")
 """What can carry SIP."""
+
+Extension = Literal["off", "supported", "required"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
@@ -93,6 +95,41 @@ class NetworkConfig:
             return {}
         after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
         return {"tls": after if self.tls_port is None else self.tls_port}
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    """How calls are set up and kept.
+
+    reliable: provisional responses that are acknowledged (100rel, RFC 3262). session_timer: calls
+    that end when nobody refreshes them (RFC 4028), `session_expires_s` after the last refresh as
+    we ask for it; what the other side asks for, down to `session_min_s`, holds where it asks
+    first. Each is "off", "supported" (used where the other side knows it), or "required" (calls
+    without it fail). refresher: "us" or "them", where that is ours to say. max_redirects: places
+    that one call is sent on to by others (3xx); 0: it fails instead.
+    """
+
+    reliable: Extension = "supported"
+    session_timer: Extension = "supported"
+    session_expires_s: int = 1800
+    session_min_s: int = 90
+    refresher: Literal["us", "them"] | None = None
+    max_redirects: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in (("reliable", self.reliable), ("session_timer", self.session_timer)):
+            if value not in get_args(Extension):
+                raise ConfigError(f"{name}={value!r}", hint=", ".join(get_args(Extension)))
+        if self.refresher not in ("us", "them", None):
+            raise ConfigError(f"refresher={self.refresher!r}", hint="us, them, or None")
+        if not 90 <= self.session_min_s <= self.session_expires_s <= 2**31 - 1:
+            raise ConfigError(
+                f"a session of {self.session_expires_s} s, {self.session_min_s} at least,"
+                " cannot be had",
+                hint="90 <= session_min_s <= session_expires_s",
+            )
+        if not 0 <= self.max_redirects <= 100:
+            raise ConfigError(f"max_redirects={self.max_redirects}", hint="0 to 100")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
+from voip.session.session import CallPlan
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
@@ -44,6 +45,8 @@ class Dialling:
         headers: Sequence[tuple[str, str]],
         from_: NameAddr | None = None,
         anonymous: bool = False,
+        late_offer: bool = False,
+        max_redirects: int = 0,
     ) -> Call:
         """Call `uri`, by the next way where one turns out to lead nowhere (RFC 3263 section 4.3).
 
@@ -51,18 +54,19 @@ class Dialling:
         """
         where = self._desk.account.where(uri)
         signalling = self._desk.stack.signalling
+        plan = self._plan(
+            headers,
+            secure=where.secure,
+            from_=from_,
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=max_redirects,
+        )
         failure: CallError | None = None
         async with aclosing(signalling.flows(where)) as flows:
             async for flow in flows:
                 try:
-                    call = await self._begin(
-                        uri,
-                        flow,
-                        headers,
-                        secure=where.secure,
-                        from_=from_,
-                        anonymous=anonymous,
-                    )
+                    call = await self._begin(uri, flow, plan)
                     return await self._wait(call, wait, timeout)
                 except CallError as error:
                     if not error.context.get("elsewhere"):
@@ -74,33 +78,39 @@ class Dialling:
     async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
         """Begin to call `uri`; returns when the INVITE is on its way."""
         flow = await self._desk.flow_to(uri)
-        return await self._begin(uri, flow, headers, secure=self._desk.account.where(uri).secure)
+        secure = self._desk.account.where(uri).secure
+        return await self._begin(uri, flow, self._plan(headers, secure=secure))
 
-    async def _begin(
+    def _plan(
         self,
-        uri: SipUri,
-        flow: Flow,
         headers: Sequence[tuple[str, str]],
         *,
         secure: bool,
         from_: NameAddr | None = None,
         anonymous: bool = False,
-    ) -> Call:
-        desk, account = self._desk, self._desk.account
+        late_offer: bool = False,
+        max_redirects: int = 0,
+    ) -> CallPlan:
+        desk = self._desk
+        return CallPlan(
+            lambda flow: ANONYMOUS if anonymous else from_ or desk.identity(flow),
+            lambda flow: desk.contact(flow, secure=secure, anonymous=anonymous),
+            desk.account.route(),
+            headers,
+            desk.account.credentials(),
+            late_offer,
+            desk.flow_to if max_redirects else None,
+            max_redirects,
+        )
+
+    async def _begin(self, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
+        desk = self._desk
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
         callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
         try:
-            await call._session.call(
-                str(uri),
-                flow=flow,
-                from_=ANONYMOUS if anonymous else from_ or desk.identity(flow),
-                contact=desk.contact(flow, secure=secure, anonymous=anonymous),
-                route=account.route(),
-                headers=headers,
-                credentials=account.credentials(),
-            )
+            await call._session.call(str(uri), plan, flow=flow)
         except BaseException as error:
             await self._give_up(call, error)
             raise

@@ -24,6 +24,7 @@ __all__ = [
     "MessageReceived",
     "MessageWaiting",
     "PhoneEvent",
+    "Redirected",
     "Registered",
     "RegistrationFailed",
     "Replaced",
@@ -61,6 +62,13 @@ class EndedBy(Enum):
 @dataclass(frozen=True, slots=True)
 class Ringing:
     """The callee's phone rings (180)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """Who was called sent us on: `target`, a URI, is called now (3xx)."""
+
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,7 @@ class CallEnded:
 
 CallEvent = (
     Ringing
+    | Redirected
     | EarlyMedia
     | Answered
     | HeldByRemote

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from voip.account import Account
@@ -17,7 +16,7 @@ from voip.arguments import HeaderLines, RequestHandler, agent_config, caller_add
 from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
@@ -74,12 +73,12 @@ class Softphone:
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
-    see `Account`. network, media: see `voip.config`. pcap: a file to write SIP and RTP to, without
-    root. trace: called with every SIP message, credentials masked.
-    requests: handlers for further SIP methods by name. info_packages: those that are taken in calls
-    (RFC 6086). quality_collector: whom to send a report of each call to (RFC 6035). answering: what
-    is done with calls before anybody is asked; it may be set anew at any time. authorize: looks
-    at an INVITE and returns the headers of a 401 that answers it, or None to let it through.
+    see `Account`. network, media, calling: see `voip.config`. pcap: a file to write SIP and RTP
+    to, without root. trace: called with every SIP message, credentials masked. requests: handlers
+    for further SIP methods by name. info_packages: those that are taken in calls (RFC 6086).
+    quality_collector: whom to send a report of each call to (RFC 6035). answering: what is done
+    with calls before anybody is asked; it may be set anew at any time. authorize: looks at an
+    INVITE and returns the headers of a 401 that answers it, or None to let it through.
     """
 
     def __init__(
@@ -95,6 +94,7 @@ class Softphone:
         expires_s: int = 300,
         network: NetworkConfig | None = None,
         media: MediaConfig | None = None,
+        calling: CallConfig | None = None,
         pcap: str | PathLike[str] | None = None,
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
@@ -107,6 +107,7 @@ class Softphone:
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        self.calling = calling or CallConfig()
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
@@ -125,7 +126,7 @@ class Softphone:
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
-        self._config = agent_config(user_agent, self._requests, info_packages)
+        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
         self._calls: dict[CallSession, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._events: EventLog[PhoneEvent] = EventLog()
@@ -168,12 +169,7 @@ class Softphone:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -196,7 +192,7 @@ class Softphone:
             tls=self.network.tls,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
-            lost=self._on_lost,
+            lost=lambda flow: self._registrar.on_lost(flow),
             random=self._random,
         )
         self._stack = Stack(
@@ -402,6 +398,8 @@ class Softphone:
         timeout: float | None = 30.0,
         headers: HeaderLines | None = None,
         from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
         anonymous: bool = False,
     ) -> Call:
         """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
@@ -410,7 +408,9 @@ class Softphone:
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
         others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
-        ours is (RFC 3323, RFC 3325).
+        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
+        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
+        says first what it can do.
         """
         self._desk.check_open()
         self._dialling.check(wait)
@@ -430,6 +430,8 @@ class Softphone:
             headers=more,
             from_=None if from_ is None else caller_address(from_),
             anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=self.calling.max_redirects if redirect else 0,
         )
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
@@ -473,9 +475,6 @@ class Softphone:
         return bound if bound not in ("", "0.0.0.0", "::") else local_address_toward(peer)
 
     # ------------------------------------------------------------ news
-
-    def _on_lost(self, flow: Flow) -> None:
-        self._registrar.on_lost(flow)
 
     def _on_media(self, session: CallSession, event: EngineEvent) -> None:
         call = self._calls.get(session)

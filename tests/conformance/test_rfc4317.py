@@ -44,6 +44,9 @@ SCENES = [
     if (section, who) != ("5.1", "alice")  # she offers no stream; a negotiator offers its audio
 ]
 
+FLOWS = dict(zip(SECTIONS[RFC_4317], range(62, 78), strict=True))
+"""The numbers of RFC 4317's flows."""
+
 Turn = tuple[str, str, int]
 """A section, who speaks, and how often before."""
 
@@ -259,7 +262,13 @@ class Part:
             self.same("events", agreed.send_events, None)
 
 
-@pytest.mark.parametrize(("file", "section", "who"), SCENES)
+def _name(file: str, section: str, who: str) -> str:
+    return f"F{FLOWS[section]:03}-{section}-{who}" if file == RFC_4317 else f"F121-{section}-{who}"
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "who"), [pytest.param(*scene, id=_name(*scene)) for scene in SCENES]
+)
 def test_example_is_played_as_printed(
     reference_data: Path, file: str, section: str, who: str
 ) -> None:

@@ -7,7 +7,7 @@ looked at; there are at most MAX_CONTACTS for each user, and users are given onc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from voip.errors import SipError
@@ -180,4 +180,4 @@ def _check_order(binding: _Binding, request: Request) -> None:
 
 def _without_expires(contact: NameAddr) -> NameAddr:
     kept = tuple(param for param in contact.params if param[0].lower() != "expires")
-    return replace(contact, params=kept)
+    return contact._replace(params=kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -124,6 +125,11 @@ class Negotiator:
         """What we want: the next offer says it, the next answer as much of it as it may."""
         return self._direction
 
+    @property
+    def has_offered(self) -> bool:
+        """Whether the last offer was ours: an answer to it may come, or come again."""
+        return self._our_offer is not None
+
     def set_direction(self, direction: Direction) -> None:
         """Want another direction: SENDONLY or INACTIVE to hold, SENDRECV to resume.
 
@@ -138,6 +144,12 @@ class Negotiator:
     def set_capabilities(self, capabilities: Sequence[AudioCapability]) -> None:
         """Do other encodings, from the next description on; numbers keep their meaning."""
         self._capabilities = _checked(capabilities)
+
+    def fork(self) -> Negotiator:
+        """Return another one in the same state: each whom an offer reaches has an answer."""
+        other = copy(self)
+        other._numbers = self._numbers.copy()
+        return other
 
     # ------------------------------------------------------------ we offer
 

@@ -1,6 +1,7 @@
-"""Changes of a call that is up: hold and resume, by either side (RFC 3261 section 14).
+"""Changes of a call: hold and resume, by either side, and its refresh.
 
-Our re-INVITEs and the peer's. What comes of them is decided when it arrives, whether or not
+By re-INVITE (RFC 3261 section 14), before the answer by UPDATE (RFC 3311); the peer's as it
+likes. What comes of them is decided when it arrives, whether or not
 anybody still waits for it: whoever asked for a change may have been cancelled meanwhile.
 """
 
@@ -17,10 +18,12 @@ from voip.session.failures import sdp_warning
 from voip.session.media import SDP, MediaSession
 from voip.session.stack import Stack
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.events import ReinviteDone
+from voip.sip.events import ReinviteDone, UpdateDone
 from voip.sip.message import Request
 from voip.sip.reinvite import Reinvite, ReinviteState
 from voip.sip.server_invite import ServerInvite
+from voip.sip.server_request import ServerRequest
+from voip.sip.update import Update, UpdateState
 
 __all__ = ["Changes"]
 
@@ -63,7 +66,7 @@ class Changes:
         self._respond = respond
         self._changed = changed
         self._turn = asyncio.Lock()
-        self._ours: Reinvite | None = None
+        self._ours: Reinvite | Update | None = None
         self._wanted = Direction.SENDRECV
         self._outcome: asyncio.Future[VoipError | None] | None = None
         self._over = False
@@ -86,22 +89,30 @@ class Changes:
             raise error
         await self._media.read_stats()  # what was told to the engine has been done now
 
+    def refresh(self, dialog: Dialog) -> None:
+        """Say the same again, for a session that would expire; a change under way does it too."""
+        if self._outcome is None and not self._over:
+            try:
+                self._begin(dialog, self._media.direction)
+            except VoipError as error:
+                log.warning("the session with %s cannot be refreshed: %s", self._peer, error)
+
     def _begin(self, dialog: Dialog, direction: Direction) -> asyncio.Future[VoipError | None]:
         def offer() -> bytes:
             self._media.abandon()  # what was offered before the glare
             return self._media.offer(direction)
 
         signalling = self._stack.signalling
-        self._ours = self._stack.agent.reinvite(
-            dialog, body=offer, content_type=SDP, now=signalling.now()
-        )
+        agent = self._stack.agent
+        begin = agent.update if dialog.state is DialogState.EARLY else agent.reinvite
+        self._ours = begin(dialog, body=offer, content_type=SDP, now=signalling.now())
         self._wanted = direction
         outcome = self._outcome = asyncio.get_running_loop().create_future()
         signalling.flush()
         return outcome
 
-    def on_done(self, event: ReinviteDone) -> None:
-        """Our re-INVITE is over."""
+    def on_done(self, event: ReinviteDone | UpdateDone) -> None:
+        """Our re-INVITE or UPDATE is over."""
         if event.handle is not self._ours:
             return
         error: VoipError | None = None
@@ -115,7 +126,7 @@ class Changes:
             self.held_by_us = not self._wanted.receives
             self._changed()
 
-    def _take(self, event: ReinviteDone) -> None:
+    def _take(self, event: ReinviteDone | UpdateDone) -> None:
         """Apply what the peer answered; raises where it is no agreement."""
         if event.status == 487 and event.dialog.state is not DialogState.CONFIRMED:
             raise CallStateError("the call ended before the change was made", status=487)
@@ -125,7 +136,8 @@ class Changes:
                 status=event.status,
             )
         try:
-            self._media.take_answer(event.response.body)
+            body = event.body if isinstance(event, ReinviteDone) else event.response.body
+            self._media.take_answer(body)
         except SdpError as error:
             raise CallError(
                 f"the answer of {self._peer} cannot be used: {error.message}",
@@ -144,8 +156,7 @@ class Changes:
 
     def on_reinvite(self, invite: ServerInvite) -> None:
         """The peer changes the session: hold, resume, another address; or asks for our offer."""
-        if self._ours is not None and self._ours.state is ReinviteState.WAITING:
-            self._media.abandon()  # theirs came first: ours will be made anew
+        self._give_way()
         offered = bool(invite.request.body)
         try:
             body = self._media.answer(invite.request.body) if offered else self._media.offer()
@@ -156,6 +167,26 @@ class Changes:
         self._respond(invite, 200, body=body)
         if offered:
             self._connect()
+
+    def on_update(self, request: ServerRequest) -> None:
+        """The peer changes the session, and wants to know at once."""
+        self._give_way()
+        now = self._stack.signalling.now()
+        try:
+            body = self._media.answer(request.request.body)
+        except SdpError as error:
+            self._media.abandon()
+            request.reply(error.status or 488, headers=sdp_warning(error), now=now)
+        else:
+            request.reply(200, body=body, content_type=SDP, now=now)
+            self._connect()
+        self._stack.signalling.flush()
+
+    def _give_way(self) -> None:
+        """Take back an offer that has not been sent: theirs came first, ours is made anew."""
+        waiting = (ReinviteState.WAITING, UpdateState.WAITING)
+        if self._ours is not None and self._ours.state in waiting:
+            self._media.abandon()
 
     def on_acknowledged(self, request: Request) -> None:
         """The ACK to a re-INVITE of the peer's, with the answer where ours was the offer."""

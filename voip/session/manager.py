@@ -14,14 +14,18 @@ from voip.sip.events import (
     Acknowledged,
     Answered,
     DialogEnded,
+    EarlyDialogEnded,
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
     Notified,
     NotifierEnded,
+    PrackReceived,
     Provisional,
     ReferReceived,
+    RefreshDue,
     ReinviteDone,
+    ReinviteProgress,
     ReinviteReceived,
     RequestDone,
     RequestFailed,
@@ -32,6 +36,8 @@ from voip.sip.events import (
     SubscriptionForked,
     SubscriptionLost,
     UnsolicitedNotify,
+    UpdateDone,
+    UpdateReceived,
 )
 from voip.sip.headers import NameAddr
 from voip.sip.server_invite import ServerInvite
@@ -111,9 +117,12 @@ class SessionManager:
                 self._tell_watcher(event.subscription, event)
             case NotifierEnded():
                 self._tell_watcher(event.notifier, event)
-            case Provisional(client, response, dialog):
+            case Provisional(client):
                 if client in sessions:
-                    sessions[client].on_provisional(response, dialog)
+                    sessions[client].on_provisional(event)
+            case EarlyDialogEnded(client, dialog):
+                if client in sessions:
+                    sessions[client].on_early_ended(dialog)
             case Answered(client, response, dialog):
                 if client in sessions:
                     sessions[client].on_answered(response, dialog)
@@ -131,9 +140,22 @@ class SessionManager:
                     sessions[dialog].on_reinvite(server)
                 else:
                     server.respond(481, now=self._stack.signalling.now())
-            case ReinviteDone():
+            case ReinviteDone() | UpdateDone():
                 if event.dialog in sessions:
-                    sessions[event.dialog].on_reinvite_done(event)
+                    sessions[event.dialog].on_change_done(event)
+            case PrackReceived(server, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_prack(event)
+            case UpdateReceived(request, dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_update(event)
+                else:
+                    request.reply(481, now=self._stack.signalling.now())
+            case RefreshDue(dialog):
+                if dialog in sessions:
+                    sessions[dialog].on_refresh_due(dialog)
+            case ReinviteProgress():
+                pass  # its answer counts when the change is made
             case DialogEnded(dialog):
                 if dialog in sessions:
                     sessions[dialog].on_dialog_ended(event)

@@ -52,6 +52,10 @@ class MediaSession:
         self._measured = StreamStats(self.stream)
         self.local_rtp: Address | None = None
         self._negotiator: Negotiator | None = None
+        self._unanswered: Negotiator | None = None  # as it was before anybody answered our INVITE
+        self._branches: dict[object, Negotiator] = {}
+        self.followed: object | None = None
+        """Which of several exchanges is ours now (see `follow`)."""
         self._open = False
         self._closed = False
         self._turn = asyncio.Lock()  # opening and closing come one after the other
@@ -82,6 +86,11 @@ class MediaSession:
         """Whether an offer of ours has no answer yet."""
         talks = self._negotiator
         return talks is not None and talks.state is NegotiationState.OFFER_SENT
+
+    @property
+    def has_offered(self) -> bool:
+        """Whether we have made an offer, answered or not, and the peer none since."""
+        return self._negotiator is not None and self._negotiator.has_offered
 
     async def open(self, peer_host: str, advertised: str) -> None:
         """Bind ports on the address used towards `peer_host`, and describe them by `advertised`.
@@ -145,6 +154,31 @@ class MediaSession:
             raise MediaError("the stream is not open")
         return self._negotiator
 
+    @property
+    def direction(self) -> Direction:
+        """What we want, whatever the peer leaves of it."""
+        return self._talks.direction
+
+    def follow(self, branch: object | None) -> None:
+        """Go on with the exchange of one of those whom our INVITE has reached; None: as before.
+
+        The first time it begins with what the INVITE offered, whatever others have made of it.
+        """
+        if branch is None or branch is self.followed:
+            return
+        if self._unanswered is None:
+            self._unanswered = self._talks.fork()
+            self._branches[branch] = self._talks
+        elif branch not in self._branches:
+            self._branches[branch] = self._unanswered.fork()
+        self.followed = branch
+        self._negotiator = self._branches[branch]
+
+    def follow_only(self) -> None:
+        """Forget the other exchanges: the present one is the call's."""
+        self._branches.clear()
+        self._unanswered = self.followed = None
+
     def offer(self, direction: Direction | None = None) -> bytes:
         """Return our offer."""
         return self._talks.create_offer(direction).to_bytes()
@@ -196,6 +230,13 @@ class MediaSession:
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
         )
+
+    def fall_silent(self) -> None:
+        """Tell the engine that nobody is to be heard, nor sent to."""
+        if self._open:
+            self._stack.driver.post(
+                ConnectStream(self.stream, None, None, None, (), send=False, receive=False)
+            )
 
     async def mute(self, muted: bool) -> None:
         """Send silence, or sound again."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from voip.errors import (
     CallError,
@@ -30,37 +31,45 @@ from voip.events import (
     EarlyMedia,
     EndedBy,
     HeldByRemote,
+    Redirected,
     ResumedByRemote,
     Ringing,
 )
 from voip.sdp.description import Direction
 from voip.session.ask import ask
 from voip.session.change import Changes
+from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure, sdp_warning
 from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
+from voip.session.redirect import Redirects
 from voip.session.stack import Stack
 from voip.session.states import allowed
 from voip.sip.client_invite import ClientInvite
 from voip.sip.client_request import ClientRequest
-from voip.sip.dialog import Dialog
+from voip.sip.dialog import Dialog, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.events import (
     Cause,
     DialogEnded,
     InviteCancelled,
     InviteFailed,
+    PrackReceived,
+    Provisional,
     ReinviteDone,
     RequestDone,
     RequestFailed,
+    UpdateDone,
+    UpdateReceived,
 )
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
+from voip.sip.uri import SipUri
 
-__all__ = ["CallSession"]
+__all__ = ["CallPlan", "CallSession"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +83,24 @@ HeaderLines = Sequence[tuple[str, str]]
 _UP = (CallState.ACTIVE, CallState.HELD)
 _CALLING = (CallState.CALLING, CallState.RINGING, CallState.EARLY)
 _CALLED = (CallState.NEW, CallState.RINGING, CallState.EARLY)
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """How somebody is called, wherever others send us on to.
+
+    `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
+    to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
+    """
+
+    from_: Callable[[Flow], NameAddr]
+    contact: Callable[[Flow], str]
+    route: Sequence[str] = ()
+    headers: Sequence[tuple[str, str]] = ()
+    credentials: CredentialSource | None = field(default=None, repr=False)
+    late_offer: bool = False
+    redirect: Callable[[SipUri], Awaitable[Flow]] | None = None
+    max_redirects: int = 5
 
 
 class CallSession:
@@ -109,7 +136,10 @@ class CallSession:
         self._answering = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
         self._our_answer = b""  # to the offer of the INVITE that came
-        self._early_answers: dict[Dialog, bytes] = {}
+        self._early = EarlyDialogs(self.media, remote.uri)
+        self._plan: CallPlan | None = None
+        self._redirects: Redirects | None = None
+        self._redirecting: asyncio.Task[None] | None = None
         self._was_held = False
         self._handles: list[object] = []
         self._ping: ClientRequest | None = None
@@ -151,37 +181,37 @@ class CallSession:
 
     # ------------------------------------------------------------ calling somebody
 
-    async def call(
-        self,
-        uri: str,
-        *,
-        flow: Flow,
-        from_: NameAddr,
-        contact: str,
-        route: Sequence[str] = (),
-        headers: Sequence[tuple[str, str]] = (),
-        credentials: CredentialSource | None = None,
-    ) -> None:
+    async def call(self, uri: str, plan: CallPlan, *, flow: Flow) -> None:
         """Send the INVITE; what comes of it is told by events. Raises where it cannot be sent."""
         await self.media.open(flow.remote.host, flow.local.host)
-        self._contact = contact
-        self._has_password = credentials is not None
+        self._plan = plan
+        self._has_password = plan.credentials is not None
+        if plan.redirect is not None:
+            self._redirects = Redirects(uri, plan.max_redirects)
+        self._invite(uri, flow, plan)
+        self._move(CallState.CALLING)
+        self.stack.signalling.flush()
+
+    def _invite(self, uri: str, flow: Flow, plan: CallPlan) -> None:
+        before = self._client.request if self._client is not None else None
+        self._contact = plan.contact(flow)
+        body = b"" if plan.late_offer else self.media.offer()
         self._client = self.stack.agent.invite(
             uri,
             flow=flow,
-            from_=from_,
+            from_=before.from_ if before else plan.from_(flow),
             to=self.remote,
-            contact=contact,
-            route=route,
-            headers=headers,
-            body=self.media.offer(),
-            content_type=SDP,
-            credentials=credentials,
+            contact=self._contact,
+            call_id=before.call_id if before else None,
+            cseq=before.cseq.number + 1 if before else 1,
+            route=plan.route,
+            headers=plan.headers,
+            body=body,
+            content_type=SDP if body else None,
+            credentials=plan.credentials,
             now=self.stack.signalling.now(),
         )
         self._answers_to(self._client)
-        self._move(CallState.CALLING)
-        self.stack.signalling.flush()
 
     async def wait_answered(self, timeout: float | None) -> None:
         """Return when the call is up; raises `CallError` when it came to nothing.
@@ -208,35 +238,62 @@ class CallSession:
             await self._closed()  # whoever hears of the failure finds nothing left of the call
             raise self._failure
 
-    def on_provisional(self, response: Response, dialog: Dialog | None) -> None:
+    def on_provisional(self, event: Provisional) -> None:
         """A 1xx came: ringing, or sound before the answer."""
+        response, dialog = event.response, event.dialog
         self._heard = True
         self.response = response
         if self.state not in _CALLING:
             return
+        if dialog is not None:
+            self._answers_to(dialog)
         if response.status == 180 and not self._rang:
             self._rang = True
             if self.state is CallState.CALLING:
                 self._move(CallState.RINGING)
             self._emit(Ringing())
-        if dialog is not None and _carries_sdp(response):
-            self._hear_early(dialog, response.body)
+        if dialog is not None and event.prack_owed:
+            self._answer_early(dialog, response.body)
+        elif (
+            dialog is not None
+            and _carries_sdp(response)
+            and self.media.has_offered
+            and self._early.hear(dialog, response.body, reliable=event.reliable)
+        ):
+            self._sound_early()
         if self.state is not CallState.CALLING:
             self._progressed.set()
 
-    def _hear_early(self, dialog: Dialog, body: bytes) -> None:
-        """Listen to one of the callees; what cannot be used is passed over, the answer counts."""
+    def _answer_early(self, dialog: Dialog, offer: bytes) -> None:
+        """Answer the offer of a reliable response by its PRACK; without that there is no call."""
         try:
-            self.media.take_answer(body)
-            self.media.connect_soon()
+            answer = self._early.take_offer(dialog, offer)
         except (SdpError, MediaError) as error:
-            log.info("early sound of %s cannot be used: %s", self.remote.uri, error)
+            reason = f"the offer of {self.remote.uri} cannot be used: {error.message}"
+            self._failure = CallError(reason, status=488)
+            self._say_goodbye()
             return
-        self._early_answers[dialog] = body
+        now = self.stack.signalling.now()
+        self.stack.agent.prack(dialog, body=answer, content_type=SDP, now=now)
+        self.stack.signalling.flush()
+        self._sound_early()
+
+    def _sound_early(self) -> None:
         self._move(CallState.EARLY)
         if not self.early_media:
             self.early_media = True
             self._emit(EarlyMedia())
+
+    def on_early_ended(self, dialog: Dialog) -> None:
+        """One of the callees does not ring any more (199)."""
+        self._early.forget(dialog)
+        self.stack.sessions.pop(dialog, None)
+
+    @property
+    def rings_here(self) -> bool:
+        """Whether nobody sounds yet though somebody rings: see `Call.rings_here`."""
+        waiting = self.outgoing and self.state in (CallState.RINGING, CallState.EARLY)
+        return waiting and self._rang and self.media.stats.packets_received == 0
 
     def on_answered(self, response: Response, dialog: Dialog) -> None:
         """The 2xx came; the agent has acknowledged it."""
@@ -246,37 +303,68 @@ class CallSession:
         if self.state not in _CALLING:
             self._bye()
             return
-        body = response.body if _carries_sdp(response) else self._early_answer(dialog)
-        if body is None:
-            self._give_up("the answer has no session description")
-            return
+        body = response.body if _carries_sdp(response) else b""
         try:
-            self.media.take_answer(body)
-            self.media.connect_soon()
+            if self._plan is not None and self._plan.late_offer and not self._early.agreed(dialog):
+                self._answer_late(dialog, body)
+            elif not self._early.settle(dialog, body):
+                self._give_up("the answer has no session description")
+                return
         except (SdpError, MediaError) as error:
             self._give_up(f"the answer cannot be used: {error.message}")
             return
         self._come_up()
 
-    def _early_answer(self, dialog: Dialog) -> bytes | None:
-        """Return the description that came before an answer without one, if it is this callee's.
-
-        Some callees have another tag when they answer; where nobody else has said anything it
-        must be theirs.
-        """
-        answers = self._early_answers
-        return answers.get(dialog) or (next(iter(answers.values())) if len(answers) == 1 else None)
+    def _answer_late(self, dialog: Dialog, offer: bytes) -> None:
+        """Answer the offer of the 2xx by the ACK; `SdpError` where it cannot be."""
+        answer = self._early.take_offer(dialog, offer)
+        self._early.clear()
+        now = self.stack.signalling.now()
+        self.stack.agent.ack(dialog, body=answer, content_type=SDP, now=now)
+        self.stack.signalling.flush()
 
     def on_failed(self, event: InviteFailed) -> None:
-        """Our INVITE came to nothing."""
+        """Our INVITE came to nothing, or is sent on to somebody else."""
         if event.response is not None:
             self.response = self.farewell = event.response
+        if self._goes_on(event):
+            return
         if self._failure is None:
             self._failure = call_failure(event, self.remote.uri, has_password=self._has_password)
         by = EndedBy.REMOTE if event.cause is Cause.RESPONSE else EndedBy.FAILURE
         if event.cause is Cause.CANCELLED:  # by us, or because the callee hung up before answering
             by = EndedBy.LOCAL if self.state is CallState.ENDING else EndedBy.REMOTE
         self._finish(CallEnded(by, event.reason, event.status))
+
+    def _goes_on(self, event: InviteFailed) -> bool:
+        """Call the next place a 3xx has named, if there is one (RFC 3261 section 8.1.3.4)."""
+        redirects, plan, response = self._redirects, self._plan, event.response
+        if redirects is None or plan is None or self.state not in _CALLING:
+            return False
+        if event.cause is Cause.CANCELLED or event.status >= 600:
+            return False
+        if response is not None:
+            redirects.learn(response)
+        uri = redirects.next()
+        if uri is None:
+            return False
+        self._redirecting = asyncio.get_running_loop().create_task(self._redirect(uri, plan, event))
+        return True
+
+    async def _redirect(self, uri: SipUri, plan: CallPlan, refusal: InviteFailed) -> None:
+        try:
+            flow = await plan.redirect(uri) if plan.redirect is not None else None
+            if flow is None or self.state not in _CALLING:
+                return
+            self._early.clear()
+            self.media.abandon()
+            self._invite(str(uri), flow, plan)
+        except VoipError as error:
+            log.info("%s cannot be called instead of %s: %s", uri, self.remote.uri, error)
+            self.on_failed(refusal)
+            return
+        self._emit(Redirected(str(uri)))
+        self.stack.signalling.flush()
 
     def _give_up(self, reason: str) -> None:
         """End a call that was answered and cannot be used."""
@@ -295,19 +383,33 @@ class CallSession:
 
     async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        self._respond(self._unanswered(), 180, headers=headers)
+        server = self._unanswered()
+        if server.must_be_reliable and not server.request.body and not server.described:
+            async with self._answering:  # a reliable response has to bring the offer
+                await self._describe_early(180, headers)
+        else:
+            self._respond(server, 180, headers=headers)
         if self.state is CallState.NEW:
             self._move(CallState.RINGING)
 
     async def progress(self, headers: HeaderLines = ()) -> None:
-        """Answer the offer early (183): the caller hears us before the call is answered."""
+        """Describe ourselves early (183): the caller hears us before the call is answered.
+
+        Where the INVITE has no offer this is ours, and sound begins with the caller's answer.
+        """
         async with self._answering:
             server = self._unanswered()
-            if not server.request.body:
+            if not server.request.body and not server.may_be_reliable:
                 raise CallStateError("the INVITE has no offer", hint="answer the call instead")
-            if not self.early_media:
-                await self._prepare(server)
-            self._respond(server, 183, headers=headers, body=self._our_answer)
+            await self._describe_early(183, headers)
+
+    async def _describe_early(self, status: int, headers: HeaderLines) -> None:
+        server = self._unanswered()
+        if not (self.early_media or server.described):
+            await self._prepare(server)
+        body = b"" if server.described else self._our_answer
+        self._respond(server, status, headers=headers, body=body)
+        if server.request.body:
             self.early_media = True
             self._move(CallState.EARLY)
 
@@ -315,9 +417,10 @@ class CallSession:
         """Answer the call; returns when the caller has acknowledged that."""
         async with self._answering:
             server = self._unanswered()
-            if not self.early_media:
+            if not (self.early_media or server.described):
                 await self._prepare(server)
-            self._respond(server, 200, headers=headers, body=self._our_answer)
+            body = b"" if server.described else self._our_answer
+            self._respond(server, 200, headers=headers, body=body)
         await self._settled.wait()
         if self._failure is not None:
             await self._closed()
@@ -358,11 +461,28 @@ class CallSession:
         await self._closed()
 
     def on_cancelled(self, event: InviteCancelled) -> None:
-        """The caller gave up, or does not hear us."""
+        """The caller gave up, or (504) never acknowledged that we ring."""
         self.farewell = event.request
-        self._failure = CallError(f"{self.remote.uri} gave up", status=event.status)
+        what = "gave up" if event.status == 487 else f"is not there: {event.reason}"
+        self._failure = CallError(f"{self.remote.uri} {what}", status=event.status)
         by = EndedBy.REMOTE if event.status == 487 else EndedBy.FAILURE
         self._finish(CallEnded(by, event.reason or "cancelled", event.status))
+
+    def on_prack(self, event: PrackReceived) -> None:
+        """A PRACK came with the answer to our early offer, or with another offer."""
+        if event.reply is not None:
+            self._changes.on_update(event.reply)
+            return
+        try:
+            self.media.take_answer(event.request.body)
+            self.media.connect_soon()
+        except (SdpError, MediaError) as error:
+            if isinstance(error, SdpError) and self.state in _CALLED:
+                self._refuse_offer(event.invite, error)
+            return
+        if self.state in _CALLED:
+            self.early_media = True
+            self._move(CallState.EARLY)
 
     def on_acknowledged(self, request: Request) -> None:
         """The ACK to our 200 came, with the answer to our offer where we made it."""
@@ -371,7 +491,8 @@ class CallSession:
             return
         if self.state not in _CALLED:  # hung up before it came
             return
-        if self._server is not None and not self._server.request.body:
+        server = self._server
+        if server is not None and not server.request.body and not server.described:
             try:
                 self.media.take_answer(request.body)
                 self.media.connect_soon()
@@ -407,9 +528,10 @@ class CallSession:
             content_type=SDP if body else None,
             now=self.stack.signalling.now(),
         )
-        if 200 <= status < 300 and self.dialog is None and server.dialog is not None:
-            self.dialog = server.dialog
+        if server.dialog is not None and status < 300:
             self._answers_to(server.dialog)
+            if status >= 200:
+                self.dialog = server.dialog
         self.stack.signalling.flush()
 
     # ------------------------------------------------------------ a call that is up
@@ -423,17 +545,35 @@ class CallSession:
         await self._change(Direction.SENDRECV)
 
     async def _change(self, direction: Direction) -> None:
-        if self.dialog is None or not self.is_up:
+        dialog = self.dialog
+        if self.state is CallState.EARLY and dialog is None:
+            dialog = self._server.dialog if self._server else self._early.heard
+            if dialog is not None and "UPDATE" not in dialog.allowed:
+                dialog = None
+        elif not self.is_up:
+            dialog = None
+        if dialog is None:
             raise CallStateError(f"the call is {self.state.value}")
-        await self._changes.change(self.dialog, direction)
+        await self._changes.change(dialog, direction)
 
     def on_reinvite(self, invite: ServerInvite) -> None:
         """The peer changes the session."""
         self._changes.on_reinvite(invite)
 
-    def on_reinvite_done(self, event: ReinviteDone) -> None:
-        """Our re-INVITE is over."""
+    def on_update(self, event: UpdateReceived) -> None:
+        """The peer changes the session by UPDATE."""
+        if self.outgoing and self.dialog is None:
+            self._early.update(event.dialog)
+        self._changes.on_update(event.request)
+
+    def on_change_done(self, event: ReinviteDone | UpdateDone) -> None:
+        """Our re-INVITE or UPDATE is over."""
         self._changes.on_done(event)
+
+    def on_refresh_due(self, dialog: Dialog) -> None:
+        """The session would expire."""
+        if self.is_up:
+            self._changes.refresh(dialog)
 
     def _settle_hold(self) -> None:
         """Take it that the session has changed."""
@@ -526,7 +666,7 @@ class CallSession:
         """Tell the peer; return how the call ended where no word of the peer's is waited for."""
         self._move(CallState.ENDING)
         try:
-            if self.dialog is not None:
+            if self.dialog is not None and self.dialog.state is not DialogState.EARLY:
                 self._bye(headers)
                 return None
             if self._server is not None:
@@ -600,6 +740,8 @@ class CallSession:
             self._failure = CallError(f"the call ended: {end.reason}", status=end.status)
         self._changes.end()
         self._move(CallState.ENDED)
+        if self._redirecting is not None:
+            self._redirecting.cancel()
         for handle in (*self._handles, self._ping):
             self.stack.sessions.pop(handle, None)
         # last figures first, then the news: who hears of the end can read them
@@ -620,8 +762,9 @@ class CallSession:
 
     def _answers_to(self, handle: object) -> None:
         """Let the events of an INVITE or a dialog find this session."""
-        self._handles.append(handle)
-        self.stack.sessions[handle] = self
+        if handle not in self.stack.sessions:
+            self._handles.append(handle)
+            self.stack.sessions[handle] = self
 
     def _move(self, state: CallState) -> None:
         """Take the next state; `CallStateError` for one that cannot follow."""

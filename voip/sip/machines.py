@@ -57,7 +57,7 @@ class On(Enum):
 
 
 class TimerName(Enum):
-    """The timers of RFC 3261 table 4 and RFC 6026 section 8.11, and two more."""
+    """The timers of RFC 3261 table 4 and RFC 6026 section 8.11, and three more."""
 
     A = "A"
     B = "B"
@@ -73,6 +73,9 @@ class TimerName(Enum):
     M = "M"
     TRYING = "trying"
     """200 ms in which the TU answers an INVITE somehow, or 100 is sent (section 17.2.1)."""
+    SLOW = "slow"
+    """When a client's Timer E has come to T2: who has not answered another request than INVITE by
+    then says 100, and not sooner (RFC 4320 section 4.1)."""
     GIVE_UP = "give up"
     """64*T1: the TU never answered a non-INVITE, and nobody waits any more (RFC 4320)."""
 
@@ -175,7 +178,8 @@ INVITE_SERVER: Final[Machine] = {
 """RFC 3261 figure 7 as RFC 6026 section 8.6 replaces it. Who made the machine has the INVITE."""
 
 NON_INVITE_SERVER: Final[Machine] = {
-    (_S.INIT, On.REQUEST): (_S.TRYING, (Start(_T.GIVE_UP),)),
+    (_S.INIT, On.REQUEST): (_S.TRYING, (Start(_T.SLOW), Start(_T.GIVE_UP))),
+    (_S.TRYING, _T.SLOW): (_S.PROCEEDING, (Do.SEND_100,)),
     (_S.TRYING, On.PROVISIONAL): (_S.PROCEEDING, (Do.SEND,)),
     (_S.TRYING, On.SUCCESS): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
     (_S.TRYING, On.FAILURE): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
@@ -188,4 +192,7 @@ NON_INVITE_SERVER: Final[Machine] = {
     (_S.COMPLETED, On.REQUEST): (_S.COMPLETED, (Do.SEND,)),
     (_S.COMPLETED, _T.J): (_S.TERMINATED, ()),
 }
-"""RFC 3261 figure 8. Its transport errors never come: a response is sent and forgotten."""
+"""RFC 3261 figure 8, with the 100 of RFC 4320.
+
+Its transport errors never come: a response is sent and forgotten.
+"""

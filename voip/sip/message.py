@@ -127,7 +127,7 @@ class _Field(Generic[_T]):
         if message is None:
             return self
         key = self._name
-        line = message.headers.line(key)
+        line = message.headers._first.get(key)  # the same object as long as nobody has changed it
         if line is None:
             raise SipError(f"the message has no {key}", status=400)
         cache = message._read

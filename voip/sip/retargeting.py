@@ -51,7 +51,7 @@ class Diversion:
                 raise SipError(f"not a Diversion: {text[:80]!r}", status=400)
         screen = address.param("screen")
         return cls(
-            replace(address, params=()),
+            address._replace(params=()),
             (address.param("reason") or "unknown").lower(),
             1 if counter is None else int(counter),
             None if limit is None else int(limit),
@@ -96,7 +96,7 @@ class HistoryEntry:
             raise SipError(f"a history entry without index: {text[:80]!r}", status=400)
         reasons: tuple[Reason, ...] = ()
         privacy = NO_PRIVACY
-        address = replace(written, params=())
+        address = written._replace(params=())
         try:
             uri = written.sip_uri
         except SipError:  # a tel: URI
@@ -105,7 +105,7 @@ class HistoryEntry:
             hidden = Headers(uri.headers)
             reasons, privacy = tuple(Reason.of(hidden)), Privacy.of(hidden)
             kept = tuple(h for h in uri.headers if h[0].lower() not in ("reason", "privacy"))
-            address = replace(address, uri=str(replace(uri, headers=kept)))
+            address = address._replace(uri=str(replace(uri, headers=kept)))
         rc, mp, np = (_read_index(written.param(name)) for name in ("rc", "mp", "np"))
         return cls(address, index, rc, mp, np, reasons, privacy)
 
@@ -115,7 +115,7 @@ class HistoryEntry:
         hidden += [("Reason", str(reason)) for reason in self.reasons]
         if hidden:
             uri = SipUri.parse(address.uri)
-            address = replace(address, uri=str(replace(uri, headers=(*uri.headers, *hidden))))
+            address = address._replace(uri=str(replace(uri, headers=(*uri.headers, *hidden))))
         ways = ((name, getattr(self, name)) for name in ("rc", "mp", "np"))
         told = "".join(f";{name}={_written(way)}" for name, way in ways if way is not None)
         return f"{address};index={_written(self.index)}{told}"

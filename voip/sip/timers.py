@@ -1,7 +1,7 @@
 """What is to happen later: a heap of timers from which cancelled ones fall out lazily.
 
 Starting costs O(log n), cancelling O(1), asking for the next one O(1) amortised. Cancelled timers
-never outnumber the live ones by more than `_SLACK`.
+never outnumber half the live ones by more than `_SLACK`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Timers:
 
     def _cancelled(self) -> None:
         self._dead += 1
-        if self._dead > _SLACK and self._dead * 2 > len(self._heap):
+        if self._dead > _SLACK and self._dead * 3 > len(self._heap):
             # In place: `run` may be walking this list.
             self._heap[:] = [entry for entry in self._heap if entry[2].running]
             heapify(self._heap)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from voip.sip.compose import ack_failure
 from voip.sip.flow import Flow
@@ -35,7 +34,7 @@ __all__ = [
     "ClientTransaction",
     "ClientUser",
     "Durations",
-    "ServerKeys",
+    "ServerKey",
     "ServerTransaction",
     "ServerUser",
 ]
@@ -44,17 +43,7 @@ _MIN_TIMER_D_S: Final = 32.0
 _REPEATING: Final = (TimerName.A, TimerName.E, TimerName.G)
 
 
-class ServerKeys(NamedTuple):
-    """What a server transaction is found by.
-
-    `name`: branch, sent-by and method (RFC 3261 section 17.2.3). `origin`: Call-ID, From tag,
-    CSeq number and method, the same whatever way the request came (section 8.2.2.2).
-    """
-
-    name: tuple[str | int | None, ...]
-    origin: tuple[str | int | None, ...]
-    initial: bool
-    """Whether the request has no To tag."""
+ServerKey: TypeAlias = tuple[str | int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +69,7 @@ class Durations:
             name.I: self.t4,
             name.K: self.t4,
             name.TRYING: self.trying,
+            name.SLOW: self._until_t2(),
             name.GIVE_UP: self.timeout,
         }
         reliable: dict[TimerName, float | None] = {
@@ -88,6 +78,14 @@ class Durations:
             **dict.fromkeys((name.D, name.I, name.J, name.K), 0.0),
         }
         object.__setattr__(self, "_by_transport", (unreliable, reliable))
+
+    def _until_t2(self) -> float:
+        """Return when Timer E, doubled at each firing, is first set to T2."""
+        interval = passed = self.t1
+        while 2 * interval < self.t2:
+            interval *= 2
+            passed += interval
+        return passed
 
     @property
     def timeout(self) -> float:
@@ -228,11 +226,15 @@ class _Run:
     def _start(self, timer: TimerName, interval: float, now: float) -> None:
         if timer in _REPEATING:
             self._interval = interval
-        self._running[timer] = self._timers.start(now + interval, partial(self._fire, timer))
+        self._running[timer] = self._timers.start(now + interval, self._fire)
 
-    def _fire(self, timer: TimerName, now: float) -> None:
-        del self._running[timer]
-        self.handle(timer, now)
+    def _fire(self, now: float) -> None:
+        """Take the timer that has fired: the first of those that run which does so no more."""
+        for name, timer in self._running.items():
+            if not timer.running:
+                del self._running[name]
+                self.handle(name, now)
+                return
 
 
 class ClientTransaction:
@@ -338,11 +340,24 @@ class ClientTransaction:
 class ServerTransaction:
     """A request of somebody else's. `flow` is where the responses go.
 
-    `keys` are what the layer finds it by. It outlives its answer by 64*T1, and so do many: the
+    The layer finds it by `key`: branch, sent-by and method (RFC 3261 section 17.2.3). `origin` is
+    Call-ID, From tag, CSeq number and method, the same whatever way the request came (section
+    8.2.2.2). It outlives its answer by 64*T1, and so do many: the
     request is let go of with the final response.
     """
 
-    __slots__ = ("_ack", "_data", "_forget", "_request", "_run", "_send", "flow", "keys", "user")
+    __slots__ = (
+        "_ack",
+        "_data",
+        "_forget",
+        "_request",
+        "_run",
+        "_send",
+        "flow",
+        "key",
+        "origin",
+        "user",
+    )
 
     def __init__(
         self,
@@ -354,9 +369,11 @@ class ServerTransaction:
         timers: Timers,
         send: Callable[[bytes, Flow], None],
         forget: Callable[[ServerTransaction], None],
-        keys: ServerKeys,
+        key: ServerKey,
+        origin: ServerKey,
     ) -> None:
-        self.keys = keys
+        self.key = key
+        self.origin = origin
         self.flow = flow
         self.user = user
         self._request: Request | None = request

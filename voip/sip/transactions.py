@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 from voip.errors import SipError
 from voip.sip.flow import Flow
@@ -17,7 +17,7 @@ from voip.sip.transaction import (
     ClientTransaction,
     ClientUser,
     Durations,
-    ServerKeys,
+    ServerKey,
     ServerTransaction,
     ServerUser,
 )
@@ -30,8 +30,6 @@ __all__ = ["Transactions"]
 UDP_ONLY_S: Final = 600.0
 """How long a peer that refused TCP is not asked for it again."""
 MAX_UDP_ONLY: Final = 1024
-
-_ServerKey: TypeAlias = tuple[str | int | None, ...]
 
 
 class Transactions:
@@ -59,9 +57,9 @@ class Transactions:
         self._udp_only: OrderedDict[Address, float] = OrderedDict()
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
-        self._server: dict[_ServerKey, ServerTransaction] = {}
+        self._server: dict[ServerKey, ServerTransaction] = {}
         self._forget = self._forget_server  # one for all, not one for each
-        self._initial: dict[tuple[str | int | None, ...], ServerTransaction] = {}
+        self._initial: dict[ServerKey, ServerTransaction] = {}
 
     def __len__(self) -> int:
         return len(self._client) + len(self._server)
@@ -137,9 +135,6 @@ class Transactions:
         self, request: Request, flow: Flow, user: ServerUser, now: float
     ) -> ServerTransaction:
         """Begin answering a request that matched nothing. Responses go to `flow`."""
-        keys = ServerKeys(
-            _key(request, request.method), _origin(request), initial=request.to.tag is None
-        )
         transaction = ServerTransaction(
             request,
             flow,
@@ -148,11 +143,12 @@ class Transactions:
             timers=self._timers,
             send=self._send,
             forget=self._forget,
-            keys=keys,
+            key=_key(request, request.method),
+            origin=_origin(request),
         )
-        self._server[keys.name] = transaction
-        if keys.initial:
-            self._initial.setdefault(keys.origin, transaction)
+        self._server[transaction.key] = transaction
+        if request.to.tag is None:
+            self._initial.setdefault(transaction.origin, transaction)
         transaction.start(now)
         return transaction
 
@@ -169,7 +165,7 @@ class Transactions:
         guessed is not enough to end a call.
         """
         found = self._server.get(_key(request, "INVITE"))
-        if found is None or found.keys.origin[:2] != _origin(request)[:2]:
+        if found is None or found.origin[:2] != _origin(request)[:2]:
             return None
         return found
 
@@ -194,13 +190,12 @@ class Transactions:
             del self._by_flow[transaction.flow]
 
     def _forget_server(self, transaction: ServerTransaction) -> None:
-        name, origin, _ = transaction.keys
-        del self._server[name]
-        if self._initial.get(origin) is transaction:
-            del self._initial[origin]
+        del self._server[transaction.key]
+        if self._initial.get(transaction.origin) is transaction:
+            del self._initial[transaction.origin]
 
 
-def _key(request: Request, method: str) -> _ServerKey:
+def _key(request: Request, method: str) -> ServerKey:
     """Return what names a request's server transaction."""
     via = request.via
     branch = via.branch
@@ -211,6 +206,6 @@ def _key(request: Request, method: str) -> _ServerKey:
     return request.uri, request.call_id, cseq, sender, via.host.lower(), via.port, branch, method
 
 
-def _origin(request: Request) -> tuple[str | int | None, ...]:
+def _origin(request: Request) -> ServerKey:
     cseq = request.cseq
     return request.call_id, request.from_.tag, cseq.number, cseq.method

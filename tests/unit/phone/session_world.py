@@ -27,6 +27,7 @@ from voip.media.commands import (
 )
 from voip.media.rings import RingArena
 from voip.session.manager import SessionManager
+from voip.session.session import CallPlan
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
@@ -73,6 +74,7 @@ class CountingDriver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.host, self.port = OURS.host, 10000
         self.held = False
         self.streams: set[int] = set()
         self.connected: dict[int, ConnectStream] = {}
@@ -133,7 +135,7 @@ class CountingDriver:
             if number in self.streams:
                 raise MediaError(f"stream {number} is open")
             self.streams.add(number)
-            return Opened(Address(OURS.host, 10000), Address(OURS.host, 10001))
+            return Opened(Address(self.host, self.port), Address(self.host, self.port + 1))
         if number not in self.streams:
             raise MediaError(f"no stream {number}")
         match command:
@@ -222,19 +224,17 @@ class World:
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
 
-    def dial(self) -> asyncio.Task[None]:
-        """Begin to call them."""
-        return self.start(self.dial_work())
+    def dial(self, **more: Any) -> asyncio.Task[None]:
+        """Begin to call them; `more`: of the `CallPlan`."""
+        return self.start(self.dial_work(**more))
 
-    def dial_work(self) -> Coroutine[Any, Any, None]:
+    def dial_work(self, **more: Any) -> Coroutine[Any, Any, None]:
         """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
-        return call._session.call(
-            f"sip:them@{THEIRS}",
-            flow=Flow("udp", OURS, THEIRS),
-            from_=NameAddr.parse(CONTACTS[OURS]),
-            contact=CONTACTS[OURS],
+        plan = CallPlan(
+            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more
         )
+        return call._session.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 
     def _invited(self, invite: ServerInvite) -> None:
         if self.call is not None:
@@ -265,7 +265,7 @@ class World:
         self._take_theirs()
         return result
 
-    def they_respond(self, status: int, body: bytes = b"", invite: Any = None) -> None:
+    def they_respond(self, status: int, body: bytes = b"", invite: Any = None, **more: Any) -> None:
         from voip.sip.events import IncomingInvite
 
         if invite is None:
@@ -277,6 +277,7 @@ class World:
             contact=CONTACTS[THEIRS],
             body=body,
             content_type=SDP if body else None,
+            **more,
         )
 
     def _take_theirs(self) -> None:

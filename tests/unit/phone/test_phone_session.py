@@ -435,7 +435,7 @@ def test_early_sound_that_cannot_be_used_does_not_spoil_a_good_answer(world, ear
 def test_a_183_and_a_200_with_other_descriptions_follow_the_last(world):
     world.dial()
     world.deliver_all()
-    world.they_respond(183, sdp(40000, formats="0"))
+    world.they_respond(183, sdp(40000, formats="0"), reliable=False)
     world.deliver_all()
     assert world.call.codec == "pcmu"
     world.they_respond(200, sdp(42000, formats="8"))

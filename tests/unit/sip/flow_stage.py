@@ -45,6 +45,14 @@ class Stage:
     def _patience(self) -> float:
         return BAD_DAY_S if self.loss else 0.2
 
+    def lose_only_at(self, phone: Phone) -> None:
+        """Lose what goes to and from one phone: of a way with many hops, one is bad."""
+        net = self.net
+        net.path.loss = 0.0
+        net.path.drop = lambda _, flow: (
+            phone.address in (flow.local, flow.remote) and net.random.uniform(0, 1) < self.loss
+        )
+
     def sent(self, phone: Phone | None = None) -> list[str]:
         """What was sent, in order, repetitions left out: methods, and statuses with methods."""
         lines: list[str] = []

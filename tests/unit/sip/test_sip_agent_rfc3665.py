@@ -194,7 +194,12 @@ def _branches(mine: list[Request | Response]) -> Iterator[str]:
 
 @pytest.mark.reference
 @pytest.mark.parametrize(
-    ("me", "section"), [("Alice", s) for s in ALICES] + [("Bob", s) for s in BOBS]
+    ("me", "section"),
+    [
+        pytest.param(me, section, id=f"F{5 + int(section[2:]):03}-{section}-{me}")
+        for me, sections in (("Alice", ALICES), ("Bob", BOBS))
+        for section in sections
+    ],
 )
 def test_the_agent_speaks_as_printed(reference_data: Path, me: str, section: str) -> None:
     flow = call_flows(reference_data)[section]

@@ -21,6 +21,11 @@ def lines(*pairs: tuple[str, str]) -> Headers:
     return Headers(pairs)
 
 
+def _one_name(name: str, other: str) -> bool:
+    names = {"v": "via"}
+    return names.get(name.lower(), name.lower()) == names.get(other.lower(), other.lower())
+
+
 class TestHeaders:
     def test_names_are_one_in_any_case_and_in_compact_form(self) -> None:
         headers = lines(("v", "1"), ("VIA", "2"), ("Via", "3"), ("vIA", "4"))
@@ -113,6 +118,65 @@ class TestHeaders:
     def test_no_name_can_be_what_is_no_token(self, name: str) -> None:
         with pytest.raises(SipError):
             Headers().add(name, "x")
+
+    def test_replacing_touches_the_first_line_alone(self) -> None:
+        headers = lines(("A", "1"), ("Via", "2"), ("v", "3"), ("Via", "2"))
+        headers.replace("via", "4")
+        assert list(headers) == [("A", "1"), ("via", "4"), ("v", "3"), ("Via", "2")]
+        assert headers.get("Via") == "4" and headers.count("Via") == 3
+        headers.replace("B", "5")
+        assert headers.get_all("b") == ["5"]
+
+    def test_picked_lines_are_spelled_as_asked(self) -> None:
+        headers = Headers.read("v: 1\r\nFrom:2\r\nvia : 3\r\nX: 4")[0]
+        picked = headers.pick(("From", "Via", "To"))
+        assert list(picked) == [("From", "2"), ("Via", "1"), ("Via", "3")]
+        picked.set("Via", "5")
+        assert headers.get_all("Via") == ["1", "3"]
+
+    def test_lines_go_as_they_came(self) -> None:
+        text = "X-Odd:  a  \r\nv:b\r\nTO : c\r\nX-Odd:\r\n"
+        headers, bad = Headers.read(text.removesuffix("\r\n"))
+        assert bad is None
+        assert headers.to_text() == text
+        assert list(headers) == [("X-Odd", "a"), ("v", "b"), ("TO", "c"), ("X-Odd", "")]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(("add", "prepend", "replace", "set", "remove")),
+                st.sampled_from(("Via", "v", "To", "X-Y", "x-y")),
+                st.sampled_from(("1", "2")),
+            ),
+            max_size=14,
+        )
+    )
+    def test_whatever_is_done_the_lines_are_those_of_a_plain_list(
+        self, actions: list[tuple[str, str, str]]
+    ) -> None:
+        headers, model = Headers(), list[tuple[str, str]]()
+        for action, name, value in actions:
+            same = [i for i, (other, _) in enumerate(model) if _one_name(other, name)]
+            if action == "remove":
+                headers.remove(name)
+                model = [item for i, item in enumerate(model) if i not in same]
+                continue
+            getattr(headers, action)(name, value)
+            if action == "prepend":
+                model.insert(0, (name, value))
+            elif action == "add" or not same:
+                model.append((name, value))
+            else:
+                model[same[0]] = (name, value)
+                if action == "set":
+                    model = [item for i, item in enumerate(model) if i not in same[1:]]
+        assert list(headers) == list(headers.copy()) == model
+        assert len(headers) == len(model)
+        for name in ("Via", "To", "X-Y"):
+            values = [value for other, value in model if _one_name(other, name)]
+            assert headers.get_all(name) == headers.pick([name]).get_all(name) == values
+            assert headers.count(name) == len(values)
+            assert headers.get(name) == (values[0] if values else None)
 
     def test_repr_shows_names_only(self) -> None:
         assert "hash" not in repr(lines(("Authorization", "Digest response=hash")))

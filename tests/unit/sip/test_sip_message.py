@@ -441,3 +441,24 @@ def test_long_nonsense_ends(filler: bytes) -> None:
     """A quadratic reader would need minutes for one of these; the run itself is the judge."""
     data = b"OPTIONS sip:a SIP/2.0\r\nX: y" + (filler * 65_000)[:65_000] + b"\r\n\r\n"
     assert refused(data).status == 400
+
+
+def test_what_is_unknown_survives_untouched() -> None:
+    """Methods, schemes, headers and parameters of which nobody here has heard, odd blanks too."""
+    data = (
+        b"FROBNICATE urn:service:sos.fire;x=%20?y SIP/2.0\r\n"
+        b'Via: SIP/2.0/CARRIER-PIGEON loft.example;branch=z9hG4bK1;wind="3, nw";calm\r\n'
+        b"X-Trace:  a ; b , c\r\nxTRACE: \xff\xfe\r\n"
+        b'From: "A, B" <news:comp.sip;z>;tag=1;mood="a;b\\"c"\r\n'
+        b"To: <tel:+1555;phone-context=+1>\r\nCall-ID: 1\r\nCSeq: 1 FROBNICATE\r\n"
+        b"Contact: <http://a.example/?q=1>;odd\r\nContact: <x-y:z>\r\nX-Empty:\r\n"
+        b"Content-Length: 4\r\n\r\n\x00\r\n\xff"
+    )
+    message = parse_message(data)
+    assert isinstance(message, Request)
+    _ = message.via, message.from_, message.to, message.contacts  # reading changes nothing
+    assert message.to_bytes() == data
+    assert str(message.via) == (
+        'SIP/2.0/CARRIER-PIGEON loft.example;branch=z9hG4bK1;wind="3, nw";calm'
+    )
+    assert str(message.from_) == '"A, B" <news:comp.sip;z>;tag=1;mood="a;b\\"c"'

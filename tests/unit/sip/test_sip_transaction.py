@@ -142,7 +142,7 @@ def test_durations_are_those_of_rfc3261_table_4(reference_data: Path) -> None:
     assert compared == 14
 
 
-def test_accepted_states_last_64_t1_on_every_transport() -> None:
+def test_F116_accepted_states_last_64_t1_on_every_transport() -> None:
     durations = Durations(t1=0.1)
     for reliable in (False, True):
         assert durations.of(TimerName.L, reliable) == pytest.approx(6.4)
@@ -259,7 +259,7 @@ def test_over_tcp_a_refused_invite_is_forgotten_at_once() -> None:
     assert client.told == [(0.0, "486"), (0.0, "over")]
 
 
-def test_every_2xx_is_told_for_64_t1_and_none_is_acknowledged_here() -> None:
+def test_F116_every_2xx_is_told_for_64_t1_and_none_is_acknowledged_here() -> None:
     client = Client("INVITE", UDP)
     client.answered(200)
     client.wait(10)
@@ -366,7 +366,7 @@ def test_a_refusal_over_tcp_is_sent_once_and_still_waits_for_its_ack() -> None:
     assert server.told == [(31.0, "over")]
 
 
-def test_an_accepted_invite_absorbs_repetitions_and_hands_acks_up() -> None:
+def test_F116_an_accepted_invite_absorbs_repetitions_and_hands_acks_up() -> None:
     server = Server("INVITE", UDP)
     server.respond(200)
     server.transaction.repeated(0.0)
@@ -412,10 +412,31 @@ def test_over_tcp_an_answered_request_is_forgotten_at_once() -> None:
     assert server.told == [(0.0, "over")]
 
 
-def test_a_request_nobody_answers_is_given_up_after_64_t1() -> None:
+@pytest.mark.parametrize("flow", [UDP, TCP], ids=["UDP", "TCP"])
+def test_F117_100_is_sent_when_a_clients_timer_e_has_come_to_t2_and_no_sooner(flow: Flow) -> None:
+    server = Server("OPTIONS", flow)
+    server.wait(3.4)
+    server.transaction.repeated(server.now)
+    assert server.sent == []
+    server.wait(0.2)
+    assert [(at, m.status) for at, m in server.sent if isinstance(m, Response)] == [(3.5, 100)]
+    server.transaction.repeated(server.now)
+    server.respond(200)
+    assert server.statuses() == [100, 100, 200]
+
+
+def test_F117_no_100_follows_an_answer() -> None:
+    server = Server("OPTIONS", UDP)
+    server.wait(3.4)
+    server.respond(200)
+    server.wait(20)
+    assert server.statuses() == [200]
+
+
+def test_F117_a_request_nobody_answers_is_given_up_after_64_t1_without_408() -> None:
     server = Server("OPTIONS", UDP)
     server.wait(33)
-    assert server.sent == []
+    assert server.statuses() == [100]
     assert server.told == [(32.0, "over")]
     assert not server.respond(200)
 

@@ -33,7 +33,7 @@ WINDOW: Final = 16
 """Calls under way at a time."""
 WARM_UP_S: Final = 1.0
 MAX_HELD: Final = 8000
-EXPIRES_S: Final = 30
+EXPIRES_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,9 @@ def run(
     progress("parsing, dialogs and attacks")
     with Worker("sip-speed") as speed:
         parse = speed.ask("parse", seconds=min(5.0, seconds))["rates"]
-        dialog = speed.ask("dialogs", count=held)["bytes"]
         attacks = speed.ask("attacks")["ratios"]
+    with Worker("sip-speed") as fresh:  # nothing has been given back that could be used again
+        dialog = fresh.ask("dialogs", count=held)["bytes"]
     progress(f"{held} calls held")
     call = _held_calls(held)
     progress(f"calls for {seconds:g} s, by {peer}")
@@ -165,7 +166,6 @@ def _held_calls(count: int) -> float:
     with Worker("sip-phone") as phone, Worker("sip-load") as load:
         port = phone.ask("open")["port"]
         load.ask("call", port=port)
-        load.ask("run", seconds=WARM_UP_S, window=WINDOW)
         before = phone.ask("mark")
         totals = load.ask("hold", count=count, window=WINDOW)
         after = phone.ask("mark")
@@ -217,7 +217,7 @@ def _complete_calls(seconds: float, peer: str) -> dict[str, Any]:
 
 def _registrations(count: int) -> dict[str, float]:
     """Register many, and wait until each has been renewed."""
-    patience = 4 * EXPIRES_S + count / 200
+    patience = 2 * EXPIRES_S + count / 50
     with Worker("sip-phone") as phone, Worker("sip-load") as registrar:
         port = registrar.ask("registrar", expires_s=EXPIRES_S)["port"]
         phone.ask("register", count=count, port=port, expires_s=EXPIRES_S)

@@ -55,7 +55,7 @@ class Worker:
     ) -> None:
         if error is not None:
             self._process.kill()
-        with suppress(OSError):
+        with suppress(OSError, subprocess.TimeoutExpired):
             self._process.communicate(timeout=_END_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()

@@ -1,0 +1,248 @@
+"""What is fuzzed: each target takes bytes and raises only where something is wrong with us.
+
+Errors of ours (`SipError`, `SdpError`, `RtpError`) are the right answer to rubbish. Where something
+was understood it must be written and understood again as the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from voip.errors import RtpError, SdpError, SipError
+from voip.rtp.packet import parse_headers
+from voip.rtp.rtcp import build_compound, parse_compound
+from voip.sdp.parser import parse as parse_sdp
+from voip.sip.agent import SipAgent
+from voip.sip.check import validate
+from voip.sip.config import AgentConfig
+from voip.sip.digest import Challenge, Credentials, DigestClient, DigestServer
+from voip.sip.flow import Flow
+from voip.sip.grammar import parse_params, split_list
+from voip.sip.headers import ContentType, CSeq, NameAddr, Via, parse_seconds
+from voip.sip.message import Request, Response, make_response, parse_message
+from voip.sip.stream import StreamFramer
+from voip.sip.uri import SipUri, uri_scheme
+from voip.types import Address, SeededRandom
+
+FLOW = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.99", 5060))
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER", "MESSAGE", "INFO")
+MAX_ECHO = 64_000
+
+
+def message(data: bytes) -> None:
+    """A message: read, asked for everything, answered, written and read again."""
+    try:
+        found = parse_message(data)
+    except SipError as error:
+        refused = error.context.get("request")
+        if isinstance(refused, Request):
+            _answerable(refused)
+        return
+    assert found.summary().isprintable()
+    for ask in _QUESTIONS:
+        _only_sip_errors(ask, found)
+    if isinstance(found, Request):
+        _answerable(found)
+    _same_again(found)
+
+
+def _same_again(found: Request | Response) -> None:
+    try:
+        written = found.to_bytes()
+    except SipError:
+        return
+    if len(written) > MAX_ECHO:  # a Content-Length more, and it may be too long to be read
+        return
+    again = parse_message(written)
+    assert type(again) is type(found)
+    found.headers.set("Content-Length", str(len(found.body)))
+    assert again.headers == found.headers
+    assert list(again.headers)[:-1] == [
+        line for line in found.headers if line[0].lower() not in ("content-length", "l")
+    ]
+    assert again.body == found.body
+    assert again.summary() == found.summary()
+    assert again.to_bytes() == written
+
+
+def _answerable(request: Request) -> None:
+    for status in (100, 180, 200, 400):
+        response = make_response(request, status, to_tag="fuzz")
+        try:
+            written = response.to_bytes()
+        except SipError:
+            continue
+        if len(written) <= MAX_ECHO and len(response.headers) < 250:
+            again = parse_message(written)
+            assert isinstance(again, Response)
+            assert again.status == status
+
+
+def _only_sip_errors(ask: Callable[[Any], object], of: Any) -> object:
+    try:
+        return ask(of)
+    except SipError:
+        return None
+
+
+_QUESTIONS: tuple[Callable[[Any], object], ...] = (
+    validate,
+    lambda m: m.via,
+    lambda m: (m.via.branch, m.via.received, m.via.rport, m.via.wants_rport),
+    lambda m: (m.from_.tag, m.from_.sip_uri),
+    lambda m: (m.to.tag, m.to.sip_uri),
+    lambda m: m.cseq,
+    lambda m: m.call_id,
+    lambda m: [contact.sip_uri for contact in m.contacts],
+    lambda m: m.content_type,
+    lambda m: m.max_forwards if isinstance(m, Request) else None,
+    lambda m: [m.headers.values(name) for name, _ in m.headers],
+    lambda m: parse_seconds(m.headers.get("Expires")),
+)
+
+
+def header(data: bytes) -> None:
+    """One value, as each of the typed headers; what was understood is written and read alike."""
+    text = data.decode("utf-8", "surrogateescape")
+    readers: tuple[Callable[[str], Any], ...] = (
+        NameAddr.parse,
+        Via.parse,
+        CSeq.parse,
+        ContentType.parse,
+    )
+    for read in readers:
+        try:
+            value = read(text)
+        except SipError as error:
+            assert error.status in (400, 416)
+        else:
+            assert read(str(value)) == value, (value, str(value))
+    _only_sip_errors(split_list, text)
+    _only_sip_errors(parse_params, text)
+    seconds = parse_seconds(text)
+    assert seconds is None or 0 <= seconds < 2**32
+
+
+def uri(data: bytes) -> None:
+    """A URI, written and read alike, and equivalent to itself."""
+    text = data.decode("utf-8", "surrogateescape")
+    uri_scheme(text)
+    try:
+        found = SipUri.parse(text)
+    except SipError as error:
+        assert error.status in (400, 416)
+        return
+    again = SipUri.parse(str(found))
+    assert again == found, (found, str(found))
+    assert again.equivalent(found)
+    assert repr(replace(found, password="hush")) == repr(found)
+
+
+def stream(data: bytes) -> None:
+    """A stream: the same messages however it is sliced."""
+    size = 1 + (data[0] if data else 0) % 97
+    whole, slices = (
+        _framed([data]),
+        _framed([data[start : start + size] for start in range(0, len(data), size)]),
+    )
+    assert whole == slices, (whole, slices, size)
+
+
+def _framed(pieces: list[bytes]) -> tuple[list[bytes], str]:
+    framer = StreamFramer()
+    found: list[bytes] = []
+    for piece in pieces:
+        try:
+            found += framer.feed(piece)
+        except SipError:
+            break
+    for one in found:
+        _only_sip_errors(parse_message, one)
+    return found, "" if framer.broken is None else framer.broken.message[:12]
+
+
+def digest(data: bytes) -> None:
+    """A challenge to a client, or credentials to a server."""
+    text = data.decode("utf-8", "surrogateescape")
+    challenge = _only_sip_errors(Challenge.parse, text)
+    random = SeededRandom(1)
+    value = DigestClient().authorize(
+        "INVITE", "sip:a@b", b"", [text, text], Credentials("alice", "hush"), random
+    )
+    assert value is None or challenge is not None
+    assert value is None or "hush" not in value
+    server = DigestServer("voip", {"alice": "hush"}, random)
+    server.verify("INVITE", text, 0.0)
+
+
+def sdp(data: bytes) -> None:
+    """A session description, written and read alike."""
+    try:
+        found = parse_sdp(data)
+    except SdpError as error:
+        assert error.status == 400
+        return
+    again = parse_sdp(found.to_bytes())
+    assert parse_sdp(again.to_bytes()) == again
+    # what stands twice and may not, is kept and written where the grammar wants it
+    assert replace(again, lines=()) == replace(found, lines=())
+    assert sorted(again.lines) == sorted(found.lines)
+
+
+def rtcp(data: bytes) -> None:
+    """A compound packet, built and read alike."""
+    try:
+        found = parse_compound(data, reduced_size=True)
+    except RtpError:
+        return
+    try:
+        built = build_compound(found)
+    except RtpError:
+        return
+    assert parse_compound(built, reduced_size=True) == found
+
+
+def rtp(data: bytes) -> None:
+    """RTP headers of a batch: what is valid lies within its packet."""
+    rows = np.zeros((3, 256), np.uint8)
+    lengths = np.zeros(3, np.int32)
+    for row in range(3):
+        part = np.frombuffer(data[row:256], np.uint8)
+        rows[row, : part.size] = part
+        lengths[row] = part.size
+    found = parse_headers(rows, lengths)
+    ends = found.offset + found.size
+    assert bool(np.all(ends[found.valid] <= lengths[found.valid]))
+    assert bool(np.all(found.size[found.valid] >= 0))
+    assert bool(np.all(found.offset[found.valid] >= 12))
+
+
+def agent(data: bytes) -> None:
+    """A user agent that has to bear it: it does not raise, and what it says can be read."""
+    found = SipAgent(AgentConfig(allow=METHODS), SeededRandom(1))
+    found.receive(data, FLOW, 0.0)
+    found.receive(data, FLOW, 0.1)
+    found.handle_timer(1.0)
+    for sent, _ in found.outgoing():
+        if sent.count(b"\r\n") > 250:  # our own headers may be too many for ourselves
+            continue
+        assert isinstance(parse_message(sent), Response)
+    found.handle_timer(1000.0)
+    assert found.transactions <= 1
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "message": message,
+    "header": header,
+    "uri": uri,
+    "stream": stream,
+    "digest": digest,
+    "sdp": sdp,
+    "rtcp": rtcp,
+    "rtp": rtp,
+    "agent": agent,
+}
