@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 from rfc_status import RfcStatus
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+settings.register_profile("voip", deadline=None)  # no test is timed
+settings.load_profile("voip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -325,6 +325,16 @@ class Call:
         """Send back what is heard."""
         await self._session.media.route(self._session.media.stream)
 
+    async def hear(self, other: Call) -> None:
+        """Let the other side of this call hear that of `other`, and not the other way round.
+
+        It may be early: before either is answered. Raises `CallStateError` unless both are of one
+        phone.
+        """
+        if self._session.stack is not other._session.stack or self is other:
+            raise CallStateError("these calls cannot be connected", hint="two calls of one phone")
+        await self._session.media.route(other._session.media.stream)
+
     async def bridge(self, other: Call) -> None:
         """Let both sides hear each other, and leave it at that until either call ends.
 

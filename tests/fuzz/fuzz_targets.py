@@ -19,7 +19,8 @@ from voip.sdp.parser import parse as parse_sdp
 from voip.sip.agent import SipAgent
 from voip.sip.check import validate
 from voip.sip.config import AgentConfig
-from voip.sip.digest import Challenge, Credentials, DigestClient, DigestServer
+from voip.sip.digest import Challenge, Credentials, DigestClient
+from voip.sip.digest_server import DigestServer
 from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
 from voip.sip.headers import ContentType, CSeq, NameAddr, Via, parse_seconds

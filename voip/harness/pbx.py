@@ -17,15 +17,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, Self
 
+from voip.b2bua import HeaderList, connect
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import ConfigError, SipError
 from voip.events import DtmfReceived
-from voip.harness.pbx_bridge import connect
 from voip.harness.pbx_numbers import Numbers
-from voip.harness.pbx_registrar import PbxRegistrar
 from voip.phone import Softphone
+from voip.proxy import SipProxy
+from voip.sip.authenticator import Authenticator
+from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.identity import asserted
+from voip.sip.location import Location, by_preference
+from voip.sip.message import Request
+from voip.sip.proxy_policy import Target
+from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
@@ -63,7 +70,10 @@ class EmbeddedPbx:
 
     users: names and passwords. recordings: an existing directory for 612 and 614; without it what
     they record is gone when the PBX closes. algorithms: of digest, all offered in this order; MD5
-    alone, because some phones give up where they see another. media, trace: as of `Softphone`.
+    alone, because some phones give up where they see another. proxy: calls between users go
+    through a SIP proxy, and their sound from one to the other, instead of both being calls of the
+    PBX; it is in front of the numbers too, and asks for the password by 407. media, trace: as of
+    `Softphone`.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class EmbeddedPbx:
         *,
         recordings: str | PathLike[str] | None = None,
         algorithms: tuple[str, ...] = ("MD5",),
+        proxy: bool = False,
         media: MediaConfig | None = None,
         trace: SipTrace | None = None,
     ) -> None:
@@ -81,14 +92,29 @@ class EmbeddedPbx:
         self._users = dict(users)
         self._recordings = recordings
         random = SecureRandom()
-        self._registrar = PbxRegistrar(self._users, random, algorithms=algorithms)
+        digest = DigestServer("voip", self._users, random, algorithms=algorithms)
+        self._authenticator = Authenticator(digest)
+        self._location = Location()
+        self._registrar = Registrar(self._users, self._location, self._authenticator)
+        self._proxy: SipProxy | None = None
+        if proxy:
+            self._proxy = SipProxy(
+                self._users,
+                host,
+                port,
+                services=self._service,
+                algorithms=algorithms,
+                trace=trace,
+                random=random,
+            )
+            self._location = self._proxy.location
         self._phone = Softphone(
-            network=NetworkConfig(bind_host=host, bind_port=port),
+            network=NetworkConfig(bind_host=host, bind_port=0 if proxy else port),
             media=media,
             register=False,
-            requests={"REGISTER": self._register},
-            authorize=self._registrar.authorize,
-            trace=trace,
+            requests={} if proxy else {"REGISTER": self._register},
+            authorize=self._from_proxy if proxy else self._authorize,
+            trace=None if proxy else trace,
             random=random,
             user_agent="voip embedded PBX",
         )
@@ -110,6 +136,8 @@ class EmbeddedPbx:
                     tempfile.TemporaryDirectory(prefix="voip-pbx-", ignore_cleanup_errors=True)
                 )
             self._numbers = Numbers(prompt, beep, Path(directory), self._tell)
+            if self._proxy is not None:
+                await opening.enter_async_context(self._proxy)
             await opening.enter_async_context(self._phone)
             opening.push_async_callback(self._end_calls)
             self._exit = opening.pop_all()
@@ -123,7 +151,7 @@ class EmbeddedPbx:
     @property
     def port(self) -> int:
         """The SIP port, UDP and TCP."""
-        return self._phone.port
+        return self._phone.port if self._proxy is None else self._proxy.port
 
     @property
     def address(self) -> str:
@@ -143,8 +171,12 @@ class EmbeddedPbx:
     # ------------------------------------------------------------ what it saw
 
     def contacts(self, user: str) -> list[str]:
-        """Return the contact URIs under which `user` is registered now, the newest first."""
-        return self._registrar.contacts(user, _now())
+        """Return the contact URIs under which `user` is registered now.
+
+        The preferred ones come first, of equal ones the newest.
+        """
+        groups = by_preference(self._location.bindings(user, _now()))
+        return [str(binding.uri) for group in groups for binding in group]
 
     def calls(self) -> int:
         """Return how many calls are up or being set up; one between users counts twice."""
@@ -190,6 +222,28 @@ class EmbeddedPbx:
     def _register(self, request: ServerRequest) -> None:
         self._registrar.register(request, _now())
 
+    def _authorize(self, request: Request, now: float) -> list[tuple[str, str]] | None:
+        """Return None where the sender of an INVITE is who From says, else the headers of a 401."""
+        found = self._authenticator.authenticate(request, now)
+        return (
+            None if found.user is not None and found.user == _claimed(request) else found.challenge
+        )
+
+    def _from_proxy(self, request: Request, now: float) -> list[tuple[str, str]] | None:
+        """Let through what our proxy has made sure of: it comes from there, and names a user."""
+        via = request.via
+        source = via.received or via.host, via.rport or via.port
+        known = bool(asserted(request.headers)) and _claimed(request) in self._users
+        if self._proxy is not None and source == (self.host, self._proxy.port) and known:
+            return None
+        return self._authenticator.authenticate(request, now).challenge
+
+    def _service(self, number: str) -> Target | None:
+        """Say where a number that is no user's is served: here, behind the proxy."""
+        if self._numbers.service(number, "") is None:
+            return None
+        return Target(f"sip:{number}@{Address(self.host, self._phone.port)}")
+
     async def _take(self, call: Call) -> None:
         """Serve a caller, who is who From says: `authorize` has seen to that."""
         task = asyncio.current_task()
@@ -211,12 +265,14 @@ class EmbeddedPbx:
         elif number not in self._users:
             await call.reject(404)
         elif contacts := self.contacts(number):
-            await connect(call, contacts, lambda uri: self._dial(uri, caller))
+            await connect(call, contacts, lambda uri, more: self._dial(uri, caller, more))
         else:
             await call.reject(480)
 
-    async def _dial(self, contact: str, caller: str) -> Call:
-        return await self._phone.dial(contact, wait="started", from_=self.uri(caller))
+    async def _dial(self, contact: str, caller: str, headers: HeaderList) -> Call:
+        return await self._phone.dial(
+            contact, wait="started", from_=self.uri(caller), headers=headers
+        )
 
     def _hear(self, channel: str, event: DtmfReceived) -> None:
         if len(self._heard) == MAX_HEARD:
@@ -244,6 +300,13 @@ class EmbeddedPbx:
 def _now() -> float:
     """Return the time SIP goes by in this event loop."""
     return asyncio.get_running_loop().time()
+
+
+def _claimed(request: Request) -> str:
+    try:
+        return _user(request.from_.uri)
+    except SipError:
+        return ""
 
 
 def _user(uri: str) -> str:

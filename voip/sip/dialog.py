@@ -15,7 +15,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri
-from voip.sip.via import DEFAULT_PORT, new_via
+from voip.sip.via import DEFAULT_PORT, is_behind_nat, new_via
 from voip.types import Address, Random
 
 __all__ = ["Dialog", "DialogId", "DialogState"]
@@ -98,7 +98,7 @@ class Dialog:
             contact=contact,
             remote_cseq=invite.cseq.number,
         )
-        dialog.stay_on_flow = not dialog.route_set and _behind_nat(invite)
+        dialog.stay_on_flow = not dialog.route_set and is_behind_nat(invite)
         dialog.refresh_target(invite)
         return dialog
 
@@ -221,21 +221,3 @@ def _route_set(message: Request | Response) -> tuple[str, ...]:
     for value in values:
         _ = NameAddr.parse(value).sip_uri
     return tuple(values)
-
-
-def _behind_nat(invite: Request) -> bool:
-    """Whether the only Via shows that the caller does not know its own address."""
-    if len(invite.headers.values("Via")) != 1:
-        return False
-    via = invite.via
-    if via.wants_rport:
-        return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
-    return via.received is not None and _is_address(via.host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 from voip.sip.flow import Flow
@@ -14,6 +15,7 @@ __all__ = [
     "BRANCH_COOKIE",
     "DEFAULT_PORT",
     "default_port",
+    "is_behind_nat",
     "mark_source",
     "new_via",
     "over",
@@ -80,3 +82,21 @@ def way_back(request: Request, flow: Flow) -> Flow:
     via = request.via
     port = flow.remote.port if via.wants_rport else via.port or DEFAULT_PORT
     return flow.to(Address(flow.remote.host, port))
+
+
+def is_behind_nat(request: Request) -> bool:
+    """Whether the only Via shows that the sender does not know its own address."""
+    if len(request.headers.values("Via")) != 1:
+        return False
+    via = request.via
+    if via.wants_rport:
+        return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
+    return via.received is not None and _is_address(via.host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

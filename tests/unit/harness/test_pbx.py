@@ -29,6 +29,7 @@ from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.message import Request, parse_message
+from voip.sip.reason import Reason
 from voip.sounds import asset_path
 
 pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("pbx")]
@@ -333,10 +334,11 @@ class Users:
             await take(call)
 
 
-@pytest.fixture
-async def users() -> AsyncIterator[Users]:
+@pytest.fixture(params=["bridged", "proxied"])
+async def users(request: pytest.FixtureRequest) -> AsyncIterator[Users]:
     async with AsyncExitStack() as stack:
-        pbx = await stack.enter_async_context(EmbeddedPbx(media=PATIENT))
+        proxied = request.param == "proxied"
+        pbx = await stack.enter_async_context(EmbeddedPbx(media=PATIENT, proxy=proxied))
         alice = await stack.enter_async_context(phone_of(pbx, "1001", register=False))
         bob = await stack.enter_async_context(phone_of(pbx, "1002"))
         yield Users(pbx, alice, bob, asyncio.Queue())
@@ -374,6 +376,55 @@ async def test_the_one_who_is_called_may_hang_up(users: Users) -> None:
     assert (await ended(call)).by is EndedBy.REMOTE
 
 
+async def test_why_somebody_hangs_up_or_refuses_reaches_the_other(users: Users) -> None:
+    why = {"Reason": 'Q.850;cause=16;text="Terminated"'}
+    users.bob_takes(lambda call: call.answer())
+    call = await users.alice.dial("1002")
+    bobs = await users.rung.get()
+    await call.hangup(why)
+    await ended(bobs)
+    assert bobs.end_reasons == [Reason("Q.850", 16, "Terminated")]
+
+    users.bob_takes(lambda call: call.reject(486, headers={"Reason": "Q.850;cause=17"}))
+    mine = await users.alice.dial("1002", wait="started")
+    await ended(mine)
+    assert mine.end_reasons == [Reason("Q.850", 17)]
+
+
+async def test_headers_that_concern_the_callee_reach_it(users: Users) -> None:
+    users.bob_takes(lambda call: call.reject())
+    headers = {"Subject": "tea", "X-Ticket": "7", "P-Asserted-Identity": "<sip:queen@example.org>"}
+    await refusal(users.alice.dial("1002", headers=headers))
+    bobs = await users.rung.get()
+    assert (bobs.headers.get("Subject"), bobs.headers.get("X-Ticket")) == ("tea", "7")
+    # whatever stands there now, it is not what the caller has claimed
+    assert "queen" not in "".join(bobs.headers.get_all("P-Asserted-Identity"))
+
+
+async def test_sound_before_the_answer_is_heard(users: Users, tmp_path: Path) -> None:
+    async def take(call: Call) -> None:
+        await call.progress()
+        await call.play(TONE.samples)
+        await asyncio.sleep(TAIL_S)
+        await call.reject(486)
+
+    users.bob_takes(take)
+    call = await users.alice.dial("1002", wait="ringing")
+    async with call.record(tmp_path / "early.wav"):
+        await ended(call)
+    assert EarlyMedia() in [event async for event in call.events()]
+    grade_tone(TONE, Sound.read(tmp_path / "early.wav"), bar=BUSY_MACHINE).require()
+
+
+async def test_nobody_calls_past_the_proxy(users: Users) -> None:
+    inner = users.pbx._phone.port
+    uri = f"sip:600@127.0.0.1:{inner}"
+    async with Softphone("sip:1001@127.0.0.1", register=False) as stranger:
+        named = {"P-Asserted-Identity": "<sip:1001@127.0.0.1>"}
+        for headers in ({}, named):
+            assert (await refusal(stranger.dial(uri, headers=headers))).status == 401
+
+
 async def test_a_caller_who_gives_up_stops_the_ringing(users: Users) -> None:
     users.bob_takes(ring_on)
     call = await users.alice.dial("1002", wait="ringing")
@@ -387,7 +438,9 @@ async def test_a_caller_who_gives_up_stops_the_ringing(users: Users) -> None:
 async def test_a_refusal_reaches_the_caller(users: Users, refused: int, told: int) -> None:
     users.bob_takes(lambda call: call.reject(refused))
 
-    assert (await refusal(users.alice.dial("1002"))).status == told
+    through_a_proxy = users.pbx._proxy is not None  # which changes nothing
+    expected = refused if through_a_proxy else told
+    assert (await refusal(users.alice.dial("1002"))).status == expected
 
 
 async def test_all_places_of_a_user_ring_and_the_first_to_answer_has_the_call(
@@ -406,10 +459,12 @@ async def test_all_places_of_a_user_ring_and_the_first_to_answer_has_the_call(
         rung = {await users.rung.get(), await users.rung.get()}
         ringing.set()
         call = await dialling
-        losers = [one for one in rung if not one._session.is_up]
-        assert [(await ended(one)).status for one in losers] == [487]
-        assert len(rung) == 2
+        ends = [asyncio.ensure_future(ended(one)) for one in rung]
+        over, talking = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        assert (len(over), len(talking)) == (1, 1)
+        assert over.pop().result().by is EndedBy.REMOTE  # given up, or hung up as soon as answered
         await call.hangup()
+        await asyncio.wait(talking)
 
 
 async def test_a_place_that_is_gone_does_not_keep_others_from_ringing(users: Users) -> None:
@@ -470,7 +525,7 @@ async def test_who_is_cancelled_while_dialling_leaves_no_call_on_either_side(num
 
 async def test_it_is_idle_when_nothing_is_left_of_a_user_it_stopped_calling(users: Users) -> None:
     (contact,) = users.pbx.contacts("1002")
-    dialling = asyncio.ensure_future(users.pbx._dial(contact, "1001"))
+    dialling = asyncio.ensure_future(users.pbx._dial(contact, "1001", []))
     while not users.pbx.calls():
         await asyncio.sleep(0)
     dialling.cancel()

@@ -34,6 +34,13 @@ class TestHeaders:
         assert "Via" in headers
         assert [name for name, _ in headers] == ["v", "VIA", "Via", "vIA"]
 
+    def test_a_line_may_be_set_to_what_another_one_of_its_name_says(self) -> None:
+        headers = lines(("Route", "a"), ("To", "t"), ("Route", "b"), ("Route", "b"), ("X", "x"))
+        headers.set("Route", "b")
+        assert list(headers) == [("Route", "b"), ("To", "t"), ("X", "x")]
+        headers.set("Route", "c")
+        assert headers.get_all("Route") == ["c"]
+
     @pytest.mark.parametrize(
         ("short", "name"),
         [

@@ -13,6 +13,8 @@ from voip.sip.config import AgentConfig
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, parse_message
+from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
+from voip.sip.proxy_policy import Policy
 from voip.types import Address, SeededRandom
 
 OFFER = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n"
@@ -48,6 +50,11 @@ class Net:
         self._flying: list[tuple[float, int, bytes, Flow]] = []
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._order = 0
+
+    def proxy(self, host: str, policy: Policy, config: ProxyConfig | None = None) -> Proxy:
+        proxy = Proxy(self, Address(host, 5060), policy, config or ProxyConfig())
+        self.phones[proxy.address] = proxy  # type: ignore[assignment]
+        return proxy
 
     def phone(self, host: str, config: AgentConfig = CONFIG) -> Phone:
         phone = Phone(self, Address(host, 5060), config)
@@ -195,6 +202,30 @@ class Phone:
         return [type(event).__name__ for event in self.seen]
 
 
+class Proxy:
+    """A proxy with an address. Names are looked up in `names`; what has no address is lost."""
+
+    def __init__(self, net: Net, address: Address, policy: Policy, config: ProxyConfig) -> None:
+        self.net = net
+        self.address = address
+        self.agent = ProxyAgent(config, policy, SeededRandom(net.random.below(1 << 30)))
+        self.names: dict[str, str] = {}
+        self.seen: list[FlowNeeded] = []
+        self.reactions: list[tuple[type[Any], Callable[[Any], object]]] = [(FlowNeeded, self._find)]
+
+    @property
+    def route(self) -> str:
+        return f"<sip:{self.address};lr>"
+
+    def _find(self, needed: FlowNeeded) -> None:
+        host = self.names.get(needed.host, needed.host)
+        remote, transport = Address(host, needed.port or 5060), needed.transport or "udp"
+        if remote in self.net.phones:
+            needed.found(Flow(transport, self.address, remote), self.net.now)
+        else:
+            needed.lost("no such host", self.net.now)
+
+
 def established(net: Net, caller: Phone, callee: Phone, transport: str = "udp") -> tuple[Any, Any]:
     """Set up a call; return both ends' dialogs."""
     from voip.sip.events import Acknowledged, Answered, IncomingInvite
@@ -214,7 +245,8 @@ def assert_nothing_left(net: Net) -> None:
     """After 64*T1 more, no agent has a transaction, a dialog or a timer."""
     net.run(33.0)
     for phone in net.phones.values():
-        left = (phone.agent.transactions, len(phone.agent.dialogs), phone.agent.timers)
+        dialogs = getattr(phone.agent, "dialogs", ())  # a proxy has none
+        left = (phone.agent.transactions, len(dialogs), phone.agent.timers)
         assert left == (0, 0, 0), f"{phone.address}: {left}\n{net.trace()}"
 
 
@@ -292,6 +324,7 @@ __all__ = [
     "Net",
     "Path",
     "Phone",
+    "Proxy",
     "SipError",
     "Stranger",
     "assert_nothing_left",

@@ -1,0 +1,106 @@
+"""A SIP proxy and registrar on sockets: `voip.sip.proxy` with UDP, TCP and a table of users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Self
+
+from voip.errors import VoipError
+from voip.net.sip_network import KernelNetwork
+from voip.sip.authenticator import Authenticator
+from voip.sip.digest_server import DigestServer
+from voip.sip.endpoint.endpoint import SipEndpoint
+from voip.sip.endpoint.trace import SipTrace
+from voip.sip.location import Location
+from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
+from voip.sip.proxy_policy import LocationPolicy, Target
+from voip.sip.registrar import Registrar
+from voip.types import Address, Random, SecureRandom
+
+__all__ = ["SipProxy"]
+
+MAX_SEARCHES: Final = 1000
+"""Names looked up and connections opened at once; more requests are answered 500."""
+
+
+class SipProxy:
+    """A proxy for `users` (name to password): `async with SipProxy({"alice": "secret"}) as proxy:`.
+
+    Users register and call each other, with digest; strangers may call users. Calls go through it,
+    sound does not. It binds `host` and `port` (0: any free one), UDP and TCP.
+
+    domains: host names whose users are ours, beside the proxy's own address. services: returns
+    where a number that is no user's is to be sent. algorithms: of digest, in this order; MD5 alone,
+    because some phones give up where they see another. trace: as of `Softphone`.
+    """
+
+    def __init__(
+        self,
+        users: Mapping[str, str],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        domains: Collection[str] = (),
+        services: Callable[[str], Target | None] | None = None,
+        algorithms: tuple[str, ...] = ("MD5",),
+        realm: str = "voip",
+        trace: SipTrace | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.host = host
+        self._bind_port = port
+        random = random or SecureRandom()
+        digest = DigestServer(realm, users, random, algorithms=algorithms)
+        self.location = Location()
+        registrar = Registrar(users, self.location, Authenticator(digest))
+        asks = Authenticator(digest, proxy=True)
+        policy = LocationPolicy(users, self.location, asks, registrar, services)
+        config = ProxyConfig(domains=frozenset(domains), name="voip proxy")
+        self.agent = ProxyAgent(config, policy, random)
+        self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
+            self.agent, self._find, KernelNetwork(), trace=trace, random=random
+        )
+        self._searches: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.start(self.host, self._bind_port)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for search in self._searches:
+            search.cancel()
+        await asyncio.gather(*self._searches, return_exceptions=True)
+        await self._transport.close()
+
+    @property
+    def port(self) -> int:
+        """The SIP port, UDP and TCP."""
+        return self._transport.addresses[0][1].port
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return str(Address(self.host, self.port))
+
+    def now(self) -> float:
+        """Return the time its bindings go by."""
+        return self._transport.now()
+
+    def _find(self, needed: FlowNeeded) -> None:
+        """Look a way up without holding up what needs none."""
+        if len(self._searches) >= MAX_SEARCHES:
+            needed.lost("too many ways are looked up already", self._transport.now())
+            return
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._search(needed))
+        self._searches.add(task)
+        task.add_done_callback(self._searches.discard)
+
+    async def _search(self, needed: FlowNeeded) -> None:
+        try:
+            flow = await self._transport.flow_to(needed.host, needed.port, needed.transport)
+        except VoipError as error:
+            needed.lost(error.message, self._transport.now())
+        else:
+            needed.found(flow, self._transport.now())
+        self._transport.flush()

@@ -1,0 +1,329 @@
+"""One request on its way through a proxy: its branches, and what goes back (RFC 3261 section 16).
+
+The response context of section 16.7: branches are begun group by group, all 2xx to an INVITE go
+back at once, of all others the best one goes back when nothing better can come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from voip.errors import SipError
+from voip.sip.compose import cancel
+from voip.sip.core import Core
+from voip.sip.flow import Flow
+from voip.sip.message import Request, Response
+from voip.sip.proxy_policy import Target
+from voip.sip.timers import Timer
+from voip.sip.transaction import ClientTransaction, ServerTransaction
+
+__all__ = ["Forking", "Way"]
+
+_PREFERRED: Final = ((401, 407), (415, 420, 484))
+"""Within 4xx: what the caller can mend (section 16.7, step 6)."""
+_LAST: Final = (408, 487)
+_ASKS: Final = ("WWW-Authenticate", "Proxy-Authenticate")
+
+
+class Way(Protocol):
+    """What a `Forking` needs of its proxy: the request as it goes to a target, and the flow."""
+
+    core: Core
+
+    def send(
+        self,
+        request: Request,
+        came_by: Flow,
+        target: Target,
+        breadth: int,
+        sent: Callable[[Request, Flow, float], None],
+        failed: Callable[[str, float], None],
+        now: float,
+    ) -> None:
+        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
+        ...
+
+    def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
+        """Send the ACK to a 2xx on."""
+        ...
+
+
+class Forking:
+    """A request being forwarded, and its responses; the user of its server transaction."""
+
+    def __init__(
+        self,
+        way: Way,
+        request: Request,
+        flow: Flow,
+        groups: Iterable[tuple[Target, ...]],
+        breadth: int,
+        timer_c_s: float,
+    ) -> None:
+        self.request = request
+        self._way = way
+        self._flow = flow
+        self._groups = deque(groups)
+        self._breadth = breadth
+        self._timer_c_s = timer_c_s
+        self._branches: list[_Branch] = []
+        self._finals: list[Response] = []
+        self._settled = False  # a 2xx or 6xx came, or the caller has given up: no new branches
+        self._answered = False
+        self._transaction: ServerTransaction | None = None
+
+    @property
+    def is_invite(self) -> bool:
+        """Whether an INVITE is forwarded."""
+        return self.request.method == "INVITE"
+
+    def start(self, transaction: ServerTransaction, now: float) -> None:
+        """Begin."""
+        self._transaction = transaction
+        if self.is_invite:
+            transaction.respond(self._way.core.own_response(self.request, 100), now)
+        self._next_group(now)
+
+    def cancel(self, now: float) -> None:
+        """Take it that the caller has given up (section 16.10)."""
+        self._settled = True
+        self._cancel_branches(now)
+        self._settle(now)
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """Pass on an ACK to a 2xx that has the INVITE's branch (RFC 6026 section 7.2)."""
+        self._way.acknowledge(request, self._flow, now)
+
+    def on_terminated(self, now: float) -> None:
+        """No response can be sent any more: nobody waits for what the branches bring."""
+        self._settled = self._answered = True
+        self._cancel_branches(now)
+
+    def on_provisional(self, response: Response, now: float) -> None:
+        """Pass a 101-199 on at once."""
+        if self._transaction is not None and not self._answered:
+            self._transaction.respond(response, now)
+
+    def on_final(self, response: Response | None, now: float) -> None:
+        """Take a branch's final response; None: it never came."""
+        if response is not None and response.status < 300:
+            self._on_success(response, now)
+            return
+        if response is not None:
+            self._finals.append(response)
+            if response.status >= 600:
+                self._settled = True
+                self._cancel_branches(now)
+        self._settle(now)
+
+    def _on_success(self, response: Response, now: float) -> None:
+        first, self._settled = not self._answered, True
+        if self._transaction is not None and (first or self.is_invite):
+            self._answered = True
+            self._transaction.respond(response, now)
+        self._cancel_branches(now)
+
+    def _cancel_branches(self, now: float) -> None:
+        if self.is_invite:
+            for branch in list(self._branches):
+                branch.cancel(now)
+
+    def _settle(self, now: float) -> None:
+        """Answer, or try the next group, when every branch has come to its end."""
+        if self._answered or any(branch.pending for branch in self._branches):
+            return
+        if self._groups and not self._settled:
+            self._next_group(now)
+        else:
+            self._answer(now)
+
+    def _next_group(self, now: float) -> None:
+        """Begin a group; what is more than Max-Breadth allows waits (RFC 5393 section 5.3.3)."""
+        group = self._groups.popleft()
+        if len(group) > self._breadth:
+            self._groups.appendleft(group[self._breadth :])
+            group = group[: self._breadth]
+        share, rest = divmod(self._breadth, len(group))
+        begun = [_Branch(self, self._way.core, self._timer_c_s) for _ in group]
+        self._branches = begun
+        for number, (branch, target) in enumerate(zip(begun, group, strict=True)):
+            if branch.pending:  # a 6xx may have come from an earlier one meanwhile
+                breadth = share + (number < rest)
+                self._way.send(
+                    self.request, self._flow, target, breadth, branch.begin, branch.fail, now
+                )
+
+    def _answer(self, now: float) -> None:
+        self._answered = True
+        best = self._best()
+        if self._transaction is None:
+            return
+        if best is None or best.status == 408:
+            # Nobody may answer 408 to another request than an INVITE (RFC 4320 section 4.2).
+            if self.is_invite:
+                status = 487 if self._settled and not self._finals else 408
+                best = best or self._way.core.own_response(self.request, status)
+                self._transaction.respond(best, now)
+        elif best.status == 503:  # it says that one other cannot, not that we cannot
+            self._transaction.respond(self._way.core.own_response(self.request, 500), now)
+        else:
+            self._transaction.respond(best, now)
+
+    def _best(self) -> Response | None:
+        """Return the best of the refusals (section 16.7, step 6), challenges put together."""
+        if not self._finals:
+            return None
+        best = min(self._finals, key=_rank)
+        if best.status in (401, 407):
+            for other in self._finals:
+                if other is not best and other.status in (401, 407):
+                    for name in _ASKS:
+                        for value in other.headers.get_all(name):
+                            best.headers.add(name, value)
+        return best
+
+
+def _rank(response: Response) -> tuple[int, int]:
+    status = response.status
+    if status >= 600:
+        return 0, 0
+    for place, preferred in enumerate(_PREFERRED):
+        if status in preferred:
+            return status // 100, place
+    return status // 100, len(_PREFERRED) + (status in _LAST)
+
+
+class _Branch:
+    """One copy of the request under way; the user of its client transaction."""
+
+    def __init__(self, forking: Forking, core: Core, timer_c_s: float) -> None:
+        self.pending = True  # no final response yet
+        self._forking = forking
+        self._core = core
+        self._timer_c_s = timer_c_s
+        self._request: Request | None = None
+        self._flow: Flow | None = None
+        self._transaction: ClientTransaction | None = None
+        self._timer: Timer | None = None
+        self._progressed = False
+        self._cancelled = False
+        self._cancel_sent = False
+
+    def begin(self, request: Request, flow: Flow, now: float) -> None:
+        """Send it."""
+        if not self.pending:
+            return
+        try:
+            self._core.transactions.check_room()
+        except SipError as error:
+            self.fail(error.message, now)
+            return
+        self._request, self._flow = request, flow
+        if self._forking.is_invite:
+            self._start_timer(now + self._timer_c_s)
+        self._transaction = self._core.transactions.request(request, flow, self, now)
+
+    def fail(self, message: str, now: float) -> None:
+        """Take it that nobody can be reached: as if it had answered 503 (section 16.9)."""
+        if self.pending:
+            self._end(self._core.own_response(self._forking.request, 503), now)
+
+    def cancel(self, now: float) -> None:
+        """Give it up (section 9.1): now, or as soon as a provisional response has come."""
+        if not self.pending or self._cancelled:
+            return
+        self._cancelled = True
+        if self._request is None:  # not sent yet
+            self._end(None, now)
+        elif self._progressed:
+            self._send_cancel(now)
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Take our Via off and pass it to the context."""
+        hops = response.headers.values("Via")
+        if len(hops) < 2:
+            self._core.counters.malformed += 1
+            return
+        response.headers.set("Via", ", ".join(hops[1:]))
+        if response.status >= 300:
+            self._end(response, now)
+        elif response.status >= 200:
+            self.pending = False
+            self._stop_timer()
+            self._forking.on_final(response, now)
+        else:
+            self._on_provisional(response, now)
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Timer B or F: as if nothing had come (section 16.8)."""
+        self._end(None, now)
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Nothing gets there."""
+        self.fail(message, now)
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Nothing is left to do."""
+
+    def _on_provisional(self, response: Response, now: float) -> None:
+        self._progressed = True
+        if self._cancelled:
+            if not self._cancel_sent:
+                self._send_cancel(now)
+            return
+        if response.status > 100:
+            if self._forking.is_invite:
+                self._start_timer(now + self._timer_c_s)
+            self._forking.on_provisional(response, now)
+
+    def _send_cancel(self, now: float) -> None:
+        if self._request is not None and self._flow is not None:
+            self._cancel_sent = True
+            self._core.transactions.request(cancel(self._request), self._flow, _Nobody(), now)
+            # no final response 64*T1 after the CANCEL: it counts as cancelled (section 9.1)
+            self._start_timer(now + self._core.durations.timeout)
+
+    def _on_timer(self, now: float) -> None:
+        """Timer C (section 16.8), or the end of waiting after a CANCEL."""
+        self._timer = None
+        if self._progressed and not self._cancel_sent:
+            self._cancelled = True
+            self._send_cancel(now)
+            return
+        transaction, self._transaction = self._transaction, None
+        self._end(None, now)
+        if transaction is not None:
+            transaction.stop(now)
+
+    def _end(self, response: Response | None, now: float) -> None:
+        if self.pending:
+            self.pending = False
+            self._stop_timer()
+            self._forking.on_final(response, now)
+
+    def _start_timer(self, at: float) -> None:
+        self._stop_timer()
+        self._timer = self._core.timers.start(at, self._on_timer)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Nobody:
+    """Who sent a CANCEL: only the INVITE's own end counts."""
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Pass over it."""
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Leave it to the INVITE."""
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Leave it to the INVITE."""
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Nothing is left to do."""

@@ -1,0 +1,107 @@
+"""Where users are: the table that a registrar writes and a proxy reads (RFC 3261 section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from voip.errors import SipError
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.uri import SipUri
+
+__all__ = ["Binding", "Location", "by_preference"]
+
+MAX_ADDRESSES: Final = 10_000
+"""Addresses of record with bindings; one more is refused with 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A place where a user is.
+
+    `contact` is as it came, without expires; `q` its preference, 0 to 1. `path`: Route values a
+    request to it needs (RFC 3327). `flow`: the only way that reaches it, where it registered by
+    an outbound flow (RFC 5626), a connection, or from behind a NAT; None: go where `uri` says.
+    `instance`, `reg_id`: which device and which of its flows. `call_id`, `cseq`: of the REGISTER.
+    """
+
+    contact: NameAddr
+    uri: SipUri
+    expires_at: float
+    call_id: str
+    cseq: int
+    q: float = 1.0
+    path: tuple[str, ...] = ()
+    flow: Flow | None = None
+    instance: str | None = None
+    reg_id: int | None = None
+
+    def same_place(self, other: Binding) -> bool:
+        """Whether the later of both replaces the other (RFC 3261 10.3, RFC 5626 section 6)."""
+        if self.reg_id is not None and other.reg_id is not None:
+            return (self.instance, self.reg_id) == (other.instance, other.reg_id)
+        return self.uri.equivalent(other.uri)
+
+
+class Location:
+    """All bindings, by address. An address is whatever names a user here: the user part.
+
+    Bindings expire by being looked at, those of users nobody asks for when there is no room.
+    """
+
+    def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self._bindings: dict[str, list[Binding]] = {}
+        self._max = max_addresses
+
+    def __len__(self) -> int:
+        return len(self._bindings)
+
+    def bindings(self, address: str, now: float) -> list[Binding]:
+        """Return where a user is now, in the order of registering."""
+        known = self._bindings.get(address)
+        if known is None:
+            return []
+        alive = [binding for binding in known if binding.expires_at > now]
+        if len(alive) != len(known):
+            self._put(address, alive)
+        return alive
+
+    def set(self, address: str, bindings: Iterable[Binding], now: float) -> None:
+        """Write down where a user is; SipError (503) when the table is full."""
+        if address not in self._bindings and len(self._bindings) >= self._max:
+            for other in list(self._bindings):
+                self.bindings(other, now)
+            if len(self._bindings) >= self._max:
+                raise SipError(f"{self._max} users are registered already", status=503)
+        self._put(address, list(bindings))
+
+    def lose(self, flow: Flow) -> None:
+        """Forget what only this way reached: the connection is gone (RFC 5626 section 7)."""
+        for address, bindings in list(self._bindings.items()):
+            kept = [binding for binding in bindings if binding.flow != flow]
+            if len(kept) != len(bindings):
+                self._put(address, kept)
+
+    def _put(self, address: str, bindings: list[Binding]) -> None:
+        if bindings:
+            self._bindings[address] = bindings
+        else:
+            self._bindings.pop(address, None)
+
+
+def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:
+    """Return groups to be tried one after the other, all of a group at once, the best q first.
+
+    Of several flows to one device the newest stands for all (RFC 5626 section 7).
+    """
+    chosen: dict[object, Binding] = {}
+    for binding in bindings:
+        place: object = binding.instance if binding.reg_id is not None else binding
+        chosen.pop(place, None)  # a newer flow of the same device
+        chosen[place] = binding
+    newest_first = list(chosen.values())[::-1]
+    ordered = sorted(newest_first, key=lambda binding: -binding.q)
+    return [list(group) for _, group in groupby(ordered, key=lambda binding: binding.q)]

@@ -1,0 +1,503 @@
+"""A stateful SIP proxy without I/O: bytes and time in, bytes out (RFC 3261 section 16).
+
+It has the shape of `agent.SipAgent`, so that whatever runs one runs the other. Where a request
+goes is its policy's to say (`proxy_policy.py`), what becomes of one under way is `forking.py`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import blake2s
+from typing import Final
+
+from voip.errors import SipError
+from voip.sip.check import validate
+from voip.sip.config import AgentConfig, Counters
+from voip.sip.core import Core
+from voip.sip.flow import Flow
+from voip.sip.flow_token import FlowTokens
+from voip.sip.forking import Forking
+from voip.sip.headers import Headers, NameAddr, Via
+from voip.sip.message import Request, Response, parse_message
+from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
+from voip.sip.server_request import ServerRequest
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.via import (
+    DEFAULT_PORT,
+    is_behind_nat,
+    mark_source,
+    new_via,
+    way_back,
+)
+from voip.types import Address, Random
+
+__all__ = ["FlowNeeded", "ProxyAgent", "ProxyConfig"]
+
+_MAX_FORWARDS: Final = 70
+_MAX_BREADTH: Final = 60
+_MAX_LOCALS: Final = 64
+_LOOP_CHARS: Final = 8
+_DIALOG: Final = "d"
+"""The Record-Route parameter by which a call is known again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """`domains`: hosts whose users are ours, beside the proxy's own addresses.
+
+    `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
+    or through the NAT, that it came by. `timer_c` (seconds): how long a call may ring
+    without a word. The rest as in `AgentConfig`.
+    """
+
+    domains: frozenset[str] = frozenset()
+    record_route: bool = True
+    keep_flows: bool = True
+    timer_c: float = 185.0
+    name: str = ""
+    t1: float = 0.5
+    t2: float = 4.0
+    t4: float = 5.0
+    max_client_transactions: int = 10_000
+    max_server_transactions: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class FlowNeeded:
+    """A request waits for the way to `host`: a name to be looked up, a connection to be opened.
+
+    `port` and `transport` are None where the name decides (RFC 3263).
+
+    Call `found(flow, now)`, or `lost(why, now)`, and flush.
+    """
+
+    host: str
+    port: int | None
+    transport: str | None
+    found: Callable[[Flow, float], None]
+    lost: Callable[[str, float], None]
+
+
+class ProxyAgent:
+    """A proxy. `receive`, `flow_failed` and `handle_timer` never raise.
+
+    A request of a call that was not routed through here is the policy's to allow; a response is
+    forwarded only where a request went (RFC 6026 section 7.3).
+    """
+
+    def __init__(self, config: ProxyConfig, policy: Policy, random: Random) -> None:
+        self.config = config
+        self.core = Core(
+            AgentConfig(
+                user_agent=config.name,
+                t1=config.t1,
+                t2=config.t2,
+                t4=config.t4,
+                max_client_transactions=config.max_client_transactions,
+                max_server_transactions=config.max_server_transactions,
+            ),
+            random,
+        )
+        self._policy = policy
+        self._tokens = FlowTokens(random)
+        self._key = random.token(32).encode()
+        self._domains = frozenset(host.lower() for host in config.domains)
+        self._locals: dict[Address, None] = {}
+        self._events: list[FlowNeeded] = []
+
+    # What the shell does.
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """Take one datagram, or one message framed by a stream."""
+        core = self.core
+        self._learn(flow.local)
+        try:
+            message = parse_message(data)
+        except SipError as error:
+            request = error.context.get("request")
+            if isinstance(request, Request):
+                self._refuse_unreadable(request, flow, error)
+            else:
+                core.counters.malformed += 1
+            return
+        if isinstance(message, Response):
+            self._receive_response(message, now)
+            return
+        try:
+            mark_source(message, flow.remote)
+            self._receive_request(message, flow, now)
+        except SipError as error:
+            self._refuse_unreadable(message, flow, error)
+
+    def flow_failed(self, flow: Flow, message: str, now: float) -> None:
+        """Take it that nothing sent by `flow` arrives."""
+        if flow.reliable:
+            self._policy.lose(flow)
+        self.core.transactions.flow_failed(flow, message, now)
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` wants to be called, None when nothing is waiting."""
+        return self.core.timers.next()
+
+    def handle_timer(self, now: float) -> None:
+        """Do everything that is due."""
+        self.core.timers.run(now)
+
+    def outgoing(self) -> list[tuple[bytes, Flow]]:
+        """Return the messages to send, in order, once."""
+        out, self.core.out = self.core.out, []
+        return out
+
+    def events(self) -> list[FlowNeeded]:
+        """Return which ways are needed, once."""
+        events, self._events = self._events, []
+        return events
+
+    @property
+    def counters(self) -> Counters:
+        """What was dropped and refused."""
+        return self.core.counters
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions are alive."""
+        return len(self.core.transactions)
+
+    @property
+    def timers(self) -> int:
+        """How many timers run."""
+        return len(self.core.timers)
+
+    # Requests.
+
+    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        core = self.core
+        known = core.transactions.of_request(request)
+        if known is not None:
+            if request.method == "ACK":
+                known.receive_ack(request, now)
+            else:
+                known.repeated(now)
+            return
+        validate(request)
+        if request.method == "CANCEL":
+            self._receive_cancel(request, flow, now)
+            return
+        refusal = self._check(request)
+        if refusal is not None:
+            if request.method != "ACK":
+                core.answer(request, flow, refusal.status, refusal.headers)
+            return
+        loop = self._loop_part(request)
+        if self._has_looped(request, loop):
+            self._refuse(request, flow, 482)
+            return
+        self._forward(request, flow, loop, now)
+
+    def _forward(self, request: Request, flow: Flow, loop: str, now: float) -> None:
+        """Follow or drop what is ours of the Route, ask the policy, and do what it says."""
+        breadth = _breadth(request)
+        in_dialog, token_flow = self._take_route(request, flow)
+        uri = _target_uri(request)
+        incoming = Incoming(
+            request, flow, uri, self._is_ours(uri), self._is_from_ours(request), in_dialog
+        )
+        decision = self._policy.decide(incoming, now)
+        if token_flow is not None and isinstance(decision, Forward):
+            decision = replace(decision, groups=((Target(request.uri, flow=token_flow),),))
+        if request.method == "ACK":
+            if isinstance(decision, Forward) and any(decision.groups):
+                self._forward_ack(request, flow, decision, loop, now)
+            else:
+                self.core.counters.stray_acks += 1
+        elif isinstance(decision, Refuse):
+            self.core.answer(request, flow, decision.status, decision.headers)
+        elif self.core.transactions.full:
+            self.core.counters.overload += 1
+            self.core.answer(request, flow, 503, [("Retry-After", "5")])
+        elif isinstance(decision, Serve):
+            self._policy.serve(ServerRequest(self.core, request, flow, None, now), now)
+        elif breadth < 1:
+            self._refuse(request, flow, 440)
+        else:
+            self._fork(request, flow, decision, breadth, loop, now)
+
+    def _fork(
+        self, request: Request, flow: Flow, decision: Forward, breadth: int, loop: str, now: float
+    ) -> None:
+        way = _Way(self, decision, loop)
+        groups = tuple(group for group in decision.groups if group)
+        if not groups:
+            self._refuse(request, flow, 480)
+            return
+        forking = Forking(way, request, flow, groups, breadth, self.config.timer_c)
+        transaction = self.core.transactions.accept(request, way_back(request, flow), forking, now)
+        forking.start(transaction, now)
+
+    def _forward_ack(
+        self, request: Request, flow: Flow, decision: Forward, loop: str, now: float
+    ) -> None:
+        """Send an ACK to a 2xx on; nothing comes back, so nothing is kept (section 16.11)."""
+
+        def sent(copy: Request, way: Flow, now: float) -> None:
+            self.core.send(copy.to_bytes(), way)
+
+        def failed(message: str, now: float) -> None:
+            self.core.counters.stray_acks += 1
+
+        target = next(group for group in decision.groups if group)[0]
+        _Way(self, decision, loop).send(request, flow, target, _MAX_BREADTH, sent, failed, now)
+
+    def _receive_cancel(self, request: Request, flow: Flow, now: float) -> None:
+        """Answer a CANCEL, and cancel what was forwarded (section 16.10).
+
+        One that matches nothing is answered 481: no INVITE is ever forwarded without a trace.
+        """
+        found = self.core.transactions.to_cancel(request)
+        self.core.answer(request, flow, 200 if found is not None else 481)
+        if found is not None and isinstance(found.user, Forking):
+            found.user.cancel(now)
+
+    def _check(self, request: Request) -> Refuse | None:
+        """Validate as section 16.3 says."""
+        if request.max_forwards == 0:
+            return Refuse(483)
+        required = [tag for tag in request.headers.values("Proxy-Require") if tag]
+        if required:
+            return Refuse(420, [("Unsupported", ", ".join(required))])
+        if uri_scheme(request.uri) not in ("sip", "tel"):
+            return Refuse(416)
+        return None
+
+    def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None]:
+        """Take our own values off the Route (section 16.4).
+
+        Return whether one of them is of this call, and the flow that it names, if that leads on.
+        """
+        routes = [NameAddr.parse(value) for value in request.headers.values("Route")]
+        if not routes:
+            return False, None
+        if uri_scheme(request.uri) == "sip":
+            here = SipUri.parse(request.uri)
+            if here.is_loose_router and self._is_me(here) and here.param(_DIALOG) is not None:
+                # A strict router has put us into the Request-URI, and that to the end.
+                request.uri = routes[-1].uri
+                routes = [NameAddr("", str(here)), *routes[:-1]]
+        in_dialog, ahead = False, None
+        while routes and self._is_me(routes[0].sip_uri):
+            mine = routes.pop(0).sip_uri
+            token = mine.param(_DIALOG)
+            in_dialog |= token is not None and self._tokens.is_of_call(token, request.call_id)
+            ahead = self._tokens.flow(mine.user) if mine.user else None
+        if routes:
+            request.headers.set("Route", ", ".join(map(str, routes)))
+            ahead = None
+        else:
+            request.headers.remove("Route")
+        leads_on = in_dialog and ahead is not None and ahead != flow
+        return in_dialog, ahead if leads_on else None
+
+    # Loops (RFC 5393 section 4.2).
+
+    def _loop_part(self, request: Request) -> str:
+        """Return what stays the same when a request comes back as it was."""
+        parts = [request.uri, request.call_id, request.from_.tag or "", request.to.tag or ""]
+        parts += [str(request.cseq.number), *request.headers.get_all("Route")]
+        parts += request.headers.get_all("Proxy-Authorization")
+        data = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return blake2s(data, key=self._key, digest_size=_LOOP_CHARS // 2).hexdigest()
+
+    def _has_looped(self, request: Request, loop: str) -> bool:
+        suffix = f".{loop}"
+        for value in request.headers.values("Via")[:_MAX_FORWARDS]:
+            if not value.partition("branch=")[2].partition(";")[0].endswith(suffix):
+                continue
+            via = Via.parse(value)
+            if Address(via.host, via.port or DEFAULT_PORT) in self._locals:
+                return True
+        return False
+
+    # Whose an address is.
+
+    def _learn(self, local: Address) -> None:
+        if local not in self._locals and len(self._locals) < _MAX_LOCALS:
+            self._locals[local] = None
+
+    def _is_me(self, uri: SipUri) -> bool:
+        return Address(uri.host, uri.port or DEFAULT_PORT) in self._locals or (
+            uri.host.lower() in self._domains and uri.port in (None, DEFAULT_PORT)
+        )
+
+    def _is_ours(self, uri: SipUri | TelUri) -> bool:
+        return isinstance(uri, TelUri) or uri.host.lower() in self._domains or self._is_me(uri)
+
+    def _is_from_ours(self, request: Request) -> bool:
+        uri = request.from_.uri
+        return uri_scheme(uri) == "sip" and self._is_ours(SipUri.parse(uri))
+
+    # Answers of our own.
+
+    def _refuse(self, request: Request, flow: Flow, status: int) -> None:
+        if request.method != "ACK":
+            self.core.answer(request, flow, status)
+
+    def _refuse_unreadable(self, request: Request, flow: Flow, error: SipError) -> None:
+        self.core.counters.malformed += 1
+        if error.status is not None:
+            with suppress(SipError):  # no way back, or nothing that can be written
+                self._refuse(request, flow, error.status)
+
+    def _receive_response(self, response: Response, now: float) -> None:
+        core = self.core
+        try:
+            transaction = core.transactions.of_response(response)
+            if transaction is None:
+                core.counters.stray_responses += 1
+            else:
+                transaction.receive(response, now)
+        except SipError:
+            core.counters.malformed += 1
+
+
+class _Way:
+    """How one request leaves a proxy (section 16.6)."""
+
+    def __init__(self, proxy: ProxyAgent, decision: Forward, loop: str) -> None:
+        self.core = proxy.core
+        self._decision = decision
+        self._proxy = proxy
+        self._loop = loop
+
+    def send(
+        self,
+        request: Request,
+        came_by: Flow,
+        target: Target,
+        breadth: int,
+        sent: Callable[[Request, Flow, float], None],
+        failed: Callable[[str, float], None],
+        now: float,
+    ) -> None:
+        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
+
+        def found(flow: Flow, now: float) -> None:
+            self._proxy._learn(flow.local)
+            sent(self._copy(request, came_by, target, flow, breadth), flow, now)
+
+        if target.flow is not None:
+            found(target.flow, now)
+            return
+        try:
+            hop = self._next_hop(request, target)
+        except SipError as error:
+            failed(error.message, now)
+            return
+        plain = hop.transport in (None, "udp") and came_by.transport == "udp"
+        if plain and _same_family(hop.host, came_by):
+            found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
+        else:
+            needed = FlowNeeded(hop.host, hop.port, hop.transport, found, failed)
+            self._proxy._events.append(needed)
+
+    def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
+        """Send the ACK to a 2xx on."""
+        with suppress(SipError):
+            self._proxy._forward(request, came_by, self._loop, now)
+
+    def _next_hop(self, request: Request, target: Target) -> SipUri:
+        route = [*target.route, *request.headers.values("Route")]
+        return NameAddr.parse(route[0]).sip_uri if route else SipUri.parse(target.uri)
+
+    def _copy(
+        self, request: Request, came_by: Flow, target: Target, flow: Flow, breadth: int
+    ) -> Request:
+        """Return the request as it goes to `target`: Request-URI, Route, Record-Route, Via."""
+        headers = self._headers(request)
+        left = request.max_forwards
+        headers.set("Max-Forwards", str(_MAX_FORWARDS if left is None else left - 1))
+        headers.set("Max-Breadth", str(breadth))
+        uri, route = target.uri, [*target.route, *headers.values("Route")]
+        if route and not NameAddr.parse(route[0]).sip_uri.is_loose_router:
+            uri, route = NameAddr.parse(route[0]).uri, [*route[1:], f"<{uri}>"]
+        if route:
+            headers.set("Route", ", ".join(route))
+        if self._proxy.config.record_route and request.to.tag is None:
+            for value in self._record_route(request, came_by, target, flow):
+                headers.prepend("Record-Route", value)
+        via = new_via(flow, self.core.random)
+        headers.prepend("Via", str(via.with_params(branch=f"{via.branch}.{self._loop}")))
+        return Request(request.method, uri, headers, request.body)
+
+    def _headers(self, request: Request) -> Headers:
+        """Return the headers without those that stay here, and with those that are added."""
+        drop, add = self._decision.drop, self._decision.add
+        if not drop and not add:
+            return request.headers.copy()
+        gone = {(name.lower(), value) for name, value in drop}
+        kept = (
+            (name, value)
+            for name, value in request.headers
+            if not {(name.lower(), value), (name.lower(), None)} & gone
+        )
+        return Headers([*kept, *add])
+
+    def _record_route(
+        self, request: Request, came_by: Flow, target: Target, flow: Flow
+    ) -> list[str]:
+        """Return what to put in front, the last one topmost: ours on either side.
+
+        One value where both sides are alike; two where they are not (RFC 5658), or where a side
+        is reached by its flow only.
+        """
+        tokens = self._proxy._tokens
+        first_hop = len(request.headers.values("Via")) == 1
+        kept = self._proxy.config.keep_flows and (
+            (first_hop and came_by.reliable) or is_behind_nat(request)
+        )
+        back = came_by if kept else None
+        ahead = target.flow
+        sides = [(came_by, back), (flow, ahead)]
+        if back is ahead is None and (came_by.transport, came_by.local) == (
+            flow.transport,
+            flow.local,
+        ):
+            sides = sides[:1]
+        call = tokens.of_call(request.call_id)
+        return [
+            f"<{_own_uri(side, tokens.of_flow(only) if only is not None else None, call)}>"
+            for side, only in sides
+        ]
+
+
+def _own_uri(flow: Flow, user: str | None, call: str) -> SipUri:
+    uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
+    if flow.transport != "udp":
+        uri = uri.with_params(transport=flow.transport)
+    return replace(uri, params=(*uri.params, ("lr", None), (_DIALOG, call)))
+
+
+def _target_uri(request: Request) -> SipUri | TelUri:
+    if uri_scheme(request.uri) == "tel":
+        return TelUri.parse(request.uri)
+    return SipUri.parse(request.uri)
+
+
+def _same_family(host: str, flow: Flow) -> bool:
+    """Whether `host` is an address of the IP version that `flow` speaks."""
+    try:
+        here, there = ipaddress.ip_address(flow.remote.host), ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return here.version == there.version
+
+
+def _breadth(request: Request) -> int:
+    """Return Max-Breadth, 60 where there is none or more (RFC 5393 section 5.3.3)."""
+    text = (request.headers.get("Max-Breadth") or "").strip(" \t")
+    if not text or not (text.isascii() and text.isdigit()):
+        return _MAX_BREADTH
+    return min(_MAX_BREADTH, int(text[:5]))

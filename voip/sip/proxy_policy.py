@@ -1,0 +1,199 @@
+"""What a proxy asks for each request it might forward: who may, and where to (RFC 3261 16.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
+
+from voip.errors import SipError
+from voip.sip.authenticator import Authentication, Authenticator
+from voip.sip.flow import Flow
+from voip.sip.identity import Privacy
+from voip.sip.location import Binding, Location, by_preference
+from voip.sip.message import Request
+from voip.sip.registrar import Registrar
+from voip.sip.server_request import ServerRequest
+from voip.sip.tel import TelUri
+from voip.sip.uri import SipUri
+
+__all__ = [
+    "Decision",
+    "Forward",
+    "Incoming",
+    "LocationPolicy",
+    "Policy",
+    "Refuse",
+    "Serve",
+    "Target",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request to be decided on. `uri`: its Request-URI; `ours`: whether that is of our domain.
+
+    `from_ours`: whether From is. `in_dialog`: it belongs to a call that was routed through here
+    before.
+    """
+
+    request: Request
+    flow: Flow
+    uri: SipUri | TelUri
+    ours: bool
+    from_ours: bool
+    in_dialog: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to send a request to: Request-URI, Route before it, the flow if it is known."""
+
+    uri: str
+    route: tuple[str, ...] = ()
+    flow: Flow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send it on: the groups one after the other, the targets of a group at once.
+
+    `drop`: header lines that stay here, the value None: all of that name; `add`: lines to add.
+    """
+
+    groups: tuple[tuple[Target, ...], ...]
+    drop: tuple[tuple[str, str | None], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer it."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """It is for the proxy itself: `Policy.serve` gets it, to be replied to."""
+
+
+Decision: TypeAlias = Forward | Refuse | Serve
+
+
+class Policy(Protocol):
+    """Decides for a `ProxyAgent`."""
+
+    def decide(self, incoming: Incoming, now: float) -> Decision:
+        """Say what becomes of a request; SipError refuses it with its status."""
+        ...
+
+    def serve(self, request: ServerRequest, now: float) -> None:
+        """Answer a request that is for the proxy itself."""
+        ...
+
+    def lose(self, flow: Flow) -> None:
+        """Take it that a connection is gone."""
+        ...
+
+
+class LocationPolicy:
+    """Forwards to registered `users`, and for them to anywhere.
+
+    Who calls in the name of a user has to show the password (407), which stays here, and is
+    vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
+    taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
+    goes to `registrar`. `services` says where what is no user's number is sent.
+    """
+
+    def __init__(
+        self,
+        users: Collection[str],
+        location: Location,
+        authenticator: Authenticator | None,
+        registrar: Registrar | None = None,
+        services: Callable[[str], Target | None] | None = None,
+    ) -> None:
+        self._users = users
+        self._location = location
+        self._authenticator = authenticator
+        self._registrar = registrar
+        self._services = services
+
+    def decide(self, incoming: Incoming, now: float) -> Decision:
+        """Say what becomes of a request."""
+        request, uri = incoming.request, incoming.uri
+        decision: Decision
+        as_it_is = Forward(((Target(request.uri),),))
+        if incoming.in_dialog:
+            return as_it_is
+        user = uri.user if isinstance(uri, SipUri) else uri.digits
+        if incoming.ours and request.method == "REGISTER":
+            return Serve() if self._registrar is not None else Refuse(405)
+        if incoming.ours and user is None:
+            return Serve() if request.method == "OPTIONS" else Refuse(404)
+        sender, found = self._sender(incoming, now)
+        if found is not None and found.user is None:
+            return Refuse(found.status, found.challenge)
+        if incoming.ours:
+            decision = self._to_user(user or "", now)
+        else:
+            decision = as_it_is if sender is not None else Refuse(403)
+        if isinstance(decision, Forward):
+            drop, add = _trusted_headers(request, sender, found)
+            return replace(decision, drop=drop, add=add)
+        return decision
+
+    def serve(self, request: ServerRequest, now: float) -> None:
+        """Register, or say that we are here."""
+        if request.request.method == "REGISTER" and self._registrar is not None:
+            self._registrar.register(request, now)
+        else:
+            request.reply(200, now=now)
+
+    def lose(self, flow: Flow) -> None:
+        """Forget who was reached by that connection only."""
+        self._location.lose(flow)
+
+    def _sender(self, incoming: Incoming, now: float) -> tuple[str | None, Authentication | None]:
+        """Return which user sent this, None for a stranger, and what showed it or has to."""
+        request = incoming.request
+        claimed = request.from_.sip_uri.user if incoming.from_ours else None
+        if claimed not in self._users:
+            return None, None
+        if self._authenticator is None:
+            return claimed, None
+        found = self._authenticator.authenticate(request, now)
+        if found.user is not None and found.user != claimed:
+            raise SipError(f"{found.user} may not call as {claimed}", status=403)
+        return found.user, found
+
+    def _to_user(self, user: str, now: float) -> Decision:
+        if user not in self._users:
+            service = self._services(user) if self._services is not None else None
+            return Refuse(404) if service is None else Forward(((service,),))
+        groups = by_preference(self._location.bindings(user, now))
+        if not groups:
+            return Refuse(480)
+        return Forward(tuple(tuple(map(_target, group)) for group in groups))
+
+
+def _target(binding: Binding) -> Target:
+    return Target(str(binding.uri), binding.path, binding.flow)
+
+
+def _trusted_headers(
+    request: Request, sender: str | None, found: Authentication | None
+) -> tuple[tuple[tuple[str, str | None], ...], tuple[tuple[str, str], ...]]:
+    """Return what leaves and what is added so that others may believe who calls."""
+    drop: list[tuple[str, str | None]] = [
+        ("P-Asserted-Identity", None),
+        ("P-Preferred-Identity", None),
+    ]
+    if found is not None:
+        drop.append(("Proxy-Authorization", found.credentials))
+    add: list[tuple[str, str]] = []
+    if sender is not None and not Privacy.of(request.headers).hides_identity:
+        add.append(("P-Asserted-Identity", f"<{request.from_.uri}>"))
+    return tuple(drop), tuple(add)

@@ -1,0 +1,223 @@
+"""A registrar without I/O: REGISTER requests in, answers and a location table out.
+
+RFC 3261 section 10.3, with Path (RFC 3327), Service-Route (RFC 3608) and the registrar's part of
+outbound flows (RFC 5626).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from voip.errors import SipError
+from voip.sip.authenticator import Authenticator
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr, parse_seconds
+from voip.sip.location import Binding, Location
+from voip.sip.message import Request
+from voip.sip.via import is_behind_nat
+
+__all__ = ["RegisterRequest", "Registrar", "RegistrarConfig"]
+
+_MAX_REG_ID: Final = 2**31 - 1
+_ABILITIES: Final = ("path", "outbound")
+
+
+class RegisterRequest(Protocol):
+    """What a registrar needs of a `ServerRequest`."""
+
+    request: Request
+    flow: Flow
+
+    def reply(
+        self,
+        status: int,
+        reason: str | None = None,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        now: float,
+    ) -> None:
+        """Answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrarConfig:
+    """How long and how often, in seconds.
+
+    A shorter binding than `min_expires_s` is refused with 423, a longer one than `max_expires_s`
+    cut; `default_expires_s` is for who asks for nothing. `max_contacts` of one user; one more is
+    refused with 403. `service_route`: Route values for what registered users send.
+    """
+
+    min_expires_s: int = 10
+    default_expires_s: int = 120
+    max_expires_s: int = 3600
+    max_contacts: int = 5
+    service_route: tuple[str, ...] = ()
+
+
+class Registrar:
+    """Registers `users` in `location`. Who sent a REGISTER is shown by `authenticator`.
+
+    A user is the user part of To, at whatever domain; without an authenticator anybody may
+    register anybody.
+    """
+
+    def __init__(
+        self,
+        users: Collection[str],
+        location: Location,
+        authenticator: Authenticator | None,
+        config: RegistrarConfig | None = None,
+    ) -> None:
+        self._users = users
+        self._location = location
+        self._authenticator = authenticator
+        self._config = config or RegistrarConfig()
+
+    def register(self, register: RegisterRequest, now: float) -> None:
+        """Answer a REGISTER: add, renew, remove or tell bindings, all of what it asks or nothing.
+
+        401 without the right password, 403 for somebody else's address or too many bindings, 404
+        for an address that is not ours, 423 for too short, 439 for an outbound flow that does not
+        end here, 400 and 500 as section 10.3 says.
+        """
+        request = register.request
+        headers: list[tuple[str, str]] = []
+        user: str | None = None
+        if self._authenticator is not None:
+            found = self._authenticator.authenticate(request, now)
+            if found.user is None:
+                register.reply(found.status, headers=found.challenge, now=now)
+                return
+            user = found.user
+            headers += self._authenticator.info(found, now)
+        try:
+            address = self._address(request, user)
+            bindings = self._updated(register, address, now)
+            self._location.set(address, bindings, now)
+        except SipError as error:
+            status = error.status or 400
+            more = [("Min-Expires", str(self._config.min_expires_s))] if status == 423 else []
+            register.reply(status, headers=more, now=now)
+            return
+        headers += self._told(request, bindings, now)
+        register.reply(200, headers=headers, now=now)
+
+    def _address(self, request: Request, user: str | None) -> str:
+        address = request.to.sip_uri.user
+        if address is None or address not in self._users:
+            raise SipError(f"nobody here is called {address}", status=404)
+        if user is not None and address != user:
+            raise SipError(f"{user} may not register {address}", status=403)
+        return address
+
+    def _updated(self, register: RegisterRequest, address: str, now: float) -> list[Binding]:
+        """Return the bindings as the request wants them; SipError with the status to refuse it."""
+        request, config = register.request, self._config
+        bindings = before = self._location.bindings(address, now)
+        contacts = request.contacts
+        asked = parse_seconds(request.headers.get("Expires"))
+        if any(contact.uri == "*" for contact in contacts):
+            if len(contacts) != 1 or asked != 0:
+                raise SipError("Contact: * removes everything, or nothing", status=400)
+            for known in before:
+                _check_order(known, request)
+            return []
+        path = tuple(str(NameAddr.parse(value)) for value in request.headers.values("Path"))
+        for contact in contacts:
+            expires = parse_seconds(contact.param("expires"))
+            if expires is None:
+                expires = config.default_expires_s if asked is None else asked
+            if 0 < expires < config.min_expires_s:
+                raise SipError(f"{expires} s is too short", status=423)
+            until = now + min(expires, config.max_expires_s)
+            binding = _binding(contact, until, register, path)
+            for known in before:
+                if known.same_place(binding):
+                    _check_order(known, request)
+            bindings = [known for known in bindings if not known.same_place(binding)]
+            if expires:
+                bindings.append(binding)
+            if len(bindings) > config.max_contacts:
+                raise SipError(f"{address} is at {config.max_contacts} places already", status=403)
+        return bindings
+
+    def _told(self, request: Request, bindings: list[Binding], now: float) -> list[tuple[str, str]]:
+        """Return the headers of a 200: every binding and the seconds it has left, and the ways."""
+        headers = [
+            ("Contact", f"{binding.contact};expires={max(1, round(binding.expires_at - now))}")
+            for binding in bindings
+        ]
+        supported = _tags(request, "Supported")
+        if "path" in supported:
+            headers += [("Path", value) for value in request.headers.values("Path")]
+        headers += [("Service-Route", value) for value in self._config.service_route]
+        if "outbound" in supported and any(
+            binding.reg_id is not None and binding.call_id == request.call_id
+            for binding in bindings
+        ):
+            headers.append(("Require", "outbound"))
+        return headers
+
+
+def _binding(
+    contact: NameAddr, until: float, register: RegisterRequest, path: tuple[str, ...]
+) -> Binding:
+    request, flow = register.request, register.flow
+    instance, reg_id = contact.param("+sip.instance"), _reg_id(contact)
+    if instance is None or reg_id is None or "outbound" not in _tags(request, "Supported"):
+        reg_id = None
+    elif not _flow_ends_here(request, path):
+        raise SipError("the first hop knows nothing of outbound flows", status=439)
+    keep = not path and (reg_id is not None or flow.reliable or is_behind_nat(request))
+    return Binding(
+        _without_expires(contact),
+        contact.sip_uri,
+        until,
+        request.call_id,
+        request.cseq.number,
+        _q(contact),
+        path,
+        flow if keep else None,
+        instance,
+        reg_id,
+    )
+
+
+def _flow_ends_here(request: Request, path: tuple[str, ...]) -> bool:
+    """Whether the phone's flow ends at us, or at a proxy that keeps it (RFC 5626 section 6)."""
+    if len(request.headers.values("Via")) == 1:
+        return True
+    return bool(path) and NameAddr.parse(path[-1]).sip_uri.param("ob") is not None
+
+
+def _check_order(binding: Binding, request: Request) -> None:
+    """Refuse what was sent before the REGISTER that made this binding (section 10.3, step 7)."""
+    if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
+        raise SipError("a later REGISTER has been answered already", status=500)
+
+
+def _q(contact: NameAddr) -> float:
+    """Return a contact's preference; 1 where it names none, or one nobody can read."""
+    text = contact.param("q")
+    try:
+        return 1.0 if text is None else min(1.0, max(0.0, float(text[:5])))
+    except ValueError:
+        return 1.0
+
+
+def _reg_id(contact: NameAddr) -> int | None:
+    number = parse_seconds(contact.param("reg-id"))
+    return number if number is not None and 0 < number <= _MAX_REG_ID else None
+
+
+def _tags(request: Request, name: str) -> set[str]:
+    return {tag.lower() for tag in request.headers.values(name)}
+
+
+def _without_expires(contact: NameAddr) -> NameAddr:
+    kept = tuple(param for param in contact.params if param[0].lower() != "expires")
+    return contact._replace(params=kept)
