@@ -100,9 +100,9 @@ class Account:
         registrar = self.registrar
         return _parse(f"sip:{number}@{format_host(registrar.host, registrar.port)}")
 
-    def where(self, uri: SipUri) -> Where:
-        """Say where a request to `uri` goes: to the proxy where there is one."""
-        hop = _parse(self.proxy) if self.proxy else uri
+    def where(self, uri: SipUri, first: SipUri | None = None) -> Where:
+        """Say where a request to `uri` goes: to the proxy where there is one, else to `first`."""
+        hop = _parse(self.proxy) if self.proxy else first or uri
         own = _parse(self.uri)
         named = hop.transport or own.transport
         transport = named or self.transport

@@ -1,6 +1,6 @@
 """What a phone does with calls before anybody is asked: refuse, send on, answer by itself.
 
-RFC 5359 sections 2.7 to 2.9 and 2.12, RFC 5806, RFC 7044; RFC 5373 and the intercom headers in use.
+RFC 5359 sections 2.7 to 2.9 and 2.12; RFC 5373 and the intercom headers in use.
 """
 
 from __future__ import annotations
@@ -11,19 +11,12 @@ from typing import Final
 
 from voip.errors import ConfigError
 from voip.sip.call_info import alert_info, call_info
-from voip.sip.headers import NameAddr
 from voip.sip.message import Request
-from voip.sip.reason import Reason
-from voip.sip.retargeting import Diversion, HistoryEntry, diversions, history, retargeted
-from voip.sip.uri import SipUri
 
-__all__ = ["Answering", "Intercom", "forwarding_headers", "intercom", "may_forward"]
+__all__ = ["Answering", "Intercom", "intercom"]
 
-MAX_DIVERSIONS: Final = 5
-"""A call that has been sent on so often is refused: it goes round in circles."""
 MAX_ANSWER_AFTER_S: Final = 60
 _WORDS: Final = ("auto answer", "autoanswer", "auto-answer", "intercom", "ring answer")
-_CAUSES: Final = {"user-busy": 486, "no-answer": 408, "do-not-disturb": 480}
 _SECONDS: Final = re.compile(r"[0-9]{1,4}")
 
 
@@ -84,22 +77,3 @@ def intercom(invite: Request) -> Intercom | None:
     if any(info.strip().lower().removeprefix("alert-") in _WORDS for info in infos):
         return Intercom(0.0)
     return None
-
-
-def may_forward(invite: Request) -> bool:
-    """Whether a call has not been sent on too often already."""
-    return sum(one.counter for one in diversions(invite.headers)) < MAX_DIVERSIONS
-
-
-def forwarding_headers(invite: Request, target: SipUri, reason: str) -> list[tuple[str, str]]:
-    """Return what a 302 says that sends a call on: where, who did so, and the way it came."""
-    called = NameAddr("", invite.uri)
-    earlier = history(invite.headers) or [HistoryEntry(called, (1,))]
-    cause = Reason("SIP", _CAUSES.get(reason, 302))
-    entries = retargeted(earlier, str(target), reason=cause)
-    return [
-        ("Contact", f"<{target}>"),
-        ("Diversion", str(Diversion(called, reason))),
-        *(("Diversion", str(one)) for one in diversions(invite.headers)),
-        *(("History-Info", str(entry)) for entry in entries),
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
 from voip.config import CallConfig
 from voip.errors import ConfigError, SipError
@@ -14,7 +15,14 @@ from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
 from voip.sip.uri import uri_scheme
 
-__all__ = ["HeaderLines", "RequestHandler", "agent_config", "caller_address", "header_lines"]
+__all__ = [
+    "HeaderLines",
+    "RequestHandler",
+    "agent_config",
+    "caller_address",
+    "header_lines",
+    "instance_urn",
+]
 
 RequestHandler = Callable[[ServerRequest], None]
 HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -96,3 +104,11 @@ def caller_address(text: str) -> NameAddr:
     except SipError as error:
         raise ConfigError(error.message, hint="from_='sip:alice@pbx.example'") from error
     return caller
+
+
+def instance_urn(text: str) -> str:
+    """Return the URN of a phone's instance; raises `ConfigError` for what is no UUID."""
+    try:
+        return UUID(text.removeprefix("urn:uuid:")).urn
+    except ValueError:
+        raise ConfigError(f"the instance {text!r} is no UUID", hint="str(uuid.uuid4())") from None

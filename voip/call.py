@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from voip.answering import forwarding_headers
 from voip.arguments import HeaderLines, header_lines
 from voip.digits import take_digits
 from voip.errors import CallStateError, ConfigError, VoipError
@@ -50,6 +49,8 @@ log = logging.getLogger(__name__)
 MAX_DIGITS = 1024
 """Digits a call remembers that nobody has collected."""
 DIGITS = "0123456789*#ABCD"
+MAX_TARGETS = 10
+"""Places that a caller can be sent on to at once."""
 
 Callback = Callable[[Any], object]
 """A function or coroutine function; what it returns is not looked at."""
@@ -220,13 +221,17 @@ class Call:
         """Refuse an incoming call: busy (486) unless told otherwise."""
         await self._session.reject(status, reason, header_lines(headers))
 
-    async def redirect(self, target: str, *, reason: str = "unconditional") -> None:
-        """Send an incoming call on to `target` (302), and say why (RFC 5806): "user-busy" ..."""
-        invite = self._session.invite_request
-        if invite is None or self.outgoing:
-            raise CallStateError("only a call that comes in is sent on", hint="transfer it")
-        headers = forwarding_headers(invite, self._resolve(target), reason)
-        await self._session.reject(302, None, headers)
+    async def redirect(
+        self, *targets: str, reason: str = "unconditional", headers: HeaderLines = ()
+    ) -> None:
+        """Send the caller on (302): to `targets`, URIs or numbers, the first of them first.
+
+        reason: why, as Diversion has it (RFC 5806): "unconditional", "user-busy", "no-answer" ...
+        """
+        if not 1 <= len(targets) <= MAX_TARGETS:
+            raise ConfigError(f"{len(targets)} targets", hint=f"1 to {MAX_TARGETS}")
+        uris = [self._resolve(target) for target in targets]
+        await self._session.redirect(uris, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""

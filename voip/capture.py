@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, time
 
 from voip.errors import ConfigError
 from voip.pcap import PcapWriter
 from voip.sip.flow import Flow
-from voip.types import Address
+from voip.types import Address, Clock
 
 __all__ = ["Capture"]
 
@@ -23,8 +22,9 @@ class Capture:
     A disk that is full ends the capture, which is logged once, and not the calls.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
         self._broken = False
         try:
             self._pcap = PcapWriter(path)
@@ -35,14 +35,15 @@ class Capture:
         """Take a SIP message."""
         ends = (flow.local, flow.remote) if sent else (flow.remote, flow.local)
         write = self._pcap.udp if flow.transport == "udp" else self._pcap.tcp
-        write(time(), *ends, data)
+        write(self._clock.wall(), *ends, data)
 
     def on_media(
         self, sent: bool, row: int, local: Address, remote: Address, packet: memoryview, at: float
     ) -> None:
         """Take an RTP or RTCP packet; `at`: monotonic. Called by the engine's thread."""
         ends = (local, remote) if sent else (remote, local)
-        self._pcap.udp(time() - (monotonic() - at), *ends, packet)
+        wall_s = self._clock.wall() - (self._clock.monotonic() - at)
+        self._pcap.udp(wall_s, *ends, packet)
 
     def service(self, now: float) -> None:
         """Write what was captured."""

@@ -12,7 +12,7 @@ from voip.types import Address
 
 __all__ = ["TRANSPORTS", "CallConfig", "Extension", "MediaConfig", "NetworkConfig", "TlsConfig"]
 
-TRANSPORTS: Final = ("udp", "tcp", "tls")
+TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 """What can carry SIP."""
 
 Extension = Literal["off", "supported", "required"]
@@ -55,9 +55,10 @@ class NetworkConfig:
     towards it, unless `public_address` says otherwise. bind_port 0: any free one. tls_port: where
     TLS is answered once there is a certificate; None: the port after `bind_port`. transport: None
     is what the DNS says, and UDP where it says nothing. dns_servers: IP addresses, with a port or
-    without, to ask instead of the system's. trusted: hosts (IP addresses) that vouch for callers,
-    such as a proxy that removes what it has not checked; P-Asserted-Identity of any other is a
-    claim (`Call.identity`).
+    without, to ask instead of the system's. ws_port, wss_port: where WebSockets are answered; None:
+    nowhere. ws_path: what a WebSocket server is asked for; ours takes any. trusted: hosts (IP
+    addresses) that vouch for callers, such as a proxy that removes what it has not checked;
+    P-Asserted-Identity of any other is a claim (`Call.identity`).
     """
 
     bind_host: str = ""
@@ -69,6 +70,9 @@ class NetworkConfig:
     tls_port: int | None = None
     trusted: tuple[str, ...] = ()
     dns_servers: tuple[str, ...] = ()
+    ws_port: int | None = None
+    wss_port: int | None = None
+    ws_path: str = "/ws"
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -83,18 +87,21 @@ class NetworkConfig:
             )
         if self.transport is not None and self.transport not in TRANSPORTS:
             raise ConfigError(f"no transport {self.transport!r}", hint=f"{', '.join(TRANSPORTS)}")
-        for port in (self.bind_port, self.tls_port):
+        for port in (self.bind_port, self.tls_port, self.ws_port, self.wss_port):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"no port {port}", hint="0 to 65535")
-        if self.tls_port is not None and self.tls.certificate is None:
+        if self.tls.certificate is None and (self.tls_port, self.wss_port) != (None, None):
             raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
 
     def streams(self) -> dict[str, int]:
         """Return where to listen beside UDP and TCP: ports by transport."""
-        if self.tls.certificate is None:
-            return {}
-        after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
-        return {"tls": after if self.tls_port is None else self.tls_port}
+        found = {} if self.ws_port is None else {"ws": self.ws_port}
+        if self.wss_port is not None:
+            found["wss"] = self.wss_port
+        if self.tls.certificate is not None:
+            after = self.bind_port + 1 if 0 < self.bind_port < 65535 else 0
+            found["tls"] = after if self.tls_port is None else self.tls_port
+        return found
 
 
 @dataclass(frozen=True, slots=True)

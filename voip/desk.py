@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from voip.answering import Answering
 from voip.call import Call
 from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
+from voip.registrars import Registrars
+from voip.registration import Registrar
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.flow import Flow
@@ -105,6 +107,7 @@ class Desk:
     closed: bool = False
     max_calls: int = 10_000
     stack: Stack = field(init=False)
+    registrars: Registrars = field(init=False)
 
     def check_open(self) -> None:
         """Raise where the phone is not switched on (yet, or any more)."""
@@ -123,14 +126,36 @@ class Desk:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
 
+    async def ways(self, uri: SipUri) -> AsyncGenerator[tuple[Registrar, Flow]]:
+        """Yield the ways to `uri`, the best first, each with the registration it belongs to.
+
+        Raises `TransportError` for none.
+        """
+        failure: TransportError | None = None
+        is_there = False
+        for line in self.registrars.by_preference():
+            where = line.where(uri)
+            try:
+                async with aclosing(self.stack.signalling.flows(where, prefer=line.peer)) as flows:
+                    async for flow in flows:
+                        is_there = True
+                        yield line, flow
+            except TransportError as error:
+                failure = failure or error
+        if failure is not None and not is_there:
+            raise failure
+
+    async def way_to(self, uri: SipUri) -> tuple[Registrar, Flow]:
+        """Return the best of the `ways` to `uri`."""
+        async with aclosing(self.ways(uri)) as ways:
+            async for way in ways:
+                if not self.closed:
+                    return way
+        raise TransportError("the phone was closed", hint="make another one")
+
     async def flow_to(self, uri: SipUri) -> Flow:
         """Return the best way to `uri`; raises `TransportError` for none."""
-        where = self.account.where(uri)
-        async with aclosing(self.stack.signalling.flows(where)) as flows:
-            async for flow in flows:
-                if not self.closed:
-                    return flow
-        raise TransportError("the phone was closed", hint="make another one")
+        return (await self.way_to(uri))[1]
 
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog, early ones too."""

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
+from voip.registration import Registrar
 from voip.session.session import CallPlan
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
@@ -52,37 +53,37 @@ class Dialling:
 
         Returns the call when it has come as far as `wait` says, or what has taken its place.
         """
-        where = self._desk.account.where(uri)
-        signalling = self._desk.stack.signalling
-        plan = self._plan(
-            headers,
-            secure=where.secure,
-            from_=from_,
-            anonymous=anonymous,
-            late_offer=late_offer,
-            max_redirects=max_redirects,
-        )
         failure: CallError | None = None
-        async with aclosing(signalling.flows(where)) as flows:
-            async for flow in flows:
+        async with aclosing(self._desk.ways(uri)) as ways:
+            async for line, flow in ways:
+                plan = self._plan(
+                    line,
+                    headers,
+                    secure=line.where(uri).secure,
+                    from_=from_,
+                    anonymous=anonymous,
+                    late_offer=late_offer,
+                    max_redirects=max_redirects,
+                )
                 try:
                     call = await self._begin(uri, flow, plan)
                     return await self._wait(call, wait, timeout)
                 except CallError as error:
                     if not error.context.get("elsewhere"):
                         raise
-                    signalling.avoid(flow)
+                    self._desk.stack.signalling.avoid(flow)
                     failure = failure or error
         raise failure or CallError("the phone was closed", hint="make another one")
 
     async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
         """Begin to call `uri`; returns when the INVITE is on its way."""
-        flow = await self._desk.flow_to(uri)
-        secure = self._desk.account.where(uri).secure
-        return await self._begin(uri, flow, self._plan(headers, secure=secure))
+        line, flow = await self._desk.way_to(uri)
+        plan = self._plan(line, headers, secure=line.where(uri).secure)
+        return await self._begin(uri, flow, plan)
 
     def _plan(
         self,
+        line: Registrar,
         headers: Sequence[tuple[str, str]],
         *,
         secure: bool,
@@ -95,7 +96,7 @@ class Dialling:
         return CallPlan(
             lambda flow: ANONYMOUS if anonymous else from_ or desk.identity(flow),
             lambda flow: desk.contact(flow, secure=secure, anonymous=anonymous),
-            desk.account.route(),
+            line.route(),
             headers,
             desk.account.credentials(),
             late_offer,

@@ -17,6 +17,7 @@ __all__ = [
     "RequestError",
     "RtpError",
     "SdpError",
+    "SimulationError",
     "SipError",
     "SubscriptionError",
     "TransportError",
@@ -91,6 +92,12 @@ class TransportError(VoipError):
     """A socket cannot be opened, or nobody listens at the other end."""
 
     code = "transport"
+
+
+class SimulationError(VoipError):
+    """A simulated world cannot go on, or cannot be built as asked."""
+
+    code = "simulation"
 
 
 class RegistrationError(VoipError):

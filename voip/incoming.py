@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from voip.answering import Answering, forwarding_headers, intercom, may_forward
+from voip.answering import Answering, intercom
 from voip.call import Call
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
+from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import uri_scheme
@@ -97,7 +98,7 @@ class IncomingCalls:
             invite.respond(482, now=now)
             return
         uri = self._desk.account.dial_uri(target)
-        invite.respond(302, headers=forwarding_headers(invite.request, uri, reason), now=now)
+        invite.respond(302, headers=forwarding_headers(invite.request, [uri], reason), now=now)
 
     def _forward_later(self, call: Call) -> None:
         rules = self._desk.answering

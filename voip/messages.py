@@ -86,14 +86,14 @@ class Messages:
         desk, account = self._desk, self._desk.account
         desk.check_open()
         uri = account.dial_uri(target)
-        flow = await desk.flow_to(uri)
+        line, flow = await desk.way_to(uri)
         handle = desk.stack.agent.request(
             method,
             uri,
             flow=flow,
             from_=desk.identity(flow),
             to=f"<{uri}>",
-            route=account.route(),
+            route=line.route(),
             headers=list((headers or {}).items()),
             body=body,
             content_type=content_type,

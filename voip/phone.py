@@ -6,13 +6,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 from voip.account import Account
 from voip.answering import Answering
-from voip.arguments import HeaderLines, RequestHandler, agent_config, caller_address, header_lines
+from voip.arguments import (
+    HeaderLines,
+    RequestHandler,
+    agent_config,
+    caller_address,
+    header_lines,
+    instance_urn,
+)
 from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
@@ -26,17 +35,13 @@ from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
-from voip.media.engine import Engine
 from voip.media.rings import RingArena
 from voip.messages import Messages
-from voip.net.driver import ThreadDriver
-from voip.net.io_thread import IoThread
-from voip.net.packets import UdpPacketIO
-from voip.net.ports import PortRange
-from voip.net.route import local_address_toward
-from voip.net.sip_network import KernelNetwork
+from voip.net.platform import KernelPlatform
+from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
+from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
 from voip.session.manager import SessionManager
@@ -51,7 +56,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.uri import SipUri, format_host, uri_scheme
 from voip.transfers import Transfers
-from voip.types import Address, Random, SecureRandom
+from voip.types import Address, Random
 from voip.watching import Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
@@ -60,6 +65,12 @@ log = logging.getLogger(__name__)
 
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
+
+
+def running_platform() -> Platform:
+    """Return what phones stand on in the running event loop: this machine, unless it says so."""
+    loop = asyncio.get_running_loop()
+    return loop.voip_platform() if isinstance(loop, OffersPlatform) else KernelPlatform()
 
 
 class Softphone:
@@ -72,13 +83,16 @@ class Softphone:
     options: `voip.messages`; publish: `voip.publishing`.
 
     credentials: instead of a password, a function of (realm, server) that returns
-    `Credentials(username, password)`, or None where there are none. auth_user, proxy, expires_s:
-    see `Account`. network, media, calling: see `voip.config`. pcap: a file to write SIP and RTP
-    to, without root. trace: called with every SIP message, credentials masked. requests: handlers
-    for further SIP methods by name. info_packages: those that are taken in calls (RFC 6086).
-    quality_collector: whom to send a report of each call to (RFC 6035). answering: what is done
-    with calls before anybody is asked; it may be set anew at any time. authorize: looks at an
-    INVITE and returns the headers of a 401 that answers it, or None to let it through.
+    `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
+    `Account`. proxy: where every request goes first; several are registered by at the same time.
+    outbound: register the flow and this phone (`instance`, a UUID, is best kept from one start to
+    the next) and not an address (RFC 5626, 5627). network, media, calling: see `voip.config`.
+    pcap: a file to write SIP and RTP to, without root. trace: called with every SIP message,
+    credentials masked. requests: handlers for further SIP methods by name. info_packages: those
+    that are taken in calls (RFC 6086). quality_collector: whom to send a report of each call to
+    (RFC 6035). answering: what is done with calls before anybody is asked; it may be set anew at
+    any time. authorize: looks at an INVITE and returns the headers of a 401 that answers it, or
+    None to let it through.
     """
 
     def __init__(
@@ -89,7 +103,7 @@ class Softphone:
         credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
         display_name: str = "",
-        proxy: str | None = None,
+        proxy: str | Sequence[str] | None = None,
         register: bool | None = None,
         expires_s: int = 300,
         network: NetworkConfig | None = None,
@@ -102,33 +116,41 @@ class Softphone:
         quality_collector: str | None = None,
         answering: Answering | None = None,
         authorize: Authorize | None = None,
+        outbound: bool = False,
+        instance: str | None = None,
         random: Random | None = None,
         user_agent: str = "voip",
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
         self.calling = calling or CallConfig()
+        proxies: list[str | None] = [None]
+        if proxy:
+            proxies = [proxy] if isinstance(proxy, str) else list(proxy)
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
-            proxy,
+            proxies[0],
             expires_s,
             self.network.transport,
             credentials,
         )
+        self._accounts = [replace(self.account, proxy=one) for one in proxies]
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
         if self._register:
             self._check_named()
-        self._random = random or SecureRandom()
+        self._random = random
+        self._outbound = outbound or len(proxies) > 1
+        self._instance = None if instance is None else instance_urn(instance)
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
         self._calls: dict[CallSession, Call] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a simulation repeats
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
@@ -138,7 +160,7 @@ class Softphone:
             self.account,
             self._handlers,
             self._calls,
-            self._contact,
+            self._reached_at,
             self._identity,
             self._new_call,
             self._spawn,
@@ -180,31 +202,40 @@ class Softphone:
         """
         if self._open or self._closed:
             raise ConfigError("a Softphone is started once", hint="make another one")
-        self._capture = None if self._pcap_path is None else Capture(Path(self._pcap_path))
-        self._driver, arena = self._make_driver()
-        self._files = IoThread()
-        self._agent = SipAgent(self._config, self._random)
+        platform = running_platform()
+        if self._random is None:
+            self._random = platform.random()
+        random = self._random
+        path = self._pcap_path
+        self._capture = None if path is None else Capture(Path(path), platform.clock)
+        plane = self._media_plane(platform, random)
+        self._driver = plane.driver
+        self._files = platform.files()
+        self._sip_network = platform.sip_network(self.network.dns_servers)
+        self._agent = SipAgent(self._config, random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             lambda event: self._sessions.on_sip(event),
-            KernelNetwork(self.network.dns_servers),
+            self._sip_network,
             public_address=self.network.public_address,
             tls=self.network.tls,
+            ws_path=self.network.ws_path,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
-            lost=lambda flow: self._registrar.on_lost(flow),
-            random=self._random,
+            lost=lambda flow: self._registrars.on_lost(flow),
+            random=random,
         )
         self._stack = Stack(
             self._agent,
             self._transport,
             self._driver,
-            arena,
+            plane.arena,
             self._files,
             self.media,
-            self._random,
+            random,
             self._local_host,
             self.network.trusted,
+            plane.streams,
         )
         self._sessions = SessionManager(
             self._stack,
@@ -212,13 +243,26 @@ class Softphone:
             on_request=lambda event: self._inbox.take(event),
             on_media=self._on_media,
         )
-        self._desk.stack = self._stack
+        urn = self._instance or instance_urn(random.token(32))
+        self._registrars = Registrars(
+            [
+                Registrar(
+                    account,
+                    self._stack,
+                    self._contact,
+                    self._tell,
+                    instance=urn if self._outbound else None,
+                    reg_id=reg_id if self._outbound else None,
+                )
+                for reg_id, account in enumerate(self._accounts, 1)
+            ]
+        )
+        self._desk.stack, self._desk.registrars = self._stack, self._registrars
         self._stack.call_changed = self._watching.calls_changed
-        self._registrar = Registrar(self.account, self._stack, self._contact, self._tell)
         self._inbox = Inbox(
             self._desk,
             self._requests,
-            registrar=self._registrar,
+            registrars=self._registrars,
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
@@ -236,19 +280,16 @@ class Softphone:
             if self._capture is not None:
                 self._files.add(self._capture)
             if self._register:
-                await self._registrar.start()
+                await self._registrars.start()
         except BaseException:
             await self.close()
             raise
 
-    def _make_driver(self) -> tuple[EngineDriver, RingArena]:
+    def _media_plane(self, platform: Platform, random: Random) -> MediaPlane:
         if self.media.elsewhere is not None:
-            return MediaElsewhere(self.media.elsewhere), RingArena()
-        io = UdpPacketIO(self._random, ports=PortRange(*self.network.rtp_ports))
-        if self._capture is not None:
-            io.tap = self._capture.on_media
-        engine = Engine(io, random=self._random)
-        return ThreadDriver(engine, release=io.close_all), engine.arena
+            return MediaPlane(MediaElsewhere(self.media.elsewhere), RingArena(), count(1))
+        tap = None if self._capture is None else self._capture.on_media
+        return platform.media(random, self.network.rtp_ports, tap)
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.
@@ -275,7 +316,7 @@ class Softphone:
         self._watching.end()
         await self._publishing.close()
         if self.unregister_on_close:
-            await self._registrar.stop()
+            await self._registrars.stop()
         if tasks := self._others():  # handlers whose calls are over close their files
             await asyncio.wait(tasks, timeout=HANDLERS_S)
 
@@ -291,7 +332,7 @@ class Softphone:
             closing.push_async_callback(self._transport.close)
             closing.push_async_callback(self._cancel_tasks)
             closing.push_async_callback(self._end_calls)
-            closing.push_async_callback(self._registrar.close)
+            closing.push_async_callback(self._registrars.close)
 
     async def _end_calls(self) -> None:
         """End what is left of calls when nobody was waited for."""
@@ -329,7 +370,12 @@ class Softphone:
     @property
     def registered(self) -> bool:
         """Whether the registrar knows us now."""
-        return self._open and not self._closed and self._registrar.registered
+        return self._open and not self._closed and self._registrars.registered
+
+    @property
+    def gruu(self) -> str | None:
+        """A URI that reaches this very phone from everywhere, where the registrar gives one."""
+        return self._registrars.by_preference()[0].gruu if self.registered else None
 
     @property
     def calls(self) -> list[Call]:
@@ -337,10 +383,10 @@ class Softphone:
         return list(self._calls.values())
 
     @property
-    def driver(self) -> ThreadDriver:
-        """What runs the engine: for its timing figures. `ConfigError` where there is none."""
+    def driver(self) -> EngineDriver:
+        """What runs the engine. `ConfigError` where there is none."""
         self._check_started()
-        if not isinstance(self._driver, ThreadDriver):
+        if isinstance(self._driver, MediaElsewhere):
             raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
@@ -379,12 +425,12 @@ class Softphone:
         """
         self._check_started()
         self._check_named()
-        return await self._registrar.start()
+        return await self._registrars.start()
 
     async def unregister(self) -> None:
         """Let the registrar forget us; raises `RegistrationError` where it does not agree."""
         self._check_started()
-        error = await self._registrar.stop()
+        error = await self._registrars.stop()
         if error is not None:
             raise error
 
@@ -435,7 +481,8 @@ class Softphone:
         )
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        call = Call(self._random.token(16), self._spawn, self._tell, self.account.dial_uri)
+        random = self._stack.random
+        call = Call(random.token(16), self._spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -459,20 +506,37 @@ class Softphone:
             return self.account.identity()
         return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
 
+    def _reached_at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
+        """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
+
+        Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
+        """
+        line = self._registrars.of(flow)
+        gruu = line.terms.temp_gruu if anonymous else line.gruu
+        if gruu is not None:
+            return f"<{gruu}>"
+        contact = self._contact(flow, secure=secure, anonymous=anonymous)
+        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
+
     def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
         user = self.account.user if self._named and not anonymous else None
         if flow.secure and (secure or self.account.aor.scheme == "sips"):
-            return f"<{SipUri('sips', user, None, *flow.local)}>"
-        uri = SipUri("sip", user, None, *flow.local)
+            uri = SipUri("sips", user, None, *flow.sent_by)
+            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
+        uri = SipUri("sip", user, None, *flow.sent_by)
         if flow.transport != "udp":
-            uri = uri.with_params(transport=flow.transport)
+            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
         return f"<{uri}>"
 
     def _local_host(self, peer: str) -> str:
         """Where a stream towards `peer` is bound."""
         bound = self.network.bind_host
-        return bound if bound not in ("", "0.0.0.0", "::") else local_address_toward(peer)
+        return (
+            bound
+            if bound not in ("", "0.0.0.0", "::")
+            else self._sip_network.local_address_toward(peer)
+        )
 
     # ------------------------------------------------------------ news
 
@@ -488,10 +552,10 @@ class Softphone:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s failed", task.get_coro(), exc_info=task.exception())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
+from voip.config import TlsConfig
 from voip.errors import VoipError
 from voip.net.sip_network import KernelNetwork
 from voip.sip.authenticator import Authenticator
@@ -32,7 +33,8 @@ class SipProxy:
 
     domains: host names whose users are ours, beside the proxy's own address. services: returns
     where a number that is no user's is to be sent. algorithms: of digest, in this order; MD5 alone,
-    because some phones give up where they see another. trace: as of `Softphone`.
+    because some phones give up where they see another. tls: certificates; with one of its own it
+    listens at `tls_port` too. trace: as of `Softphone`.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class SipProxy:
         services: Callable[[str], Target | None] | None = None,
         algorithms: tuple[str, ...] = ("MD5",),
         realm: str = "voip",
+        tls: TlsConfig | None = None,
+        tls_port: int = 0,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -59,12 +63,14 @@ class SipProxy:
         config = ProxyConfig(domains=frozenset(domains), name="voip proxy")
         self.agent = ProxyAgent(config, policy, random)
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
-            self.agent, self._find, KernelNetwork(), trace=trace, random=random
+            self.agent, self._find, KernelNetwork(), tls=tls, trace=trace, random=random
         )
+        listens = tls is not None and tls.certificate is not None
+        self._streams = {"tls": tls_port} if listens else {}
         self._searches: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._transport.start(self.host, self._bind_port)
+        await self._transport.start(self.host, self._bind_port, streams=self._streams)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -82,6 +88,11 @@ class SipProxy:
     def address(self) -> str:
         """`host:port`."""
         return str(Address(self.host, self.port))
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port for TLS, None where there is none."""
+        return dict(self._transport.addresses).get("tls", Address("", 0)).port or None
 
     def now(self) -> float:
         """Return the time its bindings go by."""

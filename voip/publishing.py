@@ -144,7 +144,7 @@ class Publishing:
         desk, account = self._desk, self._desk.account
         desk.check_open()
         uri: SipUri = account.aor if target is None else account.dial_uri(target)
-        flow = await desk.flow_to(uri)
+        line, flow = await desk.way_to(uri)
         state = PublishedState(
             desk,
             Publication(
@@ -155,7 +155,7 @@ class Publishing:
                 from_=desk.identity(flow),
                 flow=flow,
                 expires_s=expires_s,
-                route=account.route(),
+                route=line.route(),
                 credentials=account.credentials(),
             ),
         )

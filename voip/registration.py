@@ -19,7 +19,10 @@ from voip.session.stack import Stack
 from voip.sip import registration as sip
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow, Peer
+from voip.sip.headers import NameAddr
+from voip.sip.locating import Where
 from voip.sip.terms import Terms
+from voip.sip.uri import SipUri
 
 __all__ = ["Registrar"]
 
@@ -35,7 +38,11 @@ are registrars that close it after every answer."""
 
 
 class Registrar:
-    """The registration of one phone. `tell` gets its events; `contact(flow)` names the phone."""
+    """One registration of a phone. `tell` gets its events; `contact(flow)` names the phone.
+
+    `instance`, `reg_id`: see `voip.sip.registration`. `others_hold` says whether the phone is
+    registered by another way too.
+    """
 
     def __init__(
         self,
@@ -43,8 +50,15 @@ class Registrar:
         stack: Stack,
         contact: Callable[[Flow], str],
         tell: Callable[[PhoneEvent], None],
+        *,
+        instance: str | None = None,
+        reg_id: int | None = None,
     ) -> None:
-        self._account = account
+        self.account = account
+        self.others_hold: Callable[[], bool] = lambda: False
+        self._instance = instance
+        self._reg_id = reg_id
+        self._terms = Terms()
         self._stack = stack
         self._contact = contact
         self._tell = tell
@@ -65,6 +79,37 @@ class Registrar:
         """Whether the registrar knows us."""
         binding = self._binding
         return binding is not None and binding.state is sip.RegistrationState.REGISTERED
+
+    @property
+    def terms(self) -> Terms:
+        """What the registrar said, while it knows us."""
+        return self._terms if self.registered else Terms()
+
+    @property
+    def peer(self) -> Peer | None:
+        """Where we are registered."""
+        return self._binding.flow.peer if self._binding is not None and self.registered else None
+
+    def where(self, uri: SipUri) -> Where:
+        """Say where a request to `uri` goes first."""
+        route = self.terms.service_route
+        return self.account.where(uri, NameAddr.parse(route[0]).sip_uri if route else None)
+
+    def route(self) -> list[str]:
+        """Route of a request: the proxy, then what the registrar wants (RFC 3608)."""
+        own, more = self.account.route(), self.terms.service_route
+        if (
+            own
+            and more
+            and NameAddr.parse(own[0]).sip_uri.equivalent(NameAddr.parse(more[0]).sip_uri)
+        ):
+            own = []
+        return [*own, *more]
+
+    @property
+    def gruu(self) -> str | None:
+        """A URI that reaches this very phone, and lasts (RFC 5627)."""
+        return self.terms.pub_gruu or self.terms.temp_gruu
 
     async def start(self) -> Registered:
         """Register; returns what was granted, raises `RegistrationError` when it was refused.
@@ -101,7 +146,7 @@ class Registrar:
         except TimeoutError:
             self._stop_timer()
             self._refuse(RegistrationError("unregistered meanwhile"))
-            host = self._account.registrar.host
+            host = self.account.registrar.host
             return RegistrationError(f"{host} has not agreed to unregister in {GOODBYE_S:g} s")
 
     async def close(self) -> None:
@@ -115,7 +160,11 @@ class Registrar:
 
     def on_event(self, event: SipEvent) -> bool:
         """Take an event of the agent; True when it was about our REGISTER."""
-        if self._binding is None or not self._binding.handle(event, self._stack.signalling.now()):
+        if self._binding is None:
+            return False
+        base = sip.RETRY_BASE_WHILE_REACHED_S if self.others_hold() else sip.RETRY_BASE_S
+        self._binding.retry_base_s = base
+        if not self._binding.handle(event, self._stack.signalling.now()):
             return False
         self._settle()
         return True
@@ -144,7 +193,7 @@ class Registrar:
 
     async def _flow(self) -> Flow:
         """Return the best way to the registrar that was not tried in vain just now."""
-        where = self._account.where(self._account.aor)
+        where = self.account.where(self.account.aor)
         prefer = None if self._binding is None else self._binding.flow.peer
         signalling = self._stack.signalling
         async with aclosing(signalling.flows(where, prefer=prefer, without=self._tried)) as flows:
@@ -153,7 +202,7 @@ class Registrar:
         raise AssertionError  # `flows` yields or raises
 
     def _bind(self, flow: Flow) -> sip.Registration:
-        account = self._account
+        account = self.account
         self._binding = sip.Registration(
             self._stack.agent,
             self._stack.random,
@@ -164,6 +213,8 @@ class Registrar:
             credentials=account.credentials(),
             expires_s=account.expires_s,
             route=account.route(),
+            instance=self._instance,
+            reg_id=self._reg_id,
         )
         return self._binding
 
@@ -239,6 +290,7 @@ class Registrar:
         match event:
             case sip.Registered(expires_s, _, terms):
                 self._registered_at = self._stack.signalling.now()
+                self._terms = terms
                 self._keep_alive(terms)
                 self._tried.clear()
                 told = Registered(expires_s)

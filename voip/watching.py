@@ -203,7 +203,7 @@ class Watching:
                 )
             accept = (known[0],)
         uri = account.aor if target is None else account.dial_uri(target)
-        flow = await desk.flow_to(uri)
+        line, flow = await desk.way_to(uri)
         subscription = desk.stack.agent.subscriptions.subscribe(
             uri,
             event,
@@ -214,7 +214,7 @@ class Watching:
             accept=accept,
             expires_s=expires_s,
             keep=expires_s > 0,
-            route=account.route(),
+            route=line.route(),
             credentials=account.credentials(),
             now=desk.now(),
         )

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -262,13 +263,13 @@ class Part:
             self.same("events", agreed.send_events, None)
 
 
-def _name(file: str, section: str, who: str) -> str:
-    return f"F{FLOWS[section]:03}-{section}-{who}" if file == RFC_4317 else f"F121-{section}-{who}"
+def _scene(file: str, section: str, who: str) -> Any:
+    flow = f"F{FLOWS[section]:03}" if file == RFC_4317 else "F121"
+    mark = pytest.mark.rfc(file[3:7], section, flow)
+    return pytest.param(file, section, who, id=f"{flow}-{section}-{who}", marks=mark)
 
 
-@pytest.mark.parametrize(
-    ("file", "section", "who"), [pytest.param(*scene, id=_name(*scene)) for scene in SCENES]
-)
+@pytest.mark.parametrize(("file", "section", "who"), [_scene(*scene) for scene in SCENES])
 def test_example_is_played_as_printed(
     reference_data: Path, file: str, section: str, who: str
 ) -> None:

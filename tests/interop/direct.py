@@ -55,6 +55,10 @@ class Ladder:
         """A header of the last message that is written as `line`."""
         return _header(self._texts(line)[-1], name)
 
+    def text(self, line: str) -> str:
+        """The last message that is written as `line`."""
+        return self._texts(line)[-1]
+
     def directions(self) -> list[str]:
         """What each session description said: `> INVITE sendonly`, `< 200 INVITE recvonly`."""
         found = []

@@ -25,7 +25,7 @@ from voip.rtp.rtcp import (
     build_compound,
     parse_compound,
 )
-from voip.sim.network import Path as NetworkPath
+from voip.sim.path import Path as NetworkPath
 from voip.types import Address
 
 RATE = 8000
@@ -51,7 +51,7 @@ class Wire:
     @classmethod
     def of(cls, world: World) -> Wire:
         wire = cls([])
-        world.network.tap = lambda *taken: wire.packets.append(Taken(*taken))
+        world.network.taps.append(lambda _, *taken: wire.packets.append(Taken(*taken)))
         return wire
 
     def reports(self, source: Address) -> list[tuple[float, list[object]]]:
@@ -90,13 +90,13 @@ def test_another_program_reads_the_same_loss_and_jitter(tmp_path, tshark):
     world = World(7, path)
     wire = Wire.of(world)
     a, b = joined(world)
-    world.network.set_path(b.name, a.name, NetworkPath(delay_s=0.04))  # reports are not lost
+    world.set_path(b, a, NetworkPath(delay_s=0.04))  # reports are not lost
     world.feed(a, noise(26))
     world.run(12)
     assert world.stats(a).rtt_ms == pytest.approx(80, abs=3)
     assert world.stats(b).rtt_ms == pytest.approx(80, abs=3)
     jittery = NetworkPath(delay_s=0.04, loss=0.05, jitter_s=0.02)
-    world.network.set_path(a.name, b.name, jittery)
+    world.set_path(a, b, jittery)
     world.run(14)
     rtp, rtcp = a.opened[1].rtp, b.opened[1].rtcp
     sent_at, last = wire.reports(rtcp)[-1]
@@ -250,12 +250,12 @@ def test_a_peer_that_starts_anew_is_reported_on_anew():
     def speak(ssrc: int, numbers: list[int]) -> None:
         for n in numbers:
             packet = pack_header(0, n, n * 160, ssrc) + b"\x30" * 160
-            world.network.send(peer, b.opened[1].rtp, packet, world.now)
+            world.inject(peer, b.opened[1].rtp, packet)
             world.run(0.02)
 
     speak(0x111, [n for n in range(300) if n % 10])
     report = SenderReport(0x111, 0x1122334455667788, 0, 300, 48_000)
-    world.network.send(control, b.opened[1].rtcp, build_compound([report]), world.now)
+    world.inject(control, b.opened[1].rtcp, build_compound([report]))
     world.run(7)
     (block,) = wire.reports(b.opened[1].rtcp)[-1][1][0].blocks
     assert (block.ssrc, block.packets_lost, block.last_sr) == (0x111, 29, 0x33445566)
@@ -266,7 +266,7 @@ def test_a_peer_that_starts_anew_is_reported_on_anew():
     assert (block.last_sr, block.delay_since_last_sr) == (0, 0)
     assert 5000 < block.highest_sequence < 5400
     bye = [ReceiverReport(0x111, ()), Bye((0x111,))]
-    world.network.send(control, b.opened[1].rtcp, build_compound(bye), world.now)
+    world.inject(control, b.opened[1].rtcp, build_compound(bye))
     world.run(0.1)
     assert not [event for event in b.events if isinstance(event, StreamEnded)]  # an old source
     assert world.stats(b).packets_lost == 29

@@ -15,7 +15,7 @@ from world import START, Host, World, joined
 
 from voip.codecs.g711 import ULAW_DECODE
 from voip.media.commands import StreamStats
-from voip.sim.network import Path
+from voip.sim.path import Path
 from voip.types import Address
 
 RATE = 8000
@@ -70,22 +70,22 @@ def ground(path: Path, *, seconds: float = 6, streams: int = 6, **settings: floa
     world = World(SEED, CLEAN)
     a, b = joined(world, streams, **settings)
     taken: dict[Address, list[tuple[float, bytes]]] = {}
-    world.network.tap = lambda at, source, _, packet: taken.setdefault(source, []).append(
-        (at, packet)
+    world.network.taps.append(
+        lambda _, at, source, to, packet: taken.setdefault(source, []).append((at, packet))
     )
     for stream in a.opened:
         world.feed(a, noise(seconds + 3, 100 * SEED + stream), stream)
     world.run(1)
-    world.network.set_path(a.name, b.name, path)
+    world.set_path(a, b, path)
     world.run(seconds)
-    world.network.set_path(a.name, b.name, CLEAN)
+    world.set_path(a, b, CLEAN)
     world.run(1)
     for stream in a.opened:
         world.connect(a, b.opened[stream], stream, send=False)
     world.run(1)
     for stream in a.opened:
         address = a.opened[stream].rtp
-        truth = world.network.truth[address]
+        truth = world.network.counts_of(address)
         arrivals = [(at, int.from_bytes(p[2:4], "big"), p[12:]) for at, p in taken[address]]
         arrivals.sort(key=lambda one: one[0])
         first = min(number for _, number, _ in arrivals)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +27,14 @@ from voip.media.commands import (
     StreamStats,
 )
 from voip.media.engine import Engine
-from voip.sim.network import Path, SimNetwork, SimPacketIO
-from voip.types import SeededRandom
+from voip.sim.clock import HostClock
+from voip.sim.flight import Flight
+from voip.sim.host import Host as Machine
+from voip.sim.network import Network
+from voip.sim.packets import SimPacketIO
+from voip.sim.path import Path
+from voip.sim.randomness import Randomness
+from voip.types import Address, SeededRandom
 
 START = 1000.0
 WALL = 1_700_000_000.0
@@ -36,7 +46,7 @@ class Host:
 
     name: str
     engine: Engine
-    io: SimPacketIO
+    machine: Machine
     events: list[EngineEvent] = field(default_factory=list)
     opened: dict[int, Opened] = field(default_factory=dict)
     heard_ring: dict[int, int] = field(default_factory=dict)
@@ -45,19 +55,51 @@ class Host:
 
 
 class World:
-    """A network, hosts, and one clock."""
+    """A network, hosts, each with an engine of its own, and one clock."""
 
     def __init__(self, seed: int = 1, path: Path | None = None) -> None:
         self.seed = seed
         self.now = START
-        self.network = SimNetwork(SeededRandom(seed), path)
+        self.randomness = Randomness(seed)
+        self.network = Network(self, self.randomness, path)
+        self.flight = Flight(self.network)
         self.hosts: list[Host] = []
+        self._timers: list[tuple[float, int, Callable[..., object], tuple[object, ...]]] = []
+        self._serial = count()
+        self._outsider = self._machine("203.0.113.99")
+
+    def world_time(self) -> float:
+        return self.now
+
+    def at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: object,
+        context: Context | None = None,
+    ) -> None:
+        heapq.heappush(self._timers, (when, next(self._serial), callback, args))
+
+    def _machine(self, name: str) -> Machine:
+        clock = HostClock(START, WALL - START)
+        machine = Machine(name, (name,), self.network.public, clock, self.randomness)
+        machine.on_udp_change(self.flight.changed)
+        return machine
 
     def host(self, name: str) -> Host:
-        io = SimPacketIO(self.network)
+        machine = self._machine(name)
+        io = SimPacketIO(self.network, self.flight, len(self.hosts))
+        io.add_host(machine)
         engine = Engine(io, random=SeededRandom(self.seed * 100 + len(self.hosts)))
-        self.hosts.append(Host(name, engine, io))
+        self.hosts.append(Host(name, engine, machine))
         return self.hosts[-1]
+
+    def set_path(self, source: Host, destination: Host, path: Path) -> None:
+        self.network.set_path(source.machine, destination.machine, path)
+
+    def inject(self, source: Address, destination: Address, packet: bytes) -> None:
+        """Let a packet come from wherever, as if from that address."""
+        self.network.send(self._outsider, source, destination, packet)
 
     def do(self, host: Host, command: Command) -> Opened | StreamStats | None:
         """Apply a command now; fail the test when it is refused."""
@@ -129,6 +171,11 @@ class World:
         while True:
             dues = [(host.engine.next_due() or np.inf) for host in self.hosts]
             when = min(dues)
+            if self._timers and self._timers[0][0] <= min(when, end):
+                at, _, callback, args = heapq.heappop(self._timers)
+                self.now = max(self.now, at)
+                callback(*args)
+                continue
             if when > end:
                 break
             self.now = max(self.now, when)

@@ -9,6 +9,7 @@ import typer
 
 from voip.cli.answer import answer
 from voip.cli.bench_media import bench_media
+from voip.cli.bench_sim import bench_sim
 from voip.cli.bench_sip import bench_sip
 from voip.cli.call import call
 from voip.cli.demo import demo
@@ -38,6 +39,7 @@ app.command()(doctor)
 
 bench = typer.Typer(help="Measure this software on this machine.")
 bench.command("media")(bench_media)
+bench.command("sim")(bench_sim)
 bench.command("sip")(bench_sip)
 app.add_typer(bench, name="bench")
 

@@ -23,7 +23,7 @@ from voip.config import MediaConfig, NetworkConfig
 from voip.errors import ConfigError, SipError
 from voip.events import DtmfReceived
 from voip.harness.pbx_numbers import Numbers
-from voip.phone import Softphone
+from voip.phone import Softphone, running_platform
 from voip.proxy import SipProxy
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
@@ -36,7 +36,7 @@ from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
-from voip.types import Address, SecureRandom
+from voip.types import Address
 
 __all__ = ["USERS", "EmbeddedPbx", "HeardDigit"]
 
@@ -91,11 +91,8 @@ class EmbeddedPbx:
         self.host = host
         self._users = dict(users)
         self._recordings = recordings
-        random = SecureRandom()
-        digest = DigestServer("voip", self._users, random, algorithms=algorithms)
-        self._authenticator = Authenticator(digest)
+        self._algorithms = algorithms
         self._location = Location()
-        self._registrar = Registrar(self._users, self._location, self._authenticator)
         self._proxy: SipProxy | None = None
         if proxy:
             self._proxy = SipProxy(
@@ -105,7 +102,6 @@ class EmbeddedPbx:
                 services=self._service,
                 algorithms=algorithms,
                 trace=trace,
-                random=random,
             )
             self._location = self._proxy.location
         self._phone = Softphone(
@@ -115,7 +111,6 @@ class EmbeddedPbx:
             requests={} if proxy else {"REGISTER": self._register},
             authorize=self._from_proxy if proxy else self._authorize,
             trace=None if proxy else trace,
-            random=random,
             user_agent="voip embedded PBX",
         )
         self._phone.on_incoming(self._take)
@@ -127,6 +122,10 @@ class EmbeddedPbx:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        random = running_platform().random()
+        digest = DigestServer("voip", self._users, random, algorithms=self._algorithms)
+        self._authenticator = Authenticator(digest)
+        self._registrar = Registrar(self._users, self._location, self._authenticator)
         async with AsyncExitStack() as opening:
             prompt = opening.enter_context(asset_path("prompt-8k.wav"))
             beep = opening.enter_context(asset_path("enter-digits-8k.wav"))
@@ -176,7 +175,7 @@ class EmbeddedPbx:
         The preferred ones come first, of equal ones the newest.
         """
         groups = by_preference(self._location.bindings(user, _now()))
-        return [str(binding.uri) for group in groups for binding in group]
+        return [str(binding.reached_at) for group in groups for binding in group]
 
     def calls(self) -> int:
         """Return how many calls are up or being set up; one between users counts twice."""

@@ -48,10 +48,19 @@ _ROUND_S = 1.0
 
 
 class Engine:
-    """All streams of one process. `submit` may be called from any thread, all else from one."""
+    """All streams of one process. `submit` may be called from any thread, all else from one.
+
+    `spread`: whether streams of 20 ms take turns in ticks of 10 ms, so that none has all the work;
+    in virtual time that only costs.
+    """
 
     def __init__(
-        self, io: PacketIO, *, random: Random | None = None, arena: RingArena | None = None
+        self,
+        io: PacketIO,
+        *,
+        random: Random | None = None,
+        arena: RingArena | None = None,
+        spread: bool = True,
     ) -> None:
         random = random or SecureRandom()
         self.arena = arena or RingArena()
@@ -59,7 +68,7 @@ class Engine:
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
         self._io = io
-        self._table = StreamTable(G711Lane())
+        self._table = StreamTable(G711Lane(), spread=spread)
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits)

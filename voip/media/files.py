@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,34 @@ from voip.dsp.resample import Resampler
 from voip.media.rings import AudioRing
 from voip.media.wav import WavReader, WavWriter
 
-__all__ = ["ArraySource", "FileSink", "FileSource"]
+__all__ = ["ArraySource", "FileServer", "FileSink", "FileSource", "Served"]
 
 FLUSH_S = 1.0
 """How much sound a recording that is cut off may miss."""
+
+
+class Served(Protocol):
+    """Something that moves audio between a file and a ring."""
+
+    def service(self, now: float) -> None:
+        """Move what there is to move; `now` is monotonic."""
+        ...
+
+
+class FileServer(Protocol):
+    """Serves files outside the tick, every now and then."""
+
+    def add(self, served: Served, on_error: Callable[[Exception], None] | None = None) -> None:
+        """Serve this too, at once and from then on."""
+        ...
+
+    async def remove(self, served: Served) -> None:
+        """Serve it once more and let go of it."""
+        ...
+
+    async def close(self) -> None:
+        """Serve everything once more and let go of it."""
+        ...
 
 
 class FileSource:

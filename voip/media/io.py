@@ -6,17 +6,21 @@ engine's index of a stream; the implementation keeps what it needs per row and n
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.types import Address
 
-__all__ = ["SLOT_BYTES", "PacketBatch", "PacketIO"]
+__all__ = ["SLOT_BYTES", "PacketBatch", "PacketIO", "PacketTap"]
 
 SLOT_BYTES = 1536
 """Room for one received packet (an Ethernet MTU); longer datagrams are dropped and counted."""
+
+PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float], None]
+"""Sees every packet: (sent, row, local, remote, packet, monotonic time). Must not keep the view."""
 
 
 class PacketBatch:

@@ -79,8 +79,9 @@ class StreamTable:
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
     }
 
-    def __init__(self, lane: Lane, rows: int = 16) -> None:
+    def __init__(self, lane: Lane, rows: int = 16, *, spread: bool = True) -> None:
         make(self, rows)
+        self._spread = spread
         self.lane = lane
         self.base_step = int(BASE_STEP_S * lane.rate_hz)
         self.receiver = Receiver(rows)
@@ -165,11 +166,14 @@ class StreamTable:
         self.routed = where(self.source >= 0)
 
     def schedule(self, row: int, step_ms: int, now: float) -> None:
-        """Let a row take part from the next step on, in the emptier phase."""
+        """Let a row take part from the next step on, in the emptier phase (or: the even one)."""
         self.step[row] = step_ms * self.lane.rate_hz // 1000
         if self.slot[row] < _NEVER:
             return  # it keeps its place
         slot = int(now / BASE_STEP_S) + 1
+        if not self._spread:
+            self.slot[row] = slot + slot % 2
+            return
         taken = self.slot[(self.slot < _NEVER) & (self.step > self.base_step)]
         odd = np.count_nonzero(taken % 2)
         others = taken.size - odd

@@ -7,24 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from voip.errors import VoipError
+from voip.media.files import Served
 
-__all__ = ["INTERVAL_S", "IoThread", "Served"]
+__all__ = ["INTERVAL_S", "IoThread"]
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.05
 """How often everything is served: rings must hold several times as much."""
-
-
-class Served(Protocol):
-    """What the thread serves: it reads or writes files as far as its rings allow."""
-
-    def service(self, now: float) -> None:
-        """Move what there is to move; `now` is monotonic. Runs in the I/O thread."""
-        ...
 
 
 class IoThread:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import TransportError
 from voip.ip import SocketAddress, from_socket
-from voip.media.io import PacketBatch
+from voip.media.io import PacketBatch, PacketTap
 from voip.net.address import to_socket
 from voip.net.clock import SystemClock, WallOffset
 from voip.net.drops import socket_drops
@@ -25,16 +23,13 @@ from voip.net.socket_carrier import SocketCarrier
 from voip.net.uring_carrier import UringCarrier
 from voip.types import Address, Clock, Random
 
-__all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "PacketTap", "UdpPacketIO"]
+__all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "UdpPacketIO"]
 
 log = logging.getLogger(__name__)
 
 MAX_RTP_READS = 32
 MAX_RTCP_READS = 4
 """Packets per row and call of `receive`: a flood on one row takes nothing from the others."""
-
-PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float], None]
-"""Sees every packet: (sent, row, local, remote, packet, monotonic time). Must not keep the view."""
 
 
 class UdpPacketIO:

@@ -53,8 +53,8 @@ class CallAudio:
         self._sending = asyncio.Lock()
         self._send_ring: int | None = None
         self._playing: dict[int, _FileJob] = {}
-        self._listeners: set[_Listener] = set()
-        self._waiting: set[asyncio.Event] = set()
+        self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
+        self._waiting: dict[asyncio.Event, None] = {}
 
     # ------------------------------------------------------------ sending
 
@@ -148,7 +148,7 @@ class CallAudio:
         self.over = True
         for job in self._playing.values():
             job.over.set()
-        for waiting in self._waiting:
+        for waiting in tuple(self._waiting):
             waiting.set()
 
     async def close(self) -> None:
@@ -183,12 +183,12 @@ class CallAudio:
         except BaseException:
             arena.release(number)  # the engine drops a sink whose ring is gone
             raise
-        self._listeners.add(listener)
+        self._listeners[listener] = None
         return number, ring
 
     async def unlisten(self, listener: _Listener, number: int) -> None:
         """Let nothing more be written to a ring, and give it back; it can still be read."""
-        self._listeners.discard(listener)
+        self._listeners.pop(listener, None)
         try:
             with suppress(CallStateError, MediaError):  # the call is over: nothing is written
                 await self._media.remove_sink(number)
@@ -203,12 +203,12 @@ class CallAudio:
         """Wait for the next tick, or for the end of the call."""
         ticked = asyncio.Event()
         stop = self._stack.driver.on_tick(ticked.set)
-        self._waiting.add(ticked)
+        self._waiting[ticked] = None
         try:
             if not self.over:
                 await ticked.wait()
         finally:
-            self._waiting.discard(ticked)
+            del self._waiting[ticked]
             stop()
 
 

@@ -93,18 +93,22 @@ class Changes:
         """Say the same again, for a session that would expire; a change under way does it too."""
         if self._outcome is None and not self._over:
             try:
-                self._begin(dialog, self._media.direction)
+                by_update = "UPDATE" in dialog.allowed
+                self._begin(dialog, self._media.direction, by_update=by_update)
             except VoipError as error:
                 log.warning("the session with %s cannot be refreshed: %s", self._peer, error)
 
-    def _begin(self, dialog: Dialog, direction: Direction) -> asyncio.Future[VoipError | None]:
+    def _begin(
+        self, dialog: Dialog, direction: Direction, *, by_update: bool = False
+    ) -> asyncio.Future[VoipError | None]:
         def offer() -> bytes:
             self._media.abandon()  # what was offered before the glare
             return self._media.offer(direction)
 
         signalling = self._stack.signalling
         agent = self._stack.agent
-        begin = agent.update if dialog.state is DialogState.EARLY else agent.reinvite
+        by_update = by_update or dialog.state is DialogState.EARLY
+        begin = agent.update if by_update else agent.reinvite
         self._ours = begin(dialog, body=offer, content_type=SDP, now=signalling.now())
         self._wanted = direction
         outcome = self._outcome = asyncio.get_running_loop().create_future()
@@ -171,16 +175,35 @@ class Changes:
     def on_update(self, request: ServerRequest) -> None:
         """The peer changes the session, and wants to know at once."""
         self._give_way()
-        now = self._stack.signalling.now()
+        error = self._agree(request)
+        if error is not None:
+            now = self._stack.signalling.now()
+            request.reply(error.status or 488, headers=sdp_warning(error), now=now)
+        self._stack.signalling.flush()
+
+    def on_prack(self, request: ServerRequest) -> SdpError | None:
+        """The PRACK to our early answer offers anew; return why that cannot be, None: it is done.
+
+        A PRACK that matches has a 2xx whatever it offers (RFC 3262 section 3): what cannot be
+        agreed on ends the INVITE (RFC 6337 section 2.3).
+        """
+        error = self._agree(request)
+        if error is not None:
+            request.reply(200, now=self._stack.signalling.now())
+        self._stack.signalling.flush()
+        return error
+
+    def _agree(self, request: ServerRequest) -> SdpError | None:
+        """Answer an offer with 200; return why not where it cannot be."""
         try:
             body = self._media.answer(request.request.body)
         except SdpError as error:
             self._media.abandon()
-            request.reply(error.status or 488, headers=sdp_warning(error), now=now)
-        else:
-            request.reply(200, body=body, content_type=SDP, now=now)
-            self._connect()
-        self._stack.signalling.flush()
+            return error
+        now = self._stack.signalling.now()
+        request.reply(200, body=body, content_type=SDP, now=now)
+        self._connect()
+        return None
 
     def _give_way(self) -> None:
         """Take back an offer that has not been sent: theirs came first, ours is made anew."""

@@ -40,6 +40,7 @@ from voip.session.ask import ask
 from voip.session.change import Changes
 from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure, sdp_warning
+from voip.session.forwarding import forwarding_headers
 from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
 from voip.session.redirect import Redirects
@@ -454,10 +455,21 @@ class CallSession:
     ) -> None:
         """Refuse the call, with 486 (busy) unless told otherwise."""
         server = self._unanswered()
-        if not 300 <= status <= 699:
-            raise CallStateError(f"a call is not refused with {status}", hint="300 to 699")
+        if not 400 <= status <= 699:
+            hint = "redirect() sends on" if status // 100 == 3 else "400 to 699"
+            raise CallStateError(f"a call is not refused with {status}", hint=hint)
         self._respond(server, status, reason, headers=headers)
         self._finish(CallEnded(EndedBy.LOCAL, reason or "rejected", status))
+        await self._closed()
+
+    async def redirect(
+        self, targets: Sequence[SipUri], reason: str, headers: HeaderLines = ()
+    ) -> None:
+        """Send the caller on to somebody else (302), the first of them first."""
+        server = self._unanswered()
+        lines = forwarding_headers(server.request, targets, reason)
+        self._respond(server, 302, headers=[*lines, *headers])
+        self._finish(CallEnded(EndedBy.LOCAL, f"sent on to {targets[0]}", 302))
         await self._closed()
 
     def on_cancelled(self, event: InviteCancelled) -> None:
@@ -471,7 +483,9 @@ class CallSession:
     def on_prack(self, event: PrackReceived) -> None:
         """A PRACK came with the answer to our early offer, or with another offer."""
         if event.reply is not None:
-            self._changes.on_update(event.reply)
+            error = self._changes.on_prack(event.reply)
+            if error is not None and self.state in _CALLED:
+                self._refuse_offer(event.invite, error)
             return
         try:
             self.media.take_answer(event.request.body)

@@ -6,13 +6,14 @@ simulation `sim`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from voip.config import MediaConfig
 from voip.media.driver import EngineDriver
+from voip.media.files import FileServer
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
 from voip.sip.events import SipEvent
@@ -23,7 +24,7 @@ from voip.types import Random
 if TYPE_CHECKING:
     from voip.session.session import CallSession
 
-__all__ = ["FileServer", "Served", "Signalling", "Stack"]
+__all__ = ["Signalling", "Stack"]
 
 
 class Signalling(Protocol):
@@ -58,32 +59,13 @@ class Signalling(Protocol):
         ...
 
 
-class Served(Protocol):
-    """Something that moves audio between a file and a ring."""
-
-    def service(self, now: float) -> None:
-        """Move what there is to move."""
-        ...
-
-
-class FileServer(Protocol):
-    """Serves files outside the tick and outside the event loop."""
-
-    def add(self, served: Served, on_error: Callable[[Exception], None] | None = None) -> None:
-        """Serve this too."""
-        ...
-
-    async def remove(self, served: Served) -> None:
-        """Serve it once more and let go of it."""
-        ...
-
-
 @dataclass(slots=True)
 class Stack:
     """The agent, the engine's driver and what goes with them, shared by the calls of one phone.
 
     `local_host(peer)` returns the address of ours that the kernel would use towards an IP literal.
-    `trusted`: hosts (IP literals) whose word on who calls is taken.
+    `trusted`: hosts (IP literals) whose word on who calls is taken. `streams`: numbers that no
+    stream of the engine has yet.
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
     `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
@@ -98,7 +80,7 @@ class Stack:
     random: Random
     local_host: Callable[[str], str]
     trusted: Collection[str] = ()
-    streams: count[int] = field(default_factory=lambda: count(1))
+    streams: Iterator[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
     call_changed: Callable[[], None] = lambda: None
     watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)

@@ -1,210 +1,270 @@
-"""A network in virtual time that carries media packets: loss, delay, jitter and reordering, seeded.
+"""The simulated network: who is where, how a packet gets there, and what becomes of it.
 
-Implements what `voip.media` asks of a network. Every packet's fate is drawn from one `Random`, so
-a run repeats to the bit, and is counted, so that a test can hold a stream's figures against the
-truth.
+Time is the world's. Every path between two hosts has random numbers of its own, so that a run
+repeats to the bit, and what happened is counted, so that a test can hold figures against the truth.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from voip.errors import TransportError
-from voip.media.io import SLOT_BYTES, PacketBatch
-from voip.types import Address, Random
+from voip.errors import SimulationError
+from voip.ip import is_loopback
+from voip.sim.host import Host
+from voip.sim.nat import Nat
+from voip.sim.nat import Protocol as Transport
+from voip.sim.path import Link, LinkCounts, Path
+from voip.sim.randomness import Randomness
+from voip.sim.realm import Realm
+from voip.types import Address
 
-__all__ = ["DeliveryTap", "NetworkTruth", "Path", "SimNetwork", "SimPacketIO"]
+if TYPE_CHECKING:
+    from voip.sim.stream import SimStream
 
-_MAX_READS = (32, 4)
-"""RTP and RTCP packets for a row and call of `receive`, as `PacketIO` has it."""
+__all__ = ["Network", "Scheduler", "Tap", "Way"]
 
-DeliveryTap: TypeAlias = Callable[[float, Address, Address, bytes], None]
-"""Sees every packet that somebody gets: (arrival, source, destination, packet)."""
+Tap: TypeAlias = Callable[[Transport, float, Address, Address, bytes], None]
+"""Sees what arrives: (udp or tcp, arrival, source, destination, payload), when that is decided."""
+
+MAX_FLOWS: Final = 65_536
+"""Pairs of addresses whose order is remembered; past it those that have arrived are forgotten."""
+NEVER: Final = float("-inf")
+
+
+class Scheduler(Protocol):
+    """The clock of a world."""
+
+    def world_time(self) -> float:
+        """Return the time."""
+        ...
+
+    def at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> object:
+        """Call back at a time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """What happens to packets on their way. Probabilities in [0, 1], times in seconds.
+class Way:
+    """How packets leave a host: seen from where (`source`), into which realm, over what."""
 
-    jitter_s: delay is drawn evenly from [delay_s, delay_s + jitter_s), keeping the order unless
-    `reorder` says that a packet is held back by `reorder_s` more and overtaken.
-    """
-
-    loss: float = 0.0
-    delay_s: float = 0.0
-    jitter_s: float = 0.0
-    reorder: float = 0.0
-    reorder_s: float = 0.03
-    duplicate: float = 0.0
+    realm: Realm
+    source: Address
+    link: Link | None
+    """None: they stay on the host, where nothing happens to them."""
 
 
-@dataclass(slots=True)
-class NetworkTruth:
-    """What really happened to the packets sent from one address."""
-
-    sent: int = 0
-    lost: int = 0
-    held_back: int = 0
-    duplicated: int = 0
+Fly: TypeAlias = Callable[[Way, Address, bytes, float], bool]
+"""Takes a packet that arrives then, and says whether it did: (way, destination, data, arrival)."""
 
 
-class SimNetwork:
-    """Hosts, and the paths between them. Time is whatever its users pass in."""
+class Network:
+    """All hosts and NATs of a world, and the paths between them."""
 
-    def __init__(self, random: Random, path: Path | None = None) -> None:
-        self._random = random
+    def __init__(self, clock: Scheduler, randomness: Randomness, path: Path | None = None) -> None:
+        self.clock = clock
+        self.public = Realm()
+        self.taps: list[Tap] = []
+        self._counts: dict[Address, LinkCounts] = {}
+        self._settle: list[Callable[[], None]] = []
+        self._randomness = randomness
         self._default = path or Path()
-        self._paths: dict[tuple[str, str], Path] = {}
-        self._inboxes: dict[Address, Callable[[float, Address, bytes], None]] = {}
+        self._links: dict[tuple[Host, Host | Nat], Link] = {}
         self._latest: dict[tuple[Address, Address], float] = {}
-        self.truth: dict[Address, NetworkTruth] = {}
-        self.tap: DeliveryTap | None = None
+        self._streams: dict[SimStream, None] = {}
 
-    def set_path(self, source: str, destination: str, path: Path) -> None:
-        """Set what happens between two hosts, one way."""
-        self._paths[source, destination] = path
+    # ------------------------------------------------------------ paths
 
-    def bind(self, address: Address, inbox: Callable[[float, Address, bytes], None]) -> None:
-        """Deliver what is sent to `address` to `inbox(arrival, source, packet)`."""
-        if address in self._inboxes:
-            raise TransportError(f"{address} is in use")
-        self._inboxes[address] = inbox
+    def set_path(self, source: Host, destination: Host | Nat, path: Path) -> None:
+        """Set what happens to packets from `source` to `destination`, from now on."""
+        self.link(source, destination).path = path
 
-    def unbind(self, address: Address) -> None:
-        """Deliver nothing more to `address`."""
-        self._inboxes.pop(address, None)
+    def link(self, source: Host, destination: Host | Nat) -> Link:
+        """Return the path of packets from a host to what it sees of another: the NAT before it."""
+        node = self._as_seen(source, destination)
+        link = self._links.get((source, node))
+        if link is None:
+            random = self._randomness.numbers("path", repr(source), repr(node))
+            link = self._links[source, node] = Link(self._default, random)
+        return link
 
-    def send(self, source: Address, destination: Address, packet: bytes, now: float) -> None:
-        """Let one packet go, or get lost."""
-        truth = self.truth.setdefault(source, NetworkTruth())
-        truth.sent += 1
-        path = self._paths.get((source.host, destination.host), self._default)
-        if path.loss and self._random.uniform(0.0, 1.0) < path.loss:
-            truth.lost += 1
-            return
-        copies = 1
-        if path.duplicate and self._random.uniform(0.0, 1.0) < path.duplicate:
-            truth.duplicated += 1
-            copies = 2
-        for _ in range(copies):
-            arrival = now + path.delay_s
-            if path.jitter_s:
-                arrival += self._random.uniform(0.0, path.jitter_s)
-            if path.reorder and self._random.uniform(0.0, 1.0) < path.reorder:
-                truth.held_back += 1
-                arrival += path.reorder_s
-            else:
-                arrival = max(arrival, self._latest.get((source, destination), 0.0))
-                self._latest[source, destination] = arrival
-            inbox = self._inboxes.get(destination)
-            if inbox is None:
-                continue
-            inbox(arrival, source, packet)
-            if self.tap is not None:
-                self.tap(arrival, source, destination, packet)
+    def cut(self, source: Host, destination: Host | Nat, until: float) -> None:
+        """Lose everything from `source` to `destination` until a time of the world."""
+        self.link(source, destination).cut_until = until
 
+    def _as_seen(self, source: Host, destination: Host | Nat) -> Host | Nat:
+        realms = source.realm.outwards()
+        node = destination
+        while node.realm not in realms:
+            if node.realm.nat is None:
+                raise SimulationError(f"{destination!r} is in another world than {source!r}")
+            node = node.realm.nat
+        return node
 
-class SimPacketIO:
-    """A host of the simulated network, as the engine sees it (`voip.media.io.PacketIO`)."""
+    def way(self, host: Host, protocol: Transport, source: Address, peer: Address) -> Way | None:
+        """Return how a packet from `source` leaves `host` for `peer`, None: there is no way.
 
-    kernel_timestamps = True
+        The NATs on the way take note of it.
+        """
+        if peer.host in host.addresses or is_loopback(peer.host):
+            return Way(host.own, source, None)
+        now, realm, crossed = self.clock.world_time(), host.realm, None
+        while peer.host not in realm.members:
+            crossed = realm.nat
+            if crossed is None:
+                return None
+            seen = crossed.outbound(protocol, source, peer, now)
+            if seen is None:
+                return None
+            source, realm = seen, crossed.realm
+        node = realm.members[peer.host]
+        if node is crossed and not crossed.hairpin:
+            return None
+        return Way(realm, source, self.link(host, node))
 
-    def __init__(self, network: SimNetwork, first_port: int = 10000) -> None:
-        self._network = network
-        self._next_port = first_port
-        self._now = 0.0
-        self._local: dict[int, tuple[Address, Address]] = {}
-        self._peer: dict[int, tuple[Address | None, Address | None]] = {}
-        self._inbox: list[tuple[float, int, int, bool, Address, Address, bytes]] = []
-        self._arrived = 0
+    def arrive(
+        self, protocol: Transport, realm: Realm, source: Address, destination: Address
+    ) -> tuple[Host, Address] | None:
+        """Return whom a packet gets to, through NATs that let it in, and at which address."""
+        now = self.clock.world_time()
+        while True:
+            node = realm.members.get(destination.host)
+            if node is None or isinstance(node, Host):
+                return None if node is None else (node, destination)
+            inner = node.inbound(protocol, source, destination, now)
+            if inner is None:
+                return None
+            realm, destination = node.inside, inner
 
-    def open(self, row: int, host: str) -> tuple[Address, Address]:
-        """Bind the next two ports of `host`."""
-        rtp, rtcp = Address(host, self._next_port), Address(host, self._next_port + 1)
-        self._next_port += 2
-        for address, is_rtcp in ((rtp, False), (rtcp, True)):
-            self._network.bind(address, self._inbox_of(row, is_rtcp, address))
-        self._local[row] = (rtp, rtcp)
-        self._peer[row] = (None, None)
-        return rtp, rtcp
+    # ------------------------------------------------------------ streams
 
-    def connect(self, row: int, rtp: Address | None, rtcp: Address | None) -> None:
-        """Set whom the row sends to and expects."""
-        self._peer[row] = (rtp, rtcp)
+    def keep_stream(self, stream: SimStream) -> None:
+        """Remember one side of a connection."""
+        self._streams[stream] = None
 
-    def close(self, row: int) -> None:
-        """Release the row's ports; what is on its way to them is lost."""
-        for address in self._local.pop(row, ()):
-            self._network.unbind(address)
-        self._peer.pop(row, None)
+    def forget_stream(self, stream: SimStream) -> None:
+        """Forget a side that is over."""
+        self._streams.pop(stream, None)
 
-    def receive(self, batch: PacketBatch, now: float) -> int:
-        """Hand over what has arrived by `now`, in order of arrival."""
-        self._now = now
-        batch.strangers.clear()
-        count = 0
-        reads: dict[tuple[int, bool], int] = {}
-        waiting = []
-        while self._inbox and self._inbox[0][0] <= now and count < batch.capacity:
-            item = heapq.heappop(self._inbox)
-            arrival, _, row, rtcp, destination, source, packet = item
-            if destination not in self._local.get(row, ()) or len(packet) > SLOT_BYTES:
-                continue
-            reads[row, rtcp] = reads.get((row, rtcp), 0) + 1
-            if reads[row, rtcp] > _MAX_READS[rtcp]:
-                waiting.append(item)
-                continue
-            batch.data[count, : len(packet)] = np.frombuffer(packet, np.uint8)
-            batch.lengths[count] = len(packet)
-            batch.rows[count] = row
-            batch.arrival[count] = arrival
-            batch.rtcp[count] = rtcp
-            batch.source[count] = -1
-            if source != self._peer[row][rtcp]:
-                batch.source[count] = len(batch.strangers)
-                batch.strangers.append(source)
-            count += 1
-        for item in waiting:
-            heapq.heappush(self._inbox, item)
-        batch.count = count
-        return count
+    def reset(self, one: Host, other: Host | None = None) -> int:
+        """Break the streams between two hosts, or all of one; return how many there were."""
+        broken = 0
+        for stream in list(self._streams):
+            ends = stream.hosts() if stream in self._streams else ()
+            if one in ends and (other is None or (other in ends and other is not one)):
+                stream.break_both()
+                broken += 1
+        return broken
+
+    def close_streams(self) -> None:
+        """End all streams without a word, as the end of a process does."""
+        for stream in list(self._streams):
+            stream.close_both()
+
+    # ------------------------------------------------------------ datagrams
 
     def send(
         self,
-        rows: npt.NDArray[np.int32],
-        packets: npt.NDArray[np.uint8],
-        lengths: npt.NDArray[np.int32],
-    ) -> int:
-        """Send `packets[row, :length]` for each of `rows`."""
-        sent = 0
-        for row, length in zip(rows.tolist(), lengths.tolist(), strict=True):
-            sent += self._send(row, packets[row, :length].tobytes(), rtcp=False)
-        return sent
+        host: Host,
+        source: Address,
+        destination: Address,
+        data: bytes,
+        fly: Fly | None = None,
+    ) -> None:
+        """Let a datagram go, or get lost; `fly` may take charge of what is under way."""
+        now = self.clock.world_time()
+        counts = self._counts.setdefault(source, LinkCounts())
+        counts.sent += 1
+        way = self.way(host, "udp", source, destination)
+        if way is None:
+            counts.lost += 1
+            self.clock.at(now, self._refuse, host, source, destination, False)
+            return
+        for arrival in self._fate(way, (source, destination), len(data), counts):
+            for tap in self.taps:
+                tap("udp", arrival, way.source, destination, data)
+            if fly is None or not fly(way, destination, data, arrival):
+                self.clock.at(arrival, self._deliver, host, source, way, destination, data)
 
-    def send_one(self, row: int, packet: bytes, *, rtcp: bool) -> bool:
-        """Send one packet to the row's peer."""
-        return self._send(row, packet, rtcp=rtcp)
+    def _fate(
+        self, way: Way, flow: tuple[Address, Address], length: int, counts: LinkCounts
+    ) -> list[float]:
+        """Return when the copies of a datagram arrive."""
+        now = self.clock.world_time()
+        if way.link is None:
+            return [now]
+        arrivals: list[float] = []
+        for carried in way.link.carry(now, np.array([length], np.int32)):
+            arrival = float(carried.arrival[0])
+            if carried.held is not None and carried.held[0]:
+                counts.held_back += 1
+            else:
+                arrival = max(arrival, self._latest.get(flow, NEVER))
+                self._remember(flow, arrival, now)
+            arrivals.append(arrival)
+        counts.lost += not arrivals
+        counts.duplicated += len(arrivals) == 2
+        return arrivals
 
-    def _send(self, row: int, packet: bytes, *, rtcp: bool) -> bool:
-        destination = self._peer[row][rtcp]
-        if destination is None:
-            return False
-        self._network.send(self._local[row][rtcp], destination, packet, self._now)
-        return True
+    def counts_of(self, source: Address) -> LinkCounts:
+        """Return what really happened to the datagrams that an address sent."""
+        for settle in self._settle:
+            settle()
+        return self._counts.get(source, LinkCounts())
 
-    def _inbox_of(
-        self, row: int, rtcp: bool, address: Address
-    ) -> Callable[[float, Address, bytes], None]:
-        def deliver(arrival: float, source: Address, packet: bytes) -> None:
-            self._arrived += 1
-            heapq.heappush(
-                self._inbox, (arrival, self._arrived, row, rtcp, address, source, packet)
-            )
+    def senders(self) -> list[Address]:
+        """Return every address that has sent a datagram."""
+        for settle in self._settle:
+            settle()
+        return list(self._counts)
 
-        return deliver
+    def on_counts(self, settle: Callable[[], None]) -> None:
+        """Call `settle` before counts are read: it adds what it has counted itself."""
+        self._settle.append(settle)
+
+    def add_counts(
+        self, source: Address, sent: int, lost: int, held_back: int, duplicated: int
+    ) -> None:
+        """Add to the counts of an address."""
+        counts = self._counts.setdefault(source, LinkCounts())
+        counts.sent += sent
+        counts.lost += lost
+        counts.held_back += held_back
+        counts.duplicated += duplicated
+
+    def _remember(self, flow: tuple[Address, Address], arrival: float, now: float) -> None:
+        if len(self._latest) >= MAX_FLOWS and flow not in self._latest:
+            self._latest = {key: at for key, at in self._latest.items() if at > now}
+        self._latest[flow] = arrival
+
+    def _deliver(
+        self, host: Host, sender: Address, way: Way, destination: Address, data: bytes
+    ) -> None:
+        found = self.arrive("udp", way.realm, way.source, destination)
+        if found is None:
+            return
+        there, inner = found
+        receiver = there.udp.find(inner)
+        if receiver is not None:
+            receiver.receive(data, way.source, self.clock.world_time())
+            return
+        back = 0.0 if way.link is None else way.link.path.delay_s
+        when = self.clock.world_time() + back
+        self.clock.at(when, self._refuse, host, sender, destination, True)
+
+    @staticmethod
+    def _refuse(host: Host, sender: Address, destination: Address, there: bool) -> None:
+        """Tell a sender, as ICMP does, that nobody listens, or that there is no such host."""
+        receiver = host.udp.find(sender)
+        if receiver is not None:
+            receiver.refused(destination, there)

@@ -134,7 +134,7 @@ class ClientInvite:
             self.response = response
             usage.confirm()
             usage.timer.on_success(self.request, response, now)
-            answered = usage.pracks_for(self.request).answered
+            answered = bool(usage.early_description(self.request))
             usage.acknowledge(self.request, offered=self.offered or answered)
             self._core.emit(Answered(self, response, usage.dialog))
             return

@@ -80,10 +80,16 @@ class Core:
     def request_headers(self, *, describe: bool = False) -> list[tuple[str, str]]:
         """Return the headers by which we name ourselves in requests.
 
-        `describe`: say what we can do too, as an INVITE and its 2xx should (section 13).
+        Supported is in every one (RFC 4028 section 7.1). `describe`: say what else we can do, as
+        an INVITE and its 2xx should (section 13).
         """
-        name = [("User-Agent", self.config.user_agent)] if self.config.user_agent else []
-        return [*name, *self._abilities(), *self.recv_info()] if describe else name
+        if describe:
+            return [*self.name(), *self._abilities(), *self.recv_info()]
+        return [*self.name(), self._supported] if self.config.supported else self.name()
+
+    def name(self) -> list[tuple[str, str]]:
+        """Return who sends a request, for an ACK, which says no more."""
+        return [("User-Agent", self.config.user_agent)] if self.config.user_agent else []
 
     def recv_info(self) -> list[tuple[str, str]]:
         """Return which Info packages we take, even if none (RFC 6086 section 5.2.3)."""

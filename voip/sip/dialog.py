@@ -6,12 +6,14 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.compose import new_request
 from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
+from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri
@@ -22,6 +24,20 @@ __all__ = ["Dialog", "DialogId", "DialogState"]
 
 DialogId: TypeAlias = tuple[str, str, str]
 """Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
+
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+        "127.0.0.0/8",
+        "::1/128",
+    )
+)
 
 
 class DialogState(Enum):
@@ -130,7 +146,7 @@ class Dialog:
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
         if "Allow" in message.headers:
-            self.allowed = frozenset(message.headers.values("Allow"))
+            self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
         contacts = message.contacts
         target = contacts[0].uri if contacts else self.remote_target
         if (target, route_set) != (self.remote_target, self.route_set):
@@ -210,9 +226,15 @@ class Dialog:
             return flow
         if target.version != here.version or target.is_unspecified or target.is_multicast:
             return flow
-        if target.is_loopback > here.is_loopback or target.is_private > here.is_private:
+        if target.is_loopback > here.is_loopback or _is_private(target) > _is_private(here):
             return flow
         return flow.to(Address(next_hop.host, next_hop.port or DEFAULT_PORT))
+
+
+@lru_cache(maxsize=64)
+def _methods(allow: str) -> frozenset[str]:
+    """Return what an Allow names; telephones of one make all say the same."""
+    return frozenset(split_list(allow))
 
 
 def _route_set(message: Request | Response) -> tuple[str, ...]:
@@ -221,3 +243,8 @@ def _route_set(message: Request | Response) -> tuple[str, ...]:
     for value in values:
         _ = NameAddr.parse(value).sip_uri
     return tuple(values)
+
+
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address means something in one network only (RFC 1918, 3927, 4193, 4291)."""
+    return any(address in network for network in _PRIVATE)

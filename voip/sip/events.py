@@ -219,10 +219,10 @@ class UpdateDone:
 
 @dataclass(frozen=True, slots=True)
 class RefreshDue:
-    """The session has to be refreshed by `reinvite`, with the offer it has.
+    """The session has to be refreshed with the offer it has: by `reinvite`, or by `update`.
 
-    The peer knows no UPDATE, by which the agent does so itself. A session that nobody refreshes
-    is ended in time.
+    The peer knows no UPDATE, or wants none without an offer: otherwise the agent sends that by
+    itself. A session that nobody refreshes is ended in time.
     """
 
     dialog: Dialog

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from voip.types import Address
 
-__all__ = ["Flow", "Peer"]
+__all__ = ["SECURE", "Flow", "Peer"]
+
+SECURE: Final = ("tls", "wss")
+"""Transports that nobody else can read or change."""
 
 
 class Peer(NamedTuple):
@@ -25,13 +28,20 @@ class Flow:
     `transport` is "udp", "tcp", "tls", "ws" or "wss"; `local` is the address to tell others in
     Via, so never the wildcard; `remote` is where datagrams go, or the other end of the connection.
     `domain` is whom a connection of ours was opened for (TLS has proven that it is them), ""
-    where the name does not matter and for connections that others opened.
+    where the name does not matter and for connections that others opened. `alias` is told instead
+    of `local` where nobody can connect to us (RFC 7118 appendix B.1).
     """
 
     transport: str
     local: Address
     remote: Address
     domain: str = ""
+    alias: str = ""
+
+    @property
+    def sent_by(self) -> tuple[str, int | None]:
+        """Host and port to tell others in Via and Contact."""
+        return (self.alias, None) if self.alias else self.local
 
     @property
     def reliable(self) -> bool:
@@ -41,7 +51,7 @@ class Flow:
     @property
     def secure(self) -> bool:
         """Whether nobody else can read or change what is sent."""
-        return self.transport in ("tls", "wss")
+        return self.transport in SECURE
 
     @property
     def peer(self) -> Peer:
@@ -52,7 +62,7 @@ class Flow:
         """Return the flow from the same local address to `remote`."""
         if remote == self.remote:
             return self
-        return Flow(self.transport, self.local, remote, self.domain)
+        return replace(self, remote=remote)
 
     def __str__(self) -> str:
         return f"{self.transport} {self.local} -> {self.remote}"

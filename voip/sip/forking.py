@@ -215,15 +215,14 @@ class _Branch:
         """Send it."""
         if not self.pending:
             return
-        try:
-            self._core.transactions.check_room()
-        except SipError as error:
-            self.fail(error.message, now)
-            return
         self._request, self._flow = request, flow
         if self._forking.is_invite:
             self._start_timer(now + self._timer_c_s)
-        self._transaction = self._core.transactions.request(request, flow, self, now)
+        try:
+            self._core.transactions.check_room()
+            self._transaction = self._core.transactions.request(request, flow, self, now)
+        except SipError as error:  # no room, or nothing that can be written
+            self.fail(error.message, now)
 
     def fail(self, message: str, now: float) -> None:
         """Take it that nobody can be reached: as if it had answered 503 (section 16.9)."""

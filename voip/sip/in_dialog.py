@@ -74,10 +74,10 @@ def _receive_update(
     core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float
 ) -> None:
     """Take an UPDATE (RFC 3311 section 5.2); one without an offer is answered here."""
-    if usage.is_serving("UPDATE") or (request.body and usage.their_offer_open):
+    if usage.is_serving("UPDATE") or (request.body and usage.server_exchange_open):
         core.answer_once(request, flow, 500, retry_after(core.random), now=now)
         return
-    if request.body and usage.our_offer_open:
+    if request.body and usage.client_exchange_open:
         core.answer_once(request, flow, 491, now=now)
         return
     expires = granted(request, core.config)

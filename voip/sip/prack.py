@@ -48,6 +48,11 @@ class Acknowledgements:
         prack = self._tried
         return prack is not None and not prack.done and self._is_offer(prack.request)
 
+    @property
+    def pending(self) -> bool:
+        """Whether a PRACK of ours has no answer yet."""
+        return self.owed or (self._tried is not None and not self._tried.done)
+
     def take(self, response: Response, *, by_hand: bool, now: float) -> bool:
         """Take a reliable response, and acknowledge it; False: out of order, or a repetition.
 

@@ -28,6 +28,7 @@ from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import (
     DEFAULT_PORT,
+    default_port,
     is_behind_nat,
     mark_source,
     new_via,
@@ -269,7 +270,7 @@ class ProxyAgent:
         required = [tag for tag in request.headers.values("Proxy-Require") if tag]
         if required:
             return Refuse(420, [("Unsupported", ", ".join(required))])
-        if uri_scheme(request.uri) not in ("sip", "tel"):
+        if uri_scheme(request.uri) not in ("sip", "sips", "tel"):
             return Refuse(416)
         return None
 
@@ -281,7 +282,7 @@ class ProxyAgent:
         routes = [NameAddr.parse(value) for value in request.headers.values("Route")]
         if not routes:
             return False, None
-        if uri_scheme(request.uri) == "sip":
+        if uri_scheme(request.uri) in ("sip", "sips"):
             here = SipUri.parse(request.uri)
             if here.is_loose_router and self._is_me(here) and here.param(_DIALOG) is not None:
                 # A strict router has put us into the Request-URI, and that to the end.
@@ -317,7 +318,7 @@ class ProxyAgent:
             if not value.partition("branch=")[2].partition(";")[0].endswith(suffix):
                 continue
             via = Via.parse(value)
-            if Address(via.host, via.port or DEFAULT_PORT) in self._locals:
+            if Address(via.host, via.port or default_port(via.transport.lower())) in self._locals:
                 return True
         return False
 
@@ -328,8 +329,9 @@ class ProxyAgent:
             self._locals[local] = None
 
     def _is_me(self, uri: SipUri) -> bool:
-        return Address(uri.host, uri.port or DEFAULT_PORT) in self._locals or (
-            uri.host.lower() in self._domains and uri.port in (None, DEFAULT_PORT)
+        usual = default_port("tls" if uri.scheme == "sips" else uri.transport or "udp")
+        return Address(uri.host, uri.port or usual) in self._locals or (
+            uri.host.lower() in self._domains and uri.port in (None, usual)
         )
 
     def _is_ours(self, uri: SipUri | TelUri) -> bool:
@@ -337,7 +339,7 @@ class ProxyAgent:
 
     def _is_from_ours(self, request: Request) -> bool:
         uri = request.from_.uri
-        return uri_scheme(uri) == "sip" and self._is_ours(SipUri.parse(uri))
+        return uri_scheme(uri) in ("sip", "sips") and self._is_ours(SipUri.parse(uri))
 
     # Answers of our own.
 
@@ -386,7 +388,14 @@ class _Way:
 
         def found(flow: Flow, now: float) -> None:
             self._proxy._learn(flow.local)
-            sent(self._copy(request, came_by, target, flow, breadth), flow, now)
+            try:
+                if uri_scheme(target.uri) == "sips" and not flow.secure:
+                    raise SipError("sips: asks for TLS")
+                copy = self._copy(request, came_by, target, flow, breadth)
+            except SipError as error:
+                failed(error.message, now)
+            else:
+                sent(copy, flow, now)
 
         if target.flow is not None:
             found(target.flow, now)
@@ -396,11 +405,12 @@ class _Way:
         except SipError as error:
             failed(error.message, now)
             return
-        plain = hop.transport in (None, "udp") and came_by.transport == "udp"
+        transport = "tls" if hop.scheme == "sips" else hop.transport
+        plain = transport in (None, "udp") and came_by.transport == "udp"
         if plain and _same_family(hop.host, came_by):
             found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
         else:
-            needed = FlowNeeded(hop.host, hop.port, hop.transport, found, failed)
+            needed = FlowNeeded(hop.host, hop.port, transport, found, failed)
             self._proxy._events.append(needed)
 
     def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
@@ -467,15 +477,16 @@ class _Way:
         ):
             sides = sides[:1]
         call = tokens.of_call(request.call_id)
+        scheme = "sips" if uri_scheme(target.uri) == "sips" else "sip"
         return [
-            f"<{_own_uri(side, tokens.of_flow(only) if only is not None else None, call)}>"
+            f"<{_own_uri(scheme, side, tokens.of_flow(only) if only is not None else None, call)}>"
             for side, only in sides
         ]
 
 
-def _own_uri(flow: Flow, user: str | None, call: str) -> SipUri:
-    uri = SipUri("sip", user, None, flow.local.host, flow.local.port)
-    if flow.transport != "udp":
+def _own_uri(scheme: str, flow: Flow, user: str | None, call: str) -> SipUri:
+    uri = SipUri(scheme, user, None, flow.local.host, flow.local.port)
+    if flow.transport != "udp" and not (scheme == "sips" and flow.transport == "tls"):
         uri = uri.with_params(transport=flow.transport)
     return replace(uri, params=(*uri.params, ("lr", None), (_DIALOG, call)))
 

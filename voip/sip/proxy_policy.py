@@ -136,9 +136,9 @@ class LocationPolicy:
         sender, found = self._sender(incoming, now)
         if found is not None and found.user is None:
             return Refuse(found.status, found.challenge)
-        if incoming.ours:
+        if incoming.ours and "Route" not in request.headers:
             decision = self._to_user(user or "", now)
-        else:
+        else:  # to others, or by others: for those we know
             decision = as_it_is if sender is not None else Refuse(403)
         if isinstance(decision, Forward):
             drop, add = _trusted_headers(request, sender, found)

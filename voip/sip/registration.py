@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 RETRY_BASE_S: Final = 30.0
+RETRY_BASE_WHILE_REACHED_S: Final = 90.0
+"""The base where another flow still reaches us."""
 RETRY_MAX_S: Final = 1800.0
 """Waiting after failures doubles from twice the base up to the maximum (RFC 5626 section 4.5)."""
 
@@ -41,6 +43,8 @@ MAX_RETRY_AFTER_S: Final = 3600.0
 
 _MARGIN_S: Final = 40.0
 """A renewal begins this long before expiry if it can: a REGISTER may take 64*T1 = 32 s to fail."""
+
+_FIRST_HOP_LACKS_OUTBOUND: Final = 439
 
 _MAX_INTERVAL_RAISES: Final = 3
 """Times in a row that a registrar may ask for a longer interval (423)."""
@@ -102,6 +106,9 @@ class Registration:
     The user passes every event of the agent to `handle`, calls `handle_timer` when `next_timer` is
     due, and drains `events` after each call. `start` and `stop` may be called in any state: what
     was asked last is what comes about, one REGISTER at a time.
+
+    `instance`: the URN of this phone, for a GRUU (RFC 5627) and, with `reg_id`, for one flow of
+    several (RFC 5626). `retry_base_s` may be set at any time.
     """
 
     def __init__(
@@ -117,7 +124,12 @@ class Registration:
         expires_s: int = 300,
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
+        instance: str | None = None,
+        reg_id: int | None = None,
     ) -> None:
+        self.retry_base_s = RETRY_BASE_S
+        self._instance = instance
+        self._reg_id = reg_id
         self._agent = agent
         self._random = random
         self._registrar = SipUri.parse(registrar) if isinstance(registrar, str) else registrar
@@ -241,8 +253,9 @@ class Registration:
                 cseq=self._cseq,
                 route=self._route,
                 headers=[
-                    ("Contact", str(self._contact)),
+                    ("Contact", str(self._named_contact())),
                     ("Expires", str(expires_s)),
+                    ("Supported", self._supported()),
                     *self._headers,
                 ],
                 credentials=self._credentials,
@@ -252,12 +265,30 @@ class Registration:
             failure = RegistrationError(error.message, hint=error.hint, status=error.status)
             self._fail(failure, now, passing=error.status == 503)
 
+    def _named_contact(self) -> NameAddr:
+        """Return our contact with what it is besides an address."""
+        more: list[tuple[str, str | None]] = []
+        if self._instance is not None:
+            if self._reg_id is not None:
+                more.append(("reg-id", str(self._reg_id)))
+            more.append(("+sip.instance", f'"<{self._instance}>"'))
+        contact = self._contact
+        return NameAddr(contact.display, contact.uri, (*contact.params, *more))
+
+    def _supported(self) -> str:
+        if self._instance is None:
+            return "path"
+        return "path, gruu" if self._reg_id is None else "path, outbound, gruu"
+
     def _judge(self, response: Response, now: float) -> None:
         """Take the registrar's final word."""
         if self._state is RegistrationState.UNREGISTERING:
             refusal = None if response.status < 300 else self._refusal(response)
             self._leave(refusal, now)
         elif response.status == 423 and self._wanted and self._may_ask_longer(response):
+            self._send(self._wished_s, now)
+        elif response.status == _FIRST_HOP_LACKS_OUTBOUND and self._reg_id is not None:
+            self._reg_id = None
             self._send(self._wished_s, now)
         elif response.status >= 300:
             self._fail(
@@ -267,7 +298,9 @@ class Registration:
                 not_before_s=parse_seconds(response.headers.get("Retry-After")) or 0,
             )
         else:
-            self._accept(self._granted(response), Terms.of(response, self._flow), now)
+            mine = self._my_contact(response)
+            terms = Terms.of(response, self._flow, mine)
+            self._accept(self._granted(response, mine), terms, now)
 
     def _accept(self, granted_s: int, terms: Terms, now: float) -> None:
         if granted_s == 0 and self._wished_s > 0:
@@ -312,7 +345,7 @@ class Registration:
         self._failures += 1
         retry_in_s: float | None = None
         if passing:
-            longest = min(RETRY_MAX_S, RETRY_BASE_S * 2.0 ** min(self._failures, 16))
+            longest = min(RETRY_MAX_S, self.retry_base_s * 2.0 ** min(self._failures, 16))
             retry_in_s = self._random.uniform(0.5 * longest, longest)
             retry_in_s = max(retry_in_s, min(not_before_s, MAX_RETRY_AFTER_S))
             self._wake = now + retry_in_s
@@ -327,24 +360,36 @@ class Registration:
         self._wished_s = least
         return True
 
-    def _granted(self, response: Response) -> int:
+    def _granted(self, response: Response, mine: NameAddr | None) -> int:
         """Return the seconds granted to our contact (section 10.2.4).
 
+        Where it has none of its own comes the Expires header, then what we asked for.
+        """
+        granted = None if mine is None else parse_seconds(mine.param("expires"))
+        if granted is None:
+            granted = parse_seconds(response.headers.get("Expires"))
+        return self._wished_s if granted is None else granted
+
+    def _my_contact(self, response: Response) -> NameAddr | None:
+        """Find our contact in the registrar's list: by its URI, by instance and flow.
+
         Where a registrar or a NAT has rewritten it beyond recognition, the only contact there is
-        is ours; then comes the Expires header, then what we asked for.
+        is ours.
         """
         contacts = _readable_contacts(response)
         mine = [contact for contact in contacts if self._is_mine(contact)]
-        if not mine and len(contacts) == 1:
-            mine = contacts
-        in_header = parse_seconds(response.headers.get("Expires"))
-        for contact in mine:
-            granted = parse_seconds(contact.param("expires"))
-            if granted is not None:
-                return granted
-        return self._wished_s if in_header is None else in_header
+        with_time = [contact for contact in mine if contact.param("expires") is not None]
+        if with_time or mine:
+            return (with_time or mine)[0]
+        return contacts[0] if len(contacts) == 1 else None
 
     def _is_mine(self, contact: NameAddr) -> bool:
+        instance = contact.param("+sip.instance")
+        if self._instance is not None and instance is not None:
+            return (instance, contact.param("reg-id")) == (
+                f"<{self._instance}>",
+                None if self._reg_id is None else str(self._reg_id),
+            )
         try:
             return contact.sip_uri.equivalent(self._contact_uri)
         except SipError:

@@ -59,7 +59,9 @@ class Reinvite:
 
     def proceed(self, now: float) -> None:
         """Send it, unless it has to wait: for its random time, or for another INVITE."""
-        if self.state is ReinviteState.WAITING and self._wait is None and not self._usage.busy:
+        usage = self._usage
+        busy = usage.busy or (usage.update is not None and usage.update.open)
+        if self.state is ReinviteState.WAITING and self._wait is None and not busy:
             self._send(now)
 
     def abandon(self, now: float) -> None:
@@ -90,7 +92,7 @@ class Reinvite:
         over = self.state is ReinviteState.DONE
         if not over:
             self._usage.timer.on_success(invite, response, now)
-        early = self._usage.pracks_for(invite).description
+        early = self._usage.early_description(invite)
         self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
         self._done(response, now, early or response.body)
 
@@ -147,7 +149,7 @@ class Reinvite:
     def open(self) -> bool:
         """Whether its offer is on its way and has no answer yet."""
         sent = self.state is ReinviteState.SENT and bool(self._body)
-        return sent and not self._usage.pracks_for(self._request).answered
+        return sent and not self._usage.early_description(self._request)
 
     def _done(self, outcome: Response | Failure, now: float, body: bytes = b"") -> None:
         if self.state is ReinviteState.DONE:

@@ -139,7 +139,7 @@ class Update:
             self._wait = None
         self._usage.update = None
         if outcome.status >= 300:
-            self._usage.on_refresh_failed(outcome.status, now)
+            self._usage.on_refresh_failed(outcome.status, now, silent=self._silent)
         if self._silent:
             return
         response = outcome.response if isinstance(outcome, Failure) else outcome

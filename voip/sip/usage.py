@@ -98,7 +98,7 @@ class InviteUsage:
             "ACK",
             random=self._core.random,
             cseq=invite.cseq.number,
-            headers=[*credentials_of(invite), *self._core.request_headers()],
+            headers=[*credentials_of(invite), *self._core.name()],
             body=body,
             content_type=content_type,
         )
@@ -113,6 +113,11 @@ class InviteUsage:
             self._pracks = Acknowledgements(self._core, self, invite)
         return self._pracks
 
+    def early_description(self, invite: Request) -> bytes:
+        """Return the session description that a reliable response to our INVITE has brought."""
+        pracks = self._pracks
+        return pracks.description if pracks is not None and pracks.invite is invite else b""
+
     def prack(self, body: bytes, content_type: str | None, now: float) -> ClientRequest:
         """Send the PRACK that the user owes, with an answer, an offer or nothing."""
         if self._pracks is None:
@@ -122,8 +127,11 @@ class InviteUsage:
     # Whose offer waits for its answer (RFC 3264 section 4: one at a time).
 
     @property
-    def our_offer_open(self) -> bool:
-        """Whether an offer of ours has no answer yet."""
+    def client_exchange_open(self) -> bool:
+        """Whether a request of ours is part of an exchange that is not complete.
+
+        An offer of the peer's is refused with 491 then (RFC 6337 section 4.3: IcU, UcU).
+        """
         invite, pracks, update = self.invite, self._pracks, self.update
         early = self.dialog.state is DialogState.EARLY
         unsure = pracks is None or not pracks.answered
@@ -131,9 +139,26 @@ class InviteUsage:
             (early and invite is not None and invite.offered and unsure)
             or (self.reinvite is not None and self.reinvite.open)
             or (update is not None and update.open)
-            or (pracks is not None and pracks.offering)
-            or any(theirs.offered for theirs in self._theirs.values())
+            or (pracks is not None and (pracks.owed or pracks.offering))
+            or self._owed is not None
         )
+
+    @property
+    def server_exchange_open(self) -> bool:
+        """Whether a request of the peer's is: an offer is refused with 500 then (IsU, UsU)."""
+        return any(
+            theirs.owes_answer or theirs.offered or theirs.description_pending
+            for theirs in self._theirs.values()
+        ) or any(
+            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
+            for served in self.served
+        )
+
+    @property
+    def exchange_open(self) -> bool:
+        """Whether a new offer of ours has to wait (IU, UU)."""
+        pracking = self._pracks is not None and self._pracks.pending
+        return self.client_exchange_open or self.server_exchange_open or pracking
 
     @property
     def agreed_early(self) -> bool:
@@ -142,37 +167,21 @@ class InviteUsage:
             return self._pracks is not None and self._pracks.answered and not self._pracks.owed
         return any(i.described and not i.description_pending for i in self._theirs.values())
 
-    @property
-    def their_offer_open(self) -> bool:
-        """Whether we owe the answer to an offer of the peer's."""
-        if self._owed is not None or (self._pracks is not None and self._pracks.owed):
-            return True
-        return any(theirs.owes_answer for theirs in self._theirs.values()) or any(
-            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
-            for served in self.served
-        )
-
-    @property
-    def exchange_open(self) -> bool:
-        """Whether a new offer has to wait."""
-        return (
-            self.our_offer_open
-            or self.their_offer_open
-            or any(theirs.description_pending for theirs in self._theirs.values())
-        )
-
     def is_serving(self, method: str) -> bool:
         """Whether a request of the peer's of this method waits for the user's reply."""
         return any(served.waiting and served.request.method == method for served in self.served)
 
     # Session timer (RFC 4028).
 
-    def on_refresh_failed(self, status: int, now: float) -> None:
-        """Try to refresh again later, after a change of ours that the peer did not accept."""
-        if status in (405, 501):
-            self.dialog.allowed -= {"UPDATE"}
-        if self.dialog.state is DialogState.CONFIRMED:
-            self.timer.on_failure(now)
+    def on_refresh_failed(self, status: int, now: float, *, silent: bool = False) -> None:
+        """Refresh otherwise, or later, after a change of ours that the peer did not accept."""
+        if self.dialog.state is not DialogState.CONFIRMED:
+            return
+        if silent and (400 <= status < 500 or status == 501) and status not in (408, 481):
+            if status in (405, 501):
+                self.dialog.allowed -= {"UPDATE"}
+            self._core.emit(RefreshDue(self.dialog))  # it may want an offer
+        self.timer.on_failure(now)
 
     def _on_refresh_due(self, now: float) -> None:
         if self.dialog.state is not DialogState.CONFIRMED:

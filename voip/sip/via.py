@@ -40,14 +40,14 @@ def new_via(flow: Flow, random: Random) -> Via:
     """Return the Via of a new transaction: a branch nobody can guess, `rport` on UDP."""
     branch = ("branch", BRANCH_COOKIE + random.token(_BRANCH_CHARS))
     params = (branch,) if flow.reliable else (branch, ("rport", None))
-    return Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+    return Via(flow.transport.upper(), *flow.sent_by, params)
 
 
 def over(request: Request, flow: Flow) -> Request:
     """Return our request as it goes by another flow: in the same transaction."""
     branch = ("branch", request.via.branch)
     params = (branch,) if flow.reliable else (branch, ("rport", None))
-    via = Via(flow.transport.upper(), flow.local.host, flow.local.port, params)
+    via = Via(flow.transport.upper(), *flow.sent_by, params)
     headers = request.headers.copy()
     headers.set("Via", str(via))
     return Request(request.method, request.uri, headers, request.body)

@@ -24,6 +24,7 @@ from peers.process import leashed
 
 CONF = Path(__file__).parent / "asterisk_conf"
 BOOT_S = 30.0
+SERVICES = {"tls": 2, "ws": 3, "wss": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +135,11 @@ class Asterisk:
         """`host:port`."""
         return f"{self.host}:{self.port}"
 
-    @property
-    def tls_address(self) -> str:
-        """`host:port` of SIP over TLS; its certificate is for the host."""
+    def address_of(self, transport: str) -> str:
+        """`host:port` of tls, ws or wss; the certificate is for the host."""
         if self._ports is None:
             raise RuntimeError("Asterisk is not running")
-        return f"{self.host}:{self._ports.service(2)}"
+        return f"{self.host}:{self._ports.service(SERVICES[transport])}"
 
     @property
     def ca_file(self) -> Path:
@@ -269,6 +269,8 @@ class Asterisk:
             "HOST": self.host,
             "SIP": ports.service(1),
             "TLS": ports.service(2),
+            "WS": ports.service(3),
+            "WSS": ports.service(4),
             "CERTIFICATE": Authority(self.run).issue(self.host),
             "RTP_FIRST": rtp_first,
             "RTP_LAST": rtp_last,

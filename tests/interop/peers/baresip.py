@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,14 +64,19 @@ class Baresip:
         user: str = "baresip",
         registrar: str | None = None,
         password: str = "",
-        transport: Literal["udp", "tcp"] = "udp",
+        transport: Literal["udp", "tcp", "tls"] = "udp",
         codecs: Sequence[str] = ("PCMU", "PCMA"),
         answer: Literal["auto", "manual"] = "manual",
         play: Path | None = None,
         tone_hz: float = 440.0,
         account: str = "",
+        certificate: Path | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        """`directory` takes its files; `account` is appended to the account line."""
+        """`directory` takes its files; `account` is appended to the account line.
+
+        `certificate`: with its key, for TLS; `ca_file`: whose certificates it believes.
+        """
         self._program = program
         self._directory = directory.resolve()
         self._user = user
@@ -82,6 +88,7 @@ class Baresip:
         self._play = play
         self._tone_hz = tone_hz
         self._account = account
+        self._tls = {"sip_certificate": certificate, "sip_cafile": ca_file}
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -339,6 +346,10 @@ class Baresip:
             "module_tmp account.so",
             *(f"module_app {name}.so" for name in PROGRAM_MODULES),
         ]
+        for setting, file in self._tls.items():
+            if file is not None:
+                shutil.copy(file, self._directory / f"{setting}.pem")
+                settings.append(f"{setting} {setting}.pem")
         (self._directory / "config").write_text("\n".join(settings) + "\n")
         (self._directory / "accounts").write_text("")
         (self._directory / "contacts").write_text("")

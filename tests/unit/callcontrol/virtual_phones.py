@@ -10,6 +10,7 @@ import gc
 import selectors
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from voip.media.commands import (
 )
 from voip.media.rings import RingArena
 from voip.phone import Softphone
+from voip.platform import MediaPlane
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
 from voip.sip.flow import Flow
@@ -64,6 +66,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.clock
+
+    def voip_platform(self) -> Any:
+        return Ground(self)
 
 
 class Media:
@@ -111,18 +116,6 @@ class Media:
             case _:
                 pass
         return None
-
-
-class Engine:
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.arena = RingArena()
-
-
-class Io:
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.tap = None
-
-    def close_all(self) -> None: ...
 
 
 class Files:
@@ -297,14 +290,30 @@ class Server:
         return asyncio.get_running_loop().time()
 
 
+class Ground:
+    """What phones stand on here: nothing but time and numbers (`voip.platform.Platform`)."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.clock = self
+        self.monotonic = self.wall = loop.time
+
+    def random(self) -> SeededRandom:
+        return SeededRandom(0)
+
+    def sip_network(self, dns_servers: Any = ()) -> None:
+        return None
+
+    def media(self, random: Any, ports: Any, tap: Any) -> MediaPlane:
+        return MediaPlane(Media(), RingArena(), count(1))
+
+    def files(self) -> Files:
+        return Files()
+
+
 def patched(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
-    """Let `voip.phone` find these instead of sockets and threads."""
+    """Let phones send by this network."""
     transport = type("NetworkTransport", (Transport,), {"network": network})
-    for name, fake in (
-        ("SipEndpoint", transport), ("ThreadDriver", Media), ("Engine", Engine),
-        ("UdpPacketIO", Io), ("IoThread", Files),
-    ):  # fmt: skip
-        monkeypatch.setattr(voip.phone, name, fake)
+    monkeypatch.setattr(voip.phone, "SipEndpoint", transport)
 
 
 Test = Callable[..., Coroutine[Any, Any, None]]

@@ -251,9 +251,9 @@ def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str],
     methods = packets("sip.Request-Line", "sip.Method")
     assert methods == [
         *("REGISTER", "REGISTER", "INVITE", "ACK", "INVITE", "ACK", "BYE"),
-        *("REGISTER", "REGISTER"),
+        "REGISTER",  # with the nonce that the answer to the first one named
     ]
-    assert len(packets("sip.Status-Code == 401")) == 3
+    assert len(packets("sip.Status-Code == 401")) == 2
     assert len(packets("rtp && !rtpevent", "rtp.ssrc")) > 700
     assert len(set(packets("rtp && !rtpevent", "rtp.ssrc"))) == 2
     ends = packets("rtpevent.end_of_event == 1", "rtpevent.event_id")

@@ -95,7 +95,7 @@ async def test_F133_flows_are_opened_in_order_and_those_that_failed_come_last() 
         await caller.transport.start(HOST)
         flow = await caller.transport.flow_to("voip.test")
         assert (flow.transport, flow.remote.port) == ("tcp", alive)
-        assert [peer.remote.port for peer in caller.transport._avoided] == [dead]
+        assert [peer.remote.port for peer in caller.transport._ways._avoided] == [dead]
         caller.say(message("sip:x"), flow)
         await until(lambda: other.agent.received)
         await other.transport.close()

@@ -14,7 +14,7 @@ import pytest
 from sip_station import HOST, Station, message, until
 
 from voip.errors import TransportError
-from voip.sip.endpoint import connections
+from voip.sip.endpoint import connection, connections
 from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.flow import Flow
 from voip.types import Address
@@ -320,7 +320,7 @@ async def test_a_message_in_pieces_is_one_and_garbage_ends_the_connection(
 async def test_silent_and_half_spoken_peers_are_sent_away(
     station: Stations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.02)
     one = await station()
     silent = await asyncio.open_connection(*one.at("tcp"))
     half = await asyncio.open_connection(*one.at("tcp"))

@@ -63,6 +63,21 @@ async def test_F134_messages_go_both_ways_over_one_verified_connection(
     assert streams is not None and streams.count == 2
 
 
+@pytest.mark.parametrize("transport", ["tls", "wss"])
+async def test_F134_ipv6_has_tls_too(authority: Authority, transport: str) -> None:
+    certificate = str(authority.issue("::1"))
+    callee = Station(tls=TlsConfig(certificate=certificate))
+    caller = Station(tls=TlsConfig(ca_file=str(authority.file)))
+    await callee.transport.start("::1", streams={transport: 0})
+    await caller.transport.start("::1")
+    flow = await caller.transport.flow_to("[::1]", callee.at(transport).port, transport)
+    assert (flow.domain, flow.remote.host) == ("::1", "::1")
+    caller.say(message("sip:x"), flow)
+    await until(lambda: callee.agent.received)
+    await caller.transport.close()
+    await callee.transport.close()
+
+
 @pytest.mark.parametrize(
     ("names", "domain"),
     [

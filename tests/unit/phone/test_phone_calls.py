@@ -32,6 +32,7 @@ from voip.events import (
     EarlyMedia,
     EndedBy,
     HeldByRemote,
+    Redirected,
     ResumedByRemote,
     Ringing,
 )
@@ -174,6 +175,47 @@ async def test_both_sides_hold_at_once(pair, monkeypatch):
     await asyncio.gather(mine.hold(), theirs.hold())
     await asyncio.gather(mine.resume(), theirs.resume())
     assert (mine.state, theirs.state) == (CallState.ACTIVE, CallState.ACTIVE)
+
+
+@pytest.mark.parametrize("late_offer", [False, True])
+async def test_a_caller_that_is_sent_on_calls_there(pair, late_offer):
+    alice, bob, calls = pair
+    async with phone() as carol:
+
+        @carol.on_incoming
+        async def answer(call: Call) -> None:
+            await call.answer()
+            await call.wait_ended()
+
+        dialling = asyncio.create_task(alice.dial(uri(bob), late_offer=late_offer))
+        theirs = await calls.get()
+        await theirs.redirect(f"sip:nobody@127.0.0.1:{free_port()}", uri(carol, "carol"))
+        async with await dialling as mine:
+            assert mine.state is CallState.ACTIVE
+            assert [e.target for e in mine._events if isinstance(e, Redirected)][-1] == uri(
+                carol, "carol"
+            )
+        assert theirs.ended is not None
+        assert (theirs.ended.by, theirs.ended.status) == (EndedBy.LOCAL, 302)
+
+
+async def test_a_caller_that_does_not_want_to_be_sent_on_is_refused(pair):
+    alice, bob, calls = pair
+    dialling = asyncio.create_task(alice.dial(uri(bob), redirect=False))
+    theirs = await calls.get()
+    with pytest.raises(CallStateError, match=r"redirect\(\)"):
+        await theirs.reject(302)
+    with pytest.raises(ConfigError):
+        await theirs.redirect()
+    await theirs.redirect("sip:carol@127.0.0.1")
+    with pytest.raises(CallError, match="302"):
+        await dialling
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 async def test_early_media_is_heard_before_the_answer(pair):

@@ -110,7 +110,7 @@ async def test_F133_a_call_goes_to_the_next_server_when_one_fails(desks):
         async def busy(call):
             await call.reject(486)
 
-        alice._transport._avoided.clear()
+        alice._transport._ways._avoided.clear()
         with pytest.raises(CallError, match="486"):
             await alice.dial("bob")
         assert alice.calls == []

@@ -284,7 +284,7 @@ def test_F091_an_offer_in_a_prack_is_answered_in_its_200(world):
     assert ports(world) == [45000]
 
 
-def test_F091_an_offer_in_a_prack_that_cannot_be_used_is_refused(world):
+def test_F091_an_offer_in_a_prack_that_cannot_be_used_ends_the_invite(world):
     world.they_call(sdp(41000), prack_by_hand=True)
     world.deliver_all()
     world.start(world.call.progress()).result()
@@ -293,8 +293,9 @@ def test_F091_an_offer_in_a_prack_that_cannot_be_used_is_refused(world):
     offer = sdp(45000, version=2, formats="18")
     world.their(world.their_agent.prack, early.dialog, body=offer, content_type=SDP)
     world.deliver_all()
-    assert world.told(RequestDone).response.status == 488
-    assert ports(world) == [41000]
+    assert world.told(RequestDone).response.status == 200
+    assert world.told(InviteFailed).status == 488
+    assert world.call.state is CallState.ENDED
 
 
 @pytest.mark.parametrize("outgoing", [True, False], ids=["our call", "their call"])

@@ -34,6 +34,7 @@ class Desk:
         self.refusal: int | None = None
         self.answers = True
         self.more: list[tuple[str, str]] = []
+        self.contact_more = ""
         self.after: Callable[[], None] = lambda: None
         self.phone = Softphone(
             network=NetworkConfig(bind_host=host, bind_port=port),
@@ -51,7 +52,7 @@ class Desk:
         elif self.refusal is not None:
             request.reply(self.refusal, now=now)
         else:
-            granted = [("Contact", f"{contact};expires={self.expires}")]
+            granted = [("Contact", f"{contact};expires={self.expires}{self.contact_more}")]
             request.reply(200, headers=granted + self.more, now=now)
         asyncio.get_running_loop().call_soon(self.after)
 
@@ -155,7 +156,7 @@ async def test_F111_a_connection_that_dies_in_silence_is_replaced(desk, monkeypa
     desk.more = [("Require", "outbound")]
     async with phone(desk, network=OVER_TCP) as alice:
         (connection,) = desk.phone._transport._streams._open
-        connection.write = lambda data: None
+        connection._send = lambda data: None
         await until(lambda: len(desk.asked) == 2)
         await until(lambda: list(alice._events)[1:] == [Registered(300.0)])
         assert alice.registered
@@ -170,7 +171,7 @@ async def test_F111_a_flow_that_nobody_answers_for_is_kept_and_not_judged(desk, 
     async with phone(desk, network=OVER_TCP) as alice:
         (connection,) = desk.phone._transport._streams._open
         asked = []
-        connection.write = lambda data: asked.append(data)
+        connection._send = lambda data: asked.append(data)
         await until(lambda: len(asked) == 5)
         assert (len(desk.asked), alice.registered) == (1, True)
     async with phone(desk) as alice:  # UDP without a NAT needs nothing

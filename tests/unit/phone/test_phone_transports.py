@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,33 @@ async def test_F134_a_call_over_tls_stays_there_and_says_how_it_is_reached(
         async with stranger:
             with pytest.raises(TransportError, match="authority that is not trusted here"):
                 await stranger.dial(target.format(at(bob, "tls")))
+
+
+@pytest.mark.parametrize(
+    ("target", "via", "contact"),
+    [
+        ("sip:bob@{0};transport=ws", "WS", r"<sip:[0-9a-f]+\.invalid;transport=ws>"),
+        ("sips:bob@{0};transport=ws", "WSS", r"<sips:[0-9a-f]+\.invalid;transport=ws>"),
+        ("sip:bob@{0};transport=wss", "WSS", r"<sip:[0-9a-f]+\.invalid;transport=ws>"),
+    ],
+)
+async def test_F135_a_call_over_websocket(
+    tmp_path: Path, target: str, via: str, contact: str
+) -> None:
+    authority = Authority(tmp_path)
+    seen: list[SipTraceRecord] = []
+    trusting = TlsConfig(ca_file=str(authority.file))
+    named = replace(trusting, certificate=str(authority.issue(HOST)))
+    here = NetworkConfig(bind_host=HOST)
+    async with (
+        Softphone(network=replace(here, tls=named, ws_port=0, wss_port=0)) as bob,
+        Softphone(network=replace(here, tls=trusting), trace=seen.append) as alice,
+    ):
+        await talk(alice, bob, target.format(at(bob, via.lower())))
+    assert {record.flow.transport for record in seen} == {via.lower()}
+    invite = seen[0].data.decode()
+    assert re.search(rf"Via: SIP/2.0/{via} [0-9a-f]+\.invalid;branch", invite)
+    assert re.search(rf"Contact: {contact}", invite)
 
 
 async def test_tls_is_answered_at_the_port_after_the_others(tmp_path: Path) -> None:

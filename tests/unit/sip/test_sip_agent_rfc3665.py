@@ -28,6 +28,11 @@ BOBS = ["3.1", "3.2", "3.3", "3.4", "3.6", "3.8", "3.11"]
 """Flows whose messages to and from them are all printed (3.9 leaves its 486 out)."""
 
 
+def flow(section: str) -> str:
+    """The number of a section's flow."""
+    return f"F{5 + int(section[2:]):03}"
+
+
 class Printed:
     """A `Random` that yields what the RFC prints."""
 
@@ -196,7 +201,12 @@ def _branches(mine: list[Request | Response]) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("me", "section"),
     [
-        pytest.param(me, section, id=f"F{5 + int(section[2:]):03}-{section}-{me}")
+        pytest.param(
+            me,
+            section,
+            id=f"{flow(section)}-{section}-{me}",
+            marks=pytest.mark.rfc("3665", section, flow(section)),
+        )
         for me, sections in (("Alice", ALICES), ("Bob", BOBS))
         for section in sections
     ],

@@ -220,6 +220,37 @@ def test_F096_an_update_that_is_not_allowed_after_all_is_followed_by_a_reinvite(
     end(stage)
 
 
+def test_F096_a_peer_that_wants_an_offer_in_the_update_has_one() -> None:
+    stranger = Stranger(ASKS)
+    stranger.agent.invite(
+        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:phone@192.0.2.1>",
+        to="<sip:stranger@192.0.2.9>", contact="<sip:phone@192.0.2.1>", body=OFFER,
+        content_type=SDP, now=0,
+    )  # fmt: skip
+    [invite] = stranger.heard()
+
+    def answer(request: Request | Response, status: int, more: str = "") -> None:
+        stranger.tell(
+            f"SIP/2.0 {status} Whatever\r\nVia: {request.headers.get('Via')}\r\n"
+            f"From: {request.headers.get('From')}\r\nTo: <sip:stranger@192.0.2.9>;tag=a\r\n"
+            f"Call-ID: {request.call_id}\r\nCSeq: {request.cseq}\r\n"
+            f"Contact: <sip:stranger@192.0.2.9>\r\n{more}Content-Length: 0\r\n\r\n"
+        )
+
+    timer = "Allow: INVITE, UPDATE\r\nRequire: timer\r\nSession-Expires: 90;refresher=uac\r\n"
+    answer(invite, 200, timer)
+    [update] = [m for m in stranger.wait(45.2) if isinstance(m, Request)]
+    assert (update.method, update.body) == ("UPDATE", b"")
+    answer(update, 400)
+    assert [type(e) for e in stranger.agent.events() if not isinstance(e, Answered)] == [RefreshDue]
+    [dialog] = stranger.agent.dialogs
+    stranger.agent.update(dialog, body=OFFER, content_type=SDP, now=stranger.now)
+    [again] = [m for m in stranger.heard() if isinstance(m, Request)]
+    answer(again, 200, timer)
+    assert stranger.wait(40) == []
+    assert stranger.agent.dialogs == [dialog]
+
+
 @loss
 def test_F096_a_session_nobody_refreshes_is_ended_before_it_expires(loss: float) -> None:
     """The callee waits for refreshes that the caller cannot send any more."""

@@ -310,3 +310,80 @@ def test_F086_a_lost_update_is_repeated(stage: Stage) -> None:
     update(stage, stage.alice, ours, b"")
     stage.net.run(16)
     assert stage.alice.only(UpdateDone).status == 200
+
+
+# Who refuses what with which status: RFC 6337 section 4.3.
+
+
+def test_F093_a_reinvite_waits_for_our_update_to_be_answered(stage: Stage) -> None:
+    ours, _ = confirmed(stage)
+    stage.net.path.loss = 0
+    stage.bob.on(ReinviteReceived, lambda event: stage.bob.answer(event.invite))
+    update(stage, stage.alice, ours)
+    change = stage.alice.agent.reinvite(ours, body=OFFER, content_type=SDP, now=stage.net.now)
+    stage.net.run(0.2)
+    assert "INVITE" not in stage.sent(stage.alice)[2:]
+    reply(stage, stage.bob)
+    stage.net.run(0.2)
+    assert stage.alice.only(ReinviteDone).handle is change
+
+
+def test_F093_an_update_waits_for_the_prack_to_be_answered(stage: Stage) -> None:
+    """One sent before could overtake it, and the PRACK would come out of order."""
+    stage.alice.call(stage.bob)
+    stage.net.run(16 if stage.loss else 0.1)
+    stage.net.path.loss = 0
+    stage.bob.answer(incoming(stage), 183, body=ANSWER, content_type=SDP)
+    stage.net.run(0.015)  # the 183 has come, the PRACK is under way
+    [event] = [e for e in stage.alice.events(Provisional) if e.dialog is not None]
+    assert event.dialog is not None
+    handle = update(stage, stage.alice, event.dialog)
+    assert handle.state is UpdateState.WAITING
+    stage.net.run(0.1)
+    reply(stage, stage.bob)
+    assert stage.alice.only(UpdateDone).status == 200
+    stage.bob.answer(incoming(stage), body=b"", content_type=None)
+    stage.step()
+
+
+def test_F093_an_update_while_our_200_has_an_offer_gets_500() -> None:
+    """IsU: the ACK with the answer has not come."""
+    stranger = Stranger()
+    stranger.tell(request_text("INVITE"))
+    [event] = stranger.agent.events()
+    assert isinstance(event, IncomingInvite)
+    stranger.agent.respond(
+        event.invite, 200, contact="<sip:p@192.0.2.1>", body=OFFER, content_type=SDP, now=0.0
+    )
+    [ok] = stranger.heard()
+    text = request_text(
+        "UPDATE", to_tag=ok.to.tag or "", cseq="2 UPDATE", branch="z9hG4bKu", body="x"
+    )
+    [refusal] = stranger.tell(text)
+    assert isinstance(refusal, Response)
+    assert (refusal.status, "Retry-After" in refusal.headers) == (500, True)
+
+
+def test_F093_an_update_while_we_owe_a_prack_gets_491(stage: Stage) -> None:
+    """IcU: figure 18."""
+    stage.net.path.loss = 0
+    stage.alice.call(stage.bob, body=b"")
+    stage.net.run(0.1)
+    stage.bob.answer(incoming(stage), 183, body=OFFER, content_type=SDP)
+    stage.net.run(0.1)
+    [event] = [e for e in stage.alice.events(Provisional) if e.dialog is not None]
+    assert event.dialog is not None
+    assert event.prack_owed
+    theirs = incoming(stage).dialog
+    request = theirs.request(
+        "UPDATE", random=stage.net.random, headers=[("Contact", theirs.contact)], body=NEW,
+        content_type=SDP,
+    )  # fmt: skip
+    stage.alice.agent.receive(request.to_bytes(), stage.alice.to(stage.bob), stage.net.now)
+    stage.net.flush()
+    assert "491 UPDATE" in stage.sent(stage.alice)
+    stage.alice.agent.prack(event.dialog, body=ANSWER, content_type=SDP, now=stage.net.now)
+    stage.net.run(0.1)
+    stage.bob.answer(incoming(stage), body=b"", content_type=None)
+    stage.net.run(0.2)
+    stage.alice.only(Answered)

@@ -590,6 +590,35 @@ class TestRoutes:
     def callee(self) -> Flow:
         return Flow("udp", Address(P1, 5060), Address("192.0.2.2", 5060))
 
+    @pytest.mark.parametrize("uri", [f"sip:bob@{P1}", "sip:x@192.0.2.77"])
+    def test_a_stranger_has_nothing_sent_anywhere_by_a_route_of_its_own(self, uri: str) -> None:
+        location = Location()
+        binding = Binding(NameAddr.parse("<sip:b@x>"), SipUri.parse("sip:b@x"), 1e9, "c", 1)
+        location.set("bob", [binding], 0.0)
+        desk = Desk(LocationPolicy(USERS, location, None))
+        more = f"Route: <sip:{P1};lr>, <sip:192.0.2.66;lr>\r\n"
+        text = request_text("INVITE", uri=uri, more=more)
+        assert desk.status(text) == 403
+        assert desk.tell(text.replace("INVITE", "ACK")) == []
+
+    def test_what_asks_for_tls_goes_by_nothing_else(self) -> None:
+        desk = Desk(Says(lambda _: Forward(((Target("sips:bob@192.0.2.2"),),))))
+        desk.tell(request_text("INVITE", uri="sips:bob@here.example"))
+        [needed] = desk.agent.events()
+        assert (needed.host, needed.transport) == ("192.0.2.2", "tls")
+        needed.found(Flow("tls", Address(P1, 5061), Address("192.0.2.2", 5061)), 0.0)
+        [(data, flow)] = desk.agent.outgoing()
+        out = parse_message(data)
+        routes = [NameAddr.parse(v).sip_uri for v in out.headers.values("Record-Route")]
+        assert flow.secure
+        assert [(uri.scheme, uri.transport, uri.port) for uri in routes] == [
+            ("sips", None, 5061),
+            ("sips", None, 5060),
+        ]
+        desk = Desk(Says(lambda _: Forward(((Target("sips:bob@x", flow=desk.flow),),))))
+        answers = desk.tell(request_text("INVITE"))
+        assert [a.status for a in answers if isinstance(a, Response)] == [100, 500]
+
 
 class TestLoops:
     def test_a_request_that_comes_back_as_it_was_has_looped(self) -> None:

@@ -59,6 +59,8 @@ class Replay:
     # The policy.
 
     def decide(self, incoming: Incoming, now: float) -> Decision:
+        if incoming.request.method == "ACK" and not incoming.in_dialog:
+            return Refuse(403)  # it is for the proxy's own refusal
         for sender, _, message in self.script[self.position :]:
             if sender != self.me:
                 continue

@@ -1,4 +1,4 @@
-"""SIP over TCP and TLS in an asyncio loop: one connection per peer.
+"""SIP over TCP, TLS and WebSocket in an asyncio loop: one connection per peer.
 
 A connection serves both directions, whoever opened it (RFC 3261 section 18, RFC 5923).
 """
@@ -11,28 +11,22 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voip.errors import SipError, TransportError
-from voip.ip import from_socket
+from voip.errors import TransportError
+from voip.sip.endpoint.connection import Connection
 from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.tasks import is_cancelled
-from voip.sip.endpoint.tls import check_domain, refusal
-from voip.sip.flow import Peer
-from voip.sip.keepalive import PING
-from voip.sip.stream import PONG, StreamFramer
+from voip.sip.endpoint.tls import refusal
+from voip.sip.flow import SECURE, Peer
+from voip.sip.framing import Framing, StreamFraming
+from voip.sip.websocket import WebSocketFraming
 from voip.types import Address
 
 __all__ = ["ConnectionCounters", "Connections"]
 
 MAX_CONNECTIONS = 1024
-MAX_UNSENT_BYTES = 1 << 20
-"""A peer that lets more than this pile up does not read; its connection is cut."""
 MAX_WAITING_MESSAGES = 64
 """Messages kept for a connection that is being opened."""
 CONNECT_TIMEOUT_S = 10.0
-PATIENCE_S = 32.0
-"""A peer that connects and says nothing, or half a message, for this long (64*T1) is sent away."""
-CLOSE_TIMEOUT_S = 1.0
-"""How long closing waits for what is not sent yet."""
 
 
 @dataclass(slots=True)
@@ -62,6 +56,7 @@ class Connections:
         heard: Callable[[Peer, bool], None],
         client_tls: Callable[[], ssl.SSLContext],
         bind_host: str | None = None,
+        ws_path: str = "/",
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.counters = ConnectionCounters()
@@ -71,10 +66,11 @@ class Connections:
         self.heard = heard
         self._client_tls = client_tls
         self._bind_host = bind_host
+        self._ws_path = ws_path
         self._max = max_connections
-        self._open: set[_Connection] = set()
-        self._by_peer: dict[Peer, _Connection] = {}
-        self._opening: dict[Peer, asyncio.Task[_Connection]] = {}
+        self._open: dict[Connection, None] = {}  # in order: a simulation repeats
+        self._by_peer: dict[Peer, Connection] = {}
+        self._opening: dict[Peer, asyncio.Task[Connection]] = {}
         self._waiting: dict[Peer, list[bytes]] = {}
         self._closed = False
 
@@ -82,7 +78,7 @@ class Connections:
 
     def accept(self, transport: str) -> asyncio.Protocol:
         """Return what takes a connection that somebody opens to us."""
-        return _Connection(self, transport, incoming=True)
+        return Connection(self, transport, self._framing(transport), incoming=True)
 
     async def connect(self, peer: Peer) -> Address:
         """Return our address of the connection to `peer`, opened if there is none.
@@ -91,7 +87,7 @@ class Connections:
         """
         return (await self._connection(peer)).local
 
-    async def _connection(self, peer: Peer) -> _Connection:
+    async def _connection(self, peer: Peer) -> Connection:
         present = self._by_peer.get(peer)
         if present is not None:
             return present
@@ -103,7 +99,7 @@ class Connections:
                 raise TransportError(f"closed before {peer.remote} answered") from None
             raise
 
-    def _begin(self, peer: Peer) -> asyncio.Task[_Connection]:
+    def _begin(self, peer: Peer) -> asyncio.Task[Connection]:
         """Open a connection to `peer`, unless one is being opened."""
         task = self._opening.get(peer)
         if task is None:
@@ -111,19 +107,29 @@ class Connections:
             task.add_done_callback(lambda done: self._dialled(peer, done))
         return task
 
-    async def _dial(self, peer: Peer) -> _Connection:
+    async def _dial(self, peer: Peer) -> Connection:
         remote = peer.remote
         if len(self._open) >= self._max:
             raise TransportError(f"{self._max} connections are open", hint="close some")
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, connection = await self._network.connect(
-                    lambda: _Connection(self, peer.transport, domain=peer.domain),
+                    lambda: Connection(
+                        self,
+                        peer.transport,
+                        self._framing(peer.transport, peer),
+                        domain=peer.domain,
+                    ),
                     remote,
                     local_host=self._bind_host,
                     ssl=self._tls_towards(peer),
-                    server_hostname=peer.domain or None,
+                    server_hostname=peer.domain if peer.transport in SECURE else None,
                 )
+                await connection.ready
+                if (failure := connection.failure) is not None:
+                    raise failure
+                return connection
         except TimeoutError as error:
             raise TransportError(
                 f"no answer from {remote} in {CONNECT_TIMEOUT_S:g} s", hint="check the address"
@@ -131,23 +137,31 @@ class Connections:
         except ssl.SSLError as error:
             raise refusal(error, peer.domain, remote) from error
         except OSError as error:
-            if peer.transport == "tls" and isinstance(error, ConnectionResetError):
+            if peer.transport in SECURE and isinstance(error, ConnectionResetError):
                 raise TransportError(
                     f"{remote} ended the TLS handshake", hint="does it speak TLS there?"
                 ) from error
             raise TransportError(_reason(remote, error)) from error
-        if connection.refused is not None:
-            raise connection.refused
-        return connection
+        finally:
+            if connection is not None and connection.failure is not None:
+                connection.abort()
+
+    def _framing(self, transport: str, peer: Peer | None = None) -> Framing:
+        if transport not in ("ws", "wss"):
+            return StreamFraming()
+        if peer is None:
+            return WebSocketFraming()
+        host = peer.domain or peer.remote.host
+        return WebSocketFraming(host, peer.remote.port, self._ws_path)
 
     def _tls_towards(self, peer: Peer) -> ssl.SSLContext | None:
-        if peer.transport != "tls":
+        if peer.transport not in SECURE:
             return None
         if not peer.domain:  # the peer had opened the connection, and it is gone
             raise TransportError(f"nobody can tell whose certificate {peer.remote} has to have")
         return self._client_tls()
 
-    def _dialled(self, peer: Peer, task: asyncio.Task[_Connection]) -> None:
+    def _dialled(self, peer: Peer, task: asyncio.Task[Connection]) -> None:
         self._opening.pop(peer, None)
         waiting = self._waiting.pop(peer, [])
         if task.cancelled():
@@ -184,7 +198,7 @@ class Connections:
         """Ask whether `peer` is there, if there is a connection to it."""
         connection = self._by_peer.get(peer)
         if connection is not None:
-            connection.write(PING)
+            connection.ping()
 
     def cut(self, peer: Peer, why: str) -> None:
         """End the connection to `peer` at once, if there is one; `lost` is told `why`."""
@@ -207,172 +221,39 @@ class Connections:
             task.cancel()
         await asyncio.gather(*dialling, return_exceptions=True)
         ending = [connection.gone for connection in self._open]
-        for connection in self._open:
+        for connection in tuple(self._open):
             connection.finish()
         if ending:
             await asyncio.wait(ending)
 
     # ------------------------------------------------------------ a connection's side
 
-    def opened(self, connection: _Connection) -> bool:
-        """Keep a new connection; False when it is one too many."""
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection; False when it is one too many."""
         if self._closed or len(self._open) >= self._max:
             self.counters.refused += 1
             return False
-        self._open.add(connection)
-        self._by_peer[connection.peer] = connection
+        self._open[connection] = None
         return True
 
-    def message(self, connection: _Connection, data: bytes) -> None:
+    def opened(self, connection: Connection) -> None:
+        """Use a connection for all that goes to its peer, now that it carries messages."""
+        self._by_peer[connection.peer] = connection
+
+    def message(self, connection: Connection, data: bytes) -> None:
         """Hand on a message that came."""
         if not self._closed:
             self._received(data, connection.local, connection.peer)
 
-    def ended(self, connection: _Connection, message: str) -> None:
+    def ended(self, connection: Connection, message: str) -> None:
         """Forget a connection."""
         if connection not in self._open:
             return
-        self._open.discard(connection)
+        del self._open[connection]
         if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
         if not self._closed:
             self._lost(connection.peer, message)
-
-
-class _Connection(asyncio.Protocol):
-    """One connection: bytes to messages and back."""
-
-    def __init__(
-        self, owner: Connections, kind: str, *, domain: str = "", incoming: bool = False
-    ) -> None:
-        self._owner = owner
-        self._kind = kind
-        self._domain = domain
-        self._incoming = incoming
-        self._framer = StreamFramer()
-        self._transport: asyncio.Transport | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self._why = ""
-        self._has_heard = False
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.local = Address("", 0)
-        self.peer = Peer(kind, Address("", 0), domain)
-        self.refused: TransportError | None = None
-
-    # ------------------------------------------------------------ asyncio's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream transport is needed")
-        self._transport = transport
-        local, remote = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        if local is None or remote is None:  # it was reset before we looked
-            transport.abort()
-            return
-        self.local = from_socket(local)
-        self.peer = Peer(self._kind, from_socket(remote), self._domain)
-        if self._is_somebody_else(transport) or not self._owner.opened(self):
-            transport.abort()
-        elif self._incoming:
-            self._wait_for_message()
-
-    def data_received(self, data: bytes) -> None:
-        self._has_heard = True
-        self._owner.heard(self.peer, data == PONG)
-        try:
-            messages = self._framer.feed(data)
-        except SipError:
-            messages = []
-        for _ in range(self._framer.take_pings()):
-            self.write(PONG)
-        if messages:
-            self._message_came()
-        for message in messages:
-            self._owner.message(self, message)
-        broken = self._framer.broken
-        if broken is not None:
-            self._owner.counters.unreadable += 1
-            self._why = f"{self.remote} sent what is not SIP: {broken.message}"
-            self.finish()  # after the answer to it, if there is one
-        elif self._framer.buffered > len(PONG):
-            self._wait_for_message()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._message_came()
-        self._owner.ended(self, self._why or self._reason(exc))
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-    def _reason(self, error: Exception | None) -> str:
-        """Say why the connection ended, when it was not we who wanted it."""
-        if isinstance(error, ssl.SSLError):
-            return refusal(error, self._domain, self.remote).message
-        if error is not None:
-            return f"the connection to {self.remote} broke: {error}"
-        closed = f"the connection to {self.remote} was closed"
-        if self._kind == "tls" and not self._incoming and not self._has_heard:
-            return f"{closed} before anything came: it may want a certificate of ours"
-        return closed
-
-    # ------------------------------------------------------------ our side
-
-    @property
-    def remote(self) -> Address:
-        """Address of the other end."""
-        return self.peer.remote
-
-    def _is_somebody_else(self, transport: asyncio.Transport) -> bool:
-        """Judge the certificate of the peer we have called, where certificates are looked at."""
-        tls = transport.get_extra_info("ssl_object")
-        if self._incoming or tls is None or tls.context.verify_mode is ssl.CERT_NONE:
-            return False
-        try:
-            check_domain(tls.getpeercert() or {}, self._domain, self.remote)
-        except TransportError as error:
-            self.refused = error
-            return True
-        return False
-
-    def write(self, data: bytes) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.write(data)
-        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self._owner.counters.clogged += 1
-            self.cut(f"{self.remote} does not read what it is sent")
-
-    def finish(self) -> None:
-        """Close once everything has been sent, or after a moment."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._transport.close()
-        self._message_came()
-        loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(CLOSE_TIMEOUT_S, self.abort)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def cut(self, why: str) -> None:
-        """End it at once."""
-        self._why = why
-        self.abort()
-
-    def _wait_for_message(self) -> None:
-        if self._patience is None:
-            loop = asyncio.get_running_loop()
-            self._patience = loop.call_later(PATIENCE_S, self._out_of_patience)
-
-    def _message_came(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _out_of_patience(self) -> None:
-        self._owner.counters.silent += 1
-        self.cut(f"no whole message came from {self.remote} in {PATIENCE_S:g} s")
 
 
 def _reason(remote: Address, error: OSError) -> str:

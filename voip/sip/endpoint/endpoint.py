@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
 from functools import cached_property, partial
 from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
@@ -28,7 +26,8 @@ from voip.sip.endpoint.keeper import Keeper, binding_response
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.flow import Flow, Peer
+from voip.sip.endpoint.ways import AVOIDED_S, Ways
+from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
 
@@ -38,14 +37,6 @@ log = logging.getLogger(__name__)
 
 SAME_PORT = ("udp", "tcp")
 """Transports that share a port."""
-REMEMBERED_FLOWS = 4096
-FLOWS_PER_PEER = 8
-"""Flows that differ in the local address only, as a machine with several has them."""
-AVOIDED_S = 30.0
-"""How long another way is preferred to one that led nowhere."""
-MAX_AVOIDED = 1024
-ROUTE_SECONDS = 10.0
-"""How long the kernel's choice of a local address is believed."""
 EPHEMERAL_TRIES = 16
 """Ports tried until one is free for UDP and for TCP."""
 
@@ -80,22 +71,14 @@ class Agent(Protocol[Event]):
         ...
 
 
-@dataclass(slots=True)
-class _Known:
-    """The flow towards a peer, until when its local address is believed, and all that was used."""
-
-    flow: Flow
-    until: float
-    used: set[Flow]
-
-
 class SipEndpoint(Generic[Event]):
-    """UDP, TCP and TLS of one agent over `network`, in the running asyncio loop.
+    """UDP, TCP, TLS and WebSocket of one agent over `network`, in the running asyncio loop.
 
     Time is the loop's (`now()`); every action on the agent is followed by `flush()`. `deliver` is
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
-    one-to-one NAT. `tls`: certificates, ours and whose we trust. `lost` is told of connections that
+    one-to-one NAT. `tls`: certificates, ours and whose we trust. `ws_path`: what WebSocket servers
+    are asked for. `lost` is told of connections that
     are gone, and of flows that are kept alive and are not. Closing it closes `network`.
     """
 
@@ -107,6 +90,7 @@ class SipEndpoint(Generic[Event]):
         *,
         public_address: str | None = None,
         tls: TlsConfig | None = None,
+        ws_path: str = "/",
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
@@ -124,11 +108,12 @@ class SipEndpoint(Generic[Event]):
         self._streams: Connections | None = None
         self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
         self._tls = tls or TlsConfig()
+        self._ws_path = ws_path
         self._random = random or SecureRandom()
         self._keeper = Keeper(self._random, self._ping, self._is_dead)
-        self._avoided: OrderedDict[Peer, float] = OrderedDict()
+        self._alias = f"{self._random.token(12)}.invalid"
         self._bound = ""
-        self._flows: OrderedDict[Peer, _Known] = OrderedDict()
+        self._ways = Ways()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
         self._open = False
@@ -154,7 +139,7 @@ class SipEndpoint(Generic[Event]):
                 f"there is no SIP transport {', '.join(unknown) or 'given'}",
                 hint="udp and tcp are there",
             )
-        tls = server_context(self._tls) if streams else None
+        tls = server_context(self._tls) if set(streams or ()) & set(SECURE) else None
         bare = "0.0.0.0" if host is None else literal(host)
         if bare is None:
             raise TransportError(
@@ -167,6 +152,7 @@ class SipEndpoint(Generic[Event]):
             lost=self._failed,
             heard=self._keeper.heard,
             client_tls=lambda: self._client_tls,
+            ws_path=self._ws_path,
             bind_host=None if is_wildcard(bare) else bare,
         )
         bound = await self._bind(bare, port, transports)
@@ -248,7 +234,9 @@ class SipEndpoint(Generic[Event]):
             return
         accept = partial(self._streams.accept, transport)
         try:
-            listener = await self._network.listen(accept, host, port, ssl=tls)
+            listener = await self._network.listen(
+                accept, host, port, ssl=tls if transport in SECURE else None
+            )
         except OSError as error:
             raise _cannot_bind(Address(host, port), error) from error
         self._listeners.append(listener)
@@ -295,12 +283,12 @@ class SipEndpoint(Generic[Event]):
         failure: TransportError | None = None
         is_there = False
         peers = [peer for peer in map(_peer, found) if peer not in without]
-        for peer in sorted(peers, key=lambda peer: self._rank(peer, prefer)):
+        for peer in sorted(peers, key=lambda peer: self._ways.rank(peer, prefer, self.now())):
             try:
                 flow = await self._flow(peer)
             except TransportError as error:
                 failure = failure or error
-                self._avoid(peer, AVOIDED_S)
+                self._ways.avoid(peer, self.now() + AVOIDED_S)
             else:
                 is_there = True
                 yield flow
@@ -309,18 +297,7 @@ class SipEndpoint(Generic[Event]):
 
     def avoid(self, flow: Flow, seconds: float = AVOIDED_S) -> None:
         """Prefer other ways to this one for a while."""
-        self._avoid(flow.peer, seconds)
-
-    def _avoid(self, peer: Peer, seconds: float) -> None:
-        self._avoided[peer] = self.now() + seconds
-        self._avoided.move_to_end(peer)
-        if len(self._avoided) > MAX_AVOIDED:
-            self._avoided.popitem(last=False)
-
-    def _rank(self, peer: Peer, prefer: Peer | None) -> int:
-        if self._avoided.get(peer, 0.0) > self.now():
-            return 2
-        return 0 if peer == prefer else 1
+        self._ways.avoid(flow.peer, self.now() + seconds)
 
     async def _flow(self, peer: Peer) -> Flow:
         """Return the flow to a peer, connected if it is a connection."""
@@ -482,21 +459,21 @@ class SipEndpoint(Generic[Event]):
 
     def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
         self._keeper.release(peer)
-        known = self._flows.pop(peer, None)
+        known = self._ways.forget(peer)
         if known is not None:
-            for flow in known.used:
+            last, used = known
+            for flow in used:
                 self._agent.flow_failed(flow, message, self.now())
             self.flush()
-            if (is_dead or known.flow.reliable) and self._lost is not None:
-                self._lost(known.flow)
+            if (is_dead or last.reliable) and self._lost is not None:
+                self._lost(last)
 
     # ------------------------------------------------------------ flows
 
     def _udp_flow(self, remote: Address) -> Flow:
-        known = self._flows.get(Peer("udp", remote))
-        now = self.now()
-        if known is not None and known.until > now:
-            return known.flow
+        known = self._ways.fresh(Peer("udp", remote), self.now())
+        if known is not None:
+            return known
         datagrams = self._udp.get(version_of(remote.host))
         if datagrams is None:
             raise TransportError(f"there is no UDP socket towards {remote}")
@@ -504,13 +481,16 @@ class SipEndpoint(Generic[Event]):
         return self._remember(Flow("udp", Address(local, datagrams.local.port), remote))
 
     def _stream_flow(self, local: Address, peer: Peer) -> Flow:
-        known = self._flows.get(peer)
+        known = self._ways.known(peer)
         if known is not None:
-            return known.flow
+            return known
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
         port = self._stream_ports.get(peer.transport, local.port)
         host = self._local_host(local.host, peer.remote.host)
-        return self._remember(Flow(peer.transport, Address(host, port), peer.remote, peer.domain))
+        is_reached = peer.transport in self._stream_ports or not peer.transport.startswith("ws")
+        alias = "" if is_reached else self._alias
+        here = Address(host, port)
+        return self._remember(Flow(peer.transport, here, peer.remote, peer.domain, alias))
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
@@ -520,21 +500,7 @@ class SipEndpoint(Generic[Event]):
         return self._network.local_address_toward(peer) if is_wildcard(bound) else bound
 
     def _remember(self, flow: Flow) -> Flow:
-        """Keep what is used towards a peer: a failure there is told for all of it."""
-        key = flow.peer
-        known = self._flows.get(key)
-        until = self.now() + ROUTE_SECONDS
-        if known is None:
-            self._flows[key] = _Known(flow, until, {flow})
-            if len(self._flows) > REMEMBERED_FLOWS:
-                self._flows.popitem(last=False)
-            return flow
-        if known.until <= self.now():
-            known.flow, known.until = flow, until
-        if len(known.used) < FLOWS_PER_PEER:
-            known.used.add(flow)
-        self._flows.move_to_end(key)
-        return flow
+        return self._ways.remember(flow, self.now())
 
     async def _resolve(self, host: str) -> str:
         """Return the first address of `host` of an IP version that we are bound to."""

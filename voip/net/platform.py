@@ -1,0 +1,45 @@
+"""The machine a program runs on, as a phone sees it: sockets, threads, clocks, randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from voip.media.engine import Engine
+from voip.media.io import PacketTap
+from voip.net.clock import SystemClock
+from voip.net.driver import ThreadDriver
+from voip.net.io_thread import IoThread
+from voip.net.packets import UdpPacketIO
+from voip.net.ports import PortRange
+from voip.net.sip_network import KernelNetwork
+from voip.platform import MediaPlane
+from voip.types import Clock, Random, SecureRandom
+
+__all__ = ["KernelPlatform"]
+
+
+class KernelPlatform:
+    """`voip.platform.Platform` on this machine: an engine, and a thread for it, to each phone."""
+
+    def __init__(self) -> None:
+        self.clock: Clock = SystemClock()
+
+    def random(self) -> Random:
+        """Return the operating system's generator."""
+        return SecureRandom()
+
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+        """Return this machine's sockets."""
+        return KernelNetwork(dns_servers)
+
+    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+        """Return an engine of the phone's own."""
+        io = UdpPacketIO(random, ports=PortRange(*ports))
+        io.tap = tap
+        engine = Engine(io, random=random)
+        return MediaPlane(ThreadDriver(engine, release=io.close_all), engine.arena, count(1))
+
+    def files(self) -> IoThread:
+        """Return a thread that serves files."""
+        return IoThread()
