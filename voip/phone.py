@@ -37,8 +37,8 @@ from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.messages import Messages
-from voip.net.platform import KernelPlatform
-from voip.platform import MediaPlane, OffersPlatform, Platform
+from voip.net.platform import running_platform
+from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
 from voip.registrars import Registrars
@@ -65,12 +65,6 @@ log = logging.getLogger(__name__)
 
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
-
-
-def running_platform() -> Platform:
-    """Return what phones stand on in the running event loop: this machine, unless it says so."""
-    loop = asyncio.get_running_loop()
-    return loop.voip_platform() if isinstance(loop, OffersPlatform) else KernelPlatform()
 
 
 class Softphone:

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from voip.config import TlsConfig
 from voip.errors import VoipError
-from voip.net.sip_network import KernelNetwork
+from voip.net.platform import running_platform
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.endpoint import SipEndpoint
@@ -17,7 +17,7 @@ from voip.sip.location import Location
 from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
 from voip.sip.registrar import Registrar
-from voip.types import Address, Random, SecureRandom
+from voip.types import Address, Random
 
 __all__ = ["SipProxy"]
 
@@ -54,7 +54,8 @@ class SipProxy:
     ) -> None:
         self.host = host
         self._bind_port = port
-        random = random or SecureRandom()
+        platform = running_platform()
+        random = random or platform.random()
         digest = DigestServer(realm, users, random, algorithms=algorithms)
         self.location = Location()
         registrar = Registrar(users, self.location, Authenticator(digest))
@@ -63,7 +64,12 @@ class SipProxy:
         config = ProxyConfig(domains=frozenset(domains), name="voip proxy")
         self.agent = ProxyAgent(config, policy, random)
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
-            self.agent, self._find, KernelNetwork(), tls=tls, trace=trace, random=random
+            self.agent,
+            self._find,
+            platform.sip_network(),
+            tls=tls,
+            trace=trace,
+            random=random,
         )
         listens = tls is not None and tls.certificate is not None
         self._streams = {"tls": tls_port} if listens else {}

@@ -43,6 +43,16 @@ _VALUES = (
     b"sips:us%40er:pa%3As@[2001:db8::9]:5061;transport=tls;lr?a=b&c=%20d",
     b"sip:+1555;ext=2@host.example;user=phone;method=INVITE",
     b'Digest realm="r", nonce="n", qop="auth", algorithm=MD5-sess, opaque="o", stale=true',
+    b"dialog;id=7;shared",
+    b"active;expires=600;reason=probation;retry-after=4",
+    b"id;critical;header",
+    b'Q.850;cause=16;text="Normal call clearing"',
+    b"776656 1 INVITE",
+    b"425928@bobster.example.org;to-tag=7743;from-tag=6472;early-only",
+    b'<sip:+1555@h.example>;reason=unconditional;counter=1;limit="2";privacy=off;screen=no',
+    b"<sip:a@b?Reason=SIP%3Bcause%3D302>;index=1.1;rc=1",
+    b"tel:+1-201-555-0123;phone-context=example.com;ext=12",
+    b'nextnonce="n", qop=auth, rspauth="ff", cnonce="z", nc=00000001',
     b'Digest username="a", realm="voip", nonce="1.2.3", uri="sip:d", response="f", nc=1',
 )
 _SR = struct.pack(">BBHIIIIII", 0x80, 200, 6, 1, 2, 3, 4, 5, 6)

@@ -19,13 +19,21 @@ from voip.sdp.parser import parse as parse_sdp
 from voip.sip.agent import SipAgent
 from voip.sip.check import validate
 from voip.sip.config import AgentConfig
-from voip.sip.digest import Challenge, Credentials, DigestClient
+from voip.sip.digest import AuthenticationInfo, Challenge, Credentials, DigestClient
 from voip.sip.digest_server import DigestServer
+from voip.sip.event_headers import EventType, SubscriptionState
 from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
 from voip.sip.headers import ContentType, CSeq, NameAddr, Via, parse_seconds
+from voip.sip.identity import Privacy
 from voip.sip.message import Request, Response, make_response, parse_message
+from voip.sip.reason import Reason
+from voip.sip.refer import read_sipfrag
+from voip.sip.reliable import RAck
+from voip.sip.replaces import Replaces
+from voip.sip.retargeting import Diversion, HistoryEntry
 from voip.sip.stream import StreamFramer
+from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.types import Address, SeededRandom
 
@@ -114,14 +122,24 @@ def header(data: bytes) -> None:
         Via.parse,
         CSeq.parse,
         ContentType.parse,
+        EventType.parse,
+        SubscriptionState.parse,
+        Privacy.parse,
+        Reason.parse,
+        RAck.parse,
+        Replaces.parse,
+        Diversion.parse,
+        HistoryEntry.parse,
     )
     for read in readers:
         try:
             value = read(text)
         except SipError as error:
-            assert error.status in (400, 416)
+            assert error.status in (400, 416, 489)
         else:
             assert read(str(value)) == value, (value, str(value))
+    _only_sip_errors(AuthenticationInfo.parse, text)
+    _only_sip_errors(read_sipfrag, data)
     _only_sip_errors(split_list, text)
     _only_sip_errors(parse_params, text)
     seconds = parse_seconds(text)
@@ -132,6 +150,8 @@ def uri(data: bytes) -> None:
     """A URI, written and read alike, and equivalent to itself."""
     text = data.decode("utf-8", "surrogateescape")
     uri_scheme(text)
+    number = _only_sip_errors(TelUri.parse, text)
+    assert number is None or TelUri.parse(str(number)) == number
     try:
         found = SipUri.parse(text)
     except SipError as error:

@@ -16,6 +16,8 @@ INPUTS = 400
 FOUND = (
     ("uri", b"sip:+1555;ext=:@hosample;use=phone0;method="),
     ("sdp", b"v=0\r\nt=0 0\r\no=- 7 1 IN IP4 a\r\ns=-\r\nc=IN IP4 a\r\nt=0 0\r\nc=IN IP4 a\r\n"),
+    ("header", b"<sip:a@b?a%5C=b>;index=1"),
+    ("header", b"<sip:a@b?Reason=x%0D%0A>;index=1"),
     (
         "agent",
         b"INVITE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"

@@ -404,3 +404,28 @@ def test_servers_are_found_by_srv_and_the_next_is_taken_where_one_is_cut_off() -
     world.run(main())
     assert rang == ["second"]
     assert 32 < world.elapsed < 40
+
+
+def test_three_hundred_calls_leave_nothing_behind() -> None:
+    world, alice, bob = two_hosts(Path(delay_s=0.01))
+
+    async def calls() -> None:
+        async with Softphone("sip:alice@10.0.0.1", register=False) as phone:
+            for _ in range(3):
+                dialled = [phone.dial("sip:bob@10.0.0.2") for _ in range(100)]
+                for one in await asyncio.gather(*dialled):
+                    await one.hangup()
+
+    async def main() -> None:
+        phone = await answering(bob, echo)
+        await alice.run(calls())
+        await asyncio.sleep(60)
+        assert phone.calls == []
+        (engine,) = world.media._engines.values()
+        assert (engine._phone_of, engine._waiting, engine._watchers) == ({}, {}, {})
+        assert engine._engine.streams == 0
+        assert len(engine.arena) == 0
+        assert len(world._loop._tasks) < 600
+        await phone.close()
+
+    world.run(main())

@@ -47,6 +47,7 @@ def _lines(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
         ("CPU per call", f"{figures['cpu_us_per_call']:.0f} us", ""),
         ("share of a core", f"{100 * figures['core_share']:.0f} %", ""),
+        ("longest collection of cycles", f"{figures['collector_ms_max']:.0f} ms of CPU", ""),
         ("calls", str(figures["calls"]), ""),
         ("failed", str(figures["failed"]), bar(bars["failed"], "calls")),
         ("sent again", str(figures["retransmissions"]), bar(bars["retransmissions"], "messages")),

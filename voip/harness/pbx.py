@@ -11,7 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -23,13 +23,14 @@ from voip.config import MediaConfig, NetworkConfig
 from voip.errors import ConfigError, SipError
 from voip.events import DtmfReceived
 from voip.harness.pbx_numbers import Numbers
-from voip.phone import Softphone, running_platform
+from voip.net.platform import running_platform
+from voip.phone import Softphone
 from voip.proxy import SipProxy
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.identity import asserted
-from voip.sip.location import Location, by_preference
+from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Request
 from voip.sip.proxy_policy import Target
 from voip.sip.registrar import Registrar
@@ -73,7 +74,7 @@ class EmbeddedPbx:
     alone, because some phones give up where they see another. proxy: calls between users go
     through a SIP proxy, and their sound from one to the other, instead of both being calls of the
     PBX; it is in front of the numbers too, and asks for the password by 407. media, trace: as of
-    `Softphone`.
+    `Softphone`. In a simulated world it is made by code that runs on its host.
     """
 
     def __init__(
@@ -91,8 +92,11 @@ class EmbeddedPbx:
         self.host = host
         self._users = dict(users)
         self._recordings = recordings
-        self._algorithms = algorithms
+        random = running_platform().random()
+        digest = DigestServer("voip", self._users, random, algorithms=algorithms)
+        self._authenticator = Authenticator(digest)
         self._location = Location()
+        self._registrar = Registrar(self._users, self._location, self._authenticator)
         self._proxy: SipProxy | None = None
         if proxy:
             self._proxy = SipProxy(
@@ -111,6 +115,7 @@ class EmbeddedPbx:
             requests={} if proxy else {"REGISTER": self._register},
             authorize=self._from_proxy if proxy else self._authorize,
             trace=None if proxy else trace,
+            random=random,
             user_agent="voip embedded PBX",
         )
         self._phone.on_incoming(self._take)
@@ -122,10 +127,6 @@ class EmbeddedPbx:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        random = running_platform().random()
-        digest = DigestServer("voip", self._users, random, algorithms=self._algorithms)
-        self._authenticator = Authenticator(digest)
-        self._registrar = Registrar(self._users, self._location, self._authenticator)
         async with AsyncExitStack() as opening:
             prompt = opening.enter_context(asset_path("prompt-8k.wav"))
             beep = opening.enter_context(asset_path("enter-digits-8k.wav"))
@@ -174,8 +175,11 @@ class EmbeddedPbx:
 
         The preferred ones come first, of equal ones the newest.
         """
+        return [str(binding.uri) for binding in self._bindings(user)]
+
+    def _bindings(self, user: str) -> list[Binding]:
         groups = by_preference(self._location.bindings(user, _now()))
-        return [str(binding.reached_at) for group in groups for binding in group]
+        return [binding for group in groups for binding in group]
 
     def calls(self) -> int:
         """Return how many calls are up or being set up; one between users counts twice."""
@@ -263,7 +267,8 @@ class EmbeddedPbx:
             await service(call)
         elif number not in self._users:
             await call.reject(404)
-        elif contacts := self.contacts(number):
+        elif bindings := self._bindings(number):
+            contacts = [_way_to(binding) for binding in bindings]
             await connect(call, contacts, lambda uri, more: self._dial(uri, caller, more))
         else:
             await call.reject(480)
@@ -306,6 +311,14 @@ def _claimed(request: Request) -> str:
         return _user(request.from_.uri)
     except SipError:
         return ""
+
+
+def _way_to(binding: Binding) -> str:
+    """Return the URI that reaches a binding: by its flow where only that does, as behind a NAT."""
+    if binding.flow is None:
+        return str(binding.uri)
+    host, port = binding.flow.remote
+    return str(replace(binding.uri, host=host, port=port))
 
 
 def _user(uri: str) -> str:

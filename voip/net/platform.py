@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import count
 
@@ -13,10 +14,10 @@ from voip.net.io_thread import IoThread
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
 from voip.net.sip_network import KernelNetwork
-from voip.platform import MediaPlane
+from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.types import Clock, Random, SecureRandom
 
-__all__ = ["KernelPlatform"]
+__all__ = ["KernelPlatform", "running_platform"]
 
 
 class KernelPlatform:
@@ -43,3 +44,12 @@ class KernelPlatform:
     def files(self) -> IoThread:
         """Return a thread that serves files."""
         return IoThread()
+
+
+def running_platform() -> Platform:
+    """Return what the running event loop stands on: this machine, unless the loop says so."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return KernelPlatform()
+    return loop.voip_platform() if isinstance(loop, OffersPlatform) else KernelPlatform()

@@ -95,7 +95,7 @@ class SimEngine:
         self.arena = self._engine.arena
         self._context = Context()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: dict[int, tuple[PhoneMedia, asyncio.Future[_Result] | None]] = {}
+        self._waiting: dict[int, tuple[PhoneMedia, Command, asyncio.Future[_Result] | None]] = {}
         self._phone_of: dict[int, PhoneMedia] = {}
         self._watchers: dict[PhoneMedia, None] = {}
 
@@ -104,7 +104,7 @@ class SimEngine:
     ) -> None:
         """Queue a command of a phone's."""
         token = self._engine.submit(command)
-        self._waiting[token] = (phone, answer)
+        self._waiting[token] = (phone, command, answer)
         if isinstance(command, OpenStream):
             self._phone_of.setdefault(command.stream, phone)
         if self._timer is None:
@@ -146,16 +146,14 @@ class SimEngine:
 
     def _tell(self, event: EngineEvent) -> None:
         if isinstance(event, Applied | Refused):
-            phone, answer = self._waiting.pop(event.token)
+            phone, command, answer = self._waiting.pop(event.token)
+            if isinstance(command, CloseStream):
+                self._phone_of.pop(command.stream, None)
             phone.answered(event, answer)
             return
         owner = self._phone_of.get(event.stream)
         if owner is not None:
             owner.happened(event)
-
-    def forget(self, stream: int) -> None:
-        """A stream is closed."""
-        self._phone_of.pop(stream, None)
 
 
 class PhoneMedia:

@@ -22,9 +22,6 @@ from voip.types import Address, Random
 
 __all__ = ["Dialog", "DialogId", "DialogState"]
 
-DialogId: TypeAlias = tuple[str, str, str]
-"""Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
-
 _PRIVATE: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -38,6 +35,9 @@ _PRIVATE: Final = tuple(
         "::1/128",
     )
 )
+
+DialogId: TypeAlias = tuple[str, str, str]
+"""Call-ID, local tag, remote tag ("" where an RFC 2543 peer sets none)."""
 
 
 class DialogState(Enum):

@@ -14,7 +14,7 @@ from voip.sip.message import Request, Response
 
 __all__ = ["EventType", "SubscriptionState", "SubscriptionStatus", "event_of", "state_of"]
 
-_TOKEN_AND_PARAMS: Final = re.compile(rf"[ \t]*+({TOKEN})[ \t]*+(;.*)?", re.DOTALL)
+_TOKEN_AND_PARAMS: Final = re.compile(rf"[ \t]*+({TOKEN})[ \t]*+(;.*+)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

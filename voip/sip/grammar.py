@@ -83,6 +83,7 @@ def parse_params(text: str) -> Params:
         raise SipError(f"parameters begin with ';', not {first[:40]!r}", status=400)
     if not semicolon:
         return ()
+    blanks = " " in rest or "\t" in rest
     params: list[tuple[str, str | None]] = []
     for part in _split_params(rest) if '"' in rest else rest.split(";"):
         name, equals, value = part.partition("=")
@@ -90,7 +91,10 @@ def parse_params(text: str) -> Params:
             name = name.strip(" \t")
             if not is_token(name):
                 raise SipError(f"not a parameter: {part[:40]!r}", status=400)
-        params.append((name, value.strip(" \t") if equals else None))
+        if not equals:
+            params.append((name, None))
+        else:
+            params.append((name, value.strip(" \t") if blanks else value))
     return tuple(params)
 
 

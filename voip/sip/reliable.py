@@ -25,8 +25,8 @@ MAX_QUEUED: Final = 8
 """Responses that wait for the PRACK of the one before."""
 
 _FIRST: Final = 2**31 - 1
-_RSEQ: Final = re.compile(r"0*([1-9][0-9]{0,9})[ \t]*")
-_RACK: Final = re.compile(rf"0*([0-9]{{1,10}})[ \t]+0*([0-9]{{1,10}})[ \t]+({TOKEN})[ \t]*")
+_RSEQ: Final = re.compile(r"0*([1-9][0-9]{0,9})[ \t]*+")
+_RACK: Final = re.compile(rf"0*([0-9]{{1,10}})[ \t]++0*([0-9]{{1,10}})[ \t]++({TOKEN})[ \t]*+")
 
 
 @dataclass(frozen=True, slots=True)

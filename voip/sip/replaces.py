@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Replaces", "find_replaced"]
 
-_VALUE: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*)", re.DOTALL)
+_VALUE: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,10 @@ class HistoryEntry:
         except SipError:  # a tel: URI
             uri = None
         if uri is not None and uri.headers:
-            hidden = Headers(uri.headers)
+            try:
+                hidden = Headers(uri.headers)
+            except SipError as error:  # escaped in a URI there may be what is no header
+                raise SipError(error.message, status=400) from error
             reasons, privacy = tuple(Reason.of(hidden)), Privacy.of(hidden)
             kept = tuple(h for h in uri.headers if h[0].lower() not in ("reason", "privacy"))
             address = address._replace(uri=str(replace(uri, headers=kept)))

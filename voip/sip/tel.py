@@ -14,7 +14,7 @@ __all__ = ["TelUri"]
 _SEPARATORS: Final = str.maketrans("", "", "-.()")
 _GLOBAL: Final = re.compile(r"\+[0-9]++")
 _LOCAL: Final = re.compile(r"[0-9A-Fa-f*#]++")
-_ESCAPED: Final = re.compile(r"[A-Za-z0-9!$&'()*+.:/\[\]_~%-]*")
+_ESCAPED: Final = re.compile(r"[A-Za-z0-9!$&'()*+.:/\[\]_~%-]*+")
 _PARAM_NAME: Final = re.compile(r"[A-Za-z0-9-]++")
 
 MAX_NUMBER_CHARS: Final = 64

@@ -164,6 +164,7 @@ GOOD = SipReport(
     calls_per_second=500,
     cpu_us_per_call=900,
     busy=0.9,
+    collector_ms_max=30,
     factor=1.5,
     registrations={"wanted": 10, "held": 10, "refreshed": 10, "failed": 0},
 )
@@ -207,7 +208,10 @@ def test_each_bar_can_be_missed(change: dict[str, object], missed: str) -> None:
 
 
 def test_a_phone_that_was_starved_says_nothing_of_its_speed() -> None:
-    assert replace(GOOD, factor=1.0, busy=0.5).bars()["calls_per_second"]["met"] is None
+    bars = replace(GOOD, factor=1.0, retransmissions=3, busy=0.5).bars()
+    assert bars["calls_per_second"]["met"] is None and bars["retransmissions"]["met"] is None
+    bars = replace(GOOD, failed=1, busy=0.5).bars()
+    assert bars["failed"]["met"] is False and bars["calls_per_second"]["met"] is True
 
 
 @pytest.mark.parametrize(

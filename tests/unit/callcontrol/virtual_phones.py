@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -29,6 +29,8 @@ from voip.media.commands import (
     StreamStats,
 )
 from voip.media.rings import RingArena
+from voip.net.clock import SystemClock
+from voip.net.sip_network import KernelNetwork
 from voip.phone import Softphone
 from voip.platform import MediaPlane
 from voip.sip.agent import SipAgent
@@ -67,8 +69,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.clock
 
-    def voip_platform(self) -> Any:
-        return Ground(self)
+    def voip_platform(self) -> Ground:
+        return Ground()
 
 
 class Media:
@@ -124,6 +126,24 @@ class Files:
     async def remove(self, served: Any) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Ground:
+    """What these phones stand on (`voip.platform.Platform`); SIP has a `Transport` of its own."""
+
+    clock = SystemClock()
+
+    def random(self) -> SeededRandom:
+        return SeededRandom(0)
+
+    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+        return KernelNetwork()
+
+    def media(self, *_: Any) -> MediaPlane:
+        return MediaPlane(Media(), RingArena(), count(1))
+
+    def files(self) -> Files:
+        return Files()
 
 
 class Transport:
@@ -290,28 +310,8 @@ class Server:
         return asyncio.get_running_loop().time()
 
 
-class Ground:
-    """What phones stand on here: nothing but time and numbers (`voip.platform.Platform`)."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self.clock = self
-        self.monotonic = self.wall = loop.time
-
-    def random(self) -> SeededRandom:
-        return SeededRandom(0)
-
-    def sip_network(self, dns_servers: Any = ()) -> None:
-        return None
-
-    def media(self, random: Any, ports: Any, tap: Any) -> MediaPlane:
-        return MediaPlane(Media(), RingArena(), count(1))
-
-    def files(self) -> Files:
-        return Files()
-
-
 def patched(monkeypatch: pytest.MonkeyPatch, network: Network) -> None:
-    """Let phones send by this network."""
+    """Let `voip.phone` find this network instead of the loop's; media are the loop's."""
     transport = type("NetworkTransport", (Transport,), {"network": network})
     monkeypatch.setattr(voip.phone, "SipEndpoint", transport)
 

@@ -10,11 +10,28 @@ from step_counter import StepCounter, patterns_of, stepping_back
 
 from voip.errors import SipError
 from voip.harness.bench.sip_messages import ATTACKS
-from voip.sip import digest, grammar, headers, message, stream, uri
+from voip.sip import (
+    digest,
+    event_headers,
+    grammar,
+    headers,
+    identity,
+    message,
+    reason,
+    reliable,
+    replaces,
+    retargeting,
+    stream,
+    tel,
+    uri,
+)
 from voip.sip.limits import MAX_HEADERS, MAX_MESSAGE_BYTES
 from voip.sip.message import parse_message
 
-ROOM = (digest, grammar, headers, message, stream, uri)
+ROOM = (
+    *(digest, event_headers, grammar, headers, identity, message, reason, reliable, replaces),
+    *(retargeting, stream, tel, uri),
+)
 RATIO = 2.5
 STEPS_A_BYTE = 30
 
@@ -25,6 +42,8 @@ STEPS_BACK_IN_SHORT_TEXT = {
 STEPS_BACK_ONCE = {
     "_SCHEME": "one repetition, from the beginning of the text only",
     "_FOLD": "one repetition, and it begins where no other can",
+    "_RACK": "zeros, at the beginning and behind the first number",
+    "_RSEQ": "zeros, at the beginning",
     "_START": "one repetition, which gives back to find one word",
 }
 

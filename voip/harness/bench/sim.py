@@ -20,7 +20,8 @@ from voip.dsp.tones import MILLIWATT
 from voip.dsp.tones import play as sound_of
 from voip.errors import CallError
 from voip.harness.bench.calibration import REFERENCE, calibrate
-from voip.phone import Softphone, running_platform
+from voip.net.platform import running_platform
+from voip.phone import Softphone
 from voip.sim import GilbertElliott, Host, Path, World
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig

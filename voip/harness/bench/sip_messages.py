@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from voip.sip.digest import Challenge
+from voip.sip.digest import AuthenticationInfo, Challenge
+from voip.sip.event_headers import EventType, SubscriptionState
 from voip.sip.grammar import split_list
 from voip.sip.headers import ContentType, CSeq, NameAddr, Via
+from voip.sip.identity import Privacy
 from voip.sip.message import Request, parse_message
+from voip.sip.reason import Reason
+from voip.sip.reliable import RAck
+from voip.sip.replaces import Replaces
+from voip.sip.retargeting import Diversion, HistoryEntry
 from voip.sip.stream import StreamFramer
+from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri
 
 __all__ = ["ATTACKS", "INVITE_BYTES", "invite", "route"]
@@ -169,6 +176,16 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "URI": SipUri.parse,
     "list": split_list,
     "challenge": Challenge.parse,
+    "Authentication-Info": AuthenticationInfo.parse,
+    "Event": EventType.parse,
+    "Subscription-State": SubscriptionState.parse,
+    "Privacy": Privacy.parse,
+    "Reason": Reason.parse,
+    "RAck": RAck.parse,
+    "Replaces": Replaces.parse,
+    "Diversion": Diversion.parse,
+    "History-Info": HistoryEntry.parse,
+    "tel URI": TelUri.parse,
 }
 
 Attack = tuple[Callable[[int], bytes], Callable[[bytes], object]]
