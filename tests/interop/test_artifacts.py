@@ -36,7 +36,7 @@ def test_logs_and_capture_stay_when_a_test_fails_and_go_when_it_passes(tmp_path:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", str(inner)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
         capture_output=True,
         text=True,
         check=False,
