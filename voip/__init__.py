@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voip.account import Account
+    from voip.answering import Answering
     from voip.call import Call
     from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         MediaError,
         NoAnswerError,
         RegistrationError,
+        RequestError,
+        SubscriptionError,
         TransportError,
         VoipError,
     )
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Account",
+    "Answering",
     "AudioFileError",
     "AuthenticationError",
     "Call",
@@ -48,7 +52,9 @@ __all__ = [
     "NoAnswerError",
     "QualityReport",
     "RegistrationError",
+    "RequestError",
     "Softphone",
+    "SubscriptionError",
     "TlsConfig",
     "TransportError",
     "VoipError",
@@ -56,6 +62,7 @@ __all__ = [
 
 _HOMES = {
     "Account": "voip.account",
+    "Answering": "voip.answering",
     "Call": "voip.call",
     "CallConfig": "voip.config",
     "CallEnded": "voip.events",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.arguments import HeaderLines, header_lines
+from voip.digits import take_digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -32,6 +33,7 @@ from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
+from voip.session.figures import quality_of
 from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
 from voip.session.transfer import attended, refer
@@ -62,10 +64,9 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
-    replaces: Call | None = None
-    """The call whose place this one takes once it is answered (RFC 3891)."""
-    replaced_by: Call | None = None
-    """The call that has taken this one's place."""
+    replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
+    replaced_by: Call | None = None  # what has taken its place
+    auto_answered = False  # by the phone itself, because the caller asked for that
 
     def __init__(
         self,
@@ -220,12 +221,17 @@ class Call:
         """Refuse an incoming call: busy (486) unless told otherwise."""
         await self._session.reject(status, reason, header_lines(headers))
 
-    async def redirect(self, *targets: str, headers: HeaderLines = ()) -> None:
-        """Send the caller on (302): to `targets`, URIs or numbers, the first of them first."""
+    async def redirect(
+        self, *targets: str, reason: str = "unconditional", headers: HeaderLines = ()
+    ) -> None:
+        """Send the caller on (302): to `targets`, URIs or numbers, the first of them first.
+
+        reason: why, as Diversion has it (RFC 5806): "unconditional", "user-busy", "no-answer" ...
+        """
         if not 1 <= len(targets) <= MAX_TARGETS:
             raise ConfigError(f"{len(targets)} targets", hint=f"1 to {MAX_TARGETS}")
         uris = [self._resolve(target) for target in targets]
-        await self._session.redirect(uris, header_lines(headers))
+        await self._session.redirect(uris, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
@@ -391,11 +397,11 @@ class Call:
             raise ConfigError(f"{count} digits cannot be collected", hint="1 or more")
         while True:
             heard = len(self._events)
-            entered, rest = _split(self._digits, count, terminator)
+            entered, rest = take_digits(self._digits, count, terminator)
             if rest is None and not self._events.ended and await self._digit(heard, timeout):
                 continue
             if rest is None:  # no more come; the last may have come at the last moment
-                entered, rest = _split(self._digits, count, terminator)
+                entered, rest = take_digits(self._digits, count, terminator)
             entered, self._digits = (self._digits, "") if rest is None else (entered, rest)
             return entered
 
@@ -503,27 +509,3 @@ class Call:
     async def _close(self) -> None:
         """Let go of what the application left open; the call is over."""
         await self._audio.close()
-
-
-def quality_of(stats: StreamStats) -> QualityReport:
-    """Judge a stream by its figures."""
-    return QualityReport.of(
-        codec=stats.codec,
-        packets_sent=stats.packets_sent,
-        packets_received=stats.packets_received,
-        packets_lost=stats.packets_lost,
-        packets_discarded=stats.packets_late,
-        jitter_ms=stats.jitter_ms,
-        rtt_ms=stats.rtt_ms,
-        jitter_buffer_ms=stats.delay_ms,
-    )
-
-
-def _split(digits: str, count: int, terminator: str | None) -> tuple[str, str | None]:
-    """Return (what was entered, what is left), the latter None where it is not complete."""
-    if terminator and terminator in digits[: count + 1]:
-        entered, _, rest = digits.partition(terminator)
-        return entered, rest
-    if len(digits) >= count:
-        return digits[:count], digits[count:]
-    return "", None

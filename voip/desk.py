@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from voip.account import Account
+from voip.answering import Answering
 from voip.call import Call
-from voip.errors import TransportError
+from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.registrars import Registrars
 from voip.registration import Registrar
@@ -22,17 +23,46 @@ from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 from voip.sip.uri import SipUri
 
-if TYPE_CHECKING:
-    from voip.transfers import TransferRequest
-    from voip.watching import WatchRequest
-
-__all__ = ["Authorize", "Desk", "Handlers", "IncomingHandler", "TransferHandler"]
+__all__ = [
+    "Authorize",
+    "Desk",
+    "Handlers",
+    "IncomingHandler",
+    "TransferHandler",
+    "TransferRequest",
+    "WatchRequest",
+]
 
 log = logging.getLogger(__name__)
 
 IncomingHandler = Callable[[Call], Awaitable[None] | None]
-TransferHandler = Callable[["TransferRequest"], Awaitable[bool] | bool]
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequest:
+    """Somebody asks us to call `target` (a URI).
+
+    `call`: the call it is asked in, None outside of any. `referred_by`: who it says it is.
+    `attended`: the target speaks with them already, and is to go on with us (Replaces).
+    """
+
+    target: str
+    call: Call | None
+    referred_by: str | None = None
+    attended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """Somebody wants to watch this phone's calls. `watcher` is who it says it is, a URI."""
+
+    watcher: str
+    event: str
+
+
+TransferHandler = Callable[[TransferRequest], Awaitable[bool] | bool]
+WatchHandler = Callable[[WatchRequest], Awaitable[bool] | bool]
 
 
 @dataclass(slots=True)
@@ -42,19 +72,13 @@ class Handlers:
     incoming: IncomingHandler | None = None
     transfer: TransferHandler | None = None
     message: Callable[[MessageReceived], object] | None = None
-    watch: Callable[[WatchRequest], Awaitable[bool] | bool] | None = None
+    watch: WatchHandler | None = None
 
 
 class NewCall(Protocol):
     """Makes a call that the phone knows of."""
 
     def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
-
-
-class Place(Protocol):
-    """Begins to call a URI; returns at once, raises where nothing can be sent."""
-
-    async def __call__(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call: ...
 
 
 class ContactOf(Protocol):
@@ -71,18 +95,28 @@ class Desk:
     """
 
     account: Account
-    stack: Stack
     handlers: Handlers
     calls: dict[CallSession, Call]
-    registrars: Registrars
     contact: ContactOf
     identity: Callable[[Flow], NameAddr]
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
+    answering: Answering = field(default_factory=Answering)
+    opened: bool = False
     closed: bool = False
-    max_calls: int = 5000
-    place: Place = field(init=False)
+    max_calls: int = 10_000
+    stack: Stack = field(init=False)
+    registrars: Registrars = field(init=False)
+
+    def check_open(self) -> None:
+        """Raise where the phone is not switched on (yet, or any more)."""
+        if not self.opened:
+            raise ConfigError(
+                "the phone was not started", hint="async with Softphone(...) as phone:"
+            )
+        if self.closed:
+            raise CallError("the phone was closed", hint="make another one")
 
     def now(self) -> float:
         """Return the time to pass to the agent."""
@@ -124,8 +158,10 @@ class Desk:
         return (await self.way_to(uri))[1]
 
     def call_of(self, dialog: object) -> Call | None:
-        """Return the call of a dialog."""
+        """Return the call of a dialog, early ones too."""
         session = self.stack.sessions.get(dialog)
+        if session is None and dialog is not None:
+            session = next((one for one in self.calls if dialog in one.early_dialogs), None)
         return None if session is None else self.calls.get(session)
 
     def failed(self, handler: Callable[..., Any], error: BaseException) -> None:

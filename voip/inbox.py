@@ -35,6 +35,7 @@ class Inbox:
         messages: Messages,
         watching: Watching,
         publishing: Publishing,
+        transfers: Transfers,
     ) -> None:
         self._desk = desk
         self._handlers = handlers
@@ -42,7 +43,7 @@ class Inbox:
         self._messages = messages
         self._watching = watching
         self._publishing = publishing
-        self._transfers = Transfers(desk)
+        self._transfers = transfers
 
     def take(self, event: RequestEvent) -> None:
         """Take what concerns no call."""

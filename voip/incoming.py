@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
+from voip.answering import Answering, intercom
 from voip.call import Call
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
+from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import uri_scheme
 
 __all__ = ["IncomingCalls"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +32,15 @@ class IncomingCalls:
     def __init__(self, desk: Desk, authorize: Authorize | None) -> None:
         self._desk = desk
         self._authorize = authorize
+
+    def on_incoming(self, handler: Handler) -> Handler:
+        """Call `handler(call)` for every call that comes in; usable as a decorator.
+
+        It may be a coroutine function. A call it leaves unanswered when it returns is refused
+        with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
+        """
+        self._desk.handlers.incoming = handler
+        return handler
 
     def invited(self, invite: ServerInvite) -> None:
         """Take a call that comes in: challenge, refuse, or hand it to the application."""
@@ -40,27 +56,97 @@ class IncomingCalls:
                 invite.respond(500, now=now)
                 return
         replaced = None if invite.replaces is None else desk.call_of(invite.replaces)
-        if invite.replaces is not None and replaced is None:
-            invite.respond(481, now=now)
-            return
         handler = desk.handlers.incoming
-        by_handler = handler is not None and (replaced is None or not replaced.outgoing)
         if desk.closed or len(desk.calls) >= desk.max_calls:
             invite.respond(503, now=now)
-            return
-        if replaced is None and handler is None:
-            invite.respond(480, now=now)
-            return
-        call = desk.new_call(outgoing=False, remote=invite.request.from_)
-        secure = uri_scheme(invite.request.uri) == "sips"
-        call._session.incoming(invite, desk.contact(invite.flow, secure=secure))
-        if replaced is not None:
-            call.replaces = replaced
-            desk.spawn(self._replace(replaced, call))
-        if handler is not None and by_handler:
-            desk.spawn(self._handle(handler, call))
+        elif invite.replaces is not None and replaced is None:
+            invite.respond(481, now=now)
+        elif replaced is not None:
+            self._take_over(invite, replaced)
+        elif not self._is_settled(invite):
+            ask = intercom(invite.request)
+            if ask is not None and desk.answering.auto_answer:
+                desk.spawn(self._answer_by_itself(self._new_call(invite), ask.after_s))
+            elif ask is not None and ask.required:
+                invite.respond(403, now=now)
+            elif handler is None:
+                invite.respond(480, now=now)
+            else:
+                call = self._new_call(invite)
+                desk.spawn(self._handle(handler, call))
+                self._forward_later(call)
+
+    def _is_settled(self, invite: ServerInvite) -> bool:
+        """Whether the phone's own settings have refused a call or sent it on."""
+        desk, rules = self._desk, self._desk.answering
+        busy = rules.busy_at is not None and len(desk.calls) >= rules.busy_at
+        if rules.do_not_disturb:
+            invite.respond(486, now=desk.now())
+        elif rules.forward_always is not None:
+            self._forward(invite, rules.forward_always, "unconditional")
+        elif busy and rules.forward_busy is not None:
+            self._forward(invite, rules.forward_busy, "user-busy")
+        elif busy:
+            invite.respond(486, now=desk.now())
         else:
-            desk.spawn(self._answer(call))
+            return False
+        return True
+
+    def _forward(self, invite: ServerInvite, target: str, reason: str) -> None:
+        now = self._desk.now()
+        if not may_forward(invite.request):
+            invite.respond(482, now=now)
+            return
+        uri = self._desk.account.dial_uri(target)
+        invite.respond(302, headers=forwarding_headers(invite.request, [uri], reason), now=now)
+
+    def _forward_later(self, call: Call) -> None:
+        rules = self._desk.answering
+        if rules.forward_no_answer is not None:
+            self._desk.spawn(self._forward_unanswered(call, rules))
+
+    async def _forward_unanswered(self, call: Call, rules: Answering) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rules.no_answer_s):
+                await call._session.settled()
+        if call.ended is None and not call._session.is_answered and rules.forward_no_answer:
+            with suppress(CallError):  # it may be answered at this moment
+                await call.redirect(rules.forward_no_answer, reason="no-answer")
+
+    def _new_call(self, invite: ServerInvite) -> Call:
+        call = self._desk.new_call(outgoing=False, remote=invite.request.from_)
+        secure = uri_scheme(invite.request.uri) == "sips"
+        call._session.incoming(invite, self._desk.contact(invite.flow, secure=secure))
+        return call
+
+    def _take_over(self, invite: ServerInvite, replaced: Call) -> None:
+        """Take a call that is to take another's place (RFC 3891).
+
+        The handler is asked where it was asked for the other one; else it is answered at once.
+        """
+        handler = self._desk.handlers.incoming
+        call = self._new_call(invite)
+        call.replaces = replaced
+        self._desk.spawn(self._replace(replaced, call))
+        if handler is not None and not replaced.outgoing:
+            self._desk.spawn(self._handle(handler, call))
+        else:
+            self._desk.spawn(self._answer(call))
+
+    async def _answer_by_itself(self, call: Call, after_s: float) -> None:
+        """Answer for the user after a while, then let the application have the call."""
+        call.auto_answered = True
+        try:
+            if after_s > 0:
+                await call.ring()
+                await asyncio.sleep(after_s)
+            await call.answer()
+        except CallError as error:
+            log.info("a call that was to be answered by itself: %s", error)
+            return
+        handler = self._desk.handlers.incoming
+        if handler is not None:
+            await self._handle(handler, call)
 
     async def _answer(self, call: Call) -> None:
         """Answer a call that takes the place of one of ours (RFC 3891 section 3)."""

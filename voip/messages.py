@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from voip.desk import Desk
 from voip.errors import ConfigError, SipError
@@ -17,6 +17,7 @@ __all__ = ["Capabilities", "Messages"]
 
 MAX_TEXT_BYTES: Final = 1_300
 """Longer ones might not fit a datagram (RFC 3428 section 8)."""
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 _KINDS: Final = ("text/plain", "text/html", "application/im-iscomposing+xml", "message/cpim")
 
 
@@ -54,7 +55,12 @@ class Messages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def send(self, target: str, text: str, content_type: str) -> None:
+    def on_received(self, handler: Handler) -> Handler:
+        """Call `handler(event)` with every `MessageReceived`; `Softphone.events` has them too."""
+        self._desk.handlers.message = handler
+        return handler
+
+    async def send(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
         """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
         body = text.encode()
         if not body or len(body) > MAX_TEXT_BYTES:
@@ -64,7 +70,7 @@ class Messages:
         await self.request("MESSAGE", target, body=body, content_type=content_type)
 
     async def options(self, target: str) -> Capabilities:
-        """Ask what somebody can do."""
+        """Ask what somebody can do; raises `RequestError` where nobody says."""
         return Capabilities.of(await self.request("OPTIONS", target))
 
     async def request(
@@ -78,6 +84,7 @@ class Messages:
     ) -> Response:
         """Send a request outside of calls and return its 2xx."""
         desk, account = self._desk, self._desk.account
+        desk.check_open()
         uri = account.dial_uri(target)
         line, flow = await desk.way_to(uri)
         handle = desk.stack.agent.request(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from voip.account import Account
+from voip.answering import Answering
 from voip.arguments import (
     HeaderLines,
     RequestHandler,
@@ -23,31 +23,28 @@ from voip.arguments import (
     instance_urn,
 )
 from voip.call import Call
+from voip.call_control import CallControl
 from voip.capture import Capture
 from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
-from voip.errors import CallError, ConfigError
-from voip.events import (
-    CallEnded,
-    PhoneEvent,
-    Registered,
-    RegistrationFailed,
-)
+from voip.errors import ConfigError
+from voip.events import CallEnded, PhoneEvent, Registered, RegistrationFailed
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
-from voip.messages import Capabilities, Messages
+from voip.messages import Messages
 from voip.net.platform import running_platform
 from voip.platform import MediaPlane, Platform
-from voip.publishing import PublishedState, Publishing
+from voip.publishing import Publishing
+from voip.quality_reports import QualityReports
 from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.event_log import EventLog
-from voip.session.manager import RequestEvent, SessionManager
+from voip.session.manager import SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
@@ -57,21 +54,17 @@ from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri, format_host, uri_scheme
+from voip.transfers import Transfers
 from voip.types import Address, Random
-from voip.watching import Watch, Watching
+from voip.watching import Watching
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
 
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
-
-MAX_CALLS = 10_000
 HANDLERS_S = 1.0
 """How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
-_HOW_TO_OPEN = "async with Softphone(...) as phone:"
 
 
 class Softphone:
@@ -79,6 +72,9 @@ class Softphone:
 
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
+    on_incoming: see `voip.incoming`; on_transfer: `voip.transfers`; pick_up, park, refer,
+    dial_when_free: `voip.call_control`; watch, on_watch: `voip.watching`; message, on_message,
+    options: `voip.messages`; publish: `voip.publishing`.
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
@@ -87,8 +83,10 @@ class Softphone:
     the next) and not an address (RFC 5626, 5627). network, media, calling: see `voip.config`.
     pcap: a file to write SIP and RTP to, without root. trace: called with every SIP message,
     credentials masked. requests: handlers for further SIP methods by name. info_packages: those
-    that are taken in calls (RFC 6086). authorize: looks at an INVITE and returns the headers of a
-    401 that answers it, or None to let it through.
+    that are taken in calls (RFC 6086). quality_collector: whom to send a report of each call to
+    (RFC 6035). answering: what is done with calls before anybody is asked; it may be set anew at
+    any time. authorize: looks at an INVITE and returns the headers of a 401 that answers it, or
+    None to let it through.
     """
 
     def __init__(
@@ -109,6 +107,8 @@ class Softphone:
         trace: SipTrace | None = None,
         requests: Mapping[str, RequestHandler] | None = None,
         info_packages: Sequence[str] = (),
+        quality_collector: str | None = None,
+        answering: Answering | None = None,
         authorize: Authorize | None = None,
         outbound: bool = False,
         instance: str | None = None,
@@ -142,15 +142,40 @@ class Softphone:
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
-        self._authorize = authorize
         self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
-        self._handlers = Handlers()
         self._calls: dict[CallSession, Call] = {}
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a simulation repeats
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
         self._gone = asyncio.Event()
+        self._handlers = Handlers()
+        self._desk = desk = Desk(
+            self.account,
+            self._handlers,
+            self._calls,
+            self._reached_at,
+            self._identity,
+            self._new_call,
+            self._spawn,
+            self._tell,
+            answering or Answering(),
+        )
+        self._dialling = dialling = Dialling(desk)
+        self._incoming = incoming = IncomingCalls(desk, authorize)
+        self._transfers = transfers = Transfers(desk, dialling)
+        self._messages = messages = Messages(desk)
+        self._watching = watching = Watching(desk)
+        self._publishing = Publishing(desk)
+        self._reports = QualityReports(messages, quality_collector) if quality_collector else None
+        # what the parts do for applications
+        self.on_incoming, self.on_transfer = incoming.on_incoming, transfers.on_transfer
+        control = CallControl(desk, dialling, watching)
+        self.pick_up, self.park = control.pick_up, control.park
+        self.refer, self.dial_when_free = control.refer, control.dial_when_free
+        self.watch, self.on_watch = watching.watch, watching.on_watch
+        self.message, self.on_message = messages.send, messages.on_received
+        self.publish, self.options = self._publishing.publish, messages.options
         self.unregister_on_close = True
         """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
@@ -160,12 +185,7 @@ class Softphone:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -189,14 +209,14 @@ class Softphone:
         self._agent = SipAgent(self._config, random)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
-            self._on_sip,
+            lambda event: self._sessions.on_sip(event),
             self._sip_network,
             public_address=self.network.public_address,
             tls=self.network.tls,
             ws_path=self.network.ws_path,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
-            lost=self._on_lost,
+            lost=lambda flow: self._registrars.on_lost(flow),
             random=random,
         )
         self._stack = Stack(
@@ -213,8 +233,8 @@ class Softphone:
         )
         self._sessions = SessionManager(
             self._stack,
-            on_invite=self._invited,
-            on_request=self._on_request,
+            on_invite=self._incoming.invited,
+            on_request=lambda event: self._inbox.take(event),
             on_media=self._on_media,
         )
         urn = self._instance or instance_urn(random.token(32))
@@ -231,25 +251,7 @@ class Softphone:
                 for reg_id, account in enumerate(self._accounts, 1)
             ]
         )
-        self._desk = Desk(
-            self.account,
-            self._stack,
-            self._handlers,
-            self._calls,
-            self._registrars,
-            self._reached_at,
-            self._identity,
-            self._new_call,
-            self._spawn,
-            self._tell,
-            max_calls=MAX_CALLS,
-        )
-        self._incoming = IncomingCalls(self._desk, self._authorize)
-        self._dialling = Dialling(self._desk)
-        self._desk.place = self._dialling.place
-        self._messages = Messages(self._desk)
-        self._watching = Watching(self._desk)
-        self._publishing = Publishing(self._desk)
+        self._desk.stack, self._desk.registrars = self._stack, self._registrars
         self._stack.call_changed = self._watching.calls_changed
         self._inbox = Inbox(
             self._desk,
@@ -258,8 +260,9 @@ class Softphone:
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
+            transfers=self._transfers,
         )
-        self._open = True
+        self._open = self._desk.opened = True
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
@@ -381,6 +384,15 @@ class Softphone:
             raise ConfigError("this phone has no media engine", hint="MediaConfig(elsewhere=None)")
         return self._driver
 
+    @property
+    def answering(self) -> Answering:
+        """What is done with calls before anybody is asked."""
+        return self._desk.answering
+
+    @answering.setter
+    def answering(self, rules: Answering) -> None:
+        self._desk.answering = rules
+
     async def events(self) -> AsyncIterator[PhoneEvent]:
         """Yield what happened to the registration, from the beginning, until the phone closes.
 
@@ -391,12 +403,7 @@ class Softphone:
 
     def _check_started(self) -> None:
         if not self._open:
-            raise ConfigError("the phone was not started", hint=_HOW_TO_OPEN)
-
-    def _check_open(self) -> None:
-        self._check_started()
-        if self._closed:
-            raise CallError("the phone was closed", hint="make another one")
+            self._desk.check_open()
 
     def _check_named(self) -> None:
         if not self._named:
@@ -445,7 +452,7 @@ class Softphone:
         (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
         says first what it can do.
         """
-        self._check_open()
+        self._desk.check_open()
         self._dialling.check(wait)
         if (
             not self._named
@@ -467,80 +474,6 @@ class Softphone:
             max_redirects=self.calling.max_redirects if redirect else 0,
         )
 
-    def on_incoming(self, handler: _Handler) -> _Handler:
-        """Call `handler(call)` for every call that comes in; usable as a decorator.
-
-        It may be a coroutine function. A call it leaves unanswered when it returns is refused
-        with 480; an exception is logged, told as `CallbackFailed`, and refused with 500.
-        """
-        self._handlers.incoming = handler
-        return handler
-
-    def on_transfer(self, handler: _Handler) -> _Handler:
-        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
-
-        It returns whether, and may be a coroutine function. Without a handler every transfer
-        asked for in a call that is up is followed, and none outside of a call.
-        """
-        self._handlers.transfer = handler
-        return handler
-
-    # ------------------------------------------------------------ events and messages
-
-    async def watch(
-        self,
-        target: str | None,
-        event: str,
-        *,
-        expires_s: int = 3600,
-        accept: Sequence[str] = (),
-    ) -> Watch:
-        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
-
-        target: whose, None for the account itself. Returns when the first word has come; raises
-        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
-        """
-        self._check_open()
-        return await self._watching.watch(target, event, expires_s, tuple(accept))
-
-    def on_watch(self, handler: _Handler) -> _Handler:
-        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
-        self._handlers.watch = handler
-        return handler
-
-    async def publish(
-        self,
-        event: str,
-        body: bytes,
-        content_type: str,
-        *,
-        target: str | None = None,
-        expires_s: int = 3600,
-    ) -> PublishedState:
-        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
-
-        target: where, None for the account itself. Raises `RequestError` where it is refused.
-        """
-        self._check_open()
-        return await self._publishing.publish(
-            event, body, content_type, target=target, expires_s=expires_s
-        )
-
-    async def message(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
-        """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
-        self._check_open()
-        await self._messages.send(target, text, content_type)
-
-    def on_message(self, handler: _Handler) -> _Handler:
-        """Call `handler(event)` with every `MessageReceived`; `events()` has them too."""
-        self._handlers.message = handler
-        return handler
-
-    async def options(self, target: str) -> Capabilities:
-        """Ask what somebody can do; raises `RequestError` where nobody says."""
-        self._check_open()
-        return await self._messages.options(target)
-
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         random = self._stack.random
         call = Call(random.token(16), self._spawn, self._tell, self.account.dial_uri)
@@ -554,12 +487,11 @@ class Softphone:
     def _call_event(self, call: Call, event: Any) -> None:
         call._emit(event)
         if isinstance(event, CallEnded):
+            if self._reports is not None:
+                self._spawn(self._reports.publish(call))
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
             self._spawn(call._close())
-
-    def _invited(self, invite: ServerInvite) -> None:
-        self._incoming.invited(invite)
 
     # ------------------------------------------------------------ addresses
 
@@ -601,15 +533,6 @@ class Softphone:
         )
 
     # ------------------------------------------------------------ news
-
-    def _on_sip(self, event: SipEvent) -> None:
-        self._sessions.on_sip(event)
-
-    def _on_request(self, event: RequestEvent) -> None:
-        self._inbox.take(event)
-
-    def _on_lost(self, flow: Flow) -> None:
-        self._registrars.on_lost(flow)
 
     def _on_media(self, session: CallSession, event: EngineEvent) -> None:
         call = self._calls.get(session)

@@ -129,10 +129,20 @@ class Publishing:
         self._states: list[PublishedState] = []
 
     async def publish(
-        self, event: str, body: bytes, content_type: str, *, target: str | None, expires_s: int
+        self,
+        event: str,
+        body: bytes,
+        content_type: str,
+        *,
+        target: str | None = None,
+        expires_s: int = 3600,
     ) -> PublishedState:
-        """Publish a state; returns when it is held."""
+        """Publish a state of ours (RFC 3903), and keep it published until it is closed.
+
+        target: where, None for the account itself. Raises `RequestError` where it is refused.
+        """
         desk, account = self._desk, self._desk.account
+        desk.check_open()
         uri: SipUri = account.aor if target is None else account.dial_uri(target)
         line, flow = await desk.way_to(uri)
         state = PublishedState(

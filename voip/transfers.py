@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from voip.call import Call
-from voip.desk import Desk
+from voip.desk import Desk, TransferRequest
+from voip.dialling import Dialling
 from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.session.transfer import GOODBYE_S, Progress
@@ -21,23 +22,11 @@ __all__ = ["TransferRequest", "Transfers"]
 
 log = logging.getLogger(__name__)
 
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
 RING_S: Final = 120.0
 """How long the target of a transfer may ring."""
 _TARGET_DIALOG: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class TransferRequest:
-    """Somebody asks us to call `target` (a URI).
-
-    `call`: the call it is asked in, None outside of any. `referred_by`: who it says it is.
-    `attended`: the target speaks with them already, and is to go on with us (Replaces).
-    """
-
-    target: str
-    call: Call | None
-    referred_by: str | None = None
-    attended: bool = False
 
 
 class Transfers:
@@ -47,8 +36,18 @@ class Transfers:
     application's handler says no; outside of any only where that says yes.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, dialling: Dialling) -> None:
         self._desk = desk
+        self._dialling = dialling
+
+    def on_transfer(self, handler: Handler) -> Handler:
+        """Ask `handler(request)` (a `TransferRequest`) before a transfer is followed.
+
+        It returns whether, and may be a coroutine function. Without a handler every transfer
+        asked for in a call that is up is followed, and none outside of a call.
+        """
+        self._desk.handlers.transfer = handler
+        return handler
 
     def on_refer(self, notifier: Notifier) -> None:
         """Take a REFER up, or refuse it."""
@@ -116,7 +115,7 @@ class Transfers:
         if handler is not None and not await desk.ask(handler, request, False):
             return 603
         try:
-            new = await desk.place(target.uri, headers=_headers(target))
+            new = await self._dialling.place(target.uri, headers=_headers(target))
             if progress is not None:
                 new.on_event(lambda event: self._report(progress, event))
             await new.wait_answered(RING_S)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from voip.desk import Desk
+from voip.desk import Desk, WatchRequest
 from voip.errors import ConfigError, SipError, SubscriptionError
 from voip.events import MessageWaiting
 from voip.session.event_log import EventLog
@@ -29,6 +29,8 @@ from voip.sip.subscription import Subscription
 __all__ = ["Notification", "Watch", "WatchRequest", "Watching"]
 
 log = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 CLOSE_S: Final = 4.0
 """How long giving a subscription up waits for its last word."""
@@ -55,14 +57,6 @@ class Notification:
     value: Any
     body: bytes
     content_type: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
-    """Somebody wants to watch this phone's calls. `watcher` is who it says it is, a URI."""
-
-    watcher: str
-    event: str
 
 
 class Watch:
@@ -183,10 +177,20 @@ class Watching:
         self._told: bytes = b""
 
     async def watch(
-        self, target: str | None, event: str, expires_s: int, accept: tuple[str, ...]
+        self,
+        target: str | None,
+        event: str,
+        *,
+        expires_s: int = 3600,
+        accept: Sequence[str] = (),
     ) -> Watch:
-        """Begin to watch; returns when the first word has come."""
+        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+
+        target: whose, None for the account itself. Returns when the first word has come; raises
+        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        """
         desk, account = self._desk, self._desk.account
+        desk.check_open()
         try:
             package = EventType.parse(event).package
         except SipError as error:
@@ -231,6 +235,11 @@ class Watching:
             self._desk.tell(_waiting(value))
 
     # ------------------------------------------------------------ being watched
+
+    def on_watch(self, handler: Handler) -> Handler:
+        """Ask `handler(request)` (a `WatchRequest`) who may watch our calls: nobody without it."""
+        self._desk.handlers.watch = handler
+        return handler
 
     def on_subscribe(self, notifier: Notifier) -> None:
         """Somebody wants to watch our calls: only whom the application lets (403)."""

@@ -208,6 +208,8 @@ class StreamStats:
     source_underrun_ms: float = 0.0
     level_received_dbfs: float | None = None
     level_sent_dbfs: float | None = None
+    ssrc_sent: int | None = None
+    ssrc_received: int | None = None
     remote: Address | None = None  # where packets come from now
     kernel_timestamps: bool = False
     # rows J05 by their names

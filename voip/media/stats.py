@@ -99,6 +99,8 @@ class StatsSnapshot:
             source_underrun_ms=1000 * figure("underrun") / rate,
             level_received_dbfs=_dbfs(figure("heard"), figure("heard_before")),
             level_sent_dbfs=_dbfs(figure("sent"), figure("sent_before")),
+            ssrc_sent=figure("sent_ssrc"),
+            ssrc_received=figure("ssrc") if figure("ssrc") >= 0 else None,
             remote=self.remote.get(row),
             kernel_timestamps=self.kernel_timestamps,
             current_frames=figure("waiting"),
@@ -160,6 +162,7 @@ def _columns(table: StreamTable) -> dict[str, npt.NDArray[Any]]:
     columns: dict[str, npt.NDArray[Any]] = {
         "sent_packets": transmitter.packets,
         "sent_octets": transmitter.octets,
+        "sent_ssrc": transmitter.ssrc,
         "fill": playout.pcm.fill,
         "quickest": playout.delays.quickest,
         "waiting": playout.ring.count,

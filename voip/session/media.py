@@ -50,6 +50,7 @@ class MediaSession:
         self._stack = stack
         self.stream = next(stack.streams)
         self._measured = StreamStats(self.stream)
+        self.local_rtp: Address | None = None
         self._negotiator: Negotiator | None = None
         self._unanswered: Negotiator | None = None  # as it was before anybody answered our INVITE
         self._branches: dict[object, Negotiator] = {}
@@ -121,9 +122,10 @@ class MediaSession:
         if stack.media.elsewhere is not None:
             advertised = opened.rtp.host
         self._refuse_if_closed()  # it waits for its turn
+        self.local_rtp = Address(advertised, opened.rtp.port)
         self._negotiator = Negotiator(
             self._capabilities(),
-            address=Address(advertised, opened.rtp.port),
+            address=self.local_rtp,
             rtcp=Address(advertised, opened.rtcp.port),
             random=stack.random,
             ptime_ms=stack.media.ptime_ms,

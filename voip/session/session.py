@@ -40,6 +40,7 @@ from voip.session.ask import ask
 from voip.session.change import Changes
 from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure, sdp_warning
+from voip.session.forwarding import forwarding_headers
 from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
 from voip.session.redirect import Redirects
@@ -120,6 +121,8 @@ class CallSession:
         self.answer_response: Response | None = None
         self.response: Response | None = None  # the callee's latest
         self.farewell: Request | Response | None = None  # what the peer ended the call with
+        self.up_s: float | None = None  # how long it was up, once it is over
+        self._up_since: float | None = None
         self._emit = emit
         self._contact = ""
         self._has_password = False
@@ -152,18 +155,25 @@ class CallSession:
         return invite.request if invite else None
 
     @property
-    def is_trusted(self) -> bool:
-        """Whether the peer's messages come from a host within the trust domain (RFC 3324)."""
-        invite = self._server or self._client
-        return invite is not None and invite.flow.remote.host in self.stack.trusted
+    def early_dialogs(self) -> list[Dialog]:
+        """The dialogs of a call that is not answered yet."""
+        if self.dialog is not None:
+            return []
+        if self._client is not None:
+            return self._client.dialogs
+        early = self._server.dialog if self._server is not None else None
+        return [] if early is None else [early]
 
     @property
     def current_dialog(self) -> Dialog | None:
         """The dialog as far as there is one: before the answer, the latest early one."""
-        if self.dialog is not None or self._client is None:
-            return self.dialog or (self._server.dialog if self._server else None)
-        dialogs = self._client.dialogs
-        return dialogs[-1] if dialogs else None
+        return self.dialog or next(reversed(self.early_dialogs), None)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the peer's messages come from a host within the trust domain (RFC 3324)."""
+        invite = self._server or self._client
+        return invite is not None and invite.flow.remote.host in self.stack.trusted
 
     @property
     def is_up(self) -> bool:
@@ -452,13 +462,13 @@ class CallSession:
         self._finish(CallEnded(EndedBy.LOCAL, reason or "rejected", status))
         await self._closed()
 
-    async def redirect(self, targets: Sequence[SipUri], headers: HeaderLines = ()) -> None:
+    async def redirect(
+        self, targets: Sequence[SipUri], reason: str, headers: HeaderLines = ()
+    ) -> None:
         """Send the caller on to somebody else (302), the first of them first."""
         server = self._unanswered()
-        self._contact = ", ".join(
-            f"<{uri}>;q={1 - rank / 10:.1f}" for rank, uri in enumerate(targets)
-        )
-        self._respond(server, 302, headers=headers)
+        lines = forwarding_headers(server.request, targets, reason)
+        self._respond(server, 302, headers=[*lines, *headers])
         self._finish(CallEnded(EndedBy.LOCAL, f"sent on to {targets[0]}", 302))
         await self._closed()
 
@@ -526,7 +536,7 @@ class CallSession:
         server.respond(
             status,
             reason,
-            contact=self._contact,
+            contact=self._contact if status < 300 else None,  # a 3xx names others
             headers=headers,
             body=body,
             content_type=SDP if body else None,
@@ -591,6 +601,7 @@ class CallSession:
 
     def _come_up(self) -> None:
         self._move(CallState.ACTIVE)
+        self._up_since = self.stack.signalling.now()
         self._emit(Answered(self.media.codec or ""))
         self._progressed.set()
         self._settled.set()
@@ -712,6 +723,15 @@ class CallSession:
             raise CallStateError("the call is not over")
         return self.end
 
+    async def settled(self) -> None:
+        """Return when the call is answered, or over."""
+        await self._settled.wait()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it has been answered, acknowledged or not."""
+        return self.dialog is not None or self.is_up
+
     async def leave(self) -> None:
         """End a call whose peer goes on with somebody else: it hangs up, or else we do."""
         try:
@@ -728,6 +748,8 @@ class CallSession:
         if self.end is not None:
             return
         self.end = end
+        if self._up_since is not None:
+            self.up_s = self.stack.signalling.now() - self._up_since
         if self._failure is None and not self._settled.is_set():
             self._failure = CallError(f"the call ended: {end.reason}", status=end.status)
         self._changes.end()

@@ -14,6 +14,7 @@ from typing import Final
 from voip.errors import CallError, CallStateError, NoAnswerError
 from voip.events import TransferProgress
 from voip.session.session import CallSession
+from voip.session.stack import Stack
 from voip.sip.dialog import Dialog
 from voip.sip.events import Notified, SipEvent, SubscriptionEnded
 from voip.sip.headers import NameAddr
@@ -23,7 +24,7 @@ from voip.sip.replaces import Replaces
 from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 
-__all__ = ["Progress", "attended", "refer"]
+__all__ = ["Progress", "attended", "follow", "refer"]
 
 GOODBYE_S: Final = 5.0
 """How long a transferred call may stay before it is hung up."""
@@ -55,6 +56,21 @@ async def refer(
         headers=[("Referred-By", str(by))],
         now=stack.signalling.now(),
     )
+    await follow(stack, handle, session.remote.uri, timeout=timeout, tell=tell)
+
+
+async def follow(
+    stack: Stack,
+    handle: Subscription,
+    whom: str,
+    *,
+    timeout: float,
+    tell: Callable[[TransferProgress], None],
+) -> None:
+    """Send a REFER that the agent has made; returns when `whom` says that it has called.
+
+    Raises as `refer`.
+    """
     outcome = _Outcome(tell)
     stack.watchers[handle] = outcome.on_event
     stack.signalling.flush()
@@ -63,21 +79,19 @@ async def refer(
             status, reason = await outcome.result
     except TimeoutError:
         raise NoAnswerError(
-            f"{session.remote.uri} has not said in {timeout:g} s what became of the transfer",
-            status=408,
+            f"{whom} has not said in {timeout:g} s what became of the transfer", status=408
         ) from None
     finally:
         if not outcome.over:
-            _let_go(session, handle)
+            _let_go(stack, handle)
         else:
             stack.watchers.pop(handle, None)
     if status >= 300:
         raise CallError(f"the transfer failed: {reason or 'refused'} ({status})", status=status)
 
 
-def _let_go(session: CallSession, handle: Subscription) -> None:
+def _let_go(stack: Stack, handle: Subscription) -> None:
     """Give the subscription up, and remember it until it is over."""
-    stack = session.stack
 
     def on_event(event: SipEvent) -> None:
         if isinstance(event, SubscriptionEnded):

@@ -147,13 +147,13 @@ class ServerInvite:
             )
         reliable = 100 < status < 200 and self._is_reliable(reliable, body)
         lines = self._core.response_headers(describe=200 <= status < 300 or reliable)
+        if (200 <= status < 300 or reliable) and "Recv-Info" in self.request.headers:
+            lines += self._core.recv_info()
         expires = granted(self.request, self._core.config) if 200 <= status < 300 else None
         if expires is not None:
             lines.append(("Session-Expires", str(expires)))
             if supports(self.request, TIMER):
                 lines.append(("Require", TIMER))
-        if 200 <= status < 300 and "Recv-Info" in self.request.headers:
-            lines += self._core.recv_info()
         if contact is not None or (100 < status < 300 and self._contact is not None):
             lines.append(("Contact", self._contact or ""))
         response = make_response(

@@ -1,0 +1,176 @@
+"""Transfers, parking, mail that waits and lamps at Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from peers.asterisk import Asterisk
+from phones import TAIL_S, echo_of, require_speech, shipped, softphone
+
+from voip.call import Call
+from voip.events import CallState, MessageWaiting, TransferProgress, Transferred
+from voip.harness.audio import Sound
+from voip.phone import Softphone
+
+PATIENCE_S = 15
+
+
+def answering(phone: Softphone) -> asyncio.Queue[Call]:
+    calls: asyncio.Queue[Call] = asyncio.Queue()
+
+    @phone.on_incoming
+    async def taken(call: Call) -> None:
+        await call.answer()
+        calls.put_nowait(call)
+        await call.wait_ended()
+
+    return calls
+
+
+async def hears_1004_hz(call: Call) -> bool:
+    """Whether a second of what is heard has its peak at the tone of 601."""
+    async with call.audio() as reader:
+        heard = await reader.read(1.0)
+    spectrum = np.abs(np.fft.rfft(heard[: call.rate].astype(float)))
+    return abs(int(np.argmax(spectrum)) - 1004) <= 3 and float(np.max(spectrum)) > 1e5
+
+
+async def until_it_hears(call: Call) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await hears_1004_hz(call):
+            pass
+
+
+async def test_F020_a_blind_transfer_connects_the_other_phone_with_a_number(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        calls = answering(bob)
+        call = await alice.dial("1002")
+        theirs = await calls.get()
+        await call.transfer("601")
+        assert call.state is CallState.ENDED
+        progress = [e.status for e in call._events if isinstance(e, TransferProgress)]
+        assert progress[-1] == 200
+        await until_it_hears(theirs)
+        await theirs.hangup()
+    await asterisk.idle()
+
+
+async def test_F021_an_attended_transfer_joins_both_calls(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    """Both calls are to one phone, which hears in one of them what it says in the other."""
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        calls = answering(bob)
+        first = await alice.dial("1002")
+        his_first = await calls.get()
+        await first.hold()
+        second = await alice.dial("1002")
+        his_second = await calls.get()
+        await first.transfer(second)
+        assert first.state is second.state is CallState.ENDED
+        prompt = shipped("prompt-8k.wav")
+        async with his_second.record(artifacts / "heard.wav"):
+            await his_first.play(prompt.samples)
+            await asyncio.sleep(TAIL_S)
+        require_speech(prompt, Sound.read(artifacts / "heard.wav"), what="across both calls")
+        await his_first.hangup()
+        async with asyncio.timeout(PATIENCE_S):
+            await his_second.wait_ended()
+    await asterisk.idle()
+
+
+async def test_F020_a_server_that_refers_us_is_followed(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    async with softphone(asterisk, "1001", artifacts) as alice:
+        call = await alice.dial("613")
+        async with asyncio.timeout(PATIENCE_S):
+            while not [e for e in call._events if isinstance(e, Transferred)]:
+                await asyncio.sleep(0.05)
+        (event,) = [e for e in call._events if isinstance(e, Transferred)]
+        new: Call = event.call
+        assert new.remote == asterisk.uri("600")
+        await call.wait_ended()
+        prompt = shipped("prompt-8k.wav")
+        require_speech(
+            prompt, await echo_of(new, prompt, artifacts / "heard.wav"), what="after the transfer"
+        )
+        await new.hangup()
+    await asterisk.idle()
+
+
+async def test_F031_a_call_is_parked_and_picked_up_by_another_phone(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        calls = answering(bob)
+        call = await alice.dial("1002")
+        theirs = await calls.get()
+        await call.transfer("750")
+        async with asyncio.timeout(PATIENCE_S):
+            while "751" not in asterisk.cli("parking show default"):
+                await asyncio.sleep(0.1)
+        picked_up = await alice.dial("751")
+        await asyncio.sleep(0.5)
+        assert theirs.state is CallState.ACTIVE
+        await picked_up.hangup()
+        async with asyncio.timeout(PATIENCE_S):
+            await theirs.wait_ended()
+    await asterisk.idle()
+
+
+async def test_F102_mail_is_told_to_who_watches_and_to_who_is_registered(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        async with await alice.watch(None, "message-summary") as watch:
+            before = watch.latest.value.of().new
+            for number in ("901", "902"):
+                call = await alice.dial(number)
+                await call.play(shipped("prompt-8k.wav").samples)
+                await call.hangup()
+            async with asyncio.timeout(PATIENCE_S):
+                async for told in watch.notifications():
+                    if told.value is not None and told.value.of().new == before + 1:
+                        break
+            assert watch.latest.value.waiting
+            async with asyncio.timeout(PATIENCE_S):
+                async for event in bob.events():
+                    if isinstance(event, MessageWaiting) and event.waiting:
+                        break
+        assert watch.state == "terminated"
+    await asterisk.idle()
+
+
+async def test_F104_a_lamp_follows_another_phone(asterisk: Asterisk, artifacts: Path) -> None:
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+        await alice.watch("1002", "dialog") as watch,
+    ):
+        assert watch.state == "active"
+        call = await bob.dial("600")
+        async with asyncio.timeout(PATIENCE_S):
+            while not [one for one in watch.dialogs if one.state == "confirmed"]:
+                await asyncio.sleep(0.05)
+        await call.hangup()
+        async with asyncio.timeout(PATIENCE_S):
+            while watch.dialogs:
+                await asyncio.sleep(0.05)
+    await asterisk.idle()

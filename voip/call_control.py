@@ -1,0 +1,111 @@
+"""Services made of calls, events and transfers (RFC 5359): pick-up, park, redial, click-to-dial."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from voip.call import Call
+from voip.desk import Desk
+from voip.dialling import Dialling
+from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.session.transfer import follow
+from voip.sip.headers import NameAddr
+from voip.sip.packages.dialog_info import WatchedDialog
+from voip.sip.replaces import Replaces
+from voip.sip.uri import SipUri
+from voip.watching import Watching
+
+__all__ = ["CallControl"]
+
+_BUSY: Final = (486, 600)
+
+
+class CallControl:
+    """Does for `Softphone` what takes more than one call."""
+
+    def __init__(self, desk: Desk, dialling: Dialling, watching: Watching) -> None:
+        self._desk = desk
+        self._dialling = dialling
+        self._watching = watching
+
+    async def pick_up(self, watched: WatchedDialog, *, timeout: float | None = 30.0) -> Call:
+        """Take a call that rings, or is parked, at somebody we watch (`Watch.dialogs`)."""
+        self._desk.check_open()
+        if watched.remote is None:
+            raise CallError("the watched call does not say who the other side is")
+        replaces = watched.replaces_at_peer(early_only=watched.state != "confirmed")
+        return await self._dialling.dial(
+            SipUri.parse(watched.remote),
+            wait="answered",
+            timeout=timeout,
+            headers=[("Replaces", str(replaces)), ("Require", "replaces")],
+        )
+
+    async def refer(self, whom: str, target: str, *, timeout: float = 60.0) -> None:
+        """Ask `whom` to call `target`: click-to-dial.
+
+        Returns when it says that it has; raises `CallError` where it does not.
+        """
+        await self._refer(whom, self._desk.account.dial_uri(target), timeout)
+
+    async def _refer(self, whom: str, target: SipUri, timeout: float) -> None:
+        self._desk.check_open()
+        desk, account = self._desk, self._desk.account
+        uri = account.dial_uri(whom)
+        flow = await desk.flow_to(uri)
+        identity = desk.identity(flow)
+        handle = desk.stack.agent.subscriptions.refer_outside(
+            uri,
+            str(NameAddr("", str(target))),
+            flow=flow,
+            from_=identity,
+            to=f"<{uri}>",
+            contact=desk.contact(flow),
+            route=account.route(),
+            headers=[("Referred-By", str(NameAddr("", identity.uri)))],
+            credentials=account.credentials(),
+            now=desk.now(),
+        )
+        await follow(desk.stack, handle, str(uri), timeout=timeout, tell=lambda _: None)
+
+    async def park(self, call: Call, orbit: str, *, timeout: float = 30.0) -> None:
+        """Leave a call to `orbit`, which keeps the other side until somebody picks it up.
+
+        RFC 5359 section 2.15: it is asked to take our place in the call.
+        """
+        dialog = call._session.dialog
+        if dialog is None or not call._session.is_up:
+            raise CallStateError(f"the call is {call.state.value}", hint="park a call that is up")
+        replaces = ("Replaces", str(Replaces.of(dialog)))
+        peer = SipUri.parse(dialog.remote_target)
+        target = SipUri(
+            peer.scheme, peer.user, None, peer.host, peer.port, peer.params, (replaces,)
+        )
+        await self._refer(orbit, target, timeout)
+        await call._session.leave()
+
+    async def dial_when_free(self, target: str, *, timeout: float = 3600.0) -> Call:
+        """Call somebody, and while that one is busy wait until it is not (`on_watch` there)."""
+        self._desk.check_open()
+        uri = self._desk.account.dial_uri(target)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    try:
+                        return await self._dialling.dial(
+                            uri, wait="answered", timeout=None, headers=()
+                        )
+                    except CallError as error:
+                        if error.status not in _BUSY:
+                            raise
+                    await self._until_free(target)
+        except TimeoutError:
+            raise NoAnswerError(f"{target} was busy for {timeout:g} s", status=486) from None
+
+    async def _until_free(self, target: str) -> None:
+        async with await self._watching.watch(target, "dialog") as watch:
+            async for notification in watch.notifications():
+                if notification.value is not None and not watch.dialogs:
+                    return
+        raise CallError(f"nobody says when {target} is free", status=480)
