@@ -20,7 +20,7 @@ from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.stream import StreamFramer
 from voip.sip.uri import uri_scheme
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.rfc("3665", "2-3")]
 
 COUNT: Final = 178
 TYPED: Final = 979

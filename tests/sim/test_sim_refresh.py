@@ -1,7 +1,7 @@
 """Half an hour of a call whose session is refreshed (RFC 4028) over 3 % of loss in bursts.
 
-Bursts are counted in packets, and signalling alone sends few: of every hundred bursts of 4 on average, four
-outlast all repetitions of a refresh, after which the call has to end (RFC 4028 section 10). They are of 2 here.
+Bursts are counted in packets, and signalling alone sends few: of a hundred bursts of 4 on average
+four outlast all repetitions of a refresh, and the call has to end (section 10). They are of 2 here.
 """
 
 from __future__ import annotations

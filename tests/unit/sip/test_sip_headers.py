@@ -16,6 +16,8 @@ from voip.sip.grammar import (
 )
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, Via, parse_seconds
 
+pytestmark = pytest.mark.rfc("3261", "20")
+
 
 def lines(*pairs: tuple[str, str]) -> Headers:
     return Headers(pairs)
