@@ -201,7 +201,7 @@ class Call:
 
     async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        await self._session.ring(header_lines(headers))
+        await self._session.callee.ring(header_lines(headers))
 
     async def progress(self, headers: HeaderLines = ()) -> None:
         """Let the caller hear us before the call is answered (183).
@@ -209,17 +209,17 @@ class Call:
         Where the INVITE has no offer we make one, and sound begins with the caller's answer; that
         needs a caller who knows reliable provisional responses, else `CallStateError`.
         """
-        await self._session.progress(header_lines(headers))
+        await self._session.callee.progress(header_lines(headers))
 
     async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer; returns when the caller has acknowledged it."""
-        await self._session.answer(header_lines(headers))
+        await self._session.callee.answer(header_lines(headers))
 
     async def reject(
         self, status: int = 486, reason: str | None = None, *, headers: HeaderLines = ()
     ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
-        await self._session.reject(status, reason, header_lines(headers))
+        await self._session.callee.reject(status, reason, header_lines(headers))
 
     async def redirect(
         self, *targets: str, reason: str = "unconditional", headers: HeaderLines = ()
@@ -231,7 +231,7 @@ class Call:
         if not 1 <= len(targets) <= MAX_TARGETS:
             raise ConfigError(f"{len(targets)} targets", hint=f"1 to {MAX_TARGETS}")
         uris = [self._resolve(target) for target in targets]
-        await self._session.redirect(uris, reason, header_lines(headers))
+        await self._session.callee.redirect(uris, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
