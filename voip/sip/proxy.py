@@ -20,7 +20,7 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
-from voip.sip.headers import Headers, NameAddr, Via
+from voip.sip.headers import Headers, NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
 from voip.sip.server_request import ServerRequest
@@ -28,6 +28,7 @@ from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import (
     DEFAULT_PORT,
+    Via,
     default_port,
     is_behind_nat,
     mark_source,
