@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voip.errors import SipError
+from voip.ip import literal
 from voip.sip.flow import Flow
 from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params, split_list
 from voip.sip.uri import format_host, parse_host_port
@@ -181,12 +181,4 @@ def is_behind_nat(request: Request) -> bool:
     via = request.via
     if via.wants_rport:
         return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
-    return via.received is not None and _is_address(via.host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return via.received is not None and literal(via.host) is not None
