@@ -413,7 +413,7 @@ async def test_a_callee_that_dies_in_the_call_is_noticed(pair, monkeypatch):
     monkeypatch.setattr("voip.media.engine._ROUND_S", 0.05)
     mine, _ = await up(pair)
     bob = pair[1]
-    for endpoint in bob._transport._udp.values():  # as if the process had been killed
+    for endpoint in bob._transport._ports.udp.values():  # as if the process had been killed
         endpoint.close()
     await bob._driver.close()
     end = await asyncio.wait_for(mine.wait_ended(), 5)

@@ -403,7 +403,7 @@ async def test_a_close_that_is_cancelled_closes_everything_all_the_same():
         await call.wait_ended()
 
     call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
-    for endpoint in bob._transport._udp.values():
+    for endpoint in bob._transport._ports.udp.values():
         endpoint._received = lambda data, source: None  # nobody hears the BYE
     closing = asyncio.create_task(alice.close())
     await asyncio.sleep(0.05)
