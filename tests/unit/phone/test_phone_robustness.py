@@ -350,7 +350,7 @@ async def test_a_handler_that_cancels_itself_refuses_the_call():
 
 
 async def test_a_handler_that_will_not_end_does_not_keep_the_phone_from_closing(monkeypatch):
-    monkeypatch.setattr("voip.phone.HANDLERS_S", 0.1)
+    monkeypatch.setattr("voip.tasks.HANDLERS_S", 0.1)
     stop = asyncio.Event()
     alice, bob = Softphone(network=HERE), Softphone(network=HERE)
     await alice.start()
