@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stalls import repeated_after_stalls
 
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
@@ -104,6 +105,7 @@ async def test_a_call_rings_is_answered_and_hung_up_by_the_caller(pair):
     assert alice.calls == []
 
 
+@repeated_after_stalls
 async def test_sound_goes_both_ways_and_the_callee_hangs_up(pair):
     mine, theirs = await up(pair)
 
