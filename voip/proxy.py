@@ -14,8 +14,9 @@ from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.location import Location
-from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
+from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
+from voip.sip.proxy_way import FlowNeeded
 from voip.sip.registrar import Registrar
 from voip.types import Address, Random
 

@@ -408,7 +408,7 @@ async def test_F033_automatic_redial_when_the_callee_is_free(net: Network) -> No
         other = await carol.dial(uri(bob))
         await to_bob.get()
         loop = asyncio.get_running_loop()
-        loop.call_later(300, lambda: alice._spawn(other.hangup()))
+        loop.call_later(300, lambda: alice._tasks.spawn(other.hangup()))
         began = loop.time()
         call = await alice.dial_when_free(uri(bob))
         assert 300 <= loop.time() - began < 400
