@@ -66,8 +66,8 @@ quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` 
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)
 
-interop: venv ## the slow full matrices against the peers
-	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+interop: venv ## everything against the peers, the slow matrices too; the result goes to docs/
+	@$(pytest) -m 'peer or matrix' tests/interop --interop-results=docs/interop-results.json $(PYTEST_ARGS)
 
 rfc-status: venv ## run the tests of flows and RFCs, and write docs/rfc-status.md
 	@$(pytest) -m rfc -q --rfc-status=docs/rfc-status.md $(PYTEST_ARGS)
