@@ -20,6 +20,7 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
+from voip.sip.guard import Admission
 from voip.sip.headers import Headers, NameAddr, Via
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
@@ -41,6 +42,7 @@ __all__ = ["FlowNeeded", "ProxyAgent", "ProxyConfig"]
 _MAX_FORWARDS: Final = 70
 _MAX_BREADTH: Final = 60
 _MAX_LOCALS: Final = 64
+_MAX_OWN_ROUTES: Final = 2
 _LOOP_CHARS: Final = 8
 _DIALOG: Final = "d"
 """The Record-Route parameter by which a call is known again."""
@@ -65,6 +67,8 @@ class ProxyConfig:
     t4: float = 5.0
     max_client_transactions: int = 10_000
     max_server_transactions: int = 20_000
+    stranger_rate: float | None = None
+    known_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class ProxyAgent:
                 t4=config.t4,
                 max_client_transactions=config.max_client_transactions,
                 max_server_transactions=config.max_server_transactions,
+                stranger_rate=config.stranger_rate,
+                known_hosts=config.known_hosts,
             ),
             random,
         )
@@ -115,18 +121,24 @@ class ProxyAgent:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one datagram, or one message framed by a stream."""
         core = self.core
+        admission = core.guard.look(data, flow.remote.host, now)
+        if admission is Admission.OVER and not flow.reliable:
+            core.counters.flooded += 1
+            return
         self._learn(flow.local)
         try:
             message = parse_message(data)
         except SipError as error:
             request = error.context.get("request")
-            if isinstance(request, Request):
-                self._refuse_unreadable(request, flow, error)
-            else:
+            if not isinstance(request, Request):
                 core.counters.malformed += 1
+            elif not core.holds_back(request, flow, admission, self._belongs, now):
+                self._refuse_unreadable(request, flow, error)
             return
         if isinstance(message, Response):
             self._receive_response(message, now)
+            return
+        if core.holds_back(message, flow, admission, self._belongs, now):
             return
         try:
             mark_source(message, flow.remote)
@@ -301,6 +313,21 @@ class ProxyAgent:
             request.headers.remove("Route")
         leads_on = in_dialog and ahead is not None and ahead != flow
         return in_dialog, ahead if leads_on else None
+
+    def _belongs(self, core: Core, request: Request) -> bool:
+        """Whether a request is of a transaction, or of a call that was routed through here."""
+        try:
+            if core.transactions.of_request(request) is not None:
+                return True
+            if request.method == "CANCEL":
+                return core.transactions.to_cancel(request) is not None
+            for value in request.headers.values("Route")[:_MAX_OWN_ROUTES]:
+                token = NameAddr.parse(value).sip_uri.param(_DIALOG)
+                if token is not None and self._tokens.is_of_call(token, request.call_id):
+                    return True
+        except SipError:
+            pass
+        return False
 
     # Loops (RFC 5393 section 4.2).
 
