@@ -77,7 +77,7 @@ class NetworkConfig:
     ws_port: int | None = None
     wss_port: int | None = None
     ws_path: str = "/ws"
-    stranger_rate: float | None = 50.0
+    stranger_rate: float | None = 20.0
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):

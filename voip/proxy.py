@@ -52,7 +52,7 @@ class SipProxy:
         tls: TlsConfig | None = None,
         tls_port: int = 0,
         known_hosts: Collection[str] = (),
-        stranger_rate: float | None = 50.0,
+        stranger_rate: float | None = 20.0,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
