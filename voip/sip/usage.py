@@ -211,7 +211,7 @@ class InviteUsage:
     def finish(self, invite: ServerInvite, now: float) -> None:
         """Take it that an INVITE of the peer's is refused or acknowledged."""
         self._theirs.pop(invite.request.cseq.number, None)
-        self.settle(now)
+        self.settle_later(now)
 
     def on_ack(self, request: Request, now: float) -> None:
         """Take an ACK to one of our 2xx; a repeated one changes nothing."""
@@ -244,6 +244,13 @@ class InviteUsage:
             self.reinvite.proceed(now)
         if self.update is not None:
             self.update.proceed(now)
+
+    def settle_later(self, now: float) -> None:
+        """Do it when the user has read the answer that just came, before the next offer is made."""
+        if self.reinvite is not None or self.update is not None:
+            self._core.timers.start(now, self.settle)
+        else:
+            self.settle(now)
 
     # The end.
 

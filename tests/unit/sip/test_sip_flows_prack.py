@@ -79,6 +79,18 @@ def test_F085_a_reliable_183_is_acknowledged_before_the_answer(stage: Stage) -> 
     assert not prack.body
 
 
+def test_F085_nothing_is_kept_of_reliable_responses_when_the_transaction_is_over(
+    stage: Stage,
+) -> None:
+    call(stage)
+    describe(stage)
+    stage.bob.answer(incoming(stage), body=b"", content_type=None)
+    stage.step()
+    stage.bob.only(Acknowledged)
+    stage.net.run(40)
+    assert stage.bob.agent._core.reliable == {}
+
+
 def test_F085_without_a_word_from_the_caller_nothing_is_reliable(stage: Stage) -> None:
     net = stage.net
     plain = net.phone("192.0.2.3", replace(CONFIG, supported=()))
