@@ -60,8 +60,8 @@ class NetworkConfig:
     addresses) that vouch for callers, such as a proxy that removes what it has not checked;
     P-Asserted-Identity of any other is a claim (`Call.identity`). They may call whom they like, as
     often as they like. stranger_rate: requests a second that one source may begin which is neither
-    of them, nor answers our requests (a registrar does); twice as many at once, four times as many
-    all such sources together. What is beyond that is dropped, or refused with 503 over a
+    of them, nor answers our requests (a registrar does); twice as many at once; all such sources
+    together may twice as many. What is beyond that is dropped, or refused with 503 over a
     connection. None: no limit.
     """
 

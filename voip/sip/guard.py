@@ -16,7 +16,7 @@ from typing import Final
 
 __all__ = ["Admission", "Guard"]
 
-ALL_SOURCES: Final = 4
+ALL_SOURCES: Final = 2
 """All strangers together may have this many times the rate of one."""
 BURST_S: Final = 2.0
 """A source that was silent may send as much as this many seconds allow, at once."""

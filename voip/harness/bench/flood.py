@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from voip.errors import ConfigError
@@ -21,8 +21,8 @@ RATE: Final = 10_000
 SOURCES: Final = 1000
 KINDS: Final = (("REGISTER", 1), ("INVITE", 1), ("REGISTER", SOURCES), ("INVITE", SOURCES))
 CALLS: Final = 5
-SETTLE_S: Final = 33.0
-"""Until the last transaction is over (64*T1), and a little more."""
+SETTLE_S: Final = 40.0
+"""Until the last call has rung in vain and its transaction is over (64*T1), and a little more."""
 STEP_S: Final = 0.1
 
 OPTIONS_BAR_MS: Final = 1000.0
@@ -66,11 +66,8 @@ class FloodReport:
             "flood_growth_bytes": _bar(
                 self.growth_bytes, GROWTH_BAR, self.growth_bytes < GROWTH_BAR
             ),
+            "flood_transactions_left": _bar(self.transactions_left, 0, self.transactions_left == 0),
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {**asdict(self), "bars": self.bars()}
 
 
 def run_floods(

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ FLOODER: Final = "127.0.0.66"
 """Where a flood from one address comes from; one from many from 127.0.100.1 on."""
 OPTIONS_STEP_S: Final = 0.1
 OPTIONS_WAIT_S: Final = 10.0
+RING_S: Final = 5.0
 _BURST: Final = 50
 """Requests sent without looking at the clock."""
 _RATE_HZ: Final = 8000
@@ -49,8 +51,10 @@ class FloodedRole:
 
     async def _serve(self, call: Call) -> None:
         if call.remote != PEER_URI:
-            await call.ring()  # a stranger's: it rings until the caller gives up
-            await call.wait_ended()
+            await call.ring()  # a stranger's: nobody is at home
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RING_S):
+                    await call.wait_ended()
             return
         await call.answer()
         await call.echo()
@@ -123,8 +127,8 @@ class FloodPeerRole:
         while True:
             for call in self._calls:
                 dialog = call._session.dialog
-                if dialog is None:
-                    continue
+                if dialog is None or any(call_id == dialog.call_id for call_id, _ in self._asked):
+                    continue  # one after the other: a later one would overtake (12.2.2)
                 now = transport.now()
                 handle = agent.dialog_request(dialog, "OPTIONS", now=now)
                 sent = handle.request
