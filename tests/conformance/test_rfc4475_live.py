@@ -26,7 +26,7 @@ from voip.sip.message import Request, Response, parse_message
 from voip.sip.server_request import ServerRequest
 from voip.types import Address
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.rfc("4475", "3")]
 
 PORTS: Final = (5050, 5060, 5070)
 SILENT: Final = {"badinv01": "no Via can be read: nobody knows the way back"}

@@ -20,6 +20,8 @@ from voip.sip.registration import RETRY_BASE_S, RETRY_BASE_WHILE_REACHED_S
 from voip.sip.terms import Terms
 from voip.types import Address
 
+pytestmark = pytest.mark.rfc("5626", "4")
+
 INSTANCE = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 NAMED = f'+sip.instance="<urn:uuid:{INSTANCE}>"'
 

@@ -36,6 +36,8 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("3261", "13")
+
 
 @pytest.fixture
 def net() -> Iterator[Net]:

@@ -28,6 +28,8 @@ from voip.sip.events import (
 from voip.sip.message import Request, Response
 from voip.sip.reliable import RAck
 
+pytestmark = pytest.mark.rfc("3262", "3-5")
+
 __all__ = ["stage"]
 
 OTHER = b"v=0\r\no=- 3 1 IN IP4 192.0.2.1\r\n"

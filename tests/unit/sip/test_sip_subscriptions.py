@@ -41,6 +41,8 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("6665", "4")
+
 # ---------------------------------------------------------------- the life of a subscription
 
 
