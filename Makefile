@@ -70,8 +70,8 @@ fuzz: venv ## ten million inputs to everything that reads from the network; goes
 soak: venv ## 100,000 random calls in seven simulated days; what is left of them, and what grows
 	@$(python) -m voip.harness.soak $(SOAK_ARGS)
 
-interop: venv ## the slow full matrices against the peers
-	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+interop: venv ## everything against the peers, the slow matrices too; the result goes to docs/
+	@$(pytest) -m 'peer or matrix' tests/interop --interop-results=docs/interop-results.json $(PYTEST_ARGS)
 
 rfc-status: venv ## run the tests of flows and RFCs, and write docs/rfc-status.md
 	@$(pytest) -m rfc -q --rfc-status=docs/rfc-status.md $(PYTEST_ARGS)

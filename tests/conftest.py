@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+from interop_results import InteropResults
 from rfc_status import RfcStatus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,13 +21,15 @@ settings.load_profile("voip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the table of RFCs is written, if it is (see rfc_status.py)."""
+    """Where the table of RFCs (rfc_status.py) and the peers' results go, if they are written."""
     parser.addoption("--rfc-status", default="", metavar="FILE")
+    parser.addoption("--interop-results", default="", metavar="FILE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note which test proves what of which RFC."""
+    """Note which test proves what of which RFC, and what those with peers come to."""
     config.pluginmanager.register(RfcStatus(config.getoption("--rfc-status")))
+    config.pluginmanager.register(InteropResults(config.getoption("--interop-results")))
 
 
 def required() -> bool:
@@ -44,6 +48,16 @@ def missing(what: str) -> NoReturn:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real-time calls come first, so that no test beside them takes all CPUs (see Makefile)."""
     items.sort(key=lambda item: item.get_closest_marker("realtime") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the tests and all that they import out of garbage collection.
+
+    To look at all of it takes 60 ms, 300 where the processors are shared: it would be most of what
+    a test in virtual time costs, and a hole in the sound of one in real time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", name="missing")

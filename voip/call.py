@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.arguments import HeaderLines, header_lines
+from voip.callbacks import Callback, Callbacks, Spawn
 from voip.digits import take_digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
@@ -52,10 +51,6 @@ DIGITS = "0123456789*#ABCD"
 MAX_TARGETS = 10
 """Places that a caller can be sent on to at once."""
 
-Callback = Callable[[Any], object]
-"""A function or coroutine function; what it returns is not looked at."""
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
-
 
 class Call:
     """A call that was dialled or came in; made by `Softphone`, never by applications.
@@ -77,13 +72,10 @@ class Call:
     ) -> None:
         self.id = call_id
         self._resolve = resolve
-        self._spawn = spawn
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()
-        self._untold: deque[CallEvent] = deque()
-        self._telling = False
+        self._callbacks = Callbacks(spawn, self._callback_failed)
         self._digits = ""
-        self._callbacks: list[tuple[type | None, Callback]] = []
 
     def _bind(self, session: CallSession) -> None:
         self._session = session
@@ -201,7 +193,7 @@ class Call:
 
     async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
-        await self._session.ring(header_lines(headers))
+        await self._session.callee.ring(header_lines(headers))
 
     async def progress(self, headers: HeaderLines = ()) -> None:
         """Let the caller hear us before the call is answered (183).
@@ -209,17 +201,17 @@ class Call:
         Where the INVITE has no offer we make one, and sound begins with the caller's answer; that
         needs a caller who knows reliable provisional responses, else `CallStateError`.
         """
-        await self._session.progress(header_lines(headers))
+        await self._session.callee.progress(header_lines(headers))
 
     async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer; returns when the caller has acknowledged it."""
-        await self._session.answer(header_lines(headers))
+        await self._session.callee.answer(header_lines(headers))
 
     async def reject(
         self, status: int = 486, reason: str | None = None, *, headers: HeaderLines = ()
     ) -> None:
         """Refuse an incoming call: busy (486) unless told otherwise."""
-        await self._session.reject(status, reason, header_lines(headers))
+        await self._session.callee.reject(status, reason, header_lines(headers))
 
     async def redirect(
         self, *targets: str, reason: str = "unconditional", headers: HeaderLines = ()
@@ -231,7 +223,7 @@ class Call:
         if not 1 <= len(targets) <= MAX_TARGETS:
             raise ConfigError(f"{len(targets)} targets", hint=f"1 to {MAX_TARGETS}")
         uris = [self._resolve(target) for target in targets]
-        await self._session.redirect(uris, reason, header_lines(headers))
+        await self._session.callee.redirect(uris, reason, header_lines(headers))
 
     async def cancel(self) -> None:
         """Give up a call of ours that is not answered; `CallStateError` once it is."""
@@ -430,17 +422,17 @@ class Call:
 
     def on_event(self, callback: Callback) -> Callback:
         """Call back (function or coroutine function) with every event from now on."""
-        self._callbacks.append((None, callback))
+        self._callbacks.add(None, callback)
         return callback
 
     def on_dtmf(self, callback: Callback) -> Callback:
         """Call back with every `DtmfReceived` from now on."""
-        self._callbacks.append((DtmfReceived, callback))
+        self._callbacks.add(DtmfReceived, callback)
         return callback
 
     def on_ended(self, callback: Callback) -> Callback:
         """Call back with `CallEnded`."""
-        self._callbacks.append((CallEnded, callback))
+        self._callbacks.add(CallEnded, callback)
         return callback
 
     def _emit(self, event: CallEvent) -> None:
@@ -453,45 +445,13 @@ class Call:
         if isinstance(event, CallEnded):
             self._events.end()
             self._audio.end()
-        self._untold.append(event)
-        if self._telling:
-            return
-        self._telling = True
-        try:
-            while self._untold:
-                self._tell(self._untold.popleft())
-        finally:
-            self._telling = False
+        self._callbacks.tell(event)
 
-    def _tell(self, event: CallEvent) -> None:
-        for kind, callback in tuple(self._callbacks):
-            if kind is None or isinstance(event, kind):
-                self._call_back(callback, event)
-
-    def _call_back(self, callback: Callback, event: CallEvent) -> None:
-        try:
-            result = callback(event)
-        except Exception as error:
-            self._callback_failed(callback, event, error)
-            return
-        if inspect.isawaitable(result):
-            self._spawn(self._await(callback, event, result))
-
-    async def _await(self, callback: Callback, event: CallEvent, result: Awaitable[None]) -> None:
-        try:
-            await result
-        except Exception as error:
-            self._callback_failed(callback, event, error)
-
-    def _callback_failed(self, callback: Callback, event: CallEvent, error: Exception) -> None:
-        name = getattr(callback, "__qualname__", repr(callback))
-        log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
-        if isinstance(event, CallbackFailed):
-            return
+    def _callback_failed(self, failure: CallbackFailed) -> None:
         if self._events.ended:
-            self._report(CallbackFailed(name, error))
+            self._report(failure)
         else:
-            self._emit(CallbackFailed(name, error))
+            self._emit(failure)
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

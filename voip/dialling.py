@@ -12,7 +12,7 @@ from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
 from voip.registration import Registrar
-from voip.session.session import CallPlan
+from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
@@ -111,7 +111,7 @@ class Dialling:
         callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
         try:
-            await call._session.call(str(uri), plan, flow=flow)
+            await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:
             await self._give_up(call, error)
             raise

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from voip.account import Account
 from voip.answering import Answering
@@ -26,10 +26,11 @@ from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
 from voip.config import CallConfig, MediaConfig, NetworkConfig
+from voip.contacts import Contacts
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
-from voip.events import CallEnded, PhoneEvent, Registered, RegistrationFailed
+from voip.events import CallEnded, CallEvent, PhoneEvent, Registered, RegistrationFailed
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.media.commands import EngineEvent
@@ -52,9 +53,10 @@ from voip.sip.digest import CredentialsLookup
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
-from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.uri import SipUri, format_host, uri_scheme
+from voip.sip.uri import uri_scheme
+from voip.strangers import Strangers
+from voip.tasks import Tasks
 from voip.transfers import Transfers
 from voip.types import Address, Random
 from voip.watching import Watching
@@ -62,9 +64,6 @@ from voip.watching import Watching
 __all__ = ["Authorize", "Softphone", "Wait"]
 
 log = logging.getLogger(__name__)
-
-HANDLERS_S = 1.0
-"""How long closing waits for handlers of calls to end by themselves, and when cancelled again."""
 
 
 class Softphone:
@@ -118,20 +117,18 @@ class Softphone:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
         self.calling = calling or CallConfig()
-        proxies: list[str | None] = [None]
-        if proxy:
-            proxies = [proxy] if isinstance(proxy, str) else list(proxy)
+        proxies = [proxy] if proxy and isinstance(proxy, str) else list(proxy or ())
         self.account = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
-            proxies[0],
+            proxies[0] if proxies else None,
             expires_s,
             self.network.transport,
             credentials,
         )
-        self._accounts = [replace(self.account, proxy=one) for one in proxies]
+        self._accounts = [replace(self.account, proxy=one) for one in proxies] or [self.account]
         self._register = (uri is not None) if register is None else register
         self._named = uri is not None
         if self._register:
@@ -142,9 +139,12 @@ class Softphone:
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
-        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
+        self._config = agent_config(
+            user_agent, self._requests, self.calling, self.network, info_packages
+        )
         self._calls: dict[CallSession, Call] = {}
-        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a simulation repeats
+        self._tasks = Tasks()
+        self._contacts = Contacts(self.account, named=self._named)
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
@@ -154,15 +154,21 @@ class Softphone:
             self.account,
             self._handlers,
             self._calls,
-            self._reached_at,
-            self._identity,
+            self._contacts.of_dialog,
+            self._contacts.identity,
             self._new_call,
-            self._spawn,
+            self._tasks.spawn,
             self._tell,
             answering or Answering(),
         )
         self._dialling = dialling = Dialling(desk)
-        self._incoming = incoming = IncomingCalls(desk, authorize)
+        strangers = Strangers(
+            self.account if self._named else None,
+            self.calling,
+            self.network,
+            lambda: self._registrars.hosts() if self._register else None,
+        )
+        self._incoming = incoming = IncomingCalls(desk, authorize, strangers)
         self._transfers = transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
@@ -207,6 +213,7 @@ class Softphone:
         self._files = platform.files()
         self._sip_network = platform.sip_network(self.network.dns_servers)
         self._agent = SipAgent(self._config, random)
+        self._agent.set_screen(self._incoming.screen)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             lambda event: self._sessions.on_sip(event),
@@ -243,7 +250,7 @@ class Softphone:
                 Registrar(
                     account,
                     self._stack,
-                    self._contact,
+                    self._contacts.at,
                     self._tell,
                     instance=urn if self._outbound else None,
                     reg_id=reg_id if self._outbound else None,
@@ -251,7 +258,8 @@ class Softphone:
                 for reg_id, account in enumerate(self._accounts, 1)
             ]
         )
-        self._desk.stack, self._desk.registrars = self._stack, self._registrars
+        self._desk.stack = self._stack
+        self._desk.registrars = self._contacts.registrars = self._registrars
         self._stack.call_changed = self._watching.calls_changed
         self._inbox = Inbox(
             self._desk,
@@ -311,8 +319,7 @@ class Softphone:
         await self._publishing.close()
         if self.unregister_on_close:
             await self._registrars.stop()
-        if tasks := self._others():  # handlers whose calls are over close their files
-            await asyncio.wait(tasks, timeout=HANDLERS_S)
+        await self._tasks.wait()  # handlers whose calls are over close their files
 
     async def _shut_down(self) -> None:
         """Close everything, each part whatever becomes of the others."""
@@ -324,7 +331,7 @@ class Softphone:
             closing.push_async_callback(self._files.close)
             closing.push_async_callback(self._driver.close)
             closing.push_async_callback(self._transport.close)
-            closing.push_async_callback(self._cancel_tasks)
+            closing.push_async_callback(self._tasks.cancel)
             closing.push_async_callback(self._end_calls)
             closing.push_async_callback(self._registrars.close)
 
@@ -334,19 +341,6 @@ class Softphone:
         for call in calls:
             call._session.fail("the phone was closed")
         await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
-
-    async def _cancel_tasks(self) -> None:
-        tasks = self._others()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, stubborn = await asyncio.wait(tasks, timeout=HANDLERS_S)
-            for task in stubborn:
-                log.error("%s goes on though it was cancelled", task.get_coro())
-
-    def _others(self) -> list[asyncio.Task[Any]]:
-        current = asyncio.current_task()
-        return [task for task in self._tasks if task is not current]
 
     # ------------------------------------------------------------ what it is
 
@@ -430,6 +424,15 @@ class Softphone:
 
     # ------------------------------------------------------------ calls
 
+    def know(self, host: str) -> None:
+        """Let `host` (an IP address) begin as many requests as it likes for an hour.
+
+        For those who have shown who they are, to `authorize` or otherwise. Whom we register at or
+        call is known by answering.
+        """
+        self._check_started()
+        self._agent.guard.know(host, self._transport.now())
+
     async def dial(
         self,
         target: str,
@@ -476,7 +479,7 @@ class Softphone:
 
     def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
         random = self._stack.random
-        call = Call(random.token(16), self._spawn, self._tell, self.account.dial_uri)
+        call = Call(random.token(16), self._tasks.spawn, self._tell, self.account.dial_uri)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
@@ -484,44 +487,14 @@ class Softphone:
         self._calls[session] = call
         return call
 
-    def _call_event(self, call: Call, event: Any) -> None:
+    def _call_event(self, call: Call, event: CallEvent) -> None:
         call._emit(event)
         if isinstance(event, CallEnded):
             if self._reports is not None:
-                self._spawn(self._reports.publish(call))
+                self._tasks.spawn(self._reports.publish(call))
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
-            self._spawn(call._close())
-
-    # ------------------------------------------------------------ addresses
-
-    def _identity(self, flow: Flow) -> NameAddr:
-        if self._named:
-            return self.account.identity()
-        return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
-
-    def _reached_at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
-        """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
-
-        Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
-        """
-        line = self._registrars.of(flow)
-        gruu = line.terms.temp_gruu if anonymous else line.gruu
-        if gruu is not None:
-            return f"<{gruu}>"
-        contact = self._contact(flow, secure=secure, anonymous=anonymous)
-        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
-
-    def _contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
-        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
-        user = self.account.user if self._named and not anonymous else None
-        if flow.secure and (secure or self.account.aor.scheme == "sips"):
-            uri = SipUri("sips", user, None, *flow.sent_by)
-            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
-        uri = SipUri("sip", user, None, *flow.sent_by)
-        if flow.transport != "udp":
-            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
-        return f"<{uri}>"
+            self._tasks.spawn(call._close())
 
     def _local_host(self, peer: str) -> str:
         """Where a stream towards `peer` is bound."""
@@ -543,13 +516,3 @@ class Softphone:
         if isinstance(event, RegistrationFailed):
             log.warning("registration failed: %s", event.reason)
         self._events.add(event)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("%s failed", task.get_coro(), exc_info=task.exception())

@@ -15,10 +15,11 @@ import pytest
 
 from voip.errors import SipError
 from voip.sip.check import validate
-from voip.sip.headers import CSeq, NameAddr, Via
+from voip.sip.headers import CSeq, NameAddr
 from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.stream import StreamFramer
 from voip.sip.uri import uri_scheme
+from voip.sip.via import Via
 
 pytestmark = [pytest.mark.reference, pytest.mark.rfc("3665", "2-3")]
 

@@ -24,7 +24,7 @@ from voip.sip.digest_server import DigestServer
 from voip.sip.event_headers import EventType, SubscriptionState
 from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
-from voip.sip.headers import ContentType, CSeq, NameAddr, Via, parse_seconds
+from voip.sip.headers import ContentType, CSeq, NameAddr, parse_seconds
 from voip.sip.identity import Privacy
 from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.reason import Reason
@@ -35,6 +35,7 @@ from voip.sip.retargeting import Diversion, HistoryEntry
 from voip.sip.stream import StreamFramer
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.via import Via
 from voip.types import Address, SeededRandom
 
 FLOW = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.99", 5060))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import re
 import shutil
@@ -62,19 +61,6 @@ def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
     capture.stop(keep=failed)
     if not failed:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(autouse=True)
-def short_collections() -> Iterator[None]:
-    """Keep what is loaded out of garbage collection while a call is up.
-
-    Collecting all that the test run has loaded stops every thread for 60 ms, and for 300 where the
-    processors are shared: longer than any jitter buffer of a peer.
-    """
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def phone(
             seen.append(message)
 
     return Softphone(
-        f"sip:{host.address}@{host.address}",
+        f"sip:bob@{host.address}",
         register=False,
         network=NetworkConfig(bind_host=host.address, bind_port=5060),
         media=MediaConfig(elsewhere=Address(host.address, 40000)),

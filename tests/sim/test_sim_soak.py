@@ -87,7 +87,7 @@ def test_a_soak_takes_an_error_in_the_log_for_a_surprise(monkeypatch: pytest.Mon
 
 def signalling_phone(host: Host) -> Softphone:
     return Softphone(
-        f"sip:{host.address}@{host.address}",
+        f"sip:bob@{host.address}",
         register=False,
         network=NetworkConfig(bind_host=host.address, bind_port=5060),
         media=MediaConfig(elsewhere=Address(host.address, 40000)),

@@ -119,19 +119,19 @@ class SessionManager:
                 self._tell_watcher(event.notifier, event)
             case Provisional(client):
                 if client in sessions:
-                    sessions[client].on_provisional(event)
+                    sessions[client].caller.on_provisional(event)
             case EarlyDialogEnded(client, dialog):
                 if client in sessions:
-                    sessions[client].on_early_ended(dialog)
+                    sessions[client].caller.on_early_ended(dialog)
             case Answered(client, response, dialog):
                 if client in sessions:
-                    sessions[client].on_answered(response, dialog)
+                    sessions[client].caller.on_answered(response, dialog)
             case InviteFailed(client):
                 if client in sessions:
-                    sessions[client].on_failed(event)
+                    sessions[client].caller.on_failed(event)
             case InviteCancelled(server):
                 if server in sessions:
-                    sessions[server].on_cancelled(event)
+                    sessions[server].callee.on_cancelled(event)
             case Acknowledged(dialog, request):
                 if dialog in sessions:
                     sessions[dialog].on_acknowledged(request)
@@ -143,9 +143,9 @@ class SessionManager:
             case ReinviteDone() | UpdateDone():
                 if event.dialog in sessions:
                     sessions[event.dialog].on_change_done(event)
-            case PrackReceived(server, dialog):
-                if dialog in sessions:
-                    sessions[dialog].on_prack(event)
+            case PrackReceived(server):
+                if server in sessions:
+                    sessions[server].callee.on_prack(event)
             case UpdateReceived(request, dialog):
                 if dialog in sessions:
                     sessions[dialog].on_update(event)

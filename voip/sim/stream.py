@@ -76,7 +76,6 @@ class SimStream(asyncio.Transport):
         self._paused = False
         self._sent = 0
         self._next = 0
-        self._last_arrival = 0.0
         self._early: dict[int, tuple[_Kind, bytes]] = {}
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0

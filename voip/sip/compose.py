@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from voip.sip.headers import CSeq, Headers, NameAddr, Via
+from voip.sip.flow import Flow
+from voip.sip.headers import CSeq, Headers, NameAddr
 from voip.sip.message import Request, Response
+from voip.sip.via import Via, via_of
 
-__all__ = ["ack_failure", "cancel", "credentials_of", "new_request", "renewed"]
+__all__ = ["ack_failure", "cancel", "credentials_of", "new_request", "over", "renewed"]
 
 _MAX_FORWARDS: Final = ("Max-Forwards", "70")
 _CREDENTIALS: Final = ("Authorization", "Proxy-Authorization")
@@ -64,6 +66,14 @@ def renewed(
         headers.set(name, value)
     for name, value in authorization:
         headers.add(name, value)
+    return Request(request.method, request.uri, headers, request.body)
+
+
+def over(request: Request, flow: Flow) -> Request:
+    """Return our request as it goes by another flow: in the same transaction."""
+    via = via_of(flow, request.via.branch)
+    headers = request.headers.copy()
+    headers.set("Via", str(via))
     return Request(request.method, request.uri, headers, request.body)
 
 

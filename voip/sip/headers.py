@@ -1,4 +1,4 @@
-"""Header fields (RFC 3261 section 7.3): the ordered multi-map, and the typed values.
+"""Header fields (RFC 3261 section 7.3): the ordered multi-map, and the typed values but Via.
 
 Values stay text until somebody asks for more. One name has one meaning in any case and in its
 compact form; the spelling that came is the spelling that goes. Parameters of typed values are held
@@ -27,9 +27,9 @@ from voip.sip.grammar import (
     unquote_string,
 )
 from voip.sip.limits import MAX_CSEQ, MAX_LINE_CHARS, MAX_SECONDS
-from voip.sip.uri import SipUri, for_people, format_host, parse_host_port
+from voip.sip.uri import SipUri, for_people
 
-__all__ = ["CSeq", "ContentType", "Headers", "NameAddr", "Via", "parse_seconds"]
+__all__ = ["CSeq", "ContentType", "Headers", "NameAddr", "parse_seconds"]
 
 _T = TypeVar("_T")
 
@@ -85,16 +85,6 @@ _NAME_ADDR: Final = re.compile(
     re.DOTALL,
 )
 _ADDR_SPEC: Final = re.compile(r'[ \t]*+(?P<uri>[^<>",;? \t]++)(?P<params>.*+)', re.DOTALL)
-_VIA: Final = re.compile(
-    r"[ \t]*+(?P<name>[^/ \t]++)[ \t]*+/[ \t]*+(?P<version>[^/ \t]++)[ \t]*+/"
-    rf"[ \t]*+(?P<transport>{TOKEN})[ \t]++"
-    r"(?P<host>\[[^\]]*+\]|[^\[\]:;, \t]++)[ \t]*+(?::[ \t]*+(?P<port>[0-9]++)[ \t]*+)?"
-    r"(?P<params>;.*+)?",
-    re.DOTALL,
-)
-_HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
-_SENT_BY: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+))?")
-"""A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
 _CSEQ: Final = re.compile(rf"[ \t]*+([0-9]++)[ \t]++({TOKEN})[ \t]*+")
 _CONTENT_TYPE: Final = re.compile(
     rf"[ \t]*+({TOKEN})[ \t]*+/[ \t]*+({TOKEN})[ \t]*+(;.*+)?", re.DOTALL
@@ -387,85 +377,6 @@ def _parse_addr_spec(text: str) -> NameAddr:
     if match is None:
         raise SipError(f"not an address: {for_people(text)!r}", status=400)
     return NameAddr("", match["uri"], parse_params(match["params"]))
-
-
-class Via(NamedTuple):
-    """One hop of a request's way (RFC 3261 section 20.42).
-
-    `transport` in upper case; `protocol` is another than SIP/2.0 only in what `check` refuses.
-    """
-
-    transport: str
-    host: str
-    port: int | None = None
-    params: Params = ()
-    protocol: str = "SIP/2.0"
-
-    @classmethod
-    def parse(cls, text: str) -> Via:
-        """Read a single Via value; SipError (400) otherwise."""
-        protocol, _, rest = text.partition(" ")
-        transport = _HOPS.get(protocol)
-        if transport is not None:
-            sent_by, semicolon, _ = rest.partition(";")
-            usual = _SENT_BY.fullmatch(sent_by)
-            if usual is not None:
-                host, port = usual.groups()
-                hop = parse_params(rest[len(sent_by) :]) if semicolon else ()
-                number = int(port) if port else None
-                return _made(cls, (transport, host, number, hop, "SIP/2.0"))
-        return cls._parse_any(text)
-
-    @classmethod
-    def _parse_any(cls, text: str) -> Via:
-        match = _VIA.fullmatch(text)
-        if match is None:
-            raise SipError(f"not a Via: {text[:80]!r}", status=400)
-        name, version, transport, host, port, params = match.groups()
-        hop = (*parse_host_port(host, port), parse_params(params) if params else ())
-        if version == "2.0" and name == "SIP":
-            return cls(transport.upper(), *hop)
-        return cls(transport.upper(), *hop, f"{name.upper()}/{version}")
-
-    def __str__(self) -> str:
-        sent_by = format_host(self.host, self.port)
-        return f"{self.protocol}/{self.transport} {sent_by}{format_params(self.params)}"
-
-    def param(self, name: str) -> str | None:
-        """Return a parameter's value unquoted: "" without one, None when it is not there."""
-        return find_param(self.params, name)
-
-    @property
-    def branch(self) -> str | None:
-        """The transaction's name; RFC 3261's begin with z9hG4bK."""
-        return find_param(self.params, "branch")
-
-    @property
-    def received(self) -> str | None:
-        """Where the request came from by its source address, if that is not `host`."""
-        return find_param(self.params, "received")
-
-    @property
-    def rport(self) -> int | None:
-        """The source port a server has filled in (RFC 3581); None while it is only asked for."""
-        value = find_param(self.params, "rport")
-        if not value or len(value) > 5 or not (value.isascii() and value.isdigit()):
-            return None
-        return int(value)
-
-    @property
-    def wants_rport(self) -> bool:
-        """Whether `rport` is there, filled in or not."""
-        return find_param(self.params, "rport") is not None
-
-    def with_params(self, **params: str | None) -> Via:
-        """Return a copy with these parameters set, each in its old place if it had one."""
-        left = dict(params)
-        kept = tuple(
-            (name, left.pop(name.lower())) if name.lower() in left else (name, value)
-            for name, value in self.params
-        )
-        return self._replace(params=(*kept, *left.items()))
 
 
 class CSeq(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
@@ -38,14 +38,6 @@ class Binding:
     flow: Flow | None = None
     instance: str | None = None
     reg_id: int | None = None
-
-    @property
-    def reached_at(self) -> SipUri:
-        """The contact's URI, or behind a NAT the address that its datagrams come from."""
-        flow = self.flow
-        if flow is None or flow.reliable:
-            return self.uri
-        return replace(self.uri, host=flow.remote.host, port=flow.remote.port)
 
     def same_place(self, other: Binding) -> bool:
         """Whether the later of both replaces the other (RFC 3261 10.3, RFC 5626 section 6)."""

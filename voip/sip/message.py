@@ -12,9 +12,10 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 from voip.errors import SipError
 from voip.sip.grammar import METHODS, is_token, split_list
-from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, Via
+from voip.sip.headers import ContentType, CSeq, Headers, NameAddr
 from voip.sip.limits import MAX_HEADERS, MAX_LINE_CHARS, MAX_MESSAGE_BYTES
 from voip.sip.uri import for_people
+from voip.sip.via import Via
 
 __all__ = ["REASONS", "Request", "Response", "make_response", "parse_message"]
 

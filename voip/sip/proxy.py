@@ -1,13 +1,12 @@
 """A stateful SIP proxy without I/O: bytes and time in, bytes out (RFC 3261 section 16).
 
 It has the shape of `agent.SipAgent`, so that whatever runs one runs the other. Where a request
-goes is its policy's to say (`proxy_policy.py`), what becomes of one under way is `forking.py`.
+goes is its policy's to say (`proxy_policy.py`), how it leaves is in `proxy_way.py`, what becomes of
+one under way in `forking.py`.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2s
@@ -20,30 +19,27 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
-from voip.sip.headers import Headers, NameAddr, Via
+from voip.sip.guard import Admission
+from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
+from voip.sip.proxy_way import DIALOG, MAX_BREADTH, MAX_FORWARDS, FlowNeeded, ProxyWay
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import (
-    DEFAULT_PORT,
+    Via,
     default_port,
-    is_behind_nat,
     mark_source,
-    new_via,
     way_back,
 )
 from voip.types import Address, Random
 
-__all__ = ["FlowNeeded", "ProxyAgent", "ProxyConfig"]
+__all__ = ["ProxyAgent", "ProxyConfig"]
 
-_MAX_FORWARDS: Final = 70
-_MAX_BREADTH: Final = 60
 _MAX_LOCALS: Final = 64
+_MAX_OWN_ROUTES: Final = 2
 _LOOP_CHARS: Final = 8
-_DIALOG: Final = "d"
-"""The Record-Route parameter by which a call is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +61,8 @@ class ProxyConfig:
     t4: float = 5.0
     max_client_transactions: int = 10_000
     max_server_transactions: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class FlowNeeded:
-    """A request waits for the way to `host`: a name to be looked up, a connection to be opened.
-
-    `port` and `transport` are None where the name decides (RFC 3263).
-
-    Call `found(flow, now)`, or `lost(why, now)`, and flush.
-    """
-
-    host: str
-    port: int | None
-    transport: str | None
-    found: Callable[[Flow, float], None]
-    lost: Callable[[str, float], None]
+    stranger_rate: float | None = None
+    known_hosts: tuple[str, ...] = ()
 
 
 class ProxyAgent:
@@ -100,11 +82,13 @@ class ProxyAgent:
                 t4=config.t4,
                 max_client_transactions=config.max_client_transactions,
                 max_server_transactions=config.max_server_transactions,
+                stranger_rate=config.stranger_rate,
+                known_hosts=config.known_hosts,
             ),
             random,
         )
         self._policy = policy
-        self._tokens = FlowTokens(random)
+        self.tokens = FlowTokens(random)
         self._key = random.token(32).encode()
         self._domains = frozenset(host.lower() for host in config.domains)
         self._locals: dict[Address, None] = {}
@@ -115,18 +99,24 @@ class ProxyAgent:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one datagram, or one message framed by a stream."""
         core = self.core
-        self._learn(flow.local)
+        admission = core.guard.look(data, flow.remote.host, now)
+        if admission is Admission.OVER and not flow.reliable:
+            core.counters.flooded += 1
+            return
+        self.learn(flow.local)
         try:
             message = parse_message(data)
         except SipError as error:
             request = error.context.get("request")
-            if isinstance(request, Request):
-                self._refuse_unreadable(request, flow, error)
-            else:
+            if not isinstance(request, Request):
                 core.counters.malformed += 1
+            elif not core.holds_back(request, flow, admission, self._belongs, now):
+                self._refuse_unreadable(request, flow, error)
             return
         if isinstance(message, Response):
             self._receive_response(message, now)
+            return
+        if core.holds_back(message, flow, admission, self._belongs, now):
             return
         try:
             mark_source(message, flow.remote)
@@ -197,9 +187,9 @@ class ProxyAgent:
         if self._has_looped(request, loop):
             self._refuse(request, flow, 482)
             return
-        self._forward(request, flow, loop, now)
+        self.forward(request, flow, loop, now)
 
-    def _forward(self, request: Request, flow: Flow, loop: str, now: float) -> None:
+    def forward(self, request: Request, flow: Flow, loop: str, now: float) -> None:
         """Follow or drop what is ours of the Route, ask the policy, and do what it says."""
         breadth = _breadth(request)
         in_dialog, token_flow = self._take_route(request, flow)
@@ -227,10 +217,14 @@ class ProxyAgent:
         else:
             self._fork(request, flow, decision, breadth, loop, now)
 
+    def need(self, way: FlowNeeded) -> None:
+        """Ask the shell for a way."""
+        self._events.append(way)
+
     def _fork(
         self, request: Request, flow: Flow, decision: Forward, breadth: int, loop: str, now: float
     ) -> None:
-        way = _Way(self, decision, loop)
+        way = ProxyWay(self, decision, loop)
         groups = tuple(group for group in decision.groups if group)
         if not groups:
             self._refuse(request, flow, 480)
@@ -251,7 +245,7 @@ class ProxyAgent:
             self.core.counters.stray_acks += 1
 
         target = next(group for group in decision.groups if group)[0]
-        _Way(self, decision, loop).send(request, flow, target, _MAX_BREADTH, sent, failed, now)
+        ProxyWay(self, decision, loop).send(request, flow, target, MAX_BREADTH, sent, failed, now)
 
     def _receive_cancel(self, request: Request, flow: Flow, now: float) -> None:
         """Answer a CANCEL, and cancel what was forwarded (section 16.10).
@@ -284,16 +278,16 @@ class ProxyAgent:
             return False, None
         if uri_scheme(request.uri) in ("sip", "sips"):
             here = SipUri.parse(request.uri)
-            if here.is_loose_router and self._is_me(here) and here.param(_DIALOG) is not None:
+            if here.is_loose_router and self._is_me(here) and here.param(DIALOG) is not None:
                 # A strict router has put us into the Request-URI, and that to the end.
                 request.uri = routes[-1].uri
                 routes = [NameAddr("", str(here)), *routes[:-1]]
         in_dialog, ahead = False, None
         while routes and self._is_me(routes[0].sip_uri):
             mine = routes.pop(0).sip_uri
-            token = mine.param(_DIALOG)
-            in_dialog |= token is not None and self._tokens.is_of_call(token, request.call_id)
-            ahead = self._tokens.flow(mine.user) if mine.user else None
+            token = mine.param(DIALOG)
+            in_dialog |= token is not None and self.tokens.is_of_call(token, request.call_id)
+            ahead = self.tokens.flow(mine.user) if mine.user else None
         if routes:
             request.headers.set("Route", ", ".join(map(str, routes)))
             ahead = None
@@ -301,6 +295,21 @@ class ProxyAgent:
             request.headers.remove("Route")
         leads_on = in_dialog and ahead is not None and ahead != flow
         return in_dialog, ahead if leads_on else None
+
+    def _belongs(self, core: Core, request: Request) -> bool:
+        """Whether a request is of a transaction, or of a call that was routed through here."""
+        try:
+            if core.transactions.of_request(request) is not None:
+                return True
+            if request.method == "CANCEL":
+                return core.transactions.to_cancel(request) is not None
+            for value in request.headers.values("Route")[:_MAX_OWN_ROUTES]:
+                token = NameAddr.parse(value).sip_uri.param(DIALOG)
+                if token is not None and self.tokens.is_of_call(token, request.call_id):
+                    return True
+        except SipError:
+            pass
+        return False
 
     # Loops (RFC 5393 section 4.2).
 
@@ -314,7 +323,7 @@ class ProxyAgent:
 
     def _has_looped(self, request: Request, loop: str) -> bool:
         suffix = f".{loop}"
-        for value in request.headers.values("Via")[:_MAX_FORWARDS]:
+        for value in request.headers.values("Via")[:MAX_FORWARDS]:
             if not value.partition("branch=")[2].partition(";")[0].endswith(suffix):
                 continue
             via = Via.parse(value)
@@ -324,7 +333,8 @@ class ProxyAgent:
 
     # Whose an address is.
 
-    def _learn(self, local: Address) -> None:
+    def learn(self, local: Address) -> None:
+        """Take it that this is an address of the proxy's."""
         if local not in self._locals and len(self._locals) < _MAX_LOCALS:
             self._locals[local] = None
 
@@ -365,150 +375,15 @@ class ProxyAgent:
             core.counters.malformed += 1
 
 
-class _Way:
-    """How one request leaves a proxy (section 16.6)."""
-
-    def __init__(self, proxy: ProxyAgent, decision: Forward, loop: str) -> None:
-        self.core = proxy.core
-        self._decision = decision
-        self._proxy = proxy
-        self._loop = loop
-
-    def send(
-        self,
-        request: Request,
-        came_by: Flow,
-        target: Target,
-        breadth: int,
-        sent: Callable[[Request, Flow, float], None],
-        failed: Callable[[str, float], None],
-        now: float,
-    ) -> None:
-        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
-
-        def found(flow: Flow, now: float) -> None:
-            self._proxy._learn(flow.local)
-            try:
-                if uri_scheme(target.uri) == "sips" and not flow.secure:
-                    raise SipError("sips: asks for TLS")
-                copy = self._copy(request, came_by, target, flow, breadth)
-            except SipError as error:
-                failed(error.message, now)
-            else:
-                sent(copy, flow, now)
-
-        if target.flow is not None:
-            found(target.flow, now)
-            return
-        try:
-            hop = self._next_hop(request, target)
-        except SipError as error:
-            failed(error.message, now)
-            return
-        transport = "tls" if hop.scheme == "sips" else hop.transport
-        plain = transport in (None, "udp") and came_by.transport == "udp"
-        if plain and _same_family(hop.host, came_by):
-            found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
-        else:
-            needed = FlowNeeded(hop.host, hop.port, transport, found, failed)
-            self._proxy._events.append(needed)
-
-    def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
-        """Send the ACK to a 2xx on."""
-        with suppress(SipError):
-            self._proxy._forward(request, came_by, self._loop, now)
-
-    def _next_hop(self, request: Request, target: Target) -> SipUri:
-        route = [*target.route, *request.headers.values("Route")]
-        return NameAddr.parse(route[0]).sip_uri if route else SipUri.parse(target.uri)
-
-    def _copy(
-        self, request: Request, came_by: Flow, target: Target, flow: Flow, breadth: int
-    ) -> Request:
-        """Return the request as it goes to `target`: Request-URI, Route, Record-Route, Via."""
-        headers = self._headers(request)
-        left = request.max_forwards
-        headers.set("Max-Forwards", str(_MAX_FORWARDS if left is None else left - 1))
-        headers.set("Max-Breadth", str(breadth))
-        uri, route = target.uri, [*target.route, *headers.values("Route")]
-        if route and not NameAddr.parse(route[0]).sip_uri.is_loose_router:
-            uri, route = NameAddr.parse(route[0]).uri, [*route[1:], f"<{uri}>"]
-        if route:
-            headers.set("Route", ", ".join(route))
-        if self._proxy.config.record_route and request.to.tag is None:
-            for value in self._record_route(request, came_by, target, flow):
-                headers.prepend("Record-Route", value)
-        via = new_via(flow, self.core.random)
-        headers.prepend("Via", str(via.with_params(branch=f"{via.branch}.{self._loop}")))
-        return Request(request.method, uri, headers, request.body)
-
-    def _headers(self, request: Request) -> Headers:
-        """Return the headers without those that stay here, and with those that are added."""
-        drop, add = self._decision.drop, self._decision.add
-        if not drop and not add:
-            return request.headers.copy()
-        gone = {(name.lower(), value) for name, value in drop}
-        kept = (
-            (name, value)
-            for name, value in request.headers
-            if not {(name.lower(), value), (name.lower(), None)} & gone
-        )
-        return Headers([*kept, *add])
-
-    def _record_route(
-        self, request: Request, came_by: Flow, target: Target, flow: Flow
-    ) -> list[str]:
-        """Return what to put in front, the last one topmost: ours on either side.
-
-        One value where both sides are alike; two where they are not (RFC 5658), or where a side
-        is reached by its flow only.
-        """
-        tokens = self._proxy._tokens
-        first_hop = len(request.headers.values("Via")) == 1
-        kept = self._proxy.config.keep_flows and (
-            (first_hop and came_by.reliable) or is_behind_nat(request)
-        )
-        back = came_by if kept else None
-        ahead = target.flow
-        sides = [(came_by, back), (flow, ahead)]
-        if back is ahead is None and (came_by.transport, came_by.local) == (
-            flow.transport,
-            flow.local,
-        ):
-            sides = sides[:1]
-        call = tokens.of_call(request.call_id)
-        scheme = "sips" if uri_scheme(target.uri) == "sips" else "sip"
-        return [
-            f"<{_own_uri(scheme, side, tokens.of_flow(only) if only is not None else None, call)}>"
-            for side, only in sides
-        ]
-
-
-def _own_uri(scheme: str, flow: Flow, user: str | None, call: str) -> SipUri:
-    uri = SipUri(scheme, user, None, flow.local.host, flow.local.port)
-    if flow.transport != "udp" and not (scheme == "sips" and flow.transport == "tls"):
-        uri = uri.with_params(transport=flow.transport)
-    return replace(uri, params=(*uri.params, ("lr", None), (_DIALOG, call)))
-
-
 def _target_uri(request: Request) -> SipUri | TelUri:
     if uri_scheme(request.uri) == "tel":
         return TelUri.parse(request.uri)
     return SipUri.parse(request.uri)
 
 
-def _same_family(host: str, flow: Flow) -> bool:
-    """Whether `host` is an address of the IP version that `flow` speaks."""
-    try:
-        here, there = ipaddress.ip_address(flow.remote.host), ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return here.version == there.version
-
-
 def _breadth(request: Request) -> int:
     """Return Max-Breadth, 60 where there is none or more (RFC 5393 section 5.3.3)."""
     text = (request.headers.get("Max-Breadth") or "").strip(" \t")
     if not text or not (text.isascii() and text.isdigit()):
-        return _MAX_BREADTH
-    return min(_MAX_BREADTH, int(text[:5]))
+        return MAX_BREADTH
+    return min(MAX_BREADTH, int(text[:5]))

@@ -21,7 +21,6 @@ from voip.sip.via import is_behind_nat
 __all__ = ["RegisterRequest", "Registrar", "RegistrarConfig"]
 
 _MAX_REG_ID: Final = 2**31 - 1
-_ABILITIES: Final = ("path", "outbound")
 
 
 class RegisterRequest(Protocol):

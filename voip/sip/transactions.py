@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.compose import over
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
 from voip.sip.timers import Timers
@@ -21,7 +22,7 @@ from voip.sip.transaction import (
     ServerTransaction,
     ServerUser,
 )
-from voip.sip.via import BRANCH_COOKIE, over
+from voip.sip.via import BRANCH_COOKIE
 from voip.types import Address
 
 __all__ = ["Transactions"]

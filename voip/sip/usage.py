@@ -318,11 +318,15 @@ class InviteUsage:
         self._theirs.clear()
 
     def judge(self, outcome: Response | Failure, now: float) -> None:
-        """End the dialog if a request's outcome says that the peer has none (12.2.1.2)."""
+        """End the dialog if a request's outcome says that the peer has none (12.2.1.2).
+
+        By a BYE: the proxies between, and a peer that meant the request alone, learn of it.
+        """
         if self.dialog.state is not DialogState.CONFIRMED:
             return
         if outcome.status == 481:
             self.end(by_remote=True, reason=outcome.reason, status=481, now=now)
+            self._send_bye([], _nobody_waits, now)
         elif outcome.status == 408:
             self.lose(outcome.reason, 408, now)
 

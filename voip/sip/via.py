@@ -1,24 +1,29 @@
-"""Where a request came from, and the way back (RFC 3261 section 18.2, RFC 3581)."""
+"""Via: where a request came from, and the way back (RFC 3261 section 18.2, RFC 3581)."""
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Final
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from voip.errors import SipError
+from voip.ip import literal
 from voip.sip.flow import Flow
-from voip.sip.grammar import split_list
-from voip.sip.headers import Via
-from voip.sip.message import Request
+from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params, split_list
+from voip.sip.uri import format_host, parse_host_port
 from voip.types import Address, Random
+
+if TYPE_CHECKING:
+    from voip.sip.message import Request
 
 __all__ = [
     "BRANCH_COOKIE",
     "DEFAULT_PORT",
+    "Via",
     "default_port",
     "is_behind_nat",
     "mark_source",
     "new_via",
-    "over",
+    "via_of",
     "way_back",
 ]
 
@@ -31,37 +36,122 @@ _BRANCH_CHARS: Final = 20
 _PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
 
 
+_VIA: Final = re.compile(
+    r"[ \t]*+(?P<name>[^/ \t]++)[ \t]*+/[ \t]*+(?P<version>[^/ \t]++)[ \t]*+/"
+    rf"[ \t]*+(?P<transport>{TOKEN})[ \t]++"
+    r"(?P<host>\[[^\]]*+\]|[^\[\]:;, \t]++)[ \t]*+(?::[ \t]*+(?P<port>[0-9]++)[ \t]*+)?"
+    r"(?P<params>;.*+)?",
+    re.DOTALL,
+)
+_HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
+_SENT_BY: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+))?")
+"""A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
+
+
+class Via(NamedTuple):
+    """One hop of a request's way (RFC 3261 section 20.42).
+
+    `transport` in upper case; `protocol` is another than SIP/2.0 only in what `check` refuses.
+    """
+
+    transport: str
+    host: str
+    port: int | None = None
+    params: Params = ()
+    protocol: str = "SIP/2.0"
+
+    @classmethod
+    def parse(cls, text: str) -> Via:
+        """Read a single Via value; SipError (400) otherwise."""
+        protocol, _, rest = text.partition(" ")
+        transport = _HOPS.get(protocol)
+        if transport is not None:
+            sent_by, semicolon, _ = rest.partition(";")
+            usual = _SENT_BY.fullmatch(sent_by)
+            if usual is not None:
+                host, port = usual.groups()
+                hop = parse_params(rest[len(sent_by) :]) if semicolon else ()
+                number = int(port) if port else None
+                return tuple.__new__(cls, (transport, host, number, hop, "SIP/2.0"))
+        return cls._parse_any(text)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> Via:
+        match = _VIA.fullmatch(text)
+        if match is None:
+            raise SipError(f"not a Via: {text[:80]!r}", status=400)
+        name, version, transport, host, port, params = match.groups()
+        hop = (*parse_host_port(host, port), parse_params(params) if params else ())
+        if version == "2.0" and name == "SIP":
+            return cls(transport.upper(), *hop)
+        return cls(transport.upper(), *hop, f"{name.upper()}/{version}")
+
+    def __str__(self) -> str:
+        sent_by = format_host(self.host, self.port)
+        return f"{self.protocol}/{self.transport} {sent_by}{format_params(self.params)}"
+
+    def param(self, name: str) -> str | None:
+        """Return a parameter's value unquoted: "" without one, None when it is not there."""
+        return find_param(self.params, name)
+
+    @property
+    def branch(self) -> str | None:
+        """The transaction's name; RFC 3261's begin with z9hG4bK."""
+        return find_param(self.params, "branch")
+
+    @property
+    def received(self) -> str | None:
+        """Where the request came from by its source address, if that is not `host`."""
+        return find_param(self.params, "received")
+
+    @property
+    def rport(self) -> int | None:
+        """The source port a server has filled in (RFC 3581); None while it is only asked for."""
+        value = find_param(self.params, "rport")
+        if not value or len(value) > 5 or not (value.isascii() and value.isdigit()):
+            return None
+        return int(value)
+
+    @property
+    def wants_rport(self) -> bool:
+        """Whether `rport` is there, filled in or not."""
+        return find_param(self.params, "rport") is not None
+
+    def with_params(self, **params: str | None) -> Via:
+        """Return a copy with these parameters set, each in its old place if it had one."""
+        left = dict(params)
+        kept = tuple(
+            (name, left.pop(name.lower())) if name.lower() in left else (name, value)
+            for name, value in self.params
+        )
+        return self._replace(params=(*kept, *left.items()))
+
+
 def default_port(transport: str) -> int:
     """Return the port of a transport where none is named (RFC 3261 section 19.1.2, RFC 7118)."""
     return _PORTS.get(transport, DEFAULT_PORT)
 
 
 def new_via(flow: Flow, random: Random) -> Via:
-    """Return the Via of a new transaction: a branch nobody can guess, `rport` on UDP."""
-    branch = ("branch", BRANCH_COOKIE + random.token(_BRANCH_CHARS))
-    params = (branch,) if flow.reliable else (branch, ("rport", None))
+    """Return the Via of a new transaction: a branch nobody can guess."""
+    return via_of(flow, BRANCH_COOKIE + random.token(_BRANCH_CHARS))
+
+
+def via_of(flow: Flow, branch: str | None) -> Via:
+    """Return the Via of a transaction that goes by `flow`: `rport` on UDP."""
+    params = (("branch", branch),) if flow.reliable else (("branch", branch), ("rport", None))
     return Via(flow.transport.upper(), *flow.sent_by, params)
 
 
-def over(request: Request, flow: Flow) -> Request:
-    """Return our request as it goes by another flow: in the same transaction."""
-    branch = ("branch", request.via.branch)
-    params = (branch,) if flow.reliable else (branch, ("rport", None))
-    via = Via(flow.transport.upper(), *flow.sent_by, params)
-    headers = request.headers.copy()
-    headers.set("Via", str(via))
-    return Request(request.method, request.uri, headers, request.body)
-
-
 def mark_source(request: Request, source: Address) -> None:
-    """Write into the top Via where the request really came from, as its responses need it.
+    """Write into the top Via where the request really came from, whatever it says of that.
 
     Raises SipError (400) when there is no Via to be read.
     """
     via = request.via
     if via.wants_rport:
         via = via.with_params(received=source.host, rport=str(source.port))
-    elif via.host != source.host:
+    elif via.host != source.host or via.received is not None:
         via = via.with_params(received=source.host)
     else:
         return
@@ -91,12 +181,4 @@ def is_behind_nat(request: Request) -> bool:
     via = request.via
     if via.wants_rport:
         return (via.received, via.rport) != (via.host, via.port or DEFAULT_PORT)
-    return via.received is not None and _is_address(via.host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return via.received is not None and literal(via.host) is not None

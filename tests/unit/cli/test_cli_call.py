@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from stalls import ATTEMPTS, STALL_S, Stalls
 from voip_program import FURNITURE, SECRETS, Done, PbxThread, Program, is_of
 
 from voip.config import MediaConfig
@@ -265,22 +266,37 @@ class LongCalls:
 
     def __init__(self, pbx: PbxThread, home: Path, prompt: Path) -> None:
         self.pbx = pbx
+        self.stalls = Stalls()
         self._home = home
         self.programs: dict[str, Program] = {}
-        for number, options in LONG.items():
+        for number in LONG:
             self.directory(number).mkdir()
             (self.directory(number) / "prompt.wav").symlink_to(prompt)
-            self.programs[number] = Program(
-                *("call", pbx.uri(number), *pbx.account(), "--json", *options),
-                cwd=self.directory(number),
-                VOIP_PASSWORD=SECRETS["1001"],
-            )
+            self.programs[number] = self._call(number)
+
+    def _call(self, number: str) -> Program:
+        return Program(
+            *("call", self.pbx.uri(number), *self.pbx.account(), "--json", *LONG[number]),
+            cwd=self.directory(number),
+            VOIP_PASSWORD=SECRETS["1001"],
+        )
 
     def directory(self, number: str) -> Path:
         return self._home / number
 
     def done(self, number: str) -> Done:
         return self.programs[number].ended()
+
+    def has_recorded(self, number: str, sound: Path) -> bool:
+        """Whether a call recorded that; it is placed once more when the machine stood still."""
+        heard, stalls = self.directory(number) / "heard.wav", self.stalls
+        for _ in range(ATTEMPTS - 1):
+            if is_of(heard, sound) or stalls.longest_s < STALL_S:
+                break
+            print(f"{number} is called again: nothing ran for {1000 * stalls.longest_s:.0f} ms")
+            with Stalls() as stalls, self._call(number) as again:
+                again.ended()
+        return is_of(heard, sound)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -289,6 +305,7 @@ def long_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongCalls]:
     patient = PbxThread(MediaConfig(jitter_min_ms=200))
     with asset_path("prompt-8k.wav") as prompt, patient as pbx, ExitStack() as running:
         calls = LongCalls(pbx, tmp_path_factory.mktemp("long"), prompt)
+        running.enter_context(calls.stalls)
         for program in calls.programs.values():
             running.enter_context(program)
         yield calls
@@ -298,19 +315,17 @@ def test_a_call_is_played_recorded_captured_and_reported(
     long_calls: LongCalls, prompt: Path
 ) -> None:
     done, pbx = long_calls.done("600"), long_calls.pbx
-    heard = long_calls.directory("600") / "heard.wav"
     assert (done.status, done.stderr) == (0, "")
     report = done.json
     assert list(report) == KEYS
     assert (report["answered"], report["codec"]) == (True, "pcma")
-    assert (report["remote"], report["recording"]) == (pbx.uri("600"), heard.name)
+    assert (report["remote"], report["recording"]) == (pbx.uri("600"), "heard.wav")
     assert report["dtmf_sent"] == "12#"
     assert report["packets_sent"] > 150
     assert report["packets_received"] > 150
     assert report["setup_ms"] > 0
     assert 1 < report["mos"] <= 4.5
     assert (report["ended_by"], report["status"]) == ("local", 200)
-    assert is_of(heard, prompt)
     captured = (long_calls.directory("600") / "call.pcap").read_bytes()
     assert captured.count(b"INVITE sip:600@") >= 2
     assert len(captured) > 172 * (report["packets_sent"] + report["packets_received"])
@@ -318,6 +333,7 @@ def test_a_call_is_played_recorded_captured_and_reported(
     for item in pbx.server.heard_digits():
         digits[item.channel] += item.digit
     assert "12#" in digits.values()
+    assert long_calls.has_recorded("600", prompt)
 
 
 def test_it_lasts_until_the_other_side_hangs_up(long_calls: LongCalls) -> None:
@@ -329,7 +345,7 @@ def test_it_lasts_until_the_other_side_hangs_up(long_calls: LongCalls) -> None:
 
 def test_early_media_is_recorded(long_calls: LongCalls, prompt: Path) -> None:
     assert long_calls.done("606").status == 0
-    assert is_of(long_calls.directory("606") / "heard.wav", prompt)
+    assert long_calls.has_recorded("606", prompt)
 
 
 def test_digits_that_end_the_call_have_been_pressed(long_calls: LongCalls) -> None:

@@ -26,8 +26,8 @@ from voip.media.commands import (
     StreamStats,
 )
 from voip.media.rings import RingArena
+from voip.session.caller import CallPlan
 from voip.session.manager import SessionManager
-from voip.session.session import CallPlan
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
@@ -234,7 +234,7 @@ class World:
         plan = CallPlan(
             lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more
         )
-        return call._session.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
+        return call._session.caller.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 
     def _invited(self, invite: ServerInvite) -> None:
         if self.call is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stalls import repeated_after_stalls
 
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
@@ -104,6 +105,7 @@ async def test_a_call_rings_is_answered_and_hung_up_by_the_caller(pair):
     assert alice.calls == []
 
 
+@repeated_after_stalls
 async def test_sound_goes_both_ways_and_the_callee_hangs_up(pair):
     mine, theirs = await up(pair)
 
@@ -308,7 +310,7 @@ async def test_an_invite_without_an_offer_is_answered_with_ours(pair):
     flow = await alice._transport.flow_to("127.0.0.1", bob.port)
     alice._agent.invite(
         uri(bob), flow=flow, from_="<sip:alice@127.0.0.1>", to=f"<{uri(bob)}>",
-        contact=alice._contact(flow), now=alice._transport.now(),
+        contact=alice._contacts.at(flow), now=alice._transport.now(),
     )  # fmt: skip
     alice._transport.flush()
     theirs = await calls.get()
@@ -413,7 +415,7 @@ async def test_a_callee_that_dies_in_the_call_is_noticed(pair, monkeypatch):
     monkeypatch.setattr("voip.media.engine._ROUND_S", 0.05)
     mine, _ = await up(pair)
     bob = pair[1]
-    for endpoint in bob._transport._udp.values():  # as if the process had been killed
+    for endpoint in bob._transport._ports.udp.values():  # as if the process had been killed
         endpoint.close()
     await bob._driver.close()
     end = await asyncio.wait_for(mine.wait_ended(), 5)
@@ -456,7 +458,7 @@ async def _refused(pair, offer: bytes, statuses: set[int]):
     alice._sessions.on_sip = lambda event: (failures.append(event), original(event))
     alice._agent.invite(
         uri(bob), flow=flow, from_="<sip:alice@127.0.0.1>", to=f"<{uri(bob)}>",
-        contact=alice._contact(flow), body=offer, content_type="application/sdp",
+        contact=alice._contacts.at(flow), body=offer, content_type="application/sdp",
         now=alice._transport.now(),
     )  # fmt: skip
     alice._transport.flush()

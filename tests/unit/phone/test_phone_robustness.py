@@ -25,7 +25,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.server_request import ServerRequest
 
-HERE = NetworkConfig(bind_host="127.0.0.1")
+HERE = NetworkConfig(bind_host="127.0.0.1", stranger_rate=None)
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio 40000 RTP/AVP 0\r\n"
@@ -350,7 +350,7 @@ async def test_a_handler_that_cancels_itself_refuses_the_call():
 
 
 async def test_a_handler_that_will_not_end_does_not_keep_the_phone_from_closing(monkeypatch):
-    monkeypatch.setattr("voip.phone.HANDLERS_S", 0.1)
+    monkeypatch.setattr("voip.tasks.HANDLERS_S", 0.1)
     stop = asyncio.Event()
     alice, bob = Softphone(network=HERE), Softphone(network=HERE)
     await alice.start()
@@ -403,7 +403,7 @@ async def test_a_close_that_is_cancelled_closes_everything_all_the_same():
         await call.wait_ended()
 
     call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
-    for endpoint in bob._transport._udp.values():
+    for endpoint in bob._transport._ports.udp.values():
         endpoint._received = lambda data, source: None  # nobody hears the BYE
     closing = asyncio.create_task(alice.close())
     await asyncio.sleep(0.05)

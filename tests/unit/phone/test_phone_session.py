@@ -77,7 +77,7 @@ def test_a_call_moves_forward_and_its_end_is_for_ever():
 def test_a_step_that_is_not_in_the_table_is_an_error_and_changes_nothing(world):
     call = world.up()
     with pytest.raises(CallStateError, match="cannot go from active to ringing"):
-        call._session._move(CallState.RINGING)
+        call._session.move(CallState.RINGING)
     assert call.state is CallState.ACTIVE
 
 

@@ -19,8 +19,8 @@ from voip.config import MediaConfig
 from voip.errors import CallError
 from voip.events import CallEvent
 from voip.media.rings import RingArena
+from voip.session.caller import CallPlan
 from voip.session.manager import SessionManager
-from voip.session.session import CallPlan
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
@@ -193,7 +193,7 @@ class Party:
             lambda flow: NameAddr.parse(self.contact), lambda flow: self.contact, **more
         )
         flow = Flow("udp", self.address, other.address)
-        self.spawn(call._session.call(other.uri, plan, flow=flow))
+        self.spawn(call._session.caller.call(other.uri, plan, flow=flow))
         return call
 
     def do(self, work: Awaitable[E]) -> E:

@@ -14,7 +14,8 @@ from voip.sip.grammar import (
     split_list,
     unquote_string,
 )
-from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, Via, parse_seconds
+from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
+from voip.sip.via import Via
 
 pytestmark = pytest.mark.rfc("3261", "20")
 

@@ -14,11 +14,12 @@ import pytest
 from printed_flows import call_flows
 
 from voip.sip.flow import Flow
-from voip.sip.headers import NameAddr, Via
+from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import Decision, Forward, Incoming, Refuse, Target
 from voip.sip.server_request import ServerRequest
+from voip.sip.via import Via
 from voip.types import Address, SeededRandom
 
 pytestmark = pytest.mark.rfc("3261", "16")

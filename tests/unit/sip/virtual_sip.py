@@ -13,8 +13,9 @@ from voip.sip.config import AgentConfig
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, parse_message
-from voip.sip.proxy import FlowNeeded, ProxyAgent, ProxyConfig
+from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import Policy
+from voip.sip.proxy_way import FlowNeeded
 from voip.types import Address, SeededRandom
 
 OFFER = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n"

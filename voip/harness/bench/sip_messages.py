@@ -8,7 +8,7 @@ from typing import Final
 from voip.sip.digest import AuthenticationInfo, Challenge
 from voip.sip.event_headers import EventType, SubscriptionState
 from voip.sip.grammar import split_list
-from voip.sip.headers import ContentType, CSeq, NameAddr, Via
+from voip.sip.headers import ContentType, CSeq, NameAddr
 from voip.sip.identity import Privacy
 from voip.sip.message import Request, parse_message
 from voip.sip.reason import Reason
@@ -18,6 +18,7 @@ from voip.sip.retargeting import Diversion, HistoryEntry
 from voip.sip.stream import StreamFramer
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri
+from voip.sip.via import Via
 
 __all__ = ["ATTACKS", "INVITE_BYTES", "invite", "route"]
 

@@ -8,11 +8,10 @@ what happened is handed to `deliver`, and its next timer is set.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import ExitStack, aclosing
-from functools import cached_property, partial
+from contextlib import aclosing
+from functools import cached_property
 from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
 
@@ -23,7 +22,8 @@ from voip.nat.stun import StunMessage
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
 from voip.sip.endpoint.keeper import Keeper, binding_response
-from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
+from voip.sip.endpoint.network import SipNetwork
+from voip.sip.endpoint.ports import SAME_PORT, Ports
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
 from voip.sip.endpoint.ways import AVOIDED_S, Ways
@@ -34,11 +34,6 @@ from voip.types import Address, Random, SecureRandom
 __all__ = ["Agent", "SipEndpoint"]
 
 log = logging.getLogger(__name__)
-
-SAME_PORT = ("udp", "tcp")
-"""Transports that share a port."""
-EPHEMERAL_TRIES = 16
-"""Ports tried until one is free for UDP and for TCP."""
 
 Event = TypeVar("Event")
 
@@ -78,8 +73,8 @@ class SipEndpoint(Generic[Event]):
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
     one-to-one NAT. `tls`: certificates, ours and whose we trust. `ws_path`: what WebSocket servers
-    are asked for. `lost` is told of connections that
-    are gone, and of flows that are kept alive and are not. Closing it closes `network`.
+    are asked for. `lost` is told of connections that are gone, and of flows that are kept alive and
+    do not answer. Closing it closes `network`.
     """
 
     def __init__(
@@ -103,10 +98,8 @@ class SipEndpoint(Generic[Event]):
         self._trace = trace
         self._tap = tap
         self._network = network
-        self._udp: dict[int, DatagramPort] = {}  # by version of IP
-        self._listeners: list[StreamListener] = []
+        self._ports = Ports(network, self._udp_received, self._udp_unreachable)
         self._streams: Connections | None = None
-        self._stream_ports: dict[str, int] = {}  # that we listen at, by transport
         self._tls = tls or TlsConfig()
         self._ws_path = ws_path
         self._random = random or SecureRandom()
@@ -155,15 +148,18 @@ class SipEndpoint(Generic[Event]):
             ws_path=self._ws_path,
             bind_host=None if is_wildcard(bare) else bare,
         )
-        bound = await self._bind(bare, port, transports)
+        accept = self._streams.accept
+        bound = await self._ports.bind(bare, port, transports, accept)
         self._open = True
         for transport, wanted in (streams or {}).items():
-            await self._listen(transport, bare, wanted, tls)
+            await self._ports.listen(transport, bare, wanted, tls, accept)
         if host is None:  # the same port of every IPv6 address, where this machine has that
             try:
-                await self._bind("::", bound, transports)
+                await self._ports.bind("::", bound, transports, accept)
                 for transport in streams or {}:
-                    await self._listen(transport, "::", self._stream_ports[transport], tls)
+                    await self._ports.listen(
+                        transport, "::", self._ports.streams[transport], tls, accept
+                    )
             except TransportError as error:
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
@@ -181,10 +177,7 @@ class SipEndpoint(Generic[Event]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for port in self._udp.values():
-            port.close()
-        for listener in self._listeners:
-            listener.close()
+        self._ports.close()
         self._network.close()
         if self._streams is not None:
             await self._streams.close()
@@ -192,55 +185,9 @@ class SipEndpoint(Generic[Event]):
     @property
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
-        found = [("udp", port.local) for port in self._udp.values()]
-        ports = self._stream_ports.items()
+        found = [("udp", port.local) for port in self._ports.udp.values()]
+        ports = self._ports.streams.items()
         return found + [(transport, Address(self._bound, port)) for transport, port in ports]
-
-    async def _bind(self, host: str, port: int, transports: Collection[str]) -> int:
-        """Bind the transports to one port of `host`; return which it became."""
-        for attempt in range(EPHEMERAL_TRIES):
-            with ExitStack() as undo:
-                try:
-                    bound, listener = port, None
-                    if "tcp" in transports and self._streams is not None:
-                        listener = await self._network.listen(
-                            partial(self._streams.accept, "tcp"), host, port
-                        )
-                        undo.callback(listener.close)
-                        bound = listener.local.port
-                    if "udp" in transports:
-                        datagrams = self._network.udp(
-                            host,
-                            bound,
-                            received=self._udp_received,
-                            unreachable=self._udp_unreachable,
-                        )
-                        self._udp[version_of(host)] = datagrams
-                        bound = datagrams.local.port
-                except OSError as error:
-                    if port == 0 and attempt + 1 < EPHEMERAL_TRIES and _in_use(error):
-                        continue
-                    raise _cannot_bind(Address(host, port), error) from error
-                undo.pop_all()
-                if listener is not None:
-                    self._listeners.append(listener)
-                    self._stream_ports["tcp"] = bound
-                return bound
-        raise TransportError(f"no port of {host} is free for UDP and TCP")
-
-    async def _listen(self, transport: str, host: str, port: int, tls: SSLContext | None) -> None:
-        """Accept connections of another transport."""
-        if self._streams is None:
-            return
-        accept = partial(self._streams.accept, transport)
-        try:
-            listener = await self._network.listen(
-                accept, host, port, ssl=tls if transport in SECURE else None
-            )
-        except OSError as error:
-            raise _cannot_bind(Address(host, port), error) from error
-        self._listeners.append(listener)
-        self._stream_ports[transport] = listener.local.port
 
     @cached_property
     def _client_tls(self) -> SSLContext:
@@ -269,9 +216,9 @@ class SipEndpoint(Generic[Event]):
         """Yield the flows that lead there, the best first, opening connections as they are asked.
 
         `prefer` comes first if it is one of them; those to `avoid` come last, those of `without`
-        not at all (RFC 3263 section 4.3). Raises `TransportError` when there is
-        none: the name has no address, there is no route, nobody listens at a TCP port, or the
-        certificate is not that of the domain.
+        not at all (RFC 3263 section 4.3). Raises `TransportError` when there is none: the name has
+        no address, there is no route, nobody listens at a TCP port, or the certificate is not that
+        of the domain.
         """
         if where.transport is not None and where.transport not in TRANSPORTS:
             raise TransportError(
@@ -321,7 +268,7 @@ class SipEndpoint(Generic[Event]):
             raise TransportError("the SIP transport is not open", hint="start it first")
 
     def _versions(self) -> set[int]:
-        return set(self._udp) or {version_of(self._bound)}
+        return set(self._ports.udp) or {version_of(self._bound)}
 
     def keep_alive(
         self, flow: Flow, *, answers: bool = False, flow_timer_s: int | None = None
@@ -364,7 +311,7 @@ class SipEndpoint(Generic[Event]):
             self._remember(flow)
             self._streams.send(data, flow.peer)
             return
-        datagrams = self._udp.get(version_of(flow.remote.host))
+        datagrams = self._ports.udp.get(version_of(flow.remote.host))
         if datagrams is None:
             message = f"there is no {flow.transport} towards {flow.remote}"
             self._agent.flow_failed(flow, message, self.now())
@@ -409,7 +356,7 @@ class SipEndpoint(Generic[Event]):
     def _ping(self, peer: Peer, data: bytes) -> None:
         if peer.transport != "udp" and self._streams is not None:
             self._streams.ping(peer)
-        elif (datagrams := self._udp.get(version_of(peer.remote.host))) is not None:
+        elif (datagrams := self._ports.udp.get(version_of(peer.remote.host))) is not None:
             datagrams.send(data, peer.remote)
 
     def _is_dead(self, peer: Peer, why: str) -> None:
@@ -474,7 +421,7 @@ class SipEndpoint(Generic[Event]):
         known = self._ways.fresh(Peer("udp", remote), self.now())
         if known is not None:
             return known
-        datagrams = self._udp.get(version_of(remote.host))
+        datagrams = self._ports.udp.get(version_of(remote.host))
         if datagrams is None:
             raise TransportError(f"there is no UDP socket towards {remote}")
         local = self._local_host(datagrams.local.host, remote.host)
@@ -485,9 +432,9 @@ class SipEndpoint(Generic[Event]):
         if known is not None:
             return known
         # the port to advertise is the one we listen on (RFC 3261 section 18.1.1)
-        port = self._stream_ports.get(peer.transport, local.port)
+        port = self._ports.streams.get(peer.transport, local.port)
         host = self._local_host(local.host, peer.remote.host)
-        is_reached = peer.transport in self._stream_ports or not peer.transport.startswith("ws")
+        is_reached = peer.transport in self._ports.streams or not peer.transport.startswith("ws")
         alias = "" if is_reached else self._alias
         here = Address(host, port)
         return self._remember(Flow(peer.transport, here, peer.remote, peer.domain, alias))
@@ -517,17 +464,3 @@ class SipEndpoint(Generic[Event]):
 
 def _peer(hop: Hop) -> Peer:
     return Peer(hop.transport, hop.address, "" if hop.transport in SAME_PORT else hop.domain)
-
-
-def _in_use(error: OSError) -> bool:
-    return error.errno == errno.EADDRINUSE
-
-
-def _cannot_bind(address: Address, error: OSError) -> TransportError:
-    if _in_use(error):
-        return TransportError(f"{address} is in use", hint="choose another port, or 0 for any")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return TransportError(f"{address.host} is not an address of this machine")
-    if error.errno == errno.EACCES:
-        return TransportError(f"{address} may not be bound", hint="ports below 1024 need root")
-    return TransportError(f"cannot bind {address}: {error.strerror or error}")

@@ -1,0 +1,53 @@
+"""How a phone names itself: who it is in From, where it is reached in Contact."""
+
+from __future__ import annotations
+
+from voip.account import Account
+from voip.registrars import Registrars
+from voip.sip.flow import Flow
+from voip.sip.headers import NameAddr
+from voip.sip.uri import SipUri, format_host
+
+__all__ = ["Contacts"]
+
+
+class Contacts:
+    """The names of one phone towards the other end of a flow; not `named`: it has no account.
+
+    `registrars` is there once the phone is started.
+    """
+
+    registrars: Registrars
+
+    def __init__(self, account: Account, *, named: bool) -> None:
+        self._account = account
+        self._named = named
+
+    def identity(self, flow: Flow) -> NameAddr:
+        """Return who we are."""
+        if self._named:
+            return self._account.identity()
+        return NameAddr("", f"sip:anonymous@{format_host(flow.local.host)}")
+
+    def of_dialog(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
+        """Return the Contact of a dialog: our GRUU where we have one (RFC 5627 section 4.4).
+
+        Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
+        """
+        line = self.registrars.of(flow)
+        gruu = line.terms.temp_gruu if anonymous else line.gruu
+        if gruu is not None:
+            return f"<{gruu}>"
+        contact = self.at(flow, secure=secure, anonymous=anonymous)
+        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
+
+    def at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
+        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
+        user = self._account.user if self._named and not anonymous else None
+        if flow.secure and (secure or self._account.aor.scheme == "sips"):
+            uri = SipUri("sips", user, None, *flow.sent_by)
+            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
+        uri = SipUri("sip", user, None, *flow.sent_by)
+        if flow.transport != "udp":
+            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
+        return f"<{uri}>"

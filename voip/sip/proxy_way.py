@@ -1,0 +1,169 @@
+"""How a request leaves a proxy: the next hop, and the copy for it (RFC 3261 section 16.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from voip.errors import SipError
+from voip.ip import literal, version_of
+from voip.sip.flow import Flow
+from voip.sip.headers import Headers, NameAddr
+from voip.sip.message import Request
+from voip.sip.proxy_policy import Forward, Target
+from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.via import DEFAULT_PORT, is_behind_nat, new_via
+from voip.types import Address
+
+if TYPE_CHECKING:
+    from voip.sip.proxy import ProxyAgent
+
+__all__ = ["DIALOG", "MAX_BREADTH", "MAX_FORWARDS", "FlowNeeded", "ProxyWay"]
+
+MAX_FORWARDS: Final = 70
+MAX_BREADTH: Final = 60
+DIALOG: Final = "d"
+"""The Record-Route parameter by which a call is known again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowNeeded:
+    """A request waits for the way to `host`: a name to be looked up, a connection to be opened.
+
+    `port` and `transport` are None where the name decides (RFC 3263).
+
+    Call `found(flow, now)`, or `lost(why, now)`, and flush.
+    """
+
+    host: str
+    port: int | None
+    transport: str | None
+    found: Callable[[Flow, float], None]
+    lost: Callable[[str, float], None]
+
+
+class ProxyWay:
+    """How one request leaves a proxy (section 16.6)."""
+
+    def __init__(self, proxy: ProxyAgent, decision: Forward, loop: str) -> None:
+        self.core = proxy.core
+        self._decision = decision
+        self._proxy = proxy
+        self._loop = loop
+
+    def send(
+        self,
+        request: Request,
+        came_by: Flow,
+        target: Target,
+        breadth: int,
+        sent: Callable[[Request, Flow, float], None],
+        failed: Callable[[str, float], None],
+        now: float,
+    ) -> None:
+        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
+
+        def found(flow: Flow, now: float) -> None:
+            self._proxy.learn(flow.local)
+            try:
+                if uri_scheme(target.uri) == "sips" and not flow.secure:
+                    raise SipError("sips: asks for TLS")
+                copy = self._copy(request, came_by, target, flow, breadth)
+            except SipError as error:
+                failed(error.message, now)
+            else:
+                sent(copy, flow, now)
+
+        if target.flow is not None:
+            found(target.flow, now)
+            return
+        try:
+            hop = self._next_hop(request, target)
+        except SipError as error:
+            failed(error.message, now)
+            return
+        transport = "tls" if hop.scheme == "sips" else hop.transport
+        plain = transport in (None, "udp") and came_by.transport == "udp"
+        if plain and literal(hop.host) and version_of(hop.host) == version_of(came_by.remote.host):
+            found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
+        else:
+            self._proxy.need(FlowNeeded(hop.host, hop.port, transport, found, failed))
+
+    def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
+        """Send the ACK to a 2xx on."""
+        with suppress(SipError):
+            self._proxy.forward(request, came_by, self._loop, now)
+
+    def _next_hop(self, request: Request, target: Target) -> SipUri:
+        route = [*target.route, *request.headers.values("Route")]
+        return NameAddr.parse(route[0]).sip_uri if route else SipUri.parse(target.uri)
+
+    def _copy(
+        self, request: Request, came_by: Flow, target: Target, flow: Flow, breadth: int
+    ) -> Request:
+        """Return the request as it goes to `target`: Request-URI, Route, Record-Route, Via."""
+        headers = self._headers(request)
+        left = request.max_forwards
+        headers.set("Max-Forwards", str(MAX_FORWARDS if left is None else left - 1))
+        headers.set("Max-Breadth", str(breadth))
+        uri, route = target.uri, [*target.route, *headers.values("Route")]
+        if route and not NameAddr.parse(route[0]).sip_uri.is_loose_router:
+            uri, route = NameAddr.parse(route[0]).uri, [*route[1:], f"<{uri}>"]
+        if route:
+            headers.set("Route", ", ".join(route))
+        if self._proxy.config.record_route and request.to.tag is None:
+            for value in self._record_route(request, came_by, target, flow):
+                headers.prepend("Record-Route", value)
+        via = new_via(flow, self.core.random)
+        headers.prepend("Via", str(via.with_params(branch=f"{via.branch}.{self._loop}")))
+        return Request(request.method, uri, headers, request.body)
+
+    def _headers(self, request: Request) -> Headers:
+        """Return the headers without those that stay here, and with those that are added."""
+        drop, add = self._decision.drop, self._decision.add
+        if not drop and not add:
+            return request.headers.copy()
+        gone = {(name.lower(), value) for name, value in drop}
+        kept = (
+            (name, value)
+            for name, value in request.headers
+            if not {(name.lower(), value), (name.lower(), None)} & gone
+        )
+        return Headers([*kept, *add])
+
+    def _record_route(
+        self, request: Request, came_by: Flow, target: Target, flow: Flow
+    ) -> list[str]:
+        """Return what to put in front, the last one topmost: ours on either side.
+
+        One value where both sides are alike; two where they are not (RFC 5658), or where a side
+        is reached by its flow only.
+        """
+        tokens = self._proxy.tokens
+        first_hop = len(request.headers.values("Via")) == 1
+        kept = self._proxy.config.keep_flows and (
+            (first_hop and came_by.reliable) or is_behind_nat(request)
+        )
+        back = came_by if kept else None
+        ahead = target.flow
+        sides = [(came_by, back), (flow, ahead)]
+        if back is ahead is None and (came_by.transport, came_by.local) == (
+            flow.transport,
+            flow.local,
+        ):
+            sides = sides[:1]
+        call = tokens.of_call(request.call_id)
+        scheme = "sips" if uri_scheme(target.uri) == "sips" else "sip"
+        return [
+            f"<{_own_uri(scheme, side, tokens.of_flow(only) if only is not None else None, call)}>"
+            for side, only in sides
+        ]
+
+
+def _own_uri(scheme: str, flow: Flow, user: str | None, call: str) -> SipUri:
+    uri = SipUri(scheme, user, None, flow.local.host, flow.local.port)
+    if flow.transport != "udp" and not (scheme == "sips" and flow.transport == "tls"):
+        uri = uri.with_params(transport=flow.transport)
+    return replace(uri, params=(*uri.params, ("lr", None), (DIALOG, call)))
