@@ -43,6 +43,14 @@ class InteropResults:
 
     path: str
     tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    commit: str = ""
+    changed: bool = False
+
+    def pytest_sessionstart(self) -> None:
+        """Note what it is that is tested."""
+        if self.path:
+            self.commit = _git("rev-parse", "HEAD")
+            self.changed = _git("status", "--porcelain", "--", "voip", "tests") != ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note an outcome; what its set-up came to counts where there was no test."""
@@ -60,8 +68,8 @@ class InteropResults:
         if not self.path or hasattr(session.config, "workerinput"):
             return
         results = {
-            "commit": _git("rev-parse", "HEAD"),
-            "changed": _git("status", "--porcelain", "--", "voip", "tests") != "",
+            "commit": self.commit,
+            "changed": self.changed,
             "peers": _versions(),
             "tests": dict(sorted(self.tests.items())),
         }

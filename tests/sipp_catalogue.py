@@ -48,7 +48,7 @@ class Role(Enum):
     AUTHENTICATED = "calls with a password, and hangs up"
     AUTHENTICATED_REFUSED = "calls with a password; is refused all the same"
     REGISTER = "registers once"
-    REGISTER_7 = "registers again and again"
+    REGISTER_7 = "registers again and again, seven REGISTERs in all"
     MAIL = "asks for its mail"
     MAIL_ONCE = "asks for its mail, and is told once"
     PRESENCE_REFRESH = "watches presence, and refreshes"
@@ -230,13 +230,13 @@ SCENARIOS = (
             Mend(
                 'request="UPDATE"',
                 'request="INVITE"',
-                "an answered call is changed by re-INVITE here (RFC 3311 5.1)",
+                "an answered call is changed by re-INVITE here (RFC 3311 5.1), and acknowledged",
             ),
             ACK_NUMBERED,
             Mend(
                 '<pause milliseconds="4000"/>',
                 '<recv request="ACK"/><pause milliseconds="500"/>',
-                "and acknowledged",
+                "",
             ),
         ),
     ),
@@ -276,7 +276,7 @@ SCENARIOS = (
             Mend(
                 '<recv response="200"',
                 '<recv response="415"',
-                "notifies by multipart/mixed, which our Accept does not name (RFC 6665 4.2.2)",
+                "notifies by multipart/mixed, which our Accept does not name (RFC 6665 3.2.1)",
             ),
         ),
     ),
@@ -367,7 +367,7 @@ LEFT_OUT = {
     f"{SIPP}/scenarios/builtin_3pcc-C-?": "two SIPps that talk to each other",
     f"{SIPP}/scenarios/builtin_ooc_default": "answers whatever a SIPp is not asked for",
     f"{SIPP}/scenarios/builtin_uac_pcap": "sends by raw sockets, which needs root",
-    f"{SIPP}/scenarios/uc360_register*": "registers with a registrar, which a phone is not",
+    f"{SIPP}/scenarios/uc360_register*": "registers: a phone is no registrar",
     f"{SIPP}/regress/*": "tests SIPp itself, against another SIPp",
 }
 """Why others are not played; names may be patterns."""

@@ -180,7 +180,6 @@ async def test_F134_F135_phones_of_different_transports_call_each_other(
     kamailio: Kamailio, artifacts: Path, ours: str, theirs: str
 ) -> None:
     ladders = {name: Ladder(artifacts / f"{name}.sip") for name in ("alice", "bob")}
-    prompt = shipped("prompt-8k.wav")
     async with (
         phone_by(kamailio, "2001", ours, artifacts, ladders["alice"]) as alice,
         phone_by(kamailio, "2002", theirs, artifacts, ladders["bob"]) as bob,
@@ -189,9 +188,9 @@ async def test_F134_F135_phones_of_different_transports_call_each_other(
         answered = answering(bob)
         outgoing = await alice.dial("2002")
         incoming = await answered.get()
-        async with incoming.record(artifacts / "bob.wav"):
-            await outgoing.play(prompt.samples)
-            await asyncio.sleep(TAIL_S)
+        await asyncio.gather(outgoing.send_dtmf("19*"), incoming.send_dtmf("#0"))
+        assert await incoming.collect(3, timeout=3, terminator=None) == "19*"
+        assert await outgoing.collect(2, timeout=3, terminator=None) == "#0"
         await incoming.hold()
         assert outgoing.state is CallState.HELD
         await incoming.resume()
@@ -201,7 +200,6 @@ async def test_F134_F135_phones_of_different_transports_call_each_other(
         await incoming.hangup()
         assert (await ended(outgoing)).by is EndedBy.REMOTE
     assert kamailio.contacts("2001") == kamailio.contacts("2002") == []
-    require_speech(prompt, Sound.read(artifacts / "bob.wav"), what="Bob hears")
     for ladder, transport in ((ladders["alice"], ours), (ladders["bob"], theirs)):
         via = ladder.header("> REGISTER", "Via")
         assert via.startswith(f"SIP/2.0/{transport.upper()} ")
