@@ -565,7 +565,7 @@ async def test_strangers_messages_are_answered_or_dropped() -> None:
         )
         try:
             rng = np.random.default_rng(1)
-            for _ in range(50):
+            for _ in range(30):  # fewer than a stranger may send at once
                 transport.sendto(rng.bytes(int(rng.integers(1, 300))))
             for from_, authorization in (
                 ("<tel:+15551234>", ""),
