@@ -6,6 +6,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 FUZZ_ARGS ?=
+SOAK_ARGS ?=
 
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ready := .venv/.ready-$(version)
@@ -18,7 +19,7 @@ pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint peers quality fuzz interop rfc-status clean
+.PHONY: help venv demo test check lint peers quality fuzz soak interop rfc-status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +67,11 @@ quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` 
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)
 
-interop: venv ## the slow full matrices against the peers
-	@$(pytest) -m 'peer or matrix' tests/interop $(PYTEST_ARGS)
+soak: venv ## 100,000 random calls in seven simulated days; what is left of them, and what grows
+	@$(python) -m voip.harness.soak $(SOAK_ARGS)
+
+interop: venv ## everything against the peers, the slow matrices too; the result goes to docs/
+	@$(pytest) -m 'peer or matrix' tests/interop --interop-results=docs/interop-results.json $(PYTEST_ARGS)
 
 rfc-status: venv ## run the tests of flows and RFCs, and write docs/rfc-status.md
 	@$(pytest) -m rfc -q --rfc-status=docs/rfc-status.md $(PYTEST_ARGS)

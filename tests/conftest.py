@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+from interop_results import InteropResults
 from rfc_status import RfcStatus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,13 +21,15 @@ settings.load_profile("voip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the table of RFCs is written, if it is (see rfc_status.py)."""
+    """Where the table of RFCs (rfc_status.py) and the peers' results go, if they are written."""
     parser.addoption("--rfc-status", default="", metavar="FILE")
+    parser.addoption("--interop-results", default="", metavar="FILE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Note which test proves what of which RFC."""
+    """Note which test proves what of which RFC, and what those with peers come to."""
     config.pluginmanager.register(RfcStatus(config.getoption("--rfc-status")))
+    config.pluginmanager.register(InteropResults(config.getoption("--interop-results")))
 
 
 def required() -> bool:

@@ -1,7 +1,7 @@
 """Install the telephony software that the interop tests call: `make peers`, as root on Debian.
 
-From the machine's own release: SIPp, baresip, Kamailio, rtpengine, tshark, sox, and the compiler
-that `pesq` needs. No service of theirs is started.
+From the machine's own release: SIPp, SIPVicious, baresip, Kamailio, rtpengine, tshark, sox, and the
+compiler that `pesq` needs. No service of theirs is started.
 Asterisk is in few Debian releases, so it comes from another one, unpacked beside the system. All
 that is not a Debian package of this machine lies in VOIP_PEER_CACHE (default
 /var/cache/voip-peers):
@@ -32,6 +32,7 @@ from pathlib import Path
 CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
 PACKAGES = (
     "sip-tester",
+    "sipvicious",
     "baresip-core",
     "kamailio",
     "kamailio-tls-modules",
@@ -309,6 +310,7 @@ def record(suite: str) -> None:
         "kamailio": upstream(package_version("kamailio")),
         "rtpengine": upstream(package_version("rtpengine-daemon")),
         "sipp": upstream(package_version("sip-tester")),
+        "sipvicious": upstream(package_version("sipvicious")),
         "pjsip": pjsua2_version(),
         "tshark": upstream(package_version("tshark")),
         "sox": upstream(package_version("sox")),

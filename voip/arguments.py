@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from voip.config import CallConfig
+from voip.config import CallConfig, NetworkConfig
 from voip.errors import ConfigError, SipError
 from voip.session.info import Info
 from voip.sip.config import AgentConfig
@@ -47,6 +47,7 @@ def agent_config(
     user_agent: str,
     requests: Mapping[str, RequestHandler],
     calls: CallConfig,
+    network: NetworkConfig,
     info_packages: Sequence[str] = (),
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
@@ -78,6 +79,8 @@ def agent_config(
         events=EVENTS,
         unsolicited=("message-summary",),
         info_packages=tuple(info_packages),
+        stranger_rate=network.stranger_rate,
+        known_hosts=network.trusted,
     )
 
 

@@ -58,7 +58,11 @@ class NetworkConfig:
     without, to ask instead of the system's. ws_port, wss_port: where WebSockets are answered; None:
     nowhere. ws_path: what a WebSocket server is asked for; ours takes any. trusted: hosts (IP
     addresses) that vouch for callers, such as a proxy that removes what it has not checked;
-    P-Asserted-Identity of any other is a claim (`Call.identity`).
+    P-Asserted-Identity of any other is a claim (`Call.identity`). They may call whom they like, as
+    often as they like. stranger_rate: requests a second that one source may begin which is neither
+    of them, nor answers our requests (a registrar does); twice as many at once; all such sources
+    together may twice as many. What is beyond that is dropped, or refused with 503 over a
+    connection. None: no limit.
     """
 
     bind_host: str = ""
@@ -73,6 +77,7 @@ class NetworkConfig:
     ws_port: int | None = None
     wss_port: int | None = None
     ws_path: str = "/ws"
+    stranger_rate: float | None = 20.0
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -90,6 +95,8 @@ class NetworkConfig:
         for port in (self.bind_port, self.tls_port, self.ws_port, self.wss_port):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"no port {port}", hint="0 to 65535")
+        if self.stranger_rate is not None and not 0 < self.stranger_rate < 1e6:
+            raise ConfigError(f"stranger_rate={self.stranger_rate}", hint="above 0, or None")
         if self.tls.certificate is None and (self.tls_port, self.wss_port) != (None, None):
             raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
 
@@ -113,7 +120,10 @@ class CallConfig:
     we ask for it; what the other side asks for, down to `session_min_s`, holds where it asks
     first. Each is "off", "supported" (used where the other side knows it), or "required" (calls
     without it fail). refresher: "us" or "them", where that is ours to say. max_redirects: places
-    that one call is sent on to by others (3xx); 0: it fails instead.
+    that one call is sent on to by others (3xx); 0: it fails instead. strangers: what becomes of a
+    call to a phone with an account that names another user, or comes from elsewhere than where it
+    registered: "refuse" (404) or "accept" it. A call that takes the place of one of ours
+    (Replaces) is never one of these, nor is one from a host of `NetworkConfig.trusted`.
     """
 
     reliable: Extension = "supported"
@@ -122,6 +132,7 @@ class CallConfig:
     session_min_s: int = 90
     refresher: Literal["us", "them"] | None = None
     max_redirects: int = 5
+    strangers: Literal["refuse", "accept"] = "refuse"
 
     def __post_init__(self) -> None:
         for name, value in (("reliable", self.reliable), ("session_timer", self.session_timer)):
@@ -129,6 +140,8 @@ class CallConfig:
                 raise ConfigError(f"{name}={value!r}", hint=", ".join(get_args(Extension)))
         if self.refresher not in ("us", "them", None):
             raise ConfigError(f"refresher={self.refresher!r}", hint="us, them, or None")
+        if self.strangers not in ("refuse", "accept"):
+            raise ConfigError(f"strangers={self.strangers!r}", hint="refuse or accept")
         if not 90 <= self.session_min_s <= self.session_expires_s <= 2**31 - 1:
             raise ConfigError(
                 f"a session of {self.session_expires_s} s, {self.session_min_s} at least,"

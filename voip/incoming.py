@@ -15,9 +15,14 @@ from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
 from voip.session.forwarding import forwarding_headers, may_forward
+from voip.sip.core import Refusal
 from voip.sip.endpoint.tasks import is_cancelled
+from voip.sip.flow import Flow
+from voip.sip.headers import Headers
+from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import uri_scheme
+from voip.strangers import Strangers
 
 __all__ = ["IncomingCalls"]
 
@@ -27,11 +32,12 @@ log = logging.getLogger(__name__)
 
 
 class IncomingCalls:
-    """Takes every INVITE that begins a call."""
+    """Takes every INVITE that begins a call, after a look at who sent it."""
 
-    def __init__(self, desk: Desk, authorize: Authorize | None) -> None:
+    def __init__(self, desk: Desk, authorize: Authorize | None, strangers: Strangers) -> None:
         self._desk = desk
         self._authorize = authorize
+        self._strangers = strangers
 
     def on_incoming(self, handler: Handler) -> Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -42,19 +48,23 @@ class IncomingCalls:
         self._desk.handlers.incoming = handler
         return handler
 
-    def invited(self, invite: ServerInvite) -> None:
-        """Take a call that comes in: challenge, refuse, or hand it to the application."""
-        desk, now = self._desk, self._desk.now()
+    def screen(self, request: Request, flow: Flow, replaces: bool, now: float) -> Refusal | None:
+        """Say how a call is refused before anybody hears of it: see `SipAgent.set_screen`."""
         if self._authorize is not None:
             try:
-                challenge = self._authorize(invite.request, now)
+                challenge = self._authorize(request, now)
                 if challenge is not None:
-                    invite.respond(401, headers=challenge, now=now)
-                    return
+                    return 401, list(Headers(challenge))
             except Exception as error:
-                desk.failed(self._authorize, error)
-                invite.respond(500, now=now)
-                return
+                self._desk.failed(self._authorize, error)
+                return 500, []
+        if not replaces and self._strangers.refuses(request, flow):
+            return 404, []
+        return None
+
+    def invited(self, invite: ServerInvite) -> None:
+        """Take a call that comes in: refuse it, or hand it to the application."""
+        desk, now = self._desk, self._desk.now()
         replaced = None if invite.replaces is None else desk.call_of(invite.replaces)
         handler = desk.handlers.incoming
         if desk.closed or len(desk.calls) >= desk.max_calls:

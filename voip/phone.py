@@ -55,6 +55,7 @@ from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
 from voip.sip.headers import NameAddr
 from voip.sip.uri import uri_scheme
+from voip.strangers import Strangers
 from voip.tasks import Tasks
 from voip.transfers import Transfers
 from voip.types import Address, Random
@@ -138,7 +139,9 @@ class Softphone:
         self._trace = trace
         self._pcap_path = pcap
         self._requests = dict(requests or {})
-        self._config = agent_config(user_agent, self._requests, self.calling, info_packages)
+        self._config = agent_config(
+            user_agent, self._requests, self.calling, self.network, info_packages
+        )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()
         self._contacts = Contacts(self.account, named=self._named)
@@ -159,7 +162,13 @@ class Softphone:
             answering or Answering(),
         )
         self._dialling = dialling = Dialling(desk)
-        self._incoming = incoming = IncomingCalls(desk, authorize)
+        strangers = Strangers(
+            self.account if self._named else None,
+            self.calling,
+            self.network,
+            lambda: self._registrars.hosts() if self._register else None,
+        )
+        self._incoming = incoming = IncomingCalls(desk, authorize, strangers)
         self._transfers = transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
@@ -204,6 +213,7 @@ class Softphone:
         self._files = platform.files()
         self._sip_network = platform.sip_network(self.network.dns_servers)
         self._agent = SipAgent(self._config, random)
+        self._agent.set_screen(self._incoming.screen)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             lambda event: self._sessions.on_sip(event),
@@ -413,6 +423,15 @@ class Softphone:
             raise error
 
     # ------------------------------------------------------------ calls
+
+    def know(self, host: str) -> None:
+        """Let `host` (an IP address) begin as many requests as it likes for an hour.
+
+        For those who have shown who they are, to `authorize` or otherwise. Whom we register at or
+        call is known by answering.
+        """
+        self._check_started()
+        self._agent.guard.know(host, self._transport.now())
 
     async def dial(
         self,

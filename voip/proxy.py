@@ -35,7 +35,9 @@ class SipProxy:
     domains: host names whose users are ours, beside the proxy's own address. services: returns
     where a number that is no user's is to be sent. algorithms: of digest, in this order; MD5 alone,
     because some phones give up where they see another. tls: certificates; with one of its own it
-    listens at `tls_port` too. trace: as of `Softphone`.
+    listens at `tls_port` too. stranger_rate: as of `NetworkConfig`, for hosts (IP addresses) that
+    are not among `known_hosts` and from where no user has shown a password. trace: as of
+    `Softphone`.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class SipProxy:
         realm: str = "voip",
         tls: TlsConfig | None = None,
         tls_port: int = 0,
+        known_hosts: Collection[str] = (),
+        stranger_rate: float | None = 20.0,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -59,10 +63,15 @@ class SipProxy:
         random = random or platform.random()
         digest = DigestServer(realm, users, random, algorithms=algorithms)
         self.location = Location()
-        registrar = Registrar(users, self.location, Authenticator(digest))
-        asks = Authenticator(digest, proxy=True)
+        registrar = Registrar(users, self.location, Authenticator(digest, known=self._know))
+        asks = Authenticator(digest, proxy=True, known=self._know)
         policy = LocationPolicy(users, self.location, asks, registrar, services)
-        config = ProxyConfig(domains=frozenset(domains), name="voip proxy")
+        config = ProxyConfig(
+            domains=frozenset(domains),
+            name="voip proxy",
+            stranger_rate=stranger_rate,
+            known_hosts=tuple(known_hosts),
+        )
         self.agent = ProxyAgent(config, policy, random)
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
             self.agent,
@@ -104,6 +113,9 @@ class SipProxy:
     def now(self) -> float:
         """Return the time its bindings go by."""
         return self._transport.now()
+
+    def _know(self, host: str, now: float) -> None:
+        self.agent.core.guard.know(host, now)
 
     def _find(self, needed: FlowNeeded) -> None:
         """Look a way up without holding up what needs none."""

@@ -32,6 +32,10 @@ class Registrars:
         """Whether the registrar knows us, by whatever way."""
         return any(line.registered for line in self._lines)
 
+    def hosts(self) -> list[str]:
+        """Return where calls come from: the hosts that have registered us, as IP literals."""
+        return [host for line in self._lines for host in line.hosts]
+
     def by_preference(self) -> list[Registrar]:
         """Return the lines, those that are registered first."""
         return sorted(self._lines, key=lambda line: not line.registered)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, Final
@@ -32,6 +33,8 @@ GOODBYE_S: Final = 4.0
 """How long unregistering waits for the registrar."""
 _ELSEWHERE: Final = (None, 408, 503)
 """How a registration fails that another server may grant: nobody reached, no answer, no service."""
+MAX_HOSTS: Final = 16
+"""Hosts of one registrar that are remembered: names lead to several."""
 STEADY_S: Final = 60.0
 """A connection that is lost sooner after registering is not replaced at once a second time: there
 are registrars that close it after every answer."""
@@ -71,6 +74,7 @@ class Registrar:
         self._registered_at: float | None = None
         self._was_lost_early = False
         self._tried: set[Peer] = set()
+        self._granted: OrderedDict[str, None] = OrderedDict()
         self._kept: tuple[Flow, Terms] | None = None
         self._closed = False
 
@@ -89,6 +93,11 @@ class Registrar:
     def peer(self) -> Peer | None:
         """Where we are registered."""
         return self._binding.flow.peer if self._binding is not None and self.registered else None
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where we have been registered last, as IP literals: calls come from there."""
+        return list(self._granted)
 
     def where(self, uri: SipUri) -> Where:
         """Say where a request to `uri` goes first."""
@@ -293,6 +302,7 @@ class Registrar:
                 self._terms = terms
                 self._keep_alive(terms)
                 self._tried.clear()
+                self._remember_host()
                 told = Registered(expires_s)
                 for answer in _not_done(self._waiting):
                     answer.set_result(told)
@@ -310,6 +320,14 @@ class Registrar:
                     gone.set_result(error)
                 self._refuse(RegistrationError("unregistered meanwhile"))
                 self._tell(Unregistered())
+
+    def _remember_host(self) -> None:
+        if self._binding is not None:
+            host = self._binding.flow.remote.host
+            self._granted[host] = None
+            self._granted.move_to_end(host)
+            if len(self._granted) > MAX_HOSTS:
+                self._granted.popitem(last=False)
 
     def _failed(self, event: sip.RegistrationFailed) -> None:
         self._tried.clear()

@@ -21,6 +21,9 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def __contains__(self, task: object) -> bool:
         return task in self._tasks
 

@@ -11,7 +11,7 @@ from voip.call import Call
 from voip.desk import Desk, TransferRequest
 from voip.dialling import Dialling
 from voip.errors import CallError, SipError, VoipError
-from voip.events import CallEvent, EarlyMedia, Ringing, Transferred, TransferRequested
+from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.session.transfer import GOODBYE_S, Progress
 from voip.sip.grammar import find_param, parse_params
 from voip.sip.message import Request
@@ -60,7 +60,7 @@ class Transfers:
             return
         if target.method != "INVITE":
             notifier.reject(501, now=desk.now())
-        elif desk.closed or (call is not None and not call._session.is_up):
+        elif desk.closed or (call is not None and not _goes_on(call)):
             notifier.reject(481 if call is not None else 503, now=desk.now())
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
@@ -136,6 +136,12 @@ class Transfers:
             await call._session.wait_ended_for(GOODBYE_S)
         except TimeoutError:
             await call.hangup()
+
+
+def _goes_on(call: Call) -> bool:
+    """Whether a call is answered and not over; its ACK may be overtaken by the REFER."""
+    over = call.state in (CallState.ENDING, CallState.ENDED)
+    return call._session.is_answered and not over
 
 
 def _headers(target: ReferTarget) -> list[tuple[str, str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from voip.desk import Desk, WatchRequest
@@ -172,8 +173,7 @@ class Watching:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._watchers: list[Notifier] = []
-        self._versions: dict[Notifier, int] = {}
+        self._watchers: dict[Notifier, Iterator[int]] = {}  # and the versions of their documents
         self._told: bytes = b""
 
     async def watch(
@@ -248,7 +248,7 @@ class Watching:
         if handler is None:
             notifier.reject(403, now=desk.now())
             return
-        self._watchers = [one for one in self._watchers if not one.is_over]
+        self._watchers = {one: it for one, it in self._watchers.items() if not one.is_over}
         if len(self._watchers) >= MAX_WATCHERS:
             notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
             return
@@ -264,16 +264,14 @@ class Watching:
         if not allowed:
             notifier.terminate("rejected", now=desk.now())
         elif not notifier.is_over:
-            self._watchers.append(notifier)
+            self._watchers[notifier] = count()
             self._notify(notifier)
         desk.flush()
 
     def _on_notifier(self, event: SipEvent) -> None:
         if isinstance(event, NotifierEnded):
             self._desk.stack.watchers.pop(event.notifier, None)
-            self._versions.pop(event.notifier, None)
-            if event.notifier in self._watchers:
-                self._watchers.remove(event.notifier)
+            self._watchers.pop(event.notifier, None)
 
     def calls_changed(self) -> None:
         """Tell those who watch, if a call of ours has come, gone or been answered."""
@@ -294,12 +292,10 @@ class Watching:
         self._desk.flush()
 
     def _notify(self, notifier: Notifier) -> None:
-        def body() -> bytes:
-            version = self._versions.get(notifier, -1) + 1
-            self._versions[notifier] = version
-            return self._document(version)
-
-        notifier.notify(body, dialog_info.CONTENT_TYPE, now=self._desk.now())
+        versions = self._watchers[notifier]
+        notifier.notify(
+            lambda: self._document(next(versions)), dialog_info.CONTENT_TYPE, now=self._desk.now()
+        )
 
     def _document(self, version: int) -> bytes:
         desk = self._desk

@@ -17,14 +17,12 @@ def test_both_calls_last_and_their_figures_are_one_json_object() -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     signalling, media = report["signalling"], report["media"]
-    assert signalling["options"] == 8
-    assert signalling["reinvites"] == 2
-    assert signalling["datagrams_sent"] >= 2 * 8 + 3 * 2 + 5
+    assert signalling["refreshes"] == media["refreshes"] == 2
+    assert signalling["datagrams_sent"] >= 3 + 2 * 2 + 2
     for side in ("caller", "callee"):
         assert media[side]["packets_sent"] > 11_800
         assert media[side]["packets_received"] > 11_000
         assert 0.01 < media[side]["packets_lost"] / media[side]["packets_sent"] < 0.06
-    assert media["reinvites"] == 4
     assert media["datagrams_lost"] > 200
     assert all(bar["met"] is None for bar in report["bars"].values())
     assert report["machine_factor"] > 0

@@ -21,7 +21,7 @@ from voip.sip.stream import StreamFramer
 from voip.sip.uri import uri_scheme
 from voip.sip.via import Via
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.rfc("3665", "2-3")]
 
 COUNT: Final = 178
 TYPED: Final = 979

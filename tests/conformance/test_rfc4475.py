@@ -23,7 +23,7 @@ from voip.sip.message import Request, Response, parse_message
 from voip.sip.stream import StreamFramer
 from voip.types import Address, SeededRandom
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.rfc("4475", "3")]
 
 FLOW: Final = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.99", 5060))
 ANSWERED: Final = 24

@@ -26,7 +26,7 @@ from voip.sip.message import Request, Response, parse_message
 from voip.sip.server_request import ServerRequest
 from voip.types import Address
 
-pytestmark = pytest.mark.reference
+pytestmark = [pytest.mark.reference, pytest.mark.rfc("4475", "3")]
 
 PORTS: Final = (5050, 5060, 5070)
 SILENT: Final = {"badinv01": "no Via can be read: nobody knows the way back"}
@@ -105,7 +105,7 @@ async def test_a_live_phone_answers_each_message_as_the_table_says(torture: Tort
 
     wrong, answered, dropped = [], 0, []
     async with Softphone(
-        network=NetworkConfig(bind_host="127.0.0.1"),
+        network=NetworkConfig(bind_host="127.0.0.1", stranger_rate=None),
         media=MediaConfig(elsewhere=Address("192.0.2.7", 40000)),
         requests={"REGISTER": register, "MESSAGE": register},
     ) as phone:

@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+from direct import Ladder
 from peers.asterisk import Asterisk
-from phones import TAIL_S, echo_of, require_speech, shipped, softphone
+from phones import TAIL_S, echo_of, require_speech, shipped, softphone, until
+from stalls import repeated_after_stalls
 
 from voip.call import Call
 from voip.events import CallState, MessageWaiting, TransferProgress, Transferred
@@ -15,6 +17,8 @@ from voip.harness.audio import Sound
 from voip.phone import Softphone
 
 PATIENCE_S = 15
+BEEP_S = 1.5
+"""How long it takes until a mailbox records: it beeps."""
 
 
 def answering(phone: Softphone) -> asyncio.Queue[Call]:
@@ -155,6 +159,54 @@ async def test_F102_mail_is_told_to_who_watches_and_to_who_is_registered(
                     if isinstance(event, MessageWaiting) and event.waiting:
                         break
         assert watch.state == "terminated"
+    await asterisk.idle()
+
+
+@repeated_after_stalls
+async def test_F102_mail_that_is_left_is_told_of_and_is_what_was_said(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    prompt = shipped("prompt-8k.wav")
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        await alice.watch(None, "message-summary") as watch,
+    ):
+        before = watch.latest.value.of().new
+        call = await alice.dial("901")
+        await asyncio.sleep(BEEP_S)
+        await call.play(prompt.samples)
+        await asyncio.sleep(TAIL_S)
+        await call.hangup()
+        async with asyncio.timeout(PATIENCE_S):
+            async for told in watch.notifications():
+                if told.value is not None and told.value.of().new == before + 1:
+                    break
+    require_speech(prompt, Sound.read(await asterisk.mail("1001")), what="in the mailbox")
+
+
+async def test_F012_F017_asterisk_tells_by_reinvite_what_the_other_side_holds(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    ladder = Ladder(artifacts / "erin.sip")
+    async with (
+        softphone(asterisk, "1001", artifacts) as alice,
+        softphone(asterisk, "1009", artifacts, register=True, trace=ladder) as erin,
+    ):
+        calls = answering(erin)
+        call = await alice.dial("1009")
+        theirs = await calls.get()
+        await call.hold()
+        await until(lambda: theirs.state is CallState.HELD, "Erin to be told of the hold")
+        await call.resume()
+        await until(lambda: theirs.state is CallState.ACTIVE, "Erin to be told that it is over")
+        await theirs.hold()
+        await theirs.resume()
+        await call.hangup()
+        async with asyncio.timeout(PATIENCE_S):
+            await theirs.wait_ended()
+    lines = ladder.lines
+    assert (lines.count("< INVITE"), lines.count("> INVITE")) == (3, 2)
+    assert lines.count("> 200 INVITE") == 3
     await asterisk.idle()
 
 

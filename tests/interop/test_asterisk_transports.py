@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from peers.asterisk import Asterisk
-from phones import answering, ended, softphone
+from phones import TAIL_S, answering, ended, require_speech, shipped, softphone
 from stalls import repeated_after_stalls
 
 from voip.config import MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import TransportError
 from voip.events import CallEnded, EndedBy
+from voip.harness.audio import Sound
 from voip.phone import Softphone
 from voip.sip.endpoint.trace import SipTraceRecord
 
@@ -71,6 +72,32 @@ async def test_F134_F135_registered_and_called_both_ways(
     assert any(record.data.startswith(b"INVITE") for record in seen if not record.sent)
     vias = {re.search(rb"Via: SIP/2.0/(\w+)", record.data)[1] for record in seen}  # type: ignore[index]
     assert vias == {transport.upper().encode()}
+
+
+@repeated_after_stalls
+async def test_F134_two_phones_over_tls_hear_each_other_through_asterisk(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
+    speech, prompt = shipped("speech-8k.wav"), shipped("prompt-8k.wav")
+    seen: list[SipTraceRecord] = []
+    async with (
+        phone_of(asterisk, "1001", "tls", trace=seen.append) as alice,
+        phone_of(asterisk, "1002", "tls", trace=seen.append) as bob,
+    ):
+        calls = answering(bob)
+        outgoing = await alice.dial("1002")
+        incoming = await calls.get()
+        async with (
+            outgoing.record(artifacts / "alice.wav"),
+            incoming.record(artifacts / "bob.wav"),
+        ):
+            await asyncio.gather(outgoing.play(speech.samples), incoming.play(prompt.samples))
+            await asyncio.sleep(TAIL_S)
+        await incoming.hangup()
+        assert (await ended(outgoing)).by is EndedBy.REMOTE
+    assert {record.flow.transport for record in seen} == {"tls"}
+    require_speech(speech, Sound.read(artifacts / "bob.wav"), what="Bob hears")
+    require_speech(prompt, Sound.read(artifacts / "alice.wav"), what="Alice hears")
 
 
 async def test_F134_asterisk_is_not_believed_without_its_authority(asterisk: Asterisk) -> None:

@@ -9,12 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from direct import Ladder
 from peers.kamailio import Kamailio
-from phones import TAIL_S, answering, ended, require_speech, shipped, softphone, until
+from phones import (
+    JITTER_MS,
+    TAIL_S,
+    answering,
+    ended,
+    require_speech,
+    shipped,
+    softphone,
+    until,
+)
 from stalls import repeated_after_stalls
 
 from voip.call import Call
-from voip.errors import AuthenticationError, CallError
+from voip.config import MediaConfig, NetworkConfig, TlsConfig
+from voip.errors import AuthenticationError, CallError, TransportError
 from voip.events import CallState, EndedBy
 from voip.harness.audio import Sound
 from voip.phone import Softphone
@@ -142,6 +153,71 @@ async def test_three_phones_of_a_user_ring_and_one_answers(
         assert ringing[1].state is CallState.ACTIVE
         await call.hangup()
         assert (await ended(ringing[1])).by is EndedBy.REMOTE
+
+
+def phone_by(
+    kamailio: Kamailio, user: str, transport: str, artifacts: Path, ladder: Ladder
+) -> Softphone:
+    """A registered phone that reaches Kamailio by `transport`, and knows it by its certificate."""
+    port = {"tls": kamailio.tls_port, "ws": kamailio.ws_port}.get(transport, kamailio.port)
+    return Softphone(
+        f"sip:{user}@{kamailio.host}:{port}",
+        password=kamailio.password(user),
+        network=NetworkConfig(
+            transport=transport, tls=TlsConfig(ca_file=str(kamailio.certificate)), ws_path="/"
+        ),
+        media=MediaConfig(jitter_min_ms=JITTER_MS),
+        pcap=artifacts / f"{user}.pcap",
+        trace=ladder,
+    )
+
+
+@repeated_after_stalls
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("tls", "ws"), ("ws", "tls"), ("tls", "udp"), ("tcp", "ws")]
+)
+async def test_F134_F135_phones_of_different_transports_call_each_other(
+    kamailio: Kamailio, artifacts: Path, ours: str, theirs: str
+) -> None:
+    ladders = {name: Ladder(artifacts / f"{name}.sip") for name in ("alice", "bob")}
+    prompt = shipped("prompt-8k.wav")
+    async with (
+        phone_by(kamailio, "2001", ours, artifacts, ladders["alice"]) as alice,
+        phone_by(kamailio, "2002", theirs, artifacts, ladders["bob"]) as bob,
+    ):
+        assert len(kamailio.contacts("2001")) == len(kamailio.contacts("2002")) == 1
+        answered = answering(bob)
+        outgoing = await alice.dial("2002")
+        incoming = await answered.get()
+        async with incoming.record(artifacts / "bob.wav"):
+            await outgoing.play(prompt.samples)
+            await asyncio.sleep(TAIL_S)
+        await incoming.hold()
+        assert outgoing.state is CallState.HELD
+        await incoming.resume()
+        assert outgoing.state is CallState.ACTIVE
+        await outgoing.hold()
+        assert incoming.state is CallState.HELD
+        await incoming.hangup()
+        assert (await ended(outgoing)).by is EndedBy.REMOTE
+    assert kamailio.contacts("2001") == kamailio.contacts("2002") == []
+    require_speech(prompt, Sound.read(artifacts / "bob.wav"), what="Bob hears")
+    for ladder, transport in ((ladders["alice"], ours), (ladders["bob"], theirs)):
+        via = ladder.header("> REGISTER", "Via")
+        assert via.startswith(f"SIP/2.0/{transport.upper()} ")
+
+
+async def test_F134_kamailio_is_not_believed_without_its_certificate(
+    kamailio: Kamailio, artifacts: Path
+) -> None:
+    phone = Softphone(
+        f"sip:2001@{kamailio.host}:{kamailio.tls_port}",
+        password=kamailio.password("2001"),
+        network=NetworkConfig(transport="tls"),
+    )
+    with pytest.raises(TransportError, match="is self-signed"):
+        await phone.start()
+    assert kamailio.contacts("2001") == []
 
 
 async def test_500_calls_through_the_proxy_without_one_failure(

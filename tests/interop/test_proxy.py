@@ -39,7 +39,7 @@ async def test_sipp_calls_sipp_through_the_proxy(sipp: StartSipp, caller: str, c
     def service(number: str) -> Target | None:
         return Target(uas.uri) if number == "service" else None
 
-    async with SipProxy({}, services=service) as proxy:
+    async with SipProxy({}, services=service, known_hosts=["127.0.0.1"]) as proxy:
         uac = await sipp(
             "uac", remote=proxy.address, transport=caller, calls=CALLS, rate=RATE, duration_ms=200
         )

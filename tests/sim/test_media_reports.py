@@ -28,6 +28,8 @@ from voip.rtp.rtcp import (
 from voip.sim.path import Path as NetworkPath
 from voip.types import Address
 
+pytestmark = pytest.mark.rfc("3550", "6")
+
 RATE = 8000
 TIMES = (START, WALL)
 

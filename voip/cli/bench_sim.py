@@ -56,7 +56,7 @@ def _lines(report: SimReport) -> list[tuple[str, str, str]]:
     caller = media["caller"]
     return [
         ("signalling alone", _times(signalling), _bar(bars["signalling_cpu_s"])),
-        ("OPTIONS and re-INVITEs", f"{signalling['options']} and {signalling['reinvites']}", ""),
+        ("refreshes of the session", str(signalling["refreshes"]), ""),
         ("datagrams, of them lost", _two(signalling), ""),
         ("with G.711 both ways", _times(media), _bar(bars["media_cpu_s"])),
         ("datagrams, of them lost", _two(media), ""),

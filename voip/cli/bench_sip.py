@@ -21,6 +21,10 @@ def bench_sip(
     registrations: Annotated[
         int, typer.Option(metavar="N", help="Accounts kept registered by one process.")
     ] = 10_000,
+    flood: Annotated[
+        float,
+        typer.Option(metavar="S", min=0, max=60, help="Flood a phone for so long, in four ways."),
+    ] = 0.0,
     as_json: options.JsonFlag = False,
     earlier: CompareFile = None,
 ) -> None:
@@ -28,7 +32,14 @@ def bench_sip(
     from voip.harness.bench.sip import run  # here: no other command needs it
 
     def measure(progress: Progress) -> Measured:
-        report = run(seconds, peer=peer, held=held, registrations=registrations, progress=progress)
+        report = run(
+            seconds,
+            peer=peer,
+            held=held,
+            registrations=registrations,
+            flood_s=flood,
+            progress=progress,
+        )
         return report.to_json(), f"calls by {peer} for {seconds:g} s", _lines(report.to_json())
 
     show(measure, as_json=as_json, earlier=earlier)
@@ -72,4 +83,26 @@ def _lines(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             bar(bars["attack_cost_ratio"], "at most"),
         ),
         ("dearest attack", f"{figures['attack_dearest_ms']:.1f} ms", figures["attack_dearest"]),
+        *(_flood_lines(figures["flood"], bars) if figures["flood"] else ()),
+    ]
+
+
+def _flood_lines(flood: dict[str, Any], bars: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        ("flood", f"{flood['rate']:.0f} /s", f"{flood['dropped']} of {flood['sent']} unread"),
+        (
+            f"RTP lost meanwhile, of {flood['rtp_received']}",
+            str(flood["rtp_lost"]),
+            bar(bars["flood_rtp_lost"], "packets"),
+        ),
+        (
+            f"slowest of {flood['options']} OPTIONS in calls",
+            f"{flood['options_ms_max']:.0f} ms",
+            bar(bars["flood_options_ms_max"], "ms at most"),
+        ),
+        (
+            "memory of the flooded, at most / at rest",
+            f"{flood['growth_bytes'] / 1e6:.1f} / {flood['left_bytes'] / 1e6:.1f} MB",
+            bar(bars["flood_growth_bytes"], "bytes at most"),
+        ),
     ]

@@ -232,6 +232,7 @@ def _peers(cache: Path) -> list[Check]:
         "kamailio": lambda: shutil.which("kamailio", path=_ALL_PROGRAMS),
         "rtpengine": lambda: shutil.which("rtpengine"),
         "sipp": lambda: shutil.which("sipp"),
+        "sipvicious": lambda: shutil.which("svmap"),
         "pjsip": lambda: shutil.which(cache / "pjsua2/bin/python"),
         "tshark": lambda: shutil.which("tshark"),
     }

@@ -94,7 +94,7 @@ class EmbeddedPbx:
         self._recordings = recordings
         random = running_platform().random()
         digest = DigestServer("voip", self._users, random, algorithms=algorithms)
-        self._authenticator = Authenticator(digest)
+        self._authenticator = Authenticator(digest, known=self._showed_password)
         self._location = Location()
         self._registrar = Registrar(self._users, self._location, self._authenticator)
         self._proxy: SipProxy | None = None
@@ -109,7 +109,11 @@ class EmbeddedPbx:
             )
             self._location = self._proxy.location
         self._phone = Softphone(
-            network=NetworkConfig(bind_host=host, bind_port=0 if proxy else port),
+            network=NetworkConfig(
+                bind_host=host,
+                bind_port=0 if proxy else port,
+                trusted=(host,) if proxy else (),
+            ),
             media=media,
             register=False,
             requests={} if proxy else {"REGISTER": self._register},
@@ -224,6 +228,9 @@ class EmbeddedPbx:
 
     def _register(self, request: ServerRequest) -> None:
         self._registrar.register(request, _now())
+
+    def _showed_password(self, host: str, _: float) -> None:
+        self._phone.know(host)
 
     def _authorize(self, request: Request, now: float) -> list[tuple[str, str]] | None:
         """Return None where the sender of an INVITE is who From says, else the headers of a 401."""

@@ -259,8 +259,12 @@ class SimLoop(asyncio.BaseEventLoop):
         """Hold on to a task until it is done: when garbage is collected must change nothing."""
         self._tasks.append(task)
         if len(self._tasks) >= self._many_tasks:
-            self._tasks = [task for task in self._tasks if not task.done()]
-            self._many_tasks = 2 * len(self._tasks) + 256
+            self.drop_done_tasks()
+
+    def drop_done_tasks(self) -> None:
+        """Let go of tasks that are done, and of what they raised: it happens by itself, later."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._many_tasks = 2 * len(self._tasks) + 256
 
     def run_in_executor(
         self, executor: Any, func: Callable[[*Ts], T], *args: *Ts

@@ -16,11 +16,12 @@ from voip.sip.client_invite import ClientInvite
 from voip.sip.client_request import ClientRequest, report
 from voip.sip.compose import new_request
 from voip.sip.config import AgentConfig, Counters
-from voip.sip.core import Core
+from voip.sip.core import Core, Screen
 from voip.sip.dialog import Dialog, DialogId, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
+from voip.sip.guard import Admission, Guard
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.reinvite import Reinvite
@@ -28,7 +29,7 @@ from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import wanted
 from voip.sip.subscriptions import Subscriptions
-from voip.sip.uas import receive_request, refuse_unreadable
+from voip.sip.uas import belongs, receive_request, refuse_unreadable
 from voip.sip.update import Update
 from voip.sip.uri import SipUri
 from voip.sip.usage import InviteUsage
@@ -38,6 +39,10 @@ from voip.types import Random
 __all__ = ["SipAgent"]
 
 _CALL_ID_CHARS = 32
+
+
+def _belongs_nowhere(core: Core, request: Request) -> bool:
+    return False
 
 
 class SipAgent:
@@ -57,19 +62,23 @@ class SipAgent:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one datagram, or one message framed by a stream."""
         core = self._core
+        admission = core.guard.look(data, flow.remote.host, now)
+        if admission is Admission.OVER and not flow.reliable:
+            core.counters.flooded += 1
+            return
         try:
             message = parse_message(data)
         except SipError as error:
             request = error.context.get("request")
-            if isinstance(request, Request):
-                refuse_unreadable(core, request, flow, error)
-            else:
+            if not isinstance(request, Request):
                 core.counters.malformed += 1
+            elif not core.holds_back(request, flow, admission, _belongs_nowhere, now):
+                refuse_unreadable(core, request, flow, error)
             return
-        if isinstance(message, Request):
+        if isinstance(message, Response):
+            self._receive_response(message, flow, now)
+        elif not core.holds_back(message, flow, admission, belongs, now):
             receive_request(core, message, flow, now)
-        else:
-            self._receive_response(message, now)
 
     def flow_failed(self, flow: Flow, message: str, now: float) -> None:
         """Take it that nothing sent by `flow` arrives: port closed, connection refused or lost.
@@ -107,6 +116,20 @@ class SipAgent:
     def counters(self) -> Counters:
         """What was dropped and refused."""
         return self._core.counters
+
+    @property
+    def guard(self) -> Guard:
+        """What holds floods back."""
+        return self._core.guard
+
+    def set_screen(self, screen: Screen) -> None:
+        """Have every INVITE that begins a call looked at before anything is kept of it.
+
+        `screen(request, flow, replaces, now)` returns the status and the headers that refuse it, or
+        None. `replaces`: it names a call of ours whose place it is to take (RFC 3891). What refuses
+        is sent once for each time the INVITE comes (RFC 3261 section 26.3.2.4).
+        """
+        self._core.screen = screen
 
     @property
     def transactions(self) -> int:
@@ -428,7 +451,7 @@ class SipAgent:
         if usage is not None:
             usage.bye(headers, now)
 
-    def _receive_response(self, response: Response, now: float) -> None:
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
         core = self._core
         try:
             _ = response.from_, response.to, response.call_id
@@ -437,6 +460,8 @@ class SipAgent:
             if transaction is None or len(response.headers.values("Via")) != 1:
                 core.counters.stray_responses += 1
             else:
+                if response.status >= 200 and transaction.request.to.tag is None:
+                    core.guard.know(flow.remote.host, now)  # whom we have turned to
                 transaction.receive(response, now)
         except SipError:
             core.counters.malformed += 1

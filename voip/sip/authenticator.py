@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,10 +29,20 @@ class Authentication:
 
 
 class Authenticator:
-    """Asks for digest credentials: as a server (401), or as a `proxy` (407)."""
+    """Asks for digest credentials: as a server (401), or as a `proxy` (407).
 
-    def __init__(self, digest: DigestServer, *, proxy: bool = False) -> None:
+    `known(host, now)` is told of sources that showed a password, as `Guard.know` wants to be.
+    """
+
+    def __init__(
+        self,
+        digest: DigestServer,
+        *,
+        proxy: bool = False,
+        known: Callable[[str, float], None] | None = None,
+    ) -> None:
         self._digest = digest
+        self._known = known
         self._status = 407 if proxy else 401
         self._asks = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
         self._answers = "Proxy-Authorization" if proxy else "Authorization"
@@ -43,6 +54,8 @@ class Authenticator:
         for value in request.headers.get_all(self._answers)[:MAX_CREDENTIALS]:
             judgement = self._digest.verify(request.method, value, now, body=request.body)
             if judgement.verdict is Verdict.ACCEPTED:
+                if self._known is not None:
+                    self._known(request.via.received or request.via.host, now)
                 return Authentication(judgement.username, 200, [], value)
             stale |= judgement.verdict in (Verdict.STALE, Verdict.REPLAYED)
         values = self._digest.challenge(now, stale=stale)

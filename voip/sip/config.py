@@ -58,6 +58,11 @@ class AgentConfig:
     """An INVITE of ours that heard no provisional response this long is cancelled: Timer C. The
     other side must say something every minute."""
 
+    stranger_rate: float | None = None
+    """Requests a second that one unknown source may begin (`guard.Guard`); None: no limit."""
+    known_hosts: tuple[str, ...] = ()
+    """IP literals of those that are known from the beginning."""
+
     max_client_transactions: int = 10_000
     max_server_transactions: int = 65_536
     """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
@@ -88,6 +93,8 @@ class Counters:
     """Requests refused by the agent itself, whatever the status."""
     overload: int = 0
     """Requests refused because a limit was reached."""
+    flooded: int = 0
+    """Requests dropped, or refused over a connection, because strangers sent too many."""
     unproven: int = 0
     """Answers whose proof that their sender knows our password was wrong (`rspauth`)."""
     late_replies: int = 0

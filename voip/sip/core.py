@@ -6,19 +6,22 @@ Sections are RFC 3261's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Final
 
+from voip.errors import SipError
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.digest import DigestClient
 from voip.sip.event_usages import EventUsages
 from voip.sip.flow import Flow
+from voip.sip.guard import Admission, Guard
 from voip.sip.message import Request, Response, make_response
 from voip.sip.timers import Timers
 from voip.sip.transaction import NOBODY, Durations
 from voip.sip.transactions import Transactions
-from voip.sip.via import way_back
+from voip.sip.via import mark_source, way_back
 from voip.types import Random
 
 if TYPE_CHECKING:
@@ -27,7 +30,11 @@ if TYPE_CHECKING:
     from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
-__all__ = ["Core"]
+__all__ = ["Core", "Refusal", "Screen"]
+
+Refusal = tuple[int, list[tuple[str, str]]]
+"""A status and headers to say no with."""
+Screen = Callable[[Request, Flow, bool, float], Refusal | None]
 
 _TAG_CHARS: Final = 16
 _ENDED_KEPT: Final = 64
@@ -51,6 +58,10 @@ class Core:
             max_server=config.max_server_transactions,
             max_udp_request=config.max_udp_request,
         )
+        self.guard = Guard(config.stranger_rate, config.known_hosts)
+        self.screen: Screen | None = None
+        """Looks at an INVITE that begins a call before anything is kept of it, and at whether it is
+        to take the place of a call of ours; returns what refuses it."""
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
         self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
@@ -127,6 +138,30 @@ class Core:
         """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
         response = self.own_response(request, status, headers, tag)
         self.send(response.to_bytes(), way_back(request, flow))
+
+    def holds_back(
+        self,
+        request: Request,
+        flow: Flow,
+        admission: Admission,
+        belongs: Callable[[Core, Request], bool],
+        now: float,
+    ) -> bool:
+        """Whether a stranger's request is one too many; over a connection it is told so.
+
+        `belongs` says whether it is of a transaction or a call that is there.
+        """
+        if admission is Admission.WELCOME or (
+            admission is Admission.UNPROVEN
+            and (belongs(self, request) or self.guard.admit_new(flow.remote.host, now))
+        ):
+            return False
+        self.counters.flooded += 1
+        if flow.reliable and request.method != "ACK":
+            with suppress(SipError):  # no way back
+                mark_source(request, flow.remote)
+                self.answer(request, flow, 503, [("Retry-After", "5")])
+        return True
 
     def answer_once(
         self,

@@ -19,6 +19,7 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
+from voip.sip.guard import Admission
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
@@ -37,6 +38,7 @@ from voip.types import Address, Random
 __all__ = ["ProxyAgent", "ProxyConfig"]
 
 _MAX_LOCALS: Final = 64
+_MAX_OWN_ROUTES: Final = 2
 _LOOP_CHARS: Final = 8
 
 
@@ -59,6 +61,8 @@ class ProxyConfig:
     t4: float = 5.0
     max_client_transactions: int = 10_000
     max_server_transactions: int = 20_000
+    stranger_rate: float | None = None
+    known_hosts: tuple[str, ...] = ()
 
 
 class ProxyAgent:
@@ -78,6 +82,8 @@ class ProxyAgent:
                 t4=config.t4,
                 max_client_transactions=config.max_client_transactions,
                 max_server_transactions=config.max_server_transactions,
+                stranger_rate=config.stranger_rate,
+                known_hosts=config.known_hosts,
             ),
             random,
         )
@@ -93,18 +99,24 @@ class ProxyAgent:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one datagram, or one message framed by a stream."""
         core = self.core
+        admission = core.guard.look(data, flow.remote.host, now)
+        if admission is Admission.OVER and not flow.reliable:
+            core.counters.flooded += 1
+            return
         self.learn(flow.local)
         try:
             message = parse_message(data)
         except SipError as error:
             request = error.context.get("request")
-            if isinstance(request, Request):
-                self._refuse_unreadable(request, flow, error)
-            else:
+            if not isinstance(request, Request):
                 core.counters.malformed += 1
+            elif not core.holds_back(request, flow, admission, self._belongs, now):
+                self._refuse_unreadable(request, flow, error)
             return
         if isinstance(message, Response):
             self._receive_response(message, now)
+            return
+        if core.holds_back(message, flow, admission, self._belongs, now):
             return
         try:
             mark_source(message, flow.remote)
@@ -283,6 +295,21 @@ class ProxyAgent:
             request.headers.remove("Route")
         leads_on = in_dialog and ahead is not None and ahead != flow
         return in_dialog, ahead if leads_on else None
+
+    def _belongs(self, core: Core, request: Request) -> bool:
+        """Whether a request is of a transaction, or of a call that was routed through here."""
+        try:
+            if core.transactions.of_request(request) is not None:
+                return True
+            if request.method == "CANCEL":
+                return core.transactions.to_cancel(request) is not None
+            for value in request.headers.values("Route")[:_MAX_OWN_ROUTES]:
+                token = NameAddr.parse(value).sip_uri.param(DIALOG)
+                if token is not None and self.tokens.is_of_call(token, request.call_id):
+                    return True
+        except SipError:
+            pass
+        return False
 
     # Loops (RFC 5393 section 4.2).
 

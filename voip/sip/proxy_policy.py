@@ -101,7 +101,8 @@ class Policy(Protocol):
 class LocationPolicy:
     """Forwards to registered `users`, and for them to anywhere.
 
-    Who calls in the name of a user has to show the password (407), which stays here, and is
+    Who calls in a name of our domain has to show the password (407), whether there is such a user
+    or not, so that nobody learns which there are; it stays here, and who showed it is
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
     goes to `registrar`. `services` says where what is no user's number is sent.
@@ -159,11 +160,11 @@ class LocationPolicy:
     def _sender(self, incoming: Incoming, now: float) -> tuple[str | None, Authentication | None]:
         """Return which user sent this, None for a stranger, and what showed it or has to."""
         request = incoming.request
-        claimed = request.from_.sip_uri.user if incoming.from_ours else None
-        if claimed not in self._users:
+        if not incoming.from_ours:
             return None, None
+        claimed = request.from_.sip_uri.user
         if self._authenticator is None:
-            return claimed, None
+            return (claimed if claimed in self._users else None), None
         found = self._authenticator.authenticate(request, now)
         if found.user is not None and found.user != claimed:
             raise SipError(f"{found.user} may not call as {claimed}", status=403)

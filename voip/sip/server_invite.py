@@ -187,7 +187,8 @@ class ServerInvite:
         if self.state is not ServerInviteState.ACCEPTED or self._usage is None:
             return
         self._stop()
-        self._transaction.release()
+        if self._reliable is None:  # else a PRACK may still come, until the transaction ends
+            self._transaction.release()
         self.state = ServerInviteState.ACKNOWLEDGED
         self._core.emit(Acknowledged(self._usage.dialog, request))
         self._usage.finish(self, now)
@@ -210,7 +211,7 @@ class ServerInvite:
             self._accepting = None
             self._accept(response, expires, now)
         if self._usage is not None:
-            self._usage.settle(now)
+            self._usage.settle_later(now)
 
     @property
     def _must_wait(self) -> bool:

@@ -153,6 +153,7 @@ class SessionTimer:
         self._least = 0  # the largest Min-SE heard of in this dialog
         self._expiry: Timer | None = None
         self._refresh: Timer | None = None
+        self._asked_at: float | None = None  # when the refresh under way was begun
 
     def headers(self) -> list[tuple[str, str]]:
         """Return what our re-INVITEs and UPDATEs say (section 7.4)."""
@@ -201,13 +202,19 @@ class SessionTimer:
             return
         interval = self.interval = max(expires.interval, MIN_INTERVAL_S)
         self.is_ours = ours
-        end = now + interval - min(_BEFORE_END_S, interval / 3)
-        self._expiry = self._timers.start(end, self._on_expiry)
-        if ours:
-            self._refresh = self._timers.start(now + interval / 2, self._on_refresh)
+        # Who waits for the refresh ends the session a little before its end, who sends it not
+        # while that may still be answered (section 10).
+        before = 0.0 if ours else min(_BEFORE_END_S, interval / 3)
+        self._expiry = self._timers.start(now + interval - before, self._on_expiry)
+        if ours:  # the peer counts from the request, whose answer may have come much later
+            since = now if self._asked_at is None else self._asked_at
+            due = max(now, since + interval / 2)
+            self._refresh = self._timers.start(due, self._on_refresh)
+        self._asked_at = None
 
     def _on_refresh(self, now: float) -> None:
         self._refresh = None
+        self._asked_at = now if self._asked_at is None else self._asked_at
         self._do_refresh(now)
 
     def _on_expiry(self, now: float) -> None:

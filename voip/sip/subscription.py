@@ -346,7 +346,7 @@ class Subscription:
         granted = parse_seconds(response.headers.get("Expires"))
         if granted is None or granted > self._asked_s:
             granted = self._asked_s
-        if self._asked_s > 0:
+        if self._asked_s > 0 and granted > 0:  # nothing granted: its NOTIFY is on its way
             self._lasts(granted, now)
         if self._leaving and self.dialog is not None and self._asked_s > 0:
             self._leave(now)

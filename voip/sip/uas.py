@@ -27,7 +27,7 @@ from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
 
-__all__ = ["receive_request", "refuse_unreadable"]
+__all__ = ["belongs", "receive_request", "refuse_unreadable"]
 
 
 def receive_request(core: Core, request: Request, flow: Flow, now: float) -> None:
@@ -37,6 +37,20 @@ def receive_request(core: Core, request: Request, flow: Flow, now: float) -> Non
         _dispatch(core, request, flow, now)
     except SipError as error:
         refuse_unreadable(core, request, flow, error)
+
+
+def belongs(core: Core, request: Request) -> bool:
+    """Whether a request is of a transaction or a dialog that is there."""
+    transactions = core.transactions
+    try:
+        if transactions.of_request(request) is not None:
+            return True
+        if request.method == "CANCEL":
+            return transactions.to_cancel(request) is not None
+        name = _dialog_id(request)
+    except SipError:
+        return False
+    return core.dialog(name) is not None or bool(core.subscriptions.ours(name[0], name[1]))
 
 
 def refuse_unreadable(core: Core, request: Request, flow: Flow, error: SipError) -> None:
@@ -129,6 +143,10 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
         replaces = find_replaced(core, request)
+        refusal = core.screen and core.screen(request, flow, replaces is not None, now)
+        if refusal:
+            core.answer(request, flow, *refusal)
+            return
         invite = ServerInvite(core, request, flow, None, now)
         invite.replaces = replaces
         core.emit(IncomingInvite(invite))

@@ -211,7 +211,7 @@ class InviteUsage:
     def finish(self, invite: ServerInvite, now: float) -> None:
         """Take it that an INVITE of the peer's is refused or acknowledged."""
         self._theirs.pop(invite.request.cseq.number, None)
-        self.settle(now)
+        self.settle_later(now)
 
     def on_ack(self, request: Request, now: float) -> None:
         """Take an ACK to one of our 2xx; a repeated one changes nothing."""
@@ -244,6 +244,13 @@ class InviteUsage:
             self.reinvite.proceed(now)
         if self.update is not None:
             self.update.proceed(now)
+
+    def settle_later(self, now: float) -> None:
+        """Do it when the user has read the answer that just came, before the next offer is made."""
+        if self.reinvite is not None or self.update is not None:
+            self._core.timers.start(now, self.settle)
+        else:
+            self.settle(now)
 
     # The end.
 
@@ -311,11 +318,15 @@ class InviteUsage:
         self._theirs.clear()
 
     def judge(self, outcome: Response | Failure, now: float) -> None:
-        """End the dialog if a request's outcome says that the peer has none (12.2.1.2)."""
+        """End the dialog if a request's outcome says that the peer has none (12.2.1.2).
+
+        By a BYE: the proxies between, and a peer that meant the request alone, learn of it.
+        """
         if self.dialog.state is not DialogState.CONFIRMED:
             return
         if outcome.status == 481:
             self.end(by_remote=True, reason=outcome.reason, status=481, now=now)
+            self._send_bye([], _nobody_waits, now)
         elif outcome.status == 408:
             self.lose(outcome.reason, 408, now)
 

@@ -144,14 +144,14 @@ def via_of(flow: Flow, branch: str | None) -> Via:
 
 
 def mark_source(request: Request, source: Address) -> None:
-    """Write into the top Via where the request really came from, as its responses need it.
+    """Write into the top Via where the request really came from, whatever it says of that.
 
     Raises SipError (400) when there is no Via to be read.
     """
     via = request.via
     if via.wants_rport:
         via = via.with_params(received=source.host, rport=str(source.port))
-    elif via.host != source.host:
+    elif via.host != source.host or via.received is not None:
         via = via.with_params(received=source.host)
     else:
         return

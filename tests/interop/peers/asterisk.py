@@ -233,6 +233,15 @@ class Asterisk:
             raise FileNotFoundError(f"Asterisk recorded nothing at {number}")
         return found[-1]
 
+    async def mail(self, mailbox: str, timeout: float = 5.0) -> Path:
+        """The newest message (WAV, 8 kHz) that was left in a mailbox, once no call is up."""
+        await self.idle(timeout)
+        inbox = self.run / "voicemail/default" / mailbox / "INBOX"
+        found = sorted(inbox.glob("msg*.wav"), key=lambda path: path.stat().st_mtime_ns)
+        if not found:
+            raise FileNotFoundError(f"Asterisk has no mail for {mailbox}")
+        return found[-1]
+
     # -- its log ------------------------------------------------------------------------------
 
     def mark(self) -> int:

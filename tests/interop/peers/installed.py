@@ -16,13 +16,15 @@ CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
 class Installed:
     """Where the peers are; None: not installed. `versions` names them as `peers.json` does.
 
-    kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things.
+    kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things. sipvicious:
+    svmap, svwar and svcrack.
     """
 
     asterisk: Path | None
     baresip: Path | None
     kamailio: tuple[Path, Path, Path] | None
     sipp: Path | None
+    sipvicious: tuple[Path, Path, Path] | None
     pjsua_python: Path | None
     versions: dict[str, str]
 
@@ -39,6 +41,7 @@ def installed(cache: Path = CACHE) -> Installed:
         baresip=_program("baresip"),
         kamailio=_programs("kamailio", "rtpengine", "kamcmd"),
         sipp=_program("sipp"),
+        sipvicious=_programs("svmap", "svwar", "svcrack"),
         pjsua_python=python if os.access(python, os.X_OK) else None,
         versions=dict(record.get("versions", {})),
     )

@@ -10,6 +10,7 @@ from virtual_phones import Network, answering, flow, in_virtual_time, quiet, uri
 
 from voip.answering import Answering, Intercom, intercom
 from voip.call import Call
+from voip.config import CallConfig
 from voip.errors import CallError, ConfigError, NoAnswerError
 from voip.events import CallState, Replaced
 from voip.phone import Softphone
@@ -200,7 +201,10 @@ async def test_F029_incoming_calls_are_screened(net: Network) -> None:
 @flow
 async def test_F030_outgoing_calls_are_screened_by_the_server_they_go_by(net: Network) -> None:
     """A server lets some destinations through only for a caller that has a reason."""
-    async with net.phone("alice") as alice, net.phone("server") as server:
+    async with (
+        net.phone("alice") as alice,
+        net.phone("server", calling=CallConfig(strangers="accept")) as server,
+    ):
 
         @server.on_incoming
         async def screen(call: Call) -> None:

@@ -525,3 +525,29 @@ def test_a_call_that_dies_with_the_transferee_ends_the_transfer(
             await call.hangup()
 
     in_virtual_time(monkeypatch, run)
+
+
+def test_F061_a_refer_that_overtakes_the_ack_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller transfers at once, and his ACK is lost: the callee's 200 is still repeated."""
+
+    async def run(net: Network) -> None:
+        net.drop = lambda message, _: (
+            isinstance(message, Request)
+            and message.method == "ACK"
+            and asyncio.get_running_loop().time() < 1.0
+        )
+        async with (
+            net.phone("alice") as alice,
+            net.phone("bob") as bob,
+            net.phone("carol") as carol,
+        ):
+            to_bob, to_carol = answering(bob), answering(carol)
+            call = await alice.dial(uri(bob))
+            assert to_bob.empty()  # bob waits for the ACK
+            await call.transfer(uri(carol))
+            carols = await to_carol.get()
+            assert carols.state is CallState.ACTIVE
+            await carols.hangup()
+            await quiet(alice, bob, carol)
+
+    in_virtual_time(monkeypatch, run)

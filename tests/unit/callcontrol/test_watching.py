@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from voip.errors import ConfigError, SubscriptionError
 from voip.events import CallState, MessageWaiting
 from voip.sip.config import AgentConfig
 from voip.sip.events import NotifierEnded, SubscribeReceived
+from voip.sip.notifier import Notifier
 from voip.sip.packages.message_summary import CONTENT_TYPE, MessageCount, MessageSummary
 from voip.sip.packages.presence import CONTENT_TYPE as PIDF
 from voip.sip.packages.presence import Presence, PresenceTuple
@@ -215,5 +217,22 @@ def test_a_phone_announces_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None
             call = await alice.dial(uri(bob), wait="started")
             await asyncio.sleep(1)
             assert call.state is CallState.ENDED
+
+    in_virtual_time(monkeypatch, run)
+
+
+def test_F104_nothing_is_kept_of_a_watcher_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(net: Network) -> None:
+        async with net.phone("alice") as alice, net.phone("bob") as bob:
+            bob.on_watch(lambda request: True)
+            for _ in range(3):
+                async with await alice.watch(uri(bob), "dialog"):
+                    await asyncio.sleep(5)
+                    call = await bob.dial(uri(alice), wait="started")
+                    await asyncio.sleep(0.01)  # bob tells of it, and hears that nobody watches
+                await call.hangup()
+            await quiet(alice, bob)
+            gc.collect()
+            assert [one for one in gc.get_objects() if type(one) is Notifier] == []
 
     in_virtual_time(monkeypatch, run)

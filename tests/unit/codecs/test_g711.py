@@ -13,6 +13,8 @@ from voip.codecs import g711
 from voip.codecs.g711 import Law
 from voip.errors import CodecError
 
+pytestmark = pytest.mark.rfc("3551", "4.5.14")
+
 SWEEP = np.arange(-32768, 32768, dtype=np.int64).astype(np.int16)
 LETTER = {Law.ULAW: "u", Law.ALAW: "a"}
 

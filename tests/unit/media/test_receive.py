@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from voip.media.receive import MAX_DROPOUT, MAX_MISORDER, Accepted, Receiver
 from voip.rtp.rtcp import fraction_lost
 
+pytestmark = pytest.mark.rfc("3550", "A.1")
+
 CLOCK = 8000.0
 
 

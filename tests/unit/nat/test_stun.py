@@ -21,6 +21,8 @@ from voip.nat.stun import (
 )
 from voip.types import Address
 
+pytestmark = [pytest.mark.rfc("8489", "5"), pytest.mark.rfc("5769", "2")]
+
 ID = bytes(range(12))
 PASSWORD = b"VOkJxbRl1RmTxUk/WvJxBt"
 LONG_TERM = ("\u30de\u30c8\u30ea\u30c3\u30af\u30b9", "example.org", "TheMatrIX")

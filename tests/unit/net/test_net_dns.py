@@ -13,6 +13,8 @@ from voip.net.sip_network import KernelNetwork
 from voip.sip.locating import Naptr, Srv
 from voip.types import Address
 
+pytestmark = pytest.mark.rfc("3263", "4")
+
 
 async def test_F133_records_are_read_and_remembered_as_long_as_they_hold() -> None:
     async with DnsServer(

@@ -14,6 +14,8 @@ from voip.nat.stun import BINDING, Kind, StunMessage
 from voip.sip import keepalive
 from voip.sip.flow import Flow
 
+pytestmark = pytest.mark.rfc("5626", "4.4")
+
 Stations = Callable[..., Awaitable[Station]]
 
 

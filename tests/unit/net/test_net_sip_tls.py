@@ -17,6 +17,8 @@ from voip.errors import ConfigError, TransportError
 from voip.sip.endpoint.tls import identities
 from voip.sip.flow import Flow
 
+pytestmark = pytest.mark.rfc("5922", "7")
+
 OK = b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 Stations = Callable[..., Awaitable[Station]]

@@ -15,6 +15,8 @@ from voip.config import TlsConfig
 from voip.errors import TransportError
 from voip.sip.endpoint import connections
 
+pytestmark = pytest.mark.rfc("7118", "5")
+
 OK = b"SIP/2.0 200 OK\r\n\r\n"
 Stations = Callable[..., Awaitable[Station]]
 

@@ -20,6 +20,8 @@ from voip.sip.registration import RETRY_BASE_S, RETRY_BASE_WHILE_REACHED_S
 from voip.sip.terms import Terms
 from voip.types import Address
 
+pytestmark = pytest.mark.rfc("5626", "4")
+
 INSTANCE = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 NAMED = f'+sip.instance="<urn:uuid:{INSTANCE}>"'
 
@@ -58,8 +60,8 @@ async def test_F111_each_proxy_has_a_flow_of_the_same_phone(edges):
         contacts = [request.headers.get("Contact") for request in asked]
         assert [re.search(r";reg-id=(\d)", one)[1] for one in contacts] == ["1", "2"]
         assert all(NAMED in one for one in contacts)
-        said = [set(one.headers.values("Supported")) for one in asked]
-        assert all(tags >= {"path", "outbound", "gruu"} for tags in said)
+        for request in asked:
+            assert {"path", "outbound", "gruu"} <= set(request.headers.values("Supported"))
         assert len({one.call_id for one in asked}) == 2
         ports = [desk.phone.port for desk in edges]
         routes = [f"<sip:127.0.0.1:{port};lr>" for port in ports]
@@ -148,9 +150,18 @@ async def test_F111_the_contact_of_a_call_asks_for_its_flow(edges):
 @pytest.mark.parametrize("instance", [INSTANCE, f"urn:uuid:{INSTANCE}", INSTANCE.upper()])
 def test_an_instance_is_a_uuid(instance):
     assert Softphone(instance=instance)._instance == f"urn:uuid:{INSTANCE}"
-    assert Softphone()._instance is None  # a new one at each start
     with pytest.raises(ConfigError, match="is no UUID"):
         Softphone(instance="my phone")
+
+
+async def test_F111_who_gives_no_instance_is_a_phone_of_its_own(edges):
+    desk, _ = edges
+    for _ in range(2):
+        async with phone(desk, outbound=True, instance=None):
+            pass
+    contacts = [one.request.headers.get("Contact") for one in desk.asked]
+    found = [re.search(r'instance="<(urn:uuid:[0-9a-f-]{36})>"', one)[1] for one in contacts]
+    assert len(found) == 4 and len(set(found)) == 2  # each comes and goes under its own name
 
 
 # ---------------------------------------------------------------- Path, Service-Route, GRUU
@@ -160,8 +171,8 @@ async def test_F113_path_is_supported_and_what_it_says_is_passed_over(edges):
     desk, _ = edges
     desk.more = [("Path", "<sip:edge.example;lr>, <sip:x@other.example;lr>")]
     async with Softphone(desk.uri, network=HERE) as alice:
-        said = desk.asked[0].request.headers.values("Supported")
-        assert "path" in said and "outbound" not in said
+        supported = desk.asked[0].request.headers.values("Supported")
+        assert "path" in supported and not {"outbound", "gruu"} & set(supported)
         assert alice.registered and "reg-id" not in desk.asked[0].request.headers.get("Contact")
 
 

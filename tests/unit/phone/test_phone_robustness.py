@@ -25,7 +25,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.server_request import ServerRequest
 
-HERE = NetworkConfig(bind_host="127.0.0.1")
+HERE = NetworkConfig(bind_host="127.0.0.1", stranger_rate=None)
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=audio 40000 RTP/AVP 0\r\n"

@@ -10,6 +10,8 @@ import pytest
 from voip.quality.vq_report import Endpoint, StreamMetrics, VoiceQualityReport
 from voip.types import Address
 
+pytestmark = pytest.mark.rfc("6035", "4.7")
+
 
 def example() -> VoiceQualityReport:
     common = {

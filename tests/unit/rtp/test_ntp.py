@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from voip.rtp import ntp
 
+pytestmark = pytest.mark.rfc("3550", "4")
+
 MILLION = 1_000_000
 
 

@@ -14,6 +14,8 @@ from voip.rtp.report_interval import (
 )
 from voip.types import SeededRandom
 
+pytestmark = pytest.mark.rfc("3550", "6.2")
+
 
 def test_a_call_reports_every_five_seconds_and_first_after_half_of_that() -> None:
     assert deterministic_interval() == 5.0

@@ -30,6 +30,8 @@ from voip.rtp.rtcp import (
     source_description,
 )
 
+pytestmark = pytest.mark.rfc("3550", "6.4")
+
 BLOCK = ReportBlock(
     ssrc=0x01020304,
     fraction_lost=64,

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from voip.rtp.packet import HEADER_BYTES, pack_header, parse_headers, write_headers
 
+pytestmark = pytest.mark.rfc("3550", "5.1")
+
 WIDTH = 1536
 
 

@@ -28,6 +28,8 @@ from voip.rtp.telephone_event import (
     parse_events,
 )
 
+pytestmark = pytest.mark.rfc("4733", "2")
+
 # ---------------------------------------------------------------- helpers
 
 

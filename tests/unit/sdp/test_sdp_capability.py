@@ -28,6 +28,8 @@ from voip.sdp.format import STATIC_FORMATS, spelled, static_payload_type
 from voip.sdp.payload_types import PayloadTypes
 from voip.sdp.telephone_event import DEFAULT_EVENTS, common_events, format_events, parse_events
 
+pytestmark = pytest.mark.rfc("3551", "6")
+
 OPUS = AudioCapability("opus", 48000, 2, "useinbandfec=1", ptime_ms=20, maxptime_ms=60)
 ILBC = AudioCapability("ilbc", fmtp="mode=30")
 

@@ -7,6 +7,8 @@ import pytest
 from voip.sdp import PCMU, AgreedAudio, Direction, Negotiator, parse
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3264", "8.4")
+
 SENDRECV, SENDONLY = Direction.SENDRECV, Direction.SENDONLY
 RECVONLY, INACTIVE = Direction.RECVONLY, Direction.INACTIVE
 

@@ -25,6 +25,8 @@ from voip.sdp import (
 )
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3264", "5-8")
+
 OPUS = AudioCapability("opus", 48000, 2, "useinbandfec=1")
 OURS = (PCMU, PCMA, TELEPHONE_EVENTS)
 HERE = Address("192.0.2.1", 4000)

@@ -20,6 +20,8 @@ from voip.sdp import (
 )
 from voip.sdp.parser import MAX_BYTES, MAX_LINE_LENGTH, MAX_LINES, MAX_MEDIA
 
+pytestmark = pytest.mark.rfc("8866", "5")
+
 HEAD = "v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
 AUDIO = HEAD + "m=audio 4000 RTP/AVP 0 101\r\n"
 

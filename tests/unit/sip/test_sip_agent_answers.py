@@ -25,6 +25,8 @@ from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, make_response, parse_message
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "8.2")
+
 
 def only(heard: list[Request | Response]) -> Response:
     [response] = heard

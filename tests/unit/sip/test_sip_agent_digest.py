@@ -34,6 +34,8 @@ from voip.sip.events import (
 from voip.sip.message import Request, make_response
 from voip.types import SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "22")
+
 ALICE = Credentials("alice", "wonderland")
 WRONG = Credentials("alice", "guess")
 

@@ -20,6 +20,8 @@ from voip.sip.events import (
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("3261", "18.1.1")
+
 
 @pytest.fixture
 def net() -> Iterator[Net]:

@@ -33,6 +33,8 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("5407", "3")
+
 
 @pytest.fixture
 def net() -> Iterator[Net]:

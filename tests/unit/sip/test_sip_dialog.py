@@ -18,6 +18,8 @@ from voip.sip.uri import SipUri
 from voip.sip.via import mark_source
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "12")
+
 FLOW = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.9", 5060))
 
 

@@ -24,6 +24,8 @@ from voip.sip.digest import (
 from voip.sip.digest_server import DigestServer, Verdict
 from voip.types import SeededRandom
 
+pytestmark = [pytest.mark.rfc("7616", "3"), pytest.mark.rfc("8760", "2")]
+
 ALICE = Credentials("alice", "wonder land")
 USERS = {"alice": "wonder land", "bob": "builder"}
 

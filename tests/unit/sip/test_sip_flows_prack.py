@@ -28,6 +28,8 @@ from voip.sip.events import (
 from voip.sip.message import Request, Response
 from voip.sip.reliable import RAck
 
+pytestmark = pytest.mark.rfc("3262", "3-5")
+
 __all__ = ["stage"]
 
 OTHER = b"v=0\r\no=- 3 1 IN IP4 192.0.2.1\r\n"
@@ -77,6 +79,18 @@ def test_F085_a_reliable_183_is_acknowledged_before_the_answer(stage: Stage) -> 
     assert prack.headers.get("RAck") == f"{number} 1 INVITE"
     assert prack.to.tag == session_progress.to.tag
     assert not prack.body
+
+
+def test_F085_nothing_is_kept_of_reliable_responses_when_the_transaction_is_over(
+    stage: Stage,
+) -> None:
+    call(stage)
+    describe(stage)
+    stage.bob.answer(incoming(stage), body=b"", content_type=None)
+    stage.step()
+    stage.bob.only(Acknowledged)
+    stage.net.run(40)
+    assert stage.bob.agent._core.reliable == {}
 
 
 def test_F085_without_a_word_from_the_caller_nothing_is_reliable(stage: Stage) -> None:

@@ -37,6 +37,8 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("4028", "7-10")
+
 ASKS = replace(CONFIG, session_expires=1800)
 SHORT = replace(CONFIG, session_expires=90)
 PLAIN = replace(CONFIG, supported=(), allow=("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"))

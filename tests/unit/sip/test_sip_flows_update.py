@@ -25,6 +25,8 @@ from voip.sip.events import (
 from voip.sip.message import Request, Response
 from voip.sip.update import UpdateState
 
+pytestmark = pytest.mark.rfc("3311", "5")
+
 __all__ = ["stage"]
 
 NEW = b"v=0\r\no=- 3 2 IN IP4 192.0.2.1\r\n"

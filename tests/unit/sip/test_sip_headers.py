@@ -17,6 +17,8 @@ from voip.sip.grammar import (
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
 from voip.sip.via import Via
 
+pytestmark = pytest.mark.rfc("3261", "20")
+
 
 def lines(*pairs: tuple[str, str]) -> Headers:
     return Headers(pairs)

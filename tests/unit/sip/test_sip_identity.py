@@ -18,6 +18,8 @@ from voip.sip.reason import Reason
 from voip.sip.retargeting import Diversion, HistoryEntry, diversions, history, retargeted
 from voip.sip.uri import SipUri
 
+pytestmark = pytest.mark.rfc("3325", "9")
+
 ANYBODY = ("From", '"Anonymous" <sip:anonymous@anonymous.invalid>;tag=9802748')
 CULLEN = "sip:fluffy@cisco.com"
 

@@ -11,6 +11,8 @@ from voip.sip.message import Response, parse_message
 from voip.sip.terms import Terms
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("5626", "4.4")
+
 HERE, THERE = Address("192.0.2.1", 5060), Address("192.0.2.9", 5060)
 SEEN = Address("198.51.100.7", 40000)
 TCP, UDP = Flow("tcp", HERE, THERE), Flow("udp", HERE, THERE)

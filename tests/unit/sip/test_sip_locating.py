@@ -10,6 +10,8 @@ from voip.errors import TransportError
 from voip.sip.locating import Hop, Naptr, Srv, Where, hops, preferred, weighted
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3263", "4")
+
 ONE, TWO, SIX = "192.0.2.1", "192.0.2.2", "2001:db8::1"
 
 

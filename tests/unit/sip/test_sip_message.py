@@ -12,6 +12,8 @@ from voip.sip.headers import Headers
 from voip.sip.limits import MAX_HEADERS, MAX_LINE_CHARS, MAX_MESSAGE_BYTES
 from voip.sip.message import REASONS, Request, Response, make_response, parse_message
 
+pytestmark = pytest.mark.rfc("3261", "7")
+
 INVITE = (
     b"INVITE sip:bob@biloxi.com SIP/2.0\r\n"
     b"Via: SIP/2.0/UDP pc33.atlanta.com;branch=z9hG4bK776asdhds, SIP/2.0/TCP 10.1.1.1\r\n"

@@ -48,6 +48,8 @@ from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.types import Address, SeededRandom
 
+pytestmark = [pytest.mark.rfc("3261", "16"), pytest.mark.rfc("5393", "4")]
+
 USERS = {"alice": "wonderland", "bob": "builder", "carol": "singer"}
 P1, P2 = "192.0.2.11", "192.0.2.12"
 

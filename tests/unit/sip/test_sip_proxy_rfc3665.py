@@ -22,6 +22,8 @@ from voip.sip.server_request import ServerRequest
 from voip.sip.via import Via
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "16")
+
 NAMES = r"(Alice|Bob|Proxy_[123]|SIP_ALG|Redirect_Server|Redirect_Proxy|Proxy)"
 HOSTS = {"Proxy_1": "ss1.atlanta.example.com", "Proxy_2": "ss2.biloxi.example.com"}
 PROXIES = [

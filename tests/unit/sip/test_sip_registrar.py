@@ -19,6 +19,8 @@ from voip.sip.registrar import Registrar, RegistrarConfig
 from voip.sip.uri import SipUri
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "10.3")
+
 USERS = {"alice": "wonderland", "bob": "builder"}
 HERE, THERE = Address("192.0.2.1", 5060), Address("192.0.2.9", 5060)
 CONFIG = RegistrarConfig(service_route=("<sip:edge.example;lr>",))

@@ -27,6 +27,8 @@ from voip.sip.registration import (
 )
 from voip.types import Address, SeededRandom
 
+pytestmark = pytest.mark.rfc("3261", "10.2")
+
 FLOW = Flow("udp", Address("192.0.2.10", 5060), Address("192.0.2.1", 5060))
 OTHER_FLOW = Flow("udp", Address("192.0.2.11", 5060), Address("192.0.2.1", 5060))
 CONTACT = "<sip:alice@192.0.2.10:5060>"

@@ -24,6 +24,8 @@ from voip.sip.headers import Headers
 from voip.sip.passport import Attestation, Passport, Who, verify_signature
 from voip.sip.stir import Signer, Verifier
 
+pytestmark = [pytest.mark.rfc("8224", "4"), pytest.mark.rfc("8225", "5")]
+
 WALL = 1_784_000_000.0
 URL = "https://cert.example.org/passport.cer"
 ORIGID = "123e4567-e89b-12d3-a456-426655440000"

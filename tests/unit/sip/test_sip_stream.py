@@ -11,6 +11,8 @@ from voip.sip.limits import MAX_LINE_CHARS, MAX_MESSAGE_BYTES, MAX_PINGS
 from voip.sip.message import parse_message
 from voip.sip.stream import StreamFramer
 
+pytestmark = pytest.mark.rfc("3261", "18.3")
+
 
 def message(body: bytes = b"", name: bytes = b"Content-Length") -> bytes:
     head = b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP h\r\n%s: %d\r\n\r\n"

@@ -41,6 +41,8 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 
+pytestmark = pytest.mark.rfc("6665", "4")
+
 # ---------------------------------------------------------------- the life of a subscription
 
 
@@ -325,6 +327,21 @@ def status_of(stranger: Stranger, text: str) -> int:
     (answer,) = stranger.tell(text)
     assert isinstance(answer, Response)
     return answer.status
+
+
+def test_F104_what_is_granted_for_no_time_is_over_when_its_notify_says_so() -> None:
+    stranger, subscription, sent = subscribed()
+    stranger.tell(
+        f"SIP/2.0 200 OK\r\nVia: {sent.headers.get('Via')}\r\n"
+        f"From: {sent.headers.get('From')}\r\nTo: <sip:bob@192.0.2.9>;tag=n1\r\n"
+        f"Call-ID: {sent.call_id}\r\nCSeq: 1 SUBSCRIBE\r\nContact: <sip:n1@192.0.2.9>\r\n"
+        "Expires: 0\r\nContent-Length: 0\r\n\r\n"
+    )
+    stranger.wait(1)
+    assert subscription.status is SubscriptionStatus.NOTIFY_WAIT
+    last = "Event: presence\r\nSubscription-State: terminated;reason=timeout\r\n"
+    assert status_of(stranger, notify_text(sent, more=last)) == 200
+    assert subscription.status is SubscriptionStatus.TERMINATED
 
 
 def test_F104_the_first_fork_is_the_subscription_and_the_others_are_told_481() -> None:

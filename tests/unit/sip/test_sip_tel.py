@@ -13,6 +13,8 @@ from voip.errors import SipError
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri
 
+pytestmark = pytest.mark.rfc("3966", "5")
+
 FOO = SipUri.parse("sip:foo.com")
 
 

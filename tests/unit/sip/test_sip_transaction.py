@@ -27,6 +27,8 @@ from voip.sip.transaction import ClientTransaction, Durations
 from voip.sip.transactions import Transactions
 from voip.types import Address
 
+pytestmark = [pytest.mark.rfc("3261", "17"), pytest.mark.rfc("6026", "7")]
+
 UDP = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.9", 5060))
 TCP = Flow("tcp", Address("192.0.2.1", 5060), Address("192.0.2.9", 5060))
 MACHINES = {

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from voip.errors import SipError
 from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
 
+pytestmark = pytest.mark.rfc("3261", "19.1")
+
 
 def test_parts_of_a_full_uri() -> None:
     uri = SipUri.parse("sips:alice:secret@atlanta.com:5061;transport=TCP;lr?subject=a%20b&to=x")

@@ -22,6 +22,8 @@ from voip.sip.framing import StreamFraming
 from voip.sip.limits import MAX_MESSAGE_BYTES
 from voip.sip.websocket import WebSocketFraming
 
+pytestmark = [pytest.mark.rfc("7118", "4"), pytest.mark.rfc("6455", "5")]
+
 INFO = b"INFO sip:a@b SIP/2.0\r\n\r\n"
 HEAD = (
     b"GET / HTTP/1.1\r\nHost: proxy.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

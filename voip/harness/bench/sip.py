@@ -11,11 +11,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from voip.errors import ConfigError
 from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
+from voip.harness.bench.flood import FloodReport, run_floods
 from voip.harness.bench.sip_peer import find_sipp, run_sipp
 from voip.harness.bench.worker import Message, Worker
 
@@ -58,6 +59,7 @@ class SipReport:
     collector_ms_max: float
     factor: float
     registrations: dict[str, float]
+    flood: FloodReport | None = None
 
     def bars(self) -> dict[str, dict[str, Any]]:
         """Compare with the bars: figure, bar, and whether it is met (None: cannot be told)."""
@@ -86,6 +88,7 @@ class SipReport:
                 held["refreshed"] >= held["wanted"] and not held["failed"],
             ),
             "attack_cost_ratio": _bar(attack, ATTACK_BAR, attack <= ATTACK_BAR),
+            **(self.flood.bars() if self.flood is not None else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class SipReport:
             "attack_worst": worst,
             "attack_dearest": dearest,
             "attack_dearest_ms": round(self.attacks[dearest][1], 2),
+            "flood": None if self.flood is None else asdict(self.flood),
             "machine_factor": round(self.factor, 3),
             "bars": self.bars(),
             "reference_machine": REFERENCE_MACHINE,
@@ -127,11 +131,13 @@ def run(
     peer: str = "own",
     held: int = 5000,
     registrations: int = 10_000,
+    flood_s: float = 0.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> SipReport:
     """Measure: complete calls for `seconds`, and everything else besides.
 
-    `peer`: who calls, "own" or "sipp". A transaction outlives its answer by 32 s: a longer run has
+    `peer`: who calls, "own" or "sipp". `flood_s`: seconds of each flood against a phone that has
+    calls; 0: none. A transaction outlives its answer by 32 s: a longer run has
     their end in it too. Raises `ConfigError` for what cannot be, `VoipError` when a process fails.
     """
     if peer not in ("own", "sipp"):
@@ -153,6 +159,8 @@ def run(
     calls = _complete_calls(seconds, peer)
     factor = math.sqrt(factor_before * calibrate().factor(REFERENCE))
     progress(f"{registrations} registrations held and refreshed")
+    held_registrations = _registrations(registrations)
+    flood = run_floods(flood_s, progress=progress) if flood_s else None
     return SipReport(
         peer=peer,
         seconds=seconds,
@@ -162,7 +170,8 @@ def run(
         bytes_per_dialog=dialog,
         bytes_per_call=call,
         factor=factor,
-        registrations=_registrations(registrations),
+        registrations=held_registrations,
+        flood=flood,
         **calls,
     )
 

@@ -52,7 +52,8 @@ class PhoneSide:
         self._collecting = 0.0
         self._longest_s = 0.0
         self._phone = Softphone(
-            network=NetworkConfig(bind_host=HOST), media=MediaConfig(elsewhere=SOUND)
+            network=NetworkConfig(bind_host=HOST, trusted=(HOST,)),
+            media=MediaConfig(elsewhere=SOUND),
         )
         self._phone.on_incoming(self._answer)
 

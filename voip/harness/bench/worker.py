@@ -21,6 +21,7 @@ import numpy as np
 
 from voip.errors import MediaError, VoipError
 from voip.harness.bench.engine_side import EngineSide
+from voip.harness.bench.flood_side import FloodedRole, FloodPeerRole, FloodRole
 from voip.harness.bench.load import Load
 from voip.harness.bench.sip_roles import SipLoadRole, SipPhoneRole, SipSpeedRole
 
@@ -186,6 +187,9 @@ if __name__ == "__main__":
         "sip-phone": lambda: _serve(SipPhoneRole()),
         "sip-load": lambda: _serve(SipLoadRole()),
         "sip-speed": lambda: _serve(SipSpeedRole()),
+        "flooded": lambda: _serve(FloodedRole()),
+        "flood-peer": lambda: _serve(FloodPeerRole()),
+        "flood": lambda: _serve(FloodRole()),
     }
     with suppress(KeyboardInterrupt):  # the one that leads ends us
         asyncio.run(roles[sys.argv[1]]())

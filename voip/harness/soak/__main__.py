@@ -1,0 +1,60 @@
+"""The long run, by `make soak`: what it found, on the terminal and, if asked for, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+
+from voip.harness.soak.run import CALLS, SoakReport, soak
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 where something was wrong."""
+    options = argparse.ArgumentParser(prog="python -m voip.harness.soak", description=__doc__)
+    options.add_argument("--calls", type=int, default=CALLS)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--first", type=int, default=0, help="the number of the first call")
+    options.add_argument("--json", action="store_true", help="the report on stdout, as JSON")
+    options.add_argument("--log", default="critical", help="what is logged: info, warning ...")
+    given = options.parse_args()
+    logging.basicConfig(level=given.log.upper(), stream=sys.stderr)
+    report = soak(given.calls, given.seed, first=given.first, progress=_progress)
+    if given.json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report)
+    return 0 if report.passed else 1
+
+
+def _progress(report: SoakReport) -> None:
+    tenth = report.tenths[-1]
+    for text in report.news:
+        print(text, file=sys.stderr)
+    print(
+        f"{tenth.calls} calls, {tenth.virtual_h:.1f} h of virtual time, {tenth.cpu_s:.0f} s of CPU"
+        f" for these, {tenth.rss_mb:.0f} MB, {report.surprises} surprises,"
+        f" left: {tenth.left or 'nothing'}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _print(report: SoakReport) -> None:
+    print(
+        f"{report.calls} calls ({report.legs} ends of calls) in {report.virtual_days:.2f} virtual"
+        f" days, seed {report.seed}, {report.crashes} crashes, {report.cuts} cuts"
+    )
+    for outcome, count in report.outcomes.items():
+        print(f"{count:9} {outcome}")
+    for text in report.wrong:
+        print(text)
+    flat = {True: "flat", False: "growing", None: "too short to say"}[report.rss_is_flat]
+    sizes = ", ".join(f"{tenth.rss_mb:.0f}" for tenth in report.tenths)
+    print(f"RSS by tenths: {sizes} MB: {flat}")
+    print("passed" if report.passed else f"FAILED: {report.surprises} surprises")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What is alive: of phones and a proxy by their tables, of the process by its objects."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from voip.phone import Softphone
+from voip.proxy import SipProxy
+
+__all__ = ["left_in_phone", "left_in_proxy", "living", "rss_mb"]
+
+MORTAL: Final = frozenset(
+    {
+        "Call",
+        "CallSession",
+        "MediaSession",
+        "ClientInvite",
+        "ClientRequest",
+        "ClientTransaction",
+        "Dialog",
+        "Forking",
+        "InviteUsage",
+        "Notifier",
+        "Reinvite",
+        "ReliableResponses",
+        "ServerInvite",
+        "ServerRequest",
+        "ServerTransaction",
+        "SessionTimer",
+        "Subscription",
+        "Update",
+        "Watch",
+    }
+)
+"""Objects of which none is there when there is no call."""
+
+
+def left_in_phone(phone: Softphone) -> dict[str, int]:
+    """Return what a phone without calls still holds: nothing, if all is well."""
+    core = phone._agent._core
+    held = {
+        "calls": len(phone.calls),
+        "sessions": len(phone._sessions.sessions),
+        "handles of sessions": len(phone._stack.sessions),
+        "watchers": len(phone._stack.watchers),
+        "tasks": len(phone._tasks),
+        "transactions": phone._agent.transactions,
+        "dialogs": len(phone._agent.dialogs),
+        "subscriptions": len(phone._agent.subscriptions),
+        "unacknowledged responses": len(core.reliable),
+        "timers": phone._agent.timers,
+    }
+    return {what: count for what, count in held.items() if count}
+
+
+def left_in_proxy(proxy: SipProxy) -> dict[str, int]:
+    """Return what a proxy through which nothing goes still holds."""
+    held = {
+        "transactions": len(proxy.agent.core.transactions),
+        "timers": len(proxy.agent.core.timers),
+        "searches": len(proxy._searches),
+    }
+    return {what: count for what, count in held.items() if count}
+
+
+def living() -> dict[str, int]:
+    """Return how many objects of a call are alive, by their class, garbage collected first."""
+    gc.collect()
+    found = Counter(type(one).__name__ for one in gc.get_objects() if type(one).__name__ in MORTAL)
+    return dict(found)
+
+
+def rss_mb() -> float:
+    """Return the resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
