@@ -160,8 +160,6 @@ class Desk:
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog, early ones too."""
         session = self.stack.sessions.get(dialog)
-        if session is None and dialog is not None:
-            session = next((one for one in self.calls if dialog in one.early_dialogs), None)
         return None if session is None else self.calls.get(session)
 
     def failed(self, handler: Callable[..., Any], error: BaseException) -> None:

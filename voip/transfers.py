@@ -84,12 +84,11 @@ class Transfers:
         ours, theirs = find_param(params, "remote-tag"), find_param(params, "local-tag")
         if not ours or not theirs:
             return None
-        for session, call in self._desk.calls.items():
-            dialog = session.dialog
-            if dialog is not None and dialog.id in (
-                (match[1], ours, theirs),
-                (match[1], theirs, ours),
-            ):
+        agent = self._desk.stack.agent
+        for tags in ((ours, theirs), (theirs, ours)):
+            dialog = agent.call_dialog((match[1], *tags))
+            call = None if dialog is None else self._desk.call_of(dialog)
+            if call is not None and call._session.dialog is dialog:  # answered
                 return call
         return None
 

@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from voip.call import Call
 from voip.cli import demo
-from voip.cli.main import app
+from voip.cli.program import app
 from voip.cli.report import print_call
 from voip.config import NetworkConfig
 from voip.harness.pbx import EmbeddedPbx

@@ -1,80 +1,16 @@
-"""The `voip` program: its commands, and how the wrong use of one is answered."""
+"""The entry point of the `voip` program."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Final, cast
+import signal
 
-import typer
-
-from voip.cli.answer import answer
-from voip.cli.bench_media import bench_media
-from voip.cli.bench_sim import bench_sim
-from voip.cli.bench_sip import bench_sip
-from voip.cli.call import call
-from voip.cli.demo import demo
-from voip.cli.doctor import doctor
-from voip.cli.register import register
-from voip.cli.run import print_json, warn
-
-__all__ = ["app", "main"]
-
-WRONG_USE: Final = 2
-"""Exit status for options and arguments that cannot be."""
-
-# Typer's public names hold one kind of wrong use only; this is what all kinds are.
-_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-
-app = typer.Typer(
-    help="A headless softphone, and a laboratory for testing PBXes.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(call)
-app.command()(answer)
-app.command()(register)
-app.command()(demo)
-app.command()(doctor)
-
-bench = typer.Typer(help="Measure this software on this machine.")
-bench.command("media")(bench_media)
-bench.command("sim")(bench_sim)
-bench.command("sip")(bench_sip)
-app.add_typer(bench, name="bench")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"voip {version('voip-softphone')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
+__all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of the `voip` program."""
-    arguments = sys.argv[1:] or ["--help"]
-    if not sys.stdout.isatty():
-        app.rich_markup_mode = None  # plain help
-    try:
-        status = app(arguments, prog_name="voip", standalone_mode=False)
-    except _UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else f"voip {arguments[0]}"
-        message = f"{error.format_message().rstrip('.')} ({command} --help)"
-        if "--json" in arguments:
-            print_json({"error": message, "code": "usage"})
-        warn(message)
-        status = WRONG_USE
-    except typer.Abort:
-        status = 130
-    sys.exit(status)
+    """Load the program and run it; Ctrl-C while it is loaded ends it without a word."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from voip.cli.program import main as program
+
+    signal.signal(signal.SIGINT, usual)
+    program()

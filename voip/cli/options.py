@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -101,7 +101,7 @@ class Login:
 
     uri: str | None
     auth_user: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     proxy: str | None
 
     @classmethod

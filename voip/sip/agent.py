@@ -17,7 +17,7 @@ from voip.sip.client_request import ClientRequest, report
 from voip.sip.compose import new_request
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core, Screen
-from voip.sip.dialog import Dialog, DialogState
+from voip.sip.dialog import Dialog, DialogId, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
@@ -142,6 +142,11 @@ class SipAgent:
         core = self._core
         of_calls = [usage.dialog for usage in core.usages.values()]
         return list(dict.fromkeys((*of_calls, *core.subscriptions.dialogs())))
+
+    def call_dialog(self, dialog_id: DialogId) -> Dialog | None:
+        """Return the dialog of a call by (Call-ID, our tag, the peer's)."""
+        usage = self._core.usages.get(dialog_id)
+        return None if usage is None else usage.dialog
 
     @property
     def timers(self) -> int:

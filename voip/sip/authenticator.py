@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from voip.sip.digest_server import DigestServer, Verdict
@@ -25,7 +25,7 @@ class Authentication:
     user: str | None
     status: int
     challenge: list[tuple[str, str]]
-    credentials: str = ""
+    credentials: str = field(default="", repr=False)
 
 
 class Authenticator:

@@ -6,7 +6,7 @@ the dialog, not the 2xx, and may come before it. Sections without another name a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from voip.errors import SipError
@@ -73,7 +73,7 @@ class Wanted:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     content_type: str | None = None
-    credentials: CredentialSource | None = None
+    credentials: CredentialSource | None = field(default=None, repr=False)
 
 
 class Subscription:

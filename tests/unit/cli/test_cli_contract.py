@@ -10,7 +10,7 @@ import pytest
 import typer
 from voip_program import FURNITURE, Done
 
-from voip.cli.main import app
+from voip.cli.program import app
 from voip.cli.run import print_json, printable, run
 from voip.errors import CallError
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from voip_program import PATIENCE_S, SECRETS, PbxThread, Program, seconds_of
@@ -81,3 +85,17 @@ def test_a_registrar_that_is_silent_is_not_waited_for() -> None:
             done = program.interrupted()
     assert (done.status, done.complaint) == (130, "given up before the registrar answered")
     assert done.json["registered"] is False
+
+
+def test_while_the_program_is_loaded_it_ends_without_a_word() -> None:
+    pressed = "import os, signal, sys; from voip.cli.main import main\n" + dedent("""
+        class Pressed:
+            def find_spec(self, name, *_):
+                if name == "voip.phone":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Pressed())
+        main()
+    """)
+    done = subprocess.run([sys.executable, "-c", pressed], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

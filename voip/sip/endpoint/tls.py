@@ -24,7 +24,7 @@ _SELF_SIGNED: Final = 18
 _UNKNOWN_ISSUER: Final = (19, 20, 21)
 """Codes of openssl-verify(1)."""
 
-_TRUST_HINT: Final = "name the authority that signed it, if you trust it: ca_file="
+_TRUST_HINT: Final = "name the authority that signed it, if you trust it: ca_file=, --tls-ca"
 
 
 def client_context(config: TlsConfig) -> ssl.SSLContext:
@@ -49,7 +49,9 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     Raises `ConfigError` where there is none, or a file cannot be read.
     """
     if config.certificate is None:
-        raise ConfigError("nobody can call by TLS without a certificate", hint="certificate=")
+        raise ConfigError(
+            "nobody can call by TLS without a certificate", hint="certificate=, --tls-cert"
+        )
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=config.ca_file)
     except OSError as error:
