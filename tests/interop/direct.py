@@ -106,7 +106,7 @@ async def desk(
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
     ladder = Ladder(artifacts / f"{name}.sip")
     async with Softphone(
-        network=NetworkConfig(bind_host=HOST),
+        network=NetworkConfig(bind_host=HOST, trusted=(HOST,)),
         media=MediaConfig(codecs=codecs, jitter_min_ms=JITTER_MS),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,

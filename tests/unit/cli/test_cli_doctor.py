@@ -23,7 +23,18 @@ NEEDED = [
 NAMES = [
     *NEEDED[:7],
     *("shipped sounds", "UDP on loopback", "SIP port 5060", "RTP ports", "open files"),
-    *("address", "IPv6", "asterisk", "baresip", "kamailio", "rtpengine", "sipp", "pjsip", "tshark"),
+    *(
+        "address",
+        "IPv6",
+        "asterisk",
+        "baresip",
+        "kamailio",
+        "rtpengine",
+        "sipp",
+        "sipvicious",
+        "pjsip",
+        "tshark",
+    ),
     *("pesq", "pystoi"),
 ]
 
