@@ -43,14 +43,14 @@ def test_the_table_counts_outcomes_by_file_and_says_what_was_tested() -> None:
         "changed": False,
         "peers": {"sipp": "3.6.1"},
         "tests": {
-            "tests/interop/test_a.py::test_x": {"outcome": "passed", "seconds": 1.2},
-            "tests/interop/test_a.py::test_y": {"outcome": "failed", "seconds": 2.4},
-            "tests/interop/test_b.py::test_z": {"outcome": "skipped", "seconds": 0.0},
+            "tests/interop/test_sipp.py::test_x": {"outcome": "passed", "seconds": 1.2},
+            "tests/interop/test_sipp.py::test_y": {"outcome": "failed", "seconds": 2.4},
+            "tests/interop/test_baresip.py::test_z": {"outcome": "skipped", "seconds": 0.0},
         },
     }
     table = results_table(results)
     assert table.startswith("Commit 0123456789ab; sipp 3.6.1.\n")
-    assert "| [test_a](../tests/interop/test_a.py) | 1 | 1 | 0 | 4 |" in table
+    assert "| [test_sipp](../tests/interop/test_sipp.py) | 1 | 1 | 0 | 4 |" in table
     assert "| all | 1 | 1 | 1 | 4 |" in table
     assert with_results(f"a\n{BEGIN}old\n{END}b\n", results) == f"a\n{BEGIN}{table}{END}b\n"
 
