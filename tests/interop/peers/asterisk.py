@@ -20,7 +20,7 @@ from types import TracebackType
 from certificates import Authority
 
 from peers.ports import HOST, PortBlock
-from peers.process import leashed
+from peers.process import end, leashed, log_end, log_since
 
 CONF = Path(__file__).parent / "asterisk_conf"
 BOOT_S = 30.0
@@ -87,12 +87,7 @@ class Asterisk:
     def stop(self) -> None:
         """Stop it by pid and give its ports back. Nothing happens when it is not running."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process)
             self._process = None
         if self._ports is not None:
             self._ports.close()
@@ -246,15 +241,11 @@ class Asterisk:
 
     def mark(self) -> int:
         """The present end of the log: what `log_since` takes."""
-        return self.log.stat().st_size if self.log.exists() else 0
+        return log_end(self.log)
 
     def log_since(self, mark: int) -> str:
         """What was logged (SIP messages included) after `mark`."""
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as log:
-            log.seek(mark)
-            return log.read().decode(errors="replace")
+        return log_since(self.log, mark)
 
     # -- within -------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from peers.ports import HOST, PortBlock, is_free
-from peers.process import leashed
+from peers.process import end, leashed, log_end, log_since
 
 CONF = Path(__file__).parent / "kamailio_conf"
 BOOT_S = 20.0
@@ -51,12 +51,7 @@ class Kamailio:
     def stop(self) -> None:
         """Stop both by pid and give the ports back. Nothing happens when they are not running."""
         for process in reversed(self._processes):
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
         self._processes.clear()
         if self._ports is not None:
             self._ports.close()
@@ -140,15 +135,11 @@ class Kamailio:
 
     def mark(self) -> int:
         """The present end of the log: what `log_since` takes."""
-        return self.log.stat().st_size if self.log.exists() else 0
+        return log_end(self.log)
 
     def log_since(self, mark: int) -> str:
         """What was logged after `mark`."""
-        if not self.log.exists():
-            return ""
-        with self.log.open("rb") as log:
-            log.seek(mark)
-            return log.read().decode(errors="replace")
+        return log_since(self.log, mark)
 
     # -- within -------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,3 +37,27 @@ async def stop(process: asyncio.subprocess.Process, grace_s: float = 3.0) -> int
         except TimeoutError:
             process.kill()
     return await process.wait()
+
+
+def end(process: subprocess.Popen[bytes], grace_s: float = 5.0) -> None:
+    """The same for a server that was started without a loop."""
+    process.terminate()
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def log_end(log: Path) -> int:
+    """The present end of a log: what `log_since` takes."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def log_since(log: Path, mark: int) -> str:
+    """What a log got after `mark`."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(mark)
+        return file.read().decode(errors="replace")
