@@ -236,7 +236,7 @@ def rtp(data: bytes) -> None:
         part = np.frombuffer(data[row:256], np.uint8)
         rows[row, : part.size] = part
         lengths[row] = part.size
-    found = parse_headers(rows, lengths)
+    found = parse_headers(rows, lengths, np.arange(3))
     ends = found.offset + found.size
     assert bool(np.all(ends[found.valid] <= lengths[found.valid]))
     assert bool(np.all(found.size[found.valid] >= 0))

@@ -93,11 +93,11 @@ def distinct(values: npt.NDArray[Any]) -> list[int]:
 def blocks(array: npt.NDArray[np.uint8], start: int, width: int) -> npt.NDArray[np.void]:
     """Return bytes [start, start + width) of each row of `array` as one element: void (rows,).
 
-    A view of a C-contiguous array, uint8 (..., row bytes). Indexing it moves whole blocks;
-    `array[rows, start : start + width]` takes half as long again.
+    A view of an array, uint8 (rows, bytes), whose rows are contiguous. Indexing it moves whole
+    blocks; `array[rows, start : start + width]` takes half as long again.
     """
-    size = array.shape[-1]
-    return np.ndarray((array.size // size,), _void(width), array, start, (size,))
+    view: npt.NDArray[np.void] = array[:, start : start + width].view(_void(width))[:, 0]
+    return view
 
 
 @cache

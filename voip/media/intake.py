@@ -42,7 +42,7 @@ class Intake:
         if not received:
             return events
         rows = batch.rows[:received].astype(np.intp)
-        headers = parse_headers(batch.data[:received], batch.lengths[:received])
+        headers = parse_headers(batch.data, batch.lengths[:received], batch.slots[:received])
         meaning = table.meaning[rows, headers.payload_type]
         known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
@@ -110,7 +110,7 @@ class Intake:
                 events += self._digits.hear(
                     int(rows[j]),
                     int(headers.timestamp[i]),
-                    batch.data[i, start : start + int(size[j])].tobytes(),
+                    batch.data[batch.slots[i], start : start + int(size[j])].tobytes(),
                     float(arrival[j]),
                     marker=bool(marker[j]),
                 )
@@ -131,7 +131,7 @@ class Intake:
             marker,
             meaning,
             batch.data,
-            packets,
+            batch.slots[packets],
             headers.offset[packets],
             size,
         )
@@ -183,5 +183,5 @@ class Intake:
             return
         place = int(batch.source[i])
         address = batch.strangers[place] if place >= 0 else None
-        payload = batch.data[i, : batch.lengths[i]].tobytes()
+        payload = batch.packet(i).tobytes()
         self._reporter.receive(row, payload, address, float(batch.arrival[i]), now, wall)

@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from voip.types import Address
 
-__all__ = ["SLOT_BYTES", "PacketBatch", "PacketIO", "PacketTap"]
+__all__ = ["HEAD_BYTES", "SLOT_BYTES", "PacketBatch", "PacketIO", "PacketTap"]
 
 SLOT_BYTES = 1536
 """Room for one received packet (an Ethernet MTU); longer datagrams are dropped and counted."""
+HEAD_BYTES = 80
+"""Room before it, for what a kernel writes there of its source and its arrival."""
 
 PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float], None]
 """Sees every packet: (sent, row, local, remote, packet, monotonic time). Must not keep the view."""
@@ -26,7 +28,8 @@ PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float]
 class PacketBatch:
     """Preallocated arrays that one `PacketIO.receive` fills; entries `[:count]` are valid.
 
-    data: uint8 (capacity, SLOT_BYTES); lengths, rows: int32 (capacity,);
+    data: uint8 (capacity, SLOT_BYTES), each row of it a slot for a packet; slots: intp
+    (capacity,), where in `data` the packets lie; lengths, rows: int32 (capacity,);
     arrival: float64 (capacity,), monotonic seconds; rtcp: bool (capacity,), came to the RTCP port;
     source: int32 (capacity,), -1 where the packet came from the address the row is connected to
     (RTP or RTCP respectively), else an index into `strangers`.
@@ -35,13 +38,19 @@ class PacketBatch:
     def __init__(self, capacity: int = 2048) -> None:
         self.capacity = capacity
         self.count = 0
-        self.data: npt.NDArray[np.uint8] = np.zeros((capacity, SLOT_BYTES), np.uint8)
+        self.memory: npt.NDArray[np.uint8] = np.zeros((capacity, HEAD_BYTES + SLOT_BYTES), np.uint8)
+        self.data: npt.NDArray[np.uint8] = self.memory[:, HEAD_BYTES:]
+        self.slots: npt.NDArray[np.intp] = np.arange(capacity)
         self.lengths: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.rows: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.arrival: npt.NDArray[np.float64] = np.zeros(capacity, np.float64)
         self.rtcp: npt.NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.source: npt.NDArray[np.int32] = np.full(capacity, -1, np.int32)
         self.strangers: list[Address] = []
+
+    def packet(self, i: int) -> memoryview:
+        """Return packet `i`: a view, which the next `receive` may overwrite."""
+        return memoryview(self.data[self.slots[i]])[: int(self.lengths[i])]
 
 
 class PacketIO(Protocol):

@@ -14,7 +14,11 @@ from voip.media.io import PacketBatch
 from voip.net.address import to_socket
 from voip.types import Address
 
-__all__ = ["Carrier", "IoCounters", "Line", "Reads"]
+__all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "Carrier", "IoCounters", "Line", "Reads"]
+
+MAX_RTP_READS = 32
+MAX_RTCP_READS = 4
+"""Packets per line and call of `read`: a flood on one line takes nothing from the others."""
 
 
 @dataclass(slots=True)
@@ -25,6 +29,7 @@ class IoCounters:
     send_failed: int = 0  # any other reason: no route, forbidden, refused
     receive_failed: int = 0
     oversize: int = 0  # longer than a slot of the batch
+    flooded: int = 0  # dropped: there was far more for one line than may be read in one go
     clock_jumps: int = 0  # the wall clock was set; time stamps were re-based
 
 
@@ -52,14 +57,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What one round of reading brought: k packets, in the batch's slots from `first` on.
+    """What a call of `read` brought: k packets, in the order of their arrival at each line.
 
-    tags, lengths: int32 (k,); stamps: int64 (k, 2), seconds and nanoseconds of the wall clock, 0
-    where the kernel gave none; strangers: (slot, source) of those that came from somebody else.
+    tags: int32 (k,); slots: intp (k,), where in the batch's data they lie; lengths: int (k,);
+    stamps: int64 (k, 2), seconds and nanoseconds of the wall clock, 0 where the kernel gave none;
+    strangers: (position, source) of those that came from somebody else.
     """
 
     tags: npt.NDArray[np.int32]
-    lengths: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.intp]
+    lengths: npt.NDArray[np.int64]
     stamps: npt.NDArray[np.int64]
     strangers: list[tuple[int, SocketAddress]]
 
@@ -81,10 +88,10 @@ class Carrier(Protocol):
         """Carry a line no longer; its socket is still open."""
         ...
 
-    def read(self, batch: PacketBatch, first: int, *, rtcp: bool) -> Reads | None:
-        """Read one packet of every line that has one, into the slots from `first` on.
+    def read(self, batch: PacketBatch) -> Reads | None:
+        """Read what has arrived into slots of `batch`, until it is full; None: there is nothing.
 
-        Lines for RTCP only with `rtcp`. None: nobody had anything, or the batch is full.
+        At most `MAX_RTP_READS` or `MAX_RTCP_READS` packets of a line; the rest waits.
         """
         ...
 

@@ -17,19 +17,15 @@ from voip.media.io import PacketBatch, PacketTap
 from voip.net.address import to_socket
 from voip.net.clock import SystemClock, WallOffset
 from voip.net.drops import socket_drops
-from voip.net.line import Carrier, IoCounters, Line, Reads
+from voip.net.line import Carrier, IoCounters, Line
 from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs
 from voip.net.socket_carrier import SocketCarrier
 from voip.net.uring_carrier import UringCarrier
 from voip.types import Address, Clock, Random
 
-__all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "UdpPacketIO"]
+__all__ = ["UdpPacketIO"]
 
 log = logging.getLogger(__name__)
-
-MAX_RTP_READS = 32
-MAX_RTCP_READS = 4
-"""Packets per row and call of `receive`: a flood on one row takes nothing from the others."""
 
 
 class UdpPacketIO:
@@ -120,31 +116,26 @@ class UdpPacketIO:
     # ------------------------------------------------------------ receiving
 
     def receive(self, batch: PacketBatch, now: float) -> int:
-        """Fill `batch`, round by round: each takes one packet of every line that has one."""
+        """Fill `batch`; see `PacketIO`."""
         batch.strangers.clear()
-        count = 0
-        rounds: list[Reads] = []
-        index_of: dict[SocketAddress, int] = {}
-        batch.source.fill(-1)
-        for turn in range(MAX_RTP_READS):
-            reads = self._carrier.read(batch, count, rtcp=turn < MAX_RTCP_READS)
-            if reads is None:
-                break
-            for slot, source in reads.strangers:
-                batch.source[slot] = index_of.setdefault(source, len(index_of))
-            rounds.append(reads)
-            count += reads.tags.size
-        batch.count = count
-        if count:
-            tags = np.concatenate([reads.tags for reads in rounds])
-            np.right_shift(tags, 1, out=batch.rows[:count])
-            np.not_equal(tags & 1, 0, out=batch.rtcp[:count])
-            np.concatenate([reads.lengths for reads in rounds], out=batch.lengths[:count])
-            stamps = np.concatenate([reads.stamps for reads in rounds])
+        reads = self._carrier.read(batch)
+        if reads is None:
+            batch.count = 0
+            return 0
+        count = batch.count = int(reads.tags.size)
+        np.right_shift(reads.tags, 1, out=batch.rows[:count])
+        np.not_equal(reads.tags & 1, 0, out=batch.rtcp[:count])
+        batch.slots[:count] = reads.slots
+        batch.lengths[:count] = reads.lengths
+        batch.source[:count] = -1
+        if reads.strangers:
+            index_of: dict[SocketAddress, int] = {}
+            for position, source in reads.strangers:
+                batch.source[position] = index_of.setdefault(source, len(index_of))
             batch.strangers += map(from_socket, index_of)
-            self._arrivals(stamps, now, batch.arrival[:count])
-            if self.tap is not None:
-                self._tap_received(batch, self.tap)
+        self._arrivals(reads.stamps, now, batch.arrival[:count])
+        if self.tap is not None:
+            self._tap_received(batch, self.tap)
         return count
 
     def _arrivals(
@@ -166,16 +157,15 @@ class UdpPacketIO:
         out[seconds == 0] = now
 
     def _tap_received(self, batch: PacketBatch, tap: PacketTap) -> None:
-        for slot in range(batch.count):
-            row = int(batch.rows[slot])
-            line = self._line(self._rtcp if batch.rtcp[slot] else self._rtp, row)
-            stranger = int(batch.source[slot])
+        for i in range(batch.count):
+            row = int(batch.rows[i])
+            line = self._line(self._rtcp if batch.rtcp[i] else self._rtp, row)
+            stranger = int(batch.source[i])
             if line is None:
                 continue
             remote = line.peer if stranger < 0 else batch.strangers[stranger]
             if remote is not None:
-                packet = memoryview(batch.data[slot])[: int(batch.lengths[slot])]
-                tap(False, row, line.local, remote, packet, float(batch.arrival[slot]))
+                tap(False, row, line.local, remote, batch.packet(i), float(batch.arrival[i]))
 
     # ------------------------------------------------------------ sending
 

@@ -6,13 +6,14 @@ import errno
 import select
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.ip import SocketAddress
 from voip.media.io import PacketBatch
-from voip.net.line import IoCounters, Line, Reads
+from voip.net.line import MAX_RTCP_READS, MAX_RTP_READS, IoCounters, Line, Reads
 
 __all__ = ["SocketCarrier"]
 
@@ -34,6 +35,16 @@ class _Port:
         self.send: Callable[[memoryview, SocketAddress], int] = line.sock.sendto
         self.view: memoryview | None = None
         self.view_length = -1
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was read so far; packet `i` lies in slot `i`."""
+
+    tags: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    stamps: list[bytes] = field(default_factory=list)
+    strangers: list[tuple[int, SocketAddress]] = field(default_factory=list)
 
 
 class SocketCarrier:
@@ -67,8 +78,8 @@ class SocketCarrier:
         if not line.rtcp:
             self._by_row[line.tag >> 1] = None
 
-    def read(self, batch: PacketBatch, first: int, *, rtcp: bool) -> Reads | None:
-        """Read one packet of every line that has one.
+    def read(self, batch: PacketBatch) -> Reads | None:
+        """Read what has arrived, round by round: one packet of every line that has one.
 
         A second read of a socket would mostly find nothing and cost as much as a packet; asking
         epoll again which of them still have something costs a tenth of that.
@@ -76,17 +87,31 @@ class SocketCarrier:
         if batch is not self._batch:
             self._batch = batch
             self._slots = [[memoryview(slot)] for slot in batch.data]
+        found = _Found()
+        for turn in range(MAX_RTP_READS):
+            if not self._round(found, rtcp=turn < MAX_RTCP_READS):
+                break
+        count = len(found.tags)
+        if not count:
+            return None
+        return Reads(
+            np.array(found.tags, np.int32),
+            np.arange(count),
+            np.array(found.lengths, np.int64),
+            np.frombuffer(b"".join(found.stamps), np.int64).reshape(-1, 2),
+            found.strangers,
+        )
+
+    def _round(self, found: _Found, *, rtcp: bool) -> bool:
+        """Read one packet of every line that has one; False where none has, or no slot is left.
+
+        Lines for RTCP only with `rtcp`.
+        """
         by_fd, slots = self._by_fd, self._slots
-        capacity, slot = len(slots), first
-        tags: list[int] = []
-        lengths: list[int] = []
-        stamps: list[bytes] = []
-        strangers: list[tuple[int, SocketAddress]] = []
-        ready = self._epoll.poll(0, len(by_fd)) if by_fd and first < capacity else []
+        capacity, slot = len(slots), len(found.tags)
+        ready = self._epoll.poll(0, len(by_fd)) if by_fd and slot < capacity else []
         if not rtcp:
             ready = [item for item in ready if not by_fd[item[0]].line.rtcp]
-        if not ready:
-            return None
         for descriptor, _event in ready:
             if slot == capacity:
                 break
@@ -100,17 +125,12 @@ class SocketCarrier:
                 self.counters.oversize += 1
                 continue
             if source != port.line.expected:
-                strangers.append((slot, source))
-            tags.append(port.line.tag)
-            lengths.append(length)
-            stamps.append(control[0][2] if control else _NO_STAMP)
+                found.strangers.append((slot, source))
+            found.tags.append(port.line.tag)
+            found.lengths.append(length)
+            found.stamps.append(control[0][2] if control else _NO_STAMP)
             slot += 1
-        return Reads(
-            np.array(tags, np.int32),
-            np.array(lengths, np.int32),
-            np.frombuffer(b"".join(stamps), np.int64).reshape(-1, 2),
-            strangers,
-        )
+        return bool(ready)
 
     def send(
         self,

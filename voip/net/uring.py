@@ -1,8 +1,9 @@
 """Many operations on many sockets with one system call: Linux io_uring, by ctypes.
 
-What is used of it is the least there is: operations that finish at once are written into the
-submission queue, one call runs them all, their results are read from the completion queue
-(io_uring(7), kernel 6.0 and newer). The calls keep the interpreter's lock: to give it away for some
+What is used of it is the least there is (io_uring(7), kernel 6.1 and newer). `Queues` are the two
+rings of memory that the kernel shares with us; `Ring` runs operations that finish at once: they are
+written into one, one call runs them all, their results are read from the other. What goes on for
+longer is in `uring_receiver.py`. The calls keep the interpreter's lock: to give it away for some
 hundred microseconds would cost, beside a busy thread, its whole switch interval each time.
 """
 
@@ -17,9 +18,8 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OP_RECVMSG", "OP_SEND", "SQE", "Ring"]
+__all__ = ["OP_SEND", "SQE", "Queues", "Ring"]
 
-OP_RECVMSG = 10
 OP_SEND = 26
 
 SQE = np.dtype(
@@ -41,12 +41,12 @@ SQE = np.dtype(
         ("pad2", "u8"),
     ]
 )
-"""struct io_uring_sqe, with the names that OP_SEND and OP_RECVMSG give its unions."""
-_CQE_WORDS = 4  # struct io_uring_cqe as 32-bit words: user_data (its low half first), result, flags
-_USER_DATA, _RESULT = (0, 2) if sys.byteorder == "little" else (1, 2)
+"""struct io_uring_sqe, with the names that sending and receiving give its unions."""
+_CQE_WORDS = 4  # struct io_uring_cqe as 32-bit words: user_data, result, flags
 
-_SYS_SETUP, _SYS_ENTER = 425, 426  # the same on every architecture
-_ENTER_GETEVENTS = 1
+_SYS_SETUP, _SYS_ENTER, _SYS_REGISTER = 425, 426, 427  # the same on every architecture
+_ENTER_GETEVENTS, _ENTER_EXT_ARG = 1, 1 << 3
+_SETUP_CQSIZE = 1 << 3
 _SETUP_COOP_TASKRUN = 1 << 8
 _FEATURE_SINGLE_MMAP = 1
 _FEATURE_NODROP = 1 << 1
@@ -55,20 +55,21 @@ _PARAMS_WORDS = 30  # struct io_uring_params, 32-bit words
 _SQ_OFFSETS, _CQ_OFFSETS = 10, 20  # where in it the offsets of the two queues begin
 
 
-class Ring:
-    """A submission and a completion queue of `entries` (a power of two) operations.
+class Queues:
+    """A submission queue of `entries` operations and a completion queue, both powers of two.
 
-    Fill `sqes[:n]` and call `run(n)`; `words` is the same memory, uint64 (entries, 8): NumPy moves
-    plain numbers many times faster than structures. Raises OSError where the kernel has no
-    io_uring or does not allow it.
+    Fill `sqes[:n]` and `submit(n)`; `words` is the same memory, uint64 (entries, 8): NumPy moves
+    plain numbers many times faster than structures. `completed` returns what has been done since.
+    Raises OSError where the kernel has no io_uring of this kind or does not allow it.
     """
 
-    def __init__(self, entries: int = 1024) -> None:
+    def __init__(self, entries: int, flags: int, completions: int = 0) -> None:
         library = ctypes.PyDLL(None, use_errno=True)
         self._call = library.syscall
         self._call.restype = ctypes.c_long
         params = (ctypes.c_uint32 * _PARAMS_WORDS)()
-        params[2] = _SETUP_COOP_TASKRUN
+        params[1] = completions
+        params[2] = flags | (_SETUP_CQSIZE if completions else 0)
         self._fd = int(self._call(_SYS_SETUP, entries, params))
         if self._fd < 0:
             number = ctypes.get_errno()
@@ -80,13 +81,13 @@ class Ring:
             raise
 
     def _map(self, params: list[int]) -> None:
-        self.entries, completions = params[0], params[1]
+        self.entries, self.completions = params[0], params[1]
         wanted = _FEATURE_SINGLE_MMAP | _FEATURE_NODROP
         if params[5] & wanted != wanted:
             raise OSError(errno.ENOSYS, "io_uring: the kernel is too old")
         _, tail, _, _, _, _, array = params[_SQ_OFFSETS : _SQ_OFFSETS + 7]
         cq_head, cq_tail, _, _, _, cqes = params[_CQ_OFFSETS : _CQ_OFFSETS + 6]
-        size = max(array + 4 * self.entries, cqes + 4 * _CQE_WORDS * completions)
+        size = max(array + 4 * self.entries, cqes + 4 * _CQE_WORDS * self.completions)
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         self._queues = mmap.mmap(self._fd, size, flags=flags)
         self._slots = mmap.mmap(
@@ -99,17 +100,19 @@ class Ring:
         self._sq_array = words[array // 4 : array // 4 + self.entries]
         self._cq_head = words[cq_head // 4 : cq_head // 4 + 1]
         self._cq_tail = words[cq_tail // 4 : cq_tail // 4 + 1]
-        done = words[cqes // 4 : cqes // 4 + _CQE_WORDS * completions].reshape(-1, _CQE_WORDS)
-        self._done_which = done[:, _USER_DATA]
-        self._done_result = done[:, _RESULT].view(np.int32)
+        done = words[cqes // 4 : cqes // 4 + _CQE_WORDS * self.completions]
+        self._done = done.reshape(-1, _CQE_WORDS)
         self._each = np.arange(self.entries, dtype=np.uint32)
+        # struct io_uring_getevents_arg, whose last word points to a struct __kernel_timespec
+        self._no_time = np.zeros(2, np.int64)
+        self._argument = np.array([0, 0, self._no_time.ctypes.data], np.uint64)
+        self._argument_at = ctypes.c_void_p(self._argument.ctypes.data)
 
-    def run(self, count: int) -> npt.NDArray[np.int32]:
-        """Run `sqes[:count]`; return their results, int32 (count,), negative error numbers.
+    def submit(self, count: int) -> int:
+        """Offer `sqes[:count]` to the kernel, which takes them when it is entered.
 
-        What the kernel would not take at all has its reason as the result.
+        Returns the queue's tail from before: `take_back` needs it.
         """
-        self.sqes["user_data"][:count] = self._each[:count]
         tail = int(self._sq_tail[0])
         first = tail % self.entries
         head = min(count, self.entries - first)
@@ -117,43 +120,94 @@ class Ring:
         if head < count:
             self._sq_array[: count - head] = self._each[head:count]
         self._sq_tail[0] = (tail + count) & 0xFFFFFFFF
-        results = np.full(count, -errno.EIO, np.int32)
-        submitted = done = 0
-        while done < count:
-            taken = self._enter(count - submitted, count - done)
-            if taken >= 0:
-                submitted += taken
-            elif taken != -errno.EINTR:
-                results[done:] = taken
-                self._sq_tail[0] = (tail + submitted) & 0xFFFFFFFF  # take the rest back
-                break
-            done += self._reap(results)
-        return results
+        return tail
 
-    def _enter(self, submit: int, complete: int) -> int:
+    def take_back(self, tail: int) -> None:
+        """Offer no longer what lies behind `tail`."""
+        self._sq_tail[0] = tail & 0xFFFFFFFF
+
+    def enter(self, submit: int, complete: int) -> int:
         """Submit operations, wait for completions; return how many were taken, or -errno."""
         taken = self._call(_SYS_ENTER, self._fd, submit, complete, _ENTER_GETEVENTS, None, 0)
         return int(taken) if taken >= 0 else -ctypes.get_errno()
 
-    def _reap(self, results: npt.NDArray[np.int32]) -> int:
+    def enter_now(self, submit: int) -> int:
+        """Submit operations and let all that can be completed now be; as `enter`."""
+        taken = self._call(
+            _SYS_ENTER,
+            self._fd,
+            submit,
+            self.completions,  # as many as there could be, but ...
+            _ENTER_GETEVENTS | _ENTER_EXT_ARG,
+            self._argument_at,  # ... without waiting for them
+            ctypes.c_size_t(self._argument.nbytes),
+        )
+        return int(taken) if taken >= 0 else -ctypes.get_errno()
+
+    def register(self, operation: int, argument: object, count: int) -> None:
+        """Call io_uring_register(2); raises OSError."""
+        if self._call(_SYS_REGISTER, self._fd, operation, argument, count) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"io_uring: {os.strerror(number)}")
+
+    @property
+    def any_completed(self) -> bool:
+        """Whether there is anything in the completion queue."""
+        return bool(self._cq_head[0] != self._cq_tail[0])
+
+    def completed(self) -> npt.NDArray[np.uint32]:
+        """Take what is in the completion queue.
+
+        uint32 (n, 4): user_data (its lower and its upper half), result, flags.
+        """
         begin = int(self._cq_head[0])
         count = (int(self._cq_tail[0]) - begin) & 0xFFFFFFFF
-        first = begin % self._done_which.size
-        end = first + count
-        results[self._done_which[first:end]] = self._done_result[first:end]
-        if (over := end - self._done_which.size) > 0:
-            results[self._done_which[:over]] = self._done_result[:over]
+        first = begin % self.completions
+        done = self._done[first : first + count]
+        if (over := first + count - self.completions) > 0:
+            done = np.concatenate((done, self._done[:over]))
+        else:
+            done = done.copy()
         self._cq_head[0] = (begin + count) & 0xFFFFFFFF
-        return count
+        return done if sys.byteorder == "little" else done[:, [1, 0, 2, 3]]
 
     def close(self) -> None:
-        """Release the ring; closing twice does nothing."""
+        """Release the queues; closing twice does nothing."""
         if self._fd < 0:
             return
         # a mapping can be closed only when no array looks into it any more
         del self.sqes, self.words, self._sq_tail, self._sq_array
-        del self._cq_head, self._cq_tail, self._done_which, self._done_result
+        del self._cq_head, self._cq_tail, self._done
         self._queues.close()
         self._slots.close()
         os.close(self._fd)
         self._fd = -1
+
+
+class Ring(Queues):
+    """Runs operations that finish at once: fill `sqes[:n]` and call `run(n)`."""
+
+    def __init__(self, entries: int = 1024) -> None:
+        super().__init__(entries, _SETUP_COOP_TASKRUN)
+
+    def run(self, count: int) -> npt.NDArray[np.int32]:
+        """Run `sqes[:count]`; return their results, int32 (count,), negative error numbers.
+
+        What the kernel would not take at all has its reason as the result.
+        """
+        self.sqes["user_data"][:count] = self._each[:count]
+        tail = self.submit(count)
+        results = np.full(count, -errno.EIO, np.int32)
+        submitted = done = 0
+        while done < count:
+            taken = self.enter(count - submitted, count - done)
+            if taken >= 0:
+                submitted += taken
+            elif taken != -errno.EINTR:
+                results[done:] = taken
+                self.take_back(tail + submitted)
+                break
+            finished = self.completed()
+            results[finished[:, 0]] = finished[:, 2].view(np.int32)
+            done += len(finished)
+        return results

@@ -35,13 +35,16 @@ class RtpHeaders:
     size: npt.NDArray[np.int64]
 
 
-def parse_headers(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> RtpHeaders:
-    """Read the headers of `data`, uint8 (n, width), of which `lengths` (n,) bytes each count.
+def parse_headers(
+    data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32], slots: npt.NDArray[np.intp]
+) -> RtpHeaders:
+    """Read the headers of the packets `data[slots[i], : lengths[i]]`.
 
+    data: uint8 (any, width), whose rows are contiguous; lengths, slots: of shape (n,).
     Never raises for what the bytes say: a wrong version, a truncated header, an extension or
     padding longer than the packet make `valid` False.
     """
-    words = np.ascontiguousarray(data[:, :HEADER_BYTES]).view(">u4").astype(np.int64)
+    words = data[:, :HEADER_BYTES].view(">u4")[slots].astype(np.int64)
     first = words[:, 0]
     size = lengths.astype(np.int64)
     plain = ((first >> 24) == 0x80) & (size >= HEADER_BYTES)
@@ -49,7 +52,7 @@ def parse_headers(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -
         valid, offset = plain, np.full(size.size, HEADER_BYTES, np.int64)
         size -= HEADER_BYTES
     else:
-        valid, offset, size = _find_payloads(data, first >> 24, size)
+        valid, offset, size = _find_payloads(data, slots, first >> 24, size)
     return RtpHeaders(
         valid=valid,
         marker=(first & 0x800000) != 0,
@@ -63,7 +66,10 @@ def parse_headers(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -
 
 
 def _find_payloads(
-    data: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], size: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8],
+    slots: npt.NDArray[np.intp],
+    first: npt.NDArray[np.int64],
+    size: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return validity, offset and size of payloads (n,); `first` is the first byte of each."""
     valid = (size >= HEADER_BYTES) & (first >> 6 == 2)
@@ -74,10 +80,11 @@ def _find_payloads(
     valid[extended[~fits]] = False
     extended = extended[fits]
     at = offset[extended]
-    words = (data[extended, at + 2].astype(np.int64) << 8) | data[extended, at + 3]
+    where = slots[extended]
+    words = (data[where, at + 2].astype(np.int64) << 8) | data[where, at + 3]
     offset[extended] = at + 4 + 4 * words
     padded = np.flatnonzero(valid & ((first & 0x20) != 0))
-    padding = data[padded, size[padded] - 1].astype(np.int64)
+    padding = data[slots[padded], size[padded] - 1].astype(np.int64)
     valid[padded[padding == 0]] = False
     end[padded] -= padding
     valid &= end >= offset

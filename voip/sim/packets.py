@@ -225,8 +225,7 @@ class SimPacketIO:
             one = self._rows[row]
             if one.mouth.tap is not None:
                 local, remote = one.local[int(batch.rtcp[i])], self._flight.addresses[source[i]]
-                packet = memoryview(batch.data[i])[: int(batch.lengths[i])]
-                one.mouth.tap(False, row, local, remote, packet, float(batch.arrival[i]))
+                one.mouth.tap(False, row, local, remote, batch.packet(i), float(batch.arrival[i]))
 
     # ------------------------------------------------------------ sending
 

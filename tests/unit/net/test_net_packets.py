@@ -165,7 +165,7 @@ def test_a_packet_arrives_with_its_row_port_length_and_source(io: UdpPacketIO, h
         assert io.receive(batch, 0.0) == batch.count == 2
         got = {
             (int(batch.rows[i]), bool(batch.rtcp[i])): (
-                bytes(batch.data[i, : batch.lengths[i]]),
+                bytes(batch.packet(i)),
                 int(batch.source[i]),
             )
             for i in range(2)
@@ -225,7 +225,7 @@ def test_a_flood_on_one_row_takes_nothing_from_another(
             )
         )
         order += [
-            int.from_bytes(bytes(batch.data[i, :2]))
+            int.from_bytes(batch.packet(i)[:2])
             for i in range(count)
             if rows[i] == 0 and not rtcp[i]
         ]
@@ -482,7 +482,7 @@ def test_many_rows_and_full_queues_keep_everything_in_order(batched: bool) -> No
         seen: list[int] = []
         while count := one.receive(batch, 0.0):
             assert (batch.source[:count] == -1).all() and not batch.strangers
-            contents = [int.from_bytes(bytes(data[:2])) for data in batch.data[:count]]
+            contents = [int.from_bytes(batch.packet(i)) for i in range(count)]
             assert contents == batch.rows[:count].tolist()
             seen += contents
         assert sorted(seen) == list(range(rows))

@@ -65,13 +65,13 @@ def test_what_the_kernel_will_not_take_is_a_result_and_leaves_the_ring_usable(
         _send(ring, 0, left, data)
         _send(ring, 1, left, data)
         with monkeypatch.context() as patch:
-            patch.setattr(ring, "_enter", lambda submit, complete: -errno.ENOMEM)
+            patch.setattr(ring, "enter", lambda submit, complete: -errno.ENOMEM)
             assert ring.run(2).tolist() == [-errno.ENOMEM] * 2
         interrupted = iter([-errno.EINTR])
-        really = ring._enter
+        really = ring.enter
         monkeypatch.setattr(
             ring,
-            "_enter",
+            "enter",
             lambda submit, complete: next(interrupted, None) or really(submit, complete),
         )
         assert ring.run(2).tolist() == [5, 5]

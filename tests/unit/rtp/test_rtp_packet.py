@@ -57,7 +57,7 @@ def test_headers_of_recorded_calls_read_as_tshark_reads_them(
         command += ["-e", field]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     data, lengths = batch(udp_payloads(together))
-    headers = parse_headers(data, lengths)
+    headers = parse_headers(data, lengths, np.arange(lengths.size))
     assert len(lines) == len(lengths) > 300
     assert headers.valid.all()
     for i, line in enumerate(lines):
@@ -89,7 +89,7 @@ PLAIN = bytes.fromhex("80 88 fffe fffffff0 deadbeef")
     ],
 )  # fmt: skip
 def test_the_payload_lies_behind_sources_and_extension_and_before_padding(packet, offset, size):
-    headers = parse_headers(*batch([packet]))
+    headers = parse_headers(*batch([packet]), np.arange(1))
     assert headers.valid[0]
     assert (headers.offset[0], headers.size[0]) == (offset, size)
     assert (headers.marker[0], headers.payload_type[0]) == (True, 8)
@@ -114,7 +114,7 @@ def test_the_payload_lies_behind_sources_and_extension_and_before_padding(packet
     ],
 )
 def test_what_is_no_rtp_is_invalid(packet):
-    headers = parse_headers(*batch([PLAIN + b"ok", packet, PLAIN + b"ok"]))
+    headers = parse_headers(*batch([PLAIN + b"ok", packet, PLAIN + b"ok"]), np.arange(3))
     assert headers.valid.tolist() == [True, False, True]
 
 
@@ -122,7 +122,7 @@ def test_what_is_no_rtp_is_invalid(packet):
 @settings(deadline=None)
 def test_any_bytes_are_read_without_raising_and_stay_inside_their_packet(packets):
     data, lengths = batch(packets)
-    headers = parse_headers(data, lengths)
+    headers = parse_headers(data, lengths, np.arange(lengths.size))
     good = headers.valid
     assert (headers.offset[good] >= HEADER_BYTES).all()
     assert (headers.size[good] >= 0).all()
@@ -132,7 +132,7 @@ def test_any_bytes_are_read_without_raising_and_stay_inside_their_packet(packets
 def test_the_longest_packet_with_the_longest_extension_is_read():
     words = (WIDTH - 16) // 4
     packet = b"\x90" + PLAIN[1:] + struct.pack("!HH", 0, words) + bytes(4 * words)
-    headers = parse_headers(*batch([packet, packet[:-1]]))
+    headers = parse_headers(*batch([packet, packet[:-1]]), np.arange(2))
     assert headers.valid.tolist() == [True, False]
 
 
@@ -159,7 +159,7 @@ def test_what_is_written_is_read_back_however_far_the_counters_have_gone(fields)
         timestamp=timestamps.astype(np.int64),
         ssrc=ssrcs.astype(np.int64),
     )
-    headers = parse_headers(out[rows], np.full(len(fields), 20, np.int32))
+    headers = parse_headers(out, np.full(len(fields), 20, np.int32), rows)
     assert headers.valid.all()
     assert headers.payload_type.tolist() == kinds.tolist()
     assert headers.marker.tolist() == markers.tolist()
@@ -175,5 +175,7 @@ def test_what_is_written_is_read_back_however_far_the_counters_have_gone(fields)
 
 
 def test_no_packets_are_no_headers():
-    headers = parse_headers(np.zeros((0, WIDTH), np.uint8), np.zeros(0, np.int32))
+    headers = parse_headers(
+        np.zeros((0, WIDTH), np.uint8), np.zeros(0, np.int32), np.zeros(0, np.intp)
+    )
     assert headers.valid.size == 0
