@@ -32,11 +32,14 @@ class Lane(Protocol):
         ...
 
     def decode(
-        self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
+        self,
+        codes: npt.NDArray[np.uint8],
+        payloads: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Decode payloads (k, bytes) of `codes` (k,) to float32 (k, samples) in [-1, 1).
 
-        Without memory: a payload may be decoded twice, or in vain.
+        Without memory: a payload may be decoded twice, or in vain. `out`: where to.
         """
         ...
 
@@ -45,6 +48,10 @@ class Lane(Protocol):
     ) -> npt.NDArray[np.uint8]:
         """Encode float32 (k, samples) to uint8 (k, bytes); what is out of [-1, 1) saturates."""
         ...
+
+
+_ROUNDER = np.float32(1.5 * 2**23)
+_ROUNDER_BITS = 0x4B400000  # of that float32
 
 
 class G711Lane:
@@ -59,6 +66,9 @@ class G711Lane:
         # by the sample plus 32768: what is beyond either end of the table is clipped to it
         self._encode: npt.NDArray[np.uint8] = np.roll(encode, 32768, axis=1).ravel()
         self._encode_ulaw = self._encode[:65536]
+        # what `encode` works in: large arrays that are made anew each time lie in cold memory
+        self._scaled: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self._index: npt.NDArray[np.intp] = np.empty((0, 0), np.intp)
 
     def code(self, name: str, clock_rate: int, channels: int) -> int | None:
         """Return 0 for pcmu/8000, 1 for pcma/8000."""
@@ -73,23 +83,33 @@ class G711Lane:
         return sizes
 
     def decode(
-        self, codes: npt.NDArray[np.uint8], payloads: npt.NDArray[np.uint8]
+        self,
+        codes: npt.NDArray[np.uint8],
+        payloads: npt.NDArray[np.uint8],
+        out: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Look the samples up: float32 (k, bytes)."""
         index = payloads
         if np.count_nonzero(codes):
             index = payloads.astype(np.uint16)
             index += codes.astype(np.uint16)[:, None] << 8
-        return self._decode.take(index, mode="clip")  # in range by its type: spares the check
+        # in range by its type: "clip" spares the check
+        return self._decode.take(index, out=out, mode="clip")
 
     def encode(
         self, codes: npt.NDArray[np.uint8], pcm: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.uint8]:
         """Look the code words up: uint8 (k, samples)."""
-        scaled = np.multiply(pcm, np.float32(32768.0))
-        np.rint(scaled, out=scaled)
-        scaled += np.float32(32768.0)
-        index = scaled.astype(np.intp)
+        rows, samples = pcm.shape
+        if rows > len(self._scaled) or samples != self._scaled.shape[1]:
+            self._scaled = np.empty((rows, samples), np.float32)
+            self._index = np.empty((rows, samples), np.intp)
+        scaled, index = self._scaled[:rows], self._index[:rows]
+        np.multiply(pcm, np.float32(32768.0), out=scaled)
+        # A float32 of 1.5 * 2^23 and more has no room for fractions: the sum is rounded (half to
+        # even), and its bits, as an integer, count whole samples; monotonically even beyond them.
+        scaled += _ROUNDER
+        np.subtract(scaled.view(np.int32), _ROUNDER_BITS - 32768, out=index)
         if not np.count_nonzero(codes):
             return self._encode_ulaw.take(index, mode="clip")
         np.clip(index, 0, 65535, out=index)

@@ -111,6 +111,8 @@ class Playout:
         self.past = Past(rows, lane, self.ring)
         self.pcm = FifoArray(rows, PCM_SAMPLES)
         self.delays = DelayEstimator(rows)
+        # what `play` returns: an array as large that is made anew each time lies in cold memory
+        self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -208,6 +210,7 @@ class Playout:
         """Return the next `count` samples of `rows` (k,): float32 (k, count).
 
         `due` (k,) is when this step was to be: the lateness of a tick is not the network's jitter.
+        The next call overwrites what this one returns.
         """
         state = self.state[rows]
         if every(state == PLAYING):
@@ -261,7 +264,11 @@ class Playout:
         if not at.size:
             return self._play_pieces(rows, count, due)
         # what the few others get here is overwritten: to move what the many hear costs more
-        heard = self._lane.decode(ring.code[slots], ring.payloads(slots, count))
+        if len(self._heard) < rows.size or self._heard.shape[1] != count:
+            self._heard = np.empty((rows.size, count), np.float32)
+        heard = self._lane.decode(
+            ring.code[slots], ring.payloads(slots, count), out=self._heard[: rows.size]
+        )
         if at.size == rows.size:
             self._hear_packets(rows, slots, heard, at)
         else:

@@ -23,6 +23,7 @@ class Router:
         self._table = table
         self._arena = arena
         self._place: Ints = np.zeros(0, np.int64)  # of a row in the step's arrays, else -1
+        self._sound: Pcm = np.zeros((0, 0), np.float32)
 
     def hear(self, rows: Rows, heard: Pcm) -> None:
         """Take what `rows` (k,) hear in this step: float32 (k, samples).
@@ -44,7 +45,10 @@ class Router:
             table.feed.append(routed[later], heard[place[later]])
 
     def gather(self, rows: Rows, heard: Pcm) -> tuple[Pcm, list[EngineEvent]]:
-        """Return what `rows` (k,), of this step, are to send: float32 (k, samples), a copy."""
+        """Return what `rows` (k,), of this step, are to send: float32 (k, samples).
+
+        It may be changed at will, and is overwritten by the next call.
+        """
         table = self._table
         sound = self._routed_sound(rows, heard)
         events: list[EngineEvent] = []
@@ -66,7 +70,10 @@ class Router:
         place = np.where((source >= 0) & (fill == 0), self._place[source], -1)
         direct = place >= 0
         if every(direct):
-            return heard[place]
+            if self._sound.shape != heard.shape:
+                self._sound = np.empty_like(heard)
+            sound = self._sound[: rows.size]
+            return heard.take(place, axis=0, out=sound, mode="clip")
         sound = np.zeros((rows.size, samples), np.float32)
         sound[direct] = heard[place[direct]]
         queued = (source >= 0) & (fill >= samples)

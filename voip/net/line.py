@@ -59,14 +59,14 @@ class Line:
 class Reads:
     """What a call of `read` brought: k packets, in the order of their arrival at each line.
 
-    tags: int32 (k,); slots: intp (k,), where in the batch's data they lie; lengths: int (k,);
+    tags: int32 (k,); slots: intp (k,), where in the batch's data they lie; lengths: uint32 (k,);
     stamps: int64 (k, 2), seconds and nanoseconds of the wall clock, 0 where the kernel gave none;
     strangers: (position, source) of those that came from somebody else.
     """
 
     tags: npt.NDArray[np.int32]
     slots: npt.NDArray[np.intp]
-    lengths: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.uint32]
     stamps: npt.NDArray[np.int64]
     strangers: list[tuple[int, SocketAddress]]
 

@@ -97,7 +97,7 @@ class SocketCarrier:
         return Reads(
             np.array(found.tags, np.int32),
             np.arange(count),
-            np.array(found.lengths, np.int64),
+            np.array(found.lengths, np.uint32),
             np.frombuffer(b"".join(found.stamps), np.int64).reshape(-1, 2),
             found.strangers,
         )

@@ -51,6 +51,7 @@ _SETUP_COOP_TASKRUN = 1 << 8
 _FEATURE_SINGLE_MMAP = 1
 _FEATURE_NODROP = 1 << 1
 _OFFSET_SQES = 0x10000000
+_SKIP_SUCCESS = 1 << 6  # in the flags of an operation: completes without a word unless it fails
 _PARAMS_WORDS = 30  # struct io_uring_params, 32-bit words
 _SQ_OFFSETS, _CQ_OFFSETS = 10, 20  # where in it the offsets of the two queues begin
 
@@ -156,7 +157,7 @@ class Queues:
         return bool(self._cq_head[0] != self._cq_tail[0])
 
     def completed(self) -> npt.NDArray[np.uint32]:
-        """Take what is in the completion queue.
+        """Take what is in the completion queue; valid until the kernel is entered again.
 
         uint32 (n, 4): user_data (its lower and its upper half), result, flags.
         """
@@ -166,8 +167,6 @@ class Queues:
         done = self._done[first : first + count]
         if (over := first + count - self.completions) > 0:
             done = np.concatenate((done, self._done[:over]))
-        else:
-            done = done.copy()
         self._cq_head[0] = (begin + count) & 0xFFFFFFFF
         return done if sys.byteorder == "little" else done[:, [1, 0, 2, 3]]
 
@@ -185,29 +184,30 @@ class Queues:
 
 
 class Ring(Queues):
-    """Runs operations that finish at once: fill `sqes[:n]` and call `run(n)`."""
+    """Runs operations that finish at once, or fail: fill `sqes[:n]` and call `run(n)`."""
 
     def __init__(self, entries: int = 1024) -> None:
         super().__init__(entries, _SETUP_COOP_TASKRUN)
 
     def run(self, count: int) -> npt.NDArray[np.int32]:
-        """Run `sqes[:count]`; return their results, int32 (count,), negative error numbers.
+        """Run `sqes[:count]`; return how each went, int32 (count,): 0, or a negative error number.
 
         What the kernel would not take at all has its reason as the result.
         """
         self.sqes["user_data"][:count] = self._each[:count]
+        self.sqes["flags"][:count] = _SKIP_SUCCESS
         tail = self.submit(count)
-        results = np.full(count, -errno.EIO, np.int32)
-        submitted = done = 0
-        while done < count:
-            taken = self.enter(count - submitted, count - done)
-            if taken >= 0:
+        results = np.zeros(count, np.int32)
+        submitted = 0
+        while submitted < count:
+            taken = self.enter(count - submitted, 0)
+            if taken > 0:
                 submitted += taken
             elif taken != -errno.EINTR:
-                results[done:] = taken
+                results[submitted:] = taken or -errno.EAGAIN
                 self.take_back(tail + submitted)
                 break
-            finished = self.completed()
-            results[finished[:, 0]] = finished[:, 2].view(np.int32)
-            done += len(finished)
+        if self.any_completed:
+            failed = self.completed()
+            results[failed[:, 0]] = failed[:, 2].view(np.int32)
         return results

@@ -86,8 +86,8 @@ class UringCarrier:
             return None
         tags, slots, lengths = received.tags, received.slots, received.lengths
         names, stamps = received.names, received.stamps
-        fits = lengths <= SLOT_BYTES
-        if np.count_nonzero(fits) < fits.size:
+        if lengths.max() > SLOT_BYTES:
+            fits = lengths <= SLOT_BYTES
             self.counters.oversize += int(np.count_nonzero(~fits))
             tags, slots, lengths = tags[fits], slots[fits], lengths[fits]
             names, stamps = names[fits], stamps[fits]
@@ -120,8 +120,8 @@ class UringCarrier:
             sends.take(tags[part], axis=0, out=self._ring.words[:count], mode="clip")
             self._ring.sqes["length"][:count] = lengths[part]
             results = self._ring.run(count)
-            np.greater_equal(results, 0, out=sent[part])
-            if np.count_nonzero(sent[part]) < count:
+            np.equal(results, 0, out=sent[part])
+            if np.count_nonzero(results):
                 self._count(results)
         return rows if np.count_nonzero(sent) == sent.size else rows[sent]
 

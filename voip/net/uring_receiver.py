@@ -26,7 +26,10 @@ __all__ = ["NAME_WORDS", "Received", "UringReceiver"]
 NAME_WORDS = 4
 """64-bit words for a sockaddr_in (two) or sockaddr_in6 (three and a half), the rest zero."""
 _CONTROL_BYTES = socket.CMSG_SPACE(16)  # one time stamp: struct cmsghdr and struct timespec
-_NAME_WORD = 2  # after struct io_uring_recvmsg_out: four 32-bit lengths and flags
+_LENGTH_WORD = 2  # of 32 bits; the datagram's, whole
+_NAME_WORD = (
+    2  # of 64 bits, as the others: after struct io_uring_recvmsg_out: four 32-bit lengths and flags
+)
 _STAMP_WORD = _NAME_WORD + NAME_WORDS + 2  # after the control message's header
 
 _SETUP_DISABLED, _SETUP_SINGLE_ISSUER, _SETUP_DEFER_TASKRUN = 1 << 6, 1 << 12, 1 << 13
@@ -43,7 +46,7 @@ _TAIL_AT = 14  # bytes: the ring's tail lies in its first entry
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """k packets: tags int32, slots intp, lengths int64 (k,), and what the kernel says of them.
+    """k packets: tags int32, slots intp, lengths uint32 (k,), and what the kernel says of them.
 
     names: uint64 (k, NAME_WORDS), the source's sockaddr; stamps: int64 (k, 2), seconds and
     nanoseconds of the wall clock, 0 where there is none.
@@ -51,7 +54,7 @@ class Received:
 
     tags: npt.NDArray[np.int32]
     slots: npt.NDArray[np.intp]
-    lengths: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.uint32]
     names: npt.NDArray[np.uint64]
     stamps: npt.NDArray[np.int64]
 
@@ -185,7 +188,7 @@ class UringReceiver:
         return Received(
             tags,
             slots,
-            (heads[:, 1] & np.uint64(0xFFFFFFFF)).astype(np.int64),
+            heads.view(np.uint32)[:, _LENGTH_WORD],
             heads[:, _NAME_WORD : _NAME_WORD + NAME_WORDS],
             heads[:, _STAMP_WORD : _STAMP_WORD + 2].view(np.int64),
         )
@@ -220,6 +223,8 @@ class UringReceiver:
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
         """Return what a line may have in one go; hold the rest, at most `most` slots of it."""
         counts = np.bincount(tags)
+        if counts.max() <= MAX_RTCP_READS:
+            return tags, slots
         if counts[::2].max() <= MAX_RTP_READS and counts[1::2].max(initial=0) <= MAX_RTCP_READS:
             return tags, slots
         order = tags.argsort(kind="stable")
