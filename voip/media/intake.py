@@ -41,21 +41,19 @@ class Intake:
         events: list[EngineEvent] = []
         if not received:
             return events
-        rows = batch.rows[:received].astype(np.intp)
+        rows = batch.rows[:received]
         headers = parse_headers(batch.data, batch.lengths[:received], batch.slots[:received])
         meaning = table.meaning[rows, headers.payload_type]
         known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
-        reports = where(rtcp)
-        if reports.size:
+        if some(rtcp):
             known &= ~rtcp
-            for i in reports:
+            for i in where(rtcp):
                 self._receive_report(int(i), int(rows[i]), now, wall)
         believed = known
-        strange = batch.source[:received] >= 0
-        if np.count_nonzero(known) < received - reports.size:
+        if not every(known) or batch.strangers:
+            strange = batch.source[:received] >= 0
             np.add.at(table.discarded, rows[~(known | rtcp | strange)], 1)
-        if some(strange):
             believed = known & ~strange
             for i in where(strange & ~rtcp):
                 believed[i] = self._believe(

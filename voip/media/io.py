@@ -29,7 +29,7 @@ class PacketBatch:
     """Preallocated arrays that one `PacketIO.receive` fills; entries `[:count]` are valid.
 
     data: uint8 (capacity, SLOT_BYTES), each row of it a slot for a packet; slots: intp
-    (capacity,), where in `data` the packets lie; lengths, rows: int32 (capacity,);
+    (capacity,), where in `data` the packets lie; rows: intp, lengths: int32, (capacity,);
     arrival: float64 (capacity,), monotonic seconds; rtcp: bool (capacity,), came to the RTCP port;
     source: int32 (capacity,), -1 where the packet came from the address the row is connected to
     (RTP or RTCP respectively), else an index into `strangers`.
@@ -42,7 +42,7 @@ class PacketBatch:
         self.data: npt.NDArray[np.uint8] = self.memory[:, HEAD_BYTES:]
         self.slots: npt.NDArray[np.intp] = np.arange(capacity)
         self.lengths: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
-        self.rows: npt.NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.rows: npt.NDArray[np.intp] = np.zeros(capacity, np.intp)
         self.arrival: npt.NDArray[np.float64] = np.zeros(capacity, np.float64)
         self.rtcp: npt.NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.source: npt.NDArray[np.int32] = np.full(capacity, -1, np.int32)

@@ -30,7 +30,7 @@ from voip.media.io import SLOT_BYTES
 __all__ = ["SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
 
 SLOTS = 64
-"""1.28 s of 20 ms packets, 0.64 s of 10 ms ones."""
+"""1.28 s of 20 ms packets, 0.64 s of 10 ms ones. A power of two."""
 SLOT_PAYLOAD = 176
 """G.711 at 20 ms, and a little."""
 POOL_PER_ROW = 14
@@ -85,7 +85,7 @@ class PayloadRing:
     @staticmethod
     def slots(rows: Rows, sequence: Ints) -> Ints:
         """Return where packets `sequence` (k,) of `rows` (k,) lie, or would lie."""
-        slots: Ints = rows * SLOTS + sequence % SLOTS
+        slots: Ints = rows * SLOTS + (sequence & (SLOTS - 1))
         return slots
 
     def insert(

@@ -181,8 +181,9 @@ class Playout:
             self.first[rows[idle]] = timestamp[idle]
             self.sequence[rows[idle]] = sequence[idle]
         self.delays.update(rows, transit)
-        drop = late | repeated | (duration <= 0)
-        if some(drop):
+        drop = late | repeated
+        if some(drop) or duration.min(initial=1) <= 0:
+            drop |= duration <= 0
             self.duplicate[rows[repeated]] += 1
             self._drop_late(rows[late])
             keep = ~drop
@@ -398,8 +399,8 @@ class Playout:
         if some(turn):
             self._aim(rows[turn])
         excess = delay - self.target[rows]
-        off = (excess > _SHRINK_S) | (excess < -_GROW_S)
-        if some(off):
+        if excess.max() > _SHRINK_S or excess.min() < -_GROW_S:
+            off = (excess > _SHRINK_S) | (excess < -_GROW_S)
             self._correct(rows[off], excess[off], count)
 
     def _aim(self, rows: Rows) -> None:

@@ -32,6 +32,8 @@ MAX_MISORDER = 1000
 
 RESTART_S = 2.0
 """A jump of transit time by so much is no jitter: the sender counts from elsewhere now."""
+_BEHIND = np.int16(MAX_MISORDER - 1)
+_NEAR = np.uint16(MAX_MISORDER - 1 + MAX_DROPOUT)
 _FAR = -1e18
 """A transit time no packet has."""
 
@@ -63,9 +65,9 @@ class Receiver:
     last_arrival: Floats
     jitter: Floats
     received: Ints
+    octets: Ints
     received_before: Ints
     lost_before: Ints
-    octets: Ints
     reordered: Ints
     expected_prior: Ints
     received_prior: Ints
@@ -81,9 +83,9 @@ class Receiver:
         "last_arrival": (np.float64, -np.inf, ()),
         "jitter": (np.float64, 0.0, ()),  # in timestamp units
         "received": (np.int64, 0, ()),  # of the present source
+        "octets": (np.int64, 0, ()),  # of all sources
         "received_before": (np.int64, 0, ()),  # of sources that have since changed
         "lost_before": (np.int64, 0, ()),  # of these, too
-        "octets": (np.int64, 0, ()),  # of all sources
         "reordered": (np.int64, 0, ()),
         "expected_prior": (np.int64, 0, ()),
         "received_prior": (np.int64, 0, ()),
@@ -121,7 +123,8 @@ class Receiver:
         last = self.last_sequence[rows]
         step = (sequence - last).astype(np.int16)  # modulo 2^16, the shorter way
         ok = self.ssrc[rows] == ssrc
-        ok &= (step < MAX_DROPOUT) & (step > -MAX_MISORDER)
+        # likewise modulo 2^16: above -MAX_MISORDER and below MAX_DROPOUT
+        ok &= (step + _BEHIND).view(np.uint16) < _NEAR
         restarted = np.zeros(rows.size, np.bool_)
         if not every(ok):
             restarted = self._judge_odd(rows, ok, sequence, ssrc)
@@ -138,6 +141,7 @@ class Receiver:
 
         if not every(ok):
             rows, ssrc, octets, timed = rows[ok], ssrc[ok], octets[ok], timed[ok]
+            step = step[ok]
             arrival, stamp, extended, last = arrival[ok], stamp[ok], extended[ok], last[ok]
         if self._suspicious:
             # whoever is interrupted by the present source was not in sequence
@@ -146,23 +150,27 @@ class Receiver:
         self.received[rows] += 1
         self.octets[rows] += octets
         self.last_arrival[rows] = arrival
-        newest = np.maximum(last, extended)
-        self.last_sequence[rows] = newest
-        if not every(timed) or not every(newest > last):
-            self.reordered[rows[extended < last]] += 1
-            ahead = (newest > last) & timed
+        if every(timed) and step.size and step.min() > 0:
+            self.last_sequence[rows] = extended
+            self.last_timestamp[rows] = stamp
+        else:
+            ahead = step > 0
+            self.last_sequence[rows[ahead]] = extended[ahead]
+            self.reordered[rows[step < 0]] += 1
+            ahead &= timed
             self.last_timestamp[rows[ahead]] = stamp[ahead]
             rows, arrival, stamp = rows[timed], arrival[timed], stamp[timed]
-        else:
-            self.last_timestamp[rows] = stamp
         self._measure_jitter(rows, arrival * clock_hz - stamp, clock_hz)
         return verdict
 
     def _measure_jitter(self, rows: Rows, transit: Floats, clock_hz: float) -> None:
         change = np.abs(transit - self.last_transit[rows])
-        change *= change < RESTART_S * clock_hz  # else: the first, or another time base
+        if change.max(initial=0.0) >= RESTART_S * clock_hz:  # the first, or another time base
+            change *= change < RESTART_S * clock_hz
         jitter = self.jitter[rows]
-        self.jitter[rows] = jitter + (change - jitter) / 16.0
+        change -= jitter
+        change *= 1.0 / 16.0
+        self.jitter[rows] = jitter + change
         self.last_transit[rows] = transit
 
     def _judge_odd(self, rows: Rows, ok: Bools, sequence: Ints, ssrc: Ints) -> Bools:

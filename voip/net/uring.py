@@ -18,9 +18,11 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OP_SEND", "SQE", "Queues", "Ring"]
+__all__ = ["OP_SEND", "SKIP_SUCCESS", "SQE", "Queues", "Ring"]
 
 OP_SEND = 26
+SKIP_SUCCESS = 1 << 6
+"""Among the flags of an operation: it completes without a word unless it fails."""
 
 SQE = np.dtype(
     [
@@ -51,7 +53,6 @@ _SETUP_COOP_TASKRUN = 1 << 8
 _FEATURE_SINGLE_MMAP = 1
 _FEATURE_NODROP = 1 << 1
 _OFFSET_SQES = 0x10000000
-_SKIP_SUCCESS = 1 << 6  # in the flags of an operation: completes without a word unless it fails
 _PARAMS_WORDS = 30  # struct io_uring_params, 32-bit words
 _SQ_OFFSETS, _CQ_OFFSETS = 10, 20  # where in it the offsets of the two queues begin
 
@@ -97,6 +98,7 @@ class Queues:
         words = np.frombuffer(self._queues, np.uint32, size // 4)
         self.sqes = np.frombuffer(self._slots, SQE)
         self.words = self.sqes.view(np.uint64).reshape(self.entries, -1)
+        self.lengths = self.sqes["length"]
         self._sq_tail = words[tail // 4 : tail // 4 + 1]
         self._sq_array = words[array // 4 : array // 4 + self.entries]
         self._cq_head = words[cq_head // 4 : cq_head // 4 + 1]
@@ -175,7 +177,7 @@ class Queues:
         if self._fd < 0:
             return
         # a mapping can be closed only when no array looks into it any more
-        del self.sqes, self.words, self._sq_tail, self._sq_array
+        del self.sqes, self.words, self.lengths, self._sq_tail, self._sq_array
         del self._cq_head, self._cq_tail, self._done
         self._queues.close()
         self._slots.close()
@@ -183,31 +185,37 @@ class Queues:
         self._fd = -1
 
 
+_NONE = np.zeros((0, 2), np.int32)
+
+
 class Ring(Queues):
-    """Runs operations that finish at once, or fail: fill `sqes[:n]` and call `run(n)`."""
+    """Runs operations that finish at once, or fail: fill `sqes[:n]` and call `run(n)`.
+
+    Let them have `SKIP_SUCCESS` among their flags: what went well is not worth a word.
+    """
 
     def __init__(self, entries: int = 1024) -> None:
         super().__init__(entries, _SETUP_COOP_TASKRUN)
 
     def run(self, count: int) -> npt.NDArray[np.int32]:
-        """Run `sqes[:count]`; return how each went, int32 (count,): 0, or a negative error number.
+        """Run `sqes[:count]`; return what failed: int32 (k, 2), user_data and error number.
 
-        What the kernel would not take at all has its reason as the result.
+        What the kernel would not take at all has its reason as its error.
         """
-        self.sqes["user_data"][:count] = self._each[:count]
-        self.sqes["flags"][:count] = _SKIP_SUCCESS
         tail = self.submit(count)
-        results = np.zeros(count, np.int32)
         submitted = 0
-        while submitted < count:
+        refused = 0
+        while submitted < count and not refused:
             taken = self.enter(count - submitted, 0)
             if taken > 0:
                 submitted += taken
             elif taken != -errno.EINTR:
-                results[submitted:] = taken or -errno.EAGAIN
+                refused = -taken or errno.EAGAIN
                 self.take_back(tail + submitted)
-                break
-        if self.any_completed:
-            failed = self.completed()
-            results[failed[:, 0]] = failed[:, 2].view(np.int32)
-        return results
+        if not refused and not self.any_completed:
+            return _NONE
+        failed = self.completed()[:, [0, 2]].view(np.int32)
+        failed[:, 1] *= -1
+        left = np.full((count - submitted, 2), refused, np.int32)
+        left[:, 0] = self.sqes["user_data"][submitted:count]
+        return np.concatenate((failed, left))

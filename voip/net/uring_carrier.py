@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.ip import SocketAddress
+from voip.media.columns import every
 from voip.media.io import SLOT_BYTES, PacketBatch
 from voip.net.line import IoCounters, Line, Reads
-from voip.net.uring import OP_SEND, SQE, Ring
+from voip.net.uring import OP_SEND, SKIP_SUCCESS, SQE, Ring
 from voip.net.uring_receiver import NAME_WORDS, UringReceiver
 
 __all__ = ["UringCarrier"]
@@ -41,7 +42,9 @@ class UringCarrier:
         # by tag
         self._expected: npt.NDArray[np.uint64] = np.zeros((0, NAME_WORDS), np.uint64)
         self._sends: npt.NDArray[np.void] = np.zeros(0, SQE)
-        self._packets_at = (0, 0)  # address and stride of the packets that `_sends` points to
+        # the same memory as plain numbers, which NumPy moves many times faster
+        self._sends_words: npt.NDArray[np.uint64] = np.zeros((0, 8), np.uint64)
+        self._packets: npt.NDArray[np.uint8] | None = None  # what `_sends` points to
         self._ready: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # there is somebody to send to
 
     # ------------------------------------------------------------ lines
@@ -55,9 +58,12 @@ class UringCarrier:
             self._sends = _grown(self._sends, line.tag + 1)
             self._ready = _grown(self._ready, line.tag + 1)
             self._sends["addr2"] = _addresses(self._expected)
-            self._packets_at = (0, 0)
+            self._sends_words = self._sends.view(np.uint64).reshape(len(self._sends), -1)
+            self._packets = None
         send = self._sends[line.tag : line.tag + 1]
         send["opcode"] = OP_SEND
+        send["flags"] = SKIP_SUCCESS
+        send["user_data"] = line.tag
         send["fd"] = descriptor
         send["msg_flags"] = int(socket.MSG_DONTWAIT)
         self.connect(line)
@@ -107,23 +113,21 @@ class UringCarrier:
     ) -> npt.NDArray[np.int32]:
         """Send one packet for each of `rows`."""
         tags = rows * 2
-        able = tags < self._ready.size
-        able &= self._ready.take(tags, mode="clip")
-        if np.count_nonzero(able) < able.size:
+        able = self._ready.take(tags, mode="clip")
+        if not every(able) or tags.max(initial=0) >= self._ready.size:
+            able &= tags < self._ready.size
             rows, tags, lengths = rows[able], tags[able], lengths[able]
         self._point_to(packets)
-        sends = _words(self._sends)
-        sent = np.zeros(rows.size, np.bool_)
-        for begin in range(0, rows.size, self._ring.entries):
-            part = slice(begin, begin + self._ring.entries)
-            count = rows[part].size
-            sends.take(tags[part], axis=0, out=self._ring.words[:count], mode="clip")
-            self._ring.sqes["length"][:count] = lengths[part]
-            results = self._ring.run(count)
-            np.equal(results, 0, out=sent[part])
-            if np.count_nonzero(results):
-                self._count(results)
-        return rows if np.count_nonzero(sent) == sent.size else rows[sent]
+        ring, failed = self._ring, []
+        for begin in range(0, rows.size, ring.entries):
+            part = tags[begin : begin + ring.entries]
+            self._sends_words.take(part, axis=0, out=ring.words[: part.size], mode="clip")
+            ring.lengths[: part.size] = lengths[begin : begin + ring.entries]
+            failures = ring.run(part.size)
+            if failures.size:
+                self._count(failures[:, 1])
+                failed.append(failures[:, 0])
+        return rows[~np.isin(tags, np.concatenate(failed))] if failed else rows
 
     def close(self) -> None:
         """Close the rings."""
@@ -132,24 +136,19 @@ class UringCarrier:
 
     def _point_to(self, packets: npt.NDArray[np.uint8]) -> None:
         """Let what sends know where the packets of its row lie; they rarely move."""
-        at = packets.__array_interface__["data"][0], packets.strides[0]
-        if at == self._packets_at:
+        if packets is self._packets:
             return
         if packets.strides[1] != 1:
             raise ValueError("the bytes of a packet must lie side by side")
-        self._packets_at = at
+        self._packets = packets
+        address, stride = packets.ctypes.data, packets.strides[0]
         each = np.arange(self._sends.size, dtype=np.uint64) >> np.uint64(1)  # rows, from tags
-        self._sends["addr"] = np.uint64(at[0]) + each * np.uint64(at[1])
+        self._sends["addr"] = np.uint64(address) + each * np.uint64(stride)
 
-    def _count(self, results: npt.NDArray[np.int32]) -> None:
-        full = int(np.isin(results, (-errno.EAGAIN, -errno.ENOBUFS)).sum())
+    def _count(self, errors: npt.NDArray[np.int32]) -> None:
+        full = int(np.isin(errors, (errno.EAGAIN, errno.ENOBUFS)).sum())
         self.counters.send_full += full
-        self.counters.send_failed += int(np.count_nonzero(results < 0)) - full
-
-
-def _words(structures: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
-    """Return the same memory as uint64 (n, words), which NumPy moves many times faster."""
-    return structures.view(np.uint64).reshape(len(structures), -1)
+        self.counters.send_failed += errors.size - full
 
 
 def _addresses(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
