@@ -47,17 +47,14 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
     late = figures["tick_lateness_ms"]
     bars = figures["bars"]
     payloads = figures["payloads"]
-    cpu = bars["cpu_us_per_call_tick"]
+    cpu, done = bars["cpu_us_per_call_tick"], bars["done_p99_ms"]
     return [
         ("CPU per call and 20 ms", f"{figures['cpu_us_per_call_tick']:.1f} us", ""),
         ("the same / machine factor", f"{cpu['figure']:.1f} us", bar(cpu, "us at most")),
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
         ("tick begins late, p50 / p99 / max", _three(late["start"]), ""),
-        (
-            "tick is done after, p50 / p99 / max",
-            _three(late["done"]),
-            bar(bars["done_p99_ms"], "ms at p99"),
-        ),
+        ("tick is done after, p50 / p99 / max", _three(late["done"]), ""),
+        ("p99 / machine factor", f"{done['figure']:.1f} ms", bar(done, "ms at p99")),
         ("late ticks", str(figures["late_ticks"]), ""),
         ("packets lost", str(figures["packets_lost"]), bar(bars["lost_by_us"], "by us")),
         ("dropped by the kernel", str(figures["kernel_drops"]), ""),

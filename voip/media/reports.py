@@ -42,7 +42,7 @@ class RemoteReport:
 
 
 _NOTHING = RemoteReport()
-_ROUND_S = 0.200
+_ROUND_S = 0.100
 """Reports go out in rounds: the first of several costs ten times what the next one does, since the
 processor has forgotten the way. What is random by seconds may be late by so much."""
 
