@@ -76,6 +76,7 @@ class UringReceiver:
         # of a tag's present line: what comes late for the one before is not its own
         self._generation: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._unarmed: dict[int, None] = {}  # tags whose operation has ended, or not begun
+        self._starved = False  # the kernel had more than there were slots for
         # struct msghdr, of which only the room for name and control message is read
         self._header = np.zeros(7, np.uint64)
         self._header[1], self._header[5] = 8 * NAME_WORDS, _CONTROL_BYTES
@@ -173,8 +174,15 @@ class UringReceiver:
         buffers.offer(self._held)
         if self._unarmed:
             self._arm()
-        self._queues.enter_now(0)
+        if self._queues.enter_now(0) == -errno.EEXIST:
+            raise OSError(errno.EEXIST, "io_uring: another thread receives for these sockets")
         tags, slots = self._collect(buffers)
+        for _ in range(MAX_RTP_READS):
+            if not self._unarmed or self._starved:
+                break
+            self._hold(tags, slots)  # an empty datagram ends a reception: there may be more
+            self._arm()
+            tags, slots = self._collect(buffers)
         if self._held.size:
             self._hold(tags, slots)
             tags, slots = self._held_tags, self._held
@@ -211,10 +219,12 @@ class UringReceiver:
             ended = tags[present & ((flags & _GOES_ON) == 0)]
             self._unarmed.update(dict.fromkeys(ended.tolist()))
             results = done[:, 2].view(np.int32)
-            odd = present & (results < 0) & (results != -errno.ENOBUFS)  # else: slots were out
-            self.failed += int(np.count_nonzero(odd))
+            starved = results == -errno.ENOBUFS  # of slots
+            self._starved = bool(np.count_nonzero(starved))
+            self.failed += int(np.count_nonzero(present & (results < 0) & ~starved))
             present &= filled
             return tags[present].astype(np.int32), slots[present]
+        self._starved = False
         buffers.used += slots.size
         return tags.astype(np.int32), slots
 

@@ -233,6 +233,56 @@ def test_a_flood_on_one_row_takes_nothing_from_another(
     assert order == list(range(80))
 
 
+def test_empty_datagrams_keep_nobody_from_being_heard(
+    io: UdpPacketIO, peers: list[socket.socket]
+) -> None:
+    batch = PacketBatch(256)
+    rtp, _ = io.open(0, HOST)
+    for _ in range(20):
+        peers[0].sendto(b"", rtp)
+    peers[1].sendto(b"speech", rtp)
+    assert io.receive(batch, 0.0) == 21
+    assert bytes(batch.packet(20)) == b"speech"
+    assert batch.lengths[:20].tolist() == [0] * 20
+
+
+def test_a_port_can_be_had_again_as_soon_as_it_is_closed(batched: bool) -> None:
+    ports = _free_ports(2)
+    one = UdpPacketIO(SeededRandom(8), ports=ports, batched=batched)
+    batch = PacketBatch(8)
+    with _peer() as peer:
+        for number in range(5):
+            rtp, _ = one.open(0, HOST)
+            assert one.receive(batch, 0.0) == 0  # nothing of the one before
+            peer.sendto(bytes([number]), rtp)
+            assert one.receive(batch, 0.0) == 1
+            assert bytes(batch.packet(0)) == bytes([number])
+            peer.sendto(b"too late", rtp)
+            one.close(0)
+    one.close_all()
+
+
+def test_a_row_that_is_closed_takes_nothing_of_the_others_with_it(
+    io: UdpPacketIO, peers: list[socket.socket]
+) -> None:
+    batch = PacketBatch(64)
+    addresses = [io.open(row, HOST)[0] for row in range(4)]
+    assert io.receive(batch, 0.0) == 0
+    for row, address in enumerate(addresses):
+        for _ in range(40 if row == 3 else 2):
+            peers[0].sendto(bytes([row]), address)
+    io.close(1)
+    io.open(1, HOST)
+    heard: list[int] = []
+    while count := io.receive(batch, 0.0):
+        heard += [batch.packet(i)[0] for i in range(count)]
+        if count > 30:
+            io.close(3)  # with some of its packets still waiting
+    assert sorted(heard)[:4] == [0, 0, 2, 2]
+    assert 1 not in heard
+    assert 30 < heard.count(3) <= 32
+
+
 def test_a_full_batch_leaves_the_rest_queued(io: UdpPacketIO, peers: list[socket.socket]) -> None:
     batch = PacketBatch(8)
     addresses = [io.open(row, HOST)[0] for row in range(12)]
