@@ -205,16 +205,15 @@ class Receiver:
         self.expected_prior[rows] = 0
         self.received_prior[rows] = 0
 
-    def expected(self, row: int) -> int:
-        """Packets the present source has sent by its sequence numbers (RFC 3550, A.3)."""
-        if self.ssrc[row] < 0:
-            return 0
-        return int(self.last_sequence[row] - self.first_sequence[row]) + 1
+    def expected(self, rows: Rows) -> Ints:
+        """Packets (k,) that present sources have sent by their sequence numbers (RFC 3550, A.3)."""
+        count = self.last_sequence[rows] - self.first_sequence[rows] + 1
+        return np.where(self.ssrc[rows] >= 0, count, 0)
 
-    def interval(self, row: int) -> tuple[int, int]:
-        """Return packets expected and received since the last call, for a reception report."""
-        expected, received = self.expected(row), int(self.received[row])
-        since = expected - int(self.expected_prior[row]), received - int(self.received_prior[row])
-        self.expected_prior[row] = expected
-        self.received_prior[row] = received
+    def interval(self, rows: Rows) -> tuple[Ints, Ints]:
+        """Return packets (k,) expected and received since the last call, for reception reports."""
+        expected, received = self.expected(rows), self.received[rows]
+        since = expected - self.expected_prior[rows], received - self.received_prior[rows]
+        self.expected_prior[rows] = expected
+        self.received_prior[rows] = received
         return since

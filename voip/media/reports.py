@@ -8,11 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from voip.errors import RtpError
-from voip.media.columns import ColumnSpec, Floats, Ints, make, reset, where
+from voip.media.columns import ColumnSpec, Floats, Ints, Rows, make, reset, where
 from voip.media.columns import grow as grow_columns
 from voip.media.io import PacketIO
 from voip.media.table import StreamTable
 from voip.rtp import ntp
+from voip.rtp.report_batch import (
+    ReceptionFigures,
+    SenderFigures,
+    build_reports,
+    fractions_lost,
+)
 from voip.rtp.report_interval import deterministic_interval, report_interval
 from voip.rtp.rtcp import (
     Bye,
@@ -20,9 +26,7 @@ from voip.rtp.rtcp import (
     ReportBlock,
     RtcpPacket,
     SenderReport,
-    build_compound,
-    cumulative_lost,
-    fraction_lost,
+    build_packet,
     parse_compound,
     source_description,
 )
@@ -75,6 +79,7 @@ class Reporter:
         self._random = random
         self.remote: dict[int, RemoteReport] = {}
         """What the peers said last of what rows send, by row."""
+        self._descriptions: dict[int, bytes] = {}
         self._left: list[tuple[int, str]] = []
         self._invalid = 0
         self._next_round = 0.0
@@ -90,6 +95,7 @@ class Reporter:
             grow_columns(self, self._table.active.size)
         reset(self, row)
         self.remote.pop(row, None)
+        self._descriptions.pop(row, None)
 
     def connect(self, row: int, now: float) -> None:
         """Begin to report on a row whose peer is known."""
@@ -101,17 +107,22 @@ class Reporter:
         ssrc = int(self._table.transmitter.ssrc[row])
         spoke = self._table.transmitter.packets[row] > 0 or self.reports[row] > 0
         if spoke and self._table.rtcp_remote.get(row) is not None:
-            self._send(row, ReceiverReport(ssrc, self._blocks(row, now)), Bye((ssrc,)))
+            (report,) = self._compounds(np.array([row]), now, None)
+            self._io.send_one(row, report + build_packet(Bye((ssrc,))), rtcp=True)
         self.remote.pop(row, None)
+        self._descriptions.pop(row, None)
         reset(self, row)
 
     def tick(self, now: float, wall: float) -> list[tuple[int, str]]:
         """Send the reports that are due; return the streams whose peers said BYE, and why."""
         if now >= self._next_round:
             self._next_round = now + _ROUND_S
-            for row in where(self.due <= now):
-                self._report(int(row), now, wall)
-                self.due[row] = now + self._interval()
+            due = where(self.due <= now)
+            if due.size:
+                for row in due:
+                    self.due[row] = now + self._interval()
+                known = [self._table.rtcp_remote.get(row) is not None for row in due.tolist()]
+                self._report(due[known], now, wall)
         left, self._left = self._left, []
         return left
 
@@ -183,54 +194,54 @@ class Reporter:
                 rtt_ms=before.rtt_ms if round_trip is None else 1000 * round_trip,
             )
 
-    def _report(self, row: int, now: float, wall: float) -> None:
-        table = self._table
-        if table.rtcp_remote.get(row) is None:
-            return
-        transmitter = table.transmitter
-        ssrc, sent = int(transmitter.ssrc[row]), int(transmitter.packets[row])
-        blocks = self._blocks(row, now)
-        report: RtcpPacket = ReceiverReport(ssrc, blocks)
-        if sent > self.sent_before[row]:  # within the last two intervals (section 6.4)
-            report = SenderReport(
-                ssrc,
-                ntp.from_wall(wall),
-                transmitter.timestamp(row, now),
-                sent & 0xFFFFFFFF,
-                int(transmitter.octets[row]) & 0xFFFFFFFF,
-                blocks,
-            )
-        self.sent_before[row] = self.sent_prior[row]
-        self.sent_prior[row] = sent
-        self.reports[row] += 1
-        self._send(row, report)
+    def _report(self, rows: Rows, now: float, wall: float) -> None:
+        """Send a compound packet for each of `rows` (k,): a report, and our CNAME (section 6.1)."""
+        for row, packet in zip(rows.tolist(), self._compounds(rows, now, wall), strict=True):
+            self._io.send_one(row, packet, rtcp=True)
 
-    def _blocks(self, row: int, now: float) -> tuple[ReportBlock, ...]:
-        receiver = self._table.receiver
-        if receiver.ssrc[row] < 0:
-            return ()
-        expected, received = receiver.expected(row), int(receiver.received[row])
-        interval = receiver.interval(row)
-        last_sr, since = 0, 0.0
-        if self.sr_ssrc[row] == receiver.ssrc[row]:
-            last_sr, since = int(self.last_sr[row]), now - float(self.last_sr_at[row])
-        return (
-            ReportBlock(
-                ssrc=int(receiver.ssrc[row]),
-                fraction_lost=fraction_lost(*interval),
-                packets_lost=cumulative_lost(expected, received),
-                highest_sequence=int(receiver.last_sequence[row] - 0x10000) & 0xFFFFFFFF,
-                jitter=int(receiver.jitter[row]),
-                last_sr=last_sr,
-                delay_since_last_sr=min(max(0, round(since * 65536)), 0xFFFFFFFF),
-            ),
+    def _compounds(self, rows: Rows, now: float, wall: float | None) -> list[bytes]:
+        """Return an SR, or an RR (without `wall`, too), and the SDES, for each of `rows` (k,)."""
+        transmitter, receiver = self._table.transmitter, self._table.receiver
+        sent = transmitter.sequence[rows] - transmitter.first[rows]
+        sender = SenderFigures(
+            ssrc=transmitter.ssrc[rows],
+            # within the last two intervals (section 6.4)
+            sent=(sent > self.sent_before[rows]) & (wall is not None),
+            ntp=ntp.from_wall(wall or 0.0),
+            timestamp=transmitter.origin[rows] + round(now * self._table.lane.rate_hz),
+            packets=sent,
+            octets=transmitter.octets[rows],
         )
+        self.sent_before[rows] = self.sent_prior[rows]
+        self.sent_prior[rows] = sent
+        self.reports[rows] += 1
+        lost = receiver.expected(rows) - receiver.received[rows]
+        source = receiver.ssrc[rows]
+        answers = (self.sr_ssrc[rows] == source) & (source >= 0)
+        since = np.where(answers, now - self.last_sr_at[rows], 0.0)
+        reception = ReceptionFigures(
+            heard=source >= 0,
+            ssrc=source,
+            fraction=fractions_lost(*receiver.interval(rows)),
+            lost=lost,
+            highest=receiver.last_sequence[rows] - 0x10000,
+            jitter=receiver.jitter[rows].astype(np.int64),
+            last_sr=np.where(answers, self.last_sr[rows], 0),
+            delay=np.rint(np.clip(since * 65536, 0, 0xFFFFFFFF)).astype(np.int64),
+        )
+        reports = build_reports(sender, reception)
+        return [
+            report + self._description(row)
+            for row, report in zip(rows.tolist(), reports, strict=True)
+        ]
 
-    def _send(self, row: int, report: RtcpPacket, *more: RtcpPacket) -> None:
-        """Send a compound packet; our CNAME is in every one (section 6.1)."""
-        ssrc, name = int(self._table.transmitter.ssrc[row]), self._table.cname.get(row, "")
-        packets = [report, source_description(ssrc, name), *more]
-        self._io.send_one(row, build_compound(packets), rtcp=True)
+    def _description(self, row: int) -> bytes:
+        """Return the SDES of a row, which stays the same."""
+        known = self._descriptions.get(row)
+        if known is None:
+            ssrc, name = int(self._table.transmitter.ssrc[row]), self._table.cname.get(row, "")
+            known = self._descriptions[row] = build_packet(source_description(ssrc, name))
+        return known
 
     def _interval(self, *, initial: bool = False) -> float:
         return report_interval(deterministic_interval(initial=initial), self._random)

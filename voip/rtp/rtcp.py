@@ -24,9 +24,7 @@ __all__ = [
     "SenderReport",
     "SourceDescription",
     "build_compound",
-    "cumulative_lost",
-    "fraction_lost",
-    "next_jitter",
+    "build_packet",
     "parse_compound",
     "source_description",
 ]
@@ -254,12 +252,13 @@ def build_compound(packets: Sequence[RtcpPacket]) -> bytes:
     if not packets or not isinstance(packets[0], SenderReport | ReceiverReport):
         raise RtpError("compound RTCP must begin with SR or RR")
     try:
-        return b"".join(map(_build_packet, packets))
+        return b"".join(map(build_packet, packets))
     except struct.error as error:
         raise RtpError(f"RTCP value does not fit its field: {error}") from None
 
 
-def _build_packet(packet: RtcpPacket) -> bytes:
+def build_packet(packet: RtcpPacket) -> bytes:
+    """Build one packet, a part of a compound one. Raises RtpError or struct.error."""
     match packet:
         case SenderReport(ssrc, ntp, timestamp, sent, octets, blocks):
             sender = _SENDER.pack(ssrc, ntp, timestamp, sent, octets)
@@ -319,25 +318,3 @@ def _octet(value: int) -> int:
 
 def _clamp24(value: int) -> int:
     return max(-0x800000, min(0x7FFFFF, value))
-
-
-# ---------------------------------------------------------------- reception figures
-
-
-def fraction_lost(expected: int, received: int) -> int:
-    """Return the loss of one report interval in 1/256 (appendix A.3), from its two counts."""
-    lost = expected - received
-    return 0 if expected <= 0 or lost <= 0 else min(255, (lost << 8) // expected)
-
-
-def cumulative_lost(expected: int, received: int) -> int:
-    """Return the loss since the beginning, clamped to 24 signed bits (appendix A.3)."""
-    return _clamp24(expected - received)
-
-
-def next_jitter(jitter: float, transit_change: float) -> float:
-    """Return the interarrival jitter after one more packet (appendix A.8).
-
-    `transit_change`: by how much arrival minus timestamp differs from the packet before.
-    """
-    return jitter + (abs(transit_change) - jitter) / 16
