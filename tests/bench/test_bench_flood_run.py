@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from voip.harness.bench.flood import CALLS, GROWTH_BAR, KINDS, run_floods
 
 SECONDS = 1.0
 
 
+@pytest.mark.bench
 def test_calls_lose_nothing_while_their_phone_is_flooded() -> None:
     report = run_floods(SECONDS, settle_s=0.0)
     assert report.calls == CALLS

@@ -20,6 +20,7 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     return one
 
 
+@pytest.mark.bench
 def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> None:
     arguments = ["--calls", "12", "--seconds", "1.5", "--rounds", "1", "--busy", "1", "--json"]
     result = CliRunner().invoke(cli, arguments)

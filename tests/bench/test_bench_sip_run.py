@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from voip.cli.bench_sip import bench_sip
 from voip.harness.bench import sip
+from voip.harness.bench.comparison import compare, read_earlier
 
 SHORT = ["--seconds", "1", "--held", "40", "--registrations", "30", "--json"]
 
@@ -21,13 +22,17 @@ SHORT = ["--seconds", "1", "--held", "40", "--registrations", "30", "--json"]
 def cli(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setattr(sip, "WARM_UP_S", 0.2)
     monkeypatch.setattr(sip, "EXPIRES_S", 4)
+    monkeypatch.setattr(sip, "ATTACK_TRIES", 1)
     one = typer.Typer()
     one.command()(bench_sip)
     return one
 
 
+@pytest.mark.bench
 def test_a_run_prints_one_json_object_and_loses_no_call(cli: typer.Typer, tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli, SHORT)
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text('{"calls_per_second": 2.0}')
+    result = CliRunner().invoke(cli, [*SHORT, "--compare", str(earlier)])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["peer"] == "own"
@@ -39,14 +44,16 @@ def test_a_run_prints_one_json_object_and_loses_no_call(cli: typer.Typer, tmp_pa
     assert report["attacks"] > 200 and report["attack_cost_ratio"] > 1
     assert report["bars"]["failed"]["met"] is True
 
-    earlier = tmp_path / "earlier.json"
-    earlier.write_text(result.stdout)
-    again = CliRunner().invoke(cli, [*SHORT, "--compare", str(earlier)])
-    assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["compared"]["calls_per_second"]["ratio"] > 0
+    speed = report["calls_per_second"]
+    assert report["compared"] == {
+        "calls_per_second": {"earlier": 2.0, "now": speed, "ratio": speed / 2}
+    }
+    earlier.write_text(result.stdout)  # what is printed can be compared with
+    assert len(compare(report, read_earlier(earlier))) > 10
 
 
 @pytest.mark.peer
+@pytest.mark.bench
 def test_sipp_calls_and_no_call_fails(cli: typer.Typer, missing: Callable[[str], None]) -> None:
     if shutil.which("sipp") is None:
         missing("SIPp is not installed")

@@ -1,13 +1,14 @@
-"""The `voip` command in this process, and a PBX for it to call."""
+"""The `voip` command in this process, a PBX for it to call, and a demonstration."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from voip_program import SECRETS, Done, PbxThread
+from voip_program import SECRETS, Done, PbxThread, start_demo
 
 from voip.cli.main import main
 
@@ -43,3 +44,14 @@ def voip(
         return Done(status or 0, *capsys.readouterr())
 
     return voip
+
+
+@pytest.fixture(scope="session")
+def demonstration(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`voip demo`, begun in a directory: it speaks for ten seconds, beside other tests."""
+    directory = tmp_path_factory.mktemp("demo")
+    with start_demo(directory, "--json", "--pcap", "demo.pcap") as process:
+        yield process, directory
+        process.kill()

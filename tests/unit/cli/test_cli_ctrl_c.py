@@ -12,7 +12,11 @@ from textwrap import dedent
 import pytest
 from voip_program import PATIENCE_S, SECRETS, PbxThread, Program, seconds_of
 
-pytestmark = pytest.mark.realtime
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.xdist_group("cli_programs"),
+    pytest.mark.usefixtures("demonstration"),  # of test_cli_demo.py: it goes on beside these
+]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from voip_program import Done, start_demo
 
 from voip.cli import demo
 from voip.harness.audio import Sound
@@ -23,13 +23,16 @@ from voip.harness.grade import Bar, grade_waveform
 from voip.media.wav import WavWriter
 from voip.sounds import asset_path
 
-pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("demo")]
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.xdist_group("cli_programs"),
+    pytest.mark.usefixtures("demonstration"),  # it goes on beside the other tests
+]
 
 KEYS = [
     *("answered", "codec", "setup_ms", "packets_sent", "packets_received", "packets_lost"),
     *("jitter_ms", "rtt_ms", "mos", "dtmf_sent", "dtmf_heard", "recording"),
 ]
-PROGRAM = [sys.executable, "-W", "error", "-c", "from voip.cli.main import main; main()", "demo"]
 
 
 @dataclass
@@ -54,17 +57,6 @@ class Run:
         return self.directory / "demo.pcap"
 
 
-def start(directory: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*PROGRAM, *options],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def finish(process: subprocess.Popen[str], directory: Path) -> Run:
     try:
         stdout, stderr = process.communicate(timeout=60)
@@ -73,19 +65,10 @@ def finish(process: subprocess.Popen[str], directory: Path) -> Run:
     return Run(process.returncode, stdout, stderr, directory)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Run]]:
-    """A demonstration that goes on beside the other tests; what is given waits for its end."""
-    directory = tmp_path_factory.mktemp("demo")
-    with start(directory, "--json", "--pcap", "demo.pcap") as process:
-        yield lambda: finish(process, directory)
-        process.kill()
-
-
 @pytest.fixture(scope="module")
-def whole(begun: Callable[[], Run]) -> Run:
+def whole(demonstration: tuple[subprocess.Popen[str], Path]) -> Run:
     """A demonstration from its beginning to its end."""
-    return begun()
+    return finish(*demonstration)
 
 
 @pytest.fixture
@@ -94,7 +77,7 @@ def until_it_speaks(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[s
     started: list[subprocess.Popen[str]] = []
 
     def begin(*options: str) -> subprocess.Popen[str]:
-        process = start(tmp_path, *options)
+        process = start_demo(tmp_path, *options)
         started.append(process)
         deadline = time.monotonic() + 30
         while not (tmp_path / "voip-demo.wav").exists():
@@ -125,14 +108,16 @@ def test_ctrl_c_hangs_up(
 
 
 @pytest.mark.parametrize("option", ["--record", "--pcap"])
-def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, option: str) -> None:
-    run = finish(start(tmp_path, "--json", option, "no/such/directory/file"), tmp_path)
+def test_a_file_that_cannot_be_written_is_said_in_one_line(
+    voip: Callable[..., Done], tmp_path: Path, option: str
+) -> None:
+    done = voip("demo", "--json", option, "no/such/directory/file")
 
-    assert run.status == 1
-    assert run.stderr.count("\n") == 1
-    assert "no/such/directory/file" in run.stderr
-    assert "No such file or directory" in run.stderr
-    assert run.report["recording"] is None
+    assert done.status == 1
+    assert "no/such/directory/file" in done.complaint
+    assert "No such file or directory" in done.complaint
+    assert list(done.json) == KEYS
+    assert done.json["recording"] is None
     assert list(tmp_path.glob("**/file")) == []
 
 

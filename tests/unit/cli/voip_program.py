@@ -90,6 +90,18 @@ class Program:
         return Done(self.process.returncode, stdout, stderr)
 
 
+def start_demo(directory: Path, *options: str) -> subprocess.Popen[str]:
+    """Start `voip demo` in a directory."""
+    return subprocess.Popen(
+        [*PROGRAM, "demo", *options],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class PbxThread:
     """The embedded PBX in a thread of its own, and the requests that came to it."""
 

@@ -1,4 +1,8 @@
-"""Two softphones on loopback, real sockets and engines: calls, and everything that can go wrong."""
+"""Two softphones on loopback: calls, and everything that can go wrong.
+
+On real sockets and engines, but for what takes its time: that is heard in a simulated world
+(`virtually`).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import asyncio
 import gc
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -39,6 +45,7 @@ from voip.events import (
 )
 from voip.harness.pbx import USERS, EmbeddedPbx
 from voip.phone import Softphone
+from voip.sim import World
 from voip.sip.digest import Credentials
 
 pytestmark = pytest.mark.realtime
@@ -54,8 +61,11 @@ def uri(of: Softphone, user: str = "bob") -> str:
     return f"sip:{user}@127.0.0.1:{of.port}"
 
 
-@pytest.fixture
-async def pair() -> AsyncIterator[tuple[Softphone, Softphone, asyncio.Queue[Call]]]:
+Pair: TypeAlias = tuple[Softphone, Softphone, asyncio.Queue[Call]]
+
+
+@asynccontextmanager
+async def two_phones() -> AsyncIterator[Pair]:
     """Alice, Bob, and the calls that come to Bob; he answers what he takes from the queue."""
     calls: asyncio.Queue[Call] = asyncio.Queue()
     done = asyncio.Event()
@@ -70,7 +80,27 @@ async def pair() -> AsyncIterator[tuple[Softphone, Softphone, asyncio.Queue[Call
         done.set()
 
 
-async def up(pair: tuple[Softphone, Softphone, asyncio.Queue[Call]]) -> tuple[Call, Call]:
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    async with two_phones() as pair:
+        yield pair
+
+
+def virtually(story: Callable[[Pair, Path], Awaitable[None]]) -> Callable[[Path], None]:
+    """Let a test run on a host of a simulated world, where nothing waits, with two phones there."""
+
+    async def main(path: Path) -> None:
+        async with two_phones() as pair:
+            await story(pair, path)
+
+    def test(tmp_path: Path) -> None:
+        world = World()
+        world.run(main(tmp_path), on=world.host("192.0.2.1"))
+
+    return test
+
+
+async def up(pair: Pair) -> tuple[Call, Call]:
     alice, bob, calls = pair
     dialling = asyncio.create_task(alice.dial(uri(bob)))
     theirs = await calls.get()
@@ -139,7 +169,8 @@ async def test_pcma_alone_is_agreed_on():
         assert call.codec == (await calls.get()).codec == "pcma"
 
 
-async def test_digits_both_ways_and_typed_ahead(pair):
+@virtually
+async def test_digits_both_ways_and_typed_ahead(pair, tmp_path):
     mine, theirs = await up(pair)
     await asyncio.gather(mine.send_dtmf("12#", duration_ms=60), theirs.send_dtmf("*0", gap_ms=40))
     assert await theirs.collect(4, timeout=2) == "12"
@@ -220,7 +251,8 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def test_early_media_is_heard_before_the_answer(pair):
+@virtually
+async def test_early_media_is_heard_before_the_answer(pair, tmp_path):
     alice, bob, calls = pair
     dialling = asyncio.create_task(alice.dial(uri(bob), wait="ringing"))
     theirs = await calls.get()
@@ -237,7 +269,8 @@ async def test_early_media_is_heard_before_the_answer(pair):
     assert kinds == [EarlyMedia, Answered]
 
 
-async def test_a_call_is_recorded_and_played(pair, tmp_path: Path):
+@virtually
+async def test_a_call_is_recorded_and_played(pair, tmp_path):
     from voip.media.wav import read
 
     mine, theirs = await up(pair)
@@ -251,7 +284,8 @@ async def test_a_call_is_recorded_and_played(pair, tmp_path: Path):
     assert np.abs(pcm).max() > 7000
 
 
-async def test_a_recording_has_the_rate_asked_for(pair, tmp_path: Path):
+@virtually
+async def test_a_recording_has_the_rate_asked_for(pair, tmp_path):
     from scipy.io import wavfile
 
     mine, theirs = await up(pair)
@@ -278,7 +312,8 @@ async def test_a_call_of_ours_is_cancelled_while_it_rings(pair):
         await mine.wait_answered()
 
 
-async def test_two_calls_are_bridged(pair):
+@virtually
+async def test_two_calls_are_bridged(pair, tmp_path):
     _, bob, calls = pair
     first, at_bob = await up(pair)
     async with phone() as carol:
@@ -344,7 +379,8 @@ async def test_a_busy_callee_is_told_as_busy(pair):
     assert caught.value.status == 486
 
 
-async def test_a_callee_that_never_answers_is_cancelled(pair):
+@virtually
+async def test_a_callee_that_never_answers_is_cancelled(pair, tmp_path):
     alice, bob, calls = pair
     dialling = asyncio.create_task(alice.dial(uri(bob), timeout=0.3))
     theirs = await calls.get()
@@ -538,7 +574,8 @@ async def test_what_cannot_be_done_is_refused_at_the_call(pair):
     await mine.hangup()
 
 
-async def test_a_slow_reader_loses_the_oldest_and_is_told(pair):
+@virtually
+async def test_a_slow_reader_loses_the_oldest_and_is_told(pair, tmp_path):
     from voip.events import AudioOverrun
 
     mine, _ = await up(pair)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ PARTS = ("call_id", "to_tag", "from_tag")
 THERE = {"right": "192.0.2.9", "wrong": "192.0.2.66"}
 
 
+@cache  # to make a strategy costs more than to draw from it
 def near_misses(text: str) -> st.SearchStrategy[str]:
     """Texts that differ a little: a letter, the case, the end, the beginning."""
     letters = st.sampled_from("abcxyz019")

@@ -36,6 +36,8 @@ WINDOW: Final = 16
 WARM_UP_S: Final = 1.0
 MAX_HELD: Final = 8000
 EXPIRES_S: Final = 60
+ATTACK_TRIES: Final = 5
+"""How often each attack is read, for a median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def run(
     progress("parsing, dialogs and attacks")
     with Worker("sip-speed") as speed:
         parse = speed.ask("parse", seconds=min(5.0, seconds))["rates"]
-        attacks = speed.ask("attacks")["ratios"]
+        attacks = speed.ask("attacks", tries=ATTACK_TRIES)["ratios"]
     with Worker("sip-speed") as fresh:  # nothing has been given back that could be used again
         dialog = fresh.ask("dialogs", count=held)["bytes"]
     progress(f"{held} calls held")

@@ -84,6 +84,6 @@ class SipSpeedRole:
             case "dialogs":
                 return {"bytes": bytes_per_dialog(request["count"])}
             case "attacks":
-                return {"ratios": attack_ratios()}
+                return {"ratios": attack_ratios(request["tries"])}
             case other:
                 return {"error": f"not now: {other}"}
