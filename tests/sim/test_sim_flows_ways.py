@@ -16,9 +16,10 @@ from voip.call import Call
 from voip.config import NetworkConfig
 from voip.events import CallState
 from voip.proxy import SipProxy
+from voip.sim import NatType
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request
+from voip.sip.message import Request, Response
 from voip.sip.proxy_policy import Decision, Forward, Incoming, Policy, Target
 from voip.sip.registrar import RegisterRequest
 from voip.sip.server_request import ServerRequest
@@ -166,6 +167,44 @@ def test_F111_a_phone_behind_a_nat_is_reached_by_its_flow_and_forms_it_again(
         assert [(one.reg_id, one.instance) for one in flows] == [(1, f"<urn:uuid:{INSTANCE}>")]
         mine = [one for one in registers(scene) if one.to.sip_uri.user == "alice"]
         assert all(";reg-id=1" in (one.headers.get("Contact") or "") for one in mine)
+        await scene.settled(alice, bob)
+        await alice.close()
+        await bob.close()
+
+    scene.run(main)
+
+
+# ---------------------------------------------------------------- rport (RFC 3581)
+
+
+@in_all_weathers
+@pytest.mark.parametrize("kind", [NatType.FULL_CONE, NatType.SYMMETRIC])
+def test_F110_answers_find_a_phone_behind_a_nat_by_rport(
+    kind: NatType, loss: float, seed: int
+) -> None:
+    """The proxy writes down where a request came from, and answers there: the phone learns it."""
+    scene = Scene(loss, seed)
+    outside = "198.51.100.7"
+    home = scene.world.host("192.168.0.2", behind=scene.world.nat(outside, kind))
+
+    async def main() -> None:
+        network = NetworkConfig(bind_host="192.168.0.2", bind_port=5060)
+        alice, calls = await scene.answering("alice", home, network=network)
+        bob, to_bob = await scene.answering()
+        answers = [one for one in scene.arrived["192.168.0.2"] if isinstance(one, Response)]
+        assert answers
+        for one in answers:
+            assert (one.via.host, one.via.received) == ("192.168.0.2", outside)
+            assert one.via.rport not in (None, 5060)
+        await asyncio.sleep(1800)  # the NAT would have forgotten it long ago
+        call = await alice.dial("bob")
+        taken = await to_bob.get()
+        own = [value for value in taken.headers.values("Via") if "192.168.0.2" in value]
+        assert len(own) == 1
+        assert f"received={outside}" in own[0]
+        await taken.hangup()
+        await call.wait_ended()
+        await reached(scene, bob, calls)
         await scene.settled(alice, bob)
         await alice.close()
         await bob.close()
