@@ -26,8 +26,9 @@ from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
 from voip.sip.identity import Privacy
+from voip.sip.limits import MAX_PARTS
 from voip.sip.message import Request, Response, make_response, parse_message
-from voip.sip.multipart import MAX_PARTS, SDP, is_readable, session_description, split_parts
+from voip.sip.multipart import SDP, is_readable, session_description, split_parts
 from voip.sip.reason import Reason
 from voip.sip.refer import read_sipfrag
 from voip.sip.reliable import RAck

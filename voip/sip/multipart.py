@@ -11,13 +11,10 @@ from typing import Final, NamedTuple
 from voip.errors import SipError
 from voip.sip.grammar import find_param, parse_params
 from voip.sip.headers import ContentType, Headers
+from voip.sip.limits import MAX_BOUNDARY_CHARS, MAX_DEPTH, MAX_PART_HEADERS, MAX_PARTS
 from voip.sip.message import Request, Response
 
 __all__ = [
-    "MAX_BOUNDARY_CHARS",
-    "MAX_DEPTH",
-    "MAX_PARTS",
-    "MAX_PART_HEADERS",
     "MULTIPART",
     "SDP",
     "BodyPart",
@@ -31,14 +28,6 @@ MULTIPART: Final = ("multipart/mixed", "multipart/alternative")
 """What we say that we read; any other kind of multipart is read as mixed (RFC 2046 5.1.3)."""
 
 _MORE: Final = ("Content-Disposition", "Content-Encoding", "Content-Transfer-Encoding")
-
-MAX_PARTS: Final = 32
-"""Parts of one body, or of one part."""
-MAX_DEPTH: Final = 4
-"""Multiparts inside each other."""
-MAX_PART_HEADERS: Final = 32
-MAX_BOUNDARY_CHARS: Final = 70
-"""RFC 2046 section 5.1.1."""
 
 
 class BodyPart(NamedTuple):

@@ -14,16 +14,9 @@ from voip.errors import SipError
 from voip.sip import grammar, headers, multipart
 from voip.sip.events import Answered, IncomingInvite
 from voip.sip.headers import Headers
+from voip.sip.limits import MAX_DEPTH, MAX_PART_HEADERS, MAX_PARTS
 from voip.sip.message import Request, Response, parse_message
-from voip.sip.multipart import (
-    MAX_DEPTH,
-    MAX_PART_HEADERS,
-    MAX_PARTS,
-    BodyPart,
-    is_readable,
-    session_description,
-    split_parts,
-)
+from voip.sip.multipart import BodyPart, is_readable, session_description, split_parts
 
 pytestmark = [pytest.mark.rfc("5621", "3"), pytest.mark.rfc("3261", "7.4.1")]
 
