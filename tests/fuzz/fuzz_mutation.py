@@ -34,6 +34,13 @@ _MESSAGES = (
     b"BYE tel:+1-555 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9\r\nRequire: a, b\r\nAccept: */*\r\n"
     b"From: x <sip:a@b>;tag=a\r\nTo: y<sip:a@b>;tag=b\r\nCall-ID: z\r\nCSeq: 3 BYE\r\n\r\n",
 )
+_MULTIPART = (
+    b"before\r\n--b\r\nContent-Type: application/sdp\r\n\r\n%b\r\n--b \t\r\n"
+    b"c: application/isup\r\nContent-Disposition: signal;handling=optional\r\n\r\n\1\0\r\n\0\r\n"
+    b"--b--\r\nafter" % _SDP,
+    b"--b\nContent-Type: multipart/alternative;boundary=b2\n\n--b2\n\ntext\n--b2\n"
+    b"Content-Type: application/sdp\nContent-Transfer-Encoding: 8bit\n\n%b\n--b2--\n--b--" % _SDP,
+)
 _VALUES = (
     b'"A" <sip:a@b;lr>;tag=1;x="y;z"',
     b"SIP/2.0/UDP [::1]:5060;branch=z9hG4bK;rport;maddr=224.0.0.1;ttl=16",
@@ -83,6 +90,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
         return list(_RTCP)
     if target == "sdp":
         return [_SDP]
+    if target == "multipart":
+        return list(_MULTIPART)
     printed = [path.read_bytes() for path in _files(reference)]
     messages = [*_MESSAGES, *printed]
     if target in ("message", "stream", "agent"):

@@ -24,9 +24,11 @@ from voip.sip.digest_server import DigestServer
 from voip.sip.event_headers import EventType, SubscriptionState
 from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
-from voip.sip.headers import ContentType, CSeq, NameAddr, parse_seconds
+from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
 from voip.sip.identity import Privacy
+from voip.sip.limits import MAX_PARTS
 from voip.sip.message import Request, Response, make_response, parse_message
+from voip.sip.multipart import SDP, is_readable, session_description, split_parts
 from voip.sip.reason import Reason
 from voip.sip.refer import read_sipfrag
 from voip.sip.reliable import RAck
@@ -164,6 +166,24 @@ def uri(data: bytes) -> None:
     assert repr(replace(found, password="hush")) == repr(found)
 
 
+def multipart(data: bytes) -> None:
+    """A body, as each kind of multipart: judged, and its session description lies within it."""
+    for kind in ("mixed", "alternative"):
+        headers = Headers([("Content-Type", f"multipart/{kind};boundary=b")])
+        request = Request("INVITE", "sip:a@b", headers, data)
+        description = session_description(request)
+        assert description in data
+        if _only_sip_errors(lambda m: is_readable(m, (SDP,)), request) is None:
+            assert not data or not description
+    try:
+        parts = split_parts(data, "b")
+    except SipError as error:
+        assert error.status == 400
+        return
+    assert 0 < len(parts) <= MAX_PARTS
+    assert sum(len(part.body) for part in parts) < len(data)
+
+
 def stream(data: bytes) -> None:
     """A stream: the same messages however it is sliced."""
     size = 1 + (data[0] if data else 0) % 97
@@ -261,6 +281,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": message,
     "header": header,
     "uri": uri,
+    "multipart": multipart,
     "stream": stream,
     "digest": digest,
     "sdp": sdp,

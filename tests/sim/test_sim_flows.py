@@ -3,162 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path as FilePath
-from typing import Any
 
 import pytest
 from certificates import Authority
+from flow_scene import SERVER, Scene, Stranger, lossy, told
 
-from voip import Softphone
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import RegistrationError, VoipError
 from voip.events import CallState, EarlyMedia
-from voip.proxy import SipProxy
-from voip.sim import Host, Path, World
-from voip.sip.agent import SipAgent
-from voip.sip.config import AgentConfig
-from voip.sip.digest import Credentials
-from voip.sip.endpoint.endpoint import SipEndpoint
-from voip.sip.endpoint.trace import SipTraceRecord
-from voip.sip.events import InviteFailed, RequestDone, RequestFailed, SipEvent
-from voip.sip.message import Request, Response, parse_message
-from voip.types import Address, SeededRandom
-
-SERVER = "10.0.0.9"
-PASSWORDS = {"alice": "wonderland", "bob": "builder"}
-AOR = f"sip:alice@{SERVER}"
-
-lossy = pytest.mark.parametrize("loss", [0.0, 0.2], ids=["no loss", "20% loss"])
-
-
-class Scene:
-    """A proxy that is registrar too, and hosts for phones; `seen` has what the phones exchanged."""
-
-    def __init__(self, loss: float, **proxy: Any) -> None:
-        self.loss = loss
-        self.world = World(7, path=Path(delay_s=0.02, jitter_s=0.01, loss=loss))
-        self.server = self.world.host(SERVER)
-        self.alice, self.bob = self.world.host("10.0.0.1"), self.world.host("10.0.0.2")
-        self.seen: list[Request | Response] = []
-        self.proxy: SipProxy
-        self._proxy = proxy
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async def whole() -> None:
-            with self.server.here():
-                self.proxy = SipProxy(PASSWORDS, SERVER, 5060, **self._proxy)
-                await self.proxy.__aenter__()
-            await self.alice.run(main())
-            await self.proxy.__aexit__()
-
-        self.world.run(whole())
-
-    def trace(self, record: SipTraceRecord) -> None:
-        with suppress(VoipError):
-            self.seen.append(parse_message(record.data))
-
-    def statuses(self, method: str) -> list[int]:
-        """The final responses that were seen, repetitions left out."""
-        found = {
-            (message.cseq.number, message.status): None
-            for message in self.seen
-            if isinstance(message, Response) and message.cseq.method == method
-        }
-        return [status for _, status in found if status >= 200]
-
-    def phone(self, name: str, host: Host, **more: Any) -> Softphone:
-        more.setdefault("media", MediaConfig(elsewhere=Address(host.address, 40000)))
-        more.setdefault("network", NetworkConfig(bind_host=host.address, bind_port=5060))
-        more.setdefault("password", PASSWORDS[name])
-        return Softphone(f"sip:{name}@{SERVER}", trace=self.trace, **more)
-
-    async def answering(self, **more: Any) -> tuple[Softphone, asyncio.Queue[Call]]:
-        """Bob, who answers whatever comes and stays in it."""
-        calls: asyncio.Queue[Call] = asyncio.Queue()
-        with self.bob.here():
-            bob = self.phone("bob", self.bob, **more)
-
-            @bob.on_incoming
-            async def taken(call: Call) -> None:
-                await call.answer()
-                calls.put_nowait(call)
-                await call.wait_ended()
-
-            await bob.start()
-        return bob, calls
-
-    def contacts(self, user: str) -> list[str]:
-        return [str(one.uri) for one in self.proxy.location.bindings(user, self.proxy.now())]
-
-
-class Stranger:
-    """A bare agent that sends REGISTERs and INVITEs of any kind, with Alice's password."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._agent = SipAgent(AgentConfig(), SeededRandom(5))
-        self._done: asyncio.Queue[RequestDone | RequestFailed | InviteFailed] = asyncio.Queue()
-        platform = scene.alice.platform
-        self._endpoint: SipEndpoint[SipEvent] = SipEndpoint(
-            self._agent, self._on_event, platform.sip_network(), random=platform.random()
-        )
-        self._cseq = 1
-
-    async def __aenter__(self) -> Stranger:
-        await self._endpoint.start("10.0.0.1", 5070)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._endpoint.close()
-
-    def _on_event(self, event: SipEvent) -> None:
-        if isinstance(event, RequestDone | RequestFailed | InviteFailed):
-            self._done.put_nowait(event)
-
-    async def register(self, *headers: tuple[str, str], password: str = "wonderland") -> Response:
-        self._agent.request(
-            "REGISTER",
-            f"sip:{SERVER}",
-            flow=await self._endpoint.flow_to(SERVER, 5060),
-            from_=f"<{AOR}>",
-            to=f"<{AOR}>",
-            call_id="register",
-            cseq=self._cseq,
-            headers=headers,
-            credentials=Credentials("alice", password),
-            now=self._endpoint.now(),
-        )
-        self._endpoint.flush()
-        self._cseq += 3
-        return await self._outcome()
-
-    async def invite(self, uri: str, *headers: tuple[str, str]) -> Response:
-        """Return how an INVITE was refused."""
-        self._agent.invite(
-            uri,
-            flow=await self._endpoint.flow_to(SERVER, 5060),
-            from_=f"<{AOR}>",
-            to=f"<{uri}>",
-            contact="<sip:alice@10.0.0.1:5070>",
-            headers=headers,
-            credentials=Credentials("alice", "wonderland"),
-            now=self._endpoint.now(),
-        )
-        self._endpoint.flush()
-        return await self._outcome()
-
-    async def _outcome(self) -> Response:
-        outcome = await self._done.get()
-        assert outcome.response is not None
-        return outcome.response
-
-
-def told(response: Response) -> set[str]:
-    return {contact.uri for contact in response.contacts}
-
+from voip.sip.message import Request
 
 # ---------------------------------------------------------------- registering (RFC 3665 section 2)
 

@@ -15,6 +15,7 @@ from voip.session.failures import sdp_warning
 from voip.session.forwarding import forwarding_headers
 from voip.sip.events import InviteCancelled, PrackReceived
 from voip.sip.message import Request
+from voip.sip.multipart import session_description
 from voip.sip.server_invite import ServerInvite
 from voip.sip.uri import SipUri
 
@@ -41,7 +42,7 @@ class Callee:
         """Tell the caller that it rings (180)."""
         session = self._session
         server = self._unanswered()
-        if server.must_be_reliable and not server.request.body and not server.described:
+        if server.must_be_reliable and not server.offer and not server.described:
             async with self._answering:  # a reliable response has to bring the offer
                 await self._describe_early(180, headers)
         else:
@@ -56,7 +57,7 @@ class Callee:
         """
         async with self._answering:
             server = self._unanswered()
-            if not server.request.body and not server.may_be_reliable:
+            if not server.offer and not server.may_be_reliable:
                 raise CallStateError("the INVITE has no offer", hint="answer the call instead")
             await self._describe_early(183, headers)
 
@@ -67,7 +68,7 @@ class Callee:
             await self._prepare(server)
         body = b"" if server.described else self._our_answer
         session.respond(server, status, headers=headers, body=body)
-        if server.request.body:
+        if server.offer:
             session.early_media = True
             session.move(CallState.EARLY)
 
@@ -89,12 +90,12 @@ class Callee:
         """Open the stream and make our answer, or our offer where the INVITE has none."""
         await self._media.open(server.flow.remote.host, server.flow.local.host)
         self._unanswered()  # it may have been cancelled meanwhile
-        if not server.request.body:
+        if not server.offer:
             self._media.abandon()  # what an answer that was given up had offered
             self._our_answer = self._media.offer()
             return
         try:
-            self._our_answer = self._media.answer(server.request.body)
+            self._our_answer = self._media.answer(server.offer)
         except SdpError as error:
             self._refuse_offer(server, error)
             await self._session.closed()
@@ -151,7 +152,7 @@ class Callee:
                 self._refuse_offer(event.invite, error)
             return
         try:
-            self._media.take_answer(event.request.body)
+            self._media.take_answer(session_description(event.request))
             self._media.connect_soon()
         except (SdpError, MediaError) as error:
             if isinstance(error, SdpError) and session.state in _CALLED:
@@ -166,9 +167,9 @@ class Callee:
         session = self._session
         if session.state not in _CALLED:  # hung up before it came
             return
-        if not self.invite.request.body and not self.invite.described:
+        if not self.invite.offer and not self.invite.described:
             try:
-                self._media.take_answer(request.body)
+                self._media.take_answer(session_description(request))
                 self._media.connect_soon()
             except (SdpError, MediaError) as error:
                 session.give_up(f"the answer cannot be used: {error.message}")

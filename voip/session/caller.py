@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voip.errors import CallError, MediaError, SdpError, SipError, VoipError
+from voip.errors import CallError, MediaError, SdpError, VoipError
 from voip.events import CallEnded, CallState, EarlyMedia, EndedBy, Redirected, Ringing
 from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure
@@ -24,6 +24,7 @@ from voip.sip.events import Cause, InviteFailed, Provisional
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Response
+from voip.sip.multipart import session_description
 from voip.sip.uri import SipUri
 
 if TYPE_CHECKING:
@@ -117,13 +118,14 @@ class Caller:
             if session.state is CallState.CALLING:
                 session.move(CallState.RINGING)
             session.emit(Ringing())
+        described = session_description(response)
         if dialog is not None and event.prack_owed:
-            self._answer_early(dialog, response.body)
+            self._answer_early(dialog, described)
         elif (
             dialog is not None
-            and _carries_sdp(response)
+            and described
             and self._media.has_offered
-            and self.early.hear(dialog, response.body, reliable=event.reliable)
+            and self.early.hear(dialog, described, reliable=event.reliable)
         ):
             self._sound_early()
         if session.state is not CallState.CALLING:
@@ -165,7 +167,7 @@ class Caller:
         if session.state not in _CALLING:
             session.bye()
             return
-        body = response.body if _carries_sdp(response) else b""
+        body = session_description(response)
         try:
             if self._plan is not None and self._plan.late_offer and not self.early.agreed(dialog):
                 self._answer_late(dialog, body)
@@ -236,11 +238,3 @@ class Caller:
         """Call nobody else: it is over."""
         if self._redirecting is not None:
             self._redirecting.cancel()
-
-
-def _carries_sdp(response: Response) -> bool:
-    """Whether the body is said to be a session description, or at least nothing else."""
-    try:
-        return bool(response.body) and (response.content_type or SDP) == SDP
-    except SipError:  # a Content-Type nobody can read
-        return True

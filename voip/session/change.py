@@ -20,6 +20,7 @@ from voip.session.stack import Stack
 from voip.sip.dialog import Dialog, DialogState
 from voip.sip.events import ReinviteDone, UpdateDone
 from voip.sip.message import Request
+from voip.sip.multipart import session_description
 from voip.sip.reinvite import Reinvite, ReinviteState
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
@@ -140,7 +141,11 @@ class Changes:
                 status=event.status,
             )
         try:
-            body = event.body if isinstance(event, ReinviteDone) else event.response.body
+            body = (
+                event.body
+                if isinstance(event, ReinviteDone)
+                else session_description(event.response)
+            )
             self._media.take_answer(body)
         except SdpError as error:
             raise CallError(
@@ -161,9 +166,9 @@ class Changes:
     def on_reinvite(self, invite: ServerInvite) -> None:
         """The peer changes the session: hold, resume, another address; or asks for our offer."""
         self._give_way()
-        offered = bool(invite.request.body)
+        offered = bool(invite.offer)
         try:
-            body = self._media.answer(invite.request.body) if offered else self._media.offer()
+            body = self._media.answer(invite.offer) if offered else self._media.offer()
         except SdpError as error:
             self._media.abandon()
             self._respond(invite, error.status or 488, headers=sdp_warning(error))
@@ -196,7 +201,7 @@ class Changes:
     def _agree(self, request: ServerRequest) -> SdpError | None:
         """Answer an offer with 200; return why not where it cannot be."""
         try:
-            body = self._media.answer(request.request.body)
+            body = self._media.answer(session_description(request.request))
         except SdpError as error:
             self._media.abandon()
             return error
@@ -216,7 +221,7 @@ class Changes:
         if not self._media.awaits_answer:
             return
         try:
-            self._media.take_answer(request.body)
+            self._media.take_answer(session_description(request))
         except SdpError as error:  # the session stays as it was
             log.warning("the answer of %s cannot be used: %s", self._peer, error)
             self._media.abandon()

@@ -73,7 +73,7 @@ def over(request: Request, flow: Flow) -> Request:
     """Return our request as it goes by another flow: in the same transaction."""
     via = via_of(flow, request.via.branch)
     headers = request.headers.copy()
-    headers.set("Via", str(via))
+    headers.replace("Via", str(via))  # ours; those of others below it stay
     return Request(request.method, request.uri, headers, request.body)
 
 

@@ -15,9 +15,9 @@ class AgentConfig:
     `allow`: methods it answers. INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK and UPDATE are the
     agent's own business, and so are SUBSCRIBE, NOTIFY and REFER where they are allowed; any other
     is handed up as `RequestReceived` and has to be replied to. `accept`: media types an INVITE's
-    body may have. `supported`: option tags (`Require` of any other earns 420). `events`: packages
-    that may be subscribed to here (489 otherwise). `unsolicited`: those whose NOTIFY is taken
-    unasked.
+    body may have, alone or as a part of a multipart. `supported`: option tags (`Require` of any
+    other earns 420). `events`: packages that may be subscribed to here (489 otherwise).
+    `unsolicited`: those whose NOTIFY is taken unasked.
     """
 
     user_agent: str = "voip"

@@ -18,6 +18,7 @@ from voip.sip.event_usages import EventUsages
 from voip.sip.flow import Flow
 from voip.sip.guard import Admission, Guard
 from voip.sip.message import Request, Response, make_response
+from voip.sip.multipart import MULTIPART
 from voip.sip.timers import Timers
 from voip.sip.transaction import NOBODY, Durations
 from voip.sip.transactions import Transactions
@@ -72,7 +73,7 @@ class Core:
         self.events: list[SipEvent] = []
         self._allow = ("Allow", ", ".join(config.allow))
         self._supported = ("Supported", ", ".join(config.supported))
-        self._accept = ("Accept", ", ".join(config.accept))
+        self._accept = ("Accept", ", ".join((*config.accept, *MULTIPART)))
         self._allow_events = ("Allow-Events", ", ".join(config.events))
         self._secret = random.token(32).encode()
 

@@ -11,6 +11,7 @@ from voip.sip.events import ReinviteReceived, RequestReceived, UpdateReceived
 from voip.sip.flow import Flow
 from voip.sip.glare import retry_after
 from voip.sip.message import Request, Response
+from voip.sip.multipart import session_description
 from voip.sip.prack import receive_prack
 from voip.sip.reinvite import ReinviteState
 from voip.sip.reliable import supports
@@ -74,10 +75,11 @@ def _receive_update(
     core: Core, usage: InviteUsage, request: Request, flow: Flow, now: float
 ) -> None:
     """Take an UPDATE (RFC 3311 section 5.2); one without an offer is answered here."""
-    if usage.is_serving("UPDATE") or (request.body and usage.server_exchange_open):
+    offers = bool(session_description(request))
+    if usage.is_serving("UPDATE") or (offers and usage.server_exchange_open):
         core.answer_once(request, flow, 500, retry_after(core.random), now=now)
         return
-    if request.body and usage.client_exchange_open:
+    if offers and usage.client_exchange_open:
         core.answer_once(request, flow, 491, now=now)
         return
     expires = granted(request, core.config)
@@ -104,7 +106,7 @@ def _receive_update(
     received = ServerRequest(
         core, request, flow, usage.dialog, now, describe=describe, replied=replied
     )
-    if request.body:
+    if offers:
         usage.served.append(received)
         core.emit(UpdateReceived(received, usage.dialog))
     else:

@@ -1,7 +1,7 @@
 """What SIP messages may cost at most. Every parser of this room is linear in its input besides.
 
-SIP's own grammar does not nest (quoted strings and angle brackets hold no others), so there is no
-depth to limit; bodies are carried, not read.
+SIP's own grammar does not nest (quoted strings and angle brackets hold no others); what does are
+multipart bodies. Other bodies are carried, not read.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "MAX_BOUNDARY_CHARS",
     "MAX_CSEQ",
+    "MAX_DEPTH",
     "MAX_HEADERS",
     "MAX_LINE_CHARS",
     "MAX_MESSAGE_BYTES",
+    "MAX_PARTS",
+    "MAX_PART_HEADERS",
     "MAX_PINGS",
     "MAX_SECONDS",
 ]
@@ -34,3 +38,15 @@ MAX_SECONDS: Final = 2**32 - 1
 
 MAX_PINGS: Final = 16
 """Keep-alive pings of one stream remembered for an answer; a flood of them is answered so often."""
+
+MAX_PARTS: Final = 32
+"""Parts of one body, or of one part (400 otherwise)."""
+
+MAX_DEPTH: Final = 4
+"""Multiparts inside each other."""
+
+MAX_PART_HEADERS: Final = 32
+"""Header lines of one part."""
+
+MAX_BOUNDARY_CHARS: Final = 70
+"""Characters between parts (RFC 2046 section 5.1.1)."""

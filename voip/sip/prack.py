@@ -11,6 +11,7 @@ from voip.sip.core import Core
 from voip.sip.events import PrackReceived
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
+from voip.sip.multipart import session_description
 from voip.sip.reliable import RAck, response_number
 from voip.sip.server_request import ServerRequest
 
@@ -68,9 +69,10 @@ class Acknowledgements:
             return False
         self._last = number
         self._refused = False
-        news = bool(response.body) and not self.answered
+        described = session_description(response)
+        news = bool(described) and not self.answered
         if news:
-            self.description = response.body
+            self.description = described
         if news and (by_hand or not self.invite.body):
             self.owed = True
         else:
@@ -131,10 +133,11 @@ def receive_prack(
     if invite is None or response is None:
         core.answer_once(request, flow, 481, now=now)
         return
-    offers = bool(request.body and invite.request.body and response.body)
+    described = session_description(request)
+    offers = bool(described and invite.offer and response.body)
     if usage is None or not offers:
         core.answer_once(request, flow, 200, now=now)
-        if usage is not None and request.body:
+        if usage is not None and described:
             core.emit(PrackReceived(invite, usage.dialog, request, None))
         invite.proceed(now)
         return

@@ -14,6 +14,7 @@ from voip.sip.glare import wait_after
 from voip.sip.headers import Headers
 from voip.sip.invite_attempt import InviteAttempt
 from voip.sip.message import REASONS, Request, Response
+from voip.sip.multipart import session_description
 from voip.sip.reliable import response_number
 from voip.sip.timers import Timer
 from voip.sip.usage import InviteUsage
@@ -94,7 +95,7 @@ class Reinvite:
             self._usage.timer.on_success(invite, response, now)
         early = self._usage.early_description(invite)
         self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
-        self._done(response, now, early or response.body)
+        self._done(response, now, early or session_description(response))
 
     def on_failure(self, failure: Failure, now: float) -> None:
         """Try again after glare, or be done; the session stays as it was."""

@@ -17,6 +17,7 @@ from voip.sip.events import Acknowledged, InviteCancelled
 from voip.sip.flow import Flow
 from voip.sip.headers import parse_seconds
 from voip.sip.message import Request, Response, make_response
+from voip.sip.multipart import session_description
 from voip.sip.reliable import OPTION, ReliableResponses, supports
 from voip.sip.session_timer import OPTION as TIMER
 from voip.sip.session_timer import SessionExpires, granted
@@ -42,14 +43,16 @@ class ServerInviteState(Enum):
 class ServerInvite:
     """A call the peer asks for, or a change to one; answered with `SipAgent.respond`.
 
-    `flow` is how it came. `tag` is our To tag, the same in every response. `replaces` is the dialog
-    whose place the call is to take (RFC 3891): who answers it ends that.
+    `offer` is the session description it brings, b"" without one. `flow` is how it came. `tag` is
+    our To tag, the same in every response. `replaces` is the dialog whose place the call is to take
+    (RFC 3891): who answers it ends that.
     """
 
     def __init__(
         self, core: Core, request: Request, flow: Flow, usage: InviteUsage | None, now: float
     ) -> None:
         self.request = request
+        self.offer = session_description(request)
         self.flow = flow
         self.tag = request.to.tag or core.new_tag()
         self.state = ServerInviteState.WAITING
@@ -86,12 +89,12 @@ class ServerInvite:
         """Whether an offer of ours waits for its answer, in the ACK or in a PRACK."""
         if self._offered:
             return self.state is ServerInviteState.ACCEPTED
-        return not self.request.body and self.description_pending
+        return not self.offer and self.description_pending
 
     @property
     def owes_answer(self) -> bool:
         """Whether its offer has no answer of ours yet."""
-        return self.waiting and bool(self.request.body) and not self.described
+        return self.waiting and bool(self.offer) and not self.described
 
     @property
     def described(self) -> bool:
@@ -230,7 +233,7 @@ class ServerInvite:
         if not self.may_be_reliable:
             return False
         reliable = self.must_be_reliable or (bool(body) if wanted is None else wanted)
-        if reliable and not (self.request.body or body or self.described):
+        if reliable and not (self.offer or body or self.described):
             raise SipError(
                 "the first reliable response to an INVITE without an offer has to bring one",
                 hint="give it a body (RFC 3262 section 5)",
@@ -272,7 +275,7 @@ class ServerInvite:
         else:
             usage.confirm()
         self.state = ServerInviteState.ACCEPTED
-        self._offered = not self.request.body and not self.described
+        self._offered = not self.offer and not self.described
         self._repeat_until_ack(response, now)
         self._limit = self._core.timers.start(now + self._core.durations.timeout, self._on_no_ack)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from voip.errors import SipError
-from voip.sip.check import validate
+from voip.sip.check import accepts_answer, validate
 from voip.sip.core import Core
 from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
@@ -17,6 +17,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.in_dialog import receive_in_dialog
 from voip.sip.message import Request
+from voip.sip.multipart import SDP, is_readable
 from voip.sip.prack import receive_prack
 from voip.sip.reliable import supports
 from voip.sip.replaces import find_replaced
@@ -127,8 +128,10 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 421, [("Require", ", ".join(missing))])
     elif method in ("INVITE", "UPDATE") and interval_too_small(request, core.config):
         core.answer(request, flow, 422, [("Min-SE", str(core.config.min_session_expires))])
-    elif method == "INVITE" and not _is_readable_body(core, request):
+    elif method in ("INVITE", "UPDATE") and not is_readable(request, core.config.accept):
         core.answer(request, flow, 415, core.accepts())
+    elif method == "INVITE" and SDP in core.config.accept and not accepts_answer(request):
+        core.answer(request, flow, 406)
     elif request.to.tag is not None:
         _receive_tagged(core, request, flow, now)
     elif core.transactions.is_merged(request):
@@ -191,17 +194,6 @@ def _check_addresses(request: Request) -> None:
     if request.method == "INVITE":
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri
-
-
-def _is_readable_body(core: Core, request: Request) -> bool:
-    """Whether an INVITE's body is of a type we accept, or may be passed over (8.2.3)."""
-    if not request.body:
-        return True
-    disposition = request.headers.get("Content-Disposition") or ""
-    if "handling=optional" in disposition.lower().replace(" ", ""):
-        return True
-    encoding = (request.headers.get("Content-Encoding") or "identity").strip().lower()
-    return encoding == "identity" and request.content_type in (None, *core.config.accept)
 
 
 def _tags(request: Request, name: str) -> list[str]:

@@ -18,6 +18,7 @@ from voip.sip.events import DialogEnded, RefreshDue
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers
 from voip.sip.message import Request, Response
+from voip.sip.multipart import session_description
 from voip.sip.prack import Acknowledgements
 from voip.sip.session_timer import SessionTimer
 from voip.sip.update import Update
@@ -150,7 +151,9 @@ class InviteUsage:
             theirs.owes_answer or theirs.offered or theirs.description_pending
             for theirs in self._theirs.values()
         ) or any(
-            served.waiting and served.request.body and served.request.method in ("UPDATE", "PRACK")
+            served.waiting
+            and served.request.method in ("UPDATE", "PRACK")
+            and session_description(served.request)
             for served in self.served
         )
 

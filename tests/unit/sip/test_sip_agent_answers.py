@@ -27,6 +27,8 @@ from voip.types import Address, SeededRandom
 
 pytestmark = pytest.mark.rfc("3261", "8.2")
 
+ACCEPT = ["application/sdp", "multipart/mixed", "multipart/alternative"]
+
 
 def only(heard: list[Request | Response]) -> Response:
     [response] = heard
@@ -46,7 +48,7 @@ def test_options_is_answered_with_what_we_can_do() -> None:
     ok = only(stranger.tell(request_text("OPTIONS")))
     assert ok.status == 200
     assert ok.headers.values("Allow") == list(CONFIG.allow)
-    assert ok.headers.values("Accept") == ["application/sdp"]
+    assert ok.headers.values("Accept") == ACCEPT
     assert ok.headers.values("Supported") == list(CONFIG.supported)
     assert ok.headers.get("Server") == "test"
     assert ok.to.tag
@@ -77,6 +79,10 @@ def test_options_is_answered_with_what_we_can_do() -> None:
         (request_text("INVITE", more="Require: precondition\r\n"), 420),
         (request_text("INVITE", body="<x/>").replace("application/sdp", "text/xml"), 415),
         (request_text("INVITE", body="x", more="Content-Encoding: gzip\r\n"), 415),
+        (request_text("UPDATE", body="<x/>").replace("application/sdp", "text/xml"), 415),
+        (request_text("INVITE", more="Accept: text/plain, text/*;q=0.5\r\n"), 406),
+        (request_text("INVITE", more="Accept:\r\n"), 406),
+        (request_text("INVITE", more='Accept: text/plain;x=", y\r\n'), 400),
         (request_text("INVITE", more="Record-Route: <sip:\r\n"), 400),
         (request_text("INVITE", more="Record-Route: <tel:1>\r\n"), 416),
         (request_text("OPTIONS").replace("From", "X-From"), 400),
@@ -94,7 +100,7 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(text: str, status: in
     if status in (405, 501):
         assert refusal.headers.values("Allow") == list(CONFIG.allow)
     if status == 415:
-        assert refusal.headers.get("Accept") == "application/sdp"
+        assert refusal.headers.values("Accept") == ACCEPT
 
 
 def test_an_unsupported_extension_is_named() -> None:

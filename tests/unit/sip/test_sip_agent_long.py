@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from test_sip_proxy import to
 from virtual_sip import ANSWER, OFFER, Net, Phone, assert_nothing_left
 
 from voip.sip.config import AgentConfig
@@ -174,3 +175,27 @@ def test_the_switch_can_be_turned_off(net: Net, bob: Phone) -> None:
     carol.call(bob, body=LONG)
     net.run(1)
     assert ways(net, carol, "INVITE") == [("udp", "UDP")]
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["by TCP", "no TCP there"])
+def test_a_long_request_that_a_proxy_sends_on_keeps_the_way_back(
+    net: Net, alice: Phone, bob: Phone, tcp: bool
+) -> None:
+    """Only the proxy's own Via changes with the transport: the answer reaches the caller."""
+    proxy = net.proxy("192.0.2.9", to((bob,)))
+    if not tcp:
+        no_tcp(net)
+    bob.on(IncomingInvite, lambda event: bob.answer(event.invite, 486))
+    alice.agent.invite(
+        "sip:bob@192.0.2.9", flow=alice.to(proxy), from_="<sip:alice@a.example>",  # type: ignore[arg-type]
+        to="<sip:bob@b.example>", contact=alice.contact, body=LONG, now=net.now,
+    )  # fmt: skip
+    net.run(40)
+    by = [("tcp", "TCP")] if tcp else [("tcp", "TCP"), ("udp", "UDP")]
+    assert ways(net, proxy, "INVITE") == by  # type: ignore[arg-type]
+    invite = bob.only(IncomingInvite).invite.request
+    assert [via.rpartition(" ")[2].partition(";")[0] for via in invite.headers.values("Via")] == [
+        "192.0.2.9:5060",
+        "192.0.2.1:5060",
+    ]
+    assert alice.only(InviteFailed).status == 486

@@ -1,0 +1,177 @@
+"""Bodies of several parts, and the session description a message carries, in a part or alone.
+
+RFC 3261 sections 7.4.1 and 20.11, RFC 5621; how parts are told apart is RFC 2046 section 5.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from voip.errors import SipError
+from voip.sip.grammar import find_param, parse_params
+from voip.sip.headers import ContentType, Headers
+from voip.sip.limits import MAX_BOUNDARY_CHARS, MAX_DEPTH, MAX_PART_HEADERS, MAX_PARTS
+from voip.sip.message import Request, Response
+
+__all__ = [
+    "MULTIPART",
+    "SDP",
+    "BodyPart",
+    "is_readable",
+    "session_description",
+    "split_parts",
+]
+
+SDP: Final = "application/sdp"
+MULTIPART: Final = ("multipart/mixed", "multipart/alternative")
+"""What we say that we read; any other kind of multipart is read as mixed (RFC 2046 5.1.3)."""
+
+_MORE: Final = ("Content-Disposition", "Content-Encoding", "Content-Transfer-Encoding")
+
+
+class BodyPart(NamedTuple):
+    """One part of a body, as it came."""
+
+    headers: Headers
+    body: bytes
+
+
+class _Reading(NamedTuple):
+    """What a body or a part comes to: whether nothing in it is too much for us, and its SDP."""
+
+    readable: bool
+    description: bytes
+
+
+def session_description(message: Request | Response) -> bytes:
+    """Return the offer or answer in a message: all of its body, or a part; b"" without one.
+
+    A body without a Content-Type, or with one that nobody can read, is taken for one. One for an
+    early session (RFC 3959) is none of the call. Never raises: where the parts cannot be told
+    apart, there is none.
+    """
+    body, headers = message.body, message.headers
+    if not body:
+        return b""
+    kind = headers.get("Content-Type")
+    if (kind is None or kind == SDP) and not any(map(headers.get, _MORE)):  # nearly always
+        return body
+    try:
+        _ = message.content_type
+    except SipError:
+        return body
+    try:
+        return _read(headers, body, (SDP,), SDP, MAX_DEPTH).description
+    except SipError:
+        return b""
+
+
+def is_readable(message: Request | Response, accept: Collection[str]) -> bool:
+    """Whether the body is of these media types, as far as it has to be understood (415).
+
+    What says `handling=optional` may be passed over. SipError (400) where a multipart is none, or
+    has more parts, or deeper ones, than anybody needs.
+    """
+    if not message.body:
+        return True
+    return _read(message.headers, message.body, accept, SDP, MAX_DEPTH).readable
+
+
+def split_parts(body: bytes, boundary: str) -> list[BodyPart]:
+    """Take a multipart apart; what stands before the first part and behind the last is dropped.
+
+    The last part may end with the body. Lines may end in LF alone. SipError (400) where there is
+    no part, or a part's headers cannot be read.
+    """
+    if not boundary or len(boundary) > MAX_BOUNDARY_CHARS or not boundary.isascii():
+        raise SipError(f"not a boundary: {boundary[:40]!r}", status=400)
+    parts: list[BodyPart] = []
+    for start, end in _bounds(body, b"--" + boundary.encode("ascii")):
+        if len(parts) == MAX_PARTS:
+            raise SipError(f"a body of more than {MAX_PARTS} parts", status=400)
+        parts.append(_part(body[start:end]))
+    if not parts:
+        raise SipError("a multipart body without a part", status=400)
+    return parts
+
+
+def _bounds(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where parts begin and end: between lines that are `mark`, to one that is `mark--`."""
+    start: int | None = None
+    at = 0 if body.startswith(mark) else body.find(b"\n" + mark) + 1 or -1
+    while at >= 0:
+        line_end = body.find(b"\n", at)
+        line_end = len(body) if line_end < 0 else line_end
+        rest = body[at + len(mark) : line_end].rstrip(b" \t\r")
+        if rest in (b"", b"--"):  # else a line that only begins like it
+            if start is not None:
+                yield start, max(start, at - (2 if body[at - 2 : at] == b"\r\n" else 1))
+            if rest:
+                return
+            start = min(line_end + 1, len(body))
+        at = body.find(b"\n" + mark, line_end) + 1 or -1
+    if start is not None:
+        yield start, len(body)
+
+
+def _part(text: bytes) -> BodyPart:
+    """Read one part: header lines, if there are any, a blank line, and what it says."""
+    if text[:1] == b"\n" or text[:2] == b"\r\n":
+        return BodyPart(Headers(), text[text.index(b"\n") + 1 :])
+    ends = [(at, len(end)) for end in (b"\r\n\r\n", b"\n\n") if (at := text.find(end)) >= 0]
+    at, length = min(ends, default=(len(text), 0))
+    head = text[:at].rstrip(b"\r\n").replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    headers, bad = Headers.read(head.decode("utf-8", "surrogateescape"))
+    if bad is not None or len(headers) > MAX_PART_HEADERS:
+        raise SipError("a part of a body whose headers cannot be read", status=400)
+    return BodyPart(headers, text[at + length :])
+
+
+def _read(
+    headers: Headers, body: bytes, accept: Collection[str], usual: str, depth: int
+) -> _Reading:
+    """Read a body or a part; `usual` is what it is where it does not say."""
+    kind = ContentType.parse(headers.get("Content-Type") or usual)
+    disposition, optional = _disposition(headers)
+    if _is_coded(headers):
+        return _Reading(optional, b"")
+    if kind.media_type.startswith("multipart/"):
+        reading = _read_parts(kind, body, accept, depth)
+    elif kind.media_type == SDP:
+        ours = disposition in ("", "session")
+        reading = _Reading(ours and SDP in accept, body if ours else b"")
+    else:
+        reading = _Reading(kind.media_type in accept, b"")
+    return reading._replace(readable=True) if optional else reading
+
+
+def _read_parts(kind: ContentType, body: bytes, accept: Collection[str], depth: int) -> _Reading:
+    if not depth:
+        raise SipError(f"a body of more than {MAX_DEPTH} multiparts in each other", status=400)
+    parts = [
+        _read(part.headers, part.body, accept, "text/plain", depth - 1)
+        for part in split_parts(body, kind.param("boundary") or "")
+    ]
+    if kind.media_type == "multipart/alternative":  # the last is the best that the sender has
+        best = sorted(parts, key=lambda part: (part.readable, bool(part.description)))
+        parts = best[-1:]
+    described = next((part.description for part in parts if part.description), b"")
+    return _Reading(all(part.readable for part in parts), described)
+
+
+def _disposition(headers: Headers) -> tuple[str, bool]:
+    """Return what a body is for, and whether it may be passed over (RFC 3261 section 20.11)."""
+    kind, semicolon, params = (headers.get("Content-Disposition") or "").partition(";")
+    try:
+        handling = find_param(parse_params(semicolon + params), "handling") or ""
+    except SipError:
+        handling = ""
+    return kind.strip(" \t").lower(), handling.lower() == "optional"
+
+
+def _is_coded(headers: Headers) -> bool:
+    """Whether a body is not what it is as it stands: compressed, or in base64."""
+    coding = (headers.get("Content-Encoding") or "identity").strip(" \t").lower()
+    transfer = (headers.get("Content-Transfer-Encoding") or "binary").strip(" \t").lower()
+    return coding != "identity" or transfer not in ("7bit", "8bit", "binary")
