@@ -36,7 +36,9 @@ class SipProxy:
     where a number that is no user's is to be sent. algorithms: of digest, in this order; MD5 alone,
     because some phones give up where they see another. tls: certificates; with one of its own it
     listens at `tls_port` too. stranger_rate: as of `NetworkConfig`, for hosts (IP addresses) that
-    are not among `known_hosts` and from where no user has shown a password. trace: as of
+    are not among `known_hosts` and from where no user has shown a password. max_redirects: places
+    that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
+    told, to go there or not. trace: as of
     `Softphone`.
     """
 
@@ -54,6 +56,7 @@ class SipProxy:
         tls_port: int = 0,
         known_hosts: Collection[str] = (),
         stranger_rate: float | None = 20.0,
+        max_redirects: int = 0,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -71,8 +74,9 @@ class SipProxy:
             name="voip proxy",
             stranger_rate=stranger_rate,
             known_hosts=tuple(known_hosts),
+            max_redirects=max_redirects,
         )
-        self.agent = ProxyAgent(config, policy, random)
+        self.agent = ProxyAgent(config, policy, random, redirect=policy.redirect)
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
             self.agent,
             self._find,

@@ -12,7 +12,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.uri import SipUri
 
-__all__ = ["Binding", "Location", "by_preference"]
+__all__ = ["Binding", "Location", "by_preference", "preference"]
 
 MAX_ADDRESSES: Final = 10_000
 """Addresses of record with bindings; one more is refused with 503."""
@@ -105,3 +105,12 @@ def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:
     newest_first = list(chosen.values())[::-1]
     ordered = sorted(newest_first, key=lambda binding: -binding.q)
     return [list(group) for _, group in groupby(ordered, key=lambda binding: binding.q)]
+
+
+def preference(contact: NameAddr) -> float:
+    """Return a contact's q; 1 where it names none, or one nobody can read."""
+    text = contact.param("q")
+    try:
+        return 1.0 if text is None else min(1.0, max(0.0, float(text[:5])))
+    except ValueError:
+        return 1.0

@@ -20,6 +20,7 @@ from voip.sip.uri import SipUri
 __all__ = [
     "Decision",
     "Forward",
+    "Groups",
     "Incoming",
     "LocationPolicy",
     "Policy",
@@ -54,14 +55,18 @@ class Target:
     flow: Flow | None = None
 
 
+Groups: TypeAlias = tuple[tuple[Target, ...], ...]
+"""Targets: the groups one after the other, those of a group at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send it on: the groups one after the other, the targets of a group at once.
+    """Send it on.
 
     `drop`: header lines that stay here, the value None: all of that name; `add`: lines to add.
     """
 
-    groups: tuple[tuple[Target, ...], ...]
+    groups: Groups
     drop: tuple[tuple[str, str | None], ...] = ()
     add: tuple[tuple[str, str], ...] = ()
 
@@ -156,6 +161,13 @@ class LocationPolicy:
     def lose(self, flow: Flow) -> None:
         """Forget who was reached by that connection only."""
         self._location.lose(flow)
+
+    def redirect(self, uri: SipUri, ours: bool, now: float) -> Groups:
+        """Say where a contact of a 3xx leads: to where the user is, if it is one of `ours`."""
+        if not ours:
+            return ((Target(str(uri)),),)
+        decision = self._to_user(uri.user or "", now)
+        return decision.groups if isinstance(decision, Forward) else ()
 
     def _sender(self, incoming: Incoming, now: float) -> tuple[str | None, Authentication | None]:
         """Return which user sent this, None for a stranger, and what showed it or has to."""

@@ -14,7 +14,7 @@ from voip.errors import SipError
 from voip.sip.authenticator import Authenticator
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
-from voip.sip.location import Binding, Location
+from voip.sip.location import Binding, Location, preference
 from voip.sip.message import Request
 from voip.sip.via import is_behind_nat
 
@@ -178,7 +178,7 @@ def _binding(
         until,
         request.call_id,
         request.cseq.number,
-        _q(contact),
+        preference(contact),
         path,
         flow if keep else None,
         instance,
@@ -197,15 +197,6 @@ def _check_order(binding: Binding, request: Request) -> None:
     """Refuse what was sent before the REGISTER that made this binding (section 10.3, step 7)."""
     if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
         raise SipError("a later REGISTER has been answered already", status=500)
-
-
-def _q(contact: NameAddr) -> float:
-    """Return a contact's preference; 1 where it names none, or one nobody can read."""
-    text = contact.param("q")
-    try:
-        return 1.0 if text is None else min(1.0, max(0.0, float(text[:5])))
-    except ValueError:
-        return 1.0
 
 
 def _reg_id(contact: NameAddr) -> int | None:
