@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.authenticator import Authentication, Authenticator
@@ -28,6 +28,10 @@ __all__ = [
     "Serve",
     "Target",
 ]
+
+
+_NOTICED: Final = ("INVITE", "ACK", "MESSAGE")
+"""Methods by which strangers reach a person. All others could ask silently who is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,11 @@ class LocationPolicy:
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
     goes to `registrar`. `services` says where what is no user's number is sent.
+
+    hides_users: to strangers all users who cannot be called are alike, be they there or not (480),
+    and what nobody would notice, such as OPTIONS, is answered so for everybody. Hosts (IP
+    literals) of `known_hosts` are no strangers in this. Without an authenticator nobody can show
+    who they are, and everybody is told.
     """
 
     def __init__(
@@ -120,7 +129,12 @@ class LocationPolicy:
         authenticator: Authenticator | None,
         registrar: Registrar | None = None,
         services: Callable[[str], Target | None] | None = None,
+        *,
+        hides_users: bool = True,
+        known_hosts: Collection[str] = (),
     ) -> None:
+        self._hides_users = hides_users and authenticator is not None
+        self._known_hosts = frozenset(known_hosts)
         self._users = users
         self._location = location
         self._authenticator = authenticator
@@ -144,6 +158,10 @@ class LocationPolicy:
             return Refuse(found.status, found.challenge)
         if incoming.ours and "Route" not in request.headers:
             decision = self._to_user(user or "", now)
+            is_stranger = sender is None and incoming.flow.remote.host not in self._known_hosts
+            is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
+            if self._hides_users and is_stranger and not is_told:
+                return Refuse(480)
         else:  # to others, or by others: for those we know
             decision = as_it_is if sender is not None else Refuse(403)
         if isinstance(decision, Forward):
