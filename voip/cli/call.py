@@ -78,6 +78,10 @@ def call(
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,
     tls_insecure: options.TlsInsecure = False,
+    dns: options.Dns = None,
+    ws_port: options.WsPort = None,
+    wss_port: options.WssPort = None,
+    ws_path: options.WsPath = "/ws",
     timeout: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds until an answer.")
     ] = 30.0,
@@ -114,7 +118,17 @@ def call(
         async with Softphone(
             **login.settings(format_host(target.host, target.port)),
             register=False,
-            network=options.network_config(bind, public_address, rtp_ports, transport, tls),
+            network=options.network_config(
+                bind,
+                public_address,
+                rtp_ports,
+                transport,
+                tls,
+                dns=dns,
+                ws_port=ws_port,
+                wss_port=wss_port,
+                ws_path=ws_path,
+            ),
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,
