@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from voip.call import Call
 from voip.desk import Desk, Ways
@@ -20,6 +20,9 @@ from voip.sip.uri import SipUri
 __all__ = ["Dialling", "Wait"]
 
 Wait = Literal["started", "ringing", "answered"]
+
+_GAVE_UP: Final = 487
+"""The status of a call that we gave up."""
 
 
 class Dialling:
@@ -74,6 +77,8 @@ class Dialling:
                     left = None if timeout is None else max(0.0, timeout - (loop.time() - began))
                     return await self._listen(call, ways, self._wait(call, wait, left))
                 except CallError as error:
+                    if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:
+                        error.message = f"no answer in {timeout:g} s"  # in all
                     if not error.context.get("elsewhere"):
                         raise
                     self._desk.stack.signalling.avoid(flow)

@@ -10,6 +10,7 @@ import pytest
 
 from voip import Softphone
 from voip.call import Call
+from voip.cli.call import _converse, _Plan
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import NoAnswerError, RegistrationError, RequestError
 from voip.events import CallState, MessageReceived, Registered
@@ -89,6 +90,21 @@ def test_F133_a_call_is_up_by_the_second_server_when_the_first_says_nothing() ->
     scene.run(main)
 
 
+def test_F133_the_command_calls_by_the_second_server_too() -> None:
+    scene = Scene()
+    scene.world.cut(scene.alice, scene.first)
+
+    async def main() -> None:
+        bob, calls = await scene.answering(scene.second)
+        plan = _Plan(f"sip:bob@{OFFICE}", 30.0, None, None, "", 0.0, quiet=True)
+        async with scene.phone(scene.alice) as alice:
+            report = await _converse(alice, plan, asyncio.Event())
+        assert report["answered"] and len(calls) == 1
+        await bob.close()
+
+    scene.run(main)
+
+
 def test_F133_what_the_silent_server_says_late_ends_there() -> None:
     scene = Scene()
     network = scene.world.network
@@ -135,7 +151,7 @@ def test_F133_the_limit_of_a_call_holds_for_all_servers_together() -> None:
     async def main() -> None:
         async with scene.phone(scene.alice) as alice:
             began = now()
-            with pytest.raises(NoAnswerError):
+            with pytest.raises(NoAnswerError, match="no answer in 10 s"):
                 await alice.dial(f"sip:bob@{OFFICE}", timeout=10)
             assert 10.0 <= now() - began < 11.0
             assert alice.calls == []
