@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 from voip.call import Call
 from voip.desk import Desk, Ways
-from voip.errors import CallError, ConfigError, NoAnswerError
+from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
 from voip.registration import Registrar
 from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
@@ -124,6 +124,8 @@ class Dialling:
             await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:
             await self._give_up(call, error)
+            if isinstance(error, MediaError | SipError):  # no RTP port is free, or no room is left
+                raise CallError(error.message, hint=error.hint, status=error.status) from error
             raise
         return call
 
