@@ -129,6 +129,34 @@ def test_F133_what_the_silent_server_says_late_ends_there() -> None:
     scene.run(main)
 
 
+def test_F133_a_server_that_has_said_anything_is_waited_for() -> None:
+    scene = Scene()
+
+    async def main() -> None:
+        slow: list[Call] = []
+        with scene.first.here():
+            bob = scene.phone(scene.first)
+
+            @bob.on_incoming
+            async def thinks(call: Call) -> None:
+                slow.append(call)  # 100 goes by itself, and nothing else
+                await asyncio.sleep(15.0)
+                await call.answer()
+                await call.wait_ended()
+
+            await bob.start()
+        other, calls = await scene.answering(scene.second)
+        async with scene.phone(scene.alice) as alice:
+            began = now()
+            async with await alice.dial(f"sip:bob@{OFFICE}"):
+                assert now() - began > 15.0
+        assert (len(slow), len(calls)) == (1, 0)
+        await other.close()
+        await bob.close()
+
+    scene.run(main)
+
+
 def test_F133_without_another_server_a_silent_one_has_its_time() -> None:
     scene = Scene()
     scene.world.cut(scene.alice, scene.first)
