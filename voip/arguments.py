@@ -79,6 +79,7 @@ def agent_config(
         events=EVENTS,
         unsolicited=("message-summary",),
         info_packages=tuple(info_packages),
+        failover_s=network.failover_s,
         stranger_rate=network.stranger_rate,
         known_hosts=network.trusted,
     )

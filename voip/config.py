@@ -62,7 +62,9 @@ class NetworkConfig:
     often as they like. stranger_rate: requests a second that one source may begin which is neither
     of them, nor answers our requests (a registrar does); twice as many at once; all such sources
     together may twice as many. What is beyond that is dropped, or refused with 503 over a
-    connection. None: no limit.
+    connection. None: no limit. failover_s: a server that has not said a word to a request by then
+    is left for the next one that the DNS or another proxy offers, where there is one (RFC 3263
+    section 4.3); None: only when the transaction times out, after 32 s.
     """
 
     bind_host: str = ""
@@ -78,6 +80,7 @@ class NetworkConfig:
     wss_port: int | None = None
     ws_path: str = "/ws"
     stranger_rate: float | None = 20.0
+    failover_s: float | None = 4.0
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -97,6 +100,8 @@ class NetworkConfig:
                 raise ConfigError(f"no port {port}", hint="0 to 65535")
         if self.stranger_rate is not None and not 0 < self.stranger_rate < 1e6:
             raise ConfigError(f"stranger_rate={self.stranger_rate}", hint="above 0, or None")
+        if self.failover_s is not None and not 0 < self.failover_s < 1e6:
+            raise ConfigError(f"failover_s={self.failover_s}", hint="seconds above 0, or None")
         if self.tls.certificate is None and (self.tls_port, self.wss_port) != (None, None):
             raise ConfigError("nobody can call by TLS without a certificate", hint="tls=")
 

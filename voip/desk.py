@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.session import CallSession
 from voip.session.stack import Stack
+from voip.sip.client_invite import ClientInvite
+from voip.sip.client_request import ClientRequest
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
@@ -31,11 +34,15 @@ __all__ = [
     "TransferHandler",
     "TransferRequest",
     "WatchRequest",
+    "Way",
+    "Ways",
 ]
 
 log = logging.getLogger(__name__)
 
 IncomingHandler = Callable[[Call], Awaitable[None] | None]
+Way = tuple[Registrar, Flow]
+"""Where a request goes, and the registration that belongs to."""
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 
 
@@ -87,6 +94,35 @@ class ContactOf(Protocol):
     def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
 
 
+class Ways:
+    """The ways to one place, taken one after the other (RFC 3263 section 4.3)."""
+
+    def __init__(self, found: AsyncGenerator[Way], failover_s: float | None) -> None:
+        self._found = found
+        self._failover_s = failover_s
+        self._next: Way | None = None
+
+    async def next(self) -> Way | None:
+        """Return the next one, connected where it is a connection; None where there is none."""
+        way, self._next = self._next, None
+        return way or await anext(self._found, None)
+
+    async def lead_around(
+        self, request: ClientInvite | ClientRequest, outcome: asyncio.Future[Any]
+    ) -> bool:
+        """Whether nobody has answered `request` in time and there is a next way.
+
+        Without one there is nothing better to do than to go on waiting for `outcome`.
+        """
+        if self._failover_s is None:
+            return False
+        await asyncio.wait({outcome}, timeout=self._failover_s)
+        if request.heard or outcome.done():
+            return False
+        self._next = await anext(self._found, None)  # may take as long as connecting does
+        return self._next is not None and not request.heard and not outcome.done()
+
+
 @dataclass(slots=True)
 class Desk:
     """One phone, as its parts see it.
@@ -126,7 +162,13 @@ class Desk:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
 
-    async def ways(self, uri: SipUri) -> AsyncGenerator[tuple[Registrar, Flow]]:
+    @asynccontextmanager
+    async def ways_to(self, uri: SipUri) -> AsyncGenerator[Ways]:
+        """Hand out the ways to `uri` for as long as it takes to reach somebody."""
+        async with aclosing(self.ways(uri)) as found:
+            yield Ways(found, self.stack.agent.config.failover_s)
+
+    async def ways(self, uri: SipUri) -> AsyncGenerator[Way]:
         """Yield the ways to `uri`, the best first, each with the registration it belongs to.
 
         Raises `TransportError` for none.
@@ -145,7 +187,7 @@ class Desk:
         if failure is not None and not is_there:
             raise failure
 
-    async def way_to(self, uri: SipUri) -> tuple[Registrar, Flow]:
+    async def way_to(self, uri: SipUri) -> Way:
         """Return the best of the `ways` to `uri`."""
         async with aclosing(self.ways(uri)) as ways:
             async for way in ways:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from voip.call import Call
-from voip.desk import Desk
-from voip.errors import CallError, ConfigError
+from voip.desk import Desk, Ways
+from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
 from voip.registration import Registrar
 from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
@@ -21,6 +20,9 @@ from voip.sip.uri import SipUri
 __all__ = ["Dialling", "Wait"]
 
 Wait = Literal["started", "ringing", "answered"]
+
+_GAVE_UP: Final = 487
+"""The status of a call that we gave up."""
 
 
 class Dialling:
@@ -54,8 +56,11 @@ class Dialling:
         Returns the call when it has come as far as `wait` says, or what has taken its place.
         """
         failure: CallError | None = None
-        async with aclosing(self._desk.ways(uri)) as ways:
-            async for line, flow in ways:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with self._desk.ways_to(uri) as ways:
+            while (way := await ways.next()) is not None:
+                line, flow = way
                 plan = self._plan(
                     line,
                     headers,
@@ -67,8 +72,13 @@ class Dialling:
                 )
                 try:
                     call = await self._begin(uri, flow, plan)
-                    return await self._wait(call, wait, timeout)
+                    if wait == "started":
+                        return call
+                    left = None if timeout is None else max(0.0, timeout - (loop.time() - began))
+                    return await self._listen(call, ways, self._wait(call, wait, left))
                 except CallError as error:
+                    if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:
+                        error.message = f"no answer in {timeout:g} s"  # in all
                     if not error.context.get("elsewhere"):
                         raise
                     self._desk.stack.signalling.avoid(flow)
@@ -114,15 +124,33 @@ class Dialling:
             await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:
             await self._give_up(call, error)
+            if isinstance(error, MediaError | SipError):  # no RTP port is free, or no room is left
+                raise CallError(error.message, hint=error.hint, status=error.status) from error
             raise
         return call
+
+    async def _listen(self, call: Call, ways: Ways, waiting: Coroutine[Any, Any, Call]) -> Call:
+        """Wait, unless nobody says anything and there is another way."""
+        invite = call._session.caller.invite
+        answer = asyncio.ensure_future(waiting)
+        try:
+            if invite is None or not await ways.lead_around(invite, answer):
+                return await answer
+        finally:
+            answer.cancel()  # and hangs up: whoever answers late is told that it is over
+        raise NoAnswerError(
+            f"no response from {call.remote}",
+            hint="is the address right, and the host up?",
+            status=408,
+            elsewhere=True,
+        )
 
     async def _wait(self, call: Call, wait: Wait, timeout: float | None) -> Call:
         """Return the call when it has come as far as that, or what has taken its place."""
         try:
             if wait == "answered":
                 await call._session.wait_answered(timeout)
-            elif wait == "ringing":
+            else:
                 await call._session.wait_progress(timeout)
         except BaseException as error:
             if isinstance(error, CallError) and call.replaced_by is not None:

@@ -53,11 +53,19 @@ class Inbox:
             case SubscribeReceived(notifier):
                 self._watching.on_subscribe(notifier)
             case UnsolicitedNotify(notify):
-                self._watching.on_unsolicited(notify)
+                self._notified(notify)
             case RequestReceived(request):
                 self._requested(request)
             case _:
                 _ = self._publishing.on_event(event) or self._registrars.on_event(event)
+
+    def _notified(self, notify: ServerRequest) -> None:
+        """Believe that mail waits where our registrar says so, or who is trusted; else 481."""
+        desk, host = self._desk, notify.flow.remote.host
+        is_believed = host in self._registrars.hosts() or host in desk.stack.trusted
+        notify.reply(200 if is_believed else 481, now=desk.now())
+        if is_believed:
+            self._watching.on_unsolicited(notify.request)
 
     def _requested(self, request: ServerRequest) -> None:
         method, desk = request.request.method, self._desk

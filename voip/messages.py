@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from voip.desk import Desk
-from voip.errors import ConfigError, SipError
+from voip.errors import ConfigError, RequestError, SipError, TransportError
 from voip.events import MessageReceived
 from voip.session.ask import ask
 from voip.sip.message import Response
@@ -86,21 +87,37 @@ class Messages:
         desk, account = self._desk, self._desk.account
         desk.check_open()
         uri = account.dial_uri(target)
-        line, flow = await desk.way_to(uri)
-        handle = desk.stack.agent.request(
-            method,
-            uri,
-            flow=flow,
-            from_=desk.identity(flow),
-            to=f"<{uri}>",
-            route=line.route(),
-            headers=list((headers or {}).items()),
-            body=body,
-            content_type=content_type,
-            credentials=account.credentials(),
-            now=desk.now(),
-        )
-        return await ask(desk.stack, handle, str(uri))
+        failure: RequestError | None = None
+        async with desk.ways_to(uri) as ways:
+            while (way := await ways.next()) is not None:
+                line, flow = way
+                handle = desk.stack.agent.request(
+                    method,
+                    uri,
+                    flow=flow,
+                    from_=desk.identity(flow),
+                    to=f"<{uri}>",
+                    route=line.route(),
+                    headers=list((headers or {}).items()),
+                    body=body,
+                    content_type=content_type,
+                    credentials=account.credentials(),
+                    now=desk.now(),
+                )
+                answer = asyncio.ensure_future(ask(desk.stack, handle, str(uri)))
+                try:
+                    if await ways.lead_around(handle, answer):
+                        handle.give_up(desk.now())
+                        desk.flush()
+                    return await answer
+                except RequestError as error:
+                    if not _passes_elsewhere(error):
+                        raise
+                    desk.stack.signalling.avoid(flow)
+                    failure = failure or error
+                finally:
+                    answer.cancel()
+        raise failure or TransportError("the phone was closed", hint="make another one")
 
     def on_message(self, request: ServerRequest) -> None:
         """Take a text that came: 200 says that it is here, not that anybody has read it."""
@@ -120,3 +137,8 @@ class Messages:
         handler: Callable[[MessageReceived], object] | None = desk.handlers.message
         if handler is not None:
             desk.spawn(desk.ask(handler, event, None))
+
+
+def _passes_elsewhere(error: RequestError) -> bool:
+    """Whether another server may do what this one did not (RFC 3263 section 4.3)."""
+    return error.status == 503 or (error.status == 408 and "response" not in error.context)

@@ -36,7 +36,10 @@ class SipProxy:
     where a number that is no user's is to be sent. algorithms: of digest, in this order; MD5 alone,
     because some phones give up where they see another. tls: certificates; with one of its own it
     listens at `tls_port` too. stranger_rate: as of `NetworkConfig`, for hosts (IP addresses) that
-    are not among `known_hosts` and from where no user has shown a password. trace: as of
+    are not among `known_hosts` and from where no user has shown a password. max_redirects: places
+    that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
+    told, to go there or not. hides_users: strangers are not told which users there are (480 for
+    all who cannot be called); False: 404 for who is none. trace: as of
     `Softphone`.
     """
 
@@ -54,6 +57,8 @@ class SipProxy:
         tls_port: int = 0,
         known_hosts: Collection[str] = (),
         stranger_rate: float | None = 20.0,
+        max_redirects: int = 0,
+        hides_users: bool = True,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -65,14 +70,23 @@ class SipProxy:
         self.location = Location()
         registrar = Registrar(users, self.location, Authenticator(digest, known=self._know))
         asks = Authenticator(digest, proxy=True, known=self._know)
-        policy = LocationPolicy(users, self.location, asks, registrar, services)
+        policy = LocationPolicy(
+            users,
+            self.location,
+            asks,
+            registrar,
+            services,
+            hides_users=hides_users,
+            known_hosts=known_hosts,
+        )
         config = ProxyConfig(
             domains=frozenset(domains),
             name="voip proxy",
             stranger_rate=stranger_rate,
             known_hosts=tuple(known_hosts),
+            max_redirects=max_redirects,
         )
-        self.agent = ProxyAgent(config, policy, random)
+        self.agent = ProxyAgent(config, policy, random, redirect=policy.redirect)
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
             self.agent,
             self._find,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from voip.errors import RegistrationError, VoipError
 from voip.events import PhoneEvent, Registered, RegistrationFailed, Unregistered
 from voip.session.stack import Stack
 from voip.sip import registration as sip
+from voip.sip.client_request import ClientRequest
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
@@ -67,6 +68,8 @@ class Registrar:
         self._tell = tell
         self._binding: sip.Registration | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._asked: ClientRequest | None = None
+        self._listening: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[Registered]] = []
         self._leaving: list[asyncio.Future[RegistrationError | None]] = []
         self._finding = asyncio.Lock()
@@ -162,6 +165,7 @@ class Registrar:
         """Forget it without a word: the registrar will, when the binding runs out."""
         self._closed = True
         self._stop_timer()
+        self._stop_listening()
         self._refuse(RegistrationError("the phone was closed"))
         for task in self._work:
             task.cancel()
@@ -200,12 +204,13 @@ class Registrar:
 
     # ------------------------------------------------------------ the way there
 
-    async def _flow(self) -> Flow:
+    async def _flow(self, without: Collection[Peer] = ()) -> Flow:
         """Return the best way to the registrar that was not tried in vain just now."""
+        without = {*self._tried, *without}
         where = self.account.where(self.account.aor)
         prefer = None if self._binding is None else self._binding.flow.peer
         signalling = self._stack.signalling
-        async with aclosing(signalling.flows(where, prefer=prefer, without=self._tried)) as flows:
+        async with aclosing(signalling.flows(where, prefer=prefer, without=without)) as flows:
             async for flow in flows:
                 return flow
         raise AssertionError  # `flows` yields or raises
@@ -267,6 +272,39 @@ class Registrar:
             self._take_way(flow)
             self._settle()
 
+    def _listen(self, asked: ClientRequest | None) -> None:
+        """See that a REGISTER is not left with somebody silent while there is another way."""
+        if asked is self._asked:
+            return
+        self._asked = asked
+        self._stop_listening()
+        patience_s = self._stack.agent.config.failover_s
+        if asked is not None and patience_s is not None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._listening = loop.call_later(patience_s, self._heard_nothing, asked)
+
+    def _heard_nothing(self, asked: ClientRequest) -> None:
+        if not asked.heard:
+            self._begin(self._leave(asked))
+
+    async def _leave(self, asked: ClientRequest) -> None:
+        """Wait no longer for an answer, if there is another way; `_try_elsewhere` then takes it."""
+        try:
+            async with self._finding:
+                await self._flow({asked.flow.peer})
+        except VoipError:
+            return
+        binding = self._binding
+        if self._closed or binding is None or not binding.wanted or asked.heard:
+            return
+        asked.give_up(self._stack.signalling.now())
+        self._stack.signalling.flush()
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
@@ -281,6 +319,7 @@ class Registrar:
             return
         for event in self._binding.events():
             self._happened(event)
+        self._listen(self._binding.asked)
         self._stop_timer()
         due = self._binding.next_timer()
         if due is not None and not self._closed:

@@ -121,7 +121,7 @@ class Scene:
         raise AssertionError(left)
 
     def contacts(self, user: str) -> list[str]:
-        return [str(one.uri) for one in self.proxy.location.bindings(user, self.proxy.now())]
+        return [one.contact.uri for one in self.proxy.location.bindings(user, self.proxy.now())]
 
 
 def _left(phone: Softphone) -> tuple[int, ...]:

@@ -59,6 +59,8 @@ def answer(
     password: options.Password = None,
     password_file: options.PasswordFile = None,
     proxy: options.Proxy = None,
+    outbound: options.Outbound = False,
+    instance: options.Instance = None,
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
     transport: options.Transport = None,
@@ -66,6 +68,10 @@ def answer(
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,
     tls_insecure: options.TlsInsecure = False,
+    dns: options.Dns = None,
+    ws_port: options.WsPort = None,
+    wss_port: options.WssPort = None,
+    ws_path: options.WsPath = "/ws",
     timeout: Annotated[
         float | None,
         typer.Option(min=0, metavar="S", help="End when no call has come for so long."),
@@ -92,8 +98,19 @@ def answer(
         port = 0 if from_ else SIP_PORT
         phone = Softphone(
             **login.settings(),
+            outbound=outbound or instance is not None,
+            instance=instance,
             network=options.network_config(
-                bind, public_address, rtp_ports, transport, tls, port=port
+                bind,
+                public_address,
+                rtp_ports,
+                transport,
+                tls,
+                port=port,
+                dns=dns,
+                ws_port=ws_port,
+                wss_port=wss_port,
+                ws_path=ws_path,
             ),
             media=options.media_config(codec),
             pcap=pcap,

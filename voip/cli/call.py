@@ -25,7 +25,7 @@ from voip.cli.run import (
     unless_stopped,
     warn,
 )
-from voip.errors import CallError, CallStateError, ConfigError, VoipError
+from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError, VoipError
 from voip.events import Answered, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.phone import Softphone
 from voip.sip.uri import format_host
@@ -36,6 +36,8 @@ LINGER_S: Final = 0.5
 """How long a call goes on after what was to be played: what comes back is heard."""
 GAP_S: Final = 0.06
 """Silence between two digits."""
+_GAVE_UP: Final = 487
+"""The status of a call that we gave up."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,10 @@ def call(
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,
     tls_insecure: options.TlsInsecure = False,
+    dns: options.Dns = None,
+    ws_port: options.WsPort = None,
+    wss_port: options.WssPort = None,
+    ws_path: options.WsPath = "/ws",
     timeout: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds until an answer.")
     ] = 30.0,
@@ -114,7 +120,17 @@ def call(
         async with Softphone(
             **login.settings(format_host(target.host, target.port)),
             register=False,
-            network=options.network_config(bind, public_address, rtp_ports, transport, tls),
+            network=options.network_config(
+                bind,
+                public_address,
+                rtp_ports,
+                transport,
+                tls,
+                dns=dns,
+                ws_port=ws_port,
+                wss_port=wss_port,
+                ws_path=ws_path,
+            ),
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,
@@ -138,13 +154,16 @@ def _failed(message: str, error: VoipError) -> dict[str, Any]:
 
 async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[str, Any]:
     began = monotonic()
-    call = await unless_stopped(stop, phone.dial(plan.uri, wait="started"), "the answer")
+    # until somebody rings: a server that says nothing is left for the next one meanwhile
+    dialling = phone.dial(plan.uri, wait="ringing", timeout=plan.timeout)
+    call = await unless_stopped(stop, dialling, "the answer")
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
     stopping = asyncio.ensure_future(_hang_up_on(stop, call))
     try:
         async with AsyncExitStack() as recording:
-            answered_at = await _until_answered(call, plan, recording, stop)
+            left = max(0.0, plan.timeout - (monotonic() - began))
+            answered_at = await _until_answered(call, plan, recording, stop, left)
             await _act(call, plan, answered_at)
         await call.hangup()
     finally:
@@ -165,10 +184,10 @@ async def _hang_up_on(stop: asyncio.Event, call: Call) -> None:
 
 
 async def _until_answered(
-    call: Call, plan: _Plan, recording: AsyncExitStack, stop: asyncio.Event
+    call: Call, plan: _Plan, recording: AsyncExitStack, stop: asyncio.Event, left: float
 ) -> float:
     """Follow the call until it is up; the recording begins with the first sound."""
-    waiting = asyncio.ensure_future(call.wait_answered(plan.timeout))
+    waiting = asyncio.ensure_future(call.wait_answered(left))
     try:
         async for event in call.events():
             _say(event, plan)
@@ -177,9 +196,11 @@ async def _until_answered(
                     await recording.enter_async_context(call.record(plan.record))
                 break
         await waiting
-    except CallError:
+    except CallError as error:
         if stop.is_set():
             raise Interrupted("given up before the answer") from None
+        if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:  # in all, not since then
+            error.message = f"no answer in {plan.timeout:g} s"
         raise
     finally:
         waiting.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,9 +19,12 @@ __all__ = [
     "AuthUser",
     "Bind",
     "CodecList",
+    "Dns",
     "FromUri",
+    "Instance",
     "JsonFlag",
     "Login",
+    "Outbound",
     "Password",
     "PasswordFile",
     "PcapFile",
@@ -33,6 +37,9 @@ __all__ = [
     "TlsKey",
     "TraceFlag",
     "Transport",
+    "WsPath",
+    "WsPort",
+    "WssPort",
     "check_files",
     "media_config",
     "network_config",
@@ -58,7 +65,20 @@ PasswordFile = Annotated[
     Path | None,
     typer.Option(metavar="F", help="File whose first line is the password. Or set VOIP_PASSWORD."),
 ]
-Proxy = Annotated[str | None, typer.Option(metavar="URI", help="Where every request goes first.")]
+Proxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URI", help="Where every request goes first. Several: registered by at once."
+    ),
+]
+Outbound = Annotated[
+    bool,
+    typer.Option("--outbound", help="Register the connection, not an address (RFC 5626)."),
+]
+Instance = Annotated[
+    str | None,
+    typer.Option(metavar="UUID", help="Which phone this is; implies --outbound."),
+]
 Bind = Annotated[
     str, typer.Option(metavar="HOST[:PORT]", help="Where to listen. Default: every address.")
 ]
@@ -71,6 +91,18 @@ Transport = Annotated[
     str | None,
     typer.Option(metavar="|".join(TRANSPORTS), help="How SIP is carried. Default: as DNS says."),
 ]
+Dns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ADDR", help="DNS server to ask instead of the system's; several: again."),
+]
+WsPort = Annotated[
+    int | None, typer.Option(min=0, max=65535, metavar="N", help="Answer WebSockets here too.")
+]
+WssPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, metavar="N", help="The same over TLS, with --tls-cert."),
+]
+WsPath = Annotated[str, typer.Option(metavar="PATH", help="What a WebSocket server is asked for.")]
 TlsCa = Annotated[
     Path | None,
     typer.Option(metavar="F", help="Authorities to trust instead of this machine's (PEM)."),
@@ -102,7 +134,7 @@ class Login:
     uri: str | None
     auth_user: str | None
     password: str | None = field(repr=False)
-    proxy: str | None
+    proxy: Sequence[str]
 
     @classmethod
     def of(
@@ -111,7 +143,7 @@ class Login:
         auth_user: str | None,
         password: str | None,
         password_file: Path | None,
-        proxy: str | None,
+        proxy: Sequence[str] | None,
     ) -> Login:
         """Find the password where it was given: option, file, or VOIP_PASSWORD."""
         given = password is not None or password_file is not None
@@ -126,7 +158,7 @@ class Login:
             password = _first_line(password_file)
         else:
             password = os.environ.get("VOIP_PASSWORD") or None
-        return cls(uri, auth_user, password, proxy)
+        return cls(uri, auth_user, password, tuple(proxy or ()))
 
     def settings(self, domain: str | None = None) -> dict[str, Any]:
         """Return arguments of `Softphone`; `domain` is that of a user known by name only."""
@@ -149,11 +181,19 @@ def network_config(
     tls: TlsConfig,
     *,
     port: int = 0,
+    dns: Sequence[str] | None = None,
+    ws_port: int | None = None,
+    wss_port: int | None = None,
+    ws_path: str = "/ws",
 ) -> NetworkConfig:
     """Read the network options; raises `ConfigError` that names the option.
 
     `port` is where to listen when --bind names none.
     """
+    if wss_port is not None and tls.certificate is None:
+        raise ConfigError("--wss-port needs a certificate", hint="--tls-cert F")
+    if not ws_path.startswith("/"):
+        raise ConfigError(f"--ws-path {ws_path} is no path", hint="such as /ws")
     host, bound = _host_port(bind)
     low, dash, high = rtp_ports.partition("-")
     if not dash or not _is_number(low) or not _is_number(high):
@@ -165,6 +205,10 @@ def network_config(
         (int(low), int(high)),
         transport and transport.lower(),
         tls,
+        dns_servers=tuple(dns or ()),
+        ws_port=ws_port,
+        wss_port=wss_port,
+        ws_path=ws_path,
     )
 
 

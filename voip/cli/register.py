@@ -27,6 +27,8 @@ def register(
     password: options.Password = None,
     password_file: options.PasswordFile = None,
     proxy: options.Proxy = None,
+    outbound: options.Outbound = False,
+    instance: options.Instance = None,
     bind: options.Bind = "",
     public_address: options.PublicAddress = None,
     rtp_ports: options.RtpPorts = "10000-19999",
@@ -35,6 +37,10 @@ def register(
     tls_cert: options.TlsCert = None,
     tls_key: options.TlsKey = None,
     tls_insecure: options.TlsInsecure = False,
+    dns: options.Dns = None,
+    ws_port: options.WsPort = None,
+    wss_port: options.WssPort = None,
+    ws_path: options.WsPath = "/ws",
     timeout: Annotated[
         float, typer.Option(min=0, metavar="S", help="Seconds until the registrar answers.")
     ] = 32.0,
@@ -52,9 +58,21 @@ def register(
         login = options.Login.of(uri, auth_user, password, password_file, proxy)
         phone = Softphone(
             **login.settings(),
+            outbound=outbound or instance is not None,
+            instance=instance,
             register=False,
             expires_s=expires,
-            network=options.network_config(bind, public_address, rtp_ports, transport, tls),
+            network=options.network_config(
+                bind,
+                public_address,
+                rtp_ports,
+                transport,
+                tls,
+                dns=dns,
+                ws_port=ws_port,
+                wss_port=wss_port,
+                ws_path=ws_path,
+            ),
             pcap=pcap,
             trace=print_trace if trace else None,
         )

@@ -71,6 +71,11 @@ class ClientInvite:
         return self._attempt.cancelled
 
     @property
+    def heard(self) -> bool:
+        """Whether anything has been answered, be it 100."""
+        return self._attempt.heard
+
+    @property
     def authorized(self) -> bool:
         """Whether credentials have been sent."""
         return self._challenges.answered

@@ -26,7 +26,7 @@ class ClientRequest:
     """A request of ours on its way; the handle of `SipAgent.request` and `dialog_request`.
 
     `request` is the latest try: a challenge is answered with a new CSeq number. `dialog` is the
-    one it was sent in, None outside of any.
+    one it was sent in, None outside of any. `heard`: something has been answered, be it 100.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class ClientRequest:
         self.flow = flow
         self.dialog = dialog
         self.done = False
+        self.heard = False
         self._core = core
         self._challenges = challenges
         self._finish = finish
@@ -65,9 +66,19 @@ class ClientRequest:
     def _send(self, now: float) -> None:
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
+    def give_up(self, now: float) -> None:
+        """Wait no longer: it ends as if Timer F had fired, and what still comes is nobody's."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None and not self.done:
+            transaction.stop(now)
+            self._silent(now)
+
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """Answer a challenge, or hand over a final response."""
-        if transaction is not self._transaction or response.status < 200:
+        if transaction is not self._transaction:
+            return
+        self.heard = True
+        if response.status < 200:
             return
         if response.status == 422:
             changed = raised(self.request, response)
@@ -105,8 +116,11 @@ class ClientRequest:
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer F."""
         if transaction is self._transaction:
-            reason = f"no answer to the {self.request.method}"
-            self._end(Failure(408, reason, Cause.TIMEOUT), now)
+            self._silent(now)
+
+    def _silent(self, now: float) -> None:
+        reason = f"no answer to the {self.request.method}"
+        self._end(Failure(408, reason, Cause.TIMEOUT), now)
 
     def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
         """Nothing gets there."""

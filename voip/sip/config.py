@@ -58,6 +58,10 @@ class AgentConfig:
     """An INVITE of ours that heard no provisional response this long is cancelled: Timer C. The
     other side must say something every minute."""
 
+    failover_s: float | None = 4.0
+    """A server that is silent this long is left for another where there is one, by whoever sends;
+    at 8*T1 four INVITEs have gone. None: when the transaction times out."""
+
     stranger_rate: float | None = None
     """Requests a second that one unknown source may begin (`guard.Guard`); None: no limit."""
     known_hosts: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from voip.sip.headers import parse_seconds
 from voip.sip.message import Request
 from voip.sip.notifier import Notifier
 from voip.sip.refer import check_refer
+from voip.sip.server_request import ServerRequest
 
 __all__ = ["EVENT_METHODS", "receive_event_request"]
 
@@ -51,8 +52,7 @@ def _receive_notify(core: Core, request: Request, flow: Flow, now: float) -> Non
         return
     if not found and event.package in core.config.unsolicited:
         _ = state_of(request)  # it has to be there (400)
-        core.answer_once(request, flow, 200, now=now)
-        core.emit(UnsolicitedNotify(request))
+        core.emit(UnsolicitedNotify(ServerRequest(core, request, flow, None, now)))
         return
     core.answer_once(request, flow, 481, now=now)
 

@@ -332,9 +332,9 @@ class SubscriptionEnded:
 
 @dataclass(frozen=True, slots=True)
 class UnsolicitedNotify:
-    """A NOTIFY nobody asked for, of a package for which that is usual; it has been answered."""
+    """A NOTIFY nobody asked for, of a package for which that is usual; it has to be replied to."""
 
-    request: Request
+    request: ServerRequest
 
 
 SipEvent: TypeAlias = (

@@ -16,6 +16,7 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
 from voip.sip.proxy_policy import Target
+from voip.sip.recursion import Recursion
 from voip.sip.timers import Timer
 from voip.sip.transaction import ClientTransaction, ServerTransaction
 
@@ -51,7 +52,10 @@ class Way(Protocol):
 
 
 class Forking:
-    """A request being forwarded, and its responses; the user of its server transaction."""
+    """A request being forwarded, and its responses; the user of its server transaction.
+
+    `recursion`: follows 3xx; without it they go back to the caller.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Forking:
         groups: Iterable[tuple[Target, ...]],
         breadth: int,
         timer_c_s: float,
+        recursion: Recursion | None = None,
     ) -> None:
         self.request = request
         self._way = way
@@ -68,6 +73,7 @@ class Forking:
         self._groups = deque(groups)
         self._breadth = breadth
         self._timer_c_s = timer_c_s
+        self._recursion = recursion
         self._branches: list[_Branch] = []
         self._finals: list[Response] = []
         self._settled = False  # a 2xx or 6xx came, or the caller has given up: no new branches
@@ -111,12 +117,20 @@ class Forking:
         if response is not None and response.status < 300:
             self._on_success(response, now)
             return
-        if response is not None:
+        if response is not None and not self._goes_on(response, now):
             self._finals.append(response)
             if response.status >= 600:
                 self._settled = True
                 self._cancel_branches(now)
         self._settle(now)
+
+    def _goes_on(self, response: Response, now: float) -> bool:
+        """Whether a 3xx is followed and nothing of it is left for the caller (16.7, step 4)."""
+        if self._recursion is None or self._settled:
+            return False
+        groups = self._recursion.follow(response, now)
+        self._groups.extendleft(reversed(groups))
+        return bool(groups) and "Contact" not in response.headers
 
     def _on_success(self, response: Response, now: float) -> None:
         first, self._settled = not self._answered, True

@@ -48,7 +48,10 @@ class AttemptOwner(Protocol):
 
 
 class InviteAttempt:
-    """An INVITE of ours until its last response. `request` is the latest try."""
+    """An INVITE of ours until its last response. `request` is the latest try.
+
+    `heard`: somebody has answered anything, be it 100.
+    """
 
     def __init__(
         self, core: Core, owner: AttemptOwner, request: Request, flow: Flow, challenges: Challenges
@@ -56,6 +59,7 @@ class InviteAttempt:
         self.request = request
         self.flow = flow
         self.cancelled = False
+        self.heard = False
         self._core = core
         self._owner = owner
         self._challenges = challenges
@@ -90,6 +94,7 @@ class InviteAttempt:
         """Sort a response."""
         if transaction is not self._transaction:
             return
+        self.heard = True
         if response.status < 200:
             self._on_provisional(response, now)
         elif response.status < 300:

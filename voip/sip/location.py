@@ -12,7 +12,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.uri import SipUri
 
-__all__ = ["Binding", "Location", "by_preference"]
+__all__ = ["Binding", "Location", "by_preference", "preference"]
 
 MAX_ADDRESSES: Final = 10_000
 """Addresses of record with bindings; one more is refused with 503."""
@@ -22,14 +22,16 @@ MAX_ADDRESSES: Final = 10_000
 class Binding:
     """A place where a user is.
 
-    `contact` is as it came, without expires; `q` its preference, 0 to 1. `path`: Route values a
+    `contact` is as it came, without expires; `sip_uri` is None where it is no SIP URI (mailto:,
+    tel:): it is told to who asks for bindings, and nothing is ever sent there. `q`: its
+    preference, 0 to 1. `path`: Route values a
     request to it needs (RFC 3327). `flow`: the only way that reaches it, where it registered by
     an outbound flow (RFC 5626), a connection, or from behind a NAT; None: go where `uri` says.
     `instance`, `reg_id`: which device and which of its flows. `call_id`, `cseq`: of the REGISTER.
     """
 
     contact: NameAddr
-    uri: SipUri
+    sip_uri: SipUri | None
     expires_at: float
     call_id: str
     cseq: int
@@ -39,11 +41,20 @@ class Binding:
     instance: str | None = None
     reg_id: int | None = None
 
+    @property
+    def uri(self) -> SipUri:
+        """Where to send requests; SipError (416) where none can be sent."""
+        if self.sip_uri is None:
+            raise SipError(f"{self.contact.uri} is no SIP URI", status=416)
+        return self.sip_uri
+
     def same_place(self, other: Binding) -> bool:
         """Whether the later of both replaces the other (RFC 3261 10.3, RFC 5626 section 6)."""
         if self.reg_id is not None and other.reg_id is not None:
             return (self.instance, self.reg_id) == (other.instance, other.reg_id)
-        return self.uri.equivalent(other.uri)
+        if self.sip_uri is None or other.sip_uri is None:
+            return self.contact.uri == other.contact.uri
+        return self.sip_uri.equivalent(other.sip_uri)
 
 
 class Location:
@@ -95,13 +106,25 @@ class Location:
 def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:
     """Return groups to be tried one after the other, all of a group at once, the best q first.
 
-    Of several flows to one device the newest stands for all (RFC 5626 section 7).
+    Of several flows to one device the newest stands for all (RFC 5626 section 7). What is no SIP
+    URI is left out.
     """
     chosen: dict[object, Binding] = {}
     for binding in bindings:
+        if binding.sip_uri is None:
+            continue
         place: object = binding.instance if binding.reg_id is not None else binding
         chosen.pop(place, None)  # a newer flow of the same device
         chosen[place] = binding
     newest_first = list(chosen.values())[::-1]
     ordered = sorted(newest_first, key=lambda binding: -binding.q)
     return [list(group) for _, group in groupby(ordered, key=lambda binding: binding.q)]
+
+
+def preference(contact: NameAddr) -> float:
+    """Return a contact's q; 1 where it names none, or one nobody can read."""
+    text = contact.param("q")
+    try:
+        return 1.0 if text is None else min(1.0, max(0.0, float(text[:5])))
+    except ValueError:
+        return 1.0

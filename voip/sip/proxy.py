@@ -7,6 +7,7 @@ one under way in `forking.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2s
@@ -22,8 +23,17 @@ from voip.sip.forking import Forking
 from voip.sip.guard import Admission
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
-from voip.sip.proxy_policy import Forward, Incoming, Policy, Refuse, Serve, Target
+from voip.sip.proxy_policy import (
+    Forward,
+    Groups,
+    Incoming,
+    Policy,
+    Refuse,
+    Serve,
+    Target,
+)
 from voip.sip.proxy_way import DIALOG, MAX_BREADTH, MAX_FORWARDS, FlowNeeded, ProxyWay
+from voip.sip.recursion import Recursion
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
@@ -47,13 +57,15 @@ class ProxyConfig:
     """`domains`: hosts whose users are ours, beside the proxy's own addresses.
 
     `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
-    or through the NAT, that it came by. `timer_c` (seconds): how long a call may ring
-    without a word. The rest as in `AgentConfig`.
+    or through the NAT, that it came by. `max_redirects`: places that one request is sent on to by
+    3xx; 0: the 3xx goes back to the caller. `timer_c` (seconds): how long a call may ring without
+    a word. The rest as in `AgentConfig`.
     """
 
     domains: frozenset[str] = frozenset()
     record_route: bool = True
     keep_flows: bool = True
+    max_redirects: int = 0
     timer_c: float = 185.0
     name: str = ""
     t1: float = 0.5
@@ -69,11 +81,20 @@ class ProxyAgent:
     """A proxy. `receive`, `flow_failed` and `handle_timer` never raise.
 
     A request of a call that was not routed through here is the policy's to allow; a response is
-    forwarded only where a request went (RFC 6026 section 7.3).
+    forwarded only where a request went (RFC 6026 section 7.3). `redirect(uri, ours, now)` says
+    where a contact of a 3xx leads, `ours`: whether that is of our domain.
     """
 
-    def __init__(self, config: ProxyConfig, policy: Policy, random: Random) -> None:
+    def __init__(
+        self,
+        config: ProxyConfig,
+        policy: Policy,
+        random: Random,
+        *,
+        redirect: Callable[[SipUri, bool, float], Groups] | None = None,
+    ) -> None:
         self.config = config
+        self._redirect = redirect
         self.core = Core(
             AgentConfig(
                 user_agent=config.name,
@@ -229,9 +250,18 @@ class ProxyAgent:
         if not groups:
             self._refuse(request, flow, 480)
             return
-        forking = Forking(way, request, flow, groups, breadth, self.config.timer_c)
+        recursion = self._recursion(request, groups)
+        forking = Forking(way, request, flow, groups, breadth, self.config.timer_c, recursion)
         transaction = self.core.transactions.accept(request, way_back(request, flow), forking, now)
         forking.start(transaction, now)
+
+    def _recursion(self, request: Request, groups: Groups) -> Recursion | None:
+        redirect, limit = self._redirect, self.config.max_redirects
+        if redirect is None or limit < 1 or request.to.tag is not None:
+            return None
+        return Recursion(
+            lambda uri, now: redirect(uri, self._is_ours(uri), now), limit, request.uri, groups
+        )
 
     def _forward_ack(
         self, request: Request, flow: Flow, decision: Forward, loop: str, now: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.authenticator import Authentication, Authenticator
@@ -20,6 +20,7 @@ from voip.sip.uri import SipUri
 __all__ = [
     "Decision",
     "Forward",
+    "Groups",
     "Incoming",
     "LocationPolicy",
     "Policy",
@@ -27,6 +28,10 @@ __all__ = [
     "Serve",
     "Target",
 ]
+
+
+_NOTICED: Final = ("INVITE", "ACK", "MESSAGE")
+"""Methods by which strangers reach a person. All others could ask silently who is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,18 @@ class Target:
     flow: Flow | None = None
 
 
+Groups: TypeAlias = tuple[tuple[Target, ...], ...]
+"""Targets: the groups one after the other, those of a group at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send it on: the groups one after the other, the targets of a group at once.
+    """Send it on.
 
     `drop`: header lines that stay here, the value None: all of that name; `add`: lines to add.
     """
 
-    groups: tuple[tuple[Target, ...], ...]
+    groups: Groups
     drop: tuple[tuple[str, str | None], ...] = ()
     add: tuple[tuple[str, str], ...] = ()
 
@@ -106,6 +115,11 @@ class LocationPolicy:
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
     goes to `registrar`. `services` says where what is no user's number is sent.
+
+    hides_users: to strangers all users who cannot be called are alike, be they there or not (480),
+    and what nobody would notice, such as OPTIONS, is answered so for everybody. Hosts (IP
+    literals) of `known_hosts` are no strangers in this. Without an authenticator nobody can show
+    who they are, and everybody is told.
     """
 
     def __init__(
@@ -115,7 +129,12 @@ class LocationPolicy:
         authenticator: Authenticator | None,
         registrar: Registrar | None = None,
         services: Callable[[str], Target | None] | None = None,
+        *,
+        hides_users: bool = True,
+        known_hosts: Collection[str] = (),
     ) -> None:
+        self._hides_users = hides_users and authenticator is not None
+        self._known_hosts = frozenset(known_hosts)
         self._users = users
         self._location = location
         self._authenticator = authenticator
@@ -139,6 +158,10 @@ class LocationPolicy:
             return Refuse(found.status, found.challenge)
         if incoming.ours and "Route" not in request.headers:
             decision = self._to_user(user or "", now)
+            is_stranger = sender is None and incoming.flow.remote.host not in self._known_hosts
+            is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
+            if self._hides_users and is_stranger and not is_told:
+                return Refuse(480)
         else:  # to others, or by others: for those we know
             decision = as_it_is if sender is not None else Refuse(403)
         if isinstance(decision, Forward):
@@ -156,6 +179,13 @@ class LocationPolicy:
     def lose(self, flow: Flow) -> None:
         """Forget who was reached by that connection only."""
         self._location.lose(flow)
+
+    def redirect(self, uri: SipUri, ours: bool, now: float) -> Groups:
+        """Say where a contact of a 3xx leads: to where the user is, if it is one of `ours`."""
+        if not ours:
+            return ((Target(str(uri)),),)
+        decision = self._to_user(uri.user or "", now)
+        return decision.groups if isinstance(decision, Forward) else ()
 
     def _sender(self, incoming: Incoming, now: float) -> tuple[str | None, Authentication | None]:
         """Return which user sent this, None for a stranger, and what showed it or has to."""

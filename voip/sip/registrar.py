@@ -14,8 +14,9 @@ from voip.errors import SipError
 from voip.sip.authenticator import Authenticator
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
-from voip.sip.location import Binding, Location
+from voip.sip.location import Binding, Location, preference
 from voip.sip.message import Request
+from voip.sip.uri import uri_scheme
 from voip.sip.via import is_behind_nat
 
 __all__ = ["RegisterRequest", "Registrar", "RegistrarConfig"]
@@ -61,7 +62,7 @@ class Registrar:
     """Registers `users` in `location`. Who sent a REGISTER is shown by `authenticator`.
 
     A user is the user part of To, at whatever domain; without an authenticator anybody may
-    register anybody.
+    register anybody. Any URI may be a contact; only SIP's are called.
     """
 
     def __init__(
@@ -166,6 +167,10 @@ def _binding(
     contact: NameAddr, until: float, register: RegisterRequest, path: tuple[str, ...]
 ) -> Binding:
     request, flow = register.request, register.flow
+    if uri_scheme(contact.uri) not in ("sip", "sips", None):  # may be bound all the same (10.3)
+        kept = _without_expires(contact)
+        cseq, q = request.cseq.number, preference(contact)
+        return Binding(kept, None, until, request.call_id, cseq, q)
     instance, reg_id = contact.param("+sip.instance"), _reg_id(contact)
     if instance is None or reg_id is None or "outbound" not in _tags(request, "Supported"):
         reg_id = None
@@ -178,7 +183,7 @@ def _binding(
         until,
         request.call_id,
         request.cseq.number,
-        _q(contact),
+        preference(contact),
         path,
         flow if keep else None,
         instance,
@@ -197,15 +202,6 @@ def _check_order(binding: Binding, request: Request) -> None:
     """Refuse what was sent before the REGISTER that made this binding (section 10.3, step 7)."""
     if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
         raise SipError("a later REGISTER has been answered already", status=500)
-
-
-def _q(contact: NameAddr) -> float:
-    """Return a contact's preference; 1 where it names none, or one nobody can read."""
-    text = contact.param("q")
-    try:
-        return 1.0 if text is None else min(1.0, max(0.0, float(text[:5])))
-    except ValueError:
-        return 1.0
 
 
 def _reg_id(contact: NameAddr) -> int | None:

@@ -171,6 +171,11 @@ class Registration:
         """Whether it is to be kept, be it there or not."""
         return self._wanted
 
+    @property
+    def asked(self) -> ClientRequest | None:
+        """The REGISTER that is under way."""
+        return self._handle
+
     def start(self, now: float) -> None:
         """Register, or renew at once what is registered; nothing while that is under way."""
         self._wanted = True

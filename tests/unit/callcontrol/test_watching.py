@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,9 @@ async def test_F102_a_mailbox_is_watched_and_the_phone_told(net: Network) -> Non
 @flow
 async def test_F102_mail_that_nobody_asked_about_is_told_all_the_same(net: Network) -> None:
     server = await net.server("vm", NOTIFYING, lambda event, server: None)
-    async with net.phone("alice") as alice:
+    phone = net.phone("alice")
+    phone.network = replace(phone.network, trusted=(server.transport.address.host,))
+    async with phone as alice:
         host = alice.network.bind_host
         server.agent.request(
             "NOTIFY", uri(alice), flow=await server.transport.flow_to(host, 5060),

@@ -16,13 +16,16 @@ from voip.errors import CallError
 
 Voip = Callable[..., Done]
 TLS = {"--tls-ca", "--tls-cert", "--tls-key", "--tls-insecure"}
-NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout", *TLS}
+WS = {"--ws-port", "--wss-port", "--ws-path"}
+NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout"}
+NETWORK |= {"--dns", *TLS, *WS}
+FLOW = {"--outbound", "--instance"}
 SECRET = {"--auth-user", "--password", "--password-file"}
 CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
 OPTIONS = {
     "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL},
-    "answer": {"--from", "--echo", "--calls", *SECRET, *NETWORK, *CALL},
-    "register": {"--expires", "--once", "--pcap", "--trace", "--json", *SECRET, *NETWORK},
+    "answer": {"--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL},
+    "register": {"--expires", "--once", *FLOW, *SECRET, *NETWORK, "--pcap", "--trace", "--json"},
     "demo": {"--json", "--pcap", "--record"},
     "doctor": {"--json"},
     "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},

@@ -702,7 +702,7 @@ class TestPolicy:
     @pytest.mark.parametrize(
         ("uri", "sender", "user", "status"),
         [
-            ("sip:nobody@here.example", "sip:stranger@there.example", None, 404),
+            ("sip:nobody@here.example", "sip:stranger@there.example", None, 480),
             ("sip:carol@here.example", "sip:stranger@there.example", None, 480),
             ("sip:x@192.0.2.77", "sip:stranger@there.example", None, 403),
             ("sip:x@192.0.2.77", "sip:alice@there.example", None, 403),
