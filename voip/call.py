@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
 from voip.callbacks import Callback, Callbacks, Spawn
 from voip.digits import take_digits
@@ -69,8 +70,10 @@ class Call:
         spawn: Spawn,
         report: Callable[[CallbackFailed], None],
         resolve: Callable[[str], SipUri] = SipUri.parse,
+        account: Account | None = None,
     ) -> None:
         self.id = call_id
+        self.account = account  # whom we called as, or who was called; None: the phone has none
         self._resolve = resolve
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()

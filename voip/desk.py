@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from voip.account import Account
 from voip.answering import Answering
 from voip.call import Call
 from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
-from voip.registrars import Registrars
+from voip.line import Line
+from voip.lines import Lines
 from voip.registration import Registrar
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -78,27 +78,16 @@ class Handlers:
 class NewCall(Protocol):
     """Makes a call that the phone knows of."""
 
-    def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
-
-
-class ContactOf(Protocol):
-    """Names us towards a flow's other end; by sips: with `secure`, or without a name."""
-
-    def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
+    def __call__(self, line: Line, *, outgoing: bool, remote: NameAddr) -> Call: ...
 
 
 @dataclass(slots=True)
 class Desk:
-    """One phone, as its parts see it.
+    """One phone, as its parts see it."""
 
-    `contact(flow)` is our Contact towards a flow's other end; `identity(flow)` who we are in From.
-    """
-
-    account: Account
+    lines: Lines
     handlers: Handlers
     calls: dict[CallSession, Call]
-    contact: ContactOf
-    identity: Callable[[Flow], NameAddr]
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
@@ -107,7 +96,6 @@ class Desk:
     closed: bool = False
     max_calls: int = 10_000
     stack: Stack = field(init=False)
-    registrars: Registrars = field(init=False)
 
     def check_open(self) -> None:
         """Raise where the phone is not switched on (yet, or any more)."""
@@ -126,36 +114,17 @@ class Desk:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
 
-    async def ways(self, uri: SipUri) -> AsyncGenerator[tuple[Registrar, Flow]]:
-        """Yield the ways to `uri`, the best first, each with the registration it belongs to.
-
-        Raises `TransportError` for none.
-        """
-        failure: TransportError | None = None
-        is_there = False
-        for line in self.registrars.by_preference():
-            where = line.where(uri)
-            try:
-                async with aclosing(self.stack.signalling.flows(where, prefer=line.peer)) as flows:
-                    async for flow in flows:
-                        is_there = True
-                        yield line, flow
-            except TransportError as error:
-                failure = failure or error
-        if failure is not None and not is_there:
-            raise failure
-
-    async def way_to(self, uri: SipUri) -> tuple[Registrar, Flow]:
-        """Return the best of the `ways` to `uri`."""
-        async with aclosing(self.ways(uri)) as ways:
+    async def way_to(self, line: Line, uri: SipUri) -> tuple[Registrar, Flow]:
+        """Return the best of a line's ways to `uri`; raises `TransportError` for none."""
+        async with aclosing(line.ways(uri)) as ways:
             async for way in ways:
                 if not self.closed:
                     return way
         raise TransportError("the phone was closed", hint="make another one")
 
-    async def flow_to(self, uri: SipUri) -> Flow:
-        """Return the best way to `uri`; raises `TransportError` for none."""
-        return (await self.way_to(uri))[1]
+    async def flow_to(self, line: Line, uri: SipUri) -> Flow:
+        """Return the best of a line's ways to `uri`; raises `TransportError` for none."""
+        return (await self.way_to(line, uri))[1]
 
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog, early ones too."""

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError
+from voip.line import Line
 from voip.registration import Registrar
 from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
@@ -39,6 +41,7 @@ class Dialling:
 
     async def dial(
         self,
+        line: Line,
         uri: SipUri,
         *,
         wait: Wait,
@@ -49,24 +52,25 @@ class Dialling:
         late_offer: bool = False,
         max_redirects: int = 0,
     ) -> Call:
-        """Call `uri`, by the next way where one turns out to lead nowhere (RFC 3263 section 4.3).
+        """Call `uri` as `line`, by the next way where one leads nowhere (RFC 3263 section 4.3).
 
         Returns the call when it has come as far as `wait` says, or what has taken its place.
         """
         failure: CallError | None = None
-        async with aclosing(self._desk.ways(uri)) as ways:
-            async for line, flow in ways:
+        async with aclosing(line.ways(uri)) as ways:
+            async for registrar, flow in ways:
                 plan = self._plan(
                     line,
+                    registrar,
                     headers,
-                    secure=line.where(uri).secure,
+                    secure=registrar.where(uri).secure,
                     from_=from_,
                     anonymous=anonymous,
                     late_offer=late_offer,
                     max_redirects=max_redirects,
                 )
                 try:
-                    call = await self._begin(uri, flow, plan)
+                    call = await self._begin(line, uri, flow, plan)
                     return await self._wait(call, wait, timeout)
                 except CallError as error:
                     if not error.context.get("elsewhere"):
@@ -75,15 +79,16 @@ class Dialling:
                     failure = failure or error
         raise failure or CallError("the phone was closed", hint="make another one")
 
-    async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
-        """Begin to call `uri`; returns when the INVITE is on its way."""
-        line, flow = await self._desk.way_to(uri)
-        plan = self._plan(line, headers, secure=line.where(uri).secure)
-        return await self._begin(uri, flow, plan)
+    async def place(self, line: Line, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
+        """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
+        registrar, flow = await self._desk.way_to(line, uri)
+        plan = self._plan(line, registrar, headers, secure=registrar.where(uri).secure)
+        return await self._begin(line, uri, flow, plan)
 
     def _plan(
         self,
-        line: Registrar,
+        line: Line,
+        registrar: Registrar,
         headers: Sequence[tuple[str, str]],
         *,
         secure: bool,
@@ -92,24 +97,23 @@ class Dialling:
         late_offer: bool = False,
         max_redirects: int = 0,
     ) -> CallPlan:
-        desk = self._desk
         return CallPlan(
-            lambda flow: ANONYMOUS if anonymous else from_ or desk.identity(flow),
-            lambda flow: desk.contact(flow, secure=secure, anonymous=anonymous),
-            line.route(),
+            lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
+            lambda flow: line.contact(flow, secure=secure, anonymous=anonymous),
+            registrar.route(),
             headers,
-            desk.account.credentials(),
+            line.account.credentials(),
             late_offer,
-            desk.flow_to if max_redirects else None,
+            partial(self._desk.flow_to, line) if max_redirects else None,
             max_redirects,
         )
 
-    async def _begin(self, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
+    async def _begin(self, line: Line, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
         desk = self._desk
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
         callee = replace(uri, params=_kind_of_user(uri), headers=())
-        call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
+        call = desk.new_call(line, outgoing=True, remote=NameAddr("", str(callee)))
         try:
             await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:

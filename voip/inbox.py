@@ -8,7 +8,6 @@ from voip.arguments import METHODS, RequestHandler
 from voip.desk import Desk
 from voip.messages import Messages
 from voip.publishing import Publishing
-from voip.registrars import Registrars
 from voip.session.manager import RequestEvent
 from voip.sip.events import (
     ReferReceived,
@@ -31,7 +30,6 @@ class Inbox:
         desk: Desk,
         handlers: Mapping[str, RequestHandler],
         *,
-        registrars: Registrars,
         messages: Messages,
         watching: Watching,
         publishing: Publishing,
@@ -39,7 +37,6 @@ class Inbox:
     ) -> None:
         self._desk = desk
         self._handlers = handlers
-        self._registrars = registrars
         self._messages = messages
         self._watching = watching
         self._publishing = publishing
@@ -57,7 +54,7 @@ class Inbox:
             case RequestReceived(request):
                 self._requested(request)
             case _:
-                _ = self._publishing.on_event(event) or self._registrars.on_event(event)
+                _ = self._publishing.on_event(event) or self._desk.lines.on_event(event)
 
     def _requested(self, request: ServerRequest) -> None:
         method, desk = request.request.method, self._desk
