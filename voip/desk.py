@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
@@ -130,6 +131,18 @@ class Desk:
         """Return the call of a dialog, early ones too."""
         session = self.stack.sessions.get(dialog)
         return None if session is None else self.calls.get(session)
+
+    async def hang_up(self) -> None:
+        """End every call as the other sides expect it."""
+        hangups = [call.hangup() for call in self.calls.values()]
+        await asyncio.gather(*hangups, return_exceptions=True)
+
+    async def end_calls(self) -> None:
+        """End what is left of calls when nobody was waited for."""
+        calls = list(self.calls.values())
+        for call in calls:
+            call._session.fail("the phone was closed")
+        await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
 
     def failed(self, handler: Callable[..., Any], error: BaseException) -> None:
         """Say that a handler of the application raised."""

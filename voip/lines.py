@@ -20,26 +20,35 @@ __all__ = ["Lines"]
 
 PATIENCE_S: Final = 4.0
 """How long one account that is registered waits for the others when the phone is opened."""
+_NOBODY, _SOMEBODY = "nothing to register", 'Softphone("sip:alice@pbx.example")'
 
 
 class Lines:
     """The lines of a phone, the first of which is meant where none is named.
 
-    accounts: none makes a line of nobody's, who is `nobody`. register: whether to register those
-    that want it, as long as the phone is open.
+    own: the account that is written out as arguments of the phone, nobody's where it is not
+    `named`; there are it or `accounts`. register: whether to register those that want it as long
+    as the phone is open; None: if there are any.
     """
 
-    def __init__(self, accounts: Sequence[Account], nobody: Account, *, register: bool) -> None:
+    def __init__(
+        self, own: Account, accounts: Sequence[Account], *, named: bool, register: bool | None
+    ) -> None:
+        if accounts and (named or own != Account(own.uri, transport=own.transport)):
+            raise ConfigError("accounts, and one beside them", hint="Account(uri, password=...)")
+        accounts = accounts or ([own] if named else [])
+        if register and not any(account.register for account in accounts):
+            raise ConfigError(_NOBODY, hint=_SOMEBODY)
         users: list[str | None] = []
         lines: list[Line] = []
         for account in accounts:
             if any(line.account.aor.equivalent(account.aor) for line in lines):
                 raise ConfigError(f"{account.aor} twice", hint="one account for each address")
             mark = str(len(lines) + 1) if account.user in users else None
-            wanted = register and account.register
+            wanted = register is not False and account.register
             lines.append(Line(account, named=True, registers=wanted, mark=mark))
             users.append(account.user)
-        self._lines = tuple(lines) or (Line(nobody, named=False, registers=False),)
+        self._lines = tuple(lines) or (Line(own, named=False, registers=False),)
         self._late: set[asyncio.Task[Registered]] = set()
 
     def begin(
@@ -99,6 +108,11 @@ class Lines:
         wanted = [line for line in self._lines if line.registrars.wanted]
         return bool(wanted) and all(line.registrars.registered for line in wanted)
 
+    async def open(self) -> None:
+        """Register those that are to be registered as long as the phone is open: see `start`."""
+        if any(line.registers for line in self._lines):
+            await self.start()
+
     async def start(self, account: Account | str | None = None) -> Registered:
         """Register an account, or all that want it; returns the first grant, in their order.
 
@@ -124,7 +138,7 @@ class Lines:
             return [self.of(account)]
         lines = [line for line in self._lines if line.named and line.account.register]
         if not lines:
-            raise ConfigError("nothing to register", hint='Softphone("sip:alice@pbx.example")')
+            raise ConfigError(_NOBODY, hint=_SOMEBODY)
         return lines
 
     async def stop(self, account: Account | str | None = None) -> RegistrationError | None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from voip.account import Account
 from voip.answering import Answering
@@ -39,6 +39,7 @@ from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.messages import Messages
 from voip.net.platform import running_platform
+from voip.parts import PartMethod
 from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
@@ -73,9 +74,6 @@ class Softphone:
     accounts: several, instead of `uri` and what belongs to it; each is registered on its own, and
     entering raises only where all are refused. Whatever takes `account` takes one of them, or its
     address of record, and means the first without. `call.account` is whom a call came for.
-    on_incoming: see `voip.incoming`; on_transfer: `voip.transfers`; pick_up, park, refer,
-    dial_when_free: `voip.call_control`; watch, on_watch: `voip.watching`; message, on_message,
-    options: `voip.messages`; publish: `voip.publishing`.
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
@@ -89,6 +87,22 @@ class Softphone:
     any time. authorize: looks at an INVITE and returns the headers of a 401 that answers it, or
     None to let it through.
     """
+
+    unregister_on_close = True
+    """Whether closing lets the registrar forget us; a one-shot registration stays."""
+
+    on_incoming = PartMethod(IncomingCalls, IncomingCalls.on_incoming)
+    on_transfer = PartMethod(Transfers, Transfers.on_transfer)
+    pick_up = PartMethod(CallControl, CallControl.pick_up)
+    park = PartMethod(CallControl, CallControl.park)
+    refer = PartMethod(CallControl, CallControl.refer)
+    dial_when_free = PartMethod(CallControl, CallControl.dial_when_free)
+    watch = PartMethod(Watching, Watching.watch)
+    on_watch = PartMethod(Watching, Watching.on_watch)
+    message = PartMethod(Messages, Messages.send)
+    on_message = PartMethod(Messages, Messages.on_received)
+    options = PartMethod(Messages, Messages.options)
+    publish = PartMethod(Publishing, Publishing.publish)
 
     def __init__(
         self,
@@ -130,15 +144,7 @@ class Softphone:
             self.network.transport,
             credentials,
         )
-        if accounts and own != Account(own.uri, transport=own.transport):
-            raise ConfigError("accounts and more of one", hint="Account(uri, password=...)")
-        if accounts and uri is not None:
-            raise ConfigError("accounts and an address", hint="accounts=[Account(...), ...]")
-        named = accounts or ([] if uri is None else [own])
-        self._register = bool(named) if register is None else register
-        if self._register and not named:
-            raise ConfigError("nothing to register", hint='Softphone("sip:alice@pbx.example")')
-        self._lines = lines = Lines(named, own, register=self._register)
+        self._lines = lines = Lines(own, accounts, named=uri is not None, register=register)
         self._random = random
         self._outbound = outbound
         self._instance = None if instance is None else instance_urn(instance)
@@ -155,10 +161,9 @@ class Softphone:
         self._open = False
         self._closed = False
         self._gone = asyncio.Event()
-        self._handlers = Handlers()
         self._desk = desk = Desk(
             lines,
-            self._handlers,
+            Handlers(),
             self._calls,
             self._new_call,
             self._tasks.spawn,
@@ -167,22 +172,15 @@ class Softphone:
         )
         self._dialling = dialling = Dialling(desk)
         strangers = Strangers(lines, self.calling, self.network)
-        self._incoming = incoming = IncomingCalls(desk, authorize, strangers)
-        self._transfers = transfers = Transfers(desk, dialling)
+        self._incoming = IncomingCalls(desk, authorize, strangers)
+        self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
         self._publishing = Publishing(desk)
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
-        # what the parts do for applications
-        self.on_incoming, self.on_transfer = incoming.on_incoming, transfers.on_transfer
         control = CallControl(desk, dialling, watching)
-        self.pick_up, self.park = control.pick_up, control.park
-        self.refer, self.dial_when_free = control.refer, control.dial_when_free
-        self.watch, self.on_watch = watching.watch, watching.on_watch
-        self.message, self.on_message = messages.send, messages.on_received
-        self.publish, self.options = self._publishing.publish, messages.options
-        self.unregister_on_close = True
-        """Whether closing lets the registrar forget us; a one-shot registration stays."""
+        parts = (self._incoming, self._transfers, messages, watching, control, self._publishing)
+        self._parts: Mapping[type, Any] = {type(part): part for part in parts}
 
     # ------------------------------------------------------------ opening and closing
 
@@ -273,8 +271,7 @@ class Softphone:
             )
             if self._capture is not None:
                 self._files.add(self._capture)
-            if self._register:
-                await self._lines.start()
+            await self._lines.open()
         except BaseException:
             await self.close()
             raise
@@ -305,8 +302,7 @@ class Softphone:
 
     async def _say_goodbye(self) -> None:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
-        hangups = (call.hangup() for call in self.calls)
-        await asyncio.gather(*hangups, return_exceptions=True)
+        await self._desk.hang_up()
         self._watching.end()
         await self._publishing.close()
         if self.unregister_on_close:
@@ -324,15 +320,8 @@ class Softphone:
             closing.push_async_callback(self._driver.close)
             closing.push_async_callback(self._transport.close)
             closing.push_async_callback(self._tasks.cancel)
-            closing.push_async_callback(self._end_calls)
+            closing.push_async_callback(self._desk.end_calls)
             closing.push_async_callback(self._lines.close)
-
-    async def _end_calls(self) -> None:
-        """End what is left of calls when nobody was waited for."""
-        calls = self.calls
-        for call in calls:
-            call._session.fail("the phone was closed")
-        await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
 
     # ------------------------------------------------------------ what it is
 

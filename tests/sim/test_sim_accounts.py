@@ -574,10 +574,11 @@ def test_who_watches_one_account_is_told_of_its_calls_only() -> None:
     ("arguments", "says"),
     [
         ({"accounts": [ALICE, Account(f"alice@{HOME}", "another")]}, "twice"),
-        ({"uri": "sip:bob@pbx.example", "accounts": [ALICE]}, "an address"),
-        ({"password": "secret", "accounts": [ALICE]}, "more of one"),
-        ({"proxy": "sip:proxy.example", "accounts": [ALICE]}, "more of one"),
+        ({"uri": "sip:bob@pbx.example", "accounts": [ALICE]}, "one beside them"),
+        ({"password": "secret", "accounts": [ALICE]}, "one beside them"),
+        ({"proxy": "sip:proxy.example", "accounts": [ALICE]}, "one beside them"),
         ({"register": True}, "nothing to register"),
+        ({"register": True, "accounts": [Account("a@b", register=False)]}, "nothing to register"),
     ],
 )
 def test_what_accounts_cannot_be(arguments: dict[str, Any], says: str) -> None:
