@@ -60,6 +60,7 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
+    account: Account | None  # whom we called as, or who was called; None: the phone has none
     replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
     replaced_by: Call | None = None  # what has taken its place
     auto_answered = False  # by the phone itself, because the caller asked for that
@@ -73,7 +74,7 @@ class Call:
         account: Account | None = None,
     ) -> None:
         self.id = call_id
-        self.account = account  # whom we called as, or who was called; None: the phone has none
+        self.account = account
         self._resolve = resolve
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()

@@ -131,7 +131,8 @@ class Lines:
         for task in starting:
             if _is_granted(task):
                 return task.result()
-        raise starting[0].exception() or RegistrationError("the phone was closed")
+        failure = None if starting[0].cancelled() else starting[0].exception()
+        raise failure or RegistrationError("the phone was closed")
 
     def _to_register(self, account: Account | str | None) -> list[Line]:
         if account is not None:
@@ -151,6 +152,8 @@ class Lines:
         """Forget all without a word."""
         for line in self._lines:
             await line.registrars.close()
+        for task in self._late:  # it may be looking for a way still
+            task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def on_event(self, event: SipEvent) -> bool:

@@ -91,9 +91,12 @@ class Registrars:
         while starting:
             done, starting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                failure = task.exception()
-                if failure is None:
+                if task.cancelled():  # see `close`
+                    failure = failure or RegistrationError("the phone was closed")
+                elif (error := task.exception()) is None:
                     return task.result()
+                else:
+                    failure = error
         raise failure or RegistrationError("there is nobody to register at")
 
     async def stop(self) -> RegistrationError | None:
@@ -105,6 +108,8 @@ class Registrars:
         """Forget all without a word."""
         for line in self._lines:
             await line.close()
+        for task in self._late:  # it may be looking for a way still
+            task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def on_event(self, event: SipEvent) -> bool:

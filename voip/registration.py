@@ -195,8 +195,7 @@ class Registrar:
         """Take an event of the agent; True when it was about our REGISTER."""
         if self._binding is None:
             return False
-        base = sip.RETRY_BASE_WHILE_REACHED_S if self.others_hold() else sip.RETRY_BASE_S
-        self._binding.retry_base_s = base
+        self._binding.retry_base_s = self._retry_base_s()
         if not self._binding.handle(event, self._stack.signalling.now()):
             return False
         self._settle()
@@ -263,16 +262,20 @@ class Registrar:
         if self._binding is not None or self._closed or not self.wanted:
             return
         self._unreached += 1
-        longest = min(sip.RETRY_MAX_S, sip.RETRY_BASE_S * 2.0 ** min(self._unreached, 16))
+        longest = min(sip.RETRY_MAX_S, self._retry_base_s() * 2.0 ** min(self._unreached, 16))
         wait_s = self._stack.random.uniform(0.5 * longest, longest)
         self._stop_timer()
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._start_again)
         self._say_failed(RegistrationFailed(str(error), None, wait_s, self._aor))
 
+    def _retry_base_s(self) -> float:
+        return sip.RETRY_BASE_WHILE_REACHED_S if self.others_hold() else sip.RETRY_BASE_S
+
     def _start_again(self) -> None:
         async def start() -> None:
             with suppress(VoipError):  # it was told
-                await self.start()
+                if self.wanted:
+                    await self.start()
 
         self._timer = None
         self._begin(start())

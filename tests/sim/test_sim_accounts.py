@@ -303,6 +303,45 @@ def test_a_registrar_that_no_way_leads_to_is_looked_for_again() -> None:
     scene.run(main)
 
 
+def test_closing_does_not_wait_for_a_registrar_that_is_being_looked_for() -> None:
+    scene = Scene()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        scene.world.cut(scene.here, scene.work)
+        carol = Account(CAROL.uri, CAROL.password, transport="tcp")
+        began = loop.time()
+        async with scene.phone(ALICE, carol) as phone:
+            assert loop.time() - began < PATIENCE_S + 1
+            assert phone.registration(ALICE).registered
+            closing = loop.time()
+        assert loop.time() - closing < 1
+        assert bound(scene.at_home, "alice") == []
+
+    scene.run(main)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_who_waits_for_a_registration_is_told_that_the_phone_was_closed(transport: str) -> None:
+    scene = Scene()
+
+    async def main() -> None:
+        accounts = [
+            Account(one.uri, one.password, proxy=[HOME, WORK], transport=transport)
+            for one in (ALICE, CAROL)
+        ]
+        async with scene.phone(*accounts, register=False) as phone:
+            scene.world.cut(scene.here, scene.home)
+            scene.world.cut(scene.here, scene.work)
+            waiting = asyncio.create_task(phone.register())
+            await asyncio.sleep(1)
+            phone.unregister_on_close = False
+        with pytest.raises(RegistrationError, match="the phone was closed"):
+            await waiting
+
+    scene.run(main)
+
+
 def test_giving_up_an_account_that_no_way_leads_to_ends_the_search() -> None:
     scene = Scene(work=False)
 
