@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from voip.events import CallEnded, CallState
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
+    from voip.registrars import RegistrationStatus
     from voip.sip.digest import Credentials
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "NoAnswerError",
     "QualityReport",
     "RegistrationError",
+    "RegistrationStatus",
     "RequestError",
     "Softphone",
     "SubscriptionError",
@@ -71,6 +73,7 @@ _HOMES = {
     "MediaConfig": "voip.config",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
+    "RegistrationStatus": "voip.registrars",
     "Softphone": "voip.phone",
     "TlsConfig": "voip.config",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -30,20 +31,23 @@ class Account:
     """A SIP account.
 
     uri: address of record, `sip:alice@pbx.example`; auth_user: name for digest where it is not
-    the user of `uri`; proxy: where every request goes first; expires_s: asked for in REGISTER;
-    transport: one of `voip.config.TRANSPORTS`, where neither the URI of a request nor `uri` says
-    anything; None: what the DNS says. `sips:` is TLS. lookup: asked for the credentials of a
-    realm, instead of `password`.
+    the user of `uri`; proxy: where every request goes first, or several, which are registered by
+    at the same time; expires_s: asked for in REGISTER; transport: one of `voip.config.TRANSPORTS`,
+    where neither the URI of a request nor `uri` says anything; None: as `NetworkConfig` has it,
+    else what the DNS says. `sips:` is TLS. lookup: a function of (realm, server) that returns the
+    `Credentials` for it or None, instead of `password`. register: False for one that only calls
+    and is called.
     """
 
     uri: str
     password: str | None = field(default=None, repr=False)
     auth_user: str | None = None
     display_name: str = ""
-    proxy: str | None = None
+    proxy: str | Sequence[str] | None = None
     expires_s: int = 300
     transport: str | None = None
     lookup: CredentialsLookup | None = field(default=None, repr=False)
+    register: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.expires_s <= MAX_SECONDS:
@@ -53,8 +57,16 @@ class Account:
         for text in (self.auth_user or "", self.display_name, _parse(self.uri).user or ""):
             if not text.isprintable():
                 raise ConfigError(f"{text!r} cannot stand in SIP", hint="printable characters")
-        if self.proxy is not None:
-            _parse(self.proxy)
+        if not isinstance(self.proxy, str | None):  # a value, whatever becomes of the list
+            object.__setattr__(self, "proxy", tuple(self.proxy))
+        for proxy in self.proxies:
+            _parse(proxy)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Where every request goes first; the first of them while nobody is registered by one."""
+        proxy = self.proxy or ()
+        return (proxy,) if isinstance(proxy, str) else tuple(proxy)
 
     @property
     def aor(self) -> SipUri:
@@ -102,7 +114,8 @@ class Account:
 
     def where(self, uri: SipUri, first: SipUri | None = None) -> Where:
         """Say where a request to `uri` goes: to the proxy where there is one, else to `first`."""
-        hop = _parse(self.proxy) if self.proxy else first or uri
+        proxies = self.proxies
+        hop = _parse(proxies[0]) if proxies else first or uri
         own = _parse(self.uri)
         named = hop.transport or own.transport
         transport = named or self.transport
@@ -122,9 +135,10 @@ class Account:
 
     def route(self) -> list[str]:
         """Route header values: the proxy, loosely (RFC 3261 section 8.1.2)."""
-        if self.proxy is None:
-            return []
-        return [f"<{replace(_parse(self.proxy), headers=()).with_params(lr=None)}>"]
+        return [
+            f"<{replace(_parse(proxy), headers=()).with_params(lr=None)}>"
+            for proxy in self.proxies[:1]
+        ]
 
 
 def _parse(text: str) -> SipUri:

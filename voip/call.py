@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
 from voip.callbacks import Callback, Callbacks, Spawn
 from voip.digits import take_digits
@@ -59,6 +60,7 @@ class Call:
     `rate` is the sample rate, in Hz, of the PCM given to and taken from this call.
     """
 
+    account: Account | None  # whom we called as, or who was called; None: the phone has none
     replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
     replaced_by: Call | None = None  # what has taken its place
     auto_answered = False  # by the phone itself, because the caller asked for that
@@ -69,8 +71,10 @@ class Call:
         spawn: Spawn,
         report: Callable[[CallbackFailed], None],
         resolve: Callable[[str], SipUri] = SipUri.parse,
+        account: Account | None = None,
     ) -> None:
         self.id = call_id
+        self.account = account
         self._resolve = resolve
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from voip.account import Account
 from voip.call import Call
 from voip.desk import Desk
 from voip.dialling import Dialling
 from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.line import Line
 from voip.session.transfer import follow
 from voip.sip.headers import NameAddr
 from voip.sip.packages.dialog_info import WatchedDialog
@@ -22,47 +24,65 @@ _BUSY: Final = (486, 600)
 
 
 class CallControl:
-    """Does for `Softphone` what takes more than one call."""
+    """Does for `Softphone` what takes more than one call.
+
+    account: whom to do it as; the phone's first where none is named.
+    """
 
     def __init__(self, desk: Desk, dialling: Dialling, watching: Watching) -> None:
         self._desk = desk
         self._dialling = dialling
         self._watching = watching
 
-    async def pick_up(self, watched: WatchedDialog, *, timeout: float | None = 30.0) -> Call:
+    async def pick_up(
+        self,
+        watched: WatchedDialog,
+        *,
+        timeout: float | None = 30.0,
+        account: Account | str | None = None,
+    ) -> Call:
         """Take a call that rings, or is parked, at somebody we watch (`Watch.dialogs`)."""
         self._desk.check_open()
         if watched.remote is None:
             raise CallError("the watched call does not say who the other side is")
         replaces = watched.replaces_at_peer(early_only=watched.state != "confirmed")
         return await self._dialling.dial(
+            self._desk.lines.of(account),
             SipUri.parse(watched.remote),
             wait="answered",
             timeout=timeout,
             headers=[("Replaces", str(replaces)), ("Require", "replaces")],
         )
 
-    async def refer(self, whom: str, target: str, *, timeout: float = 60.0) -> None:
+    async def refer(
+        self,
+        whom: str,
+        target: str,
+        *,
+        timeout: float = 60.0,
+        account: Account | str | None = None,
+    ) -> None:
         """Ask `whom` to call `target`: click-to-dial.
 
         Returns when it says that it has; raises `CallError` where it does not.
         """
-        await self._refer(whom, self._desk.account.dial_uri(target), timeout)
+        line = self._desk.lines.of(account)
+        await self._refer(line, whom, line.account.dial_uri(target), timeout)
 
-    async def _refer(self, whom: str, target: SipUri, timeout: float) -> None:
+    async def _refer(self, line: Line, whom: str, target: SipUri, timeout: float) -> None:
         self._desk.check_open()
-        desk, account = self._desk, self._desk.account
+        desk, account = self._desk, line.account
         uri = account.dial_uri(whom)
-        flow = await desk.flow_to(uri)
-        identity = desk.identity(flow)
+        registrar, flow = await desk.way_to(line, uri)
+        identity = line.identity(flow)
         handle = desk.stack.agent.subscriptions.refer_outside(
             uri,
             str(NameAddr("", str(target))),
             flow=flow,
             from_=identity,
             to=f"<{uri}>",
-            contact=desk.contact(flow),
-            route=account.route(),
+            contact=line.contact(flow),
+            route=registrar.route(),
             headers=[("Referred-By", str(NameAddr("", identity.uri)))],
             credentials=account.credentials(),
             now=desk.now(),
@@ -82,29 +102,32 @@ class CallControl:
         target = SipUri(
             peer.scheme, peer.user, None, peer.host, peer.port, peer.params, (replaces,)
         )
-        await self._refer(orbit, target, timeout)
+        await self._refer(self._desk.lines.of(call.account), orbit, target, timeout)
         await call._session.leave()
 
-    async def dial_when_free(self, target: str, *, timeout: float = 3600.0) -> Call:
+    async def dial_when_free(
+        self, target: str, *, timeout: float = 3600.0, account: Account | str | None = None
+    ) -> Call:
         """Call somebody, and while that one is busy wait until it is not (`on_watch` there)."""
         self._desk.check_open()
-        uri = self._desk.account.dial_uri(target)
+        line = self._desk.lines.of(account)
+        uri = line.account.dial_uri(target)
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     try:
                         return await self._dialling.dial(
-                            uri, wait="answered", timeout=None, headers=()
+                            line, uri, wait="answered", timeout=None, headers=()
                         )
                     except CallError as error:
                         if error.status not in _BUSY:
                             raise
-                    await self._until_free(target)
+                    await self._until_free(target, account)
         except TimeoutError:
             raise NoAnswerError(f"{target} was busy for {timeout:g} s", status=486) from None
 
-    async def _until_free(self, target: str) -> None:
-        async with await self._watching.watch(target, "dialog") as watch:
+    async def _until_free(self, target: str, account: Account | str | None) -> None:
+        async with await self._watching.watch(target, "dialog", account=account) as watch:
             async for notification in watch.notifications():
                 if notification.value is not None and not watch.dialogs:
                     return

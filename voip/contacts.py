@@ -1,4 +1,4 @@
-"""How a phone names itself: who it is in From, where it is reached in Contact."""
+"""How a phone names itself as one of its accounts: in From, and in Contact."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ __all__ = ["Contacts"]
 
 
 class Contacts:
-    """The names of one phone towards the other end of a flow; not `named`: it has no account.
+    """The names of one account towards the other end of a flow; not `named`: it has none.
 
-    `registrars` is there once the phone is started.
+    mark: tells the account's Contact from those of other accounts with the same user: the
+    parameter `line`. `registrars` is there once the phone is started.
     """
 
     registrars: Registrars
 
-    def __init__(self, account: Account, *, named: bool) -> None:
+    def __init__(self, account: Account, *, named: bool, mark: str | None = None) -> None:
         self._account = account
         self._named = named
+        self._mark = mark
 
     def identity(self, flow: Flow) -> NameAddr:
         """Return who we are."""
@@ -46,8 +48,10 @@ class Contacts:
         user = self._account.user if self._named and not anonymous else None
         if flow.secure and (secure or self._account.aor.scheme == "sips"):
             uri = SipUri("sips", user, None, *flow.sent_by)
-            return f"<{uri if flow.transport == 'tls' else uri.with_params(transport='ws')}>"
-        uri = SipUri("sip", user, None, *flow.sent_by)
-        if flow.transport != "udp":
-            uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
-        return f"<{uri}>"
+            if flow.transport != "tls":
+                uri = uri.with_params(transport="ws")
+        else:
+            uri = SipUri("sip", user, None, *flow.sent_by)
+            if flow.transport != "udp":
+                uri = uri.with_params(transport="ws" if flow.transport == "wss" else flow.transport)
+        return f"<{uri if self._mark is None else uri.with_params(line=self._mark)}>"

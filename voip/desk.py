@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from voip.account import Account
 from voip.answering import Answering
 from voip.call import Call
 from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
-from voip.registrars import Registrars
+from voip.line import Line
+from voip.lines import Lines
 from voip.registration import Registrar
 from voip.session.session import CallSession
 from voip.session.stack import Stack
-from voip.sip.client_invite import ClientInvite
-from voip.sip.client_request import ClientRequest
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
@@ -34,15 +32,11 @@ __all__ = [
     "TransferHandler",
     "TransferRequest",
     "WatchRequest",
-    "Way",
-    "Ways",
 ]
 
 log = logging.getLogger(__name__)
 
 IncomingHandler = Callable[[Call], Awaitable[None] | None]
-Way = tuple[Registrar, Flow]
-"""Where a request goes, and the registration that belongs to."""
 Authorize = Callable[[Request, float], list[tuple[str, str]] | None]
 
 
@@ -85,56 +79,16 @@ class Handlers:
 class NewCall(Protocol):
     """Makes a call that the phone knows of."""
 
-    def __call__(self, *, outgoing: bool, remote: NameAddr) -> Call: ...
-
-
-class ContactOf(Protocol):
-    """Names us towards a flow's other end; by sips: with `secure`, or without a name."""
-
-    def __call__(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str: ...
-
-
-class Ways:
-    """The ways to one place, taken one after the other (RFC 3263 section 4.3)."""
-
-    def __init__(self, found: AsyncGenerator[Way], failover_s: float | None) -> None:
-        self._found = found
-        self._failover_s = failover_s
-        self._next: Way | None = None
-
-    async def next(self) -> Way | None:
-        """Return the next one, connected where it is a connection; None where there is none."""
-        way, self._next = self._next, None
-        return way or await anext(self._found, None)
-
-    async def lead_around(
-        self, request: ClientInvite | ClientRequest, outcome: asyncio.Future[Any]
-    ) -> bool:
-        """Whether nobody has answered `request` in time and there is a next way.
-
-        Without one there is nothing better to do than to go on waiting for `outcome`.
-        """
-        if self._failover_s is None:
-            return False
-        await asyncio.wait({outcome}, timeout=self._failover_s)
-        if request.heard or outcome.done():
-            return False
-        self._next = await anext(self._found, None)  # may take as long as connecting does
-        return self._next is not None and not request.heard and not outcome.done()
+    def __call__(self, line: Line, *, outgoing: bool, remote: NameAddr) -> Call: ...
 
 
 @dataclass(slots=True)
 class Desk:
-    """One phone, as its parts see it.
+    """One phone, as its parts see it."""
 
-    `contact(flow)` is our Contact towards a flow's other end; `identity(flow)` who we are in From.
-    """
-
-    account: Account
+    lines: Lines
     handlers: Handlers
     calls: dict[CallSession, Call]
-    contact: ContactOf
-    identity: Callable[[Flow], NameAddr]
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
@@ -143,7 +97,6 @@ class Desk:
     closed: bool = False
     max_calls: int = 10_000
     stack: Stack = field(init=False)
-    registrars: Registrars = field(init=False)
 
     def check_open(self) -> None:
         """Raise where the phone is not switched on (yet, or any more)."""
@@ -162,47 +115,34 @@ class Desk:
         """Send what the agent wants sent."""
         self.stack.signalling.flush()
 
-    @asynccontextmanager
-    async def ways_to(self, uri: SipUri) -> AsyncGenerator[Ways]:
-        """Hand out the ways to `uri` for as long as it takes to reach somebody."""
-        async with aclosing(self.ways(uri)) as found:
-            yield Ways(found, self.stack.agent.config.failover_s)
-
-    async def ways(self, uri: SipUri) -> AsyncGenerator[Way]:
-        """Yield the ways to `uri`, the best first, each with the registration it belongs to.
-
-        Raises `TransportError` for none.
-        """
-        failure: TransportError | None = None
-        is_there = False
-        for line in self.registrars.by_preference():
-            where = line.where(uri)
-            try:
-                async with aclosing(self.stack.signalling.flows(where, prefer=line.peer)) as flows:
-                    async for flow in flows:
-                        is_there = True
-                        yield line, flow
-            except TransportError as error:
-                failure = failure or error
-        if failure is not None and not is_there:
-            raise failure
-
-    async def way_to(self, uri: SipUri) -> Way:
-        """Return the best of the `ways` to `uri`."""
-        async with aclosing(self.ways(uri)) as ways:
+    async def way_to(self, line: Line, uri: SipUri) -> tuple[Registrar, Flow]:
+        """Return the best of a line's ways to `uri`; raises `TransportError` for none."""
+        async with aclosing(line.ways(uri)) as ways:
             async for way in ways:
                 if not self.closed:
                     return way
         raise TransportError("the phone was closed", hint="make another one")
 
-    async def flow_to(self, uri: SipUri) -> Flow:
-        """Return the best way to `uri`; raises `TransportError` for none."""
-        return (await self.way_to(uri))[1]
+    async def flow_to(self, line: Line, uri: SipUri) -> Flow:
+        """Return the best of a line's ways to `uri`; raises `TransportError` for none."""
+        return (await self.way_to(line, uri))[1]
 
     def call_of(self, dialog: object) -> Call | None:
         """Return the call of a dialog, early ones too."""
         session = self.stack.sessions.get(dialog)
         return None if session is None else self.calls.get(session)
+
+    async def hang_up(self) -> None:
+        """End every call as the other sides expect it."""
+        hangups = [call.hangup() for call in self.calls.values()]
+        await asyncio.gather(*hangups, return_exceptions=True)
+
+    async def end_calls(self) -> None:
+        """End what is left of calls when nobody was waited for."""
+        calls = list(self.calls.values())
+        for call in calls:
+            call._session.fail("the phone was closed")
+        await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
 
     def failed(self, handler: Callable[..., Any], error: BaseException) -> None:
         """Say that a handler of the application raised."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 from voip.call import Call
-from voip.desk import Desk, Ways
+from voip.desk import Desk
 from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
+from voip.line import Line
 from voip.registration import Registrar
 from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
+from voip.ways import Ways
 
 __all__ = ["Dialling", "Wait"]
 
@@ -41,6 +44,7 @@ class Dialling:
 
     async def dial(
         self,
+        line: Line,
         uri: SipUri,
         *,
         wait: Wait,
@@ -51,30 +55,31 @@ class Dialling:
         late_offer: bool = False,
         max_redirects: int = 0,
     ) -> Call:
-        """Call `uri`, by the next way where one turns out to lead nowhere (RFC 3263 section 4.3).
+        """Call `uri` as `line`, by the next way where one leads nowhere (RFC 3263 section 4.3).
 
         Returns the call when it has come as far as `wait` says, or what has taken its place.
         """
         failure: CallError | None = None
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        async with self._desk.ways_to(uri) as ways:
+        until = None if timeout is None else loop.time() + timeout
+        async with line.ways_to(uri) as ways:
             while (way := await ways.next()) is not None:
-                line, flow = way
+                registrar, flow = way
                 plan = self._plan(
                     line,
+                    registrar,
                     headers,
-                    secure=line.where(uri).secure,
+                    secure=registrar.where(uri).secure,
                     from_=from_,
                     anonymous=anonymous,
                     late_offer=late_offer,
                     max_redirects=max_redirects,
                 )
                 try:
-                    call = await self._begin(uri, flow, plan)
+                    call = await self._begin(line, uri, flow, plan)
                     if wait == "started":
                         return call
-                    left = None if timeout is None else max(0.0, timeout - (loop.time() - began))
+                    left = None if until is None else max(0.0, until - loop.time())
                     return await self._listen(call, ways, self._wait(call, wait, left))
                 except CallError as error:
                     if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:
@@ -85,15 +90,16 @@ class Dialling:
                     failure = failure or error
         raise failure or CallError("the phone was closed", hint="make another one")
 
-    async def place(self, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
-        """Begin to call `uri`; returns when the INVITE is on its way."""
-        line, flow = await self._desk.way_to(uri)
-        plan = self._plan(line, headers, secure=line.where(uri).secure)
-        return await self._begin(uri, flow, plan)
+    async def place(self, line: Line, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
+        """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
+        registrar, flow = await self._desk.way_to(line, uri)
+        plan = self._plan(line, registrar, headers, secure=registrar.where(uri).secure)
+        return await self._begin(line, uri, flow, plan)
 
     def _plan(
         self,
-        line: Registrar,
+        line: Line,
+        registrar: Registrar,
         headers: Sequence[tuple[str, str]],
         *,
         secure: bool,
@@ -102,24 +108,23 @@ class Dialling:
         late_offer: bool = False,
         max_redirects: int = 0,
     ) -> CallPlan:
-        desk = self._desk
         return CallPlan(
-            lambda flow: ANONYMOUS if anonymous else from_ or desk.identity(flow),
-            lambda flow: desk.contact(flow, secure=secure, anonymous=anonymous),
-            line.route(),
+            lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
+            lambda flow: line.contact(flow, secure=secure, anonymous=anonymous),
+            registrar.route(),
             headers,
-            desk.account.credentials(),
+            line.account.credentials(),
             late_offer,
-            desk.flow_to if max_redirects else None,
+            partial(self._desk.flow_to, line) if max_redirects else None,
             max_redirects,
         )
 
-    async def _begin(self, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
+    async def _begin(self, line: Line, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
         desk = self._desk
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
         callee = replace(uri, params=_kind_of_user(uri), headers=())
-        call = desk.new_call(outgoing=True, remote=NameAddr("", str(callee)))
+        call = desk.new_call(line, outgoing=True, remote=NameAddr("", str(callee)))
         try:
             await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:

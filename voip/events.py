@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -202,16 +202,23 @@ CallEvent = (
 )
 
 
+# `aor` of what happens to an account is its address of record, "" where there is no account. Events
+# are equal whichever it is.
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """The registrar knows us for `expires_s` seconds; renewed before they are over."""
 
     expires_s: float
+    aor: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Unregistered:
     """The registrar has been told to forget us."""
+
+    aor: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +228,7 @@ class RegistrationFailed:
     reason: str
     status: int | None = None
     retry_in_s: float | None = None
+    aor: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +238,21 @@ class MessageReceived:
     sender: str
     text: str
     content_type: str = "text/plain"
+    aor: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageWaiting:
-    """A mailbox says whether there is mail (RFC 3842): voice messages, new and old."""
+    """A mailbox says whether there is mail (RFC 3842): voice messages, new and old.
+
+    `account`: whose mailbox it says it is.
+    """
 
     waiting: bool
     new: int = 0
     old: int = 0
     account: str | None = None
+    aor: str = field(default="", compare=False)
 
 
 PhoneEvent = (

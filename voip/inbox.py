@@ -8,7 +8,6 @@ from voip.arguments import METHODS, RequestHandler
 from voip.desk import Desk
 from voip.messages import Messages
 from voip.publishing import Publishing
-from voip.registrars import Registrars
 from voip.session.manager import RequestEvent
 from voip.sip.events import (
     ReferReceived,
@@ -31,7 +30,6 @@ class Inbox:
         desk: Desk,
         handlers: Mapping[str, RequestHandler],
         *,
-        registrars: Registrars,
         messages: Messages,
         watching: Watching,
         publishing: Publishing,
@@ -39,7 +37,6 @@ class Inbox:
     ) -> None:
         self._desk = desk
         self._handlers = handlers
-        self._registrars = registrars
         self._messages = messages
         self._watching = watching
         self._publishing = publishing
@@ -57,12 +54,12 @@ class Inbox:
             case RequestReceived(request):
                 self._requested(request)
             case _:
-                _ = self._publishing.on_event(event) or self._registrars.on_event(event)
+                _ = self._publishing.on_event(event) or self._desk.lines.on_event(event)
 
     def _notified(self, notify: ServerRequest) -> None:
         """Believe that mail waits where our registrar says so, or who is trusted; else 481."""
         desk, host = self._desk, notify.flow.remote.host
-        is_believed = host in self._registrars.hosts() or host in desk.stack.trusted
+        is_believed = host in desk.lines.hosts() or host in desk.stack.trusted
         notify.reply(200 if is_believed else 481, now=desk.now())
         if is_believed:
             self._watching.on_unsolicited(notify.request)

@@ -14,6 +14,7 @@ from voip.call import Call
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
+from voip.line import Line
 from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
 from voip.sip.endpoint.tasks import is_cancelled
@@ -73,41 +74,41 @@ class IncomingCalls:
             invite.respond(481, now=now)
         elif replaced is not None:
             self._take_over(invite, replaced)
-        elif not self._is_settled(invite):
+        elif not self._is_settled(invite, line := desk.lines.called(invite.request, invite.flow)):
             ask = intercom(invite.request)
             if ask is not None and desk.answering.auto_answer:
-                desk.spawn(self._answer_by_itself(self._new_call(invite), ask.after_s))
+                desk.spawn(self._answer_by_itself(self._new_call(invite, line), ask.after_s))
             elif ask is not None and ask.required:
                 invite.respond(403, now=now)
             elif handler is None:
                 invite.respond(480, now=now)
             else:
-                call = self._new_call(invite)
+                call = self._new_call(invite, line)
                 desk.spawn(self._handle(handler, call))
                 self._forward_later(call)
 
-    def _is_settled(self, invite: ServerInvite) -> bool:
+    def _is_settled(self, invite: ServerInvite, line: Line) -> bool:
         """Whether the phone's own settings have refused a call or sent it on."""
         desk, rules = self._desk, self._desk.answering
         busy = rules.busy_at is not None and len(desk.calls) >= rules.busy_at
         if rules.do_not_disturb:
             invite.respond(486, now=desk.now())
         elif rules.forward_always is not None:
-            self._forward(invite, rules.forward_always, "unconditional")
+            self._forward(invite, line, rules.forward_always, "unconditional")
         elif busy and rules.forward_busy is not None:
-            self._forward(invite, rules.forward_busy, "user-busy")
+            self._forward(invite, line, rules.forward_busy, "user-busy")
         elif busy:
             invite.respond(486, now=desk.now())
         else:
             return False
         return True
 
-    def _forward(self, invite: ServerInvite, target: str, reason: str) -> None:
+    def _forward(self, invite: ServerInvite, line: Line, target: str, reason: str) -> None:
         now = self._desk.now()
         if not may_forward(invite.request):
             invite.respond(482, now=now)
             return
-        uri = self._desk.account.dial_uri(target)
+        uri = line.account.dial_uri(target)
         invite.respond(302, headers=forwarding_headers(invite.request, [uri], reason), now=now)
 
     def _forward_later(self, call: Call) -> None:
@@ -123,10 +124,10 @@ class IncomingCalls:
             with suppress(CallError):  # it may be answered at this moment
                 await call.redirect(rules.forward_no_answer, reason="no-answer")
 
-    def _new_call(self, invite: ServerInvite) -> Call:
-        call = self._desk.new_call(outgoing=False, remote=invite.request.from_)
+    def _new_call(self, invite: ServerInvite, line: Line) -> Call:
+        call = self._desk.new_call(line, outgoing=False, remote=invite.request.from_)
         secure = uri_scheme(invite.request.uri) == "sips"
-        call._session.incoming(invite, self._desk.contact(invite.flow, secure=secure))
+        call._session.incoming(invite, line.contact(invite.flow, secure=secure))
         return call
 
     def _take_over(self, invite: ServerInvite, replaced: Call) -> None:
@@ -135,7 +136,7 @@ class IncomingCalls:
         The handler is asked where it was asked for the other one; else it is answered at once.
         """
         handler = self._desk.handlers.incoming
-        call = self._new_call(invite)
+        call = self._new_call(invite, self._desk.lines.of(replaced.account))
         call.replaces = replaced
         self._desk.spawn(self._replace(replaced, call))
         if handler is not None and not replaced.outgoing:

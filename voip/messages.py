@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from voip.account import Account
 from voip.desk import Desk
 from voip.errors import ConfigError, RequestError, SipError, TransportError
 from voip.events import MessageReceived
@@ -51,7 +52,10 @@ class Capabilities:
 
 
 class Messages:
-    """Sends texts and takes them."""
+    """Sends texts and takes them.
+
+    account: whom to send as; the phone's first where none is named.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -61,18 +65,25 @@ class Messages:
         self._desk.handlers.message = handler
         return handler
 
-    async def send(self, target: str, text: str, *, content_type: str = "text/plain") -> None:
+    async def send(
+        self,
+        target: str,
+        text: str,
+        *,
+        content_type: str = "text/plain",
+        account: Account | str | None = None,
+    ) -> None:
         """Send a text; returns when it has been taken, raises `RequestError` where it has not."""
         body = text.encode()
         if not body or len(body) > MAX_TEXT_BYTES:
             raise ConfigError(
                 f"a message of {len(body)} bytes cannot be sent", hint=f"1 to {MAX_TEXT_BYTES}"
             )
-        await self.request("MESSAGE", target, body=body, content_type=content_type)
+        await self.request("MESSAGE", target, body=body, content_type=content_type, account=account)
 
-    async def options(self, target: str) -> Capabilities:
+    async def options(self, target: str, *, account: Account | str | None = None) -> Capabilities:
         """Ask what somebody can do; raises `RequestError` where nobody says."""
-        return Capabilities.of(await self.request("OPTIONS", target))
+        return Capabilities.of(await self.request("OPTIONS", target, account=account))
 
     async def request(
         self,
@@ -82,26 +93,27 @@ class Messages:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         content_type: str | None = None,
+        account: Account | str | None = None,
     ) -> Response:
         """Send a request outside of calls and return its 2xx."""
-        desk, account = self._desk, self._desk.account
+        desk, line = self._desk, self._desk.lines.of(account)
         desk.check_open()
-        uri = account.dial_uri(target)
+        uri = line.account.dial_uri(target)
         failure: RequestError | None = None
-        async with desk.ways_to(uri) as ways:
+        async with line.ways_to(uri) as ways:
             while (way := await ways.next()) is not None:
-                line, flow = way
+                registrar, flow = way
                 handle = desk.stack.agent.request(
                     method,
                     uri,
                     flow=flow,
-                    from_=desk.identity(flow),
+                    from_=line.identity(flow),
                     to=f"<{uri}>",
-                    route=line.route(),
+                    route=registrar.route(),
                     headers=list((headers or {}).items()),
                     body=body,
                     content_type=content_type,
-                    credentials=account.credentials(),
+                    credentials=line.account.credentials(),
                     now=desk.now(),
                 )
                 answer = asyncio.ensure_future(ask(desk.stack, handle, str(uri)))
@@ -132,7 +144,8 @@ class Messages:
             return
         request.reply(200, now=desk.now())
         text = message.body.decode("utf-8", "replace")
-        event = MessageReceived(message.from_.uri, text, kind)
+        line = desk.lines.called(message, request.flow)
+        event = MessageReceived(message.from_.uri, text, kind, line.aor)
         desk.tell(event)
         handler: Callable[[MessageReceived], object] | None = desk.handlers.message
         if handler is not None:

@@ -1,4 +1,4 @@
-"""A headless softphone: one account, one SIP endpoint, one media engine, any number of calls."""
+"""A headless softphone: its accounts, one SIP endpoint, one media engine, any number of calls."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from voip.account import Account
 from voip.answering import Answering
@@ -26,24 +25,25 @@ from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
 from voip.config import CallConfig, MediaConfig, NetworkConfig
-from voip.contacts import Contacts
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
 from voip.events import CallEnded, CallEvent, PhoneEvent, Registered, RegistrationFailed
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
+from voip.line import Line
+from voip.lines import Lines
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.messages import Messages
 from voip.net.platform import running_platform
+from voip.parts import PartMethod
 from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
-from voip.registrars import Registrars
-from voip.registration import Registrar
+from voip.registrars import RegistrationStatus
 from voip.session.event_log import EventLog
 from voip.session.manager import SessionManager
 from voip.session.session import CallSession
@@ -71,9 +71,9 @@ class Softphone:
 
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
-    on_incoming: see `voip.incoming`; on_transfer: `voip.transfers`; pick_up, park, refer,
-    dial_when_free: `voip.call_control`; watch, on_watch: `voip.watching`; message, on_message,
-    options: `voip.messages`; publish: `voip.publishing`.
+    accounts: several, instead of `uri` and what belongs to it; each is registered on its own, and
+    entering raises only where all are refused. Whatever takes `account` takes one of them, or its
+    address of record, and means the first without. `call.account` is whom a call came for.
 
     credentials: instead of a password, a function of (realm, server) that returns
     `Credentials(username, password)`, or None where there are none. auth_user, expires_s: see
@@ -88,10 +88,27 @@ class Softphone:
     None to let it through.
     """
 
+    unregister_on_close = True
+    """Whether closing lets the registrar forget us; a one-shot registration stays."""
+
+    on_incoming = PartMethod(IncomingCalls, IncomingCalls.on_incoming)
+    on_transfer = PartMethod(Transfers, Transfers.on_transfer)
+    pick_up = PartMethod(CallControl, CallControl.pick_up)
+    park = PartMethod(CallControl, CallControl.park)
+    refer = PartMethod(CallControl, CallControl.refer)
+    dial_when_free = PartMethod(CallControl, CallControl.dial_when_free)
+    watch = PartMethod(Watching, Watching.watch)
+    on_watch = PartMethod(Watching, Watching.on_watch)
+    message = PartMethod(Messages, Messages.send)
+    on_message = PartMethod(Messages, Messages.on_received)
+    options = PartMethod(Messages, Messages.options)
+    publish = PartMethod(Publishing, Publishing.publish)
+
     def __init__(
         self,
         uri: str | None = None,
         *,
+        accounts: Sequence[Account] = (),
         password: str | None = None,
         credentials: CredentialsLookup | None = None,
         auth_user: str | None = None,
@@ -117,24 +134,19 @@ class Softphone:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
         self.calling = calling or CallConfig()
-        proxies = [proxy] if proxy and isinstance(proxy, str) else list(proxy or ())
-        self.account = Account(
+        own = Account(
             "sip:anonymous@anonymous.invalid" if uri is None else uri,
             password,
             auth_user,
             display_name,
-            proxies[0] if proxies else None,
+            proxy or None,
             expires_s,
             self.network.transport,
             credentials,
         )
-        self._accounts = [replace(self.account, proxy=one) for one in proxies] or [self.account]
-        self._register = (uri is not None) if register is None else register
-        self._named = uri is not None
-        if self._register:
-            self._check_named()
+        self._lines = lines = Lines(own, accounts, named=uri is not None, register=register)
         self._random = random
-        self._outbound = outbound or len(proxies) > 1
+        self._outbound = outbound
         self._instance = None if instance is None else instance_urn(instance)
         self._trace = trace
         self._pcap_path = pcap
@@ -144,46 +156,31 @@ class Softphone:
         )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()
-        self._contacts = Contacts(self.account, named=self._named)
+        self._contacts = lines.first.contacts
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
         self._gone = asyncio.Event()
-        self._handlers = Handlers()
         self._desk = desk = Desk(
-            self.account,
-            self._handlers,
+            lines,
+            Handlers(),
             self._calls,
-            self._contacts.of_dialog,
-            self._contacts.identity,
             self._new_call,
             self._tasks.spawn,
             self._tell,
             answering or Answering(),
         )
         self._dialling = dialling = Dialling(desk)
-        strangers = Strangers(
-            self.account if self._named else None,
-            self.calling,
-            self.network,
-            lambda: self._registrars.hosts() if self._register else None,
-        )
-        self._incoming = incoming = IncomingCalls(desk, authorize, strangers)
-        self._transfers = transfers = Transfers(desk, dialling)
+        strangers = Strangers(lines, self.calling, self.network)
+        self._incoming = IncomingCalls(desk, authorize, strangers)
+        self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
         self._publishing = Publishing(desk)
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
-        # what the parts do for applications
-        self.on_incoming, self.on_transfer = incoming.on_incoming, transfers.on_transfer
         control = CallControl(desk, dialling, watching)
-        self.pick_up, self.park = control.pick_up, control.park
-        self.refer, self.dial_when_free = control.refer, control.dial_when_free
-        self.watch, self.on_watch = watching.watch, watching.on_watch
-        self.message, self.on_message = messages.send, messages.on_received
-        self.publish, self.options = self._publishing.publish, messages.options
-        self.unregister_on_close = True
-        """Whether closing lets the registrar forget us; a one-shot registration stays."""
+        parts = (self._incoming, self._transfers, messages, watching, control, self._publishing)
+        self._parts: Mapping[type, Any] = {type(part): part for part in parts}
 
     # ------------------------------------------------------------ opening and closing
 
@@ -223,7 +220,7 @@ class Softphone:
             ws_path=self.network.ws_path,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
-            lost=lambda flow: self._registrars.on_lost(flow),
+            lost=self._lines.on_lost,
             random=random,
         )
         self._stack = Stack(
@@ -245,26 +242,19 @@ class Softphone:
             on_media=self._on_media,
         )
         urn = self._instance or instance_urn(random.token(32))
-        self._registrars = Registrars(
-            [
-                Registrar(
-                    account,
-                    self._stack,
-                    self._contacts.at,
-                    self._tell,
-                    instance=urn if self._outbound else None,
-                    reg_id=reg_id if self._outbound else None,
-                )
-                for reg_id, account in enumerate(self._accounts, 1)
-            ]
+        self._lines.begin(
+            self._stack,
+            self._tell,
+            transport=self.network.transport,
+            instance=urn,
+            outbound=self._outbound,
         )
+        self._registrars = self._lines.first.registrars
         self._desk.stack = self._stack
-        self._desk.registrars = self._contacts.registrars = self._registrars
         self._stack.call_changed = self._watching.calls_changed
         self._inbox = Inbox(
             self._desk,
             self._requests,
-            registrars=self._registrars,
             messages=self._messages,
             watching=self._watching,
             publishing=self._publishing,
@@ -281,8 +271,7 @@ class Softphone:
             )
             if self._capture is not None:
                 self._files.add(self._capture)
-            if self._register:
-                await self._registrars.start()
+            await self._lines.open()
         except BaseException:
             await self.close()
             raise
@@ -313,12 +302,11 @@ class Softphone:
 
     async def _say_goodbye(self) -> None:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
-        hangups = (call.hangup() for call in self.calls)
-        await asyncio.gather(*hangups, return_exceptions=True)
+        await self._desk.hang_up()
         self._watching.end()
         await self._publishing.close()
         if self.unregister_on_close:
-            await self._registrars.stop()
+            await self._lines.stop()
         await self._tasks.wait()  # handlers whose calls are over close their files
 
     async def _shut_down(self) -> None:
@@ -332,15 +320,8 @@ class Softphone:
             closing.push_async_callback(self._driver.close)
             closing.push_async_callback(self._transport.close)
             closing.push_async_callback(self._tasks.cancel)
-            closing.push_async_callback(self._end_calls)
-            closing.push_async_callback(self._registrars.close)
-
-    async def _end_calls(self) -> None:
-        """End what is left of calls when nobody was waited for."""
-        calls = self.calls
-        for call in calls:
-            call._session.fail("the phone was closed")
-        await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
+            closing.push_async_callback(self._desk.end_calls)
+            closing.push_async_callback(self._lines.close)
 
     # ------------------------------------------------------------ what it is
 
@@ -356,14 +337,24 @@ class Softphone:
         return self.addresses[0][1].port
 
     @property
+    def account(self) -> Account:
+        """The account, the first of several; nobody's for a phone without one."""
+        return self._lines.first.account
+
+    @property
+    def accounts(self) -> list[Account]:
+        """All accounts, none for a phone without one."""
+        return self._lines.accounts
+
+    @property
     def registered(self) -> bool:
-        """Whether the registrar knows us now."""
-        return self._open and not self._closed and self._registrars.registered
+        """Whether the registrar knows us now; all of them, for several accounts."""
+        return self._open and not self._closed and self._lines.registered
 
     @property
     def gruu(self) -> str | None:
         """A URI that reaches this very phone from everywhere, where the registrar gives one."""
-        return self._registrars.by_preference()[0].gruu if self.registered else None
+        return self.registration().gruu if self._open and not self._closed else None
 
     @property
     def calls(self) -> list[Call]:
@@ -388,9 +379,9 @@ class Softphone:
         self._desk.answering = rules
 
     async def events(self) -> AsyncIterator[PhoneEvent]:
-        """Yield what happened to the registration, from the beginning, until the phone closes.
+        """Yield what happened to the registrations, from the beginning, until the phone closes.
 
-        Of a long life the last 1024 events are remembered.
+        `aor` of an event says to which. Of a long life the last 1024 events are remembered.
         """
         async for event in self._events.follow():
             yield event
@@ -399,28 +390,32 @@ class Softphone:
         if not self._open:
             self._desk.check_open()
 
-    def _check_named(self) -> None:
-        if not self._named:
-            raise ConfigError("nothing to register", hint='Softphone("sip:alice@pbx.example")')
-
     # ------------------------------------------------------------ registration
 
-    async def register(self) -> Registered:
-        """Register now, whatever was before; returns what was granted.
+    async def register(self, account: Account | str | None = None) -> Registered:
+        """Register an account now, or all (None), whatever was before; returns what was granted.
 
-        Raises `RegistrationError` when it was refused; where that may pass it is tried again all
-        the same.
+        Raises `RegistrationError` when it was refused, all of several; where that may pass it is
+        tried again all the same.
         """
         self._check_started()
-        self._check_named()
-        return await self._registrars.start()
+        return await self._lines.start(account)
 
-    async def unregister(self) -> None:
-        """Let the registrar forget us; raises `RegistrationError` where it does not agree."""
+    async def unregister(self, account: Account | str | None = None) -> None:
+        """Let one or all be forgotten; raises `RegistrationError` where a registrar does not agree.
+
+        What is said of `account` and None is said of `register`.
+        """
         self._check_started()
-        error = await self._registrars.stop()
+        error = await self._lines.stop(account)
         if error is not None:
             raise error
+
+    def registration(self, account: Account | str | None = None) -> RegistrationStatus:
+        """Return how an account stands at its registrar at this moment."""
+        self._check_started()
+        line = self._lines.of(account)
+        return line.registrars.status(line.account)
 
     # ------------------------------------------------------------ calls
 
@@ -444,9 +439,11 @@ class Softphone:
         redirect: bool = True,
         late_offer: bool = False,
         anonymous: bool = False,
+        account: Account | str | None = None,
     ) -> Call:
         """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
 
+        `account`: which of several to call as: its name, its password, its proxy; None: the first.
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
@@ -457,17 +454,19 @@ class Softphone:
         """
         self._desk.check_open()
         self._dialling.check(wait)
+        line = self._lines.of(account)
         if (
-            not self._named
+            not line.named
             and "@" not in target
             and (":" not in target or uri_scheme(target) == "tel")
         ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
         more = header_lines(headers or ())
         if anonymous:
-            more += [("Privacy", "id"), ("P-Preferred-Identity", str(self.account.identity()))]
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(line.account.identity()))]
         return await self._dialling.dial(
-            self.account.dial_uri(target),
+            line,
+            line.account.dial_uri(target),
             wait=wait,
             timeout=timeout,
             headers=more,
@@ -477,9 +476,10 @@ class Softphone:
             max_redirects=self.calling.max_redirects if redirect else 0,
         )
 
-    def _new_call(self, *, outgoing: bool, remote: NameAddr) -> Call:
-        random = self._stack.random
-        call = Call(random.token(16), self._tasks.spawn, self._tell, self.account.dial_uri)
+    def _new_call(self, line: Line, *, outgoing: bool, remote: NameAddr) -> Call:
+        who, call_id = line.account, self._stack.random.token(16)
+        account = who if line.named else None
+        call = Call(call_id, self._tasks.spawn, self._tell, who.dial_uri, account)
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )

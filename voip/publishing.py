@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from voip.account import Account
 from voip.desk import Desk
 from voip.errors import RequestError
 from voip.sip.events import SipEvent
@@ -136,15 +137,18 @@ class Publishing:
         *,
         target: str | None = None,
         expires_s: int = 3600,
+        account: Account | str | None = None,
     ) -> PublishedState:
         """Publish a state of ours (RFC 3903), and keep it published until it is closed.
 
-        target: where, None for the account itself. Raises `RequestError` where it is refused.
+        target: where, None for the account itself; account: which, None for the first. Raises
+        `RequestError` where it is refused.
         """
-        desk, account = self._desk, self._desk.account
+        desk, line = self._desk, self._desk.lines.of(account)
         desk.check_open()
+        account = line.account
         uri: SipUri = account.aor if target is None else account.dial_uri(target)
-        line, flow = await desk.way_to(uri)
+        registrar, flow = await desk.way_to(line, uri)
         state = PublishedState(
             desk,
             Publication(
@@ -152,10 +156,10 @@ class Publishing:
                 desk.stack.random,
                 target=uri,
                 event=event,
-                from_=desk.identity(flow),
+                from_=line.identity(flow),
                 flow=flow,
                 expires_s=expires_s,
-                route=line.route(),
+                route=registrar.route(),
                 credentials=account.credentials(),
             ),
         )

@@ -41,6 +41,7 @@ class QualityReports:
                 headers={"Event": "vq-rtcpxr"},
                 body=report.to_bytes(),
                 content_type=CONTENT_TYPE,
+                account=call.account,
             )
         except VoipError as error:
             log.warning("the report of %r was not taken: %s", call, error)

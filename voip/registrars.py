@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
+from voip.account import Account
 from voip.errors import RegistrationError
-from voip.events import Registered
+from voip.events import Registered, RegistrationFailed
 from voip.registration import Registrar
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 
-__all__ = ["Registrars"]
+__all__ = ["Registrars", "RegistrationStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationStatus:
+    """How an account stands at its registrar at this moment.
+
+    `expires_in_s`: how long the registrar still knows us, None where it does not. `failure`: how
+    the latest attempt failed, None where it did not; its `retry_in_s` counts from then. `gruu`: a
+    URI that reaches this very phone, where the registrar has given one (RFC 5627).
+    """
+
+    account: Account
+    registered: bool
+    expires_in_s: float | None = None
+    failure: RegistrationFailed | None = None
+    gruu: str | None = None
 
 
 class Registrars:
@@ -31,6 +49,18 @@ class Registrars:
     def registered(self) -> bool:
         """Whether the registrar knows us, by whatever way."""
         return any(line.registered for line in self._lines)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the account is to be registered, be it or not."""
+        return any(line.wanted for line in self._lines)
+
+    def status(self, account: Account) -> RegistrationStatus:
+        """Return how it stands, by the best of the ways."""
+        best = self.by_preference()[0]
+        return RegistrationStatus(
+            account, best.registered, best.expires_in_s, best.failure, best.gruu
+        )
 
     def hosts(self) -> list[str]:
         """Return where calls come from: the hosts that have registered us, as IP literals."""
@@ -61,9 +91,12 @@ class Registrars:
         while starting:
             done, starting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                failure = task.exception()
-                if failure is None:
+                if task.cancelled():  # see `close`
+                    failure = failure or RegistrationError("the phone was closed")
+                elif (error := task.exception()) is None:
                     return task.result()
+                else:
+                    failure = error
         raise failure or RegistrationError("there is nobody to register at")
 
     async def stop(self) -> RegistrationError | None:
@@ -75,6 +108,8 @@ class Registrars:
         """Forget all without a word."""
         for line in self._lines:
             await line.close()
+        for task in self._late:  # it may be looking for a way still
+            task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def on_event(self, event: SipEvent) -> bool:

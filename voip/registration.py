@@ -14,8 +14,9 @@ from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from voip.account import Account
-from voip.errors import RegistrationError, VoipError
+from voip.errors import RegistrationError, TransportError, VoipError
 from voip.events import PhoneEvent, Registered, RegistrationFailed, Unregistered
+from voip.keepalives import KeepAlives
 from voip.session.stack import Stack
 from voip.sip import registration as sip
 from voip.sip.client_request import ClientRequest
@@ -42,10 +43,10 @@ are registrars that close it after every answer."""
 
 
 class Registrar:
-    """One registration of a phone. `tell` gets its events; `contact(flow)` names the phone.
+    """One registration of an account. `tell` gets its events; `contact(flow)` names the phone.
 
-    `instance`, `reg_id`: see `voip.sip.registration`. `others_hold` says whether the phone is
-    registered by another way too.
+    `instance`, `reg_id`: see `voip.sip.registration`. `others_hold` says whether the account is
+    registered by another way too. `failure` is how the latest attempt failed, None after others.
     """
 
     def __init__(
@@ -54,18 +55,22 @@ class Registrar:
         stack: Stack,
         contact: Callable[[Flow], str],
         tell: Callable[[PhoneEvent], None],
+        keep_alives: KeepAlives,
         *,
         instance: str | None = None,
         reg_id: int | None = None,
     ) -> None:
         self.account = account
         self.others_hold: Callable[[], bool] = lambda: False
+        self.wanted = False
+        self.failure: RegistrationFailed | None = None
         self._instance = instance
         self._reg_id = reg_id
         self._terms = Terms()
         self._stack = stack
         self._contact = contact
         self._tell = tell
+        self._keep_alives = keep_alives
         self._binding: sip.Registration | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asked: ClientRequest | None = None
@@ -75,6 +80,8 @@ class Registrar:
         self._finding = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
         self._registered_at: float | None = None
+        self._expires_at = 0.0
+        self._unreached = 0
         self._was_lost_early = False
         self._tried: set[Peer] = set()
         self._granted: OrderedDict[str, None] = OrderedDict()
@@ -86,6 +93,11 @@ class Registrar:
         """Whether the registrar knows us."""
         binding = self._binding
         return binding is not None and binding.state is sip.RegistrationState.REGISTERED
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """How long the registrar still knows us, unless asked again; None where it does not."""
+        return self._expires_at - self._stack.signalling.now() if self.registered else None
 
     @property
     def terms(self) -> Terms:
@@ -119,6 +131,10 @@ class Registrar:
         return [*own, *more]
 
     @property
+    def _aor(self) -> str:
+        return str(self.account.aor)
+
+    @property
     def gruu(self) -> str | None:
         """A URI that reaches this very phone, and lasts (RFC 5627)."""
         return self.terms.pub_gruu or self.terms.temp_gruu
@@ -126,13 +142,19 @@ class Registrar:
     async def start(self) -> Registered:
         """Register; returns what was granted, raises `RegistrationError` when it was refused.
 
-        After a refusal that may pass it is tried again all the same, until `stop`.
+        After a failure that may pass it is tried again all the same, until `stop`.
         """
-        async with self._finding:
-            self._refuse_if_closed()
-            flow = await self._flow()
-            self._refuse_if_closed()
-            binding = self._binding or self._bind(flow)
+        self.wanted = True
+        try:
+            async with self._finding:
+                self._refuse_if_over()
+                flow = await self._flow()
+                self._refuse_if_over()
+                binding = self._binding or self._bind(flow)
+        except TransportError as error:
+            self._try_later(error)
+            raise
+        self._unreached = 0
         answer: asyncio.Future[Registered] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         self._take_way(flow)
@@ -145,8 +167,10 @@ class Registrar:
 
         Waits a moment for the registrar to agree.
         """
+        self.wanted = False
         binding = self._binding
         if binding is None or binding.state is sip.RegistrationState.UNREGISTERED:
+            self._stop_timer()
             return None
         gone: asyncio.Future[RegistrationError | None] = asyncio.get_running_loop().create_future()
         self._leaving.append(gone)
@@ -175,8 +199,7 @@ class Registrar:
         """Take an event of the agent; True when it was about our REGISTER."""
         if self._binding is None:
             return False
-        base = sip.RETRY_BASE_WHILE_REACHED_S if self.others_hold() else sip.RETRY_BASE_S
-        self._binding.retry_base_s = base
+        self._binding.retry_base_s = self._retry_base_s()
         if not self._binding.handle(event, self._stack.signalling.now()):
             return False
         self._settle()
@@ -188,6 +211,7 @@ class Registrar:
         At once, but for a connection that is lost early again and again: then a renewal is
         early enough. Where a REGISTER was under way, that has failed and is tried again anyway.
         """
+        self._keep_alives.lost(flow)
         if self._kept is not None and self._kept[0].peer == flow.peer:
             self._kept = None
         binding = self._binding
@@ -237,6 +261,29 @@ class Registrar:
         binding = self._binding
         if binding is not None and (anyway or flow != binding.flow):
             binding.rebind(self._contact(flow), flow, self._stack.signalling.now())
+
+    def _try_later(self, error: TransportError) -> None:
+        """No way leads to the registrar: look for one again in time, as after other failures."""
+        if self._binding is not None or self._closed or not self.wanted:
+            return
+        self._unreached += 1
+        longest = min(sip.RETRY_MAX_S, self._retry_base_s() * 2.0 ** min(self._unreached, 16))
+        wait_s = self._stack.random.uniform(0.5 * longest, longest)
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._start_again)
+        self._say_failed(RegistrationFailed(str(error), None, wait_s, self._aor))
+
+    def _retry_base_s(self) -> float:
+        return sip.RETRY_BASE_WHILE_REACHED_S if self.others_hold() else sip.RETRY_BASE_S
+
+    def _start_again(self) -> None:
+        async def start() -> None:
+            with suppress(VoipError):  # it was told
+                if self.wanted:
+                    await self.start()
+
+        self._timer = None
+        self._begin(start())
 
     async def _renew(self, due: float | None) -> None:
         """Register again by the way that leads there now: because it is time, or (None) at once."""
@@ -338,11 +385,13 @@ class Registrar:
         match event:
             case sip.Registered(expires_s, _, terms):
                 self._registered_at = self._stack.signalling.now()
+                self._expires_at = self._registered_at + expires_s
+                self.failure = None
                 self._terms = terms
                 self._keep_alive(terms)
                 self._tried.clear()
                 self._remember_host()
-                told = Registered(expires_s)
+                told = Registered(expires_s, self._aor)
                 for answer in _not_done(self._waiting):
                     answer.set_result(told)
                 self._tell(told)
@@ -358,7 +407,8 @@ class Registrar:
                 for gone in _not_done(self._leaving):
                     gone.set_result(error)
                 self._refuse(RegistrationError("unregistered meanwhile"))
-                self._tell(Unregistered())
+                self.failure = None
+                self._tell(Unregistered(self._aor))
 
     def _remember_host(self) -> None:
         if self._binding is not None:
@@ -371,7 +421,12 @@ class Registrar:
     def _failed(self, event: sip.RegistrationFailed) -> None:
         self._tried.clear()
         self._refuse(event.error)
-        self._tell(RegistrationFailed(str(event.error), event.error.status, event.retry_in_s))
+        error = event.error
+        self._say_failed(RegistrationFailed(str(error), error.status, event.retry_in_s, self._aor))
+
+    def _say_failed(self, failure: RegistrationFailed) -> None:
+        self.failure = failure
+        self._tell(failure)
 
     def _keep_alive(self, terms: Terms) -> None:
         """See to the flow the registrar reaches us by, where it may die unnoticed."""
@@ -382,22 +437,24 @@ class Registrar:
         flow = binding.flow
         if flow.reliable or terms.outbound or terms.behind_nat:
             self._kept = flow, terms
-            self._stack.signalling.keep_alive(
-                flow, answers=terms.outbound, flow_timer_s=terms.flow_timer_s
+            self._keep_alives.keep(
+                self, flow, answers=terms.outbound, flow_timer_s=terms.flow_timer_s
             )
 
     def _let_go(self) -> None:
         if self._kept is not None:
-            self._stack.signalling.let_go(self._kept[0])
+            self._keep_alives.let_go(self, self._kept[0])
             self._kept = None
 
     def _refuse(self, error: VoipError) -> None:
         for answer in _not_done(self._waiting):
             answer.set_exception(error)
 
-    def _refuse_if_closed(self) -> None:
+    def _refuse_if_over(self) -> None:
         if self._closed:
             raise RegistrationError("the phone was closed")
+        if not self.wanted:
+            raise RegistrationError("unregistered meanwhile")
 
 
 def _not_done(futures: list[asyncio.Future[Any]]) -> list[asyncio.Future[Any]]:

@@ -12,6 +12,7 @@ from voip.desk import Desk, TransferRequest
 from voip.dialling import Dialling
 from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, TransferRequested
+from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
 from voip.sip.grammar import find_param, parse_params
 from voip.sip.message import Request
@@ -53,6 +54,7 @@ class Transfers:
         """Take a REFER up, or refuse it."""
         desk = self._desk
         call = desk.call_of(notifier.dialog) or self._named(notifier.request)
+        line = self._line(call, notifier)
         try:
             target = refer_target(notifier.request)
         except SipError as error:
@@ -65,12 +67,19 @@ class Transfers:
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
         elif not target.wants_subscription:
-            notifier.accept_once(contact=desk.contact(notifier.flow), now=desk.now())
-            desk.spawn(self._follow(target, call, None))
+            notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
+            desk.spawn(self._follow(target, call, line, None))
         else:
             progress = Progress(notifier, desk.now)
-            progress.accept(desk.contact(notifier.flow))
-            desk.spawn(self._follow(target, call, progress))
+            progress.accept(line.contact(notifier.flow))
+            desk.spawn(self._follow(target, call, line, progress))
+
+    def _line(self, call: Call | None, notifier: Notifier) -> Line:
+        """Return whom we follow as: whose call it is, or whom we were asked as."""
+        lines = self._desk.lines
+        if call is None:
+            return lines.called(notifier.request, notifier.flow)
+        return lines.of(call.account)
 
     def _named(self, request: Request) -> Call | None:
         """Return the call that a Target-Dialog names (RFC 4538), whichever tag is called local."""
@@ -93,17 +102,19 @@ class Transfers:
         return None
 
     async def _follow(
-        self, target: ReferTarget, call: Call | None, progress: Progress | None
+        self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
     ) -> None:
         status = 500
         try:
-            status = await self._obey(target, call, progress)
+            status = await self._obey(target, call, line, progress)
         finally:
             if progress is not None:
                 progress.tell(status)
                 self._desk.flush()
 
-    async def _obey(self, target: ReferTarget, call: Call | None, progress: Progress | None) -> int:
+    async def _obey(
+        self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
+    ) -> int:
         desk = self._desk
         request = TransferRequest(
             str(target.uri), call, target.referred_by, target.replaces is not None
@@ -114,7 +125,7 @@ class Transfers:
         if handler is not None and not await desk.ask(handler, request, False):
             return 603
         try:
-            new = await self._dialling.place(target.uri, headers=_headers(target))
+            new = await self._dialling.place(line, target.uri, headers=_headers(target))
             if progress is not None:
                 new.on_event(lambda event: self._report(progress, event))
             await new.wait_answered(RING_S)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from voip.account import Account
 from voip.desk import Desk, WatchRequest
 from voip.errors import ConfigError, SipError, SubscriptionError
 from voip.events import MessageWaiting
+from voip.line import Line
 from voip.session.event_log import EventLog
 from voip.session.watched import watched
 from voip.sip.event_headers import EventType, SubscriptionState
@@ -67,8 +69,9 @@ class Watch:
     `contacts` come to what a "dialog" or "reg" watch has been told of so far.
     """
 
-    def __init__(self, desk: Desk, subscription: Subscription) -> None:
+    def __init__(self, desk: Desk, line: Line, subscription: Subscription) -> None:
         self._desk = desk
+        self._line = line
         self._subscription = subscription
         self._log: EventLog[Notification] = EventLog()
         self._confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -161,11 +164,20 @@ class Watch:
         elif isinstance(value, reg.RegInfo):
             complete = self._contacts.take(value)
         elif isinstance(value, message_summary.MessageSummary):
-            self._desk.tell(_waiting(value))
+            self._desk.tell(_waiting(value, self._line))
         self._log.add(Notification(state.value, value, request.body, request.content_type))
         if not complete and not state.terminated:
             self._subscription.refresh(self._desk.now())
             self._desk.flush()
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """Who watches the calls of one of our accounts, and the versions of what it is told."""
+
+    line: Line
+    versions: Iterator[int] = field(default_factory=count)
+    told: bytes = b""
 
 
 class Watching:
@@ -173,8 +185,7 @@ class Watching:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._watchers: dict[Notifier, Iterator[int]] = {}  # and the versions of their documents
-        self._told: bytes = b""
+        self._watchers: dict[Notifier, _Watcher] = {}
 
     async def watch(
         self,
@@ -183,13 +194,15 @@ class Watching:
         *,
         expires_s: int = 3600,
         accept: Sequence[str] = (),
+        account: Account | str | None = None,
     ) -> Watch:
         """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
 
-        target: whose, None for the account itself. Returns when the first word has come; raises
-        `SubscriptionError` where none does. Kept until it is closed; `expires_s` 0 asks once.
+        target: whose, None for the account itself; account: who watches, None for the first.
+        Returns when the first word has come; raises `SubscriptionError` where none does. Kept until
+        it is closed; `expires_s` 0 asks once.
         """
-        desk, account = self._desk, self._desk.account
+        desk, line = self._desk, self._desk.lines.of(account)
         desk.check_open()
         try:
             package = EventType.parse(event).package
@@ -202,23 +215,23 @@ class Watching:
                     f"nothing is known of {package!r}", hint="pass accept=('media/type',)"
                 )
             accept = (known[0],)
-        uri = account.aor if target is None else account.dial_uri(target)
-        line, flow = await desk.way_to(uri)
+        uri = line.account.aor if target is None else line.account.dial_uri(target)
+        registrar, flow = await desk.way_to(line, uri)
         subscription = desk.stack.agent.subscriptions.subscribe(
             uri,
             event,
             flow=flow,
-            from_=desk.identity(flow),
+            from_=line.identity(flow),
             to=f"<{uri}>",
-            contact=desk.contact(flow),
+            contact=line.contact(flow),
             accept=accept,
             expires_s=expires_s,
             keep=expires_s > 0,
-            route=line.route(),
-            credentials=account.credentials(),
+            route=registrar.route(),
+            credentials=line.account.credentials(),
             now=desk.now(),
         )
-        watch = Watch(desk, subscription)
+        watch = Watch(desk, line, subscription)
         desk.flush()
         try:
             await watch.confirmed()
@@ -232,7 +245,7 @@ class Watching:
         """Take a NOTIFY nobody asked for: mail waits."""
         value = _read("message-summary", request)
         if value is not None:
-            self._desk.tell(_waiting(value))
+            self._desk.tell(_waiting(value, self._desk.lines.called(request)))
 
     # ------------------------------------------------------------ being watched
 
@@ -253,18 +266,19 @@ class Watching:
             notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
             return
         # nobody may be kept waiting (section 4.2.1.1): pending until the application has said
-        notifier.accept(contact=desk.contact(notifier.flow), pending=True, now=desk.now())
+        line = desk.lines.called(notifier.request, notifier.flow)
+        notifier.accept(contact=line.contact(notifier.flow), pending=True, now=desk.now())
         desk.stack.watchers[notifier] = self._on_notifier
         request = WatchRequest(notifier.request.from_.uri, str(notifier.event))
-        desk.spawn(self._decide(notifier, request))
+        desk.spawn(self._decide(notifier, line, request))
 
-    async def _decide(self, notifier: Notifier, request: WatchRequest) -> None:
+    async def _decide(self, notifier: Notifier, line: Line, request: WatchRequest) -> None:
         desk, handler = self._desk, self._desk.handlers.watch
         allowed = handler is not None and await desk.ask(handler, request, False)
         if not allowed:
             notifier.terminate("rejected", now=desk.now())
         elif not notifier.is_over:
-            self._watchers[notifier] = count()
+            self._watchers[notifier] = _Watcher(line, told=self._document(line, 0))
             self._notify(notifier)
         desk.flush()
 
@@ -275,15 +289,17 @@ class Watching:
 
     def calls_changed(self) -> None:
         """Tell those who watch, if a call of ours has come, gone or been answered."""
-        if not self._watchers:
-            return
-        now = self._document(0)
-        if now == self._told:
-            return
-        self._told = now
-        for notifier in tuple(self._watchers):
-            self._notify(notifier)
-        self._desk.flush()
+        lines = {watcher.line: b"" for watcher in self._watchers.values()}
+        for line in lines:
+            lines[line] = self._document(line, 0)
+        changed = False
+        for notifier, watcher in tuple(self._watchers.items()):
+            if watcher.told != lines[watcher.line]:
+                watcher.told = lines[watcher.line]
+                self._notify(notifier)
+                changed = True
+        if changed:
+            self._desk.flush()
 
     def end(self) -> None:
         """Say goodbye to those who watch."""
@@ -292,16 +308,20 @@ class Watching:
         self._desk.flush()
 
     def _notify(self, notifier: Notifier) -> None:
-        versions = self._watchers[notifier]
+        line, versions = self._watchers[notifier].line, self._watchers[notifier].versions
         notifier.notify(
-            lambda: self._document(next(versions)), dialog_info.CONTENT_TYPE, now=self._desk.now()
+            lambda: self._document(line, next(versions)),
+            dialog_info.CONTENT_TYPE,
+            now=self._desk.now(),
         )
 
-    def _document(self, version: int) -> bytes:
-        desk = self._desk
-        dialogs = [watched(call._session, call.id) for call in desk.calls.values()]
+    def _document(self, line: Line, version: int) -> bytes:
+        """Say which calls an account is in."""
+        lines = self._desk.lines
+        calls = [one for one in self._desk.calls.values() if lines.of(one.account) is line]
+        dialogs = [watched(call._session, call.id) for call in calls]
         found = tuple(dialog for dialog in dialogs if dialog is not None)
-        return dialog_info.DialogInfo(str(desk.account.aor), version, True, found).to_bytes()
+        return dialog_info.DialogInfo(str(line.account.aor), version, True, found).to_bytes()
 
 
 def _read(package: str, request: Request) -> Any:
@@ -315,6 +335,6 @@ def _read(package: str, request: Request) -> Any:
         return None
 
 
-def _waiting(summary: message_summary.MessageSummary) -> MessageWaiting:
+def _waiting(summary: message_summary.MessageSummary, line: Line) -> MessageWaiting:
     voice = summary.of()
-    return MessageWaiting(summary.waiting, voice.new, voice.old, summary.account)
+    return MessageWaiting(summary.waiting, voice.new, voice.old, summary.account, line.aor)

@@ -84,7 +84,7 @@ async def test_a_registered_phone_is_called_by_its_registrar_and_by_others_as_it
 
 async def test_a_stranger_who_takes_the_place_of_a_call_is_none() -> None:
     """An attended transfer is not bound to come by the registrar (RFC 3891)."""
-    async with EmbeddedPbx(media=MEDIA) as pbx:
+    async with EmbeddedPbx() as pbx:  # which bridges the sound of its users' calls
         alice = answers(
             Softphone(pbx.uri("1001"), password=pbx.password("1001"), network=HERE, media=MEDIA)
         )
