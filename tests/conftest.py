@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("voip", deadline=None)  # no test is timed
 settings.load_profile("voip")
+TESTS = count(1)
+"""Those that have been run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +59,21 @@ def pytest_collection_finish() -> None:
     To look at all of it takes 60 ms, 300 where the processors are shared: it would be most of what
     a test in virtual time costs, and a hole in the sound of one in real time.
     """
+    leave_out_of_collection()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep out again, now and then, what has come since: caches, reports, modules loaded late.
+
+    Many tests end with a collection, to see what they have left; it is to cost what that costs.
+    """
+    if next(TESTS) % 50 == 0:
+        leave_out_of_collection()
+
+
+def leave_out_of_collection() -> None:
+    """Let collections not look at what is there now."""
     gc.collect()
     gc.freeze()
 
