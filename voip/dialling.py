@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from voip.call import Call
 from voip.desk import Desk
@@ -65,6 +65,7 @@ class Dialling:
         async with line.ways_to(uri) as ways:
             while (way := await ways.next()) is not None:
                 registrar, flow = way
+                left = None if until is None else max(0.0, until - loop.time())
                 plan = self._plan(
                     line,
                     registrar,
@@ -79,8 +80,11 @@ class Dialling:
                     call = await self._begin(line, uri, flow, plan)
                     if wait == "started":
                         return call
-                    left = None if until is None else max(0.0, until - loop.time())
-                    return await self._listen(call, ways, self._wait(call, wait, left))
+                    leaving = asyncio.ensure_future(self._leave_silent(call, ways))
+                    try:
+                        return await self._wait(call, wait, left)
+                    finally:
+                        leaving.cancel()
                 except CallError as error:
                     if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:
                         error.message = f"no answer in {timeout:g} s"  # in all
@@ -134,17 +138,15 @@ class Dialling:
             raise
         return call
 
-    async def _listen(self, call: Call, ways: Ways, waiting: Coroutine[Any, Any, Call]) -> Call:
-        """Wait, unless nobody says anything and there is another way."""
-        invite = call._session.caller.invite
-        answer = asyncio.ensure_future(waiting)
-        try:
-            if invite is None or not await ways.lead_around(invite, answer):
-                return await answer
-        finally:
-            answer.cancel()  # and hangs up: whoever answers late is told that it is over
-        raise NoAnswerError(
-            f"no response from {call.remote}",
+    async def _leave_silent(self, call: Call, ways: Ways) -> None:
+        """End a call to which nobody has said a word, if there is another way."""
+        session = call._session
+        invite = session.caller.invite
+        if invite is None or not await ways.lead_around(invite) or call.ended is not None:
+            return
+        session.fail("no response")  # whoever answers late is told that it is over
+        session.failure = NoAnswerError(
+            f"no response from {session.remote.uri}",
             hint="is the address right, and the host up?",
             status=408,
             elsewhere=True,

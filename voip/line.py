@@ -112,8 +112,8 @@ class Line:
     @asynccontextmanager
     async def ways_to(self, uri: SipUri) -> AsyncGenerator[Ways]:
         """Hand out the ways to `uri` for as long as it takes to reach somebody."""
-        async with aclosing(self.ways(uri)) as found:
-            yield Ways(found, self.stack.agent.config.failover_s)
+        async with aclosing(Ways(self.ways(uri), self.stack.agent.config.failover_s)) as ways:
+            yield ways
 
     async def ways(self, uri: SipUri) -> AsyncGenerator[Way]:
         """Yield the ways to `uri`, the best first, each with the registration it belongs to.

@@ -12,8 +12,10 @@ from voip.desk import Desk
 from voip.errors import ConfigError, RequestError, SipError, TransportError
 from voip.events import MessageReceived
 from voip.session.ask import ask
+from voip.sip.client_request import ClientRequest
 from voip.sip.message import Response
 from voip.sip.server_request import ServerRequest
+from voip.ways import Ways
 
 __all__ = ["Capabilities", "Messages"]
 
@@ -116,20 +118,23 @@ class Messages:
                     credentials=line.account.credentials(),
                     now=desk.now(),
                 )
-                answer = asyncio.ensure_future(ask(desk.stack, handle, str(uri)))
+                leaving = asyncio.ensure_future(self._leave_silent(handle, ways))
                 try:
-                    if await ways.lead_around(handle, answer):
-                        handle.give_up(desk.now())
-                        desk.flush()
-                    return await answer
+                    return await ask(desk.stack, handle, str(uri))
                 except RequestError as error:
                     if not _passes_elsewhere(error):
                         raise
                     desk.stack.signalling.avoid(flow)
                     failure = failure or error
                 finally:
-                    answer.cancel()
+                    leaving.cancel()
         raise failure or TransportError("the phone was closed", hint="make another one")
+
+    async def _leave_silent(self, handle: ClientRequest, ways: Ways) -> None:
+        """Wait no longer for who says nothing, if there is another way."""
+        if await ways.lead_around(handle):
+            handle.give_up(self._desk.now())
+            self._desk.flush()
 
     def on_message(self, request: ServerRequest) -> None:
         """Take a text that came: 200 says that it is here, not that anybody has read it."""

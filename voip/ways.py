@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from voip.registration import Registrar
 from voip.sip.client_invite import ClientInvite
@@ -23,24 +22,33 @@ class Ways:
     def __init__(self, found: AsyncGenerator[Way], failover_s: float | None) -> None:
         self._found = found
         self._failover_s = failover_s
-        self._next: Way | None = None
+        self._looking: asyncio.Task[Way | None] | None = None
 
     async def next(self) -> Way | None:
         """Return the next one, connected where it is a connection; None where there is none."""
-        way, self._next = self._next, None
-        return way or await anext(self._found, None)
+        looking, self._looking = self._looking, None
+        return await (self._find() if looking is None else looking)
 
-    async def lead_around(
-        self, request: ClientInvite | ClientRequest, outcome: asyncio.Future[Any]
-    ) -> bool:
-        """Whether nobody has answered `request` in time and there is a next way.
+    async def lead_around(self, request: ClientInvite | ClientRequest) -> bool:
+        """Wait until `request` has had its time; whether nobody answers it and there is a next way.
 
-        Without one there is nothing better to do than to go on waiting for `outcome`.
+        Without one there is nothing better to do than to go on waiting.
         """
         if self._failover_s is None:
             return False
-        await asyncio.wait({outcome}, timeout=self._failover_s)
-        if request.heard or outcome.done():
+        await asyncio.sleep(self._failover_s)
+        if request.heard:
             return False
-        self._next = await anext(self._found, None)  # may take as long as connecting does
-        return self._next is not None and not request.heard and not outcome.done()
+        if self._looking is None:  # it goes on, whoever waits no longer for it
+            self._looking = asyncio.get_running_loop().create_task(self._find())
+        return await asyncio.shield(self._looking) is not None and not request.heard
+
+    async def aclose(self) -> None:
+        """Look for no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._found.aclose()
+
+    async def _find(self) -> Way | None:
+        return await anext(self._found, None)
