@@ -36,12 +36,12 @@ class Contacts:
 
         Else where we are, and that what comes should come by this flow (RFC 5626 section 4.3).
         """
-        line = self.registrars.of(flow)
-        gruu = line.terms.temp_gruu if anonymous else line.gruu
+        registrar = self.registrars.of(flow)
+        gruu = registrar.terms.temp_gruu if anonymous else registrar.gruu
         if gruu is not None:
             return f"<{gruu}>"
         contact = self.at(flow, secure=secure, anonymous=anonymous)
-        return f"{contact[:-1]};ob>" if line.terms.outbound else contact
+        return f"{contact[:-1]};ob>" if registrar.terms.outbound else contact
 
     def at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
         """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""

@@ -49,7 +49,7 @@ class Lines:
             lines.append(Line(account, named=True, registers=wanted, mark=mark))
             users.append(account.user)
         self._lines = tuple(lines) or (Line(own, named=False, registers=False),)
-        self._late: set[asyncio.Task[Registered]] = set()
+        self._late: dict[asyncio.Task[Registered], None] = {}  # in order: a simulation repeats
 
     def begin(
         self,
@@ -171,13 +171,13 @@ class Lines:
 
     def _spawn(self, work: Coroutine[Any, Any, Registered]) -> asyncio.Task[Registered]:
         task = asyncio.get_running_loop().create_task(work)
-        self._late.add(task)
+        self._late[task] = None
         task.add_done_callback(self._over)
         return task
 
     def _over(self, task: asyncio.Task[Registered]) -> None:
         """Forget one that was granted or refused: its failure was told as an event."""
-        self._late.discard(task)
+        self._late.pop(task, None)
         if not task.cancelled():
             task.exception()
 

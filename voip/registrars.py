@@ -34,26 +34,26 @@ class RegistrationStatus:
 
 
 class Registrars:
-    """Keeps each of `lines` registered; one of them is enough to be reached."""
+    """Keeps each of `registrars` registered; one of them is enough to be reached."""
 
-    def __init__(self, lines: Sequence[Registrar]) -> None:
-        self._lines = tuple(lines)
-        self._late: set[asyncio.Task[Registered]] = set()
-        for line in self._lines:
-            line.others_hold = partial(self._others_hold, line)
+    def __init__(self, registrars: Sequence[Registrar]) -> None:
+        self._all = tuple(registrars)
+        self._late: dict[asyncio.Task[Registered], None] = {}  # in order: a simulation repeats
+        for one in self._all:
+            one.others_hold = partial(self._others_hold, one)
 
-    def _others_hold(self, line: Registrar) -> bool:
-        return any(other.registered for other in self._lines if other is not line)
+    def _others_hold(self, one: Registrar) -> bool:
+        return any(other.registered for other in self._all if other is not one)
 
     @property
     def registered(self) -> bool:
         """Whether the registrar knows us, by whatever way."""
-        return any(line.registered for line in self._lines)
+        return any(one.registered for one in self._all)
 
     @property
     def wanted(self) -> bool:
         """Whether the account is to be registered, be it or not."""
-        return any(line.wanted for line in self._lines)
+        return any(one.wanted for one in self._all)
 
     def status(self, account: Account) -> RegistrationStatus:
         """Return how it stands, by the best of the ways."""
@@ -64,33 +64,34 @@ class Registrars:
 
     def hosts(self) -> list[str]:
         """Return where calls come from: the hosts that have registered us, as IP literals."""
-        return [host for line in self._lines for host in line.hosts]
+        return [host for one in self._all for host in one.hosts]
 
     def by_preference(self) -> list[Registrar]:
-        """Return the lines, those that are registered first."""
-        return sorted(self._lines, key=lambda line: not line.registered)
+        """Return them, those that are registered first."""
+        return sorted(self._all, key=lambda one: not one.registered)
 
     def of(self, flow: Flow) -> Registrar:
-        """Return the line that is registered by a flow, or else the best one."""
-        lines = self.by_preference()
-        return next((line for line in lines if line.peer == flow.peer), lines[0])
+        """Return the one that is registered by a flow, or else the best one."""
+        best = self.by_preference()
+        return next((one for one in best if one.peer == flow.peer), best[0])
 
     async def start(self) -> Registered:
         """Register by all; returns what the first grants, raises when all refuse.
 
         The others go on in the meantime, and what becomes of them is told as events.
         """
-        if len(self._lines) == 1:
-            return await self._lines[0].start()
+        if len(self._all) == 1:
+            return await self._all[0].start()
         loop = asyncio.get_running_loop()
-        starting = {loop.create_task(line.start()) for line in self._lines}
-        self._late |= starting
-        for task in starting:
+        tasks = [loop.create_task(one.start()) for one in self._all]
+        for task in tasks:
+            self._late[task] = None
             task.add_done_callback(self._over)
+        starting = set(tasks)
         failure: BaseException | None = None
         while starting:
             done, starting = await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            for task in [one for one in tasks if one in done]:
                 if task.cancelled():  # see `close`
                     failure = failure or RegistrationError("the phone was closed")
                 elif (error := task.exception()) is None:
@@ -101,28 +102,28 @@ class Registrars:
 
     async def stop(self) -> RegistrationError | None:
         """Unregister everywhere; return why a registrar may still know us, if one may."""
-        errors = await asyncio.gather(*(line.stop() for line in self._lines))
+        errors = await asyncio.gather(*(one.stop() for one in self._all))
         return next((error for error in errors if error is not None), None)
 
     async def close(self) -> None:
         """Forget all without a word."""
-        for line in self._lines:
-            await line.close()
+        for one in self._all:
+            await one.close()
         for task in self._late:  # it may be looking for a way still
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
     def on_event(self, event: SipEvent) -> bool:
         """Take an event of the agent; True when it was about a REGISTER of ours."""
-        return any(line.on_event(event) for line in self._lines)
+        return any(one.on_event(event) for one in self._all)
 
     def on_lost(self, flow: Flow) -> None:
         """Take it that a way is gone."""
-        for line in self._lines:
-            line.on_lost(flow)
+        for one in self._all:
+            one.on_lost(flow)
 
     def _over(self, task: asyncio.Task[Registered]) -> None:
         """Forget one that has started or failed: its failure was told as an event."""
-        self._late.discard(task)
+        self._late.pop(task, None)
         if not task.cancelled():
             task.exception()

@@ -561,9 +561,9 @@ def test_mail_that_waits_is_told_for_the_account_it_waits_for() -> None:
     scene = Scene()
 
     async def main() -> None:
-        pbx = await scene.stranger(scene.work)
         async with scene.phone() as phone:
-            for user in ("carol", "alice"):
+            for user, host in (("carol", scene.work), ("alice", scene.home)):
+                pbx = await scene.stranger(host)
                 await Messages(pbx._desk).request(
                     "NOTIFY",
                     f"sip:{user}@10.0.0.1",
@@ -571,12 +571,12 @@ def test_mail_that_waits_is_told_for_the_account_it_waits_for() -> None:
                     body=b"Messages-Waiting: yes\r\nVoice-Message: 2/1\r\n",
                     content_type="application/simple-message-summary",
                 )
+                await pbx.close()
             waiting = [event for event in phone._events if isinstance(event, MessageWaiting)]
             assert [(one.new, one.old, one.aor) for one in waiting] == [
                 (2, 1, AT_WORK),
                 (2, 1, AT_HOME),
             ]
-        await pbx.close()
 
     scene.run(main)
 
