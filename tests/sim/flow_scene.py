@@ -12,7 +12,7 @@ import pytest
 from voip import Softphone
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import VoipError
+from voip.errors import CallError, TransportError, VoipError
 from voip.proxy import SipProxy
 from voip.sim import Host, Path, World
 from voip.sip.agent import SipAgent
@@ -104,11 +104,26 @@ class Scene:
     ) -> Softphone:
         """A phone of its own host that does with calls as `handler` says, switched on."""
         host = host or {"alice": self.alice, "bob": self.bob, "carol": self.carol}[name]
-        with host.here():
-            phone = self.phone(name, host, **more)
-            phone.on_incoming(handler)
-            await phone.start()
-        return phone
+        for _ in range(3 if self.loss else 1):
+            with host.here(), suppress(TransportError):  # a connection that takes over 10 s
+                phone = self.phone(name, host, **more)
+                phone.on_incoming(handler)
+                await phone.start()
+                return phone
+        raise AssertionError(f"{name} cannot register")
+
+    async def up(
+        self, caller: Softphone, target: str, calls: asyncio.Queue[Call], **more: Any
+    ) -> tuple[Call, Call]:
+        """Call somebody who is `answering`; return the call as both sides have it.
+
+        Where so much is lost that no ACK came in 32 s the call is over, and is made again.
+        """
+        for _ in range(4 if self.loss else 1):
+            with suppress(CallError, TimeoutError):
+                mine = await caller.dial(target, timeout=80, **more)
+                return mine, await asyncio.wait_for(calls.get(), 40)
+        raise AssertionError(f"{target} cannot be called")
 
     async def settled(self, *phones: Softphone) -> None:
         """Let time pass until every transaction is over: nothing may be left of any call."""

@@ -16,7 +16,7 @@ from voip.call import Call
 from voip.config import NetworkConfig
 from voip.events import CallState
 from voip.proxy import SipProxy
-from voip.sim import NatType
+from voip.sim import NatType, Path
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
@@ -55,11 +55,12 @@ class Onward:
 
 
 class Edge:
-    """Such a proxy on a host of its own."""
+    """Such a proxy on a host of its own; nothing is lost between it and the other proxy."""
 
     def __init__(self, scene: Scene, path: str = "") -> None:
         self.policy = Onward(path)
         self.host = scene.world.host(EDGE)
+        scene.world.link(self.host, scene.server, Path(delay_s=0.02))
         self._scene = scene
 
     async def start(self) -> None:
@@ -122,8 +123,7 @@ def registers(scene: Scene) -> list[Request]:
 
 async def reached(scene: Scene, bob: Softphone, calls: asyncio.Queue[Call]) -> None:
     """Bob calls Alice, who answers, and hangs up."""
-    call = await bob.dial("alice")
-    taken = await calls.get()
+    call, taken = await scene.up(bob, "alice", calls)
     await call.hangup()
     await taken.wait_ended()
 
@@ -197,8 +197,7 @@ def test_F110_answers_find_a_phone_behind_a_nat_by_rport(
             assert (one.via.host, one.via.received) == ("192.168.0.2", outside)
             assert one.via.rport not in (None, 5060)
         await asyncio.sleep(1800)  # the NAT would have forgotten it long ago
-        call = await alice.dial("bob")
-        taken = await to_bob.get()
+        call, taken = await scene.up(alice, "bob", to_bob)
         own = [value for value in taken.headers.values("Via") if "192.168.0.2" in value]
         assert len(own) == 1
         assert f"received={outside}" in own[0]
@@ -256,8 +255,7 @@ def test_F112_a_name_of_its_own_reaches_one_phone_of_two_and_stands_for_it_in_ca
         bob, to_bob = await scene.answering()
         assert desk.gruu == f"sip:alice@{SERVER};gr=urn:uuid:{INSTANCE}"
         assert other.gruu == f"sip:alice@{SERVER};gr=urn:uuid:{OTHER}"
-        call = await bob.dial(desk.gruu)
-        taken = await at_desk.get()
+        call, taken = await scene.up(bob, desk.gruu, at_desk)
         dialog = call._session.dialog
         assert dialog is not None
         assert dialog.remote_target == desk.gruu
@@ -266,8 +264,7 @@ def test_F112_a_name_of_its_own_reaches_one_phone_of_two_and_stands_for_it_in_ca
         await call.hangup()
         await taken.wait_ended()
         assert at_other.empty()
-        mine = await other.dial("bob")
-        theirs = await to_bob.get()
+        mine, theirs = await scene.up(other, "bob", to_bob)
         dialog = theirs._session.dialog
         assert dialog is not None
         assert dialog.remote_target == other.gruu
@@ -331,8 +328,7 @@ def test_F114_calls_go_by_the_service_route_until_it_is_gone(loss: float, seed: 
         bob, to_bob = await scene.answering()
         alice, _ = await scene.answering("alice")
         for calls in (1, 2):
-            call = await alice.dial("bob")
-            taken = await to_bob.get()
+            call, taken = await scene.up(alice, "bob", to_bob)
             assert edge.policy.seen.count("INVITE") >= calls
             ways = [value for value in taken.headers.values("Via") if f" {EDGE}" in value]
             assert len(ways) == 1
@@ -342,8 +338,7 @@ def test_F114_calls_go_by_the_service_route_until_it_is_gone(loss: float, seed: 
         given.clear()
         await alice.register()
         before = len(edge.policy.seen)
-        call = await alice.dial("bob")
-        taken = await to_bob.get()
+        call, taken = await scene.up(alice, "bob", to_bob)
         assert len(edge.policy.seen) == before
         await call.hangup()
         await taken.wait_ended()

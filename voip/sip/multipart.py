@@ -27,7 +27,13 @@ SDP: Final = "application/sdp"
 MULTIPART: Final = ("multipart/mixed", "multipart/alternative")
 """What we say that we read; any other kind of multipart is read as mixed (RFC 2046 5.1.3)."""
 
-_MORE: Final = ("Content-Disposition", "Content-Encoding", "Content-Transfer-Encoding")
+_MORE: Final = frozenset(
+    (
+        "Content-Disposition",
+        "Content-Encoding",
+        "content-transfer-encoding",
+    )  # as `Headers` has them
+)
 
 
 class BodyPart(NamedTuple):
@@ -52,10 +58,7 @@ def session_description(message: Request | Response) -> bytes:
     apart, there is none.
     """
     body, headers = message.body, message.headers
-    if not body:
-        return b""
-    kind = headers.get("Content-Type")
-    if (kind is None or kind == SDP) and not any(map(headers.get, _MORE)):  # nearly always
+    if not body or _is_plain(headers):
         return body
     try:
         _ = message.content_type
@@ -73,9 +76,14 @@ def is_readable(message: Request | Response, accept: Collection[str]) -> bool:
     What says `handling=optional` may be passed over. SipError (400) where a multipart is none, or
     has more parts, or deeper ones, than anybody needs.
     """
-    if not message.body:
+    if not message.body or (SDP in accept and _is_plain(message.headers)):
         return True
     return _read(message.headers, message.body, accept, SDP, MAX_DEPTH).readable
+
+
+def _is_plain(headers: Headers) -> bool:
+    """Whether a body is a session description and nothing else, as it nearly always is."""
+    return headers.get("Content-Type") in (None, SDP) and _MORE.isdisjoint(headers._first)
 
 
 def split_parts(body: bytes, boundary: str) -> list[BodyPart]:

@@ -124,6 +124,8 @@ def test_as_many_parts_as_are_allowed() -> None:
         (message(b"hi", "text/plain", "Content-Disposition: x; handling"), False, b""),
         (message(b"hi", "text/plain", 'Content-Disposition: x;"'), False, b""),
         (message(OFFER, SDP, "Content-Encoding: gzip"), False, b""),
+        (message(b"djA9", SDP, "Content-Transfer-Encoding: base64"), False, b""),
+        (message(OFFER, SDP, "CONTENT-TRANSFER-ENCODING: 8bit"), True, OFFER),
         (message(OFFER, "application/SDP;charset=utf-8"), True, OFFER),
     ],
 )
