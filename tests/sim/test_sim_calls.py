@@ -14,7 +14,7 @@ from certificates import Authority
 from voip import Softphone
 from voip.call import Call
 from voip.config import NetworkConfig, TlsConfig
-from voip.errors import CallError, MediaError
+from voip.errors import CallError
 from voip.events import CallEnded, Registered
 from voip.harness.pbx import EmbeddedPbx
 from voip.media.commands import ConnectStream, Opened, OpenStream, PayloadFormat, ReadStats
@@ -361,7 +361,7 @@ def test_a_phone_whose_rtp_ports_are_taken_says_so() -> None:
         async with Softphone("sip:alice@10.0.0.1", register=False, network=network) as phone:
             for _ in range(2):
                 await phone.dial("sip:bob@10.0.0.2")
-            with pytest.raises(MediaError, match="no free pair of RTP ports"):
+            with pytest.raises(CallError, match="no free pair of RTP ports"):
                 await phone.dial("sip:bob@10.0.0.2")
 
     async def main() -> None:
