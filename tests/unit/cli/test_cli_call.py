@@ -322,7 +322,7 @@ def test_a_call_is_played_recorded_captured_and_reported(
     assert (report["remote"], report["recording"]) == (pbx.uri("600"), "heard.wav")
     assert report["dtmf_sent"] == "12#"
     assert report["packets_sent"] > 150
-    assert report["packets_received"] > 150
+    assert report["packets_received"] > 100  # the echo begins later, and some are under way
     assert report["setup_ms"] > 0
     assert 1 < report["mos"] <= 4.5
     assert (report["ended_by"], report["status"]) == ("local", 200)

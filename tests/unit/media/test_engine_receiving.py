@@ -41,17 +41,19 @@ def assert_heard(desk: Desk, sent: np.ndarray, stream: int = 1, *, at_most_s: fl
 # ---------------------------------------------------------------- sizes
 
 
-@pytest.mark.parametrize("size", [16, 80, 160, 176, 177, 240, 480, 960, 1488, 1524])
-def test_packets_of_any_length_are_played(desk, size):
-    desk.call()
-    sent = speech(2)[: 2 * RATE // size * size]
-    desk.say(sent, size=size)
+def test_packets_of_any_length_are_played(desk):
+    sizes = (16, 80, 160, 176, 177, 240, 480, 960, 1488, 1524)
+    sent = {size: speech(2)[: 2 * RATE // size * size] for size in sizes}
+    for size in sizes:  # each in a stream of its own
+        desk.call(size)
+        desk.say(sent[size], size=size, stream=size)
     desk.run(2.6)
-    assert_heard(desk, sent, at_most_s=0.3)
-    stats = desk.stats()
-    assert stats.packets_received == sent.size // size
-    assert (stats.packets_lost, stats.packets_late) == (0, 0)
-    assert stats.buffer_overrun_count == 0
+    for size in sizes:
+        assert_heard(desk, sent[size], size, at_most_s=0.3)
+        stats = desk.stats(size)
+        assert stats.packets_received == sent[size].size // size
+        assert (stats.packets_lost, stats.packets_late) == (0, 0)
+        assert stats.buffer_overrun_count == 0
 
 
 @pytest.mark.parametrize(
@@ -255,16 +257,20 @@ def test_a_jitter_buffer_that_cannot_be_is_refused(desk, low, high):
 
 
 @pytest.mark.parametrize("size", [80, 160, 480])
-@pytest.mark.parametrize("delay_ms", [0.0, 20.0, 200.0, float(MAX_DELAY_MS)])
-def test_the_smallest_and_the_largest_buffer_play_what_comes_in_time(desk, size, delay_ms):
-    desk.call(settings={"jitter_min_ms": delay_ms, "jitter_max_ms": float(MAX_DELAY_MS)})
+def test_the_smallest_and_the_largest_buffer_play_what_comes_in_time(desk, size):
     sent = speech(3)[: 3 * RATE // size * size]
-    desk.say(sent, size=size)
+    delays_ms = (0.0, 20.0, 200.0, float(MAX_DELAY_MS))
+    for stream, delay_ms in enumerate(delays_ms):
+        settings = {"jitter_min_ms": delay_ms, "jitter_max_ms": float(MAX_DELAY_MS)}
+        desk.call(stream, settings=settings)
+        desk.say(sent, size=size, stream=stream)
     desk.run(sent.size / RATE)
-    stats = desk.stats()
+    stats = [desk.stats(stream) for stream in range(len(delays_ms))]
     desk.run(1)
-    assert_heard(desk, sent, at_most_s=delay_ms / 1000 + 0.04 + size / RATE)
-    assert (stats.packets_late, stats.buffer_overrun_count, stats.concealed_ms) == (0, 0, 0)
+    for stream, delay_ms in enumerate(delays_ms):
+        assert_heard(desk, sent, stream, at_most_s=delay_ms / 1000 + 0.04 + size / RATE)
+        assert stats[stream].packets_late == stats[stream].buffer_overrun_count == 0, delay_ms
+        assert stats[stream].concealed_ms == 0, delay_ms
 
 
 # ---------------------------------------------------------------- sources
@@ -298,41 +304,48 @@ def test_our_own_ssrc_in_packets_of_the_peer_harms_nothing(desk):
     assert desk.io.sent[-1].ssrc == ours
 
 
-@pytest.mark.parametrize("jump_s", [-3600, -2.5, -1, 1, 2.5, 3600, 200_000])
-def test_timestamps_that_jump_are_followed_within_half_a_second(desk, jump_s):
-    desk.call()
-    sequence, timestamp = desk.say(speech(2, 1))
+def test_timestamps_that_jump_are_followed_within_half_a_second(desk):
+    jumps_s = (-3600, -2.5, -1, 1, 2.5, 3600, 200_000)
     sent = speech(3, 2)
-    desk.say(sent, sequence=sequence, timestamp=timestamp + int(jump_s * RATE), begin=desk.now + 2)
+    for stream, jump_s in enumerate(jumps_s):
+        desk.call(stream)
+        sequence, timestamp = desk.say(speech(2, 1), stream=stream)
+        jumped = timestamp + int(jump_s * RATE)
+        desk.say(sent, sequence=sequence, timestamp=jumped, begin=desk.now + 2, stream=stream)
     desk.run(6)
-    heard = desk.heard()[2 * RATE :]
-    tail = sent[RATE // 2 :]
-    lag = place_of(tail, heard)
-    assert np.array_equal(heard[lag : lag + tail.size], tail)
-    assert lag <= 0.8 * RATE
+    for stream, jump_s in enumerate(jumps_s):
+        heard = desk.heard(stream)[2 * RATE :]
+        tail = sent[RATE // 2 :]
+        lag = place_of(tail, heard)
+        assert np.array_equal(heard[lag : lag + tail.size], tail), jump_s
+        assert lag <= 0.8 * RATE, jump_s
 
 
-@pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("pause_s", [0.3, 1.0, 5.0])
-def test_a_sender_whose_clock_stands_still_in_pauses_is_heard_again(desk, pause_s, marked):
-    desk.call()
+def test_a_sender_whose_clock_stands_still_in_pauses_is_heard_again(desk, pause_s):
     sent = [speech(1, seed) for seed in range(4)]
-    sequence, timestamp, begin = 100, 0, desk.now
-    for pcm in sent:
-        first = ulaw(pcm[:160])
-        desk.rtp(sequence, timestamp, first, marker=marked, at=begin)
-        sequence, timestamp = desk.say(
-            pcm[160:], sequence=sequence + 1, timestamp=timestamp + 160, begin=begin + 0.02
-        )
-        begin += 1 + pause_s
+    for marked in (False, True):  # each is a stream
+        desk.call(marked)
+        sequence, timestamp, begin = 100, 0, desk.now
+        for pcm in sent:
+            first = ulaw(pcm[:160])
+            desk.rtp(sequence, timestamp, first, marker=marked, at=begin, stream=marked)
+            sequence, timestamp = desk.say(
+                pcm[160:],
+                sequence=sequence + 1,
+                timestamp=timestamp + 160,
+                begin=begin + 0.02,
+                stream=marked,
+            )
+            begin += 1 + pause_s
     desk.run(4 * (1 + pause_s) + 1)
-    heard = desk.heard()
-    for pcm in sent:
-        missing = 0 if marked or pause_s > 2 else 10 * 160
-        lag = place_of(pcm, heard)
-        assert np.array_equal(heard[lag + missing : lag + pcm.size], pcm[missing:])
-    if marked:
-        assert desk.stats().packets_late == 0
+    for marked in (False, True):
+        heard = desk.heard(marked)
+        for pcm in sent:
+            missing = 0 if marked or pause_s > 2 else 10 * 160
+            lag = place_of(pcm, heard)
+            assert np.array_equal(heard[lag + missing : lag + pcm.size], pcm[missing:]), marked
+    assert desk.stats(True).packets_late == 0
 
 
 def test_a_sender_that_marks_every_packet_is_heard_as_well(desk):
@@ -343,21 +356,23 @@ def test_a_sender_that_marks_every_packet_is_heard_as_well(desk):
     assert_heard(desk, sent)
 
 
-@pytest.mark.parametrize("late_s", [0.1, 0.35, 1.5])
-def test_a_first_packet_that_took_very_long_delays_the_rest_for_a_moment_only(desk, late_s):
-    desk.call()
+def test_a_first_packet_that_took_very_long_delays_the_rest_for_a_moment_only(desk):
+    late_s = (0.1, 0.35, 1.5)
     sent = speech(4)
     begin = desk.now
-    for n in range(200):
-        at = begin + max(n * 0.02, late_s)  # all up to then come in a burst
-        desk.rtp(n, n * 160, ulaw(sent[n * 160 : (n + 1) * 160]), at=at)
+    for stream, late in enumerate(late_s):
+        desk.call(stream)
+        for n in range(200):
+            at = begin + max(n * 0.02, late)  # all up to then come in a burst
+            desk.rtp(n, n * 160, ulaw(sent[n * 160 : (n + 1) * 160]), at=at, stream=stream)
     desk.run(5)
-    heard = desk.heard()
-    tail = sent[3 * RATE :]
-    lag = place_of(tail, heard) - 3 * RATE
-    assert np.array_equal(heard[lag + 3 * RATE : lag + 4 * RATE], tail)
-    assert lag <= 0.12 * RATE + 4
-    assert desk.stats().current_delay_ms <= 120
+    for stream, late in enumerate(late_s):
+        heard = desk.heard(stream)
+        tail = sent[3 * RATE :]
+        lag = place_of(tail, heard) - 3 * RATE
+        assert np.array_equal(heard[lag + 3 * RATE : lag + 4 * RATE], tail), late
+        assert lag <= 0.12 * RATE + 4, late
+        assert desk.stats(stream).current_delay_ms <= 120, late
 
 
 def test_a_peer_from_whom_nothing_comes_is_told_of_every_five_seconds(desk):

@@ -60,7 +60,7 @@ class Worker:
             self._process.communicate(timeout=_END_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()  # and its pipes are closed
 
     def tell(self, do: str, **arguments: Any) -> None:
         """Send a request."""
