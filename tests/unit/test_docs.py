@@ -131,7 +131,7 @@ async def test_what_python_is_shown_runs(
 
 async def python_runs(pbx: EmbeddedPbx, block: Block, directory: Path) -> None:
     source = block.text.replace("pbx.example", pbx.address)
-    source = source.replace("asyncio.sleep(60)", "asyncio.sleep(6)")  # in virtual time: it works
+    source = source.replace("asyncio.sleep(60)", "asyncio.sleep(6)")  # runs as well
     if "asyncio.run(" in source or "world.run(" in source:
         program = (sys.executable, "-W", "error", "-c", source)
         status, printed = await output_of(*program, cwd=directory)
