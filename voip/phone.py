@@ -44,6 +44,7 @@ from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
 from voip.registrars import RegistrationStatus
+from voip.session.ask import wait_no_longer
 from voip.session.event_log import EventLog
 from voip.session.manager import SessionManager
 from voip.session.session import CallSession
@@ -322,6 +323,7 @@ class Softphone:
             closing.push_async_callback(self._tasks.cancel)
             closing.push_async_callback(self._desk.end_calls)
             closing.push_async_callback(self._lines.close)
+            closing.callback(wait_no_longer, self._stack)
 
     # ------------------------------------------------------------ what it is
 

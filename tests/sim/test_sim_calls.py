@@ -14,7 +14,7 @@ from certificates import Authority
 from voip import Softphone
 from voip.call import Call
 from voip.config import NetworkConfig, TlsConfig
-from voip.errors import CallError
+from voip.errors import CallError, RequestError
 from voip.events import CallEnded, Registered
 from voip.harness.pbx import EmbeddedPbx
 from voip.media.commands import ConnectStream, Opened, OpenStream, PayloadFormat, ReadStats
@@ -429,3 +429,27 @@ def test_three_hundred_calls_leave_nothing_behind() -> None:
         await phone.close()
 
     world.run(main())
+
+
+def test_who_waits_for_an_answer_is_told_when_the_phone_is_closed() -> None:
+    world, alice, _ = two_hosts(Path(loss=1.0))
+    asked: list[str] = []
+
+    async def ask() -> None:
+        phone = Softphone("sip:alice@10.0.0.1", register=False)
+        await phone.start()
+        waiting = [
+            asyncio.create_task(phone.message("sip:bob@10.0.0.2", "are you there?")),
+            asyncio.create_task(phone.options("sip:bob@10.0.0.2")),
+        ]
+        await asyncio.sleep(1.0)
+        assert not any(task.done() for task in waiting)
+        await phone.close()
+        for task in waiting:
+            with pytest.raises(RequestError, match="the phone was closed") as told:
+                await task
+            asked.append(str(told.value))
+
+    world.run(alice.run(ask()))
+    assert len(asked) == 2
+    assert world.elapsed < 10.0

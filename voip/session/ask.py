@@ -10,7 +10,7 @@ from voip.sip.client_request import ClientRequest
 from voip.sip.events import Cause, RequestDone, RequestFailed, SipEvent
 from voip.sip.message import Response
 
-__all__ = ["ask"]
+__all__ = ["ask", "wait_no_longer"]
 
 
 async def ask(stack: Stack, handle: ClientRequest, whom: str) -> Response:
@@ -23,9 +23,15 @@ async def ask(stack: Stack, handle: ClientRequest, whom: str) -> Response:
             answer.set_result(event)
 
     stack.watchers[handle] = on_event
-    stack.signalling.flush()
+    stack.asked.add(answer)
     method = handle.request.method
-    match await answer:
+    try:
+        stack.signalling.flush()
+        event = await answer
+    finally:
+        stack.asked.discard(answer)
+        stack.watchers.pop(handle, None)
+    match event:
         case RequestDone(_, response) if response.status < 300:
             return response
         case RequestDone(_, response):
@@ -37,5 +43,12 @@ async def ask(stack: Stack, handle: ClientRequest, whom: str) -> Response:
         case RequestFailed(_, status, reason, cause):
             hint = "is the password right?" if cause is Cause.AUTHENTICATION else ""
             raise RequestError(f"{method} to {whom}: {reason}", status=status, hint=hint)
-        case event:
+        case _:
             raise RequestError(f"{method} to {whom}: {event}")
+
+
+def wait_no_longer(stack: Stack) -> None:
+    """Tell all who wait that there will be no answer: nothing comes in any more."""
+    for answer in stack.asked:
+        if not answer.done():
+            answer.set_exception(RequestError("the phone was closed", hint="make another one"))

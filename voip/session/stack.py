@@ -6,6 +6,7 @@ simulation `sim`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -69,6 +70,7 @@ class Stack:
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
     `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
+    `asked`: what those wait for who have sent a request outside of calls.
     """
 
     agent: SipAgent
@@ -84,3 +86,4 @@ class Stack:
     sessions: dict[object, CallSession] = field(default_factory=dict)
     call_changed: Callable[[], None] = lambda: None
     watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)
+    asked: set[asyncio.Future[SipEvent]] = field(default_factory=set)
