@@ -41,7 +41,6 @@ REORDER_MS = 2 * JITTER_MS + FRAME_MS + 2
 """Delays a packet beyond its successor, however late that is."""
 CHECKED_CALLS = 10
 REPORT_INTERVAL_MS = 5000
-_RECEIVE_MS = 5  # how often is read what the engine sends: nothing depends on when
 _SPEECH_FRAMES = 3000  # a minute, every call beginning at another place of it
 _HEADER_BYTES = 12
 _PACKET_BYTES = _HEADER_BYTES + FRAME_SAMPLES
@@ -130,8 +129,7 @@ class Load:
                     hint="measure fewer calls, or when nothing else runs",
                 )
             self._send_step(late=behind_ms > JITTER_MS)
-            if step % _RECEIVE_MS == 0:
-                self._receive()
+            self._receive()
 
     def listen(self, seconds: float) -> None:
         """Receive only, for so long."""
@@ -221,8 +219,9 @@ class Load:
         for one in self._rtp:
             while self._receive_from(one):
                 pass
-        for one in self._rtcp:
-            self._receive_reports(one)
+        if self._tick % 10 == 0:
+            for one in self._rtcp:
+                self._receive_reports(one)
 
     def _receive_from(self, one: BatchSocket) -> bool:
         """Take what one socket has; False when that was not a full batch."""
