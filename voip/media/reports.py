@@ -202,7 +202,7 @@ class Reporter:
     def _compounds(self, rows: Rows, now: float, wall: float | None) -> list[bytes]:
         """Return an SR, or an RR (without `wall`, too), and the SDES, for each of `rows` (k,)."""
         transmitter, receiver = self._table.transmitter, self._table.receiver
-        sent = transmitter.sequence[rows] - transmitter.first[rows]
+        sent = transmitter.packets[rows]
         sender = SenderFigures(
             ssrc=transmitter.ssrc[rows],
             # within the last two intervals (section 6.4)

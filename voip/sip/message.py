@@ -288,18 +288,9 @@ def parse_message(data: bytes) -> Request | Response:
     else:
         message, problem = _start(start, headers)
     if problem is None:
-        if (
-            bad_line is not None
-            or len(start) > MAX_LINE_CHARS
-            or len(headers._lines) > MAX_HEADERS
-            or "\n" in start
-            or "\r" in start
-        ):
-            problem = _line_problem(start, headers, bad_line)
-        else:
-            problem = _take_body(message, data, end)
-            if problem is None:
-                return message
+        problem = _line_problem(start, headers, bad_line) or _take_body(message, data, end)
+        if problem is None:
+            return message
     if isinstance(message, Response):
         raise SipError(problem.message)
     problem.context["request"] = message
@@ -338,14 +329,16 @@ def _bad_request_line(
     return request, SipError(f"a request in {version[:20]}, not SIP/2.0", status=505)
 
 
-def _line_problem(start: str, headers: Headers, bad_line: str | None) -> SipError:
+def _line_problem(start: str, headers: Headers, bad_line: str | None) -> SipError | None:
     if bad_line is not None:
         return SipError(f"a line that is no header: {for_people(bad_line)!r}", status=400)
     if len(start) > MAX_LINE_CHARS:
         return SipError(f"a start line of {len(start)} characters", status=414)
     if "\n" in start or "\r" in start:
         return SipError("a start line with a bare line break in it", status=400)
-    return SipError(f"{len(headers)} header lines, {MAX_HEADERS} are allowed", status=400)
+    if len(headers._lines) > MAX_HEADERS:
+        return SipError(f"{len(headers)} header lines, {MAX_HEADERS} are allowed", status=400)
+    return None
 
 
 def _take_body(message: Request | Response, data: bytes, end: int) -> SipError | None:
