@@ -29,11 +29,14 @@ from voip.media.digits import Digits
 from voip.media.intake import Intake
 from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
+from voip.media.native import Native, available
+from voip.media.playout import Playout
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.router import Router
 from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import BASE_STEP_S, StreamTable
+from voip.media.transmit import Transmitter
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "MEDIA_SILENT_S", "Engine"]
@@ -48,12 +51,21 @@ _ROUND_S = 1.0
 
 
 class Engine:
-    """All streams of one process. `submit` may be called from any thread, all else from one."""
+    """All streams of one process. `submit` may be called from any thread, all else from one.
+
+    `native`: whether the part in C is used; None: where it is there.
+    """
 
     def __init__(
-        self, io: PacketIO, *, random: Random | None = None, arena: RingArena | None = None
+        self,
+        io: PacketIO,
+        *,
+        random: Random | None = None,
+        arena: RingArena | None = None,
+        native: bool | None = None,
     ) -> None:
         random = random or SecureRandom()
+        self.native = available() if native is None else native
         self.arena = arena or RingArena()
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
@@ -62,7 +74,9 @@ class Engine:
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
-        self._intake = Intake(self._table, io, self._reporter, self._digits)
+        self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
+        self._playout: Playout | Native = self._intake.native or self._table.playout
+        self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
         self._control = Control(self._table, io, self._reporter, self._digits, self.arena, random)
         self._commands: deque[tuple[int, Command]] = deque()
@@ -153,7 +167,7 @@ class Engine:
         """Hear and send `samples` samples of `rows`, which are all due and of this step."""
         table, transmitter = self._table, self._table.transmitter
         slot = table.begin_step(rows, samples)
-        heard = table.playout.play(rows, samples, slot * np.float64(BASE_STEP_S))
+        heard = self._playout.play(rows, samples, slot * np.float64(BASE_STEP_S))
         table.levels.hear(rows, heard)
         self._router.hear(rows, heard)
         self._router.record(rows, heard, sent=False)
@@ -166,11 +180,11 @@ class Engine:
             self._events += events
             table.levels.send(speakers, sound)
             self._router.record(speakers, sound, sent=True)
-            full = transmitter.fill(speakers, sound, slot * table.base_step)
+            full = self._transmitter.fill(speakers, sound, slot * table.base_step)
             full, events = self._digits.replace(full)
             self._events += events
             if full.size:
-                transmitter.send(full, self._io)
+                self._transmitter.send(full, self._io)
 
     # ------------------------------------------------------------ once a second
 

@@ -1,6 +1,8 @@
 """From a batch of packets to the rows: read, believe, count, and hand on.
 
 receive -> parse -> believe -> accept -> digits, or the jitter buffer
+
+Where it was built, `native.py` takes the ordinary packets out of the batch first.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from voip.media.columns import Bools, Ints, Rows, every, some, where
 from voip.media.commands import EngineEvent, SourceLearned
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
+from voip.media.native import Native
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.rtp.packet import RtpHeaders, parse_headers
@@ -25,7 +28,13 @@ class Intake:
     """Takes what has arrived, once a tick."""
 
     def __init__(
-        self, table: StreamTable, io: PacketIO, reporter: Reporter, digits: Digits
+        self,
+        table: StreamTable,
+        io: PacketIO,
+        reporter: Reporter,
+        digits: Digits,
+        *,
+        native: bool,
     ) -> None:
         self._table = table
         self._io = io
@@ -33,11 +42,14 @@ class Intake:
         self._digits = digits
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
+        self.native = Native(table, self._batch) if native else None
 
     def receive(self, now: float, wall: float) -> list[EngineEvent]:
         """Read one batch and give every packet to whom it concerns; return what it told."""
         batch, table = self._batch, self._table
         received = self._io.receive(batch, now)
+        if received and self.native is not None:
+            received = self.native.take(received)
         events: list[EngineEvent] = []
         if not received:
             return events

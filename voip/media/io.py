@@ -28,6 +28,8 @@ PacketTap: TypeAlias = Callable[[bool, int, Address, Address, memoryview, float]
 class PacketBatch:
     """Preallocated arrays that one `PacketIO.receive` fills; entries `[:count]` are valid.
 
+    What it has received it does not read again: the engine may move packets within the batch.
+
     data: uint8 (capacity, SLOT_BYTES), each row of it a slot for a packet; slots: intp
     (capacity,), where in `data` the packets lie; rows: intp, lengths: int32, (capacity,);
     arrival: float64 (capacity,), monotonic seconds; rtcp: bool (capacity,), came to the RTCP port;

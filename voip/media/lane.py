@@ -61,11 +61,13 @@ class G711Lane:
 
     def __init__(self) -> None:
         decode = np.stack((g711.ULAW_DECODE, g711.ALAW_DECODE))
-        self._decode: npt.NDArray[np.float32] = np.divide(decode.ravel(), 32768, dtype=np.float32)
+        self.decode_table: npt.NDArray[np.float32] = np.divide(
+            decode.ravel(), 32768, dtype=np.float32
+        )
         encode = np.stack((g711.ULAW_ENCODE, g711.ALAW_ENCODE))
         # by the sample plus 32768: what is beyond either end of the table is clipped to it
-        self._encode: npt.NDArray[np.uint8] = np.roll(encode, 32768, axis=1).ravel()
-        self._encode_ulaw = self._encode[:65536]
+        self.encode_table: npt.NDArray[np.uint8] = np.roll(encode, 32768, axis=1).ravel()
+        self._encode_ulaw = self.encode_table[:65536]
         # what `encode` works in: large arrays that are made anew each time lie in cold memory
         self._scaled: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._index: npt.NDArray[np.intp] = np.empty((0, 0), np.intp)
@@ -94,7 +96,7 @@ class G711Lane:
             index = payloads.astype(np.uint16)
             index += codes.astype(np.uint16)[:, None] << 8
         # in range by its type: "clip" spares the check
-        return self._decode.take(index, out=out, mode="clip")
+        return self.decode_table.take(index, out=out, mode="clip")
 
     def encode(
         self, codes: npt.NDArray[np.uint8], pcm: npt.NDArray[np.float32]
@@ -114,4 +116,4 @@ class G711Lane:
             return self._encode_ulaw.take(index, mode="clip")
         np.clip(index, 0, 65535, out=index)
         index += codes.astype(np.intp)[:, None] << 16
-        return self._encode.take(index, mode="clip")
+        return self.encode_table.take(index, mode="clip")

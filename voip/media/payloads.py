@@ -27,7 +27,7 @@ from voip.media.columns import (
 )
 from voip.media.io import SLOT_BYTES
 
-__all__ = ["SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
+__all__ = ["EMPTY", "SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
 
 SLOTS = 64
 """1.28 s of 20 ms packets, 0.64 s of 10 ms ones. A power of two."""
@@ -36,7 +36,7 @@ SLOT_PAYLOAD = 176
 POOL_PER_ROW = 14
 """Larger payloads that may wait at one time, on an average over the rows: 400 ms of 30 ms ones."""
 
-_EMPTY = -(1 << 62)
+EMPTY = -(1 << 62)
 _NOTHING_WAITS = 1 << 40
 
 
@@ -52,7 +52,7 @@ class PayloadRing:
     payload: npt.NDArray[np.uint8]
 
     COLUMNS: ClassVar[ColumnSpec] = {
-        "timestamp": (np.int64, _EMPTY, ()),
+        "timestamp": (np.int64, EMPTY, ()),
         "sequence": (np.int64, -1, ()),
         "duration": (np.int64, 0, ()),  # 0: nothing is there
         "length": (np.int64, 0, ()),
@@ -206,7 +206,7 @@ class PayloadRing:
     def _empty(self, slots: Ints) -> None:
         """Empty slots and give their places in the pool back."""
         self.duration[slots] = 0
-        self.timestamp[slots] = _EMPTY
+        self.timestamp[slots] = EMPTY
         if not self.pooled:
             return
         place = self.place[slots]

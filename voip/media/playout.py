@@ -50,10 +50,10 @@ RESTART_S = 2.0
 """A packet this far from its time has another time base: the stream has started anew."""
 _NOTHING = -(1 << 62)
 _SLACK_S = 0.005
-_GROW_S = 0.010
-_SHRINK_S = 0.030
+GROW_S = 0.010
+SHRINK_S = 0.030
 _FORCE_S = 0.200
-_AIM_SAMPLES = 1280
+AIM_SAMPLES = 1280
 _QUIET = 10 ** (-45 / 20)
 _ROUNDS = 16
 """Packets decoded in one step of one row; only packets below 2 ms need more."""
@@ -374,7 +374,7 @@ class Playout:
         # nothing waits, and packets need longer than they are given: wait for them
         waits = (gap > PCM_SAMPLES) & fading
         if some(waits):
-            waits &= self.target[rows] - self.delay(rows, due) > _GROW_S
+            waits &= self.target[rows] - self.delay(rows, due) > GROW_S
             self.expanded[rows] += np.where(waits, missing, 0)
         for size in distinct(missing):
             here = missing == size
@@ -395,12 +395,12 @@ class Playout:
         self.delay_sum[rows] += delay * count
         played = self.played[rows] + count
         self.played[rows] = played
-        turn = played % _AIM_SAMPLES < count
+        turn = played % AIM_SAMPLES < count
         if some(turn):
             self._aim(rows[turn])
         excess = delay - self.target[rows]
-        if excess.max() > _SHRINK_S or excess.min() < -_GROW_S:
-            off = (excess > _SHRINK_S) | (excess < -_GROW_S)
+        if excess.max() > SHRINK_S or excess.min() < -GROW_S:
+            off = (excess > SHRINK_S) | (excess < -GROW_S)
             self._correct(rows[off], excess[off], count)
 
     def _aim(self, rows: Rows) -> None:
@@ -412,13 +412,13 @@ class Playout:
         level = np.abs(self.past.last(rows)).max(axis=1)
         pause = (level < _QUIET) | (self.silent[rows] >= FADED)
         # too late in the buffer: leave a step out in a pause; everything at once when far off
-        over = (excess > _SHRINK_S) & (pause | (excess > _FORCE_S))
+        over = (excess > SHRINK_S) & (pause | (excess > _FORCE_S))
         for row, far in zip(rows[over], excess[over], strict=True):
-            skip = quantum if far <= _FORCE_S else int((far - _SHRINK_S) * self._lane.rate_hz)
+            skip = quantum if far <= _FORCE_S else int((far - SHRINK_S) * self._lane.rate_hz)
             self._skip(int(row), skip)
             self.accelerated[row] += skip
         # too early: insert a step of silence in a pause; speech waits for a gap (_fill_gap)
-        under = rows[(excess < -_GROW_S) & pause & (self.pcm.fill[rows] == 0)]
+        under = rows[(excess < -GROW_S) & pause & (self.pcm.fill[rows] == 0)]
         if under.size:
             self.expanded[under] += quantum
             self.pcm.append(under, np.zeros((under.size, quantum), np.float32))

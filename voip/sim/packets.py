@@ -200,6 +200,7 @@ class SimPacketIO:
         lengths = flight.length[slots]
         width = int(lengths.max())
         batch.data[:count, :width] = flight.data[slots, :width]
+        batch.slots[:count] = np.arange(count)
         batch.lengths[:count] = lengths
         batch.rows[:count] = rows
         batch.rtcp[:count] = rtcp

@@ -121,6 +121,7 @@ class FakeIO:
                 later.append(item)
                 continue
             batch.data[count, : len(packet)] = np.frombuffer(packet, np.uint8)
+            batch.slots[count] = count
             batch.lengths[count] = len(packet)
             batch.rows[count] = row
             batch.arrival[count] = at
@@ -174,6 +175,7 @@ class FakeIO:
 class Desk:
     """The engine, and a clock that is turned by `run`."""
 
+    native: bool | None = None
     engine: Engine = field(init=False)
     io: FakeIO = field(default_factory=FakeIO)
     now: float = START
@@ -182,7 +184,7 @@ class Desk:
     pcm: dict[int, list[npt.NDArray[np.int16]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.engine = Engine(self.io, random=SeededRandom(1))
+        self.engine = Engine(self.io, random=SeededRandom(1), native=self.native)
 
     def tick(self) -> list[EngineEvent]:
         """Tick now; return what happened."""

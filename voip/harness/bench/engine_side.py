@@ -75,6 +75,7 @@ class EngineTotals:
     reported: int  # streams whose peer has sent RTCP that gave a round-trip time
     kernel_drops: int
     not_sent: int
+    native: bool  # whether the part in C was used
     skipped_steps: int  # of all rows since the first `mark`: the engine was hopelessly late
     failures: int
 
@@ -195,6 +196,7 @@ class EngineSide:
             reported=sum(one.rtt_ms is not None for one in stats),
             kernel_drops=self._io.kernel_drops(),
             not_sent=self._io.counters.send_full + self._io.counters.send_failed,
+            native=self._engine.native,
             skipped_steps=self._engine.skipped_steps - self._skipped_before,
             failures=self._driver.times.failures,
         )

@@ -173,6 +173,7 @@ class MediaReport:
                 }
                 for one in self.rounds
             ],
+            "native": all(one.engine["native"] for one in self.rounds),
             "reference_machine": REFERENCE_MACHINE,
             "python": platform.python_version(),
             "numpy": np.__version__,

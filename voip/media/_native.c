@@ -1,0 +1,665 @@
+/* What a tick does with packets and sound that are as they should be, row by row in one pass.
+ *
+ * It does the same as the arrays of voip/media and of rtp/jitter.py, to the bit, for what is
+ * ordinary: a plain header, a known source, in time; a packet that is just what a row hears next.
+ * All else it leaves to them, untouched. The package works without this file, which saves no more
+ * than what many operations on small arrays cost: decision 0014.
+ *
+ * The arrays belong to Python; a `Tick` holds on to them and is made anew when the table has grown.
+ * The lists below are the only place that knows their order: native.py reads it from here.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* X(name here, type, name there): by row, or by slot of a row, or by packet of the batch */
+#define ARRAYS(X) \
+    X(listening, uint8_t, "table.listening") \
+    X(meaning, uint8_t, "table.meaning") \
+    X(ssrc, int64_t, "table.receiver.ssrc") \
+    X(candidate, int64_t, "table.receiver.candidate") \
+    X(last_sequence, int64_t, "table.receiver.last_sequence") \
+    X(last_timestamp, int64_t, "table.receiver.last_timestamp") \
+    X(last_transit, double, "table.receiver.last_transit") \
+    X(last_arrival, double, "table.receiver.last_arrival") \
+    X(jitter, double, "table.receiver.jitter") \
+    X(received, int64_t, "table.receiver.received") \
+    X(octets, int64_t, "table.receiver.octets") \
+    X(reordered, int64_t, "table.receiver.reordered") \
+    X(state, uint8_t, "table.playout.state") \
+    X(decoded, int64_t, "table.playout.decoded") \
+    X(next_sequence, int64_t, "table.playout.sequence") \
+    X(silent, int64_t, "table.playout.silent") \
+    X(minimum, double, "table.playout.minimum") \
+    X(maximum, double, "table.playout.maximum") \
+    X(target, double, "table.playout.target") \
+    X(played, int64_t, "table.playout.played") \
+    X(delay_sum, double, "table.playout.delay_sum") \
+    X(pending, int64_t, "table.playout.pcm.fill") \
+    X(past_packet, int64_t, "table.playout.past.packet") \
+    X(send_code, uint8_t, "table.transmitter.code") \
+    X(payload_type, uint8_t, "table.transmitter.payload_type") \
+    X(send_ssrc, int64_t, "table.transmitter.ssrc") \
+    X(send_sequence, int64_t, "table.transmitter.sequence") \
+    X(origin, int64_t, "table.transmitter.origin") \
+    X(start, int64_t, "table.transmitter.start") \
+    X(filled, int64_t, "table.transmitter.filled") \
+    X(marker, uint8_t, "table.transmitter.marker") \
+    X(sent_octets, int64_t, "table.transmitter.octets") \
+    X(late_run, int64_t, "table.playout.late_run") \
+    X(peak, int64_t, "table.playout.peak") \
+    X(packets, uint8_t, "table.transmitter.packet") \
+    X(histogram, float, "table.playout.delays.histogram") \
+    X(quickest, double, "table.playout.delays.quickest") \
+    X(weight, double, "table.playout.delays.weight") \
+    X(window_left, int64_t, "table.playout.delays.window_left") \
+    X(window_quickest, double, "table.playout.delays.window_quickest") \
+    X(waiting, int64_t, "table.playout.ring.count") \
+    X(slot_timestamp, int64_t, "table.playout.ring.timestamp") \
+    X(slot_sequence, int64_t, "table.playout.ring.sequence") \
+    X(slot_duration, int64_t, "table.playout.ring.duration") \
+    X(slot_length, int64_t, "table.playout.ring.length") \
+    X(slot_code, uint8_t, "table.playout.ring.code") \
+    X(slot_payload, uint8_t, "table.playout.ring.payload") \
+    X(decode, float, "table.lane.decode_table") \
+    X(encode, uint8_t, "table.lane.encode_table") \
+    X(memory, uint8_t, "batch.memory") \
+    X(slots, intptr_t, "batch.slots") \
+    X(rows, intptr_t, "batch.rows") \
+    X(lengths, int32_t, "batch.lengths") \
+    X(arrival, double, "batch.arrival") \
+    X(rtcp, uint8_t, "batch.rtcp") \
+    X(source, int32_t, "batch.source")
+
+/* X(name, here and there) */
+#define NUMBERS(X) \
+    X(head_bytes) X(event_meaning) X(idle) X(playing) \
+    X(rate_hz) \
+    X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
+    X(bin_s) X(growth) X(heavy) X(window) X(quantile) \
+    X(aim_samples) X(grow_s) X(shrink_s) X(history) X(empty)
+
+enum {
+#define X(name, type, there) AT_##name,
+    ARRAYS(X)
+#undef X
+    ARRAY_COUNT
+};
+enum {
+#define X(name) NUMBER_##name,
+    NUMBERS(X)
+#undef X
+    NUMBER_COUNT
+};
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer buffers[ARRAY_COUNT];
+    int taken; /* of the buffers, in order */
+#define X(name, type, there) type *name;
+    ARRAYS(X)
+#undef X
+#define X(name) double name;
+    NUMBERS(X)
+#undef X
+    Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, packet_bytes, codes;
+    Py_ssize_t capacity, stride;
+    uint32_t *odd, batch; /* by row: the last batch in which something of it was left */
+} Tick;
+
+/* ------------------------------------------------------------------ packets */
+
+static uint32_t big_endian(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+/* jitter.py, DelayEstimator.update */
+static void note_delay(Tick *t, Py_ssize_t row, double transit)
+{
+    float *histogram = t->histogram + row * t->bins;
+    if (--t->window_left[row] == 0) {
+        t->window_left[row] = (int64_t)t->window;
+        t->quickest[row] = t->window_quickest[row];
+        t->window_quickest[row] = INFINITY;
+        if (t->weight[row] > t->heavy) {
+            for (Py_ssize_t bin = 0; bin < t->bins; bin++)
+                histogram[bin] = (float)((double)histogram[bin] / t->weight[row]);
+            t->weight[row] = 1.0;
+        }
+    }
+    if (transit < t->window_quickest[row])
+        t->window_quickest[row] = transit;
+    if (transit < t->quickest[row])
+        t->quickest[row] = transit;
+    double bin = ceil((transit - t->quickest[row]) * (1 / t->bin_s) - 0.1);
+    if (bin > (double)(t->bins - 1))
+        bin = (double)(t->bins - 1);
+    t->weight[row] *= t->growth;
+    float *counted = histogram + (Py_ssize_t)bin;
+    *counted = (float)((double)*counted + t->weight[row]);
+}
+
+/* receive.py, Receiver.accept and _measure_jitter; playout.py, Playout.arrive; payloads.py,
+ * PayloadRing.insert: nothing is changed before it is certain that all is ordinary. */
+static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
+{
+    const uint8_t *packet = t->memory + t->slots[i] * t->stride + (Py_ssize_t)t->head_bytes;
+    int64_t size = (int64_t)t->lengths[i] - 12;
+    if (size <= 0 || size > t->slot_bytes || packet[0] != 0x80)
+        return 0;
+    uint8_t code = t->meaning[row * t->payload_types + (packet[1] & 0x7F)];
+    if (code >= t->event_meaning || !t->listening[row] || t->state[row] == t->idle)
+        return 0;
+    if (t->ssrc[row] != big_endian(packet + 8) || t->candidate[row] >= 0)
+        return 0;
+
+    int64_t last = t->last_sequence[row];
+    int64_t step = (int16_t)(((uint16_t)packet[2] << 8 | packet[3]) - (uint16_t)last);
+    if (step == 0 || step <= -t->max_misorder || step >= t->max_dropout)
+        return 0;
+    int64_t sequence = last + step;
+    int64_t before = t->last_timestamp[row];
+    int64_t timestamp = before + (int32_t)(big_endian(packet + 4) - (uint32_t)before);
+    double arrival = t->arrival[i];
+    double transit = arrival - (double)timestamp / t->rate_hz;
+
+    Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
+    if (t->slot_sequence[slot] == sequence || t->slot_duration[slot] > 0)
+        return 0;
+    if (timestamp + size <= t->decoded[row])
+        return 0;
+    if (!(fabs(transit - t->quickest[row]) <= t->playout_restart_s))
+        return 0;
+
+    t->received[row]++;
+    t->octets[row] += size;
+    t->last_arrival[row] = arrival;
+    if (step > 0) {
+        t->last_sequence[row] = sequence;
+        t->last_timestamp[row] = timestamp;
+    } else {
+        t->reordered[row]++;
+    }
+    double units = arrival * t->rate_hz - (double)timestamp;
+    double change = fabs(units - t->last_transit[row]);
+    if (change >= t->transit_restart_s * t->rate_hz)
+        change = 0.0;
+    t->jitter[row] += (change - t->jitter[row]) * (1.0 / 16.0);
+    t->last_transit[row] = units;
+
+    note_delay(t, row, transit);
+    t->late_run[row] = 0;
+    t->slot_timestamp[slot] = timestamp;
+    t->slot_sequence[slot] = sequence;
+    t->slot_duration[slot] = size; /* a byte is a sample */
+    t->slot_length[slot] = size;
+    t->slot_code[slot] = code;
+    memcpy(t->slot_payload + slot * t->slot_bytes, packet + 12, (size_t)size);
+    if (++t->waiting[row] > t->peak[row])
+        t->peak[row] = t->waiting[row];
+    return 1;
+}
+
+static void move(Tick *t, Py_ssize_t from, Py_ssize_t to)
+{
+    t->slots[to] = t->slots[from];
+    t->rows[to] = t->rows[from];
+    t->lengths[to] = t->lengths[from];
+    t->arrival[to] = t->arrival[from];
+    t->rtcp[to] = t->rtcp[from];
+    t->source[to] = t->source[from];
+}
+
+PyDoc_STRVAR(take_doc,
+             "take(received, /)\n--\n\n"
+             "Take what is ordinary out of the batch's first `received` packets.\n\n"
+             "Returns how many are left; they lie at its beginning, in their order.");
+
+static PyObject *tick_take(PyObject *self, PyObject *argument)
+{
+    Tick *t = (Tick *)self;
+    Py_ssize_t received = PyLong_AsSsize_t(argument), left = 0;
+    if (received == -1 && PyErr_Occurred())
+        return NULL;
+    if (received < 0 || received > t->capacity) {
+        PyErr_SetString(PyExc_ValueError, "a batch does not hold so many packets");
+        return NULL;
+    }
+    t->batch++;
+    for (Py_ssize_t i = 0; i < received; i++) {
+        if (t->rows[i] < 0 || t->rows[i] >= t->row_count || t->slots[i] < 0
+            || t->slots[i] >= t->capacity) {
+            PyErr_SetString(PyExc_IndexError, "a packet of a row, or in a slot, that is not there");
+            return NULL;
+        }
+        if (t->source[i] >= 0 && !t->rtcp[i]) /* whom to believe is asked first of all */
+            t->odd[t->rows[i]] = t->batch;
+    }
+    for (Py_ssize_t i = 0; i < received; i++) {
+        Py_ssize_t row = t->rows[i];
+        if (!t->rtcp[i]) {
+            if (t->odd[row] != t->batch && take_packet(t, i, row))
+                continue;
+            t->odd[row] = t->batch; /* what follows does not overtake it */
+        }
+        move(t, i, left++);
+    }
+    return PyLong_FromSsize_t(left);
+}
+
+/* ------------------------------------------------------------------ sound */
+
+/* An array that was handed over, of `count` elements; all are contiguous. */
+static void *borrow(PyObject *array, Py_buffer *buffer, size_t item, Py_ssize_t count, int write)
+{
+    if (PyObject_GetBuffer(array, buffer, PyBUF_C_CONTIGUOUS | (write ? PyBUF_WRITABLE : 0)) < 0)
+        return NULL;
+    if ((size_t)buffer->itemsize != item || (count >= 0 && buffer->len / buffer->itemsize != count)) {
+        PyBuffer_Release(buffer);
+        PyErr_SetString(PyExc_ValueError, "an array of another shape, or of another kind");
+        return NULL;
+    }
+    return buffer->buf;
+}
+
+/* Rows that were handed over, every one of which there is. */
+static const intptr_t *borrow_rows(const Tick *t, PyObject *array, Py_buffer *buffer)
+{
+    const intptr_t *rows = borrow(array, buffer, sizeof *rows, -1, 0);
+    for (Py_ssize_t k = 0; rows != NULL && k < buffer->len / buffer->itemsize; k++)
+        if (rows[k] < 0 || rows[k] >= t->row_count) {
+            PyBuffer_Release(buffer);
+            PyErr_SetString(PyExc_IndexError, "a row that is not there");
+            return NULL;
+        }
+    return rows;
+}
+
+/* jitter.py, DelayEstimator.target, and playout.py, Playout._aim */
+static double aim(const Tick *t, Py_ssize_t row)
+{
+    const float *histogram = t->histogram + row * t->bins;
+    float all = 0.0f, share = 0.0f;
+    for (Py_ssize_t bin = 0; bin < t->bins; bin++)
+        all += histogram[bin];
+    float most = (float)t->quantile * all;
+    int64_t within = 0;
+    for (Py_ssize_t bin = 0; bin < t->bins; bin++) {
+        share += histogram[bin];
+        within += share < most;
+    }
+    double target = (double)within * t->bin_s;
+    target = target < t->minimum[row] ? t->minimum[row] : target;
+    return target > t->maximum[row] ? t->maximum[row] : target;
+}
+
+/* playout.py, Playout._adapt and _hear_packets */
+static int hear_packet(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard)
+{
+    int64_t decoded = t->decoded[row], sequence = t->next_sequence[row];
+    Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
+    if (t->state[row] != t->playing || t->pending[row] != 0 || t->silent[row] != 0
+        || t->slot_timestamp[slot] != decoded || t->slot_length[slot] != count
+        || t->slot_code[slot] >= t->codes)
+        return 0;
+    double delay = due - (double)decoded / t->rate_hz - t->quickest[row];
+    int64_t played = t->played[row] + count;
+    double target = played % (int64_t)t->aim_samples < count ? aim(t, row) : t->target[row];
+    double excess = delay - target;
+    if (!(excess <= t->shrink_s && excess >= -t->grow_s))
+        return 0;
+
+    t->delay_sum[row] += delay * (double)count;
+    t->played[row] = played;
+    t->target[row] = target;
+    t->next_sequence[row] = sequence + 1;
+    t->decoded[row] = decoded + count;
+    t->waiting[row]--;
+    t->slot_duration[slot] = 0;
+    t->slot_timestamp[slot] = (int64_t)t->empty;
+    t->past_packet[row] = slot;
+    const float *sample = t->decode + 256 * (Py_ssize_t)t->slot_code[slot];
+    const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
+    for (int64_t at = 0; at < count; at++)
+        heard[at] = sample[payload[at]];
+    return 1;
+}
+
+PyDoc_STRVAR(play_doc,
+             "play(rows, count, due, heard, odd, /)\n--\n\n"
+             "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
+             "Returns how many do not, and must be played otherwise; `odd`, intp (k,), begins with\n"
+             "their places.");
+
+static PyObject *tick_play(PyObject *self, PyObject *arguments)
+{
+    Tick *t = (Tick *)self;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *result = NULL;
+    Py_buffer of_rows, of_due, of_heard, of_odd;
+    Py_ssize_t count, left = 0;
+    if (!PyArg_ParseTuple(arguments, "OnOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array))
+        return NULL;
+    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
+    if (rows == NULL)
+        return NULL;
+    Py_ssize_t k = of_rows.len / of_rows.itemsize;
+    const double *due = borrow(due_array, &of_due, sizeof *due, k, 0);
+    if (due == NULL)
+        goto no_due;
+    float *heard = borrow(heard_array, &of_heard, sizeof *heard, k * count, 1);
+    if (heard == NULL)
+        goto no_heard;
+    intptr_t *odd = borrow(odd_array, &of_odd, sizeof *odd, k, 1);
+    if (odd == NULL)
+        goto no_odd;
+    int whole = count >= (Py_ssize_t)t->history && count <= t->slot_bytes;
+    for (Py_ssize_t at = 0; at < k; at++)
+        if (!whole || !hear_packet(t, rows[at], count, due[at], heard + at * count))
+            odd[left++] = at;
+    result = PyLong_FromSsize_t(left);
+    PyBuffer_Release(&of_odd);
+no_odd:
+    PyBuffer_Release(&of_heard);
+no_heard:
+    PyBuffer_Release(&of_due);
+no_due:
+    PyBuffer_Release(&of_rows);
+    return result;
+}
+
+/* lane.py, G711Lane.encode */
+static void encode(const Tick *t, Py_ssize_t code, const float *sound, uint8_t *to, Py_ssize_t count)
+{
+    const uint8_t *word = t->encode + (code << 16);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        float scaled = sound[at] * 32768.0f;
+        scaled += 12582912.0f; /* 1.5 * 2^23: no room for fractions, so the sum is rounded ... */
+        int32_t bits;
+        memcpy(&bits, &scaled, sizeof bits);
+        int32_t index = bits - (0x4B400000 - 32768); /* ... and its bits count whole samples */
+        index = index < 0 ? 0 : index;
+        to[at] = word[index > 65535 ? 65535 : index];
+    }
+}
+
+PyDoc_STRVAR(fill_doc,
+             "fill(rows, sound, clock, /)\n--\n\n"
+             "Put sound, float32 (k, samples), into the packets of `rows`, intp (k,): transmit.py.\n\n"
+             "`clock`, int64 (k,), counts the samples up to the first of these.");
+
+static PyObject *tick_fill(PyObject *self, PyObject *arguments)
+{
+    Tick *t = (Tick *)self;
+    PyObject *rows_array, *sound_array, *clock_array, *result = NULL;
+    Py_buffer of_rows, of_sound, of_clock;
+    if (!PyArg_ParseTuple(arguments, "OOO", &rows_array, &sound_array, &clock_array))
+        return NULL;
+    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
+    if (rows == NULL)
+        return NULL;
+    Py_ssize_t k = of_rows.len / of_rows.itemsize;
+    const int64_t *clock = borrow(clock_array, &of_clock, sizeof *clock, k, 0);
+    if (clock == NULL)
+        goto no_clock;
+    const float *sound = borrow(sound_array, &of_sound, sizeof *sound, -1, 0);
+    if (sound == NULL)
+        goto no_sound;
+    Py_ssize_t count = k > 0 ? of_sound.len / of_sound.itemsize / k : 0;
+    for (Py_ssize_t at = 0; at < k; at++) {
+        Py_ssize_t row = rows[at], filled = (Py_ssize_t)t->filled[row], code = t->send_code[row];
+        if (filled < 0 || 12 + filled + count > t->packet_bytes || code >= t->codes) {
+            PyErr_SetString(PyExc_ValueError, "more sound than a packet holds");
+            goto failed;
+        }
+        if (filled == 0)
+            t->start[row] = t->origin[row] + clock[at];
+        encode(t, code, sound + at * count, t->packets + row * t->packet_bytes + 12 + filled, count);
+        t->filled[row] = filled + count;
+    }
+    Py_INCREF(Py_None);
+    result = Py_None;
+failed:
+    PyBuffer_Release(&of_sound);
+no_sound:
+    PyBuffer_Release(&of_clock);
+no_clock:
+    PyBuffer_Release(&of_rows);
+    return result;
+}
+
+static void put(uint8_t *to, uint32_t word)
+{
+    to[0] = (uint8_t)(word >> 24);
+    to[1] = (uint8_t)(word >> 16);
+    to[2] = (uint8_t)(word >> 8);
+    to[3] = (uint8_t)word;
+}
+
+PyDoc_STRVAR(seal_doc,
+             "seal(rows, lengths, /)\n--\n\n"
+             "Write the headers of full packets, whose lengths, int32 (k,), are written, too.\n\n"
+             "The packets of `rows`, intp (k,), begin anew: transmit.py.");
+
+static PyObject *tick_seal(PyObject *self, PyObject *arguments)
+{
+    Tick *t = (Tick *)self;
+    PyObject *rows_array, *lengths_array;
+    Py_buffer of_rows, of_lengths;
+    if (!PyArg_ParseTuple(arguments, "OO", &rows_array, &lengths_array))
+        return NULL;
+    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
+    if (rows == NULL)
+        return NULL;
+    Py_ssize_t k = of_rows.len / of_rows.itemsize;
+    int32_t *lengths = borrow(lengths_array, &of_lengths, sizeof *lengths, k, 1);
+    for (Py_ssize_t at = 0; lengths != NULL && at < k; at++) {
+        Py_ssize_t row = rows[at];
+        uint8_t *packet = t->packets + row * t->packet_bytes;
+        put(packet, 0x80000000u | (uint32_t)(t->marker[row] & 1) << 23
+                        | (uint32_t)t->payload_type[row] << 16
+                        | (uint32_t)(t->send_sequence[row] & 0xFFFF));
+        put(packet + 4, (uint32_t)t->start[row]);
+        put(packet + 8, (uint32_t)t->send_ssrc[row]);
+        lengths[at] = (int32_t)(12 + t->filled[row]);
+        t->sent_octets[row] += t->filled[row];
+        t->send_sequence[row]++;
+        t->marker[row] = 0;
+        t->filled[row] = 0;
+    }
+    PyBuffer_Release(&of_rows);
+    if (lengths == NULL)
+        return NULL;
+    PyBuffer_Release(&of_lengths);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+/* ------------------------------------------------------------------ the arrays */
+
+static int hold(Tick *t, PyObject *arrays, int number, size_t item, void **pointer)
+{
+    PyObject *array = PySequence_GetItem(arrays, number);
+    if (array == NULL)
+        return -1;
+    int flags = PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT;
+    int failed = PyObject_GetBuffer(array, &t->buffers[number], flags);
+    Py_DECREF(array);
+    if (failed)
+        return -1;
+    t->taken = number + 1;
+    if ((size_t)t->buffers[number].itemsize != item) {
+        PyErr_Format(PyExc_TypeError, "array %d has elements of another size", number);
+        return -1;
+    }
+    *pointer = t->buffers[number].buf;
+    return 0;
+}
+
+/* How many elements of an array there are for each of `parts`; -1 where that is no whole number. */
+static Py_ssize_t share(const Tick *t, int number, Py_ssize_t parts)
+{
+    Py_ssize_t length = t->buffers[number].len / t->buffers[number].itemsize;
+    return parts > 0 && length > 0 && length % parts == 0 ? length / parts : -1;
+}
+
+static int fits(const Tick *t, int first, int last, Py_ssize_t parts)
+{
+    for (int number = first; number <= last; number++)
+        if (share(t, number, parts) != 1)
+            return 0;
+    return 1;
+}
+
+static int measure(Tick *t)
+{
+    t->row_count = share(t, AT_listening, 1);
+    t->payload_types = share(t, AT_meaning, t->row_count);
+    t->bins = share(t, AT_histogram, t->row_count);
+    t->slots_a_row = share(t, AT_slot_timestamp, t->row_count);
+    t->slot_bytes = share(t, AT_slot_payload, t->row_count * t->slots_a_row);
+    t->packet_bytes = share(t, AT_packets, t->row_count);
+    t->codes = share(t, AT_decode, 256);
+    t->capacity = share(t, AT_slots, 1);
+    t->stride = share(t, AT_memory, t->capacity);
+    int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 0 && t->slot_bytes > 0
+               && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
+               && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
+               && t->stride > (Py_ssize_t)t->head_bytes
+               && fits(t, AT_ssrc, AT_peak, t->row_count)
+               && fits(t, AT_quickest, AT_waiting, t->row_count)
+               && fits(t, AT_slot_timestamp, AT_slot_code, t->row_count * t->slots_a_row)
+               && fits(t, AT_slots, AT_source, t->capacity);
+    if (!fine)
+        PyErr_SetString(PyExc_ValueError, "the arrays do not belong together");
+    return fine ? 0 : -1;
+}
+
+static PyObject *tick_new(PyTypeObject *type, PyObject *arguments, PyObject *names)
+{
+    PyObject *arrays, *numbers;
+    if (names != NULL && PyDict_Size(names) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Tick takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(arguments, "OO", &arrays, &numbers))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Tick *t = (Tick *)allocate(type, 0);
+    if (t == NULL)
+        return NULL;
+#define X(name, type, there) \
+    if (hold(t, arrays, AT_##name, sizeof(type), (void **)&t->name) < 0) \
+        goto failed;
+    ARRAYS(X)
+#undef X
+    PyObject *number;
+#define X(name) \
+    number = PySequence_GetItem(numbers, NUMBER_##name); \
+    if (number == NULL) \
+        goto failed; \
+    t->name = PyFloat_AsDouble(number); \
+    Py_DECREF(number); \
+    if (PyErr_Occurred()) \
+        goto failed;
+    NUMBERS(X)
+#undef X
+    if (measure(t) < 0)
+        goto failed;
+    t->odd = PyMem_Calloc((size_t)t->row_count, sizeof *t->odd);
+    if (t->odd == NULL) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+    return (PyObject *)t;
+failed:
+    Py_DECREF(t);
+    return NULL;
+}
+
+static void tick_free(PyObject *self)
+{
+    Tick *t = (Tick *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    for (int number = 0; number < t->taken; number++)
+        PyBuffer_Release(&t->buffers[number]);
+    PyMem_Free(t->odd);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef tick_methods[] = {
+    {"take", tick_take, METH_O, take_doc},
+    {"play", tick_play, METH_VARARGS, play_doc},
+    {"fill", tick_fill, METH_VARARGS, fill_doc},
+    {"seal", tick_seal, METH_VARARGS, seal_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot tick_slots[] = {
+    {Py_tp_doc, "Tick(arrays, numbers, /)\n--\n\nThe arrays (`ARRAYS`) and numbers (`NUMBERS`)."},
+    {Py_tp_new, tick_new},
+    {Py_tp_dealloc, tick_free},
+    {Py_tp_methods, tick_methods},
+    {0, NULL},
+};
+
+static PyType_Spec tick_spec = {
+    "voip.media._native.Tick", sizeof(Tick), 0, Py_TPFLAGS_DEFAULT, tick_slots,
+};
+
+/* ------------------------------------------------------------------ the module */
+
+static int add_names(PyObject *module, const char *name, const char *const *names, int count)
+{
+    PyObject *tuple = PyTuple_New(count);
+    for (int i = 0; tuple != NULL && i < count; i++) {
+        PyObject *text = PyUnicode_FromString(names[i]);
+        if (text == NULL || PyTuple_SetItem(tuple, i, text) < 0)
+            Py_CLEAR(tuple);
+    }
+    int failed = tuple == NULL ? -1 : PyModule_AddObjectRef(module, name, tuple);
+    Py_XDECREF(tuple);
+    return failed;
+}
+
+static int fill_module(PyObject *module)
+{
+    static const char *const arrays[] = {
+#define X(name, type, there) there,
+        ARRAYS(X)
+#undef X
+    };
+    static const char *const numbers[] = {
+#define X(name) #name,
+        NUMBERS(X)
+#undef X
+    };
+    PyObject *type = PyType_FromModuleAndSpec(module, &tick_spec, NULL);
+    int failed = type == NULL || PyModule_AddObjectRef(module, "Tick", type) < 0;
+    Py_XDECREF(type);
+    return failed || add_names(module, "ARRAYS", arrays, ARRAY_COUNT) < 0
+                   || add_names(module, "NUMBERS", numbers, NUMBER_COUNT) < 0
+               ? -1
+               : 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+    {0, NULL},
+};
+
+static PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_native", NULL, 0, NULL, module_slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&module);
+}

@@ -1,0 +1,110 @@
+"""The part of a tick that is written in C, where it was built: `_native.c`, decision 0014.
+
+It takes what is ordinary, the arrays do the rest, and everything where it is not there. Both come
+to the same, to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from operator import attrgetter
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media import payloads, playout, receive
+from voip.media.columns import Floats, Ints, Rows, every
+from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
+from voip.media.past import HISTORY
+from voip.media.table import EVENT, StreamTable
+from voip.rtp import jitter
+
+try:
+    from voip.media import _native
+except ImportError:  # there was no compiler
+    _native = None  # type: ignore[assignment]
+
+__all__ = ["Native", "available"]
+
+_NUMBERS = {
+    "head_bytes": HEAD_BYTES,
+    "event_meaning": EVENT,
+    "idle": playout.IDLE,
+    "playing": playout.PLAYING,
+    "max_dropout": receive.MAX_DROPOUT,
+    "max_misorder": receive.MAX_MISORDER,
+    "transit_restart_s": receive.RESTART_S,
+    "playout_restart_s": playout.RESTART_S,
+    "bin_s": jitter.BIN_S,
+    "growth": jitter.GROWTH,
+    "heavy": jitter.HEAVY,
+    "window": jitter.WINDOW,
+    "quantile": jitter.QUANTILE,
+    "aim_samples": playout.AIM_SAMPLES,
+    "grow_s": playout.GROW_S,
+    "shrink_s": playout.SHRINK_S,
+    "history": HISTORY,
+    "empty": payloads.EMPTY,
+}
+
+
+def available() -> bool:
+    """Whether it was built; VOIP_NATIVE=0 in the environment does without it all the same."""
+    return _native is not None and os.environ.get("VOIP_NATIVE") != "0"
+
+
+class Native:
+    """Stands before `Intake`, `Playout` and `Transmitter` of a table."""
+
+    def __init__(self, table: StreamTable, batch: PacketBatch) -> None:
+        self._table = table
+        self._parts = SimpleNamespace(table=table, batch=batch)
+        self._numbers = _NUMBERS | {"rate_hz": table.lane.rate_hz}
+        self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self._odd: Rows = np.empty(0, np.intp)
+        self._lengths: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Look at the table's arrays; they are others when it has grown."""
+        self._rows = self._table.active.size
+        arrays = [attrgetter(name)(self._parts) for name in _native.ARRAYS]
+        self._tick = _native.Tick(arrays, [self._numbers[name] for name in _native.NUMBERS])
+        self._odd = np.empty(self._rows, np.intp)
+        self._lengths = np.empty(self._rows, np.int32)
+
+    def take(self, received: int) -> int:
+        """Take what is ordinary of the first `received` packets of the batch, up to the ring.
+
+        Returns how many are left. They lie at the beginning of the batch, in their order.
+        """
+        if self._rows != self._table.active.size:
+            self._adopt()
+        return self._tick.take(received)
+
+    def play(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
+        """As `Playout.play`."""
+        if self._rows != self._table.active.size:
+            self._adopt()
+        if len(self._heard) < rows.size or self._heard.shape[1] != count:
+            self._heard = np.empty((rows.size, count), np.float32)
+        heard = self._heard[: rows.size]
+        left = self._tick.play(rows, count, due, heard, self._odd[: rows.size])
+        if left:
+            odd = self._odd[:left]
+            heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
+        return heard
+
+    def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:
+        """As `Transmitter.fill`."""
+        self._tick.fill(rows, pcm, clock)
+        transmitter = self._table.transmitter
+        full = transmitter.filled[rows] >= transmitter.full[rows]
+        return rows if every(full) else rows[full]
+
+    def send(self, rows: Rows, io: PacketIO) -> None:
+        """As `Transmitter.send`."""
+        lengths = self._lengths[: rows.size]
+        self._tick.seal(rows, lengths)
+        io.send(rows.astype(np.int32), self._table.transmitter.packet, lengths)
