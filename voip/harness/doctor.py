@@ -84,7 +84,7 @@ def examine(cache: Path | None = None) -> list[Check]:
     """Check everything, in order. `cache`: where `make peers` keeps what it installed."""
     if cache is None:
         cache = Path(os.environ.get("VOIP_PEER_CACHE", PEER_CACHE))
-    checks = [_python(), *map(_library, _LIBRARIES), _native(), _codecs(), _sounds()]
+    checks = [_python(), *map(_library, _LIBRARIES), _codecs(), _native(), _sounds()]
     checks += [_packets(), _sip_port(), _rtp_ports(), _open_files(), _ipv4(), _ipv6()]
     return checks + _peers(cache)
 

@@ -138,7 +138,7 @@ def _round(**changes: object) -> Round:
         "busy_cpu_s": 0.0,
         "bare_sleep_ms": {"p50": 0.1, "p99": 1.0, "max": 2.0},
         "payloads": {"equal": 100, "concealed": 5, "adjusted": 0, "outside": 4, "wrong": 0},
-        "engine": {"ticks": 1000, "skipped_steps": 0},
+        "engine": {"ticks": 1000, "skipped_steps": 0, "native": True},
         "load": {"sent": 1000, "behind_ms_max": 20.0},
     }
     return Round(**{**figures, **changes})  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_bars_are_met_by_figure_over_factor_and_missed_by_one_fault() -> None:
         "done_p99_ms": True,
     }
     assert _met(_round(machine_factor=1.0))["cpu_us_per_call_tick"] is False
-    skipped = {"ticks": 900, "skipped_steps": 100}
+    skipped = {"ticks": 900, "skipped_steps": 100, "native": True}
     assert _met(_round(engine=skipped))["cpu_us_per_call_tick"] is None
     slow = {"sent": 1000, "behind_ms_max": 300.0}
     assert _met(_round(load=slow))["cpu_us_per_call_tick"] is None

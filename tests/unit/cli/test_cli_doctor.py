@@ -22,7 +22,14 @@ NEEDED = [
 ]
 NAMES = [
     *NEEDED[:7],
-    *("shipped sounds", "UDP on loopback", "SIP port 5060", "RTP ports", "open files"),
+    *(
+        "media tick",
+        "shipped sounds",
+        "UDP on loopback",
+        "SIP port 5060",
+        "RTP ports",
+        "open files",
+    ),
     *(
         "address",
         "IPv6",
