@@ -379,10 +379,10 @@ static void encode(const Tick *t, Py_ssize_t code, const float *sound, uint8_t *
     const uint8_t *word = t->encode + (code << 16);
     for (Py_ssize_t at = 0; at < count; at++) {
         float scaled = sound[at] * 32768.0f;
-        scaled += 12582912.0f; /* 1.5 * 2^23: no room for fractions, so the sum is rounded ... */
+        scaled += 12582912.0f; /* 1.5 * 2^23: no room for fractions, so the sum is rounded */
         int32_t bits;
         memcpy(&bits, &scaled, sizeof bits);
-        int32_t index = bits - (0x4B400000 - 32768); /* ... and its bits count whole samples */
+        int32_t index = bits - (0x4B400000 - 32768); /* its bits count whole samples */
         index = index < 0 ? 0 : index;
         to[at] = word[index > 65535 ? 65535 : index];
     }
@@ -530,7 +530,7 @@ static int measure(Tick *t)
     int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 0 && t->slot_bytes > 0
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
                && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
-               && t->stride > (Py_ssize_t)t->head_bytes
+               && t->stride >= (Py_ssize_t)t->head_bytes + 12 + t->slot_bytes
                && fits(t, AT_ssrc, AT_peak, t->row_count)
                && fits(t, AT_quickest, AT_waiting, t->row_count)
                && fits(t, AT_slot_timestamp, AT_slot_code, t->row_count * t->slots_a_row)

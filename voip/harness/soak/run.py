@@ -27,6 +27,8 @@ QUIET_S: Final = 200.0
 """How long after the last call all is looked at: longer than any session and transaction."""
 REMEMBERED_S: Final = 40.0
 """A transaction is remembered for 32 s after its answer."""
+LOOKS: Final = 5
+"""Some line's registration may have been renewed a moment ago; a leak is there at every look."""
 TENTHS: Final = 10
 FLAT: Final = 1.1
 """How much larger the process may be after the last tenth than after the third."""
@@ -144,10 +146,11 @@ def soak(
             report.wrong, report.surprises = list(book.wrong), book.surprises
             report.crashes, report.cuts = book.town.crashes, book.town.cuts
             report.virtual_days = world.elapsed / 86_400
-            left = _left(book, waiting, before)
-            if left:  # a registration that was renewed a moment ago is over soon, a leak is not
-                await asyncio.sleep(REMEMBERED_S)
+            for _ in range(LOOKS):
                 left = _left(book, waiting, before)
+                if not left:
+                    break
+                await asyncio.sleep(REMEMBERED_S)
             cpu_s = time.process_time() - began
             report.tenths.append(Tenth(end, world.elapsed / 3600, cpu_s, rss_mb(), left))
             progress(report)
