@@ -106,7 +106,7 @@ class OpenMix:
     """Begin a mix: streams that hear each other (`MixStream`).
 
     Its number, `stream`, is one among the streams': rings are bound to it as to a stream, and
-    `CloseStream` ends it. What it hears is the sum of what its streams say; what it sends they hear.
+    `CloseStream` ends it. It hears the sum of what its streams say; what it sends they all hear.
     """
 
     stream: int
