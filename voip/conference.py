@@ -5,6 +5,7 @@ Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,6 +115,8 @@ class Conference:
                 raise CallStateError("the call or the conference ended meanwhile")
         except BaseException:
             call.conference = None
+            with suppress(VoipError):  # it may be over, or the conference
+                await session.media.mix(None)
             raise
         if self._audio.over:
             self._audio = self._new_audio()
@@ -125,7 +128,7 @@ class Conference:
     async def _name(self, call: Call) -> None:
         """Tell the other side that it is in a conference; it may know nothing of such."""
         try:
-            await call._session.name_focus(self.user)
+            await call._session.name_focus(self.user, resume=True)
         except CallError as error:
             if not call._session.is_up or call._session.changes.held_by_us:
                 raise
@@ -301,8 +304,7 @@ class Conference:
 
     async def close(self) -> None:
         """End the conference and all its calls; closing twice does nothing."""
-        for call in self.parties:
-            await call.hangup()
+        await asyncio.gather(*(call.hangup() for call in self.parties))
         await self._end()
 
     async def _end(self) -> None:

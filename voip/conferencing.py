@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from voip.account import Account
@@ -26,6 +28,15 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A conference that a call becomes as soon as one of those who want to join it has done so."""
+
+    conference: Conference
+    waiting: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Conferencing:
     """Holds conferences, joins calls of others, and takes those in that want to join ours."""
 
@@ -33,6 +44,7 @@ class Conferencing:
         self._desk = desk
         self._dialling = dialling
         self._conferences: list[Conference] = []
+        self._begun: dict[Call, _Begun] = {}
 
     # ------------------------------------------------------------ ours
 
@@ -122,23 +134,48 @@ class Conferencing:
         return bool(await self._desk.ask(handler, request, False))
 
     async def _take_in(self, new: Call, wanted: Call | Conference) -> None:
-        """Ring, make the call a conference's, and answer (RFC 5359 section 2.11)."""
-        conference = wanted if isinstance(wanted, Conference) else wanted.conference
-        begun = None
-        if conference is None:
-            conference = begun = await self.conference()
+        if isinstance(wanted, Call) and wanted.conference is None:
+            async with self._begun_for(wanted) as (conference, turn):
+                await self._ring(new, conference)
+                async with turn:
+                    if wanted.conference is None:
+                        await wanted._session.wait_answered(None)
+                        await conference.add(wanted)
+                await self._let_in(new, conference)
+        else:
+            conference = wanted if isinstance(wanted, Conference) else wanted.conference
+            await self._ring(new, conference)
+            await self._let_in(new, conference)
+
+    @asynccontextmanager
+    async def _begun_for(self, call: Call) -> AsyncGenerator[tuple[Conference, asyncio.Lock]]:
+        """Hand out the conference that a call is to become, to all who want to join it by now.
+
+        Where none of them comes to it in the end, the call goes on as it was.
+        """
+        begun = self._begun.setdefault(call, _Begun(Conference(self._desk, self._dialling)))
+        begun.waiting += 1
         try:
-            new._session.focus = conference.user
-            await new.ring()
-            if isinstance(wanted, Call) and wanted.conference is None:
-                await wanted._session.wait_answered(None)
-                await conference.add(wanted)
-            await new.answer()
-            await conference.add(new)
-        except BaseException:
-            if begun is not None:
-                await begun.dissolve()  # the call goes on as it was
-            raise
+            async with begun.turn:
+                if not begun.conference.is_open:
+                    await begun.conference.open()
+                    self._conferences.append(begun.conference)
+            yield begun.conference, begun.turn
+        finally:
+            begun.waiting -= 1
+            if not begun.waiting:
+                del self._begun[call]
+                if set(begun.conference.parties) <= {call}:
+                    await begun.conference.dissolve()
+
+    async def _ring(self, new: Call, conference: Conference) -> None:
+        """Ring as the conference (RFC 5359 section 2.11, F6)."""
+        new._session.focus = conference.user
+        await new.ring()
+
+    async def _let_in(self, new: Call, conference: Conference) -> None:
+        await new.answer()
+        await conference.add(new)
         for call in conference.parties:
             if call is not new:
                 call._emit(Joined(new))

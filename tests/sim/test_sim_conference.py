@@ -430,6 +430,16 @@ def test_sound_of_the_conference_ends_with_its_last_party_and_begins_with_the_ne
     in_a_conference(main)
 
 
+def test_who_is_removed_while_on_hold_stays_on_hold() -> None:
+    async def main(three: Three) -> None:
+        await three.first.hold()
+        await three.conference.remove(three.first)
+        assert three.first.state is three.alices.state is CallState.HELD
+        await three.first.hangup()
+
+    in_a_conference(main)
+
+
 def test_what_cannot_be_in_a_conference_is_not() -> None:
     async def main(three: Three) -> None:
         with pytest.raises(CallStateError, match="is in a conference"):
@@ -701,6 +711,51 @@ def test_F101_the_user_s_other_phone_joins_unasked_where_a_trusted_host_vouches_
             await scene.settled(alice, bob, other)
         await bob.close()
         await other.close()
+
+    scene.run(main)
+
+
+def test_F101_two_join_a_call_at_the_same_time_and_all_are_in_one_conference() -> None:
+    """One of them gives up while it rings: that is no reason to end what the other is in."""
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        asked = asyncio.Event()
+
+        @bob.on_join
+        async def may(request: JoinRequest) -> bool:
+            await asked.wait()
+            return True
+
+        carol, _ = await scene.answering("carol", media=SOUND)
+        host = scene.world.host("10.0.0.6")
+        with host.here():
+            dave = scene.phone("gateway", host, media=SOUND)
+            await dave.start()
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            alices, first = await scene.up(alice, "bob", to_bob)
+            headers = {"Join": join_of(first)}
+            with scene.carol.here():
+                carols = await carol.dial("bob", wait="started", headers=headers)
+            with host.here():
+                daves = await dave.dial("bob", wait="started", headers=headers)
+            third = await alice.dial("bob", wait="started", headers=headers)
+            await asyncio.sleep(1)
+            asked.set()
+            await asyncio.sleep(0.05)
+            await third.cancel()
+            await carols.wait_answered()
+            await daves.wait_answered()
+            await until(lambda: first.conference and len(first.conference.parties) == 3)
+            voices = [(first.conference, BOB), (alices, ALICE), (carols, CAROL), (daves, DAVE)]
+            assert_each_hears_the_others(await matrix(voices))
+            assert len(sent(scene, "10.0.0.1", "INVITE")) == 1  # one re-INVITE, not three
+            await first.conference.close()
+            await scene.settled(alice, bob, carol, dave)
+        await dave.close()
+        await bob.close()
+        await carol.close()
 
     scene.run(main)
 

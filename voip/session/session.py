@@ -242,15 +242,15 @@ class CallSession:
 
     # ------------------------------------------------------------ a call that is up
 
-    async def name_focus(self, focus: str | None) -> None:
+    async def name_focus(self, focus: str | None, *, resume: bool = False) -> None:
         """Name ourselves to the peer as a conference, or as ourselves again (None).
 
-        By a re-INVITE (RFC 5359 section 2.10), which takes the peer off hold too.
+        By a re-INVITE (RFC 5359 section 2.10), which takes the peer off hold too (`resume`).
         """
         self.focus = focus
         if self.dialog is not None:
             self.dialog.contact = self.own_contact
-        await self._change(Direction.SENDRECV)
+        await self._change(Direction.SENDRECV if resume else self.media.direction)
 
     async def hold(self) -> None:
         """Put the peer on hold; returns when it has agreed."""
