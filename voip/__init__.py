@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from voip.account import Account
     from voip.answering import Answering
     from voip.call import Call
+    from voip.conference import Conference
     from voip.config import CallConfig, MediaConfig, NetworkConfig, TlsConfig
     from voip.errors import (
         AudioFileError,
@@ -45,6 +46,7 @@ __all__ = [
     "CallError",
     "CallState",
     "CallStateError",
+    "Conference",
     "ConfigError",
     "Credentials",
     "MediaConfig",
@@ -69,6 +71,7 @@ _HOMES = {
     "CallConfig": "voip.config",
     "CallEnded": "voip.events",
     "CallState": "voip.events",
+    "Conference": "voip.conference",
     "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
     "NetworkConfig": "voip.config",

@@ -30,8 +30,9 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
 SUPPORTED: Final = ("replaces", "norefersub")
+MIXING: Final = ("join",)
 EVENTS: Final = ("refer", "dialog")
-"""What a phone does beyond the agent's own: methods, extensions, event packages."""
+"""What a phone does beyond the agent's own: methods, extensions (some by mixing), packages."""
 REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
@@ -49,10 +50,13 @@ def agent_config(
     calls: CallConfig,
     network: NetworkConfig,
     info_packages: Sequence[str] = (),
+    *,
+    mixes: bool = True,
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
 
-    A handler for MESSAGE or INFO takes the place of the phone's own.
+    `mixes`: whether calls can be joined with each other. A handler for MESSAGE or INFO takes the
+    place of the phone's own.
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
@@ -71,7 +75,10 @@ def agent_config(
     return AgentConfig(
         user_agent=user_agent,
         allow=tuple(dict.fromkeys((*methods, *requests))),
-        supported=(*(tag for tag, use in extensions.items() if use != "off"), "199", *SUPPORTED),
+        supported=(
+            *(tag for tag, use in extensions.items() if use != "off"),
+            *("199", *SUPPORTED, *(MIXING if mixes else ())),
+        ),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
         session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
         min_session_expires=calls.session_min_s,

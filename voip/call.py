@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ class Call:
     account: Account | None  # whom we called as, or who was called; None: the phone has none
     replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
     replaced_by: Call | None = None  # what has taken its place
+    conference: Any = None  # the `Conference` of ours that it is in
     auto_answered = False  # by the phone itself, because the caller asked for that
 
     def __init__(
@@ -118,6 +119,12 @@ class Call:
     def state(self) -> CallState:
         """Where the call is."""
         return self._session.state
+
+    @property
+    def is_focus(self) -> bool:
+        """Whether the other side says that it is a conference (`isfocus`, RFC 4579)."""
+        dialog = self._session.current_dialog
+        return dialog is not None and dialog.remote_is_focus
 
     @property
     def rings_here(self) -> bool:

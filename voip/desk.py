@@ -29,6 +29,7 @@ __all__ = [
     "Desk",
     "Handlers",
     "IncomingHandler",
+    "JoinRequest",
     "TransferHandler",
     "TransferRequest",
     "WatchRequest",
@@ -62,6 +63,19 @@ class WatchRequest:
     event: str
 
 
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """`new`, which is not answered, wants to take part in the call or conference of `parties`.
+
+    is_own: it is proven to be of the user whose calls these are.
+    """
+
+    new: Call
+    parties: tuple[Call, ...]
+    is_own: bool = False
+
+
+JoinHandler = Callable[[JoinRequest], Awaitable[bool] | bool]
 TransferHandler = Callable[[TransferRequest], Awaitable[bool] | bool]
 WatchHandler = Callable[[WatchRequest], Awaitable[bool] | bool]
 
@@ -74,6 +88,7 @@ class Handlers:
     transfer: TransferHandler | None = None
     message: Callable[[MessageReceived], object] | None = None
     watch: WatchHandler | None = None
+    join: JoinHandler | None = None
 
 
 class NewCall(Protocol):

@@ -54,10 +54,12 @@ class Dialling:
         anonymous: bool = False,
         late_offer: bool = False,
         max_redirects: int = 0,
+        focus: str | None = None,
     ) -> Call:
         """Call `uri` as `line`, by the next way where one leads nowhere (RFC 3263 section 4.3).
 
         Returns the call when it has come as far as `wait` says, or what has taken its place.
+        `focus`: the user of the conference of ours that it is called to.
         """
         failure: CallError | None = None
         loop = asyncio.get_running_loop()
@@ -75,6 +77,7 @@ class Dialling:
                     anonymous=anonymous,
                     late_offer=late_offer,
                     max_redirects=max_redirects,
+                    focus=focus,
                 )
                 try:
                     call = await self._begin(line, uri, flow, plan)
@@ -111,6 +114,7 @@ class Dialling:
         anonymous: bool = False,
         late_offer: bool = False,
         max_redirects: int = 0,
+        focus: str | None = None,
     ) -> CallPlan:
         return CallPlan(
             lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
@@ -121,6 +125,7 @@ class Dialling:
             late_offer,
             partial(self._desk.flow_to, line) if max_redirects else None,
             max_redirects,
+            focus,
         )
 
     async def _begin(self, line: Line, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:

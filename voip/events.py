@@ -21,6 +21,7 @@ __all__ = [
     "EndedBy",
     "HeldByRemote",
     "InfoReceived",
+    "Joined",
     "MessageReceived",
     "MessageWaiting",
     "PhoneEvent",
@@ -127,6 +128,13 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Somebody has become part of this call by asking for it (RFC 3911): `call` (a `Call`)."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfReceived:
     """A digit was heard, once, when it ended."""
 
@@ -196,6 +204,7 @@ CallEvent = (
     | TransferRequested
     | Transferred
     | Replaced
+    | Joined
     | AudioOverrun
     | CallbackFailed
     | CallEnded

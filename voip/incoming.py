@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from voip.answering import Answering, intercom
 from voip.call import Call
+from voip.conference import Conference
+from voip.conferencing import Conferencing
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
@@ -19,6 +21,7 @@ from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
 from voip.sip.endpoint.tasks import is_cancelled
 from voip.sip.flow import Flow
+from voip.sip.focus import user_of
 from voip.sip.headers import Headers
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
@@ -35,8 +38,15 @@ log = logging.getLogger(__name__)
 class IncomingCalls:
     """Takes every INVITE that begins a call, after a look at who sent it."""
 
-    def __init__(self, desk: Desk, authorize: Authorize | None, strangers: Strangers) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        authorize: Authorize | None,
+        strangers: Strangers,
+        conferencing: Conferencing,
+    ) -> None:
         self._desk = desk
+        self._conferencing = conferencing
         self._authorize = authorize
         self._strangers = strangers
 
@@ -49,7 +59,7 @@ class IncomingCalls:
         self._desk.handlers.incoming = handler
         return handler
 
-    def screen(self, request: Request, flow: Flow, replaces: bool, now: float) -> Refusal | None:
+    def screen(self, request: Request, flow: Flow, is_known: bool, now: float) -> Refusal | None:
         """Say how a call is refused before anybody hears of it: see `SipAgent.set_screen`."""
         if self._authorize is not None:
             try:
@@ -59,7 +69,8 @@ class IncomingCalls:
             except Exception as error:
                 self._desk.failed(self._authorize, error)
                 return 500, []
-        if not replaces and self._strangers.refuses(request, flow):
+        is_known = is_known or user_of(request.uri) in self._desk.stack.agent.focuses
+        if not is_known and self._strangers.refuses(request, flow):
             return 404, []
         return None
 
@@ -74,6 +85,8 @@ class IncomingCalls:
             invite.respond(481, now=now)
         elif replaced is not None:
             self._take_over(invite, replaced)
+        elif invite.joins is not None or self._conferencing.called(invite) is not None:
+            self._join(invite)
         elif not self._is_settled(invite, line := desk.lines.called(invite.request, invite.flow)):
             ask = intercom(invite.request)
             if ask is not None and desk.answering.auto_answer:
@@ -143,6 +156,21 @@ class IncomingCalls:
             self._desk.spawn(self._handle(handler, call))
         else:
             self._desk.spawn(self._answer(call))
+
+    def _join(self, invite: ServerInvite) -> None:
+        """Take a call that is to become part of another one (RFC 3911), or of a conference."""
+        desk = self._desk
+        wanted: Call | Conference | None = self._conferencing.called(invite)
+        line = desk.lines.called(invite.request, invite.flow)
+        if invite.joins is not None:
+            wanted = desk.call_of(invite.joins)
+            line = line if wanted is None else desk.lines.of(wanted.account)
+        if wanted is None:
+            invite.respond(481, now=desk.now())
+        elif desk.answering.do_not_disturb:
+            invite.respond(486, now=desk.now())
+        else:
+            desk.spawn(self._conferencing.admit(self._new_call(invite, line), wanted))
 
     async def _answer_by_itself(self, call: Call, after_s: float) -> None:
         """Answer for the user after a while, then let the application have the call."""

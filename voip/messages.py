@@ -13,6 +13,8 @@ from voip.errors import ConfigError, RequestError, SipError, TransportError
 from voip.events import MessageReceived
 from voip.session.ask import ask
 from voip.sip.client_request import ClientRequest
+from voip.sip.focus import is_focus
+from voip.sip.headers import NameAddr
 from voip.sip.message import Response
 from voip.sip.server_request import ServerRequest
 from voip.ways import Ways
@@ -35,6 +37,8 @@ class Capabilities:
     accept: tuple[str, ...]
     allow_events: tuple[str, ...]
     user_agent: str | None
+    is_focus: bool = False
+    """It is a conference (RFC 4579 section 4.3)."""
 
     @classmethod
     def of(cls, response: Response) -> Capabilities:
@@ -46,10 +50,11 @@ class Capabilities:
             except SipError:
                 return ()
 
+        contacts = response.headers.readable("Contact", NameAddr.parse)
         name = response.headers.get("Server") or response.headers.get("User-Agent")
         return cls(
             response.status, words("Allow"), words("Supported"), words("Accept"),
-            words("Allow-Events"), name,
+            words("Allow-Events"), name, any(map(is_focus, contacts)),
         )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from voip.arguments import (
 from voip.call import Call
 from voip.call_control import CallControl
 from voip.capture import Capture
+from voip.conferencing import Conferencing
 from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
@@ -92,6 +93,9 @@ class Softphone:
     unregister_on_close = True
     """Whether closing lets the registrar forget us; a one-shot registration stays."""
 
+    conference = PartMethod(Conferencing, Conferencing.conference)
+    join = PartMethod(Conferencing, Conferencing.join)
+    on_join = PartMethod(Conferencing, Conferencing.on_join)
     on_incoming = PartMethod(IncomingCalls, IncomingCalls.on_incoming)
     on_transfer = PartMethod(Transfers, Transfers.on_transfer)
     pick_up = PartMethod(CallControl, CallControl.pick_up)
@@ -153,7 +157,12 @@ class Softphone:
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._config = agent_config(
-            user_agent, self._requests, self.calling, self.network, info_packages
+            user_agent,
+            self._requests,
+            self.calling,
+            self.network,
+            info_packages,
+            mixes=self.media.elsewhere is None,
         )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()
@@ -173,7 +182,8 @@ class Softphone:
         )
         self._dialling = dialling = Dialling(desk)
         strangers = Strangers(lines, self.calling, self.network)
-        self._incoming = IncomingCalls(desk, authorize, strangers)
+        conferencing = Conferencing(desk, dialling)
+        self._incoming = IncomingCalls(desk, authorize, strangers, conferencing)
         self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
@@ -181,7 +191,7 @@ class Softphone:
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
         control = CallControl(desk, dialling, watching)
         parts = (self._incoming, self._transfers, messages, watching, control, self._publishing)
-        self._parts: Mapping[type, Any] = {type(part): part for part in parts}
+        self._parts: Mapping[type, Any] = {type(part): part for part in (*parts, conferencing)}
 
     # ------------------------------------------------------------ opening and closing
 

@@ -26,6 +26,7 @@ from voip.sip.flow import Flow
 from voip.sip.grammar import parse_params, split_list
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
 from voip.sip.identity import Privacy
+from voip.sip.join import Join
 from voip.sip.limits import MAX_PARTS
 from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.multipart import SDP, is_readable, session_description, split_parts
@@ -131,6 +132,7 @@ def header(data: bytes) -> None:
         Reason.parse,
         RAck.parse,
         Replaces.parse,
+        Join.parse,
         Diversion.parse,
         HistoryEntry.parse,
     )

@@ -135,44 +135,6 @@ def test_F026_a_third_party_is_added_by_joining_two_calls(loss: float, seed: int
     scene.run(main)
 
 
-@in_all_weathers
-def test_F027_a_third_party_joins_by_naming_the_call(loss: float, seed: int) -> None:
-    """Carol's Join is no demand: Bob's program reads it, and joins her to the call it names."""
-    scene = Scene(loss, seed)
-    to_bob: asyncio.Queue[Call] = asyncio.Queue()
-
-    async def taken(call: Call) -> None:
-        named = (call.header("Join") or "").partition(";")[0]
-        await call.answer()
-        for other in list(bobs):
-            if call_id(other) == named:
-                await other.bridge(call)
-        bobs.append(call)
-        to_bob.put_nowait(call)
-        await call.wait_ended()
-
-    bobs: list[Call] = []
-
-    async def main() -> None:
-        bob = await scene.taking("bob", taken, media=SOUND)
-        carol, _ = await scene.answering("carol", media=SOUND)
-        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
-            alices, first = await scene.up(alice, "bob", to_bob)
-            dialog = first._session.dialog
-            assert dialog is not None
-            tags = f"to-tag={dialog.local.tag};from-tag={dialog.remote.tag}"
-            join = {"Join": f"{dialog.call_id};{tags}"}
-            carols, _ = await scene.up(carol, "bob", to_bob, headers=join)
-            await hear_each_other(alices, carols)
-            await carols.hangup()
-            await first.hangup()
-            await scene.settled(alice, bob, carol)
-        await bob.close()
-        await carol.close()
-
-    scene.run(main)
-
-
 # ---------------------------------------------------------------- gateways (RFC 5589 section 11)
 
 

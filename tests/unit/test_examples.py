@@ -128,8 +128,8 @@ def require_same(sent: Path, heard: Path) -> None:
 # ---------------------------------------------------------------- the programs
 
 
-def test_there_are_five_and_each_is_short() -> None:
-    assert len(EXAMPLES) == 5
+def test_there_are_six_and_each_is_short() -> None:
+    assert len(EXAMPLES) == 6
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES}
     assert max(lengths.values()) < 60, lengths
 
@@ -275,6 +275,33 @@ async def forward_passes_refusals_on_and_stops_ringing(pbx: EmbeddedPbx, tmp_pat
                 await asyncio.sleep(0.02)
         await call.hangup()
         await pbx.idle()
+
+
+@requirement
+async def meeting_lets_callers_hear_each_other(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    heard, all_of_it = tmp_path / "heard.wav", tmp_path / "all.wav"
+    with asset_path("prompt-8k.wav") as prompt:
+        async with answering(pbx, "meeting.py", all_of_it) as program, caller(pbx) as phone:
+            async with (
+                await phone.dial("1002") as one,
+                await phone.dial("1002") as other,
+                other.record(heard),
+            ):
+                await asyncio.sleep(1)  # the beep
+                await one.play(prompt)
+                await asyncio.sleep(0.8)
+            await pbx.idle()
+            status, stdout, stderr = await program.interrupted()
+        assert (status, stderr) == (0, "")
+        require_same(prompt, heard)
+        require_same(prompt, all_of_it)
+    lines = [line.split(maxsplit=1)[1] for line in stdout.splitlines()]
+    assert lines == [
+        "comes in, 1 are there",
+        "comes in, 2 are there",
+        "leaves, 1 are there",
+        "leaves, 0 are there",
+    ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

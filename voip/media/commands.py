@@ -21,7 +21,9 @@ __all__ = [
     "DtmfSent",
     "EngineEvent",
     "MediaSilent",
+    "MixStream",
     "MuteStream",
+    "OpenMix",
     "OpenStream",
     "Opened",
     "PayloadFormat",
@@ -100,6 +102,30 @@ class RouteStream:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenMix:
+    """Begin a mix: streams that hear each other (`MixStream`).
+
+    Its number, `stream`, is one among the streams': rings are bound to it as to a stream, and
+    `CloseStream` ends it. It hears the sum of what its streams say; what it sends they all hear.
+    """
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixStream:
+    """Send on `stream` what all others in mix number `mix` say (None: it is in no mix any more).
+
+    gain: of what it says in their ears, linear; 0: nothing. hears: whether it hears them.
+    """
+
+    stream: int
+    mix: int | None
+    gain: float = 1.0
+    hears: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SetSource:
     """Send on `stream` the PCM of ring number `ring` of the arena (None: nothing)."""
 
@@ -143,7 +169,10 @@ class ReadStats:
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """Send RTCP BYE, release ports and row. Its result is the last `StreamStats`."""
+    """Send RTCP BYE, release ports and row. Its result is the last `StreamStats`.
+
+    Of a mix: its streams go on without it.
+    """
 
     stream: int
 
@@ -153,6 +182,8 @@ Command = (
     | ConnectStream
     | MuteStream
     | RouteStream
+    | OpenMix
+    | MixStream
     | SetSource
     | AddSink
     | RemoveSink

@@ -11,8 +11,10 @@ from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
+    MixStream,
     MuteStream,
     Opened,
+    OpenMix,
     OpenStream,
     ReadStats,
     RemoveSink,
@@ -31,10 +33,13 @@ from voip.media.transmit import MAX_PTIME_MS
 from voip.rtp.telephone_event import EventSender
 from voip.types import Random
 
-__all__ = ["MAX_DELAY_MS", "Control"]
+__all__ = ["MAX_DELAY_MS", "MAX_GAIN", "Control"]
 
 MAX_DELAY_MS = 600
 """The most a jitter buffer may be asked to hold: what its slots have room for at 10 ms a packet."""
+
+MAX_GAIN = 10.0
+"""How much louder a stream may be made in a mix: 20 dB."""
 
 
 class Control:
@@ -72,6 +77,10 @@ class Control:
                 self._table.muted[self._table.row(command.stream)] = command.muted
             case RouteStream():
                 self._route(command)
+            case OpenMix():
+                self._open_mix(command)
+            case MixStream():
+                self._mix(command)
             case SetSource():
                 self._set_source(command)
             case AddSink():
@@ -191,6 +200,11 @@ class Control:
 
     def _close(self, command: CloseStream, now: float) -> StreamStats:
         table = self._table
+        if table.mixer.is_open(command.stream):
+            for row in table.mixer.members_of(command.stream).tolist():
+                table.leave(row)
+            table.mixer.close(command.stream)
+            return StreamStats(command.stream)
         row = table.row(command.stream)
         stats = self._stats(command.stream)
         self._reporter.close(row, now)
@@ -210,26 +224,49 @@ class Control:
         source = -1 if command.source is None else self._table.row(command.source)
         self._table.route(row, source)
 
+    def _open_mix(self, command: OpenMix) -> None:
+        table = self._table
+        if command.stream in table.rows or table.mixer.is_open(command.stream):
+            raise MediaError(f"stream {command.stream} is open already")
+        table.mixer.open(command.stream)
+
+    def _mix(self, command: MixStream) -> None:
+        table = self._table
+        row = table.row(command.stream)
+        if command.mix is None:
+            table.leave(row)
+        elif not 0 <= command.gain <= MAX_GAIN:
+            raise MediaError(f"a gain of {command.gain} cannot be had", hint=f"0 to {MAX_GAIN}")
+        else:
+            table.join(row, command.mix, command.gain, hears=command.hears)
+
+    def _rings(self, stream: int) -> tuple[int, dict[int, int], dict[int, list[tuple[int, bool]]]]:
+        """Return where the rings of a stream, or of a mix, are kept: key, sources, sinks."""
+        table = self._table
+        if table.mixer.is_open(stream):
+            return stream, table.mixer.pcm_source, table.mixer.sinks
+        return table.row(stream), table.pcm_source, table.sinks
+
     def _set_source(self, command: SetSource) -> None:
-        row = self._table.row(command.stream)
+        key, sources, _ = self._rings(command.stream)
         if command.ring is None:
-            self._table.pcm_source.pop(row, None)
+            sources.pop(key, None)
         else:
             self._arena.ring(command.ring)
-            self._table.pcm_source[row] = command.ring
+            sources[key] = command.ring
 
     def _add_sink(self, command: AddSink) -> None:
-        row = self._table.row(command.stream)
+        key, _, sinks = self._rings(command.stream)
         self._arena.ring(command.ring)
-        self._table.sinks.setdefault(row, []).append((command.ring, command.sent))
+        sinks.setdefault(key, []).append((command.ring, command.sent))
 
     def _remove_sink(self, command: RemoveSink) -> None:
-        row = self._table.row(command.stream)
-        left = [sink for sink in self._table.sinks.get(row, []) if sink[0] != command.ring]
+        key, _, sinks = self._rings(command.stream)
+        left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]
         if left:
-            self._table.sinks[row] = left
+            sinks[key] = left
         else:
-            self._table.sinks.pop(row, None)
+            sinks.pop(key, None)
 
     def _send_dtmf(self, command: SendDtmf) -> None:
         table = self._table

@@ -169,7 +169,7 @@ class Engine:
         slot = table.begin_step(rows, samples)
         heard = self._playout.play(rows, samples, slot * np.float64(BASE_STEP_S))
         table.levels.hear(rows, heard)
-        self._router.hear(rows, heard)
+        self._events += self._router.hear(rows, heard)
         self._router.record(rows, heard, sent=False)
         sending = transmitter.sending[rows]
         speakers = rows

@@ -25,14 +25,18 @@ class Router:
         self._place: Ints = np.zeros(0, np.int64)  # of a row in the step's arrays, else -1
         self._sound: Pcm = np.zeros((0, 0), np.float32)
 
-    def hear(self, rows: Rows, heard: Pcm) -> None:
+    def hear(self, rows: Rows, heard: Pcm) -> list[EngineEvent]:
         """Take what `rows` (k,) hear in this step: float32 (k, samples).
 
         What a row sends on that is not in the same step is kept for it.
         """
         table = self._table
-        if not table.routed.size:
-            return
+        if table.routed.size:
+            self._keep_for_later(rows, heard)
+        return [] if table.mixer.is_idle else table.mixer.hear(rows, heard, self._arena)
+
+    def _keep_for_later(self, rows: Rows, heard: Pcm) -> None:
+        table = self._table
         if self._place.size != table.active.size:
             self._place = np.zeros(table.active.size, np.int64)
         self._place.fill(-1)
@@ -52,6 +56,8 @@ class Router:
         table = self._table
         sound = self._routed_sound(rows, heard)
         events: list[EngineEvent] = []
+        if not table.mixer.is_idle:
+            table.mixer.add(rows, sound)
         if table.pcm_source:
             for at, row in enumerate(rows.tolist()):
                 if row in table.pcm_source:

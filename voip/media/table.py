@@ -25,9 +25,10 @@ from voip.media.columns import (
 from voip.media.fifo import FifoArray
 from voip.media.lane import Lane
 from voip.media.levels import Levels
+from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
-from voip.media.transmit import Transmitter
+from voip.media.transmit import MAX_PTIME_MS, Transmitter
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
@@ -93,6 +94,7 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
+        self.mixer = Mixer(rows)
         self.rows: dict[int, int] = {}
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
@@ -123,7 +125,7 @@ class StreamTable:
 
     def add(self, stream: int) -> int:
         """Take a row for `stream`; it takes part in no step before it is scheduled."""
-        if stream in self.rows:
+        if stream in self.rows or self.mixer.is_open(stream):
             raise MediaError(f"stream {stream} is open already")
         if not self._free:
             self._grow()
@@ -146,6 +148,7 @@ class StreamTable:
         reset(self, row)
         self.source[self.source == row] = -1
         self.routed = where(self.source >= 0)
+        self.mixer.leave(row)
         for part in (
             self.cname,
             self.codec,
@@ -169,12 +172,38 @@ class StreamTable:
         self.feed.clear(row)
         self.routed = where(self.source >= 0)
 
+    def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
+        """Let `row` take part in a mix: it takes every base step from now on, as all others do."""
+        self.mixer.join(row, mix, gain, hears=hears)
+        self.step[row] = self.base_step
+
+    def leave(self, row: int) -> None:
+        """Let `row` take part in no mix, and take longer steps again where its packets allow it."""
+        if self.mixer.mix[row] < 0:
+            return
+        self.mixer.leave(row)
+        self._lengthen_step(row)
+
+    def _lengthen_step(self, row: int) -> None:
+        """Let a row take two base steps at a time, if its packets are made of such.
+
+        One that is filled by an odd number of base steps goes out with one too many, once; where
+        there is no room for that it loses one.
+        """
+        sender, step = self.transmitter, 2 * self.base_step
+        if sender.full[row] % step:
+            return
+        self.step[row] = step
+        if sender.full[row] + self.base_step > MAX_PTIME_MS * self.lane.rate_hz // 1000:
+            sender.filled[row] -= sender.filled[row] % step
+
     def schedule(self, row: int, step_ms: int, now: float) -> None:
-        """Let a row take part from the next step on.
+        """Let a row take part from the next step on; in a mix by base steps.
 
         Rows gather in the fuller phase while that has room: a tick's first rows cost most.
         """
-        self.step[row] = step_ms * self.lane.rate_hz // 1000
+        step = step_ms * self.lane.rate_hz // 1000
+        self.step[row] = self.base_step if self.mixer.mix[row] >= 0 else step
         if self.slot[row] < _NEVER:
             return  # it keeps its place
         slot = int(now / BASE_STEP_S) + 1
@@ -218,7 +247,14 @@ class StreamTable:
     def _grow(self) -> None:
         rows = self.active.size
         grow(self, 2 * rows)
-        for part in (self.receiver, self.playout, self.transmitter, self.levels, self.feed):
+        for part in (
+            self.receiver,
+            self.playout,
+            self.transmitter,
+            self.levels,
+            self.feed,
+            self.mixer,
+        ):
             part.grow(2 * rows)
         self._free = list(range(2 * rows - 1, rows - 1, -1))
 

@@ -20,10 +20,9 @@ from voip.errors import CallStateError, ConfigError, MediaError
 from voip.media.files import ArraySource, FileSink, FileSource
 from voip.media.rings import AudioRing
 from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
-from voip.session.media import MediaSession
 from voip.session.stack import Stack
 
-__all__ = ["AudioReader", "CallAudio", "FileRecording"]
+__all__ = ["AudioReader", "CallAudio", "Carrier", "FileRecording"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,22 @@ PIECE_S = 0.1
 """What a reader takes out of its ring at a time: frames may be longer than the ring."""
 
 
+class Carrier(Protocol):
+    """What the engine does for a call's sound, or for a conference's."""
+
+    def check_carried(self) -> None:
+        """Raise `CallStateError` or `MediaError` where there is no sound (yet, or any more)."""
+
+    async def add_sink(self, ring: int) -> None:
+        """Write what is heard to a ring."""
+
+    async def remove_sink(self, ring: int) -> None:
+        """Stop that."""
+
+    async def set_source(self, ring: int | None) -> None:
+        """Send what is in a ring, or nothing."""
+
+
 class _Listener(Protocol):
     """Who hears a call, and lets go of it when the call is over."""
 
@@ -42,9 +57,9 @@ class _Listener(Protocol):
 
 
 class CallAudio:
-    """The sound of one call, until `end`. `lost` hears of lost milliseconds."""
+    """The sound of a call, or of a conference, until `end`. `lost` hears of lost milliseconds."""
 
-    def __init__(self, stack: Stack, media: MediaSession, lost: Callable[[float], None]) -> None:
+    def __init__(self, stack: Stack, media: Carrier, lost: Callable[[float], None]) -> None:
         self.rate = 8000
         self.over = False
         self._stack = stack

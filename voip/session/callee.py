@@ -37,6 +37,7 @@ class Callee:
         self._stack, self._media = session.stack, session.media
         self._answering = asyncio.Lock()
         self._our_answer = b""  # to the offer of the INVITE, or our offer
+        self._is_prepared = False
 
     async def ring(self, headers: HeaderLines = ()) -> None:
         """Tell the caller that it rings (180)."""
@@ -64,7 +65,7 @@ class Callee:
     async def _describe_early(self, status: int, headers: HeaderLines) -> None:
         session = self._session
         server = self._unanswered()
-        if not (session.early_media or server.described):
+        if not (self._is_prepared or session.early_media or server.described):
             await self._prepare(server)
         body = b"" if server.described else self._our_answer
         session.respond(server, status, headers=headers, body=body)
@@ -72,12 +73,18 @@ class Callee:
             session.early_media = True
             session.move(CallState.EARLY)
 
+    async def prepare(self) -> None:
+        """Make our answer, and say nothing yet: an offer that cannot be used is refused now."""
+        async with self._answering:
+            await self._prepare(self._unanswered())
+            self._is_prepared = True
+
     async def answer(self, headers: HeaderLines = ()) -> None:
         """Answer the call; returns when the caller has acknowledged that."""
         session = self._session
         async with self._answering:
             server = self._unanswered()
-            if not (session.early_media or server.described):
+            if not (self._is_prepared or session.early_media or server.described):
                 await self._prepare(server)
             body = b"" if server.described else self._our_answer
             session.respond(server, 200, headers=headers, body=body)

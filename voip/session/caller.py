@@ -43,6 +43,7 @@ class CallPlan:
 
     `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
     to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
+    `focus`: the user of the conference that they are called to.
     """
 
     from_: Callable[[Flow], NameAddr]
@@ -53,6 +54,7 @@ class CallPlan:
     late_offer: bool = False
     redirect: Callable[[SipUri], Awaitable[Flow]] | None = None
     max_redirects: int = 5
+    focus: str | None = None
 
 
 class Caller:
@@ -74,6 +76,7 @@ class Caller:
         """Send the INVITE; what comes of it is told by events. Raises where it cannot be sent."""
         await self._media.open(flow.remote.host, flow.local.host)
         self._plan = plan
+        self._session.focus = plan.focus
         self._has_password = plan.credentials is not None
         if plan.redirect is not None:
             self._redirects = Redirects(uri, plan.max_redirects)
@@ -91,7 +94,7 @@ class Caller:
             flow=flow,
             from_=before.from_ if before else plan.from_(flow),
             to=session.remote,
-            contact=session.contact,
+            contact=session.own_contact,
             call_id=before.call_id if before else None,
             cseq=before.cseq.number + 1 if before else 1,
             route=plan.route,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from voip.errors import CallStateError, MediaError, SdpError
@@ -13,6 +14,7 @@ from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
+    MixStream,
     MuteStream,
     Opened,
     OpenStream,
@@ -34,13 +36,22 @@ from voip.sdp.parser import parse
 from voip.session.stack import Stack
 from voip.types import Address
 
-__all__ = ["SDP", "MediaSession"]
+__all__ = ["SDP", "MediaSession", "Share"]
 
 SDP = "application/sdp"
 
 log = logging.getLogger(__name__)
 
 _CAPABILITIES = {"pcmu": PCMU, "pcma": PCMA}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part in a mix, while nobody is on hold: see `MixStream`."""
+
+    mix: int
+    gain: float = 1.0
+    hears: bool = True
 
 
 class MediaSession:
@@ -56,6 +67,7 @@ class MediaSession:
         self._branches: dict[object, Negotiator] = {}
         self.followed: object | None = None
         """Which of several exchanges is ours now (see `follow`)."""
+        self._share: Share | None = None
         self._open = False
         self._closed = False
         self._turn = asyncio.Lock()  # opening and closing come one after the other
@@ -210,6 +222,8 @@ class MediaSession:
         """Tell the engine what was agreed, without waiting."""
         if self._open:
             self._stack.driver.post(self._connect_command())
+            if self._share is not None:
+                self._stack.driver.post(self._mix_command())
 
     def _connect_command(self) -> ConnectStream:
         agreed = self.agreed
@@ -245,6 +259,25 @@ class MediaSession:
     async def route(self, source: int | None) -> None:
         """Send what is heard on stream `source` (our own number: echo), or nothing (None)."""
         await self._apply(RouteStream(self.stream, source))
+
+    async def mix(self, share: Share | None) -> None:
+        """Take part in a mix from now on, or in none (None).
+
+        Who is on hold hears nothing of it, and the music of who holds us is not heard in it.
+        """
+        self._share = share
+        await self._apply(self._mix_command())
+
+    def _mix_command(self) -> MixStream:
+        share = self._share
+        if share is None:
+            return MixStream(self.stream, None)
+        return MixStream(
+            self.stream,
+            share.mix,
+            gain=0.0 if self.held_by_remote else share.gain,
+            hears=share.hears and self.direction.receives,
+        )
 
     async def send_dtmf(self, digits: str, duration_ms: int, gap_ms: int) -> None:
         """Queue digits (RFC 4733)."""

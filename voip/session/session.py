@@ -50,6 +50,7 @@ from voip.sip.events import (
     UpdateDone,
     UpdateReceived,
 )
+from voip.sip.focus import as_focus
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
 from voip.sip.server_invite import ServerInvite
@@ -90,6 +91,7 @@ class CallSession:
         self._up_since: float | None = None
         self.emit = emit
         self.contact = ""  # how the peer reaches us
+        self.focus: str | None = None  # the user of the conference that this call is in
         self.failure: CallError | None = None  # why it came to nothing
         self.progressed = asyncio.Event()  # the callee rings, sounds or has answered
         self._caller = Caller(self) if outgoing else None
@@ -221,7 +223,7 @@ class CallSession:
         server.respond(
             status,
             reason,
-            contact=self.contact if status < 300 else None,  # a 3xx names others
+            contact=self.own_contact if status < 300 else None,  # a 3xx names others
             headers=headers,
             body=body,
             content_type=SDP if body else None,
@@ -233,7 +235,22 @@ class CallSession:
                 self.dialog = server.dialog
         self.stack.signalling.flush()
 
+    @property
+    def own_contact(self) -> str:
+        """Our Contact: that of the conference which this call is in (RFC 4579), else `contact`."""
+        return self.contact if self.focus is None else as_focus(self.contact, self.focus)
+
     # ------------------------------------------------------------ a call that is up
+
+    async def name_focus(self, focus: str | None, *, resume: bool = False) -> None:
+        """Name ourselves to the peer as a conference, or as ourselves again (None).
+
+        By a re-INVITE (RFC 5359 section 2.10), which takes the peer off hold too (`resume`).
+        """
+        self.focus = focus
+        if self.dialog is not None:
+            self.dialog.contact = self.own_contact
+        await self._change(Direction.SENDRECV if resume else self.media.direction)
 
     async def hold(self) -> None:
         """Put the peer on hold; returns when it has agreed."""

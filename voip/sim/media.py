@@ -21,6 +21,7 @@ from voip.media.commands import (
     Command,
     EngineEvent,
     Opened,
+    OpenMix,
     OpenStream,
     Refused,
     StreamStats,
@@ -105,7 +106,7 @@ class SimEngine:
         """Queue a command of a phone's."""
         token = self._engine.submit(command)
         self._waiting[token] = (phone, command, answer)
-        if isinstance(command, OpenStream):
+        if isinstance(command, OpenStream | OpenMix):
             self._phone_of.setdefault(command.stream, phone)
         if self._timer is None:
             self._set_timer(self._loop.world_time())
@@ -253,6 +254,8 @@ class PhoneMedia:
         """Note which streams are the phone's, and say where it opens them."""
         if isinstance(command, CloseStream):
             self._streams.pop(command.stream, None)
+        if isinstance(command, OpenMix):
+            self._streams[command.stream] = None
         if not isinstance(command, OpenStream):
             return command
         self._streams[command.stream] = None

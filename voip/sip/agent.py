@@ -125,11 +125,16 @@ class SipAgent:
     def set_screen(self, screen: Screen) -> None:
         """Have every INVITE that begins a call looked at before anything is kept of it.
 
-        `screen(request, flow, replaces, now)` returns the status and the headers that refuse it, or
-        None. `replaces`: it names a call of ours whose place it is to take (RFC 3891). What refuses
-        is sent once for each time the INVITE comes (RFC 3261 section 26.3.2.4).
+        `screen(request, flow, is_known, now)` returns the status and the headers that refuse it, or
+        None. `is_known`: it names a call of ours, to take its place (RFC 3891) or to join it (RFC
+        3911). What refuses is sent once for each time the INVITE comes (RFC 3261, 26.3.2.4).
         """
         self._core.screen = screen
+
+    @property
+    def focuses(self) -> set[str]:
+        """The users that conferences of ours have in their URIs; to be added to and taken from."""
+        return self._core.focuses
 
     @property
     def transactions(self) -> int:

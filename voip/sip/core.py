@@ -61,8 +61,10 @@ class Core:
         )
         self.guard = Guard(config.stranger_rate, config.known_hosts)
         self.screen: Screen | None = None
-        """Looks at an INVITE that begins a call before anything is kept of it, and at whether it is
-        to take the place of a call of ours; returns what refuses it."""
+        """Looks at an INVITE that begins a call before anything is kept of it, and at whether it
+        names a call of ours, to replace or join it; returns what refuses it."""
+        self.focuses: set[str] = set()
+        """The users that conferences of ours have in their URIs."""
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
         self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}

@@ -13,6 +13,7 @@ from voip.errors import SipError
 from voip.sip.compose import new_request
 from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
+from voip.sip.focus import is_focus
 from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
@@ -76,6 +77,8 @@ class Dialog:
     """The peer is behind a NAT: only the flow it came by reaches it."""
     allowed: frozenset[str] = frozenset()
     """The methods the peer answers, as far as it has said so (Allow)."""
+    remote_is_focus: bool = False
+    """The peer's Contact is a conference (RFC 4579)."""
 
     @classmethod
     def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
@@ -148,6 +151,8 @@ class Dialog:
         if "Allow" in message.headers:
             self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
         contacts = message.contacts
+        if contacts:
+            self.remote_is_focus = is_focus(contacts[0])
         target = contacts[0].uri if contacts else self.remote_target
         if (target, route_set) != (self.remote_target, self.route_set):
             self.remote_target, self.route_set = target, route_set

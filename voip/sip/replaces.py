@@ -13,8 +13,9 @@ from voip.sip.message import Request
 
 if TYPE_CHECKING:
     from voip.sip.core import Core
+    from voip.sip.usage import InviteUsage
 
-__all__ = ["Replaces", "find_replaced"]
+__all__ = ["Replaces", "find_named", "find_replaced"]
 
 _VALUE: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*+)", re.DOTALL)
 
@@ -61,19 +62,30 @@ def find_replaced(core: Core, request: Request) -> Dialog | None:
     if len(values) > 1 or "Join" in request.headers:
         raise SipError("more than one Replaces, or one beside a Join", status=400)
     wanted = Replaces.parse(values[0])
-    remote = wanted.from_tag
-    names = [(wanted.call_id, wanted.to_tag, remote)]
-    if remote == "0":  # what an RFC 2543 peer without a tag is called (section 6.1)
-        names.append((wanted.call_id, wanted.to_tag, ""))
-    usage = next((core.usages[name] for name in names if name in core.usages), None)
-    if usage is None:
-        over = any(name in core.ended for name in names)
-        raise SipError("no such call to replace", status=603 if over else 481)
+    usage = find_named(core, wanted.call_id, wanted.to_tag, wanted.from_tag, what="replace")
     state = usage.dialog.state
-    if state is DialogState.TERMINATING:
-        raise SipError("the call to replace is ending", status=603)
     if state is DialogState.EARLY and not usage.dialog.is_caller:
         raise SipError("a call that rings here is not replaced", status=481)
     if state is DialogState.CONFIRMED and wanted.early_only:
         raise SipError("the call to replace is answered", status=486)
     return usage.dialog
+
+
+def find_named(
+    core: Core, call_id: str, local_tag: str, remote_tag: str, *, what: str
+) -> InviteUsage:
+    """Return the call of that name; SipError for none: 481, 603 where it is just over, or ending.
+
+    A remote tag of 0 is that of an RFC 2543 peer without one (RFC 3891 section 6.1, RFC 3911
+    section 7.1). `what`: to replace, or to join.
+    """
+    names = [(call_id, local_tag, remote_tag)]
+    if remote_tag == "0":
+        names.append((call_id, local_tag, ""))
+    usage = next((core.usages[name] for name in names if name in core.usages), None)
+    if usage is None:
+        over = any(name in core.ended for name in names)
+        raise SipError(f"no such call to {what}", status=603 if over else 481)
+    if usage.dialog.state is DialogState.TERMINATING:
+        raise SipError(f"the call to {what} is ending", status=603)
+    return usage

@@ -45,7 +45,7 @@ class ServerInvite:
 
     `offer` is the session description it brings, b"" without one. `flow` is how it came. `tag` is
     our To tag, the same in every response. `replaces` is the dialog whose place the call is to take
-    (RFC 3891): who answers it ends that.
+    (RFC 3891): who answers it ends that; `joins` the one it is to become part of (RFC 3911).
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ServerInvite:
         self.state = ServerInviteState.WAITING
         self.is_reinvite = usage is not None
         self.replaces: Dialog | None = None
+        self.joins: Dialog | None = None
         self._core = core
         self._usage = usage
         self._contact = usage.dialog.contact if usage else None

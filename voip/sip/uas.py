@@ -14,8 +14,10 @@ from voip.sip.core import Core
 from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
 from voip.sip.flow import Flow
+from voip.sip.focus import focus_of
 from voip.sip.headers import NameAddr
 from voip.sip.in_dialog import receive_in_dialog
+from voip.sip.join import find_joined
 from voip.sip.message import Request
 from voip.sip.multipart import SDP, is_readable
 from voip.sip.prack import receive_prack
@@ -123,6 +125,8 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
+    if method != "INVITE" and "Join" in request.headers:
+        raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
     missing = _missing(core, request)
     if missing:
         core.answer(request, flow, 421, [("Require", ", ".join(missing))])
@@ -137,7 +141,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     elif core.transactions.is_merged(request):
         core.answer(request, flow, 482)
     elif method == "OPTIONS":
-        core.answer(request, flow, 200, core.capabilities())
+        core.answer(request, flow, 200, [*core.capabilities(), *focus_of(core, request)])
     elif method in ("BYE", "PRACK", "UPDATE"):
         core.answer(request, flow, 481)
     elif core.transactions.full or (
@@ -145,13 +149,14 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     ):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
-        replaces = find_replaced(core, request)
-        refusal = core.screen and core.screen(request, flow, replaces is not None, now)
+        replaces, joins = find_replaced(core, request), find_joined(core, request)
+        is_known = replaces is not None or joins is not None
+        refusal = core.screen and core.screen(request, flow, is_known, now)
         if refusal:
             core.answer(request, flow, *refusal)
             return
         invite = ServerInvite(core, request, flow, None, now)
-        invite.replaces = replaces
+        invite.replaces, invite.joins = replaces, joins
         core.emit(IncomingInvite(invite))
     elif method in EVENT_METHODS:
         receive_event_request(core, request, flow, now)

@@ -151,9 +151,9 @@ class Pjsua:
         if event.status != 200:
             raise RuntimeError(f"PJSIP could not register: {event.status} {event.reason}")
 
-    async def call(self, uri: str) -> int:
-        """Call `uri`; the number of the call."""
-        answer = await self.command("call", uri=uri)
+    async def call(self, uri: str, **headers: str) -> int:
+        """Call `uri`, with more headers in the INVITE; the number of the call."""
+        answer = await self.command("call", uri=uri, headers=headers)
         return int(answer["call"])
 
     async def incoming(self, timeout: float = 5.0) -> int:

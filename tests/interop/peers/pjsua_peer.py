@@ -129,6 +129,13 @@ def account_config(settings: dict[str, Any]) -> pj.AccountConfig:
     return config
 
 
+def header(name: str, value: str) -> pj.SipHeader:
+    """A header to be added to a request."""
+    line = pj.SipHeader()
+    line.hName, line.hValue = name, value
+    return line
+
+
 def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
     """Do one command; what it answers."""
     prm = pj.CallOpParam(True)
@@ -136,6 +143,8 @@ def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
     match command["do"]:
         case "call":
             call = Call(account)
+            for pair in command["headers"].items():
+                prm.txOption.headers.append(header(*pair))
             call.makeCall(command["uri"], prm)
             return {"call": call.number}
         case "answer":

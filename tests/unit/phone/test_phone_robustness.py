@@ -225,7 +225,9 @@ async def test_garbage_on_connections_harms_nothing(scene):
 def small_limits(monkeypatch) -> AgentConfig:
     """Let phones take a tenth of the calls they would, so that a flood exceeds that."""
     limits = {"max_dialogs": 500, "max_server_transactions": 2000}
-    monkeypatch.setattr("voip.phone.agent_config", lambda *of: replace(agent_config(*of), **limits))
+    monkeypatch.setattr(
+        "voip.phone.agent_config", lambda *of, **more: replace(agent_config(*of, **more), **limits)
+    )
     return AgentConfig(**limits)
 
 

@@ -1,0 +1,330 @@
+"""A conference that this phone holds: its calls hear each other, and it hears and speaks to all.
+
+Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC 5359 section 2.10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.account import Account
+from voip.call import Call
+from voip.desk import Desk
+from voip.dialling import Dialling
+from voip.errors import CallError, CallStateError, ConfigError, VoipError
+from voip.events import CallEnded, CallEvent, Replaced, Transferred
+from voip.media.commands import EngineEvent, SourceDrained
+from voip.media.control import MAX_GAIN
+from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.media import Share
+from voip.session.mix import Mix
+
+__all__ = ["Conference"]
+
+log = logging.getLogger(__name__)
+
+_USER_CHARS = 12
+
+
+class Conference:
+    """Calls of one phone that hear each other; made by `Softphone.conference`.
+
+    Each hears the sum of all others and what the phone says to all (`play`, `send`), never itself.
+    A call that ends leaves it; one that takes its place (a transfer) takes its part. Who is on hold
+    hears nothing, and what is played by those who hold us is not heard. `async with` ends all calls
+    at the end of the block.
+    """
+
+    def __init__(self, desk: Desk, dialling: Dialling) -> None:
+        self.user = f"conf-{desk.stack.random.token(_USER_CHARS)}"
+        """Its name in our Contacts: who calls it there wants to take part."""
+        self._desk = desk
+        self._dialling = dialling
+        self._shares: dict[Call, Share] = {}
+        self._followed: dict[Call, None] = {}  # whose events come here, parties or not
+        self._mix = Mix(desk.stack)
+        self._audio = self._new_audio()
+        self._unsubscribe = desk.stack.driver.subscribe(self._on_media)
+
+    async def open(self) -> None:
+        """Begin it, with nobody; `MediaError` where others carry this phone's sound."""
+        await self._mix.open()
+        self._desk.stack.agent.focuses.add(self.user)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended; it may be that nobody is in it."""
+        return self._mix.is_open
+
+    def __repr__(self) -> str:
+        return f"<Conference of {', '.join(call.remote for call in self._shares) or 'nobody'}>"
+
+    # ------------------------------------------------------------ who takes part
+
+    @property
+    def parties(self) -> list[Call]:
+        """The calls that take part, in the order in which they came."""
+        return list(self._shares)
+
+    async def add(
+        self,
+        party: Call | str,
+        *,
+        timeout: float | None = 30.0,
+        account: Account | str | None = None,
+    ) -> Call:
+        """Let a call that is up take part, or call somebody to it; returns the call.
+
+        A call on hold is taken off it. Raises `CallStateError` for a call that cannot take part,
+        `CallError` and `NoAnswerError` as `Softphone.dial`.
+        """
+        self._mix.check_carried()
+        if isinstance(party, str):
+            line = self._desk.lines.of(account)
+            uri = line.account.dial_uri(party)
+            party = await self._dialling.dial(
+                line, uri, wait="answered", timeout=timeout, headers=(), focus=self.user
+            )
+        if party not in self._desk.calls.values():
+            raise CallStateError("this call cannot take part", hint="a call of this phone")
+        if party.conference is not None:
+            raise CallStateError(f"{party.remote} is in a conference", hint="remove it there")
+        await self._enter(party, Share(self._mix.number))
+        return party
+
+    async def _enter(self, call: Call, share: Share) -> None:
+        session = call._session
+        if not session.is_up:
+            raise CallStateError(f"the call is {call.state.value}", hint="wait for its answer")
+        call.conference = self
+        try:
+            if session.focus != self.user or session.changes.held_by_us:
+                await self._name(call)
+            await session.media.route(None)
+            await session.media.mix(share)
+            if not self._mix.is_open or call.ended is not None:
+                raise CallStateError("the call or the conference ended meanwhile")
+        except BaseException:
+            call.conference = None
+            with suppress(VoipError):  # it may be over, or the conference
+                await session.media.mix(None)
+            raise
+        if self._audio.over:
+            self._audio = self._new_audio()
+        self._shares[call] = share
+        if call not in self._followed:
+            self._followed[call] = None
+            call.on_event(partial(self._happened, call))
+
+    async def _name(self, call: Call) -> None:
+        """Tell the other side that it is in a conference; it may know nothing of such."""
+        try:
+            await call._session.name_focus(self.user, resume=True)
+        except CallError as error:
+            if not call._session.is_up or call._session.changes.held_by_us:
+                raise
+            log.info("%s is in a conference and does not hear of it: %s", call.remote, error)
+
+    async def remove(self, call: Call) -> None:
+        """Let a call go on by itself; `call.hangup()` ends it instead."""
+        self._share(call)
+        self._forget(call)
+        session = call._session
+        with suppress(CallStateError):  # it ends at this moment
+            await session.media.mix(None)
+            try:
+                await session.name_focus(None)
+            except CallError as error:
+                log.info("%s still takes us for a conference: %s", call.remote, error)
+
+    def _share(self, call: Call) -> Share:
+        try:
+            return self._shares[call]
+        except KeyError:
+            raise CallStateError(
+                f"{call.remote} is not in the conference", hint="add it first"
+            ) from None
+
+    def _forget(self, call: Call) -> None:
+        self._shares.pop(call, None)
+        call.conference = None
+        if not self._shares:
+            self._end_audio()
+
+    def _happened(self, call: Call, event: CallEvent) -> None:
+        share = self._shares.get(call)
+        if isinstance(event, CallEnded):
+            del self._followed[call]
+            if share is not None:
+                self._forget(call)
+        elif share is not None and isinstance(event, Transferred | Replaced):
+            self._desk.spawn(self._succeed(event.call, share))
+
+    async def _succeed(self, new: Call, share: Share) -> None:
+        """Let a call take the part of the one whose place it has taken."""
+        try:
+            await self._enter(new, share)
+        except VoipError as error:
+            log.warning("%s cannot take part in the conference: %s", new.remote, error)
+
+    # ------------------------------------------------------------ who hears whom
+
+    async def mute(self, call: Call) -> None:
+        """Let nobody hear a party."""
+        await self._adjust(call, replace(self._share(call), gain=0.0))
+
+    async def unmute(self, call: Call) -> None:
+        """Let a party be heard again, as loud as it is."""
+        await self._adjust(call, replace(self._share(call), gain=1.0))
+
+    async def deafen(self, call: Call) -> None:
+        """Let a party hear nobody."""
+        await self._adjust(call, replace(self._share(call), hears=False))
+
+    async def undeafen(self, call: Call) -> None:
+        """Let a party hear the others again."""
+        await self._adjust(call, replace(self._share(call), hears=True))
+
+    async def set_gain(self, call: Call, gain_db: float) -> None:
+        """Let a party be louder or softer in the others' ears: up to +20 dB."""
+        gain = 10 ** (min(gain_db, 1000) / 20)
+        if not gain <= MAX_GAIN:
+            raise ConfigError(f"{gain_db} dB cannot be had", hint="up to 20 dB")
+        await self._adjust(call, replace(self._share(call), gain=gain))
+
+    async def _adjust(self, call: Call, share: Share) -> None:
+        self._shares[call] = share
+        await call._session.media.mix(share)
+
+    # ------------------------------------------------------------ the phone's own part
+
+    async def play(
+        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
+    ) -> None:
+        """Let all hear a WAV file or int16 (samples,): see `Call.play`.
+
+        Ends with the last party.
+        """
+        await self._own_audio().play(source, loop=loop)
+
+    async def send(self, pcm: npt.NDArray[np.int16]) -> None:
+        """Let all hear int16 (samples,) after what was sent before: see `Call.send`."""
+        await self._own_audio().send(pcm)
+
+    def audio(self, frame_ms: float = 20) -> AudioReader:
+        """Return the sum of what all parties say from now on: see `Call.audio`.
+
+        It ends with the last party.
+        """
+        return self._own_audio().reader(frame_ms)
+
+    def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
+        """Return a recording of that: see `Call.record`."""
+        return FileRecording(self._desk.stack, self._own_audio(), path, rate_hz)
+
+    def _own_audio(self) -> CallAudio:
+        self._mix.check_carried()
+        if not self._shares:
+            raise CallStateError("nobody is in the conference", hint="add a call first")
+        return self._audio
+
+    def _new_audio(self) -> CallAudio:
+        return CallAudio(self._desk.stack, self._mix, self._lost)
+
+    def _end_audio(self) -> None:
+        audio = self._audio
+        if not audio.over:
+            audio.end()
+            self._desk.spawn(audio.close())
+
+    def _lost(self, lost_ms: float) -> None:
+        log.warning("a reader of %r was too slow and lost %.0f ms", self, lost_ms)
+
+    def _on_media(self, event: EngineEvent) -> None:
+        if isinstance(event, SourceDrained) and event.stream == self._mix.number:
+            self._audio.on_source_drained(event.ring)
+
+    # ------------------------------------------------------------ the end
+
+    async def hand_over(self, target: str | Call | None = None, *, timeout: float = 30.0) -> None:
+        """Leave, and let the others go on without us (RFC 5359 section 2.10, RFC 4579).
+
+        target: another conference, by its address or by our call to it: all are sent there. None:
+        the two that are left are connected with each other. Returns when they say that they are;
+        raises `CallError` where one is not: who could not be sent is still in this conference.
+        """
+        calls = [call for call in self._shares if call is not target]
+        if target is not None:
+            await self._send_all(calls, _address(target), timeout)
+        elif len(calls) == 2:
+            await self._connect(calls, timeout)
+        else:
+            raise CallStateError(
+                f"{len(calls)} parties cannot be connected with each other",
+                hint="hand over to a conference elsewhere, by its address",
+            )
+        if isinstance(target, Call) and target in self._shares:
+            await self.remove(target)
+        await self.close()
+
+    async def _connect(self, calls: Sequence[Call], timeout: float) -> None:
+        """Have one of two call the other in our place, whichever of them does it."""
+        one, other = calls
+        try:
+            await one.transfer(other, timeout=timeout)
+        except CallError:
+            if not (one._session.is_up and other._session.is_up):
+                raise
+            await other.transfer(one, timeout=timeout)
+
+    async def _send_all(self, calls: Sequence[Call], target: str, timeout: float) -> None:
+        failure: CallError | None = None
+        for call in calls:
+            try:
+                await call.transfer(target, timeout=timeout)
+            except CallError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def dissolve(self) -> None:
+        """End the conference, and let every call go on by itself."""
+        for call in self.parties:
+            await self.remove(call)
+        await self._end()
+
+    async def close(self) -> None:
+        """End the conference and all its calls; closing twice does nothing."""
+        await asyncio.gather(*(call.hangup() for call in self.parties))
+        await self._end()
+
+    async def _end(self) -> None:
+        self._unsubscribe()
+        self._desk.stack.agent.focuses.discard(self.user)
+        self._end_audio()
+        await self._mix.close()
+
+    async def __aenter__(self) -> Conference:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+def _address(target: str | Call) -> str:
+    """Return the URI of a conference elsewhere: what a focus has in its Contact."""
+    if isinstance(target, str):
+        return target
+    dialog = target._session.dialog
+    if dialog is None:
+        raise CallStateError(f"the call is {target.state.value}", hint="wait for its answer")
+    return dialog.remote_target

@@ -1,0 +1,203 @@
+"""Conferences a phone holds, and calls that want to become part of others (RFC 3911)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from voip.account import Account
+from voip.call import Call
+from voip.conference import Conference
+from voip.desk import Desk, JoinRequest
+from voip.dialling import Dialling
+from voip.errors import CallError, MediaError, SipError, VoipError
+from voip.events import Joined
+from voip.sip.focus import user_of
+from voip.sip.join import Join
+from voip.sip.packages.dialog_info import WatchedDialog
+from voip.sip.server_invite import ServerInvite
+
+__all__ = ["Conferencing", "JoinRequest"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A conference that a call becomes as soon as one of those who want to join it has done so."""
+
+    conference: Conference
+    waiting: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Conferencing:
+    """Holds conferences, joins calls of others, and takes those in that want to join ours."""
+
+    def __init__(self, desk: Desk, dialling: Dialling) -> None:
+        self._desk = desk
+        self._dialling = dialling
+        self._conferences: list[Conference] = []
+        self._begun: dict[Call, _Begun] = {}
+
+    # ------------------------------------------------------------ ours
+
+    async def conference(self, *calls: Call) -> Conference:
+        """Hold a conference, at first of `calls`, which are up; calls on hold are taken off it.
+
+        `async with await phone.conference(one, other) as conference:` ends all its calls at the
+        end of the block. Raises `CallStateError` where one of them cannot take part; then all go
+        on by themselves.
+        """
+        self._desk.check_open()
+        self._conferences = [one for one in self._conferences if one.is_open]
+        conference = Conference(self._desk, self._dialling)
+        await conference.open()
+        self._conferences.append(conference)
+        try:
+            for call in calls:
+                await conference.add(call)
+        except BaseException:
+            await conference.dissolve()
+            raise
+        return conference
+
+    async def join(
+        self,
+        watched: WatchedDialog,
+        *,
+        target: str | None = None,
+        timeout: float | None = 30.0,
+        account: Account | str | None = None,
+    ) -> Call:
+        """Become part of a call of somebody whom we watch (`Watch.dialogs`), as its third.
+
+        That one is asked, and mixes us in; `target`: where it is called, else who it says it is.
+        Raises as `Softphone.dial`: 403 where it does not let us, 420 where it cannot.
+        """
+        self._desk.check_open()
+        whom = target or watched.local
+        if whom is None:
+            raise CallError("the watched call does not say whose it is", hint="target=")
+        named = watched.replaces()
+        join = Join(named.call_id, named.to_tag, named.from_tag)
+        line = self._desk.lines.of(account)
+        return await self._dialling.dial(
+            line,
+            line.account.dial_uri(whom),
+            wait="answered",
+            timeout=timeout,
+            headers=[("Join", str(join)), ("Require", "join")],
+        )
+
+    # ------------------------------------------------------------ theirs
+
+    def on_join(self, handler: Handler) -> Handler:
+        """Ask `handler(request)` (a `JoinRequest`) who may become part of our calls.
+
+        It returns whether, and may be a coroutine function. Without a handler only those may who
+        are proven to be the user whose call it is, by a host of `NetworkConfig.trusted`.
+        """
+        self._desk.handlers.join = handler
+        return handler
+
+    def called(self, invite: ServerInvite) -> Conference | None:
+        """Return the conference whose URI a call came to."""
+        user = user_of(invite.request.uri)
+        return next((one for one in self._conferences if one.is_open and one.user == user), None)
+
+    async def admit(self, new: Call, wanted: Call | Conference) -> None:
+        """Let a call that came in take part in `wanted`, if it may (RFC 3911 section 4)."""
+        try:
+            if not await self._may(new, wanted):
+                await new.reject(403)
+                return
+            await new._session.callee.prepare()  # before anybody hears of it
+            await self._take_in(new, wanted)
+        except VoipError as error:
+            log.info("%s could not join a call: %s", new.remote, error)
+            with suppress(CallError):
+                await _refuse(new, error)
+
+    async def _may(self, new: Call, wanted: Call | Conference) -> bool:
+        parties = [wanted] if isinstance(wanted, Call) else wanted.parties
+        request = JoinRequest(new, tuple(parties), _is_own(new, parties))
+        handler = self._desk.handlers.join
+        if handler is None:
+            return request.is_own
+        return bool(await self._desk.ask(handler, request, False))
+
+    async def _take_in(self, new: Call, wanted: Call | Conference) -> None:
+        if isinstance(wanted, Call) and wanted.conference is None:
+            async with self._begun_for(wanted) as (conference, turn):
+                await self._ring(new, conference)
+                async with turn:
+                    if wanted.conference is None:
+                        await wanted._session.wait_answered(None)
+                        await conference.add(wanted)
+                await self._let_in(new, conference)
+        else:
+            conference = wanted if isinstance(wanted, Conference) else wanted.conference
+            await self._ring(new, conference)
+            await self._let_in(new, conference)
+
+    @asynccontextmanager
+    async def _begun_for(self, call: Call) -> AsyncGenerator[tuple[Conference, asyncio.Lock]]:
+        """Hand out the conference that a call is to become, to all who want to join it by now.
+
+        Where none of them comes to it in the end, the call goes on as it was.
+        """
+        begun = self._begun.setdefault(call, _Begun(Conference(self._desk, self._dialling)))
+        begun.waiting += 1
+        try:
+            async with begun.turn:
+                if not begun.conference.is_open:
+                    await begun.conference.open()
+                    self._conferences.append(begun.conference)
+            yield begun.conference, begun.turn
+        finally:
+            begun.waiting -= 1
+            if not begun.waiting:
+                del self._begun[call]
+                if set(begun.conference.parties) <= {call}:
+                    await begun.conference.dissolve()
+
+    async def _ring(self, new: Call, conference: Conference) -> None:
+        """Ring as the conference (RFC 5359 section 2.11, F6)."""
+        new._session.focus = conference.user
+        await new.ring()
+
+    async def _let_in(self, new: Call, conference: Conference) -> None:
+        await new.answer()
+        await conference.add(new)
+        for call in conference.parties:
+            if call is not new:
+                call._emit(Joined(new))
+
+
+def _is_own(new: Call, parties: list[Call]) -> bool:
+    """Whether it is proven that the user calls whose calls these are (RFC 3911 section 4)."""
+    identity = new.identity
+    accounts = {call.account for call in parties}
+    account = accounts.pop() if len(accounts) == 1 else None
+    if identity is None or not identity.proven or account is None:
+        return False
+    try:
+        caller = identity.best.sip_uri
+    except SipError:
+        return False
+    return (caller.user, caller.host.lower()) == (account.user, account.aor.host.lower())
+
+
+async def _refuse(new: Call, error: VoipError) -> None:
+    if new.ended is not None or new._session.is_up:
+        await new.hangup()
+        return
+    status = 488 if isinstance(error, MediaError) else error.status
+    await new.reject(status if status is not None and 400 <= status <= 699 else 480)
