@@ -80,7 +80,7 @@ class AgentConfig:
     max_dialog_requests: int = 16
     """Requests of the peer's in one dialog that wait for a reply."""
     max_attempts: int = 5
-    """Times one request is sent anew: for challenges, and for glare."""
+    """Times one request is sent anew for challenges."""
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ class Reinvite:
     ) -> None:
         self.dialog: Dialog = usage.dialog
         self.state = ReinviteState.WAITING
-        self.attempts = 0
+        self._began = float("inf")  # when it was sent for the first time
         self._core = core
         self._usage = usage
         self._headers = list(Headers(headers))  # refused here, or not at all
@@ -101,8 +101,9 @@ class Reinvite:
         """Try again after glare, or be done; the session stays as it was."""
         if self.state is not ReinviteState.SENT:
             return
-        wait = wait_after(failure, self.dialog, self._core.random)
-        if wait is not None and self.attempts < self._core.config.max_attempts:
+        tried_for = now - self._began
+        wait = wait_after(failure, self.dialog, self._core.random, tried_for=tried_for)
+        if wait is not None:
             self.state = ReinviteState.WAITING
             self._wait = self._core.timers.start(now + wait, self._on_waited)
             return
@@ -138,7 +139,7 @@ class Reinvite:
             self.dialog.credentials, core.digest, core.random, core.config.max_attempts
         )
         self.state = ReinviteState.SENT
-        self.attempts += 1
+        self._began = min(self._began, now)
         self._attempt = InviteAttempt(core, self, request, self.dialog.flow, challenges)
         self._attempt.start(now)
 

@@ -50,7 +50,7 @@ class Update:
     ) -> None:
         self.dialog: Dialog = usage.dialog
         self.state = UpdateState.WAITING
-        self.attempts = 0
+        self._began = float("inf")  # when it was sent for the first time
         self._core = core
         self._usage = usage
         self._headers = list(Headers(headers))  # refused here, or not at all
@@ -99,7 +99,7 @@ class Update:
             self.dialog.credentials, core.digest, core.random, core.config.max_attempts
         )
         self.state = UpdateState.SENT
-        self.attempts += 1
+        self._began = min(self._began, now)
         ClientRequest(core, request, self.dialog.flow, challenges, self._finish, self.dialog).start(
             now
         )
@@ -117,8 +117,9 @@ class Update:
             self._usage.settle(now)
             return
         failure = _as_failure(outcome)
-        wait = wait_after(failure, self.dialog, self._core.random)
-        if wait is not None and self.attempts < self._core.config.max_attempts:
+        tried_for = now - self._began
+        wait = wait_after(failure, self.dialog, self._core.random, tried_for=tried_for)
+        if wait is not None:
             self.state = UpdateState.WAITING
             self._wait = self._core.timers.start(now + wait, self._on_waited)
             return

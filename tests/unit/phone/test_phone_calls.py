@@ -202,7 +202,7 @@ async def test_both_sides_hold_at_once(pair, monkeypatch):
     # the wait after glare is the protocol's (RFC 3261 section 14.1); its order is what matters
     monkeypatch.setattr(
         "voip.sip.reinvite.wait_after",
-        lambda failure, dialog, random: 0.1 if dialog.is_caller else 0.02,
+        lambda failure, dialog, random, tried_for: 0.1 if dialog.is_caller else 0.02,
     )
     mine, theirs = await up(pair)
     await asyncio.gather(mine.hold(), theirs.hold())
