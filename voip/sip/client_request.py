@@ -11,6 +11,7 @@ from voip.sip.core import Core
 from voip.sip.dialog import Dialog
 from voip.sip.events import Cause, RequestDone, RequestFailed
 from voip.sip.flow import Flow
+from voip.sip.glare import overtaken
 from voip.sip.message import REASONS, Request, Response
 from voip.sip.session_timer import raised
 from voip.sip.transaction import ClientTransaction
@@ -85,6 +86,13 @@ class ClientRequest:
             if changed is not None and self._challenges.count():
                 self._renew(self._challenges.authorize(self.request), now, changed)
                 return
+        if (
+            self.dialog is not None
+            and overtaken(self.dialog, response)
+            and self._challenges.count()
+        ):
+            self._renew(self._challenges.authorize(self.request), now)
+            return
         if response.status not in (401, 407):
             self._challenges.judge(self.request, response)
             self._core.counters.unproven += self._challenges.proven is False

@@ -128,6 +128,11 @@ def _min_se(message: Request | Response) -> int:
     return max(parse_seconds(message.headers.get("Min-SE")) or 0, MIN_INTERVAL_S)
 
 
+def _given_up_before(interval: int) -> float:
+    """Return how long before its end a session is over for who waits for a refresh."""
+    return min(_BEFORE_END_S, interval / 3)
+
+
 class SessionTimer:
     """The timer of one dialog; stopped while there is no agreement on one.
 
@@ -182,11 +187,19 @@ class SessionTimer:
         self._set(expires, ours=expires is not None and expires.refresher != "uas", now=now)
 
     def on_failure(self, now: float) -> None:
-        """Take it that a refresh of ours failed: try again halfway to the end, if that is long."""
-        if self._expiry is not None and self.is_ours and self._refresh is None:
-            left = self._expiry.at - now
+        """Take it that a refresh of ours failed: try again halfway to the end, if that is long.
+
+        The peer's end comes first, if it gives the session up when it may (section 10).
+        """
+        if self._expiry is None or self.interval is None:
+            return
+        if not self.is_ours or self._refresh is not None:
+            return
+        end = self._expiry.at
+        for left in (end - _given_up_before(self.interval) - now, end - now):
             if left > 2 * _LAST_TRY_S:
                 self._refresh = self._timers.start(now + left / 2, self._on_refresh)
+                return
 
     def stop(self) -> None:
         """The session does not expire (any more)."""
@@ -204,7 +217,7 @@ class SessionTimer:
         self.is_ours = ours
         # Who waits for the refresh ends the session a little before its end, who sends it not
         # while that may still be answered (section 10).
-        before = 0.0 if ours else min(_BEFORE_END_S, interval / 3)
+        before = 0.0 if ours else _given_up_before(interval)
         self._expiry = self._timers.start(now + interval - before, self._on_expiry)
         if ours:  # the peer counts from the request, whose answer may have come much later
             since = now if self._asked_at is None else self._asked_at

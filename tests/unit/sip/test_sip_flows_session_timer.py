@@ -307,6 +307,25 @@ def test_F096_a_refresh_that_fails_is_tried_again_while_there_is_time() -> None:
     assert_nothing_left(stage.net)
 
 
+def test_F096_a_refresh_that_failed_is_tried_again_before_the_peer_gives_up() -> None:
+    """It may do so a third of a short session before its end (RFC 4028 section 10)."""
+    stage = make(replace(ASKS, session_expires=120), NO_UPDATE)
+    stage.alice.on(RefreshDue, lambda event: stage.alice.agent.reinvite(
+        event.dialog, body=OFFER, content_type=SDP, now=stage.net.now
+    ))  # fmt: skip
+    refusals = [503]
+    stage.bob.on(
+        ReinviteReceived,
+        lambda event: stage.bob.answer(event.invite, refusals.pop() if refusals else 200),
+    )
+    up(stage)
+    stage.net.run(118)
+    first, second = refreshes(stage, "INVITE", stage.alice)
+    assert second - first < 120 - 32 - 60
+    assert stage.bob.events(DialogEnded) == []
+    end(stage)
+
+
 def test_F096_any_change_refreshes_and_roles_stay() -> None:
     """A re-INVITE of who does not refresh says so, and puts the end off."""
     stage = make(ASKS, CONFIG)

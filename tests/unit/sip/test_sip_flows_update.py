@@ -314,6 +314,38 @@ def test_F086_a_lost_update_is_repeated(stage: Stage) -> None:
     assert stage.alice.only(UpdateDone).status == 200
 
 
+@pytest.mark.rfc("3261", "12.2.2")
+def test_F086_an_update_that_a_later_request_overtook_is_sent_under_a_new_number(
+    stage: Stage,
+) -> None:
+    ours, _ = confirmed(stage)
+    stage.net.path.loss = 0
+    stage.net.path.drop = drop_first("UPDATE")
+    update(stage, stage.alice, ours, b"")
+    stage.net.run(0.1)
+    stage.alice.agent.dialog_request(ours, "OPTIONS", now=stage.net.now)
+    stage.net.run(2)
+    assert stage.messages("500 UPDATE")
+    assert len(stage.messages("UPDATE")) == 2
+    assert stage.alice.only(UpdateDone).status == 200
+
+
+@pytest.mark.rfc("3261", "12.2.2")
+def test_F060_a_reinvite_that_a_later_request_overtook_is_sent_under_a_new_number(
+    stage: Stage,
+) -> None:
+    ours, _ = confirmed(stage)
+    stage.net.path.loss = 0
+    stage.bob.on(ReinviteReceived, lambda event: stage.bob.answer(event.invite))
+    stage.net.path.drop = drop_first("INVITE")
+    stage.alice.agent.reinvite(ours, body=OFFER, content_type=SDP, now=stage.net.now)
+    stage.net.run(0.1)
+    stage.alice.agent.dialog_request(ours, "OPTIONS", now=stage.net.now)
+    stage.net.run(3)
+    assert stage.messages("500 INVITE")
+    assert stage.alice.only(ReinviteDone).status == 200
+
+
 # Who refuses what with which status: RFC 6337 section 4.3.
 
 
