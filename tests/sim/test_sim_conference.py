@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from voip.events import CallEnded, CallState, Joined, Transferred
 from voip.harness.audio import Sound
 from voip.sim import Host
 from voip.sip.message import Request, Response
+from voip.sip.server_invite import ServerInvite
 
 SOUND = MediaConfig()
 RATE = 8000
@@ -392,8 +395,8 @@ def test_who_is_removed_goes_on_alone_and_knows_it() -> None:
     in_a_conference(main)
 
 
-def test_a_recording_has_what_all_parties_say(tmp_path: object) -> None:
-    path = tmp_path / "all.wav"  # type: ignore[operator]
+def test_a_recording_has_what_all_parties_say(tmp_path: Path) -> None:
+    path = tmp_path / "all.wav"
 
     async def main(three: Three) -> None:
         async with (
@@ -469,6 +472,94 @@ def test_a_phone_without_sound_holds_none_and_does_not_say_that_it_can() -> None
             assert "join" not in (await alice.options("bob")).supported
             await mine.hangup()
         await bob.close()
+
+    scene.run(main)
+
+
+def test_two_conferences_of_one_phone_hear_nothing_of_each_other() -> None:
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        carol, _ = await scene.answering("carol", media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            ups = [await scene.up(phone, "bob", to_bob) for phone in (alice, carol, alice, carol)]
+            theirs, ours = zip(*ups, strict=True)
+            conferences = [await bob.conference(*ours[:2]), await bob.conference(*ours[2:])]
+            assert conferences[0].user != conferences[1].user
+            one = [(theirs[0], ALICE), (theirs[1], CAROL), (conferences[0], BOB)]
+            other = [(theirs[2], 500), (theirs[3], 1300), (conferences[1], DAVE)]
+            levels = await matrix(one + other)
+            for at, row in enumerate(levels):
+                for of, level in enumerate(row):
+                    together = at // 3 == of // 3 and at != of
+                    assert abs(level) < 0.5 if together else level < QUIET_DB, levels
+            for conference in conferences:
+                await conference.close()
+            await scene.settled(alice, bob, carol)
+        await bob.close()
+        await carol.close()
+
+    scene.run(main)
+
+
+def test_who_does_not_hear_of_conferences_takes_part_all_the_same() -> None:
+    """A phone that refuses every re-INVITE: it can be added, but not taken off hold."""
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        carol, to_carol = await scene.answering("carol", media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            first, bobs = await scene.up(alice, "bob", to_bob)
+            second, carols = await scene.up(alice, "carol", to_carol)
+            await second.hold()
+            for phone, call in ((bob, bobs), (carol, carols)):
+                refuse = partial(_refuse_change, phone)
+                call._session.on_reinvite = refuse  # type: ignore[method-assign]
+            with pytest.raises(CallError) as failure:
+                await alice.conference(first, second)
+            assert failure.value.status == 488
+            assert first.conference is second.conference is None
+            assert (first.state, second.state) == (CallState.ACTIVE, CallState.HELD)
+            async with await alice.conference(first) as conference:
+                assert not bobs.is_focus
+                pair = [(bobs, BOB), (conference, ALICE)]
+                assert_each_hears_the_others(await matrix(pair))
+            await second.hangup()
+            await scene.settled(alice, bob, carol)
+        await bob.close()
+        await carol.close()
+
+    scene.run(main)
+
+
+def _refuse_change(phone: Softphone, invite: ServerInvite) -> None:
+    invite.respond(488, now=phone._transport.now())
+    phone._transport.flush()
+
+
+def test_a_phone_that_is_closed_leaves_nothing_of_its_conference(tmp_path: Path) -> None:
+    scene = Scene(0.0)
+    path = tmp_path / "all.wav"
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            alices, first = await scene.up(alice, "bob", to_bob)
+            conference = await bob.conference(first)
+            await conference.record(path).start()
+            async with Mouth(alices, ALICE):
+                playing = asyncio.ensure_future(conference.play(tone(BOB, 60)))
+                await asyncio.sleep(3)
+                await bob.close()
+            await playing
+            assert alices.ended is not None
+            assert conference.parties == []
+            await conference.close()
+            with pytest.raises(CallStateError, match="over"):
+                await conference.play(tone(BOB, 1))
+            assert abs(level_db(Sound.read(path).samples, ALICE)) < 0.5
 
     scene.run(main)
 
