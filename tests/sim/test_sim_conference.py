@@ -101,6 +101,18 @@ def sent(scene: Scene, host: str, method: str) -> list[Request]:
     return list(found.values())
 
 
+def as_focus(scene: Scene) -> list[str]:
+    """What was said of calls by a focus, each once, in the order in which it was first said."""
+    found: dict[str, None] = {}
+    for message in scene.seen:
+        if is_focus(message) and message.cseq.method == "INVITE":
+            if isinstance(message, Response):
+                found[str(message.status)] = None
+            else:
+                found["INVITE" if message.to.tag is None else "re-INVITE"] = None
+    return list(found)
+
+
 async def until(true: object, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # type: ignore[operator]
@@ -146,6 +158,7 @@ def test_F026_a_third_party_is_added_to_a_call_and_all_hear_each_other(
             assert invited == {uri}  # one conference, one URI
             assert uri.user == conference.user
             assert conference.parties == [first, second]
+            assert as_focus(scene)[:2] == ["re-INVITE", "INVITE"]  # F5, F8
 
             await carols.hangup()  # the third leaves, the two stay
             await second.wait_ended()
@@ -202,6 +215,7 @@ def test_F027_F101_a_third_party_joins_a_call_that_it_watches(loss: float, seed:
                 and one.cseq.method == "INVITE"
             ]  # fmt: skip
             assert all(is_focus(one) for one in rings)
+            assert as_focus(scene)[:3] == ["180", "re-INVITE", "200"]  # F6, F7, F10
             await carols.hangup()
             await alices.hangup()
             await until(lambda: not bob.calls)
