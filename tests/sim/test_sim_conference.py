@@ -6,111 +6,39 @@ Sound goes through engines, signalling through a proxy; in bad weather a fifth o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from flow_scene import SERVER, Scene, in_all_weathers
+from conference_scene import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    QUIET_DB,
+    RATE,
+    SOUND,
+    Mouth,
+    Three,
+    as_focus,
+    assert_each_hears_the_others,
+    call_until_up,
+    heard,
+    in_a_conference,
+    is_focus,
+    level_db,
+    matrix,
+    sent,
+    tone,
+    until,
+)
+from flow_scene import Scene, in_all_weathers
 
-from voip import CallError, CallStateError, MediaError, Softphone
-from voip.call import Call
-from voip.conference import Conference
-from voip.config import CallConfig, MediaConfig, NetworkConfig
-from voip.desk import JoinRequest
-from voip.events import CallEnded, CallState, Joined, Transferred
+from voip import CallError, CallStateError, ConfigError, MediaError, Softphone
+from voip.events import CallState, Transferred
 from voip.harness.audio import Sound
 from voip.sim import Host
-from voip.sip.message import Request, Response
-
-SOUND = MediaConfig()
-RATE = 8000
-ALICE, BOB, CAROL, DAVE = 440, 700, 1200, 1900
-"""What they say, in Hz."""
-AMPLITUDE = 6000
-QUIET_DB = -40
-"""What is not there; what G.711 makes of tones that are lies between -45 and -80 dB."""
-
-
-def tone(hertz: int, seconds: float) -> npt.NDArray[np.int16]:
-    t = np.arange(int(seconds * RATE)) / RATE
-    return (AMPLITUDE * np.sin(2 * np.pi * hertz * t)).astype(np.int16)
-
-
-def level_db(pcm: npt.NDArray[np.int16], hertz: int) -> float:
-    """How loud a frequency is in the last second, against what is said, in dB."""
-    spectrum = np.abs(np.fft.rfft(pcm[-RATE:].astype(float)))
-    return float(20 * np.log10(max(spectrum[hertz], 1e-9) / (AMPLITUDE * RATE / 2)))
-
-
-class Mouth:
-    """Something that says its frequency until it is closed: `play` of a call or a conference."""
-
-    def __init__(self, voice: Call | Conference, hertz: int) -> None:
-        self._playing = asyncio.ensure_future(voice.play(tone(hertz, 1), loop=True))
-
-    async def __aenter__(self) -> Mouth:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._playing.cancel()
-        await asyncio.gather(self._playing, return_exceptions=True)
-
-
-async def heard(ear: Call | Conference, seconds: float = 1.5) -> npt.NDArray[np.int16]:
-    async with ear.audio() as reader:
-        return await reader.read(seconds)
-
-
-async def matrix(
-    voices: Sequence[tuple[Call | Conference, int]], *, settle_s: float = 0.5
-) -> list[list[float]]:
-    """Let all speak at once: how loud each hears the frequency of each, in dB."""
-    async with AsyncExitStack() as speaking:
-        for voice, hertz in voices:
-            await speaking.enter_async_context(Mouth(voice, hertz))
-        await asyncio.sleep(settle_s)
-        sounds = await asyncio.gather(*(heard(voice) for voice, _ in voices))
-    return [[level_db(sound, hertz) for _, hertz in voices] for sound in sounds]
-
-
-def assert_each_hears_the_others(levels: list[list[float]], loss: float = 0.0) -> None:
-    for at, row in enumerate(levels):
-        for of, level in enumerate(row):
-            told = f"{at} hears {of} at {level:.1f} dB: {levels}"
-            if at == of:
-                assert level < (QUIET_DB if not loss else -20), told
-            else:
-                assert abs(level) < (0.5 if not loss else 6), told
-
-
-def is_focus(message: Request | Response) -> bool:
-    return bool(message.contacts) and message.contacts[0].param("isfocus") is not None
-
-
-def sent(scene: Scene, host: str, method: str) -> list[Request]:
-    """Requests as they arrived at a host, repetitions left out."""
-    found: dict[tuple[str, int], Request] = {}
-    for message in scene.arrived.get(host, []):
-        if isinstance(message, Request) and message.method == method:
-            found.setdefault((message.call_id, message.cseq.number), message)
-    return list(found.values())
-
-
-async def until(true: object, seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # type: ignore[operator]
-            await asyncio.sleep(0.05)
-
-
-async def call_until_up(scene: Scene, phone: Softphone, conference: Conference, who: str) -> Call:
-    """Call somebody to a conference; where too much is lost it is done again."""
-    for _ in range(4 if scene.loss else 1):
-        with suppress(CallError):
-            return await conference.add(who, timeout=80)
-    raise AssertionError(f"{who} cannot be called")
-
+from voip.sip.server_invite import ServerInvite
 
 # ---------------------------------------------------------------- the flows of RFC 5359
 
@@ -143,6 +71,7 @@ def test_F026_a_third_party_is_added_to_a_call_and_all_hear_each_other(
             assert invited == {uri}  # one conference, one URI
             assert uri.user == conference.user
             assert conference.parties == [first, second]
+            assert as_focus(scene)[:2] == ["re-INVITE", "INVITE"]  # F5, F8
 
             await carols.hangup()  # the third leaves, the two stay
             await second.wait_ended()
@@ -158,116 +87,7 @@ def test_F026_a_third_party_is_added_to_a_call_and_all_hear_each_other(
     scene.run(main)
 
 
-@in_all_weathers
-def test_F027_F101_a_third_party_joins_a_call_that_it_watches(loss: float, seed: int) -> None:
-    """Carol sees Bob's dialog, sends him a Join (F5), hears a focus ring (F6); Bob makes Alice's
-    call a conference (F7) and answers her (F10).
-    """
-    scene = Scene(loss, seed)
-    asked: list[JoinRequest] = []
-
-    async def main() -> None:
-        bob, to_bob = await scene.answering(media=SOUND)
-        bob.on_watch(lambda request: True)
-
-        @bob.on_join
-        async def may(request: JoinRequest) -> bool:
-            asked.append(request)
-            await asyncio.sleep(0.1)
-            return request.new.remote == f"sip:carol@{SERVER}"
-
-        carol, _ = await scene.answering("carol", media=SOUND)
-        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
-            alices, first = await scene.up(alice, "bob", to_bob)
-            with scene.carol.here():
-                carols = await joined(scene, carol, first)
-            conference = first.conference
-            assert alices.is_focus and carols.is_focus
-            third = conference.parties[1]
-            assert third.remote == f"sip:carol@{SERVER}"
-            voices = [(alices, ALICE), (conference, BOB), (carols, CAROL)]
-            assert_each_hears_the_others(await matrix(voices), loss)
-
-            assert asked[0].parties == (first,)
-            assert not asked[0].is_own  # nobody vouches for her
-            events = [event for event in first._events if isinstance(event, Joined)]
-            assert third in [event.call for event in events]
-            rings = [
-                one
-                for one in scene.arrived["10.0.0.3"]
-                if isinstance(one, Response) and one.status in (180, 200) and one.contacts
-                and one.cseq.method == "INVITE"
-            ]  # fmt: skip
-            assert all(is_focus(one) for one in rings)
-            await carols.hangup()
-            await alices.hangup()
-            await until(lambda: not bob.calls)
-            assert conference.parties == []
-            await scene.settled(alice, bob, carol)
-        await bob.close()
-        await carol.close()
-
-    scene.run(main)
-
-
-async def joined(scene: Scene, carol: Softphone, first: Call) -> Call:
-    """Watch Bob, and become part of the call that he is in.
-
-    Where too much is lost (no ACK in 32 s) it comes to nothing, and is done again.
-    """
-    for _ in range(5 if scene.loss else 1):
-        with suppress(CallError, TimeoutError):
-            async with await carol.watch("bob", "dialog") as watch:
-                await until(lambda: [one for one in watch.dialogs if one.state == "confirmed"])
-                (dialog,) = [one for one in watch.dialogs if one.state == "confirmed"]
-            call = await carol.join(dialog, target="bob", timeout=80)
-            async with asyncio.timeout(60):
-                while call.ended is None:
-                    if first.conference is not None and len(first.conference.parties) == 2:
-                        return call
-                    await asyncio.sleep(0.05)
-    raise AssertionError("Bob's call cannot be joined")
-
-
 # ---------------------------------------------------------------- in good weather
-
-
-class Three:
-    """Alice and Carol have called Bob, who holds a conference of both."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-
-    async def __aenter__(self) -> Three:
-        scene = self.scene
-        self.bob, to_bob = await scene.answering(media=SOUND)
-        self.alice, self.to_alice = await scene.answering("alice", media=SOUND)
-        self.carol, self.to_carol = await scene.answering("carol", media=SOUND)
-        self.alices, self.first = await scene.up(self.alice, "bob", to_bob)
-        self.carols, self.second = await scene.up(self.carol, "bob", to_bob)
-        self.conference = await self.bob.conference(self.first, self.second)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.conference.close()
-        await self.scene.settled(self.alice, self.bob, self.carol)
-        for phone in (self.alice, self.bob, self.carol):
-            assert phone._stack.watchers == {}
-            await phone.close()
-
-    @property
-    def voices(self) -> list[tuple[Call | Conference, int]]:
-        return [(self.alices, ALICE), (self.conference, BOB), (self.carols, CAROL)]
-
-
-def in_a_conference(main: object) -> None:
-    scene = Scene(0.0)
-
-    async def run() -> None:
-        async with Three(scene) as three:
-            await main(three)  # type: ignore[operator]
-
-    scene.run(run)
 
 
 def test_F026_who_heard_whom() -> None:
@@ -298,7 +118,7 @@ def test_one_is_muted_another_deaf_and_one_louder() -> None:
         assert levels[2][0] == pytest.approx(-12, abs=0.5)
         assert abs(levels[0][2]) < 0.5
         for bad in (20.1, float("nan")):
-            with pytest.raises(Exception, match="cannot be had"):
+            with pytest.raises(ConfigError, match="cannot be had"):
                 await conference.set_gain(three.first, bad)
 
     in_a_conference(main)
@@ -392,8 +212,8 @@ def test_who_is_removed_goes_on_alone_and_knows_it() -> None:
     in_a_conference(main)
 
 
-def test_a_recording_has_what_all_parties_say(tmp_path: object) -> None:
-    path = tmp_path / "all.wav"  # type: ignore[operator]
+def test_a_recording_has_what_all_parties_say(tmp_path: Path) -> None:
+    path = tmp_path / "all.wav"
 
     async def main(three: Three) -> None:
         async with (
@@ -469,6 +289,94 @@ def test_a_phone_without_sound_holds_none_and_does_not_say_that_it_can() -> None
             assert "join" not in (await alice.options("bob")).supported
             await mine.hangup()
         await bob.close()
+
+    scene.run(main)
+
+
+def test_two_conferences_of_one_phone_hear_nothing_of_each_other() -> None:
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        carol, _ = await scene.answering("carol", media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            ups = [await scene.up(phone, "bob", to_bob) for phone in (alice, carol, alice, carol)]
+            theirs, ours = zip(*ups, strict=True)
+            conferences = [await bob.conference(*ours[:2]), await bob.conference(*ours[2:])]
+            assert conferences[0].user != conferences[1].user
+            one = [(theirs[0], ALICE), (theirs[1], CAROL), (conferences[0], BOB)]
+            other = [(theirs[2], 500), (theirs[3], 1300), (conferences[1], DAVE)]
+            levels = await matrix(one + other)
+            for at, row in enumerate(levels):
+                for of, level in enumerate(row):
+                    together = at // 3 == of // 3 and at != of
+                    assert abs(level) < 0.5 if together else level < QUIET_DB, levels
+            for conference in conferences:
+                await conference.close()
+            await scene.settled(alice, bob, carol)
+        await bob.close()
+        await carol.close()
+
+    scene.run(main)
+
+
+def test_who_does_not_hear_of_conferences_takes_part_all_the_same() -> None:
+    """A phone that refuses every re-INVITE: it can be added, but not taken off hold."""
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        carol, to_carol = await scene.answering("carol", media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            first, bobs = await scene.up(alice, "bob", to_bob)
+            second, carols = await scene.up(alice, "carol", to_carol)
+            await second.hold()
+            for phone, call in ((bob, bobs), (carol, carols)):
+                refuse = partial(_refuse_change, phone)
+                call._session.on_reinvite = refuse  # type: ignore[method-assign]
+            with pytest.raises(CallError) as failure:
+                await alice.conference(first, second)
+            assert failure.value.status == 488
+            assert first.conference is second.conference is None
+            assert (first.state, second.state) == (CallState.ACTIVE, CallState.HELD)
+            async with await alice.conference(first) as conference:
+                assert not bobs.is_focus
+                pair = [(bobs, BOB), (conference, ALICE)]
+                assert_each_hears_the_others(await matrix(pair))
+            await second.hangup()
+            await scene.settled(alice, bob, carol)
+        await bob.close()
+        await carol.close()
+
+    scene.run(main)
+
+
+def _refuse_change(phone: Softphone, invite: ServerInvite) -> None:
+    invite.respond(488, now=phone._transport.now())
+    phone._transport.flush()
+
+
+def test_a_phone_that_is_closed_leaves_nothing_of_its_conference(tmp_path: Path) -> None:
+    scene = Scene(0.0)
+    path = tmp_path / "all.wav"
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            alices, first = await scene.up(alice, "bob", to_bob)
+            conference = await bob.conference(first)
+            await conference.record(path).start()
+            async with Mouth(alices, ALICE):
+                playing = asyncio.ensure_future(conference.play(tone(BOB, 60)))
+                await asyncio.sleep(3)
+                await bob.close()
+            await playing
+            assert alices.ended is not None
+            assert conference.parties == []
+            await conference.close()
+            with pytest.raises(CallStateError, match="over"):
+                await conference.play(tone(BOB, 1))
+            assert abs(level_db(Sound.read(path).samples, ALICE)) < 0.5
 
     scene.run(main)
 
@@ -601,230 +509,8 @@ def test_who_takes_a_party_s_place_by_replaces_takes_its_part() -> None:
     in_a_conference(main)
 
 
-# ---------------------------------------------------------------- who may join (RFC 3911)
-
-
-def join_of(call: Call) -> str:
-    """The Join that names a call to the one whose it is."""
-    dialog = call._session.dialog
-    assert dialog is not None
-    return f"{dialog.call_id};to-tag={dialog.local.tag};from-tag={dialog.remote.tag}"
-
-
-async def refused(phone: Softphone, *joins: str, **more: str) -> int:
-    headers = [("Join", join) for join in joins]
-    with pytest.raises(CallError) as failure:
-        await phone.dial("bob", headers=[*headers, *more.items()])
-    assert failure.value.status is not None
-    return failure.value.status
-
-
-def test_F101_who_is_nobody_we_know_of_does_not_join_and_the_call_goes_on() -> None:
-    async def main(three: Three) -> None:
-        conference, carol = three.conference, three.carol
-        await conference.remove(three.second)
-        await three.second.hangup()
-        named = join_of(three.first)
-        with three.scene.carol.here():
-            assert await refused(carol, named) == 403  # nobody was asked, and nobody vouches
-            assert await refused(carol, "unknown;to-tag=a;from-tag=b") == 481
-            assert await refused(carol, "no join at all") == 400
-            assert await refused(carol, named, named) == 400
-            assert await refused(carol, named, Replaces=named) == 400
-            three.bob.on_join(lambda request: False)
-            assert await refused(carol, named) == 403
-            three.bob.on_join(lambda request: 1 / 0)
-            assert await refused(carol, named) == 403
-            three.bob.on_join(lambda request: True)
-            conference_before = three.first.conference
-            await three.alices.hangup()
-            await three.first.wait_ended()
-            assert await refused(carol, named) == 603
-        assert conference_before is conference
-        assert three.first.ended is not None and isinstance(three.first.ended, CallEnded)
-
-    in_a_conference(main)
-
-
-def test_F101_a_join_that_comes_to_nothing_leaves_the_call_as_it_was() -> None:
-    """The joiner gives up while Bob is asked, or has no codec in common: 488, no conference."""
-    scene = Scene(0.0)
-
-    async def main() -> None:
-        bob, to_bob = await scene.answering(media=MediaConfig(codecs=("pcma",)))
-        answer = asyncio.Event()
-
-        @bob.on_join
-        async def may(request: JoinRequest) -> bool:
-            await answer.wait()
-            return True
-
-        carol, _ = await scene.answering("carol", media=SOUND)
-        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
-            alices, first = await scene.up(alice, "bob", to_bob)
-            with scene.carol.here():
-                waiting = await carol.dial("bob", wait="started", headers={"Join": join_of(first)})
-                await asyncio.sleep(1)
-                await waiting.cancel()
-                await waiting.wait_ended()
-            answer.set()
-            await asyncio.sleep(5)
-            host = scene.world.host("10.0.0.7")
-            with host.here():
-                only_ulaw = scene.phone("gateway", host, media=MediaConfig(codecs=("pcmu",)))
-                await only_ulaw.start()
-                assert await refused(only_ulaw, join_of(first)) == 488
-                await only_ulaw.close()
-            assert first.conference is None
-            assert not alices.is_focus
-            assert len(sent(scene, "10.0.0.1", "INVITE")) == 0
-            await alices.hangup()
-            await scene.settled(alice, bob, carol)
-        await bob.close()
-        await carol.close()
-
-    scene.run(main)
-
-
-def test_F101_the_user_s_other_phone_joins_unasked_where_a_trusted_host_vouches_for_it() -> None:
-    scene = Scene(0.0)
-
-    async def main() -> None:
-        network = NetworkConfig(bind_host="10.0.0.2", bind_port=5060, trusted=(SERVER,))
-        bob, to_bob = await scene.answering(media=SOUND, network=network)
-        other_host = scene.world.host("10.0.0.6")
-        with other_host.here():
-            other = scene.phone("bob", other_host, media=SOUND, register=False)
-            await other.start()
-        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
-            alices, first = await scene.up(alice, "bob", to_bob)
-            with other_host.here():  # the proxy has seen Bob's password, and says so
-                own = await other.dial("bob", headers={"Join": join_of(first)})
-            assert own.is_focus and alices.is_focus
-            await until(lambda: len(first.conference.parties) == 2)
-            claims = {"P-Asserted-Identity": f"<sip:bob@{SERVER}>"}  # which it takes away
-            with pytest.raises(CallError) as failure:
-                await alice.dial("bob", headers={"Join": join_of(first), **claims})
-            assert failure.value.status == 403
-            await own.hangup()
-            await alices.hangup()
-            await scene.settled(alice, bob, other)
-        await bob.close()
-        await other.close()
-
-    scene.run(main)
-
-
-def test_F101_two_join_a_call_at_the_same_time_and_all_are_in_one_conference() -> None:
-    """One of them gives up while it rings: that is no reason to end what the other is in."""
-    scene = Scene(0.0)
-
-    async def main() -> None:
-        bob, to_bob = await scene.answering(media=SOUND)
-        asked = asyncio.Event()
-
-        @bob.on_join
-        async def may(request: JoinRequest) -> bool:
-            await asked.wait()
-            return True
-
-        carol, _ = await scene.answering("carol", media=SOUND)
-        host = scene.world.host("10.0.0.6")
-        with host.here():
-            dave = scene.phone("gateway", host, media=SOUND)
-            await dave.start()
-        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
-            alices, first = await scene.up(alice, "bob", to_bob)
-            headers = {"Join": join_of(first)}
-            with scene.carol.here():
-                carols = await carol.dial("bob", wait="started", headers=headers)
-            with host.here():
-                daves = await dave.dial("bob", wait="started", headers=headers)
-            third = await alice.dial("bob", wait="started", headers=headers)
-            await asyncio.sleep(1)
-            asked.set()
-            await asyncio.sleep(0.05)
-            await third.cancel()
-            await carols.wait_answered()
-            await daves.wait_answered()
-            await until(lambda: first.conference and len(first.conference.parties) == 3)
-            voices = [(first.conference, BOB), (alices, ALICE), (carols, CAROL), (daves, DAVE)]
-            assert_each_hears_the_others(await matrix(voices))
-            assert len(sent(scene, "10.0.0.1", "INVITE")) == 1  # one re-INVITE, not three
-            await first.conference.close()
-            await scene.settled(alice, bob, carol, dave)
-        await dave.close()
-        await bob.close()
-        await carol.close()
-
-    scene.run(main)
-
-
-def test_F101_a_call_that_still_rings_is_joined_once_it_is_answered() -> None:
-    """Join has no limit to answered calls (RFC 3911 section 4)."""
-    scene = Scene(0.0)
-
-    async def main() -> None:
-        async def slowly(call: Call) -> None:
-            await call.ring()
-            await asyncio.sleep(10)
-            await call.answer()
-            await call.wait_ended()
-
-        alice = await scene.taking("alice", slowly, media=SOUND)
-        carol, _ = await scene.answering("carol", media=SOUND)
-        bob, _ = await scene.answering(media=SOUND)
-        bob.on_join(lambda request: True)
-        with scene.bob.here():
-            call = await bob.dial("alice", wait="ringing")
-        dialog = call._session.current_dialog
-        assert dialog is not None
-        named = f"{dialog.call_id};to-tag={dialog.local.tag};from-tag={dialog.remote.tag}"
-        with scene.carol.here():
-            carols = await carol.dial("bob", headers={"Join": named})
-        assert call.state is CallState.ACTIVE
-        (alices,) = alice.calls
-        conference = call.conference
-        voices = [(alices, ALICE), (conference, BOB), (carols, CAROL)]
-        await until(lambda: len(conference.parties) == 2)
-        assert_each_hears_the_others(await matrix(voices))
-        await conference.close()
-        await scene.settled(alice, bob, carol)
-        for phone in (alice, bob, carol):
-            await phone.close()
-
-    scene.run(main)
-
-
-def test_a_conference_is_known_by_its_address_and_nobody_else_gets_in() -> None:
-    """OPTIONS tells that it is one (RFC 4579 section 4.3); who calls it is asked about."""
-
-    async def main(three: Three) -> None:
-        carol, address = three.carol, f"sip:{three.conference.user}@10.0.0.2:5060"
-        with three.scene.carol.here():
-            options = await carol.options(address)
-            assert options.is_focus and "join" in options.supported
-            assert not (await carol.options("sip:bob@10.0.0.2:5060")).is_focus
-            with pytest.raises(CallError) as failure:
-                await carol.dial(address)
-            assert failure.value.status == 403
-            three.bob.on_join(lambda request: len(request.parties) == 2)
-            # a Join that names nothing does not matter at a conference (RFC 3911 section 4)
-            call = await carol.dial(address, headers={"Join": "gone;to-tag=a;from-tag=b"})
-            assert call.is_focus
-            await until(lambda: len(three.conference.parties) == 3)
-            await call.hangup()
-            await three.conference.close()
-            with pytest.raises(CallError) as failure:
-                await carol.dial(address)
-            assert failure.value.status == 404
-
-    in_a_conference(main)
-
-
 def test_three_in_a_conference_do_without_more_than_one_exchange_each() -> None:
     """As many re-INVITEs as calls that were there before: one, and none for who is called to it."""
-    assert CallConfig().session_timer == "supported"
 
     async def main(three: Three) -> None:
         for host in ("10.0.0.1", "10.0.0.3"):
