@@ -13,11 +13,12 @@ from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.gruu import Gruus
 from voip.sip.location import Location
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
 from voip.sip.proxy_way import FlowNeeded
-from voip.sip.registrar import Registrar
+from voip.sip.registrar import Registrar, RegistrarConfig
 from voip.types import Address, Random
 
 __all__ = ["SipProxy"]
@@ -39,8 +40,11 @@ class SipProxy:
     are not among `known_hosts` and from where no user has shown a password. max_redirects: places
     that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
     told, to go there or not. hides_users: strangers are not told which users there are (480 for
-    all who cannot be called); False: 404 for who is none. trace: as of
+    all who cannot be called); False: 404 for who is none. registrar: how long users are
+    registered, and by what way their requests are to come (Service-Route). trace: as of
     `Softphone`.
+
+    A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class SipProxy:
         stranger_rate: float | None = 20.0,
         max_redirects: int = 0,
         hides_users: bool = True,
+        registrar: RegistrarConfig | None = None,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -68,14 +73,18 @@ class SipProxy:
         random = random or platform.random()
         digest = DigestServer(realm, users, random, algorithms=algorithms)
         self.location = Location()
-        registrar = Registrar(users, self.location, Authenticator(digest, known=self._know))
+        gruus = Gruus(random)
+        registers = Registrar(
+            users, self.location, Authenticator(digest, known=self._know), registrar, gruus
+        )
         asks = Authenticator(digest, proxy=True, known=self._know)
         policy = LocationPolicy(
             users,
             self.location,
             asks,
-            registrar,
+            registers,
             services,
+            gruus=gruus,
             hides_users=hides_users,
             known_hosts=known_hosts,
         )

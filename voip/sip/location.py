@@ -28,6 +28,7 @@ class Binding:
     request to it needs (RFC 3327). `flow`: the only way that reaches it, where it registered by
     an outbound flow (RFC 5626), a connection, or from behind a NAT; None: go where `uri` says.
     `instance`, `reg_id`: which device and which of its flows. `call_id`, `cseq`: of the REGISTER.
+    `series`: which temporary GRUUs name it (RFC 5627), empty where none do.
     """
 
     contact: NameAddr
@@ -40,6 +41,7 @@ class Binding:
     flow: Flow | None = None
     instance: str | None = None
     reg_id: int | None = None
+    series: str = ""
 
     @property
     def uri(self) -> SipUri:
@@ -106,15 +108,15 @@ class Location:
 def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:
     """Return groups to be tried one after the other, all of a group at once, the best q first.
 
-    Of several flows to one device the newest stands for all (RFC 5626 section 7). What is no SIP
-    URI is left out.
+    Of several contacts of one device the newest stands for all (RFC 5626 section 7). What is no
+    SIP URI is left out.
     """
     chosen: dict[object, Binding] = {}
     for binding in bindings:
         if binding.sip_uri is None:
             continue
-        place: object = binding.instance if binding.reg_id is not None else binding
-        chosen.pop(place, None)  # a newer flow of the same device
+        place: object = binding if binding.instance is None else binding.instance
+        chosen.pop(place, None)  # a newer one of the same device
         chosen[place] = binding
     newest_first = list(chosen.values())[::-1]
     ordered = sorted(newest_first, key=lambda binding: -binding.q)

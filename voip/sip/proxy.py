@@ -216,10 +216,17 @@ class ProxyAgent:
         in_dialog, token_flow = self._take_route(request, flow)
         uri = _target_uri(request)
         incoming = Incoming(
-            request, flow, uri, self._is_ours(uri), self._is_from_ours(request), in_dialog
+            request,
+            flow,
+            uri,
+            self._is_ours(uri),
+            self._is_from_ours(request),
+            in_dialog,
+            token_flow is not None,
         )
         decision = self._policy.decide(incoming, now)
-        if token_flow is not None and isinstance(decision, Forward):
+        as_it_is = ((Target(request.uri),),)
+        if token_flow is not None and isinstance(decision, Forward) and decision.groups == as_it_is:
             decision = replace(decision, groups=((Target(request.uri, flow=token_flow),),))
         if request.method == "ACK":
             if isinstance(decision, Forward) and any(decision.groups):

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeAlias
 from voip.errors import SipError
 from voip.sip.authenticator import Authentication, Authenticator
 from voip.sip.flow import Flow
+from voip.sip.gruu import Gruus
 from voip.sip.identity import Privacy
 from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Request
@@ -39,7 +40,7 @@ class Incoming:
     """A request to be decided on. `uri`: its Request-URI; `ours`: whether that is of our domain.
 
     `from_ours`: whether From is. `in_dialog`: it belongs to a call that was routed through here
-    before.
+    before; `by_flow`: its Route names the flow that it goes on by.
     """
 
     request: Request
@@ -48,6 +49,7 @@ class Incoming:
     ours: bool
     from_ours: bool
     in_dialog: bool
+    by_flow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class LocationPolicy:
     or not, so that nobody learns which there are; it stays here, and who showed it is
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
-    goes to `registrar`. `services` says where what is no user's number is sent.
+    goes to `registrar`. `services` says where what is no user's number is sent, `gruus` which
+    phone a GRUU names, in calls too (RFC 5627 section 6).
 
     hides_users: to strangers all users who cannot be called are alike, be they there or not (480),
     and what nobody would notice, such as OPTIONS, is answered so for everybody. Hosts (IP
@@ -130,9 +133,11 @@ class LocationPolicy:
         registrar: Registrar | None = None,
         services: Callable[[str], Target | None] | None = None,
         *,
+        gruus: Gruus | None = None,
         hides_users: bool = True,
         known_hosts: Collection[str] = (),
     ) -> None:
+        self._gruus = gruus
         self._hides_users = hides_users and authenticator is not None
         self._known_hosts = frozenset(known_hosts)
         self._users = users
@@ -146,8 +151,9 @@ class LocationPolicy:
         request, uri = incoming.request, incoming.uri
         decision: Decision
         as_it_is = Forward(((Target(request.uri),),))
+        gruu = self._gruu(incoming)
         if incoming.in_dialog:
-            return as_it_is
+            return as_it_is if gruu is None else self._in_call(incoming, gruu, now)
         user = uri.user if isinstance(uri, SipUri) else uri.digits
         if incoming.ours and request.method == "REGISTER":
             return Serve() if self._registrar is not None else Refuse(405)
@@ -157,7 +163,7 @@ class LocationPolicy:
         if found is not None and found.user is None:
             return Refuse(found.status, found.challenge)
         if incoming.ours and "Route" not in request.headers:
-            decision = self._to_user(user or "", now)
+            decision = self._to_user(user or "", now) if gruu is None else self._to_phone(gruu, now)
             is_stranger = sender is None and incoming.flow.remote.host not in self._known_hosts
             is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
             if self._hides_users and is_stranger and not is_told:
@@ -199,6 +205,35 @@ class LocationPolicy:
         if found.user is not None and found.user != claimed:
             raise SipError(f"{found.user} may not call as {claimed}", status=403)
         return found.user, found
+
+    def _gruu(self, incoming: Incoming) -> SipUri | None:
+        """Return the Request-URI if it is a GRUU of ours."""
+        uri = incoming.uri
+        if self._gruus is None or not incoming.ours or not isinstance(uri, SipUri):
+            return None
+        return None if uri.param("gr") is None else uri
+
+    def _in_call(self, incoming: Incoming, gruu: SipUri, now: float) -> Decision:
+        """Send what is of a call to the phone that a GRUU names, by the flow where that is known.
+
+        Its Path is left out where the call has a route of its own (RFC 5627 section 6.1).
+        """
+        request, decision = incoming.request, self._to_phone(gruu, now)
+        if isinstance(decision, Forward) and "Route" in request.headers:
+            return Forward(tuple((replace(group[0], route=()),) for group in decision.groups))
+        if isinstance(decision, Refuse) and incoming.by_flow:
+            return Forward(((Target(request.uri),),))
+        return decision
+
+    def _to_phone(self, gruu: SipUri, now: float) -> Decision:
+        """Send to the newest place of one phone, and nowhere else."""
+        if self._gruus is None or (gruu.param("gr") and gruu.user not in self._users):
+            return Refuse(404)
+        try:
+            newest = self._gruus.bindings(gruu, self._location, now)[-1]
+        except SipError as error:
+            return Refuse(error.status or 404)
+        return Forward(((_target(newest),),))
 
     def _to_user(self, user: str, now: float) -> Decision:
         if user not in self._users:
