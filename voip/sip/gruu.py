@@ -18,6 +18,7 @@ from typing import Final
 
 from voip.errors import SipError
 from voip.sip.location import Binding, Location
+from voip.sip.message import Request
 from voip.sip.uri import SipUri
 from voip.types import Random
 
@@ -44,11 +45,18 @@ class Gruus:
         """Return what the temporary GRUUs of one run of registrations have in common."""
         return self._random.token(2 * _FIELD_BYTES)
 
-    def granted(self, aor: SipUri, address: str, binding: Binding) -> tuple[tuple[str, str], ...]:
-        """Return the Contact parameters of a 200, none for a phone without instance (5.2)."""
+    def granted(
+        self, register: Request, address: str, binding: Binding
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the Contact parameters of a 200, none for a phone without instance (5.2).
+
+        The port, which many leave out of To, is that of the Request-URI: it leads here.
+        """
         if binding.instance is None or not binding.series:
             return ()
-        name = SipUri(aor.scheme, aor.user, None, aor.host, aor.port)
+        aor, here = register.to.sip_uri, SipUri.parse(register.uri)
+        port = here.port if here.host.lower() == aor.host.lower() else aor.port
+        name = SipUri(aor.scheme, aor.user, None, aor.host, aor.port or port)
         public = name.with_params(gr=binding.instance.strip("<>"))
         hidden = replace(name, user=self._seal(binding.series, address)).with_params(gr=None)
         return ("pub-gruu", f'"{public}"'), ("temp-gruu", f'"{hidden}"')

@@ -172,7 +172,7 @@ class Registrar:
         for binding in bindings:
             contact = binding.contact
             if self._gruus is not None and "gruu" in supported:
-                granted = self._gruus.granted(request.to.sip_uri, address, binding)
+                granted = self._gruus.granted(request, address, binding)
                 contact = contact._replace(params=(*contact.params, *granted))
             left = max(1, round(binding.expires_at - now))
             headers.append(("Contact", f"{contact};expires={left}"))

@@ -13,8 +13,9 @@ from test_sip_registrar import Wire, refusal, told
 from voip.errors import SipError
 from voip.sip.events import RequestDone, RequestFailed
 from voip.sip.gruu import Gruus
-from voip.sip.headers import NameAddr
+from voip.sip.headers import Headers, NameAddr
 from voip.sip.location import Binding, Location, by_preference
+from voip.sip.message import Request
 from voip.sip.uri import SipUri
 from voip.types import SeededRandom
 
@@ -142,12 +143,14 @@ def test_F112_a_name_that_would_lead_to_itself_is_refused(wire: Wire, itself: st
 def test_F112_temporary_names_do_not_tell_whose_they_are(wire: Wire) -> None:
     """Names of one phone have no more in common than those of two (section 5.1, property 2)."""
     gruus = Gruus(SeededRandom(9))
-    aor = SipUri.parse("sip:a@192.0.2.9")
+    lines = Headers([("To", "<sip:someone@192.0.2.9>")])
+    register = Request("REGISTER", "sip:192.0.2.9:5070", lines)
 
     def name(user: str, series: str) -> bytes:
         binding = Binding(NameAddr("", "sip:x@y"), None, 1.0, "c", 1, instance="i", series=series)
-        hidden = NameAddr.parse(f"<sip:x@y>;{'='.join(gruus.granted(aor, user, binding)[1])}")
+        hidden = NameAddr.parse(f"<sip:x@y>;{'='.join(gruus.granted(register, user, binding)[1])}")
         uri = SipUri.parse(hidden.param("temp-gruu") or "")
+        assert uri.port == 5070  # where the registrar is
         return (uri.user or "").removeprefix("tgruu.").encode()
 
     one, other = gruus.new_series(), gruus.new_series()
