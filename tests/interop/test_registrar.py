@@ -7,12 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from peers.baresip import Baresip
+from peers.kamailio import Kamailio
 from peers.pjsua import Pjsua
 from test_embedded_pbx import require_tone
 
+from voip.config import NetworkConfig
+from voip.phone import Softphone
 from voip.proxy import SipProxy
 from voip.sip.endpoint.trace import SipTraceRecord
+from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
+from voip.sip.registrar import RegistrarConfig
+from voip.sip.via import Via
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartPjsua = Callable[..., Awaitable[Pjsua]]
@@ -146,3 +152,60 @@ async def test_F111_pjsip_registers_a_flow_and_is_called_by_it_and_by_its_instan
         await alice.closed()
     await alice.dial(f"sip:1002@{proxy.address};gr=urn:uuid:another")
     assert "480" in (await alice.closed()).param
+
+
+async def test_F113_baresip_behind_kamailio_is_called_by_the_path_it_has_registered_by(
+    proxy: SipProxy, seen: Seen, baresip: StartBaresip, kamailio: Kamailio
+) -> None:
+    """Kamailio is the edge, our registrar keeps the Path and our proxy goes by it."""
+    edge = f"sip:{kamailio.address};lr"
+    alice = await baresip(**account(proxy, "1001"), account=f'outbound="{edge}"', tone_hz=700)
+    await alice.registered()
+    (binding,) = proxy.location.bindings("1001", proxy.now())
+    assert binding.flow is None
+    (path,) = (NameAddr.parse(value).sip_uri for value in binding.path)
+    assert (path.host, path.port, path.is_loose_router) == (kamailio.host, kamailio.port, True)
+    bob = await baresip(**account(proxy, "1002"), tone_hz=1004)
+    await bob.registered()
+
+    await bob.dial(f"sip:1001@{proxy.address}")
+    event = await alice.incoming()
+    assert "1002" in event.peer_uri
+    await alice.accept()
+    await bob.established()
+    await alice.established()
+    await asyncio.sleep(2.2)
+    await alice.hangup()
+    await bob.closed()
+
+    (invite,) = seen.requests("INVITE", sent=True)
+    assert invite.headers.values("Route") == list(binding.path)
+    answers = [m for sent, m in seen.messages if isinstance(m, Response) and not sent]
+    ways = [m.headers.values("Record-Route") for m in answers if m.cseq.method == "INVITE"]
+    assert all(kamailio.address in way[0] for way in ways if way)
+    require_tone((await alice.recording()).received, 1004)
+    require_tone((await bob.recording()).received, 700)
+
+
+async def test_F114_our_phone_calls_by_kamailio_where_our_registrar_says_so(
+    seen: Seen, baresip: StartBaresip, kamailio: Kamailio
+) -> None:
+    route = f"<sip:{kamailio.address};lr>"
+    config = RegistrarConfig(service_route=(route,))
+    async with SipProxy(USERS, registrar=config, trace=seen) as proxy:
+        bob = await baresip(**account(proxy, "1002"), answer="auto")
+        await bob.registered()
+        async with Softphone(
+            f"sip:1001@{proxy.address}",
+            password=USERS["1001"],
+            network=NetworkConfig(bind_host="127.0.0.1", bind_port=0),
+        ) as alice:
+            call = await alice.dial("1002")
+            await call.hangup()
+            await bob.closed()
+    invites = seen.requests("INVITE", sent=False)
+    assert invites
+    for invite in invites:
+        hops = [Via.parse(value) for value in invite.headers.values("Via")]
+        assert (hops[0].host, hops[0].port) == (kamailio.host, kamailio.port)
+        assert len(hops) == 2
