@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
 from voip.config import TlsConfig
-from voip.errors import VoipError
+from voip.errors import ConfigError, VoipError
 from voip.net.platform import running_platform
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.event_server import EventConfig, EventServer
 from voip.sip.gruu import Gruus
 from voip.sip.location import Location
+from voip.sip.packages.message_summary import MessageSummary
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
 from voip.sip.proxy_way import FlowNeeded
@@ -41,8 +43,9 @@ class SipProxy:
     that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
     told, to go there or not. hides_users: strangers are not told which users there are (480 for
     all who cannot be called); False: 404 for who is none. registrar: how long users are
-    registered, and by what way their requests are to come (Service-Route). trace: as of
-    `Softphone`.
+    registered, and by what way their requests are to come (Service-Route). events: what is told
+    of users to whom (presence that they publish, registrations, mail); None: who wants to watch
+    asks their phones. trace: as of `Softphone`.
 
     A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
@@ -64,6 +67,7 @@ class SipProxy:
         max_redirects: int = 0,
         hides_users: bool = True,
         registrar: RegistrarConfig | None = None,
+        events: EventConfig | None = None,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -94,8 +98,13 @@ class SipProxy:
             stranger_rate=stranger_rate,
             known_hosts=tuple(known_hosts),
             max_redirects=max_redirects,
+            events=events.packages if events is not None else (),
         )
         self.agent = ProxyAgent(config, policy, random, redirect=policy.redirect)
+        self.events: EventServer | None = None
+        if events is not None:
+            self.events = policy.events = EventServer(self.agent.core, self.location, events)
+            self.agent.ended = self.events.ended
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
             self.agent,
             self._find,
@@ -116,6 +125,9 @@ class SipProxy:
         for search in self._searches:
             search.cancel()
         await asyncio.gather(*self._searches, return_exceptions=True)
+        if self.events is not None:
+            self.events.close(self.now())
+            self._transport.flush()
         await self._transport.close()
 
     @property
@@ -136,6 +148,13 @@ class SipProxy:
     def now(self) -> float:
         """Return the time its bindings go by."""
         return self._transport.now()
+
+    def set_mail(self, user: str, summary: MessageSummary) -> None:
+        """Say what waits in a user's mailbox, to who watches it (RFC 3842)."""
+        if self.events is None:
+            raise ConfigError("this proxy tells of no events", hint="pass events=EventConfig()")
+        self.events.set_mail(user, summary, self.now())
+        self._transport.flush()
 
     def _know(self, host: str, now: float) -> None:
         self.agent.core.guard.know(host, now)

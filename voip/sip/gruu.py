@@ -22,7 +22,7 @@ from voip.sip.message import Request
 from voip.sip.uri import SipUri
 from voip.types import Random
 
-__all__ = ["Gruus", "in_series"]
+__all__ = ["Gruus", "in_series", "public_gruu"]
 
 PREFIX: Final = "tgruu."
 """What the user part of a temporary GRUU begins with."""
@@ -57,7 +57,7 @@ class Gruus:
         aor, here = register.to.sip_uri, SipUri.parse(register.uri)
         port = here.port if here.host.lower() == aor.host.lower() else aor.port
         name = SipUri(aor.scheme, aor.user, None, aor.host, aor.port or port)
-        public = name.with_params(gr=binding.instance.strip("<>"))
+        public = public_gruu(name, binding.instance)
         hidden = replace(name, user=self._seal(binding.series, address)).with_params(gr=None)
         return ("pub-gruu", f'"{public}"'), ("temp-gruu", f'"{hidden}"')
 
@@ -108,6 +108,11 @@ class Gruus:
     def _crypt(self, tag: bytes, text: bytes) -> bytes:
         stream = shake_256(self._stream_key + tag).digest(len(text))
         return bytes(one ^ other for one, other in zip(text, stream, strict=True))
+
+
+def public_gruu(aor: SipUri, instance: str) -> SipUri:
+    """Return the public GRUU of a phone: its user's address of record, and its instance."""
+    return aor.with_params(gr=instance.strip("<>"))
 
 
 def in_series(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -63,9 +63,11 @@ class Location:
     """All bindings, by address. An address is whatever names a user here: the user part.
 
     Bindings expire by being looked at, those of users nobody asks for when there is no room.
+    `changed(address)` is told whenever those of a user are other ones, or last longer.
     """
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self.changed: Callable[[str], None] = lambda address: None
         self._bindings: dict[str, list[Binding]] = {}
         self._max = max_addresses
 
@@ -81,6 +83,10 @@ class Location:
         if len(alive) != len(known):
             self._put(address, alive)
         return alive
+
+    def known(self, address: str) -> list[Binding]:
+        """Return what is written down of a user, where it may be that nobody has looked lately."""
+        return list(self._bindings.get(address, ()))
 
     def set(self, address: str, bindings: Iterable[Binding], now: float) -> None:
         """Write down where a user is; SipError (503) when the table is full."""
@@ -103,6 +109,7 @@ class Location:
             self._bindings[address] = bindings
         else:
             self._bindings.pop(address, None)
+        self.changed(address)
 
 
 def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:

@@ -17,12 +17,15 @@ from voip.errors import SipError
 from voip.sip.check import validate
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
+from voip.sip.event_requests import receive_event_request
+from voip.sip.events import NotifierEnded, SubscribeReceived
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
 from voip.sip.guard import Admission
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
+from voip.sip.notifier import Notifier
 from voip.sip.proxy_policy import (
     Forward,
     Groups,
@@ -75,6 +78,7 @@ class ProxyConfig:
     max_server_transactions: int = 20_000
     stranger_rate: float | None = None
     known_hosts: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
 
 
 class ProxyAgent:
@@ -94,6 +98,8 @@ class ProxyAgent:
         redirect: Callable[[SipUri, bool, float], Groups] | None = None,
     ) -> None:
         self.config = config
+        self.ended: Callable[[Notifier], None] = lambda notifier: None
+        """Told of subscriptions (see `Serve`) that are over."""
         self._redirect = redirect
         self.core = Core(
             AgentConfig(
@@ -105,6 +111,7 @@ class ProxyAgent:
                 max_server_transactions=config.max_server_transactions,
                 stranger_rate=config.stranger_rate,
                 known_hosts=config.known_hosts,
+                events=config.events,
             ),
             random,
         )
@@ -166,6 +173,7 @@ class ProxyAgent:
 
     def events(self) -> list[FlowNeeded]:
         """Return which ways are needed, once."""
+        self._hear()
         events, self._events = self._events, []
         return events
 
@@ -238,12 +246,32 @@ class ProxyAgent:
         elif self.core.transactions.full:
             self.core.counters.overload += 1
             self.core.answer(request, flow, 503, [("Retry-After", "5")])
+        elif isinstance(decision, Serve) and request.method == "SUBSCRIBE":
+            self._serve_subscribe(request, flow, decision, now)
         elif isinstance(decision, Serve):
             self._policy.serve(ServerRequest(self.core, request, flow, None, now), now)
         elif breadth < 1:
             self._refuse(request, flow, 440)
         else:
             self._fork(request, flow, decision, breadth, loop, now)
+
+    def _serve_subscribe(self, request: Request, flow: Flow, decision: Serve, now: float) -> None:
+        """Take a SUBSCRIBE as its notifier."""
+        receive_event_request(self.core, request, flow, now)
+        for event in self.core.events:
+            if isinstance(event, SubscribeReceived):
+                if decision.subscribe is not None:
+                    decision.subscribe(event.notifier, now)
+                else:
+                    event.notifier.reject(404, now=now)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take what has happened to subscriptions, the only thing that a proxy's core tells."""
+        events, self.core.events = self.core.events, []
+        for event in events:
+            if isinstance(event, NotifierEnded):
+                self.ended(event.notifier)
 
     def need(self, way: FlowNeeded) -> None:
         """Ask the shell for a way."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.authenticator import Authentication, Authenticator
+from voip.sip.event_headers import event_of
+from voip.sip.event_server import EventServer
 from voip.sip.flow import Flow
 from voip.sip.gruu import Gruus
 from voip.sip.identity import Privacy
 from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Request
+from voip.sip.notifier import Notifier
 from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
@@ -87,7 +91,13 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """It is for the proxy itself: `Policy.serve` gets it, to be replied to."""
+    """It is for the proxy itself: `Policy.serve` gets it, to be replied to.
+
+    A SUBSCRIBE is given to `subscribe(notifier, now)`, unless it is of a subscription that there is
+    or to an event that is not served; None refuses new ones.
+    """
+
+    subscribe: Callable[[Notifier, float], None] | None = None
 
 
 Decision: TypeAlias = Forward | Refuse | Serve
@@ -137,6 +147,8 @@ class LocationPolicy:
         hides_users: bool = True,
         known_hosts: Collection[str] = (),
     ) -> None:
+        self.events: EventServer | None = None
+        """Tells who watches users; without it SUBSCRIBE and PUBLISH go to their phones."""
         self._gruus = gruus
         self._hides_users = hides_users and authenticator is not None
         self._known_hosts = frozenset(known_hosts)
@@ -158,6 +170,8 @@ class LocationPolicy:
         if incoming.ours and request.method == "REGISTER":
             return Serve() if self._registrar is not None else Refuse(405)
         if incoming.ours and user is None:
+            if request.method == "SUBSCRIBE" and self.events is not None:
+                return Serve()  # to a contact of ours: one that refreshes a subscription
             return Serve() if request.method == "OPTIONS" else Refuse(404)
         sender, found = self._sender(incoming, now)
         if found is not None and found.user is None:
@@ -168,6 +182,8 @@ class LocationPolicy:
             is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
             if self._hides_users and is_stranger and not is_told:
                 return Refuse(480)
+            if sender is not None and (served := self._event(request, sender, user or "")):
+                return served
         else:  # to others, or by others: for those we know
             decision = as_it_is if sender is not None else Refuse(403)
         if isinstance(decision, Forward):
@@ -176,8 +192,11 @@ class LocationPolicy:
         return decision
 
     def serve(self, request: ServerRequest, now: float) -> None:
-        """Register, or say that we are here."""
-        if request.request.method == "REGISTER" and self._registrar is not None:
+        """Register, take what is published, or say that we are here."""
+        if request.request.method == "PUBLISH" and self.events is not None:
+            user = SipUri.parse(request.request.uri).user
+            self.events.publish(request, user or "", now)
+        elif request.request.method == "REGISTER" and self._registrar is not None:
             self._registrar.register(request, now)
         else:
             request.reply(200, now=now)
@@ -205,6 +224,20 @@ class LocationPolicy:
         if found.user is not None and found.user != claimed:
             raise SipError(f"{found.user} may not call as {claimed}", status=403)
         return found.user, found
+
+    def _event(self, request: Request, sender: str, user: str) -> Decision | None:
+        """Say what becomes of an event of a user's that is told here; None: it is none of ours."""
+        events = self.events
+        if events is None or user not in self._users:
+            return None
+        if request.method not in ("SUBSCRIBE", "PUBLISH"):
+            return None
+        package = event_of(request).package
+        if package not in events.config.packages:
+            return None
+        if request.method == "SUBSCRIBE":
+            return Serve(partial(events.subscribe, watcher=sender, user=user))
+        return Serve() if sender == user else Refuse(403)
 
     def _gruu(self, incoming: Incoming) -> SipUri | None:
         """Return the Request-URI if it is a GRUU of ours."""
