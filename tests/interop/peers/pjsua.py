@@ -165,6 +165,10 @@ class Pjsua:
         """Answer a call that came in; 180 rings, 486 rejects."""
         await self.command("answer", call=call, status=status)
 
+    async def send_on(self, call: int, uri: str) -> None:
+        """Answer a call that came in by 302, to `uri`."""
+        await self.command("answer", call=call, status=302, contact=uri)
+
     async def established(self, call: int, timeout: float = 5.0) -> None:
         """Wait until it is answered and its audio is looped; RuntimeError when it ended instead."""
         event = await self._inbox.take(

@@ -193,6 +193,10 @@ def obey(command: dict[str, Any], account: Account, buddies: list[Buddy]) -> dic
             return {"call": call.number}
         case "answer":
             prm.statusCode = pj.StatusCode(command["status"])
+            if "contact" in command:
+                contact = pj.SipHeader()
+                contact.hName, contact.hValue = "Contact", f"<{command['contact']}>"
+                prm.txOption.headers.append(contact)
             calls[command["call"]].answer(prm)
         case "hangup":
             prm.statusCode = pj.StatusCode(command["status"])
