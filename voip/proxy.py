@@ -8,12 +8,15 @@ from typing import Any, Final, Self
 
 from voip.config import TlsConfig
 from voip.errors import ConfigError, VoipError
+from voip.ip import literal
 from voip.net.platform import running_platform
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
+from voip.sip.edge import EdgePolicy
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.event_server import EventConfig, EventServer
+from voip.sip.flow import Flow
 from voip.sip.gruu import Gruus
 from voip.sip.location import Location
 from voip.sip.packages.message_summary import MessageSummary
@@ -21,6 +24,7 @@ from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
 from voip.sip.proxy_way import FlowNeeded
 from voip.sip.registrar import Registrar, RegistrarConfig
+from voip.sip.uri import SipUri
 from voip.types import Address, Random
 
 __all__ = ["SipProxy"]
@@ -45,7 +49,9 @@ class SipProxy:
     all who cannot be called); False: 404 for who is none. registrar: how long users are
     registered, and by what way their requests are to come (Service-Route). events: what is told
     of users to whom (presence that they publish, registrations, mail); None: who wants to watch
-    asks their phones. trace: as of `Softphone`.
+    asks their phones. edge_of: the URI of the proxy that has the users, such as "sip:home.example";
+    this one has none then, stands between it and the phones, and keeps their flows (RFC 5626).
+    trace: as of `Softphone`.
 
     A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
@@ -68,6 +74,7 @@ class SipProxy:
         hides_users: bool = True,
         registrar: RegistrarConfig | None = None,
         events: EventConfig | None = None,
+        edge_of: str | None = None,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -82,6 +89,13 @@ class SipProxy:
             users, self.location, Authenticator(digest, known=self._know), registrar, gruus
         )
         asks = Authenticator(digest, proxy=True, known=self._know)
+        if edge_of is not None:
+            home = SipUri.parse(edge_of).host
+            known_hosts = (*known_hosts, home) if literal(home) else known_hosts
+        if edge_of is not None and (users or services is not None or events is not None):
+            raise ConfigError(
+                "an edge has no users, services or events", hint=f"they are at {edge_of}"
+            )
         policy = LocationPolicy(
             users,
             self.location,
@@ -100,7 +114,8 @@ class SipProxy:
             max_redirects=max_redirects,
             events=events.packages if events is not None else (),
         )
-        self.agent = ProxyAgent(config, policy, random, redirect=policy.redirect)
+        edge = None if edge_of is None else EdgePolicy(edge_of, self._is_open)
+        self.agent = ProxyAgent(config, edge or policy, random, redirect=policy.redirect)
         self.events: EventServer | None = None
         if events is not None:
             self.events = policy.events = EventServer(self.agent.core, self.location, events)
@@ -155,6 +170,9 @@ class SipProxy:
             raise ConfigError("this proxy tells of no events", hint="pass events=EventConfig()")
         self.events.set_mail(user, summary, self.now())
         self._transport.flush()
+
+    def _is_open(self, flow: Flow) -> bool:
+        return self._transport.is_open(flow)
 
     def _know(self, host: str, now: float) -> None:
         self.agent.core.guard.know(host, now)

@@ -35,7 +35,15 @@ from voip.sip.proxy_policy import (
     Serve,
     Target,
 )
-from voip.sip.proxy_way import DIALOG, MAX_BREADTH, MAX_FORWARDS, FlowNeeded, ProxyWay
+from voip.sip.proxy_way import (
+    DIALOG,
+    MAX_BREADTH,
+    MAX_FORWARDS,
+    OUTBOUND,
+    FlowNeeded,
+    ProxyWay,
+    own_path,
+)
 from voip.sip.recursion import Recursion
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
@@ -221,7 +229,7 @@ class ProxyAgent:
     def forward(self, request: Request, flow: Flow, loop: str, now: float) -> None:
         """Follow or drop what is ours of the Route, ask the policy, and do what it says."""
         breadth = _breadth(request)
-        in_dialog, token_flow = self._take_route(request, flow)
+        in_dialog, token_flow, path_flow = self._take_route(request, flow)
         uri = _target_uri(request)
         incoming = Incoming(
             request,
@@ -231,6 +239,8 @@ class ProxyAgent:
             self._is_from_ours(request),
             in_dialog,
             token_flow is not None,
+            path_flow,
+            own_path(self.tokens, request, flow),
         )
         decision = self._policy.decide(incoming, now)
         as_it_is = ((Target(request.uri),),)
@@ -333,33 +343,40 @@ class ProxyAgent:
             return Refuse(416)
         return None
 
-    def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None]:
+    def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None, Flow | None]:
         """Take our own values off the Route (section 16.4).
 
-        Return whether one of them is of this call, and the flow that it names, if that leads on.
+        Return whether one of them is of this call, the flow that it names, if that leads on, and
+        the flow that a Path of ours names. SipError (403) for a Path that we have not written.
         """
         routes = [NameAddr.parse(value) for value in request.headers.values("Route")]
         if not routes:
-            return False, None
+            return False, None, None
         if uri_scheme(request.uri) in ("sip", "sips"):
             here = SipUri.parse(request.uri)
             if here.is_loose_router and self._is_me(here) and here.param(DIALOG) is not None:
                 # A strict router has put us into the Request-URI, and that to the end.
                 request.uri = routes[-1].uri
                 routes = [NameAddr("", str(here)), *routes[:-1]]
-        in_dialog, ahead = False, None
+        in_dialog, ahead, by_path = False, None, None
         while routes and self._is_me(routes[0].sip_uri):
             mine = routes.pop(0).sip_uri
             token = mine.param(DIALOG)
             in_dialog |= token is not None and self.tokens.is_of_call(token, request.call_id)
-            ahead = self.tokens.flow(mine.user) if mine.user else None
+            ahead = by_path = None
+            if mine.user and mine.param(OUTBOUND) is not None:
+                by_path = self.tokens.flow(mine.user, path=True)
+                if by_path is None:
+                    raise SipError("a Path that was not written here", status=403)
+            elif mine.user:
+                ahead = self.tokens.flow(mine.user)
         if routes:
             request.headers.set("Route", ", ".join(map(str, routes)))
-            ahead = None
+            ahead = by_path = None
         else:
             request.headers.remove("Route")
         leads_on = in_dialog and ahead is not None and ahead != flow
-        return in_dialog, ahead if leads_on else None
+        return in_dialog, ahead if leads_on else None, by_path
 
     def _belongs(self, core: Core, request: Request) -> bool:
         """Whether a request is of a transaction, or of a call that was routed through here."""

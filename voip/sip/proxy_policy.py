@@ -44,7 +44,8 @@ class Incoming:
     """A request to be decided on. `uri`: its Request-URI; `ours`: whether that is of our domain.
 
     `from_ours`: whether From is. `in_dialog`: it belongs to a call that was routed through here
-    before; `by_flow`: its Route names the flow that it goes on by.
+    before; `by_flow`: its Route names the flow that it goes on by. `path_flow`: that of a Path of
+    ours by which it has come; `path`: what to add to a REGISTER, so that others come by its flow.
     """
 
     request: Request
@@ -54,6 +55,8 @@ class Incoming:
     from_ours: bool
     in_dialog: bool
     by_flow: bool = False
+    path_flow: Flow | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
