@@ -112,6 +112,7 @@ class SipProxy:
             stranger_rate=stranger_rate,
             known_hosts=tuple(known_hosts),
             max_redirects=max_redirects,
+            is_edge=edge_of is not None,
             events=events.packages if events is not None else (),
         )
         edge = None if edge_of is None else EdgePolicy(edge_of, self._is_open)

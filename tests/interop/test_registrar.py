@@ -209,3 +209,48 @@ async def test_F114_our_phone_calls_by_kamailio_where_our_registrar_says_so(
         hops = [Via.parse(value) for value in invite.headers.values("Via")]
         assert (hops[0].host, hops[0].port) == (kamailio.host, kamailio.port)
         assert len(hops) == 2
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_F113_baresip_is_called_at_kamailio_by_the_flow_that_our_edge_keeps(
+    seen: Seen, baresip: StartBaresip, kamailio: Kamailio, transport: str
+) -> None:
+    """The other way round: Kamailio has the users and keeps our Path, we keep the flow."""
+    async with SipProxy({}, edge_of=f"sip:{kamailio.address}", trace=seen) as edge:
+        way = outbound(edge, transport)  # without `Supported: path` Kamailio wants none (420)
+        users = {
+            user: {
+                "user": user,
+                "registrar": kamailio.address,
+                "password": kamailio.password(user),
+            }
+            for user in ("2001", "2002")
+        }
+        alice = await baresip(**users["2001"], **way, tone_hz=700)
+        bob = await baresip(**users["2002"], tone_hz=1004)
+        await alice.registered()
+        await bob.registered()
+
+        await bob.dial(kamailio.uri("2001"))
+        await alice.incoming()
+        await alice.accept()
+        await bob.established()
+        await alice.established()
+        await asyncio.sleep(2.2)
+        await bob.hangup()
+        await alice.closed()
+        require_tone((await alice.recording()).received, 1004)
+        require_tone((await bob.recording()).received, 700)
+
+        await alice.dial(kamailio.uri("2002"))
+        await bob.incoming()
+        await bob.accept()
+        await alice.established()
+        await bob.hangup()
+        await alice.closed()
+    (called,) = [
+        one for one in seen.requests("INVITE", sent=False) if len(one.headers.values("Via")) == 2
+    ][:1]
+    (route,) = (NameAddr.parse(value).sip_uri for value in called.headers.values("Route"))
+    assert (route.host, route.port, route.param("ob")) == ("127.0.0.1", edge.port, "")
+    assert seen.requests("BYE", sent=False)

@@ -68,14 +68,16 @@ class ProxyConfig:
     """`domains`: hosts whose users are ours, beside the proxy's own addresses.
 
     `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
-    or through the NAT, that it came by. `max_redirects`: places that one request is sent on to by
-    3xx; 0: the 3xx goes back to the caller. `timer_c` (seconds): how long a call may ring without
-    a word. The rest as in `AgentConfig`.
+    or through the NAT, that it came by; `is_edge`: to all whose first hop we are.
+    `max_redirects`: places that one request is sent on to by 3xx; 0: the 3xx goes back to the
+    caller. `timer_c` (seconds): how long a call may ring without a word. The rest as in
+    `AgentConfig`.
     """
 
     domains: frozenset[str] = frozenset()
     record_route: bool = True
     keep_flows: bool = True
+    is_edge: bool = False
     max_redirects: int = 0
     timer_c: float = 185.0
     name: str = ""

@@ -154,8 +154,10 @@ class ProxyWay:
         """
         tokens = self._proxy.tokens
         first_hop = len(request.headers.values("Via")) == 1
-        kept = self._proxy.config.keep_flows and (
-            (first_hop and (came_by.reliable or _wants_its_flow(request))) or is_behind_nat(request)
+        config = self._proxy.config
+        kept = config.keep_flows and (
+            (first_hop and (config.is_edge or came_by.reliable or _wants_its_flow(request)))
+            or is_behind_nat(request)
         )
         back = came_by if kept else None
         ahead = target.flow
