@@ -14,6 +14,7 @@ from voip.errors import CallError, ConfigError
 from voip.events import CallState
 from voip.proxy import SipProxy
 from voip.sim import Path
+from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, parse_message
 
@@ -35,6 +36,7 @@ class Town:
             world.link(host, scene.server, Path(delay_s=0.02))
         world.cut(self.alice, scene.server)
         self.edges: list[SipProxy] = []
+        self.failed: list[str] = []  # edges that have said 430
         own = NetworkConfig(bind_host=HOME, bind_port=5060, transport=transport)
         self.options: dict[str, Any] = {
             "network": own,
@@ -47,7 +49,9 @@ class Town:
         async def whole() -> None:
             for host in self.hosts:
                 with host.here():
-                    edge = SipProxy({}, host.address, 5060, edge_of=f"sip:{SERVER}")
+                    edge = SipProxy(
+                        {}, host.address, 5060, edge_of=f"sip:{SERVER}", trace=self._trace
+                    )
                     self.edges.append(await edge.__aenter__())
             await main()
             await asyncio.sleep(40)
@@ -56,6 +60,10 @@ class Town:
                 await edge.__aexit__()
 
         self.scene.run(whole)
+
+    def _trace(self, record: SipTraceRecord) -> None:
+        if record.sent and record.data.startswith(b"SIP/2.0 430"):
+            self.failed.append(record.flow.local.host)
 
     async def registered(self) -> None:
         """Wait until both flows of Alice's are there."""
@@ -106,8 +114,41 @@ def test_F111_F113_a_phone_is_reached_by_the_flows_that_its_edges_keep(
 
 
 @in_all_weathers
-def test_F111_an_edge_says_that_a_flow_has_failed(loss: float, seed: int) -> None:
-    """430, as soon as the connection that the Path names is gone (section 5.3.1)."""
+def test_F111_where_one_flow_has_failed_the_other_is_tried(loss: float, seed: int) -> None:
+    """The edge says 430 as soon as the connection that its Path names is gone (section 5.3.1).
+
+    The home proxy goes by the other edge (section 7), and tells the caller of neither.
+    """
+    town = Town(loss, seed, "tcp")
+    scene = town.scene
+
+    async def main() -> None:
+        alice, calls = await scene.answering("alice", town.alice, **town.options)
+        bob, _ = await scene.answering()
+        await town.registered()
+        newest = NameAddr.parse(town.bindings()[-1].path[0]).sip_uri.host
+        scene.world.cut(town.alice, town.hosts[EDGES.index(newest)])
+        scene.world.reset(town.alice)
+        async with asyncio.timeout(1800):  # the other one is formed again
+            while NameAddr.parse(town.bindings()[-1].path[0]).sip_uri.host == newest:
+                await asyncio.sleep(1)
+        # as if that had been before: the failed one is the newest
+        flows = town.bindings()[::-1]
+        scene.proxy.location.set("alice", flows, scene.proxy.now())
+        for name in ("alice", alice.gruu):
+            call, taken = await scene.up(bob, name, calls)
+            await call.hangup()
+            await taken.wait_ended()
+        assert set(town.failed) == {newest}
+        await scene.settled(bob)
+        await alice.close()
+        await bob.close()
+
+    town.run(main)
+
+
+@in_all_weathers
+def test_F111_where_every_flow_has_failed_the_phone_is_not_there(loss: float, seed: int) -> None:
     town = Town(loss, seed, "tcp")
     scene = town.scene
 
@@ -121,7 +162,8 @@ def test_F111_an_edge_says_that_a_flow_has_failed(loss: float, seed: int) -> Non
         await asyncio.sleep(1)
         with pytest.raises(CallError) as failed:
             await bob.dial("alice", timeout=80)
-        assert failed.value.status == 430
+        assert failed.value.status == 480
+        assert set(town.failed) == set(EDGES)
         await scene.settled(bob)
         await alice.close()
         await bob.close()

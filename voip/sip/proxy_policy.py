@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, TypeAlias
@@ -61,11 +61,16 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to send a request to: Request-URI, Route before it, the flow if it is known."""
+    """One place to send a request to: Request-URI, Route before it, the flow if it is known.
+
+    `spares`: other ways to the same phone, for where this one has failed (408, 430: RFC 5626
+    section 7); None where it is not ours to know them.
+    """
 
     uri: str
     route: tuple[str, ...] = ()
     flow: Flow | None = None
+    spares: tuple[Target, ...] | None = None
 
 
 Groups: TypeAlias = tuple[tuple[Target, ...], ...]
@@ -256,7 +261,7 @@ class LocationPolicy:
         """
         request, decision = incoming.request, self._to_phone(gruu, now)
         if isinstance(decision, Forward) and "Route" in request.headers:
-            return Forward(tuple((replace(group[0], route=()),) for group in decision.groups))
+            return Forward(tuple((_straight(group[0]),) for group in decision.groups))
         if isinstance(decision, Refuse) and incoming.by_flow:
             return Forward(((Target(request.uri),),))
         return decision
@@ -266,23 +271,37 @@ class LocationPolicy:
         if self._gruus is None or (gruu.param("gr") and gruu.user not in self._users):
             return Refuse(404)
         try:
-            newest = self._gruus.bindings(gruu, self._location, now)[-1]
+            there = self._gruus.bindings(gruu, self._location, now)
         except SipError as error:
             return Refuse(error.status or 404)
-        return Forward(((_target(newest),),))
+        return Forward(((_target(there[-1], there),),))
 
     def _to_user(self, user: str, now: float) -> Decision:
         if user not in self._users:
             service = self._services(user) if self._services is not None else None
             return Refuse(404) if service is None else Forward(((service,),))
-        groups = by_preference(self._location.bindings(user, now))
+        there = self._location.bindings(user, now)
+        groups = by_preference(there)
         if not groups:
             return Refuse(480)
-        return Forward(tuple(tuple(map(_target, group)) for group in groups))
+        return Forward(tuple(tuple(_target(one, there) for one in group) for group in groups))
 
 
-def _target(binding: Binding) -> Target:
-    return Target(str(binding.uri), binding.path, binding.flow)
+def _straight(target: Target) -> Target:
+    """Return a target without the Path of its registration."""
+    spares = tuple(replace(spare, route=()) for spare in target.spares or ())
+    return replace(target, route=(), spares=spares)
+
+
+def _target(binding: Binding, there: Sequence[Binding]) -> Target:
+    """Return where a binding leads, and where else its phone is, the newest first."""
+    spares = tuple(
+        Target(str(other.uri), other.path, other.flow)
+        for other in reversed(there)
+        if other is not binding and binding.instance is not None
+        if other.instance == binding.instance and other.sip_uri is not None
+    )
+    return Target(str(binding.uri), binding.path, binding.flow, spares)
 
 
 def _trusted_headers(
