@@ -7,17 +7,24 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
 from voip.config import TlsConfig
-from voip.errors import VoipError
+from voip.errors import ConfigError, VoipError
+from voip.ip import literal
 from voip.net.platform import running_platform
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
+from voip.sip.edge import EdgePolicy
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.event_server import EventConfig, EventServer
+from voip.sip.flow import Flow
+from voip.sip.gruu import Gruus
 from voip.sip.location import Location
+from voip.sip.packages.message_summary import MessageSummary
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
 from voip.sip.proxy_way import FlowNeeded
-from voip.sip.registrar import Registrar
+from voip.sip.registrar import Registrar, RegistrarConfig
+from voip.sip.uri import SipUri
 from voip.types import Address, Random
 
 __all__ = ["SipProxy"]
@@ -39,8 +46,14 @@ class SipProxy:
     are not among `known_hosts` and from where no user has shown a password. max_redirects: places
     that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
     told, to go there or not. hides_users: strangers are not told which users there are (480 for
-    all who cannot be called); False: 404 for who is none. trace: as of
-    `Softphone`.
+    all who cannot be called); False: 404 for who is none. registrar: how long users are
+    registered, and by what way their requests are to come (Service-Route). events: what is told
+    of users to whom (presence that they publish, registrations, mail); None: who wants to watch
+    asks their phones. edge_of: the URI of the proxy that has the users, such as "sip:home.example";
+    this one has none then, stands between it and the phones, and keeps their flows (RFC 5626).
+    trace: as of `Softphone`.
+
+    A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
 
     def __init__(
@@ -59,6 +72,9 @@ class SipProxy:
         stranger_rate: float | None = 20.0,
         max_redirects: int = 0,
         hides_users: bool = True,
+        registrar: RegistrarConfig | None = None,
+        events: EventConfig | None = None,
+        edge_of: str | None = None,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -68,14 +84,25 @@ class SipProxy:
         random = random or platform.random()
         digest = DigestServer(realm, users, random, algorithms=algorithms)
         self.location = Location()
-        registrar = Registrar(users, self.location, Authenticator(digest, known=self._know))
+        gruus = Gruus(random)
+        registers = Registrar(
+            users, self.location, Authenticator(digest, known=self._know), registrar, gruus
+        )
         asks = Authenticator(digest, proxy=True, known=self._know)
+        if edge_of is not None:
+            home = SipUri.parse(edge_of).host
+            known_hosts = (*known_hosts, home) if literal(home) else known_hosts
+        if edge_of is not None and (users or services is not None or events is not None):
+            raise ConfigError(
+                "an edge has no users, services or events", hint=f"they are at {edge_of}"
+            )
         policy = LocationPolicy(
             users,
             self.location,
             asks,
-            registrar,
+            registers,
             services,
+            gruus=gruus,
             hides_users=hides_users,
             known_hosts=known_hosts,
         )
@@ -85,8 +112,15 @@ class SipProxy:
             stranger_rate=stranger_rate,
             known_hosts=tuple(known_hosts),
             max_redirects=max_redirects,
+            is_edge=edge_of is not None,
+            events=events.packages if events is not None else (),
         )
-        self.agent = ProxyAgent(config, policy, random, redirect=policy.redirect)
+        edge = None if edge_of is None else EdgePolicy(edge_of, self._is_open)
+        self.agent = ProxyAgent(config, edge or policy, random, redirect=policy.redirect)
+        self.events: EventServer | None = None
+        if events is not None:
+            self.events = policy.events = EventServer(self.agent.core, self.location, events)
+            self.agent.ended = self.events.ended
         self._transport: SipEndpoint[FlowNeeded] = SipEndpoint(
             self.agent,
             self._find,
@@ -107,6 +141,9 @@ class SipProxy:
         for search in self._searches:
             search.cancel()
         await asyncio.gather(*self._searches, return_exceptions=True)
+        if self.events is not None:
+            self.events.close(self.now())
+            self._transport.flush()
         await self._transport.close()
 
     @property
@@ -127,6 +164,16 @@ class SipProxy:
     def now(self) -> float:
         """Return the time its bindings go by."""
         return self._transport.now()
+
+    def set_mail(self, user: str, summary: MessageSummary) -> None:
+        """Say what waits in a user's mailbox, to who watches it (RFC 3842)."""
+        if self.events is None:
+            raise ConfigError("this proxy tells of no events", hint="pass events=EventConfig()")
+        self.events.set_mail(user, summary, self.now())
+        self._transport.flush()
+
+    def _is_open(self, flow: Flow) -> bool:
+        return self._transport.is_open(flow)
 
     def _know(self, host: str, now: float) -> None:
         self.agent.core.guard.know(host, now)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from peers.baresip import Baresip
+from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 from test_embedded_pbx import PATIENT, require_tone
 
 from voip.harness.pbx import EmbeddedPbx
 from voip.proxy import SipProxy
+from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.proxy_policy import Target
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartSipp = Callable[..., Awaitable[Sipp]]
+StartPjsua = Callable[..., Awaitable[Pjsua]]
 
 CALLS = 200
 RATE = 50
@@ -101,3 +105,200 @@ async def test_the_embedded_pbx_has_its_numbers_behind_a_proxy(baresip: StartBar
             await alice.closed()
             require_tone((await alice.recording()).received, frequency_hz)
         await pbx.idle()
+
+
+# ---------------------------------------------------------------- 3xx, as others send them
+
+SENDS_ON = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE scenario SYSTEM "sipp.dtd">
+<scenario name="sends on">
+  <recv request="INVITE"/>
+  <send retrans="500"><![CDATA[
+    SIP/2.0 302 Moved Temporarily
+    [last_Via:]
+    [last_From:]
+    [last_To:];tag=[pid]SIPpTag[call_number]
+    [last_Call-ID:]
+    [last_CSeq:]
+    Contact: CONTACTS
+    Content-Length: 0
+  ]]></send>
+  <recv request="ACK"/>
+</scenario>
+"""
+
+
+CALLS_BY_ROUTE = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE scenario SYSTEM "sipp.dtd">
+<scenario name="calls, and goes on where it is led">
+  <send retrans="500"><![CDATA[
+    INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+    From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
+    To: <sip:[service]@[remote_ip]:[remote_port]>
+    Call-ID: [call_id]
+    CSeq: 1 INVITE
+    Contact: <sip:sipp@[local_ip]:[local_port]>
+    Max-Forwards: 70
+    Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+    s=-
+    c=IN IP[media_ip_type] [media_ip]
+    t=0 0
+    m=audio [media_port] RTP/AVP 0
+  ]]></send>
+  <recv response="100" optional="true"/>
+  <recv response="180" optional="true"/>
+  <recv response="200" rrs="true"/>
+  <send><![CDATA[
+    ACK [next_url] SIP/2.0
+    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+    From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
+    [last_To:]
+    [routes]
+    Call-ID: [call_id]
+    CSeq: 1 ACK
+    Max-Forwards: 70
+    Content-Length: 0
+  ]]></send>
+  <pause/>
+  <send retrans="500"><![CDATA[
+    BYE [next_url] SIP/2.0
+    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+    From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
+    [last_To:]
+    [routes]
+    Call-ID: [call_id]
+    CSeq: 2 BYE
+    Max-Forwards: 70
+    Content-Length: 0
+  ]]></send>
+  <recv response="200"/>
+</scenario>
+"""
+ANSWERS_BY_ROUTE = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE scenario SYSTEM "sipp.dtd">
+<scenario name="answers, and says what way it came">
+  <recv request="INVITE"/>
+  <send retrans="500"><![CDATA[
+    SIP/2.0 200 OK
+    [last_Via:]
+    [last_Record-Route:]
+    [last_From:]
+    [last_To:];tag=[pid]SIPpTag[call_number]
+    [last_Call-ID:]
+    [last_CSeq:]
+    Contact: <sip:[local_ip]:[local_port]>
+    Content-Type: application/sdp
+    Content-Length: [len]
+
+    v=0
+    o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+    s=-
+    c=IN IP[media_ip_type] [media_ip]
+    t=0 0
+    m=audio [media_port] RTP/AVP 0
+  ]]></send>
+  <recv request="ACK"/>
+  <recv request="BYE"/>
+  <send><![CDATA[
+    SIP/2.0 200 OK
+    [last_Via:]
+    [last_From:]
+    [last_To:]
+    [last_Call-ID:]
+    [last_CSeq:]
+    Content-Length: 0
+  ]]></send>
+</scenario>
+"""
+"""SIPp's own `uac` and `uas` know nothing of routes: BYE goes to whom it has called."""
+
+
+def scenario(artifacts: Path, name: str, text: str) -> Path:
+    path = artifacts / f"{name}.xml"
+    path.write_text(text)
+    return path
+
+
+def sends_on(artifacts: Path, *contacts: str) -> Path:
+    """A scenario that answers 302 with these contacts."""
+    return scenario(artifacts, "sends-on", SENDS_ON.replace("CONTACTS", ", ".join(contacts)))
+
+
+async def test_calls_that_sipp_sends_on_are_followed(sipp: StartSipp, artifacts: Path) -> None:
+    """To another SIPp, and first to where nobody is; a third SIPp calls, and hears of no 302."""
+    there = await sipp(scenario(artifacts, "answers", ANSWERS_BY_ROUTE), calls=CALLS)
+    nobody = "<sip:nobody@127.0.0.1:9>;q=1.0"
+    phone = await sipp(sends_on(artifacts, nobody, f"<{there.uri}>;q=0.5"), calls=CALLS)
+
+    def service(number: str) -> Target | None:
+        return Target(phone.uri) if number == "service" else None
+
+    async with SipProxy({}, services=service, known_hosts=["127.0.0.1"], max_redirects=2) as proxy:
+        caller = scenario(artifacts, "calls", CALLS_BY_ROUTE)
+        uac = await sipp(caller, remote=proxy.address, calls=CALLS, rate=RATE, duration_ms=200)
+        for one in (uac, phone, there):
+            result = await one.finished()
+            result.require(CALLS)
+            assert result.unexpected_out_of_call == 0, result.errors
+        assert proxy.agent.counters.malformed == 0
+
+
+async def test_a_302_of_sipp_is_passed_on_where_the_proxy_is_not_to_follow(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    there = await sipp("uas", calls=1)
+    phone = await sipp(sends_on(artifacts, f"<{there.uri}>"), calls=1)
+
+    def service(number: str) -> Target | None:
+        return Target(phone.uri) if number == "service" else None
+
+    async with SipProxy({}, services=service, known_hosts=["127.0.0.1"]) as proxy:
+        uac = await sipp("uac", remote=proxy.address, calls=1)
+        result = await uac.finished()
+        assert result.failed == 1
+        assert "302 Moved Temporarily" in result.errors
+        (await phone.finished()).require(1)
+
+
+@pytest.mark.parametrize("max_redirects", [0, 1])
+async def test_pjsip_sends_baresip_on_to_another_user(
+    baresip: StartBaresip, pjsua: StartPjsua, max_redirects: int
+) -> None:
+    """It is registered, and answers 302: our proxy goes there, or tells baresip, who does."""
+    users = {**USERS, "1003": "secret1003"}
+    told: list[bytes] = []
+
+    def trace(record: SipTraceRecord) -> None:
+        if record.sent and record.data.startswith(b"SIP/2.0 302"):
+            told.append(record.data)
+
+    async with EmbeddedPbx(
+        users=users, proxy=True, max_redirects=max_redirects, media=PATIENT, trace=trace
+    ) as pbx:
+        bob = await pjsua(user="1002", registrar=pbx.address, password=users["1002"])
+        await bob.registered()
+        phones = [
+            await baresip(user=user, registrar=pbx.address, password=users[user], tone_hz=hz)
+            for user, hz in (("1001", 700), ("1003", 1004))
+        ]
+        alice, carol = phones
+        for phone in phones:
+            await phone.registered()
+        await alice.dial(pbx.uri("1002"))
+        call = await bob.incoming()
+        await bob.send_on(call, pbx.uri("1003"))
+        await carol.incoming()
+        await carol.accept()
+        await alice.established()
+        await carol.established()
+        await asyncio.sleep(2.2)
+        await carol.hangup()
+        await alice.closed()
+        require_tone((await alice.recording()).received, 1004)
+        require_tone((await carol.recording()).received, 700)
+    assert len(told) == (0 if max_redirects else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import socket
@@ -61,9 +62,9 @@ def scan(artifacts: Path, missing: Callable[[str], NoReturn]) -> Callable[..., o
 
 
 @asynccontextmanager
-async def registered() -> AsyncIterator[tuple[EmbeddedPbx, Softphone]]:
-    """The PBX, and a phone that is registered there as 1001."""
-    async with EmbeddedPbx(PBX, media=MEDIA) as pbx:
+async def registered(*, proxy: bool = False) -> AsyncIterator[tuple[EmbeddedPbx, Softphone]]:
+    """The PBX, by itself or behind our proxy, and a phone that is registered there as 1001."""
+    async with EmbeddedPbx(PBX, media=MEDIA, proxy=proxy) as pbx:
         phone = Softphone(
             pbx.uri("1001"),
             password=pbx.password("1001"),
@@ -88,9 +89,15 @@ async def test_svmap_finds_what_answers_options_and_no_more(scan) -> None:
         assert pbx.calls() == 0 and phone.calls == []
 
 
-@pytest.mark.parametrize("method", ["REGISTER", "INVITE", "OPTIONS"])
-async def test_svwar_finds_no_user(scan, method: str) -> None:
-    async with registered() as (pbx, phone):
+@pytest.mark.parametrize(
+    ("method", "proxy"),
+    [
+        *itertools.product(["REGISTER", "INVITE", "OPTIONS"], [False, True]),
+        ("SUBSCRIBE", True),
+    ],
+)
+async def test_svwar_finds_no_user(scan, method: str, proxy: bool) -> None:
+    async with registered(proxy=proxy) as (pbx, phone):
         for host, port in ((PBX, pbx.port), (PHONE, phone.port)):
             found = await scan(
                 *("svwar", "-p", str(port), "-e", NUMBERS, "-m", method, "--force"),
@@ -101,15 +108,19 @@ async def test_svwar_finds_no_user(scan, method: str) -> None:
         assert pbx.calls() == 0 and phone.calls == []
 
 
-async def test_svcrack_is_held_back_and_does_not_find_the_password(scan, artifacts: Path) -> None:
+@pytest.mark.parametrize("proxy", [False, True])
+async def test_svcrack_is_held_back_and_does_not_find_the_password(
+    scan, artifacts: Path, proxy: bool
+) -> None:
     """It sends thousands of passwords in seconds; a handful is heard, and the right one is late."""
     words = [f"guess{number}" for number in range(2000)] + ["secret1001"]
     (artifacts / "words.txt").write_text("\n".join(words) + "\n")
-    async with EmbeddedPbx(PBX, media=MEDIA) as pbx:
+    async with EmbeddedPbx(PBX, media=MEDIA, proxy=proxy) as pbx:
         found = await scan(
             *("svcrack", "-p", str(pbx.port), "-u", "1001", "-d", "words.txt", PBX), seconds=8.0
         )
-        counters = pbx._phone._agent.counters
+        agent = pbx._phone._agent if pbx.proxy is None else pbx.proxy.agent
+        counters = agent.counters
         assert counters.flooded > 100
         assert "secret1001" not in found
         assert pbx.contacts("1001") == []
@@ -124,6 +135,7 @@ def _message(method: str, user: str, port: int, host: str, here: Address, serial
         f"Via: SIP/2.0/UDP {here};branch=z9hG4bK{serial};rport\r\nMax-Forwards: 70\r\n"
         f"From: <sip:{user}@{host}:{port}>;tag=t{serial}\r\nTo: <sip:{user}@{host}:{port}>\r\n"
         f"Call-ID: c{serial}\r\nCSeq: 1 {method}\r\nContact: <sip:x@{here}>\r\n"
+        "Event: presence\r\n"
         "Content-Length: 0\r\n\r\n"
     ).encode()
 
@@ -145,7 +157,7 @@ async def _answer(sock: socket.socket, data: bytes, to: Address) -> tuple[object
 
 
 @pytest.mark.parametrize("proxy", [False, True])
-@pytest.mark.parametrize("method", ["REGISTER", "INVITE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["REGISTER", "INVITE", "OPTIONS", "SUBSCRIBE", "PUBLISH"])
 async def test_who_there_is_and_who_is_not_are_answered_alike(method: str, proxy: bool) -> None:
     async with EmbeddedPbx(PBX, media=MEDIA, proxy=proxy) as pbx:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -6,7 +6,6 @@ RFC 3327, 3608, 5626 and 5627, through proxies in a simulated world, under sever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 
 import pytest
 from flow_scene import SERVER, Scene, in_all_weathers
@@ -14,16 +13,15 @@ from flow_scene import SERVER, Scene, in_all_weathers
 from voip import Softphone
 from voip.call import Call
 from voip.config import NetworkConfig
+from voip.errors import CallError
 from voip.events import CallState
 from voip.proxy import SipProxy
 from voip.sim import NatType, Path
 from voip.sip.flow import Flow
-from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
-from voip.sip.proxy_policy import Decision, Forward, Incoming, Policy, Target
-from voip.sip.registrar import RegisterRequest
+from voip.sip.proxy_policy import Decision, Forward, Incoming, Target
+from voip.sip.registrar import RegistrarConfig
 from voip.sip.server_request import ServerRequest
-from voip.sip.uri import SipUri
 
 EDGE = "10.0.0.8"
 INSTANCE = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
@@ -72,49 +70,6 @@ class Edge:
     async def stop(self) -> None:
         assert (self.proxy.agent.transactions, self.proxy.agent.timers) == (0, 0)
         await self.proxy.__aexit__()
-
-
-class Granting:
-    """A policy that grants more to who registers than another does by itself."""
-
-    def __init__(
-        self, policy: Policy, grant: Callable[[tuple[str, str]], Iterable[tuple[str, str]]]
-    ) -> None:
-        self._policy = policy
-        self._grant = grant
-
-    def decide(self, incoming: Incoming, now: float) -> Decision:
-        return self._policy.decide(incoming, now)
-
-    def serve(self, request: ServerRequest, now: float) -> None:
-        self._policy.serve(_Granted(request, self._grant), now)  # type: ignore[arg-type]
-
-    def lose(self, flow: Flow) -> None:
-        self._policy.lose(flow)
-
-
-class _Granted:
-    def __init__(
-        self,
-        register: RegisterRequest,
-        grant: Callable[[tuple[str, str]], Iterable[tuple[str, str]]],
-    ) -> None:
-        self.request, self.flow = register.request, register.flow
-        self._register = register
-        self._grant = grant
-
-    def reply(
-        self,
-        status: int,
-        reason: str | None = None,
-        *,
-        headers: Iterable[tuple[str, str]] = (),
-        now: float,
-    ) -> None:
-        lines = list(headers)
-        if status == 200:
-            lines = [more for line in lines for more in self._grant(line)]
-        self._register.reply(status, reason, headers=lines, now=now)
 
 
 def registers(scene: Scene) -> list[Request]:
@@ -214,32 +169,6 @@ def test_F110_answers_find_a_phone_behind_a_nat_by_rport(
 # ---------------------------------------------------------------- GRUU (RFC 5627)
 
 
-class Names(Granting):
-    """Grants every phone a name of its own, and finds the phone that has it."""
-
-    def __init__(self, policy: Policy, scene: Scene) -> None:
-        super().__init__(policy, self._named)
-        self._scene = scene
-
-    def _named(self, line: tuple[str, str]) -> Iterable[tuple[str, str]]:
-        name, value = line
-        instance = NameAddr.parse(value).param("+sip.instance") if name == "Contact" else None
-        if instance is not None and "pub-gruu" not in value:
-            value += f';pub-gruu="sip:alice@{SERVER};gr={instance.strip("<>")}"'
-        yield name, value
-
-    def decide(self, incoming: Incoming, now: float) -> Decision:
-        uri = incoming.uri
-        gr = uri.param("gr") if isinstance(uri, SipUri) and incoming.ours else None
-        if gr is None:
-            return super().decide(incoming, now)
-        there = self._scene.proxy.location.bindings("alice", now)
-        targets = (
-            Target(str(one.uri), one.path, one.flow) for one in there if one.instance == f"<{gr}>"
-        )
-        return Forward((tuple(targets),))
-
-
 @in_all_weathers
 def test_F112_a_name_of_its_own_reaches_one_phone_of_two_and_stands_for_it_in_calls(
     loss: float, seed: int
@@ -248,7 +177,6 @@ def test_F112_a_name_of_its_own_reaches_one_phone_of_two_and_stands_for_it_in_ca
     host = scene.world.host("10.0.0.6")
 
     async def main() -> None:
-        scene.proxy.agent._policy = Names(scene.proxy.agent._policy, scene)
         more = {"outbound": True}
         desk, at_desk = await scene.answering("alice", instance=INSTANCE, **more)
         other, at_other = await scene.answering("alice", host, instance=OTHER, **more)
@@ -273,6 +201,79 @@ def test_F112_a_name_of_its_own_reaches_one_phone_of_two_and_stands_for_it_in_ca
         await scene.settled(desk, other, bob)
         for phone in (desk, other, bob):
             await phone.close()
+
+    scene.run(main)
+
+
+def hidden_names(scene: Scene, instance: str) -> list[str]:
+    """The temporary names that a phone has been given, the newest last."""
+    granted = [
+        contact.param("temp-gruu") or ""
+        for one in scene.seen
+        if isinstance(one, Response) and one.cseq.method == "REGISTER" and one.status == 200
+        for contact in one.contacts
+        if contact.param("+sip.instance") == f"<urn:uuid:{instance}>"
+    ]
+    return list(dict.fromkeys(granted))
+
+
+@in_all_weathers
+def test_F112_a_temporary_name_holds_as_long_as_the_phone_is_registered(
+    loss: float, seed: int
+) -> None:
+    """Two hours of refreshes later the first one reaches it still; when it is closed, none does."""
+    scene = Scene(loss, seed)
+
+    async def main() -> None:
+        alice, calls = await scene.answering("alice", outbound=True, instance=INSTANCE)
+        bob, _ = await scene.answering()
+        (first, *_) = hidden_names(scene, INSTANCE)
+        assert "alice" not in first
+        await asyncio.sleep(7200)
+        names = hidden_names(scene, INSTANCE)
+        assert len(names) > 10
+        for name in (first, names[-1]):
+            call, taken = await scene.up(bob, name, calls)
+            await call.hangup()
+            await taken.wait_ended()
+        await scene.settled(alice, bob)
+        await alice.close()
+        await asyncio.sleep(40)
+        with pytest.raises(CallError) as refused:
+            await bob.dial(first, timeout=80)
+        assert refused.value.status in ((404, 408) if loss else (404,))
+        await bob.close()
+
+    scene.run(main)
+
+
+@in_all_weathers
+def test_F112_calls_follow_a_phone_that_has_moved(loss: float, seed: int) -> None:
+    """Its address changes in a call; what is sent to its name finds it where it is now."""
+    scene = Scene(loss, seed)
+    home = scene.world.host("192.168.0.2", behind=scene.world.nat("198.51.100.7"))
+
+    async def main() -> None:
+        network = NetworkConfig(bind_host="192.168.0.2", bind_port=5060, transport="tcp")
+        more = {"network": network, "outbound": True, "instance": INSTANCE}
+        alice, calls = await scene.answering("alice", home, **more)
+        bob, _ = await scene.answering()
+        call, taken = await scene.up(bob, "alice", calls)
+        before = scene.proxy.location.bindings("alice", scene.proxy.now())
+        scene.world.reset(home)  # the connection that the call came by is gone
+        async with asyncio.timeout(900):
+            while True:
+                await asyncio.sleep(1)
+                after = scene.proxy.location.bindings("alice", scene.proxy.now())
+                if after and after[-1].flow != before[-1].flow and alice.registered:
+                    break
+        await call.hold()
+        assert taken.state is CallState.HELD
+        await call.hangup()
+        await taken.wait_ended()
+        await scene.settled(alice, bob)
+        await alice.close()
+        await bob.close()
 
     scene.run(main)
 
@@ -312,17 +313,9 @@ def test_F113_a_phone_is_called_by_the_proxy_it_registered_by(loss: float, seed:
 
 @in_all_weathers
 def test_F114_calls_go_by_the_service_route_until_it_is_gone(loss: float, seed: int) -> None:
-    scene = Scene(loss, seed)
-    route = f"<sip:{EDGE};lr>"
-    given = [("Service-Route", route)]
-
-    def grant(line: tuple[str, str]) -> Iterable[tuple[str, str]]:
-        yield line
-        if line[0] == "Contact":
-            yield from given
+    scene = Scene(loss, seed, registrar=RegistrarConfig(service_route=(f"<sip:{EDGE};lr>",)))
 
     async def main() -> None:
-        scene.proxy.agent._policy = Granting(scene.proxy.agent._policy, grant)
         edge = Edge(scene)
         await edge.start()
         bob, to_bob = await scene.answering()
@@ -335,7 +328,7 @@ def test_F114_calls_go_by_the_service_route_until_it_is_gone(loss: float, seed: 
             await call.hangup()
             await taken.wait_ended()
             await asyncio.sleep(600)  # registered again, it holds
-        given.clear()
+        scene.proxy.agent._policy._registrar._config = RegistrarConfig()
         await alice.register()
         before = len(edge.policy.seen)
         call, taken = await scene.up(alice, "bob", to_bob)

@@ -29,6 +29,7 @@ from voip.proxy import SipProxy
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.event_server import EventConfig
 from voip.sip.identity import asserted
 from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Request
@@ -73,8 +74,10 @@ class EmbeddedPbx:
     they record is gone when the PBX closes. algorithms: of digest, all offered in this order; MD5
     alone, because some phones give up where they see another. proxy: calls between users go
     through a SIP proxy, and their sound from one to the other, instead of both being calls of the
-    PBX; it is in front of the numbers too, and asks for the password by 407. media, trace: as of
-    `Softphone`. In a simulated world it is made by code that runs on its host.
+    PBX; it is in front of the numbers too, and asks for the password by 407. max_redirects,
+    hides_users, events: that proxy's, as of `SipProxy`; without word on it users may publish their
+    presence and watch each other's. media, trace: as of `Softphone`. In a simulated world it is
+    made by code that runs on its host.
     """
 
     def __init__(
@@ -86,9 +89,16 @@ class EmbeddedPbx:
         recordings: str | PathLike[str] | None = None,
         algorithms: tuple[str, ...] = ("MD5",),
         proxy: bool = False,
+        max_redirects: int = 0,
+        hides_users: bool = True,
+        events: EventConfig | None = None,
         media: MediaConfig | None = None,
         trace: SipTrace | None = None,
     ) -> None:
+        if not proxy and (max_redirects or not hides_users or events is not None):
+            raise ConfigError(
+                "max_redirects, hides_users and events are the proxy's", hint="pass proxy=True"
+            )
         self.host = host
         self._users = dict(users)
         self._recordings = recordings
@@ -105,6 +115,9 @@ class EmbeddedPbx:
                 port,
                 services=self._service,
                 algorithms=algorithms,
+                max_redirects=max_redirects,
+                hides_users=hides_users,
+                events=events or EventConfig(),
                 trace=trace,
             )
             self._location = self._proxy.location
@@ -156,6 +169,11 @@ class EmbeddedPbx:
     def port(self) -> int:
         """The SIP port, UDP and TCP."""
         return self._phone.port if self._proxy is None else self._proxy.port
+
+    @property
+    def proxy(self) -> SipProxy | None:
+        """The proxy in front of it, None where there is none."""
+        return self._proxy
 
     @property
     def address(self) -> str:

@@ -216,8 +216,8 @@ class Dialog:
 
         Stay for a connection (it is open), for another transport or a name (whoever opens
         connections and resolves names sets `flow`), for a peer behind a NAT, and for an address
-        that makes no sense from here: unspecified, multicast, of the other IP version, or local
-        (loopback, private) while the peer is not.
+        that makes no sense from here: unspecified, multicast, of the other IP version, local
+        (loopback, private) while the peer is not, or our own (a name that we have given).
         """
         flow = self.flow
         if self.stay_on_flow or flow.reliable or next_hop is None:
@@ -233,7 +233,8 @@ class Dialog:
             return flow
         if target.is_loopback > here.is_loopback or _is_private(target) > _is_private(here):
             return flow
-        return flow.to(Address(next_hop.host, next_hop.port or DEFAULT_PORT))
+        there = Address(next_hop.host, next_hop.port or DEFAULT_PORT)
+        return flow if there == flow.local else flow.to(there)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from voip.errors import SipError
@@ -25,6 +26,8 @@ __all__ = ["Forking", "Way"]
 _PREFERRED: Final = ((401, 407), (415, 420, 484))
 """Within 4xx: what the caller can mend (section 16.7, step 6)."""
 _LAST: Final = (408, 487)
+_FLOW_FAILED: Final = 430
+_WAY_FAILED: Final = (408, _FLOW_FAILED)
 _ASKS: Final = ("WWW-Authenticate", "Proxy-Authenticate")
 
 
@@ -75,6 +78,7 @@ class Forking:
         self._timer_c_s = timer_c_s
         self._recursion = recursion
         self._branches: list[_Branch] = []
+        self._spares: dict[_Branch, tuple[Target, ...] | None] = {}
         self._finals: list[Response] = []
         self._settled = False  # a 2xx or 6xx came, or the caller has given up: no new branches
         self._answered = False
@@ -112,17 +116,35 @@ class Forking:
         if self._transaction is not None and not self._answered:
             self._transaction.respond(response, now)
 
-    def on_final(self, response: Response | None, now: float) -> None:
+    def on_final(
+        self, response: Response | None, now: float, branch: _Branch | None = None
+    ) -> None:
         """Take a branch's final response; None: it never came."""
         if response is not None and response.status < 300:
             self._on_success(response, now)
             return
+        response = self._try_spare(branch, response)
         if response is not None and not self._goes_on(response, now):
             self._finals.append(response)
             if response.status >= 600:
                 self._settled = True
                 self._cancel_branches(now)
         self._settle(now)
+
+    def _try_spare(self, branch: _Branch | None, response: Response | None) -> Response | None:
+        """Have another way to the same phone tried where one has failed (RFC 5626 section 7).
+
+        That a flow has failed is between proxies: to the caller its phone is not there.
+        """
+        spares = self._spares.pop(branch, None) if branch is not None else None
+        if spares is None or not (response is None or response.status in _WAY_FAILED):
+            return response
+        if spares and not self._settled:
+            self._groups.appendleft((replace(spares[0], spares=spares[1:]),))
+            return None
+        if response is not None and response.status == _FLOW_FAILED:
+            return self._way.core.own_response(self.request, 480)
+        return response
 
     def _goes_on(self, response: Response, now: float) -> bool:
         """Whether a 3xx is followed and nothing of it is left for the caller (16.7, step 4)."""
@@ -162,6 +184,7 @@ class Forking:
         share, rest = divmod(self._breadth, len(group))
         begun = [_Branch(self, self._way.core, self._timer_c_s) for _ in group]
         self._branches = begun
+        self._spares = {branch: target.spares for branch, target in zip(begun, group, strict=True)}
         for number, (branch, target) in enumerate(zip(begun, group, strict=True)):
             if branch.pending:  # a 6xx may have come from an earlier one meanwhile
                 breadth = share + (number < rest)
@@ -314,7 +337,7 @@ class _Branch:
         if self.pending:
             self.pending = False
             self._stop_timer()
-            self._forking.on_final(response, now)
+            self._forking.on_final(response, now, self)
 
     def _start_timer(self, at: float) -> None:
         self._stop_timer()

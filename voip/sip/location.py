@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -28,6 +28,7 @@ class Binding:
     request to it needs (RFC 3327). `flow`: the only way that reaches it, where it registered by
     an outbound flow (RFC 5626), a connection, or from behind a NAT; None: go where `uri` says.
     `instance`, `reg_id`: which device and which of its flows. `call_id`, `cseq`: of the REGISTER.
+    `series`: which temporary GRUUs name it (RFC 5627), empty where none do.
     """
 
     contact: NameAddr
@@ -40,6 +41,7 @@ class Binding:
     flow: Flow | None = None
     instance: str | None = None
     reg_id: int | None = None
+    series: str = ""
 
     @property
     def uri(self) -> SipUri:
@@ -61,9 +63,11 @@ class Location:
     """All bindings, by address. An address is whatever names a user here: the user part.
 
     Bindings expire by being looked at, those of users nobody asks for when there is no room.
+    `changed(address)` is told whenever those of a user are other ones, or last longer.
     """
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self.changed: Callable[[str], None] = lambda address: None
         self._bindings: dict[str, list[Binding]] = {}
         self._max = max_addresses
 
@@ -79,6 +83,10 @@ class Location:
         if len(alive) != len(known):
             self._put(address, alive)
         return alive
+
+    def known(self, address: str) -> list[Binding]:
+        """Return what is written down of a user, where it may be that nobody has looked lately."""
+        return list(self._bindings.get(address, ()))
 
     def set(self, address: str, bindings: Iterable[Binding], now: float) -> None:
         """Write down where a user is; SipError (503) when the table is full."""
@@ -101,20 +109,21 @@ class Location:
             self._bindings[address] = bindings
         else:
             self._bindings.pop(address, None)
+        self.changed(address)
 
 
 def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:
     """Return groups to be tried one after the other, all of a group at once, the best q first.
 
-    Of several flows to one device the newest stands for all (RFC 5626 section 7). What is no SIP
-    URI is left out.
+    Of several contacts of one device the newest stands for all (RFC 5626 section 7). What is no
+    SIP URI is left out.
     """
     chosen: dict[object, Binding] = {}
     for binding in bindings:
         if binding.sip_uri is None:
             continue
-        place: object = binding.instance if binding.reg_id is not None else binding
-        chosen.pop(place, None)  # a newer flow of the same device
+        place: object = binding if binding.instance is None else binding.instance
+        chosen.pop(place, None)  # a newer one of the same device
         chosen[place] = binding
     newest_first = list(chosen.values())[::-1]
     ordered = sorted(newest_first, key=lambda binding: -binding.q)

@@ -17,12 +17,15 @@ from voip.errors import SipError
 from voip.sip.check import validate
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
+from voip.sip.event_requests import receive_event_request
+from voip.sip.events import NotifierEnded, SubscribeReceived
 from voip.sip.flow import Flow
 from voip.sip.flow_token import FlowTokens
 from voip.sip.forking import Forking
 from voip.sip.guard import Admission
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
+from voip.sip.notifier import Notifier
 from voip.sip.proxy_policy import (
     Forward,
     Groups,
@@ -32,7 +35,15 @@ from voip.sip.proxy_policy import (
     Serve,
     Target,
 )
-from voip.sip.proxy_way import DIALOG, MAX_BREADTH, MAX_FORWARDS, FlowNeeded, ProxyWay
+from voip.sip.proxy_way import (
+    DIALOG,
+    MAX_BREADTH,
+    MAX_FORWARDS,
+    OUTBOUND,
+    FlowNeeded,
+    ProxyWay,
+    own_path,
+)
 from voip.sip.recursion import Recursion
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
@@ -57,14 +68,16 @@ class ProxyConfig:
     """`domains`: hosts whose users are ours, beside the proxy's own addresses.
 
     `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
-    or through the NAT, that it came by. `max_redirects`: places that one request is sent on to by
-    3xx; 0: the 3xx goes back to the caller. `timer_c` (seconds): how long a call may ring without
-    a word. The rest as in `AgentConfig`.
+    or through the NAT, that it came by; `is_edge`: to all whose first hop we are.
+    `max_redirects`: places that one request is sent on to by 3xx; 0: the 3xx goes back to the
+    caller. `timer_c` (seconds): how long a call may ring without a word. The rest as in
+    `AgentConfig`.
     """
 
     domains: frozenset[str] = frozenset()
     record_route: bool = True
     keep_flows: bool = True
+    is_edge: bool = False
     max_redirects: int = 0
     timer_c: float = 185.0
     name: str = ""
@@ -75,6 +88,7 @@ class ProxyConfig:
     max_server_transactions: int = 20_000
     stranger_rate: float | None = None
     known_hosts: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
 
 
 class ProxyAgent:
@@ -94,6 +108,8 @@ class ProxyAgent:
         redirect: Callable[[SipUri, bool, float], Groups] | None = None,
     ) -> None:
         self.config = config
+        self.ended: Callable[[Notifier], None] = lambda notifier: None
+        """Told of subscriptions (see `Serve`) that are over."""
         self._redirect = redirect
         self.core = Core(
             AgentConfig(
@@ -105,6 +121,7 @@ class ProxyAgent:
                 max_server_transactions=config.max_server_transactions,
                 stranger_rate=config.stranger_rate,
                 known_hosts=config.known_hosts,
+                events=config.events,
             ),
             random,
         )
@@ -166,6 +183,7 @@ class ProxyAgent:
 
     def events(self) -> list[FlowNeeded]:
         """Return which ways are needed, once."""
+        self._hear()
         events, self._events = self._events, []
         return events
 
@@ -213,13 +231,22 @@ class ProxyAgent:
     def forward(self, request: Request, flow: Flow, loop: str, now: float) -> None:
         """Follow or drop what is ours of the Route, ask the policy, and do what it says."""
         breadth = _breadth(request)
-        in_dialog, token_flow = self._take_route(request, flow)
+        in_dialog, token_flow, path_flow = self._take_route(request, flow)
         uri = _target_uri(request)
         incoming = Incoming(
-            request, flow, uri, self._is_ours(uri), self._is_from_ours(request), in_dialog
+            request,
+            flow,
+            uri,
+            self._is_ours(uri),
+            self._is_from_ours(request),
+            in_dialog,
+            token_flow is not None,
+            path_flow,
+            own_path(self.tokens, request, flow),
         )
         decision = self._policy.decide(incoming, now)
-        if token_flow is not None and isinstance(decision, Forward):
+        as_it_is = ((Target(request.uri),),)
+        if token_flow is not None and isinstance(decision, Forward) and decision.groups == as_it_is:
             decision = replace(decision, groups=((Target(request.uri, flow=token_flow),),))
         if request.method == "ACK":
             if isinstance(decision, Forward) and any(decision.groups):
@@ -231,12 +258,32 @@ class ProxyAgent:
         elif self.core.transactions.full:
             self.core.counters.overload += 1
             self.core.answer(request, flow, 503, [("Retry-After", "5")])
+        elif isinstance(decision, Serve) and request.method == "SUBSCRIBE":
+            self._serve_subscribe(request, flow, decision, now)
         elif isinstance(decision, Serve):
             self._policy.serve(ServerRequest(self.core, request, flow, None, now), now)
         elif breadth < 1:
             self._refuse(request, flow, 440)
         else:
             self._fork(request, flow, decision, breadth, loop, now)
+
+    def _serve_subscribe(self, request: Request, flow: Flow, decision: Serve, now: float) -> None:
+        """Take a SUBSCRIBE as its notifier."""
+        receive_event_request(self.core, request, flow, now)
+        for event in self.core.events:
+            if isinstance(event, SubscribeReceived):
+                if decision.subscribe is not None:
+                    decision.subscribe(event.notifier, now)
+                else:
+                    event.notifier.reject(404, now=now)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take what has happened to subscriptions, the only thing that a proxy's core tells."""
+        events, self.core.events = self.core.events, []
+        for event in events:
+            if isinstance(event, NotifierEnded):
+                self.ended(event.notifier)
 
     def need(self, way: FlowNeeded) -> None:
         """Ask the shell for a way."""
@@ -298,33 +345,40 @@ class ProxyAgent:
             return Refuse(416)
         return None
 
-    def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None]:
+    def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None, Flow | None]:
         """Take our own values off the Route (section 16.4).
 
-        Return whether one of them is of this call, and the flow that it names, if that leads on.
+        Return whether one of them is of this call, the flow that it names, if that leads on, and
+        the flow that a Path of ours names. SipError (403) for a Path that we have not written.
         """
         routes = [NameAddr.parse(value) for value in request.headers.values("Route")]
         if not routes:
-            return False, None
+            return False, None, None
         if uri_scheme(request.uri) in ("sip", "sips"):
             here = SipUri.parse(request.uri)
             if here.is_loose_router and self._is_me(here) and here.param(DIALOG) is not None:
                 # A strict router has put us into the Request-URI, and that to the end.
                 request.uri = routes[-1].uri
                 routes = [NameAddr("", str(here)), *routes[:-1]]
-        in_dialog, ahead = False, None
+        in_dialog, ahead, by_path = False, None, None
         while routes and self._is_me(routes[0].sip_uri):
             mine = routes.pop(0).sip_uri
             token = mine.param(DIALOG)
             in_dialog |= token is not None and self.tokens.is_of_call(token, request.call_id)
-            ahead = self.tokens.flow(mine.user) if mine.user else None
+            ahead = by_path = None
+            if mine.user and mine.param(OUTBOUND) is not None:
+                by_path = self.tokens.flow(mine.user, path=True)
+                if by_path is None:
+                    raise SipError("a Path that was not written here", status=403)
+            elif mine.user:
+                ahead = self.tokens.flow(mine.user)
         if routes:
             request.headers.set("Route", ", ".join(map(str, routes)))
-            ahead = None
+            ahead = by_path = None
         else:
             request.headers.remove("Route")
         leads_on = in_dialog and ahead is not None and ahead != flow
-        return in_dialog, ahead if leads_on else None
+        return in_dialog, ahead if leads_on else None, by_path
 
     def _belongs(self, core: Core, request: Request) -> bool:
         """Whether a request is of a transaction, or of a call that was routed through here."""

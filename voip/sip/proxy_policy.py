@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from voip.errors import SipError
 from voip.sip.authenticator import Authentication, Authenticator
+from voip.sip.event_headers import event_of
+from voip.sip.event_server import EventServer
 from voip.sip.flow import Flow
+from voip.sip.gruu import Gruus
 from voip.sip.identity import Privacy
 from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Request
+from voip.sip.notifier import Notifier
 from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
@@ -39,7 +44,8 @@ class Incoming:
     """A request to be decided on. `uri`: its Request-URI; `ours`: whether that is of our domain.
 
     `from_ours`: whether From is. `in_dialog`: it belongs to a call that was routed through here
-    before.
+    before; `by_flow`: its Route names the flow that it goes on by. `path_flow`: that of a Path of
+    ours by which it has come; `path`: what to add to a REGISTER, so that others come by its flow.
     """
 
     request: Request
@@ -48,15 +54,23 @@ class Incoming:
     ours: bool
     from_ours: bool
     in_dialog: bool
+    by_flow: bool = False
+    path_flow: Flow | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to send a request to: Request-URI, Route before it, the flow if it is known."""
+    """One place to send a request to: Request-URI, Route before it, the flow if it is known.
+
+    `spares`: other ways to the same phone, for where this one has failed (408, 430: RFC 5626
+    section 7); None where it is not ours to know them.
+    """
 
     uri: str
     route: tuple[str, ...] = ()
     flow: Flow | None = None
+    spares: tuple[Target, ...] | None = None
 
 
 Groups: TypeAlias = tuple[tuple[Target, ...], ...]
@@ -85,7 +99,13 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """It is for the proxy itself: `Policy.serve` gets it, to be replied to."""
+    """It is for the proxy itself: `Policy.serve` gets it, to be replied to.
+
+    A SUBSCRIBE is given to `subscribe(notifier, now)`, unless it is of a subscription that there is
+    or to an event that is not served; None refuses new ones.
+    """
+
+    subscribe: Callable[[Notifier, float], None] | None = None
 
 
 Decision: TypeAlias = Forward | Refuse | Serve
@@ -114,7 +134,8 @@ class LocationPolicy:
     or not, so that nobody learns which there are; it stays here, and who showed it is
     vouched for by P-Asserted-Identity unless it asks for privacy; what others claim by that is
     taken out (RFC 3325). Strangers may call users, and nobody else by us. REGISTER for our domain
-    goes to `registrar`. `services` says where what is no user's number is sent.
+    goes to `registrar`. `services` says where what is no user's number is sent, `gruus` which
+    phone a GRUU names, in calls too (RFC 5627 section 6).
 
     hides_users: to strangers all users who cannot be called are alike, be they there or not (480),
     and what nobody would notice, such as OPTIONS, is answered so for everybody. Hosts (IP
@@ -130,9 +151,13 @@ class LocationPolicy:
         registrar: Registrar | None = None,
         services: Callable[[str], Target | None] | None = None,
         *,
+        gruus: Gruus | None = None,
         hides_users: bool = True,
         known_hosts: Collection[str] = (),
     ) -> None:
+        self.events: EventServer | None = None
+        """Tells who watches users; without it SUBSCRIBE and PUBLISH go to their phones."""
+        self._gruus = gruus
         self._hides_users = hides_users and authenticator is not None
         self._known_hosts = frozenset(known_hosts)
         self._users = users
@@ -146,22 +171,27 @@ class LocationPolicy:
         request, uri = incoming.request, incoming.uri
         decision: Decision
         as_it_is = Forward(((Target(request.uri),),))
+        gruu = self._gruu(incoming)
         if incoming.in_dialog:
-            return as_it_is
+            return as_it_is if gruu is None else self._in_call(incoming, gruu, now)
         user = uri.user if isinstance(uri, SipUri) else uri.digits
         if incoming.ours and request.method == "REGISTER":
             return Serve() if self._registrar is not None else Refuse(405)
         if incoming.ours and user is None:
+            if request.method == "SUBSCRIBE" and self.events is not None:
+                return Serve()  # to a contact of ours: one that refreshes a subscription
             return Serve() if request.method == "OPTIONS" else Refuse(404)
         sender, found = self._sender(incoming, now)
         if found is not None and found.user is None:
             return Refuse(found.status, found.challenge)
         if incoming.ours and "Route" not in request.headers:
-            decision = self._to_user(user or "", now)
+            decision = self._to_user(user or "", now) if gruu is None else self._to_phone(gruu, now)
             is_stranger = sender is None and incoming.flow.remote.host not in self._known_hosts
             is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
             if self._hides_users and is_stranger and not is_told:
                 return Refuse(480)
+            if sender is not None and (served := self._event(request, sender, user or "")):
+                return served
         else:  # to others, or by others: for those we know
             decision = as_it_is if sender is not None else Refuse(403)
         if isinstance(decision, Forward):
@@ -170,8 +200,11 @@ class LocationPolicy:
         return decision
 
     def serve(self, request: ServerRequest, now: float) -> None:
-        """Register, or say that we are here."""
-        if request.request.method == "REGISTER" and self._registrar is not None:
+        """Register, take what is published, or say that we are here."""
+        if request.request.method == "PUBLISH" and self.events is not None:
+            user = SipUri.parse(request.request.uri).user
+            self.events.publish(request, user or "", now)
+        elif request.request.method == "REGISTER" and self._registrar is not None:
             self._registrar.register(request, now)
         else:
             request.reply(200, now=now)
@@ -200,18 +233,75 @@ class LocationPolicy:
             raise SipError(f"{found.user} may not call as {claimed}", status=403)
         return found.user, found
 
+    def _event(self, request: Request, sender: str, user: str) -> Decision | None:
+        """Say what becomes of an event of a user's that is told here; None: it is none of ours."""
+        events = self.events
+        if events is None or user not in self._users:
+            return None
+        if request.method not in ("SUBSCRIBE", "PUBLISH"):
+            return None
+        package = event_of(request).package
+        if package not in events.config.packages:
+            return None
+        if request.method == "SUBSCRIBE":
+            return Serve(partial(events.subscribe, watcher=sender, user=user))
+        return Serve() if sender == user else Refuse(403)
+
+    def _gruu(self, incoming: Incoming) -> SipUri | None:
+        """Return the Request-URI if it is a GRUU of ours."""
+        uri = incoming.uri
+        if self._gruus is None or not incoming.ours or not isinstance(uri, SipUri):
+            return None
+        return None if uri.param("gr") is None else uri
+
+    def _in_call(self, incoming: Incoming, gruu: SipUri, now: float) -> Decision:
+        """Send what is of a call to the phone that a GRUU names, by the flow where that is known.
+
+        Its Path is left out where the call has a route of its own (RFC 5627 section 6.1).
+        """
+        request, decision = incoming.request, self._to_phone(gruu, now)
+        if isinstance(decision, Forward) and "Route" in request.headers:
+            return Forward(tuple((_straight(group[0]),) for group in decision.groups))
+        if isinstance(decision, Refuse) and incoming.by_flow:
+            return Forward(((Target(request.uri),),))
+        return decision
+
+    def _to_phone(self, gruu: SipUri, now: float) -> Decision:
+        """Send to the newest place of one phone, and nowhere else."""
+        if self._gruus is None or (gruu.param("gr") and gruu.user not in self._users):
+            return Refuse(404)
+        try:
+            there = self._gruus.bindings(gruu, self._location, now)
+        except SipError as error:
+            return Refuse(error.status or 404)
+        return Forward(((_target(there[-1], there),),))
+
     def _to_user(self, user: str, now: float) -> Decision:
         if user not in self._users:
             service = self._services(user) if self._services is not None else None
             return Refuse(404) if service is None else Forward(((service,),))
-        groups = by_preference(self._location.bindings(user, now))
+        there = self._location.bindings(user, now)
+        groups = by_preference(there)
         if not groups:
             return Refuse(480)
-        return Forward(tuple(tuple(map(_target, group)) for group in groups))
+        return Forward(tuple(tuple(_target(one, there) for one in group) for group in groups))
 
 
-def _target(binding: Binding) -> Target:
-    return Target(str(binding.uri), binding.path, binding.flow)
+def _straight(target: Target) -> Target:
+    """Return a target without the Path of its registration."""
+    spares = tuple(replace(spare, route=()) for spare in target.spares or ())
+    return replace(target, route=(), spares=spares)
+
+
+def _target(binding: Binding, there: Sequence[Binding]) -> Target:
+    """Return where a binding leads, and where else its phone is, the newest first."""
+    spares = tuple(
+        Target(str(other.uri), other.path, other.flow)
+        for other in reversed(there)
+        if other is not binding and binding.instance is not None
+        if other.instance == binding.instance and other.sip_uri is not None
+    )
+    return Target(str(binding.uri), binding.path, binding.flow, spares)
 
 
 def _trusted_headers(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from voip.errors import SipError
 from voip.ip import literal, version_of
 from voip.sip.flow import Flow
+from voip.sip.flow_token import FlowTokens
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.message import Request
 from voip.sip.proxy_policy import Forward, Target
@@ -20,12 +21,22 @@ from voip.types import Address
 if TYPE_CHECKING:
     from voip.sip.proxy import ProxyAgent
 
-__all__ = ["DIALOG", "MAX_BREADTH", "MAX_FORWARDS", "FlowNeeded", "ProxyWay"]
+__all__ = [
+    "DIALOG",
+    "MAX_BREADTH",
+    "MAX_FORWARDS",
+    "OUTBOUND",
+    "FlowNeeded",
+    "ProxyWay",
+    "own_path",
+]
 
 MAX_FORWARDS: Final = 70
 MAX_BREADTH: Final = 60
 DIALOG: Final = "d"
 """The Record-Route parameter by which a call is known again."""
+OUTBOUND: Final = "ob"
+"""Says that a flow is kept, in a Path, or is to be kept, in a Contact (RFC 5626)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +154,10 @@ class ProxyWay:
         """
         tokens = self._proxy.tokens
         first_hop = len(request.headers.values("Via")) == 1
-        kept = self._proxy.config.keep_flows and (
-            (first_hop and came_by.reliable) or is_behind_nat(request)
+        config = self._proxy.config
+        kept = config.keep_flows and (
+            (first_hop and (config.is_edge or came_by.reliable or _wants_its_flow(request)))
+            or is_behind_nat(request)
         )
         back = came_by if kept else None
         ahead = target.flow
@@ -160,6 +173,27 @@ class ProxyWay:
             f"<{_own_uri(scheme, side, tokens.of_flow(only) if only is not None else None, call)}>"
             for side, only in sides
         ]
+
+
+def own_path(tokens: FlowTokens, request: Request, flow: Flow) -> str:
+    """Return the Path value of a first hop for a REGISTER, by which a phone's flow is found again.
+
+    Empty for other requests, and where others were before us: the flow is not ours to keep.
+    """
+    if request.method != "REGISTER" or len(request.headers.values("Via")) != 1:
+        return ""
+    uri = SipUri("sip", tokens.of_flow(flow, path=True), None, flow.local.host, flow.local.port)
+    if flow.transport != "udp":
+        uri = uri.with_params(transport=flow.transport)
+    return f"<{replace(uri, params=(*uri.params, ('lr', None), (OUTBOUND, None)))}>"
+
+
+def _wants_its_flow(request: Request) -> bool:
+    """Whether a phone wants to be reached by its flow in the call that it begins."""
+    try:
+        return any(one.sip_uri.param(OUTBOUND) is not None for one in request.contacts)
+    except SipError:
+        return False
 
 
 def _own_uri(scheme: str, flow: Flow, user: str | None, call: str) -> SipUri:

@@ -72,10 +72,14 @@ class Baresip:
         account: str = "",
         certificate: Path | None = None,
         ca_file: Path | None = None,
+        modules: Sequence[str] = (),
+        contacts: Sequence[str] = (),
     ) -> None:
         """`directory` takes its files; `account` is appended to the account line.
 
-        `certificate`: with its key, for TLS; `ca_file`: whose certificates it believes.
+        `certificate`: with its key, for TLS; `ca_file`: whose certificates it believes. `modules`:
+        more of its modules, such as "uuid", which gives it an instance id. `contacts`: lines of
+        its contact list, such as `"Bob" <sip:bob@host>;presence=p2p` with the module "presence".
         """
         self._program = program
         self._directory = directory.resolve()
@@ -88,6 +92,8 @@ class Baresip:
         self._play = play
         self._tone_hz = tone_hz
         self._account = account
+        self._modules = tuple(modules)
+        self._contacts = tuple(contacts)
         self._tls = {"sip_certificate": certificate, "sip_cafile": ca_file}
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -344,7 +350,7 @@ class Baresip:
             f"module_path {_module_path()}",
             *(f"module {name}.so" for name in MODULES),
             "module_tmp account.so",
-            *(f"module_app {name}.so" for name in PROGRAM_MODULES),
+            *(f"module_app {name}.so" for name in (*PROGRAM_MODULES, *self._modules)),
         ]
         for setting, file in self._tls.items():
             if file is not None:
@@ -352,7 +358,7 @@ class Baresip:
                 settings.append(f"{setting} {setting}.pem")
         (self._directory / "config").write_text("\n".join(settings) + "\n")
         (self._directory / "accounts").write_text("")
-        (self._directory / "contacts").write_text("")
+        (self._directory / "contacts").write_text("".join(f"{one}\n" for one in self._contacts))
 
 
 def _module_path() -> Path:

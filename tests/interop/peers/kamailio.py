@@ -20,7 +20,8 @@ class Kamailio:
     """A running Kamailio: users 2001 to 2004 with passwords `secret2001` ...
 
     REGISTER and whatever begins something is asked for a digest (MD5); a user's contacts are all
-    rung at once; who is not registered is 480.
+    rung at once; who is not registered is 480. For users of other domains it is the edge: it puts
+    itself into the Path of their REGISTER.
     """
 
     host = HOST

@@ -22,10 +22,11 @@ ANSWER_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PjsuaEvent:
-    """What PJSIP reported: `kind` is ready, registration, incoming, state, media or dtmf.
+    """What PJSIP reported: `kind` is ready, registration, incoming, state, media, dtmf or presence.
 
     `text` is the state (CALLING, EARLY, CONFIRMED, DISCONNECTED), the media status (ACTIVE,
-    REMOTE_HOLD, ...), the digit or the caller's URI; `status` a SIP status where there is one.
+    REMOTE_HOLD, ...), the digit, the caller's URI or UNKNOWN, ONLINE, OFFLINE; `status` a SIP
+    status where there is one.
     """
 
     kind: str
@@ -164,6 +165,10 @@ class Pjsua:
         """Answer a call that came in; 180 rings, 486 rejects."""
         await self.command("answer", call=call, status=status)
 
+    async def send_on(self, call: int, uri: str) -> None:
+        """Answer a call that came in by 302, to `uri`."""
+        await self.command("answer", call=call, status=302, contact=uri)
+
     async def established(self, call: int, timeout: float = 5.0) -> None:
         """Wait until it is answered and its audio is looped; RuntimeError when it ended instead."""
         event = await self._inbox.take(
@@ -197,6 +202,10 @@ class Pjsua:
     async def resume(self, call: int) -> None:
         """Take the call off hold."""
         await self.command("resume", call=call)
+
+    async def watch(self, uri: str) -> None:
+        """Watch somebody's presence, which comes as events of kind `presence`."""
+        await self.command("watch", uri=uri)
 
     def digits(self, call: int) -> str:
         """The digits that were heard in a call so far."""

@@ -3,8 +3,8 @@
 Run by the Python in which `pjsua2` is installed; `pjsua.py` speaks to it. Settings come as one
 JSON object in the first argument. Every answered call's audio is sent back to where it came from.
 Lines in: `{"id": 1, "do": "call", "uri": ...}`, `answer`, `hangup`, `dtmf`, `hold`, `resume`,
-answered by `{"id": 1, "ok": true, ...}`; lines out without an id are events. The end of standard
-input ends it.
+`watch`, answered by `{"id": 1, "ok": true, ...}`; lines out without an id are events. The end of
+standard input ends it.
 
 All of PJSIP runs in this one thread. With threads of its own it waits for Python's lock while it
 holds its own, and a command from here does the reverse.
@@ -24,7 +24,8 @@ from typing import Any
 sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
 import pjsua2 as pj  # noqa: E402
 
-handle_events = ctypes.CDLL(None).pjsua_handle_events
+LIBRARY = ctypes.CDLL(None)
+handle_events = LIBRARY.pjsua_handle_events
 JITTER_MS = 200
 
 # PJSIP prints to standard output before it can be told not to: keep the real one for ourselves
@@ -86,6 +87,58 @@ class Account(pj.Account):
         report("incoming", call=call.number, text=call.info.remoteUri)
 
 
+class Text(ctypes.Structure):
+    """A string of PJSIP's (pj_str_t)."""
+
+    _fields_ = (("data", ctypes.c_char_p), ("length", ctypes.c_ssize_t))
+
+
+class BuddyConfig(ctypes.Structure):
+    """What a buddy is made of (pjsua_buddy_config): the fields that we set, and room for others."""
+
+    _fields_ = (("uri", Text), ("subscribe", ctypes.c_int), ("_", ctypes.c_char * 256))
+
+
+class BuddyInfo(ctypes.Structure):
+    """What is known of a buddy (pjsua_buddy_info), likewise."""
+
+    _fields_ = (
+        ("id", ctypes.c_int),
+        ("uri", Text),
+        ("contact", Text),
+        ("status", ctypes.c_int),
+        ("text", Text),
+        ("_", ctypes.c_char * 8192),
+    )
+
+
+class Buddy:
+    """Somebody whose presence PJSIP watches; pjsua2 as installed has no word for it."""
+
+    STATUS = ("UNKNOWN", "ONLINE", "OFFLINE")
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri.encode()  # PJSIP copies it
+        self._told = ""
+        config = BuddyConfig()
+        LIBRARY.pjsua_buddy_config_default(ctypes.byref(config))
+        config.uri = Text(self._uri, len(self._uri))
+        config.subscribe = 1
+        self._id = ctypes.c_int(-1)
+        if LIBRARY.pjsua_buddy_add(ctypes.byref(config), ctypes.byref(self._id)):
+            raise RuntimeError(f"PJSIP does not watch {uri}")
+
+    def look(self) -> None:
+        """Report what has changed."""
+        info = BuddyInfo()
+        if LIBRARY.pjsua_buddy_get_info(self._id, ctypes.byref(info)):
+            return
+        status = self.STATUS[info.status]
+        if status != self._told:
+            self._told = status
+            report("presence", text=status)
+
+
 def start(settings: dict[str, Any]) -> pj.Endpoint:
     """The library with a UDP and a TCP transport on one port, and no sound device."""
     endpoint = pj.Endpoint()
@@ -136,7 +189,7 @@ def header(name: str, value: str) -> pj.SipHeader:
     return line
 
 
-def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
+def obey(command: dict[str, Any], account: Account, buddies: list[Buddy]) -> dict[str, Any]:
     """Do one command; what it answers."""
     prm = pj.CallOpParam(True)
     calls = account.calls
@@ -149,6 +202,10 @@ def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
             return {"call": call.number}
         case "answer":
             prm.statusCode = pj.StatusCode(command["status"])
+            if "contact" in command:
+                contact = pj.SipHeader()
+                contact.hName, contact.hValue = "Contact", f"<{command['contact']}>"
+                prm.txOption.headers.append(contact)
             calls[command["call"]].answer(prm)
         case "hangup":
             prm.statusCode = pj.StatusCode(command["status"])
@@ -160,6 +217,8 @@ def obey(command: dict[str, Any], account: Account) -> dict[str, Any]:
         case "resume":
             prm.opt.flag = 1  # PJSUA_CALL_UNHOLD
             calls[command["call"]].reinvite(prm)
+        case "watch":
+            buddies.append(Buddy(command["uri"]))
         case other:
             raise ValueError(f"no such command: {other}")
     return {}
@@ -173,8 +232,11 @@ def main() -> None:
     account.create(account_config(settings))
     report("ready", text=endpoint.version.full)
     pending = b""
+    buddies: list[Buddy] = []
     while True:
         handle_events(10)
+        for buddy in buddies:
+            buddy.look()
         if not select.select([sys.stdin], [], [], 0)[0]:
             continue
         received = os.read(sys.stdin.fileno(), 65536)
@@ -184,7 +246,7 @@ def main() -> None:
         for line in lines:
             command = json.loads(line)
             try:
-                answer = obey(command, account)
+                answer = obey(command, account, buddies)
             except (RuntimeError, KeyError, ValueError) as error:
                 emit(id=command["id"], ok=False, error=str(error))
             else:

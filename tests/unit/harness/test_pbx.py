@@ -20,16 +20,19 @@ import pytest
 import pytest_asyncio
 
 from voip.call import Call
-from voip.config import MediaConfig
+from voip.config import MediaConfig, NetworkConfig
 from voip.errors import AuthenticationError, CallError, ConfigError
-from voip.events import Answered, CallEnded, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.events import Answered, CallEnded, CallState, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.harness.audio import Sound, is_silence
 from voip.harness.grade import Bar, grade_tone, grade_waveform
 from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sim import World as SimulatedWorld
 from voip.sip.endpoint.trace import SipTraceRecord
+from voip.sip.event_server import EventConfig
 from voip.sip.message import Request, parse_message
+from voip.sip.packages.presence import CONTENT_TYPE as PIDF
+from voip.sip.packages.presence import Presence, PresenceTuple
 from voip.sip.reason import Reason
 from voip.sounds import asset_path
 
@@ -564,6 +567,63 @@ async def test_it_is_idle_when_nothing_is_left_of_a_user_it_stopped_calling(user
 
     await users.pbx.idle()
     assert users.pbx.calls() == 0
+
+
+def test_options_of_the_proxy_want_a_proxy() -> None:
+    for options in ({"max_redirects": 1}, {"hides_users": False}, {"events": EventConfig()}):
+        with pytest.raises(ConfigError, match="proxy"):
+            EmbeddedPbx(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("max_redirects", "answered"), [(0, False), (1, True)])
+def test_its_proxy_follows_phones_that_send_calls_on(max_redirects: int, answered: bool) -> None:
+    async def work() -> None:
+        async with EmbeddedPbx("192.0.2.1", proxy=True, max_redirects=max_redirects) as pbx:
+            own = NetworkConfig(bind_host="192.0.2.1", bind_port=0)
+            async with (
+                phone_of(pbx, "1001", network=own) as alice,
+                phone_of(pbx, "1002", network=own) as bob,
+            ):
+                bob.on_incoming(lambda call: call.redirect(pbx.uri("600")))
+                if answered:
+                    async with await alice.dial("1002", redirect=False) as call:
+                        assert call.state is CallState.ACTIVE
+                else:
+                    assert (await refusal(alice.dial("1002", redirect=False))).status == 302
+
+    in_virtual_time(work())
+
+
+@pytest.mark.parametrize("hides_users", [True, False])
+def test_its_proxy_tells_strangers_who_is_there_where_it_may(hides_users: bool) -> None:
+    async def work() -> None:
+        async with EmbeddedPbx("192.0.2.1", proxy=True, hides_users=hides_users) as pbx:
+            own = NetworkConfig(bind_host="192.0.2.1", bind_port=0)
+            async with Softphone("sip:x@elsewhere.example", register=False, network=own) as x:
+                found = [(await refusal(x.dial(pbx.uri(who)))).status for who in ("1001", "999")]
+                assert found == ([480, 480] if hides_users else [480, 404])
+
+    in_virtual_time(work())
+
+
+def test_its_users_publish_presence_and_watch_it() -> None:
+    async def work() -> None:
+        async with EmbeddedPbx("192.0.2.1", proxy=True) as pbx:
+            assert pbx.proxy is not None
+            own = NetworkConfig(bind_host="192.0.2.1", bind_port=0)
+            async with (
+                phone_of(pbx, "1001", network=own) as alice,
+                phone_of(pbx, "1002", network=own) as bob,
+                await alice.watch("1002", "presence") as watch,
+            ):
+                told = watch.notifications()
+                assert not (await anext(told)).value.open
+                here = Presence(pbx.uri("1002"), (PresenceTuple("t", True),)).to_bytes()
+                async with await bob.publish("presence", here, PIDF):
+                    assert (await anext(told)).value.open
+                assert not (await anext(told)).value.open
+
+    in_virtual_time(work())
 
 
 async def test_nothing_is_left_running_even_when_it_closes_during_calls() -> None:

@@ -201,6 +201,7 @@ def test_an_unreadable_contact_or_route_makes_no_dialog(name: str, value: str) -
         ("<sip:b@192.0.2.7>", ("192.0.2.7", 5060)),
         ("<sip:b@192.0.2.7;transport=udp>", ("192.0.2.7", 5060)),
         (None, ("192.0.2.9", 5060)),
+        ("<sip:b@192.0.2.1>", ("192.0.2.9", 5060)),  # ourselves: a GRUU of the peer's
         ("<sip:b@example.com>", ("192.0.2.9", 5060)),  # a name: whoever resolves sets the flow
         ("<sip:b@192.0.2.7;transport=tcp>", ("192.0.2.9", 5060)),
         ("<sips:b@192.0.2.7>", ("192.0.2.9", 5060)),

@@ -12,6 +12,7 @@ from voip.sip.digest import Credentials
 from voip.sip.digest_server import DigestServer
 from voip.sip.events import Cause, RequestDone, RequestFailed, RequestReceived
 from voip.sip.flow import Flow
+from voip.sip.gruu import Gruus
 from voip.sip.headers import NameAddr
 from voip.sip.location import Binding, Location, by_preference
 from voip.sip.message import Response, parse_message
@@ -30,11 +31,14 @@ DESK = "sip:alice@192.0.2.1"
 class Wire:
     """A phone and a registrar, with nothing between them; `now` is whatever a test says."""
 
-    def __init__(self, algorithms: tuple[str, ...] = ("MD5",)) -> None:
+    def __init__(
+        self, algorithms: tuple[str, ...] = ("MD5",), config: RegistrarConfig = CONFIG
+    ) -> None:
         self.now = 1000.0
         self.location = Location()
         digest = DigestServer("voip", USERS, SeededRandom(1), algorithms=algorithms)
-        self.registrar = Registrar(USERS, self.location, Authenticator(digest), CONFIG)
+        self.gruus = Gruus(SeededRandom(4))
+        self.registrar = Registrar(USERS, self.location, Authenticator(digest), config, self.gruus)
         self.phone = SipAgent(AgentConfig(), SeededRandom(2))
         allow = (*AgentConfig().allow, "REGISTER")
         self.server = SipAgent(AgentConfig(allow=allow), SeededRandom(3))
@@ -345,6 +349,24 @@ def test_F111_a_flow_that_ends_at_a_proxy_which_does_not_keep_it_is_refused(wire
     assert refusal(wire.register(OUTBOUND.format(1), more=more)).status == 439
     more[1] = ("Path", "<sip:token@p1.example;lr;ob>")
     assert isinstance(wire.register(OUTBOUND.format(1), more=more), RequestDone)
+
+
+def test_F111_one_register_is_for_one_flow(wire: Wire) -> None:
+    more = [("Supported", "path, outbound")]
+    both = OUTBOUND.format(1), OUTBOUND.format(2).replace("0.7", "0.8")
+    assert refusal(wire.register(*both, more=more)).status == 400
+    gone = both[1] + ";expires=0"
+    assert list(told(wire.register(both[0], gone, more=more))) == ["sip:alice@10.0.0.7"]
+
+
+def test_F111_how_often_a_flow_is_to_be_heard_is_told_to_who_registers_one() -> None:
+    wire = Wire(config=RegistrarConfig(flow_timer_s=120))
+    done = wire.register(OUTBOUND.format(1), more=[("Supported", "path, outbound")])
+    assert isinstance(done, RequestDone)
+    assert done.response.headers.get("Flow-Timer") == "120"
+    done = wire.register(f"<{DESK}>")
+    assert isinstance(done, RequestDone)
+    assert "Flow-Timer" not in done.response.headers
 
 
 def test_only_the_way_it_came_leads_back_to_a_connection_or_through_a_nat(wire: Wire) -> None:

@@ -194,6 +194,10 @@ class Connections:
         waiting.append(data)
         self._begin(peer)
 
+    def is_open(self, peer: Peer) -> bool:
+        """Whether there is a connection to `peer`."""
+        return peer in self._by_peer
+
     def ping(self, peer: Peer) -> None:
         """Ask whether `peer` is there, if there is a connection to it."""
         connection = self._by_peer.get(peer)

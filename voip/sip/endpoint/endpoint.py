@@ -280,6 +280,10 @@ class SipEndpoint(Generic[Event]):
         if self._open:
             self._keeper.keep(flow, answers=answers, flow_timer_s=flow_timer_s)
 
+    def is_open(self, flow: Flow) -> bool:
+        """Whether a flow still leads somewhere, as far as anybody knows."""
+        return not flow.reliable or (self._streams is not None and self._streams.is_open(flow.peer))
+
     def let_go(self, flow: Flow) -> None:
         """Keep it alive no longer."""
         self._keeper.release(flow.peer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from voip.sip.packages.xml import Element, attribute, children, parse_xml, text_of, write_xml
 
-__all__ = ["CONTENT_TYPE", "Presence", "PresenceTuple"]
+__all__ = ["CONTENT_TYPE", "Presence", "PresenceTuple", "compose"]
 
 CONTENT_TYPE: Final = "application/pidf+xml"
 _NS: Final = "urn:ietf:params:xml:ns:pidf"
@@ -61,6 +63,47 @@ class Presence:
         if self.note is not None:
             _child(root, "note", self.note)
         return write_xml(root, _NS)
+
+
+def compose(entity: str, documents: Iterable[bytes]) -> bytes:
+    """Return what several documents on one entity come to: all their tuples, notes and the rest.
+
+    What is in them that we do not know is kept. An `id` that two have used gets another one. Where
+    nobody publishes anything, nobody can be reached.
+    """
+    tuples: list[Element] = []
+    notes: list[Element] = []
+    others: list[Element] = []
+    used: set[str] = set()
+    numbers = count(2)
+    for body in documents:
+        root = parse_xml(body, f"{{{_NS}}}presence")
+        for element in root:
+            kind = element.tag.removeprefix(f"{{{_NS}}}")
+            {"tuple": tuples, "note": notes}.get(kind, others).append(element)
+        for element in root:
+            _rename(element, used, numbers)
+        for element in root.iter():
+            element.tag = element.tag.removeprefix(f"{{{_NS}}}")
+            element.tail = None
+    if not tuples:
+        nobody = _child(Element("presence"), "tuple", None, id="nobody")
+        _child(_child(nobody, "status", None), "basic", "closed")
+        tuples.append(nobody)
+    composed = Element("presence", {"entity": entity})
+    composed.extend([*tuples, *notes, *others])
+    return write_xml(composed, _NS)
+
+
+def _rename(element: Element, used: set[str], numbers: Iterator[int]) -> None:
+    """Give an element with an id another one if that is taken."""
+    free = name = element.get("id")
+    if free is None:
+        return
+    while free in used:
+        free = f"{name}-{next(numbers)}"
+    used.add(free)
+    element.set("id", free)
 
 
 def _tuple(element: Element) -> PresenceTuple:

@@ -1,4 +1,4 @@
-"""Reg: which contacts an address of record is registered with (RFC 3680)."""
+"""Reg: which contacts an address of record is registered with (RFC 3680), and GRUUs (RFC 5628)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ from dataclasses import dataclass
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.packages.xml import Element, attribute, children, number, parse_xml, text_of
+from voip.sip.packages.xml import (
+    Element,
+    attribute,
+    children,
+    number,
+    parse_xml,
+    text_of,
+    write_xml,
+)
 
 __all__ = ["CONTENT_TYPE", "RegContact", "RegInfo", "RegTable", "WatchedRegistration"]
 
 CONTENT_TYPE: Final = "application/reginfo+xml"
 _NS: Final = "urn:ietf:params:xml:ns:reginfo"
+_PUB_GRUU: Final = "{urn:ietf:params:xml:ns:gruuinfo}pub-gruu"
 
 
 @dataclass(frozen=True, slots=True)
 class RegContact:
-    """A contact. `state`: active or terminated; `event`: why (registered, expired ...)."""
+    """A contact. `state`: active or terminated; `event`: why (registered, expired ...).
+
+    `pub_gruu`: a URI that reaches the phone that is there, where it has one.
+    """
 
     id: str
     uri: str
     state: str
     event: str
     expires_s: int | None = None
+    pub_gruu: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,16 @@ class RegInfo:
             raise SipError("a reginfo without a version number", status=400)
         found = tuple(_registration(element) for element in children(root, "registration"))
         return cls(version, attribute(root, "state") == "full", found)
+
+    def to_bytes(self) -> bytes:
+        """Write the document."""
+        state = "full" if self.full else "partial"
+        root = Element("reginfo", {"version": str(self.version), "state": state})
+        for one in self.registrations:
+            shown = Element("registration", {"aor": one.aor, "id": one.id, "state": one.state})
+            shown.extend(_written(contact) for contact in one.contacts)
+            root.append(shown)
+        return write_xml(root, _NS)
 
 
 class RegTable:
@@ -102,10 +125,24 @@ def _contact(element: Element) -> RegContact:
     uri = text_of(element, "uri")
     if uri is None:
         raise SipError("a contact without a URI", status=400)
+    gruu = element.find(_PUB_GRUU)
     return RegContact(
         attribute(element, "id"),
         uri,
         attribute(element, "state"),
         attribute(element, "event"),
         number(element.get("expires")),
+        None if gruu is None else gruu.get("uri"),
     )
+
+
+def _written(contact: RegContact) -> Element:
+    element = Element("contact", {"id": contact.id, "state": contact.state, "event": contact.event})
+    if contact.expires_s is not None:
+        element.set("expires", str(contact.expires_s))
+    uri = Element("uri")
+    uri.text = contact.uri
+    element.append(uri)
+    if contact.pub_gruu is not None:
+        element.append(Element(_PUB_GRUU, {"uri": contact.pub_gruu}))
+    return element
