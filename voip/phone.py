@@ -234,6 +234,7 @@ class Softphone:
             random,
             self._local_host,
             self.network.trusted,
+            self.calling,
             plane.streams,
         )
         self._sessions = SessionManager(

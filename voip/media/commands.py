@@ -20,6 +20,7 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "MediaHeard",
     "MediaSilent",
     "MuteStream",
     "OpenStream",
@@ -34,7 +35,9 @@ __all__ = [
     "SourceDrained",
     "SourceLearned",
     "StreamEnded",
+    "StreamRefused",
     "StreamStats",
+    "WatchStream",
 ]
 
 
@@ -135,6 +138,14 @@ class SendDtmf:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchStream:
+    """Tell of the peer's silence (`MediaSilent`) after every `silent_s` of it, counted from now."""
+
+    stream: int
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReadStats:
     """Ask for the figures of one stream. Its result is `StreamStats`."""
 
@@ -157,6 +168,7 @@ Command = (
     | AddSink
     | RemoveSink
     | SendDtmf
+    | WatchStream
     | ReadStats
     | CloseStream
 )
@@ -275,10 +287,30 @@ class SourceLearned:
 
 @dataclass(frozen=True, slots=True)
 class MediaSilent:
-    """Nothing has come from the peer of `stream` for `seconds`, though it might send."""
+    """Neither RTP nor RTCP has come from the peer of `stream` for `seconds`, though it might.
+
+    `reports_stopped`: the peer has reported by RTCP and missed the last five reports: it is gone,
+    as RFC 3550 section 6.3.5 has it. Only that is told of a peer that is not to be heard.
+    """
 
     stream: int
     seconds: float
+    reports_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaHeard:
+    """Something has come from the peer of `stream` again, after `MediaSilent`."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRefused:
+    """What was agreed on for `stream` cannot be done: a codec, or an address that leads nowhere."""
+
+    stream: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +326,10 @@ EngineEvent = (
     | Refused
     | DtmfReceived
     | DtmfSent
+    | MediaHeard
     | MediaSilent
     | SourceDrained
     | SourceLearned
     | StreamEnded
+    | StreamRefused
 )

@@ -20,6 +20,7 @@ from voip.media.commands import (
     SendDtmf,
     SetSource,
     StreamStats,
+    WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
@@ -80,6 +81,8 @@ class Control:
                 self._remove_sink(command)
             case SendDtmf():
                 self._send_dtmf(command)
+            case WatchStream():
+                self._watch(command, now)
         return None
 
     def _open(self, command: OpenStream, now: float) -> Opened:
@@ -230,6 +233,13 @@ class Control:
             self._table.sinks[row] = left
         else:
             self._table.sinks.pop(row, None)
+
+    def _watch(self, command: WatchStream, now: float) -> None:
+        row = self._table.row(command.stream)
+        if not 0 < command.silent_s < float("inf"):
+            raise MediaError(f"no peer is silent for {command.silent_s} s", hint="above 0")
+        self._table.patience[row] = command.silent_s
+        self._table.watched[row], self._table.missed[row] = now, 0
 
     def _send_dtmf(self, command: SendDtmf) -> None:
         table = self._table

@@ -694,7 +694,7 @@ def test_asking_after_a_silent_peer_leaves_nothing_behind(world):
     call = world.up()
     kept = len(call._session._handles)
     for _ in range(20):
-        world.inside(call._session.ask_after_peer)
+        world.inside(call._session.presence.ask)
         world.deliver_all()
     assert len(call._session._handles) == kept
     assert call.state is CallState.ACTIVE
@@ -704,7 +704,7 @@ def test_a_peer_that_does_not_know_the_call_any_more_has_ended_it(world):
     call = world.up()
     world.our_dialog().state = DialogState.TERMINATED
     world.their_agent._core.usages.clear()
-    world.inside(call._session.ask_after_peer)
+    world.inside(call._session.presence.ask)
     world.deliver_all()
     world.live(1.0)
     assert (call.ended.by, call.ended.status) == (EndedBy.REMOTE, 481)
