@@ -115,7 +115,7 @@ class Presence:
             return
         listening = session.media.agreed is not None and session.media.agreed.can_receive
         what = "neither RTP nor RTCP" if listening else "no RTCP"
-        session.lose(f"media timeout: {what} for {seconds:.3g} s", 408)
+        session.lose(f"media timeout: {what} for {int(seconds + 0.01)} s", 408)
 
     def on_heard(self) -> None:
         """Something comes again."""
