@@ -154,7 +154,10 @@ class ReadStats:
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """Send RTCP BYE, release ports and row. Its result is the last `StreamStats`."""
+    """Send RTCP BYE, release ports and row; what is not open stays so.
+
+    Its result is the last `StreamStats`.
+    """
 
     stream: int
 

@@ -194,8 +194,10 @@ class Control:
 
     def _close(self, command: CloseStream, now: float) -> StreamStats:
         table = self._table
-        row = table.row(command.stream)
         stats = self._stats(command.stream)
+        row = table.rows.get(command.stream)
+        if row is None:
+            return stats
         self._reporter.close(row, now)
         self._digits.close(row)
         self._io.close(row)
