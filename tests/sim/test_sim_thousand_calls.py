@@ -63,7 +63,7 @@ async def answer(call: Call) -> None:
 
 
 class Thousand:
-    """Alice and Bob, and the calls between them: all that is known of them is by weak references."""
+    """Alice and Bob, and the calls between them, which are known by weak references alone."""
 
     def __init__(self, world: World, alice: Softphone, bob: Softphone) -> None:
         self.world = world
@@ -144,9 +144,7 @@ def test_nothing_grows_with_a_thousand_calls() -> None:
     assert {one.timers for one in settled} == {settled[0].timers}
     objects = [one.objects for one in settled]
     slope_kb = np.polyfit([one.calls for one in settled], [one.rss_kb for one in settled], 1)[0]
-    print(
-        f"objects {objects}; RSS {[round(one.rss_kb) for one in settled]}, {slope_kb:.2f} kB a call"
-    )
+    print(f"objects {objects}; {slope_kb:.2f} kB of resident memory a call")
     assert max(objects) - min(objects) <= OBJECTS
     assert slope_kb <= RSS_KB_A_CALL
 
