@@ -292,3 +292,47 @@ def test_nothing_is_left_wherever_one_thing_goes_wrong(tmp_path: FilePath, trans
     trial = Trial(tmp_path, transport)
     trial.strike(range(len(trial.names)))
     assert len(trial.names) > 250
+
+
+@pytest.mark.parametrize("breaths", range(0, 24, 3))
+def test_closing_that_is_cancelled_at_any_time_gives_back_all_that_is_listened_to_by(
+    tmp_path: FilePath, breaths: int
+) -> None:
+    """Cancelled, it waits for nobody: not for what makes the recordings whole, one by one."""
+    world = World(SEED, path=Path(delay_s=0.005))
+    hosts = [world.host("10.0.0.1"), world.host("10.0.0.2")]
+
+    async def answer(call: Call) -> None:
+        await call.answer()
+        await call.wait_ended()
+
+    async def main() -> None:
+        with hosts[1].here():
+            here = NetworkConfig(bind_host="10.0.0.2", bind_port=5060)
+            bob = Softphone("sip:bob@10.0.0.2", register=False, network=here)
+            bob.on_incoming(answer)
+            await bob.start()
+        await hosts[0].run(talk())
+        await bob.close()
+
+    async def talk() -> None:
+        phone = Softphone("sip:alice@10.0.0.1", register=False)
+        await phone.start()
+        call = await phone.dial("sip:bob@10.0.0.2")
+        for number in range(3):
+            await call.record(tmp_path / f"{number}.wav").start()
+            await call.audio().read(0.02)
+        assert len(phone._stack.arena) == 6
+        hanging_up = asyncio.ensure_future(call.hangup())
+        await call.wait_ended()
+        for _ in range(breaths):
+            await asyncio.sleep(0)
+        closing = asyncio.ensure_future(phone.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing, hanging_up])
+        await asyncio.sleep(1)
+        assert len(phone._stack.arena) == 0
+        assert [path.stat().st_size > 44 for path in sorted(tmp_path.iterdir())] == [True] * 3
+
+    world.run(main())

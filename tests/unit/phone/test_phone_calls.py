@@ -446,10 +446,9 @@ async def test_a_wrong_and_a_missing_password_are_told_apart():
                 await alice.dial(uri(bob))
 
 
-async def test_a_callee_that_dies_in_the_call_is_noticed(pair, monkeypatch):
-    monkeypatch.setattr("voip.media.engine.MEDIA_SILENT_S", 0.2)
-    monkeypatch.setattr("voip.media.engine._ROUND_S", 0.05)
+async def test_a_callee_that_dies_in_the_call_is_noticed(pair):
     mine, _ = await up(pair)
+    mine.media_timeout_s = 2.0
     bob = pair[1]
     for endpoint in bob._transport._ports.udp.values():  # as if the process had been killed
         endpoint.close()
