@@ -140,7 +140,7 @@ class CallConfig:
     (Replaces) is never one of these, nor is one from a host of `NetworkConfig.trusted`.
     media_timeout_s: a call is ended when neither RTP nor RTCP has come for so long though it
     should, 2 or more; None: only when the other side does not answer for itself. It should while
-    we listen, and while only we send if the other side has reported by RTCP. ping_s: how often the
+    we listen; on hold by either side, if it has reported by RTCP since. ping_s: how often the
     other side of a call is asked whether it is there (OPTIONS), 5 or more, and how long it has to
     answer; None: only while it is silent. A call may have others (`Call.media_timeout_s`,
     `Call.ping_s`).

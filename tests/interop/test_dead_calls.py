@@ -19,6 +19,7 @@ from phones import until
 
 from voip.call import Call
 from voip.config import CallConfig
+from voip.errors import CallError
 from voip.events import CallEnded, EndedBy, PeerHeard, PeerSilent
 from voip.sip.reason import Reason
 
@@ -43,7 +44,7 @@ CALLEE = """<?xml version="1.0" encoding="ISO-8859-1" ?>
     v=0
     o=- 1 1 IN IP[local_ip_type] [local_ip]
     s=-
-    c=IN IP[media_ip_type] [media_ip]
+    c={sound}
     t=0 0
     m=audio [media_port] RTP/AVP 0
   ]]></send>
@@ -97,11 +98,18 @@ def reason_sent(us: Desk) -> Reason:
     return Reason.parse(us.ladder.header("> BYE", "Reason"))
 
 
-def scenario(artifacts: Path, *, status: str, asked: int, reason: str) -> Path:
-    """A callee of SIPp's that says nothing in RTP, and is asked so often."""
+def scenario(
+    artifacts: Path,
+    *,
+    reason: str,
+    status: str = "",
+    asked: int = 0,
+    sound: str = "IN IP[media_ip_type] [media_ip]",
+) -> Path:
+    """A callee of SIPp's that says nothing in RTP, is asked so often, and expects this reason."""
     path = artifacts / "callee.xml"
     again = "\n".join([ASKED.format(status=status)] * asked)
-    path.write_text(CALLEE.format(status=status, asked=again, reason=reason))
+    path.write_text(CALLEE.format(status=status, asked=again, reason=reason, sound=sound))
     return path
 
 
@@ -222,4 +230,16 @@ async def test_a_sipp_that_has_forgotten_the_call_is_found_out_by_a_ping(
         took = asyncio.get_running_loop().time() - begun
         assert (end.by, end.status) == (by, int(code))
         assert took <= 5.0 + LATE_S
+        (await peer.finished()).require(1)
+
+
+async def test_a_sipp_that_answers_with_an_address_we_cannot_send_to_reads_why_it_is_hung_up_on(
+    sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
+) -> None:
+    file = scenario(artifacts, sound="IN IP6 2001:db8::1", reason="SIP;cause=488;text=")
+    peer = await sipp(file)
+    async with desk(artifacts) as us:
+        with pytest.raises(CallError, match="the peer is at 2001:db8::1") as caught:
+            await us.phone.dial(peer.uri)
+        assert caught.value.status == reason_sent(us).cause == 488
         (await peer.finished()).require(1)

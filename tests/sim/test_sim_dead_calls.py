@@ -322,7 +322,7 @@ def test_who_is_on_hold_on_both_sides_owes_nothing() -> None:
     assert scene.of(PeerSilent) == []
 
 
-def test_who_is_held_by_the_peer_still_expects_its_music() -> None:
+def test_who_is_held_by_the_peer_misses_its_music_once_the_reports_have_stopped() -> None:
     async def story(scene: Scene, call: Call) -> None:
         await asyncio.sleep(1)
         with scene.bob.here():
@@ -331,7 +331,29 @@ def test_who_is_held_by_the_peer_still_expects_its_music() -> None:
         assert call.state is CallState.HELD
         at = scene.cut()
         await until_over(call)
-        assert scene.world.elapsed - at <= 10 + LATE_S
+        assert 25 - 6.2 <= scene.world.elapsed - at <= 25 + 2.5 + LATE_S
+
+    scene = play(story, alices=CallConfig(media_timeout_s=10))
+    assert scene.why().text.startswith("media timeout")
+
+
+def test_a_peer_that_holds_us_and_sends_nothing_at_all_may_do_so() -> None:
+    """Without music, and with RTCP stopped too; it answers for itself when it is asked."""
+
+    async def story(scene: Scene, call: Call) -> None:
+        await asyncio.sleep(1)
+        with scene.bob.here():
+            await scene.bobs[0].hold()
+            scene.bobs[0]._session.media.fall_silent()
+        await asyncio.sleep(45)
+        assert call.state is CallState.HELD
+        assert len(scene.requests("OPTIONS")) > 10
+        at = scene.world.elapsed
+        with scene.bob.here():
+            await scene.bobs[0].resume()
+            scene.bobs[0]._session.media.fall_silent()
+        await until_over(call)  # it is to be heard now
+        assert scene.world.elapsed - at <= 10 + 2 * LATE_S
 
     scene = play(story, alices=CallConfig(media_timeout_s=10))
     assert scene.why().cause == 408

@@ -95,6 +95,7 @@ class Control:
                 hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
             )
         row = table.add(command.stream)
+        self._reporter.open(row)
         try:
             rtp, rtcp = self._io.open(row, command.host)
         except Exception:
@@ -111,7 +112,6 @@ class Control:
             timestamp=self._random.below(1 << 31),
         )
         table.schedule(row, 20, now)
-        self._reporter.open(row)
         return Opened(rtp, rtcp)
 
     def _connect(self, command: ConnectStream, now: float) -> None:

@@ -104,6 +104,9 @@ class Presence:
         session = self._session
         if not session.is_up:
             return
+        if session.media.held_by_remote and not event.reports_stopped:
+            self.ask()  # many a telephone says nothing to whom it holds, not even by RTCP
+            return
         seconds = event.seconds
         news = 2 if event.reports_stopped else int(seconds >= _TOLD_AFTER * self._patience_s - 1e-6)
         if news > self._told:

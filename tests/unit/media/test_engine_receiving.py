@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voip.codecs.g711 import ALAW_DECODE, ALAW_ENCODE, ULAW_DECODE
+from voip.errors import TransportError
 from voip.media.commands import (
     CloseStream,
     DtmfReceived,
@@ -430,6 +431,20 @@ def test_who_is_not_to_be_heard_is_missed_if_it_has_reported_since(desk, reports
     desk.run(reports + 32)
     assert [round(event.seconds) for event in desk.of(MediaSilent)] == told
     assert all(event.reports_stopped for event in desk.of(MediaSilent))
+
+
+def test_a_stream_that_cannot_be_opened_as_the_table_grows_disturbs_nobody(desk, monkeypatch):
+    desk.call(0)
+    while desk.engine.streams < desk.engine._table.active.size:
+        desk.do(OpenStream(desk.engine.streams, HOST, "x"))
+
+    def refuse(row: int, host: str) -> None:
+        raise TransportError("no ports")
+
+    monkeypatch.setattr(desk.io, "open", refuse)
+    desk.refused(OpenStream(1000, HOST, "x"))
+    desk.run(6)
+    assert [event.stream for event in desk.of(MediaSilent)] == [0]
 
 
 def test_nobody_is_missed_where_nothing_is_to_come(desk):

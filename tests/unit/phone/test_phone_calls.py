@@ -485,6 +485,14 @@ async def test_an_offer_without_a_codec_of_ours_is_answered_488_with_a_warning(p
     assert "30" in (response.headers.get("Warning") or "")
 
 
+async def test_an_offer_of_sound_to_where_we_cannot_send_is_answered_488(pair):
+    offer = (
+        b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\n"
+        b"m=audio 40000 RTP/AVP 0\r\n"
+    )
+    await _refused(pair, offer, {488})
+
+
 async def _refused(pair, offer: bytes, statuses: set[int]):
     alice, bob, calls = pair
     flow = await alice._transport.flow_to("127.0.0.1", bob.port)
