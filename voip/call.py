@@ -154,6 +154,30 @@ class Call:
         """Figures of the call's sound: at most a second old, the final ones when it is over."""
         return self._session.media.stats
 
+    @property
+    def media_timeout_s(self) -> float | None:
+        """How long nothing may come before the call is ended: see `CallConfig`.
+
+        It may be set at any time, and is counted from then on.
+        """
+        return self._session.presence.media_timeout_s
+
+    @media_timeout_s.setter
+    def media_timeout_s(self, seconds: float | None) -> None:
+        self._session.presence.media_timeout_s = seconds
+
+    @property
+    def ping_s(self) -> float | None:
+        """How often the other side is asked whether it is there: see `CallConfig`.
+
+        It may be set at any time, and is counted from then on.
+        """
+        return self._session.presence.ping_s
+
+    @ping_s.setter
+    def ping_s(self, seconds: float | None) -> None:
+        self._session.presence.ping_s = seconds
+
     async def measure(self) -> StreamStats:
         """Return the figures of this very moment."""
         return await self._session.media.read_stats()

@@ -10,7 +10,16 @@ from typing import Final, Literal, get_args
 from voip.errors import ConfigError
 from voip.types import Address
 
-__all__ = ["TRANSPORTS", "CallConfig", "Extension", "MediaConfig", "NetworkConfig", "TlsConfig"]
+__all__ = [
+    "TRANSPORTS",
+    "CallConfig",
+    "Extension",
+    "MediaConfig",
+    "NetworkConfig",
+    "TlsConfig",
+    "check_media_timeout",
+    "check_ping",
+]
 
 TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 """What can carry SIP."""
@@ -129,6 +138,12 @@ class CallConfig:
     call to a phone with an account that names another user, or comes from elsewhere than where it
     registered: "refuse" (404) or "accept" it. A call that takes the place of one of ours
     (Replaces) is never one of these, nor is one from a host of `NetworkConfig.trusted`.
+    media_timeout_s: a call is ended when neither RTP nor RTCP has come for so long though it
+    should, 2 or more; None: only when the other side does not answer for itself. It should while
+    we listen; on hold by either side, if it has reported by RTCP since. ping_s: how often the
+    other side of a call is asked whether it is there (OPTIONS), 5 or more, and how long it has to
+    answer; None: only while it is silent. A call may have others (`Call.media_timeout_s`,
+    `Call.ping_s`).
     """
 
     reliable: Extension = "supported"
@@ -138,6 +153,8 @@ class CallConfig:
     refresher: Literal["us", "them"] | None = None
     max_redirects: int = 5
     strangers: Literal["refuse", "accept"] = "refuse"
+    media_timeout_s: float | None = 60.0
+    ping_s: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("reliable", self.reliable), ("session_timer", self.session_timer)):
@@ -155,6 +172,8 @@ class CallConfig:
             )
         if not 0 <= self.max_redirects <= 100:
             raise ConfigError(f"max_redirects={self.max_redirects}", hint="0 to 100")
+        check_media_timeout(self.media_timeout_s)
+        check_ping(self.ping_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +216,18 @@ class MediaConfig:
                     f"no sound can be sent to {host} port {port}",
                     hint="elsewhere=Address('192.0.2.7', 40000), with an even port",
                 )
+
+
+def check_media_timeout(seconds: float | None) -> None:
+    """Raise `ConfigError` for a `media_timeout_s` that cannot be kept."""
+    if seconds is not None and not 2 <= seconds <= 86_400:
+        raise ConfigError(f"media_timeout_s={seconds}", hint="2 to 86400 seconds, or None")
+
+
+def check_ping(seconds: float | None) -> None:
+    """Raise `ConfigError` for a `ping_s` that cannot be kept."""
+    if seconds is not None and not 5 <= seconds <= 86_400:
+        raise ConfigError(f"ping_s={seconds}", hint="5 to 86400 seconds, or None")
 
 
 def _is_address(host: str) -> bool:

@@ -24,6 +24,8 @@ __all__ = [
     "Joined",
     "MessageReceived",
     "MessageWaiting",
+    "PeerHeard",
+    "PeerSilent",
     "PhoneEvent",
     "Redirected",
     "Registered",
@@ -166,6 +168,23 @@ class SourceLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSilent:
+    """Neither RTP nor RTCP has come for `seconds`, in a call in which they should.
+
+    `reports_stopped`: the peer has reported, and missed five reports (RFC 3550 section 6.3.5). The
+    peer is asked for a sign of life meanwhile; `CallConfig.media_timeout_s` ends the call.
+    """
+
+    seconds: float
+    reports_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHeard:
+    """Something comes again, after `PeerSilent`."""
+
+
+@dataclass(frozen=True, slots=True)
 class AudioOverrun:
     """A reader was too slow and lost `lost_ms` of sound, the oldest first."""
 
@@ -200,6 +219,8 @@ CallEvent = (
     | InfoReceived
     | DtmfSent
     | SourceLearned
+    | PeerSilent
+    | PeerHeard
     | TransferProgress
     | TransferRequested
     | Transferred

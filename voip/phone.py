@@ -244,6 +244,7 @@ class Softphone:
             random,
             self._local_host,
             self.network.trusted,
+            self.calling,
             plane.streams,
         )
         self._sessions = SessionManager(

@@ -18,6 +18,7 @@ from voip.media.commands import (
     SendDtmf,
     SourceLearned,
     StreamEnded,
+    StreamStats,
 )
 from voip.rtp.packet import pack_header
 from voip.sim.path import Path
@@ -270,7 +271,7 @@ def test_commands_that_cannot_be_done_are_refused_with_a_reason():
     world.open(a)
     for command, said in (
         (OpenStream(1, a.name, "x"), "open already"),
-        (CloseStream(7), "no stream 7"),
+        (MuteStream(7, True), "no stream 7"),
         (SendDtmf(1, "1"), "telephone-event"),
     ):
         token = a.engine.submit(command)
@@ -279,6 +280,7 @@ def test_commands_that_cannot_be_done_are_refused_with_a_reason():
         assert len(refused) == 1
         assert said in refused[0].message
     assert not [e for e in a.events if isinstance(e, Applied) and e.token > 1]
+    assert world.do(a, CloseStream(7)) == StreamStats(7)  # what is not open stays closed
 
 
 def test_the_table_grows_and_rows_are_used_again():

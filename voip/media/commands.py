@@ -20,6 +20,7 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "MediaHeard",
     "MediaSilent",
     "MixStream",
     "MuteStream",
@@ -36,7 +37,9 @@ __all__ = [
     "SourceDrained",
     "SourceLearned",
     "StreamEnded",
+    "StreamRefused",
     "StreamStats",
+    "WatchStream",
 ]
 
 
@@ -161,6 +164,14 @@ class SendDtmf:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchStream:
+    """Tell of the peer's silence (`MediaSilent`) after every `silent_s` of it, counted from now."""
+
+    stream: int
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReadStats:
     """Ask for the figures of one stream. Its result is `StreamStats`."""
 
@@ -169,9 +180,9 @@ class ReadStats:
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """Send RTCP BYE, release ports and row. Its result is the last `StreamStats`.
+    """Send RTCP BYE, release ports and row; what is not open stays so.
 
-    Of a mix: its streams go on without it.
+    Its result is the last `StreamStats`. Of a mix: its streams go on without it.
     """
 
     stream: int
@@ -188,6 +199,7 @@ Command = (
     | AddSink
     | RemoveSink
     | SendDtmf
+    | WatchStream
     | ReadStats
     | CloseStream
 )
@@ -306,10 +318,30 @@ class SourceLearned:
 
 @dataclass(frozen=True, slots=True)
 class MediaSilent:
-    """Nothing has come from the peer of `stream` for `seconds`, though it might send."""
+    """Neither RTP nor RTCP has come from the peer of `stream` for `seconds`, though it might.
+
+    `reports_stopped`: the peer has reported by RTCP and missed the last five reports: it is gone,
+    as RFC 3550 section 6.3.5 has it. Only that is told of a peer that is not to be heard.
+    """
 
     stream: int
     seconds: float
+    reports_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaHeard:
+    """Something has come from the peer of `stream` again, after `MediaSilent`."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRefused:
+    """What was agreed on for `stream` cannot be done: a codec, or an address that leads nowhere."""
+
+    stream: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +357,10 @@ EngineEvent = (
     | Refused
     | DtmfReceived
     | DtmfSent
+    | MediaHeard
     | MediaSilent
     | SourceDrained
     | SourceLearned
     | StreamEnded
+    | StreamRefused
 )

@@ -22,6 +22,7 @@ from voip.media.commands import (
     SendDtmf,
     SetSource,
     StreamStats,
+    WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
@@ -89,6 +90,8 @@ class Control:
                 self._remove_sink(command)
             case SendDtmf():
                 self._send_dtmf(command)
+            case WatchStream():
+                self._watch(command, now)
         return None
 
     def _open(self, command: OpenStream, now: float) -> Opened:
@@ -101,6 +104,7 @@ class Control:
                 hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
             )
         row = table.add(command.stream)
+        self._reporter.open(row)
         try:
             rtp, rtcp = self._io.open(row, command.host)
         except Exception:
@@ -117,7 +121,6 @@ class Control:
             timestamp=self._random.below(1 << 31),
         )
         table.schedule(row, 20, now)
-        self._reporter.open(row)
         return Opened(rtp, rtcp)
 
     def _connect(self, command: ConnectStream, now: float) -> None:
@@ -205,8 +208,10 @@ class Control:
                 table.leave(row)
             table.mixer.close(command.stream)
             return StreamStats(command.stream)
-        row = table.row(command.stream)
         stats = self._stats(command.stream)
+        row = table.rows.get(command.stream)
+        if row is None:
+            return stats
         self._reporter.close(row, now)
         self._digits.close(row)
         self._io.close(row)
@@ -267,6 +272,13 @@ class Control:
             sinks[key] = left
         else:
             sinks.pop(key, None)
+
+    def _watch(self, command: WatchStream, now: float) -> None:
+        row = self._table.row(command.stream)
+        if not 0 < command.silent_s < float("inf"):
+            raise MediaError(f"no peer is silent for {command.silent_s} s", hint="above 0")
+        self._table.patience[row] = command.silent_s
+        self._table.watched[row], self._table.missed[row] = now, 0
 
     def _send_dtmf(self, command: SendDtmf) -> None:
         table = self._table

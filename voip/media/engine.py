@@ -19,10 +19,13 @@ from voip.media.columns import Rows, distinct, every, where
 from voip.media.commands import (
     Applied,
     Command,
+    ConnectStream,
     EngineEvent,
+    MediaHeard,
     MediaSilent,
     Refused,
     StreamEnded,
+    StreamRefused,
 )
 from voip.media.control import Control
 from voip.media.digits import Digits
@@ -31,7 +34,7 @@ from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
 from voip.media.native import Native, available
 from voip.media.playout import Playout
-from voip.media.reports import Reporter
+from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
 from voip.media.router import Router
 from voip.media.stats import StatsSnapshot, snapshot
@@ -39,15 +42,15 @@ from voip.media.table import BASE_STEP_S, StreamTable
 from voip.media.transmit import Transmitter
 from voip.types import Random, SecureRandom
 
-__all__ = ["MAX_COMMANDS", "MEDIA_SILENT_S", "Engine"]
+__all__ = ["MAX_COMMANDS", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
-MEDIA_SILENT_S = 5.0
-"""A peer that sends nothing for so long is asked after."""
 _BEHIND_S = 0.2
 """Steps this late are left out: sound that old helps nobody."""
 _ROUND_S = 1.0
+_MISSED_S = 0.1
+"""How often peers are missed."""
 
 
 class Engine:
@@ -82,7 +85,7 @@ class Engine:
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
-        self._next_round = 0.0
+        self._next_round = self._next_missed = 0.0
 
     # ------------------------------------------------------------ the driver's side
 
@@ -133,9 +136,11 @@ class Engine:
                 self._play_and_send(due, now)
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
-                self._miss_peers(now)
                 self._publish(now)
                 self._table.levels.turn()
+            if now >= self._next_missed:
+                self._next_missed = now + _MISSED_S
+                self._miss_peers(now)
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
         return bool(self._events)
@@ -149,6 +154,8 @@ class Engine:
                 self._events.append(Applied(token, self._control.apply(command, now)))
             except VoipError as error:
                 self._events.append(Refused(token, error.message, error.hint))
+                if isinstance(command, ConnectStream):
+                    self._events.append(StreamRefused(command.stream, error.message))
 
     # ------------------------------------------------------------ steps
 
@@ -186,7 +193,7 @@ class Engine:
             if full.size:
                 self._transmitter.send(full, self._io)
 
-    # ------------------------------------------------------------ once a second
+    # ------------------------------------------------------------ every now and then
 
     def _publish(self, now: float) -> None:
         version = self.snapshot.version + 1 if self.snapshot else 1
@@ -199,11 +206,24 @@ class Engine:
         )
 
     def _miss_peers(self, now: float) -> None:
-        """Tell of peers from whom nothing comes; again every so often while that lasts."""
-        table = self._table
-        heard = np.maximum(table.receiver.last_arrival, table.described)
-        silent = table.listening & (now - np.maximum(heard, table.missed) >= MEDIA_SILENT_S)
-        for row in where(silent):
-            table.missed[row] = now
-            since = float(now - heard[row])
-            self._events.append(MediaSilent(int(table.stream[row]), since))
+        """Tell of peers from whom nothing comes, again every so often, and when they are back.
+
+        RTCP counts: who says nothing for a while on purpose goes on to report. Where nobody is to
+        be heard and we speak, reports are all that comes, and their stopping is all that is told.
+        """
+        table, reporter = self._table, self._reporter
+        came = np.maximum(table.receiver.last_arrival, reporter.heard_at)
+        since = np.maximum(came, np.maximum(table.described, table.watched))
+        quiet = np.maximum(now - since, 0.0)
+        times = quiet // table.patience
+        gone = reporter.reporting & (quiet >= GONE_S)
+        may_come = table.listening | (gone & table.transmitter.sending)
+        for row in where((times != table.missed) & (may_come | (table.missed > 0))):
+            stream = int(table.stream[row])
+            if may_come[row] and times[row] > table.missed[row]:
+                told = MediaSilent(stream, float(quiet[row]), bool(gone[row]))
+                self._events.append(told)
+                table.missed[row] = int(times[row])
+            else:
+                self._events.append(MediaHeard(stream))
+                table.missed[row] = 0

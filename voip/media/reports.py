@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from voip.errors import RtpError
-from voip.media.columns import ColumnSpec, Floats, Ints, Rows, make, reset, where
+from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, make, reset, where
 from voip.media.columns import grow as grow_columns
 from voip.media.io import PacketIO
 from voip.media.table import StreamTable
@@ -32,7 +32,10 @@ from voip.rtp.rtcp import (
 )
 from voip.types import Address, Random
 
-__all__ = ["RemoteReport", "Reporter"]
+__all__ = ["GONE_S", "RemoteReport", "Reporter"]
+
+GONE_S = 5 * deterministic_interval()
+"""A peer that has sent nothing for so long is gone (section 6.3.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class RemoteReport:
 
 
 _NOTHING = RemoteReport()
+_REPORTING = 2
 _ROUND_S = 0.100
 """Reports go out in rounds: the first of several costs ten times what the next one does, since the
 processor has forgotten the way. What is random by seconds may be late by so much."""
@@ -61,6 +65,8 @@ class Reporter:
     sr_ssrc: Ints
     last_sr: Ints
     last_sr_at: Floats
+    heard: Ints
+    heard_at: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "due": (np.float64, np.inf, ()),
@@ -70,6 +76,8 @@ class Reporter:
         "sr_ssrc": (np.int64, -1, ()),  # whose the peer's last SR is
         "last_sr": (np.int64, 0, ()),  # its NTP time, the middle 32 bits
         "last_sr_at": (np.float64, 0.0, ()),
+        "heard": (np.int64, 0, ()),  # packets of the peer's since the last description
+        "heard_at": (np.float64, -np.inf, ()),
     }
 
     def __init__(self, table: StreamTable, io: PacketIO, random: Random) -> None:
@@ -85,6 +93,12 @@ class Reporter:
         self._next_round = 0.0
 
     @property
+    def reporting(self) -> Bools:
+        """Which peers have reported since they were described: more than what was on its way."""
+        reporting: Bools = self.heard >= _REPORTING
+        return reporting
+
+    @property
     def invalid(self) -> int:
         """Packets that came to an RTCP port and were no RTCP."""
         return self._invalid
@@ -98,7 +112,8 @@ class Reporter:
         self._descriptions.pop(row, None)
 
     def connect(self, row: int, now: float) -> None:
-        """Begin to report on a row whose peer is known."""
+        """Begin to report on a row whose peer is known, or described anew."""
+        self.heard[row] = 0
         if not np.isfinite(self.due[row]):
             self.due[row] = now + self._interval(initial=True)
 
@@ -147,6 +162,8 @@ class Reporter:
             return
         if stranger is not None and not self._believe(row, packets, stranger):
             return
+        self.heard[row] += 1
+        self.heard_at[row] = arrival
         ours = int(self._table.transmitter.ssrc[row])
         for packet in packets:
             match packet:

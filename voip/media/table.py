@@ -33,9 +33,11 @@ from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
 
-__all__ = ["BASE_STEP_S", "EVENT", "PHASE_ROWS", "UNKNOWN", "StreamTable"]
+__all__ = ["BASE_STEP_S", "EVENT", "MEDIA_SILENT_S", "PHASE_ROWS", "UNKNOWN", "StreamTable"]
 
 BASE_STEP_S = 0.010
+MEDIA_SILENT_S = 5.0
+"""A peer that sends nothing for so long is told of, unless `WatchStream` says otherwise."""
 _NEVER = 1 << 62
 PHASE_ROWS = 512
 """Rows of 20 ms that take their steps in the same tick before others take theirs in between.
@@ -62,7 +64,9 @@ class StreamTable:
     muted: Bools
     symmetric: Bools
     described: Floats
-    missed: Floats
+    watched: Floats
+    patience: Floats
+    missed: Ints
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
@@ -78,7 +82,9 @@ class StreamTable:
         "muted": (np.bool_, False, ()),
         "symmetric": (np.bool_, True, ()),
         "described": (np.float64, np.inf, ()),  # when the last description was applied
-        "missed": (np.float64, -np.inf, ()),  # when the peer's silence was last told
+        "watched": (np.float64, -np.inf, ()),  # silence before then does not count
+        "patience": (np.float64, MEDIA_SILENT_S, ()),  # silence is told of so often
+        "missed": (np.int64, 0, ()),  # how often the peer's present silence has been told
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: lane code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),

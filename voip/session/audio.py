@@ -167,12 +167,14 @@ class CallAudio:
             waiting.set()
 
     async def close(self) -> None:
-        """Give the rings back, and make recordings whole that nobody stopped."""
+        """Give the rings back, and make recordings whole that nobody stopped.
+
+        All of them, also when it is cancelled meanwhile.
+        """
         if self._send_ring is not None:
             self._stack.arena.release(self._send_ring)
             self._send_ring = None
-        for listener in tuple(self._listeners):
-            await listener.release()
+        await asyncio.gather(*(listener.release() for listener in self._listeners))
 
     # ------------------------------------------------------------ receiving
 

@@ -103,14 +103,15 @@ class Callee:
             return
         try:
             self._our_answer = self._media.answer(server.offer)
-        except SdpError as error:
+            await self._media.connect()
+        except (SdpError, MediaError) as error:
+            self._unanswered()
             self._refuse_offer(server, error)
             await self._session.closed()
-            raise CallError(error.message, hint=error.hint, status=error.status) from error
-        await self._media.connect()
+            raise CallError(error.message, hint=error.hint, status=error.status or 488) from error
         self._unanswered()
 
-    def _refuse_offer(self, server: ServerInvite, error: SdpError) -> None:
+    def _refuse_offer(self, server: ServerInvite, error: SdpError | MediaError) -> None:
         session = self._session
         status = error.status or 488
         session.respond(server, status, headers=sdp_warning(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voip.errors import AuthenticationError, CallError, NoAnswerError, SdpError
+from voip.errors import AuthenticationError, CallError, NoAnswerError, VoipError
 from voip.sip.events import Cause, InviteFailed
 from voip.sip.uri import for_people
 
@@ -53,7 +53,7 @@ def _not_authorized(event: InviteFailed, has_password: bool) -> AuthenticationEr
     )
 
 
-def sdp_warning(error: SdpError) -> list[tuple[str, str]]:
+def sdp_warning(error: VoipError) -> list[tuple[str, str]]:
     """Return the Warning that says why an offer is refused (RFC 3261 section 20.43)."""
     code = error.context.get("warning")
     if code is None:

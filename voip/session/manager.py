@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from voip.events import CallEvent
-from voip.media.commands import EngineEvent, MediaSilent, StreamEnded
+from voip.media.commands import EngineEvent, MediaHeard, MediaSilent, StreamEnded, StreamRefused
 from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -106,7 +106,7 @@ class SessionManager:
             case RequestDone() | RequestFailed() if event.handle in self._stack.watchers:
                 self._tell_watcher(event.handle, event)
             case RequestDone() | RequestFailed() if event.handle in sessions:
-                sessions[event.handle].on_asked(event)
+                sessions[event.handle].presence.on_asked(event)
             case RequestReceived(request) if request.dialog in sessions and is_info(request):
                 sessions[request.dialog].on_info(request)
             case RequestDone() | RequestFailed() | RequestReceived():
@@ -171,10 +171,14 @@ class SessionManager:
         session = self._by_stream.get(stream) if stream is not None else None
         if session is None:
             return
-        if isinstance(event, StreamEnded):
-            log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
-            return
-        if isinstance(event, MediaSilent):
-            session.ask_after_peer()
-            return
-        self._on_media(session, event)
+        match event:
+            case StreamEnded():
+                log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
+            case MediaSilent():
+                session.presence.on_silent(event)
+            case MediaHeard():
+                session.presence.on_heard()
+            case StreamRefused():
+                session.lose(f"what was agreed on cannot be done: {event.message}", 488)
+            case _:
+                self._on_media(session, event)

@@ -124,9 +124,8 @@ class MediaSession:
                 return
             try:
                 opened = await stack.driver.apply(command)
-            except asyncio.CancelledError:  # it is opened all the same, and nobody wants it
-                with suppress(MediaError):
-                    stack.driver.post(CloseStream(self.stream))
+            except BaseException:  # it may be opened all the same, and nobody wants it
+                self._close_soon()
                 raise
             if not isinstance(opened, Opened):
                 raise MediaError("the media engine opened no stream")
@@ -333,11 +332,19 @@ class MediaSession:
             self._open = False
             try:
                 result = await self._stack.driver.apply(CloseStream(self.stream))
-            except MediaError as error:  # the engine has stopped
+            except BaseException as error:  # it has stopped, or was of no use for a moment
+                self._close_soon()
+                if not isinstance(error, MediaError):
+                    raise
                 log.debug("closing stream %d: %s", self.stream, error)
             else:
                 if isinstance(result, StreamStats):
                     self._measured = result
+
+    def _close_soon(self) -> None:
+        """Close the stream if it is open, without waiting."""
+        with suppress(MediaError):
+            self._stack.driver.post(CloseStream(self.stream))
 
 
 def _packets(stats: StreamStats) -> int:

@@ -12,14 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from voip.errors import (
-    CallError,
-    CallStateError,
-    NoAnswerError,
-    RequestError,
-    SipError,
-    VoipError,
-)
+from voip.errors import CallError, CallStateError, NoAnswerError, RequestError, VoipError
 from voip.events import (
     Answered,
     CallEnded,
@@ -36,23 +29,16 @@ from voip.session.caller import Caller
 from voip.session.change import Changes
 from voip.session.info import Info, read_info
 from voip.session.media import SDP, MediaSession
+from voip.session.presence import Presence
 from voip.session.stack import Stack
 from voip.session.states import allowed
 from voip.sip.client_invite import ClientInvite
-from voip.sip.client_request import ClientRequest
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.events import (
-    Cause,
-    DialogEnded,
-    ReinviteDone,
-    RequestDone,
-    RequestFailed,
-    UpdateDone,
-    UpdateReceived,
-)
+from voip.sip.events import DialogEnded, ReinviteDone, UpdateDone, UpdateReceived
 from voip.sip.focus import as_focus
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response
+from voip.sip.reason import reason_header
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 
@@ -101,7 +87,7 @@ class CallSession:
         self._closing: asyncio.Task[None] | None = None
         self._was_held = False
         self._handles: list[object] = []
-        self._ping: ClientRequest | None = None
+        self.presence = Presence(self)
         self.changes = Changes(
             stack, self.media, peer=remote.uri, respond=self.respond, changed=self._settle_hold
         )
@@ -194,7 +180,7 @@ class CallSession:
         """End a call that was answered and cannot be used."""
         self.failure = CallError(f"{reason} ({self.remote.uri})", status=488)
         self.move(CallState.ENDING)
-        self.bye()
+        self.bye([reason_header(488, reason)])
         self.finish(CallEnded(EndedBy.LOCAL, reason, 488))
 
     def incoming(self, invite: ServerInvite, contact: str) -> None:
@@ -306,24 +292,11 @@ class CallSession:
         """Begin the call itself: both sides have agreed."""
         self.move(CallState.ACTIVE)
         self._up_since = self.stack.signalling.now()
+        self.presence.begin()
         self.emit(Answered(self.media.codec or ""))
         self.progressed.set()
         self._settled.set()
         self._settle_hold()
-
-    def ask_after_peer(self) -> None:
-        """Send OPTIONS in the dialog: no answer, and the agent ends the dialog (row H04)."""
-        if self.dialog is None or not self.is_up or self._ping is not None:
-            return
-        try:
-            self._ping = self.stack.agent.dialog_request(
-                self.dialog, "OPTIONS", now=self.stack.signalling.now()
-            )
-        except (SipError, CallStateError) as error:
-            log.debug("asking after %s: %s", self.remote.uri, error)
-            return
-        self.stack.sessions[self._ping] = self
-        self.stack.signalling.flush()
 
     def on_info(self, request: ServerRequest) -> None:
         """The peer says something in an INFO."""
@@ -350,14 +323,6 @@ class CallSession:
             await ask(stack, handle, self.remote.uri)
         except RequestError as error:
             raise CallError(error.message, hint=error.hint, status=error.status) from None
-
-    def on_asked(self, event: RequestDone | RequestFailed) -> None:
-        """The peer answered our OPTIONS, or is gone; 408 and 481 have ended the dialog already."""
-        self.stack.sessions.pop(self._ping, None)
-        self._ping = None
-        if isinstance(event, RequestFailed) and event.cause is Cause.TRANSPORT and self.is_up:
-            self.bye()
-            self.finish(CallEnded(EndedBy.FAILURE, event.reason, event.status))
 
     # ------------------------------------------------------------ the end
 
@@ -413,6 +378,12 @@ class CallSession:
             by = EndedBy.FAILURE
         self.finish(CallEnded(by, event.reason, event.status))
 
+    def lose(self, reason: str, status: int) -> None:
+        """End a call that is up and of no use any more; the BYE says why (row I03)."""
+        if self.is_up:
+            self.bye([reason_header(status, reason)])
+            self.finish(CallEnded(EndedBy.FAILURE, reason, status))
+
     def fail(self, reason: str) -> None:
         """End the call because something of ours failed."""
         if self.end is None:
@@ -463,7 +434,8 @@ class CallSession:
         self.move(CallState.ENDED)
         if self._caller is not None:
             self._caller.stop()
-        for handle in (*self._handles, self._ping):
+        self.presence.end()
+        for handle in self._handles:
             self.stack.sessions.pop(handle, None)
         # last figures first, then the news: who hears of the end can read them
         self._closing = asyncio.get_running_loop().create_task(self._close(end))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
-from voip.config import MediaConfig
+from voip.config import CallConfig, MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.rings import RingArena
@@ -82,6 +82,7 @@ class Stack:
     random: Random
     local_host: Callable[[str], str]
     trusted: Collection[str] = ()
+    calling: CallConfig = field(default_factory=CallConfig)
     streams: Iterator[int] = field(default_factory=lambda: count(1))
     sessions: dict[object, CallSession] = field(default_factory=dict)
     call_changed: Callable[[], None] = lambda: None

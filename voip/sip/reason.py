@@ -10,7 +10,7 @@ from voip.errors import SipError
 from voip.sip.grammar import find_param, is_token, parse_params, quote_string
 from voip.sip.headers import Headers
 
-__all__ = ["Reason"]
+__all__ = ["Reason", "reason_header"]
 
 _CAUSE: Final = re.compile(r"[0-9]{1,9}")
 MAX_REASONS: Final = 16
@@ -47,3 +47,8 @@ class Reason:
         cause = "" if self.cause is None else f";cause={self.cause}"
         text = f";text={quote_string(self.text)}" if self.text else ""
         return f"{self.protocol}{cause}{text}"
+
+
+def reason_header(status: int, text: str) -> tuple[str, str]:
+    """Return the header that gives a SIP status as the reason of what nobody has asked for."""
+    return "Reason", str(Reason("SIP", status, text))

@@ -17,9 +17,10 @@ from voip.sip.dialog import Dialog, DialogState
 from voip.sip.events import DialogEnded, RefreshDue
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers
-from voip.sip.message import Request, Response
+from voip.sip.message import REASONS, Request, Response
 from voip.sip.multipart import session_description
 from voip.sip.prack import Acknowledgements
+from voip.sip.reason import reason_header
 from voip.sip.session_timer import SessionTimer
 from voip.sip.update import Update
 
@@ -297,10 +298,10 @@ class InviteUsage:
         if self._announced:
             self._core.emit(DialogEnded(self.dialog, by_remote, reason, status, request))
 
-    def lose(self, reason: str, status: int | None, now: float) -> None:
-        """End a dialog whose peer seems lost; a BYE goes out for the case that it is not."""
+    def lose(self, reason: str, status: int, now: float) -> None:
+        """End a dialog whose peer seems lost; a BYE says so, for the case that it is not."""
         self.end(by_remote=False, reason=reason, status=status, now=now)
-        self._send_bye([], _nobody_waits, now)
+        self._send_bye([reason_header(status, reason)], _nobody_waits, now)
 
     def drop(self, now: float) -> None:
         """End a confirmed dialog that nobody wants: of another fork, or cancelled too late."""
@@ -329,9 +330,10 @@ class InviteUsage:
             return
         if outcome.status == 481:
             self.end(by_remote=True, reason=outcome.reason, status=481, now=now)
-            self._send_bye([], _nobody_waits, now)
+            self._send_bye([reason_header(481, REASONS[481])], _nobody_waits, now)
         elif outcome.status == 408:
-            self.lose(outcome.reason, 408, now)
+            ours = isinstance(outcome, Failure)
+            self.lose(outcome.reason if ours else REASONS[408], 408, now)
 
     def _end_invites(self, now: float) -> None:
         if self.reinvite is not None:

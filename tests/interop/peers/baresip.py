@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import signal
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,6 +137,12 @@ class Baresip:
         if self._ports is not None:
             self._ports.close()
             self._ports = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Stop, continue or kill its process, without a word to anybody."""
+        if self._process is None:
+            raise RuntimeError("baresip is not running")
+        self._process.send_signal(number)
 
     async def __aenter__(self) -> Baresip:
         await self.start()

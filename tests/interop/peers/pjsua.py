@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +118,12 @@ class Pjsua:
         if self._ports is not None:
             self._ports.close()
             self._ports = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Stop, continue or kill its process, without a word to anybody."""
+        if self._process is None:
+            raise RuntimeError("PJSIP is not running")
+        self._process.send_signal(number)
 
     async def __aenter__(self) -> Pjsua:
         await self.start()

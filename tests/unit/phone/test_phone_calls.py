@@ -446,10 +446,9 @@ async def test_a_wrong_and_a_missing_password_are_told_apart():
                 await alice.dial(uri(bob))
 
 
-async def test_a_callee_that_dies_in_the_call_is_noticed(pair, monkeypatch):
-    monkeypatch.setattr("voip.media.engine.MEDIA_SILENT_S", 0.2)
-    monkeypatch.setattr("voip.media.engine._ROUND_S", 0.05)
+async def test_a_callee_that_dies_in_the_call_is_noticed(pair):
     mine, _ = await up(pair)
+    mine.media_timeout_s = 2.0
     bob = pair[1]
     for endpoint in bob._transport._ports.udp.values():  # as if the process had been killed
         endpoint.close()
@@ -484,6 +483,14 @@ async def test_an_offer_without_a_codec_of_ours_is_answered_488_with_a_warning(p
     )
     response = await _refused(pair, offer, {488})
     assert "30" in (response.headers.get("Warning") or "")
+
+
+async def test_an_offer_of_sound_to_where_we_cannot_send_is_answered_488(pair):
+    offer = (
+        b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\n"
+        b"m=audio 40000 RTP/AVP 0\r\n"
+    )
+    await _refused(pair, offer, {488})
 
 
 async def _refused(pair, offer: bytes, statuses: set[int]):

@@ -10,7 +10,7 @@ from session_world import CONTACTS, GARBAGE, OURS, SDP, THEIRS, World, sdp
 
 from voip.errors import CallError, CallStateError, ConfigError, MediaError, NoAnswerError, VoipError
 from voip.events import CallbackFailed, CallEnded, CallState, DtmfReceived, EndedBy
-from voip.media.commands import OpenStream
+from voip.media.commands import ConnectStream, OpenStream, StreamRefused
 from voip.session.states import TRANSITIONS, allowed
 from voip.sip.dialog import DialogState
 from voip.sip.events import (
@@ -23,6 +23,7 @@ from voip.sip.events import (
 )
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, make_response, parse_message
+from voip.sip.reason import Reason
 
 
 def error_of(task: asyncio.Task[Any]) -> BaseException:
@@ -170,6 +171,42 @@ def test_the_engine_refusing_a_stream_leaves_the_call_to_be_rejected(world):
     world.start(world.call.reject(503)).result()
     world.deliver_all()
     assert world.told(InviteFailed).status == 503
+    assert_over(world)
+
+
+def test_a_codec_that_the_engine_cannot_do_refuses_the_call_with_488(world):
+    world.they_call()
+    world.deliver_all()
+    world.driver.refusing = ConnectStream
+    error = error_of(world.start(world.call.answer()))
+    assert isinstance(error, CallError)
+    assert error.status == 488
+    world.deliver_all()
+    assert world.told(InviteFailed).status == 488
+    assert world.call.ended == CallEnded(EndedBy.LOCAL, "refused as told", 488)
+    assert_over(world)
+
+
+def test_an_agreement_that_the_engine_cannot_do_ends_the_call_with_its_reason(world):
+    call = world.up()
+    stream = call._session.media.stream
+    world.inside(lambda: world.manager.on_engine(StreamRefused(stream, "opus cannot be sent")))
+    world.deliver_all()
+    ended = world.told(DialogEnded)
+    assert Reason.of(ended.request.headers) == [
+        Reason("SIP", 488, "what was agreed on cannot be done: opus cannot be sent")
+    ]
+    assert (call.ended.by, call.ended.status) == (EndedBy.FAILURE, 488)
+    assert_over(world)
+
+
+def test_an_answer_without_a_codec_of_ours_is_hung_up_on_with_its_reason(world):
+    world.dial()
+    world.deliver_all()
+    world.they_respond(200, sdp(formats="18"))
+    world.deliver_all()
+    (reason,) = Reason.of(world.told(DialogEnded).request.headers)
+    assert (reason.protocol, reason.cause) == ("SIP", 488)
     assert_over(world)
 
 
@@ -694,7 +731,7 @@ def test_asking_after_a_silent_peer_leaves_nothing_behind(world):
     call = world.up()
     kept = len(call._session._handles)
     for _ in range(20):
-        world.inside(call._session.ask_after_peer)
+        world.inside(call._session.presence.ask)
         world.deliver_all()
     assert len(call._session._handles) == kept
     assert call.state is CallState.ACTIVE
@@ -704,7 +741,7 @@ def test_a_peer_that_does_not_know_the_call_any_more_has_ended_it(world):
     call = world.up()
     world.our_dialog().state = DialogState.TERMINATED
     world.their_agent._core.usages.clear()
-    world.inside(call._session.ask_after_peer)
+    world.inside(call._session.presence.ask)
     world.deliver_all()
     world.live(1.0)
     assert (call.ended.by, call.ended.status) == (EndedBy.REMOTE, 481)

@@ -155,7 +155,7 @@ class CallMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.call)
     @rule()
     def ask_after_them(self) -> None:
-        self.world.inside(self.session.ask_after_peer)
+        self.world.inside(self.session.presence.ask)
 
     # ------------------------------------------------------------ the other side
 
