@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VoipError,
     )
     from voip.events import CallEnded, CallState
+    from voip.metrics import Metrics
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
     from voip.registrars import RegistrationStatus
@@ -49,6 +50,7 @@ __all__ = [
     "Credentials",
     "MediaConfig",
     "MediaError",
+    "Metrics",
     "NetworkConfig",
     "NoAnswerError",
     "QualityReport",
@@ -71,6 +73,7 @@ _HOMES = {
     "CallState": "voip.events",
     "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
+    "Metrics": "voip.metrics",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "RegistrationStatus": "voip.registrars",

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from functools import cached_property
 from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
@@ -26,7 +27,7 @@ from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.ports import SAME_PORT, Ports
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.endpoint.ways import AVOIDED_S, Ways
+from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways
 from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
@@ -108,6 +109,7 @@ class SipEndpoint(Generic[Event]):
         self._bound = ""
         self._ways = Ways()
         self._timer: asyncio.TimerHandle | None = None
+        self._avoided = 0
         self._flushing = False
         self._open = False
 
@@ -189,6 +191,15 @@ class SipEndpoint(Generic[Event]):
         ports = self._ports.streams.items()
         return found + [(transport, Address(self._bound, port)) for transport, port in ports]
 
+    def figures(self) -> WayFigures:
+        """Return what has been counted of ways and connections."""
+        streams = self._streams
+        return WayFigures(
+            self._avoided,
+            0 if streams is None else streams.count,
+            {} if streams is None else asdict(streams.counters),
+        )
+
     @cached_property
     def _client_tls(self) -> SSLContext:
         if self._tls.insecure:
@@ -244,6 +255,7 @@ class SipEndpoint(Generic[Event]):
 
     def avoid(self, flow: Flow, seconds: float = AVOIDED_S) -> None:
         """Prefer other ways to this one for a while."""
+        self._avoided += 1
         self._ways.avoid(flow.peer, self.now() + seconds)
 
     async def _flow(self, peer: Peer) -> Flow:

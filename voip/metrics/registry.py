@@ -1,0 +1,123 @@
+"""All phones whose figures are told together, and the HTTP endpoint that tells them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from voip.desk import Desk
+from voip.metrics.families import FAMILIES, Family
+from voip.metrics.histogram import Histogram
+from voip.metrics.meter import Meter, Reading
+from voip.net.http import HttpServer
+from voip.types import Address
+
+__all__ = ["Metrics"]
+
+DEFAULT_PORT: Final = 9464
+"""What OpenTelemetry's exporters for Prometheus listen at."""
+PATH: Final = "/metrics"
+
+
+class Metrics(Collector):
+    """The figures of the phones that were made with it: `Softphone(..., metrics=metrics)`.
+
+    Each phone is told under a label `phone`, the address of record of its first account, from its
+    start until it is closed. `serve` answers Prometheus; or register this as a collector of a
+    registry of prometheus_client's that something else serves, in the event loop of the phones.
+    """
+
+    def __init__(self) -> None:
+        self._meters: dict[str, Meter] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    # ------------------------------------------------------------ phones
+
+    def add(self, desk: Desk) -> Meter:
+        """Tell of a phone from now on. Called by the phone."""
+        meter = Meter(desk)
+        name, number = meter.name, 1
+        while name in self._meters:
+            number += 1
+            name = f"{meter.name} {number}"
+        self._meters[name] = meter
+        return meter
+
+    def remove(self, meter: Meter) -> None:
+        """Tell of it no more. Called by the phone."""
+        self._meters = {name: one for name, one in self._meters.items() if one is not meter}
+
+    # ------------------------------------------------------------ telling
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the names of all figures, for a registry."""
+        return [_empty(family) for family in FAMILIES.values()]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the figures of all phones as they are now."""
+        found = {name: _empty(family) for name, family in FAMILIES.items()}
+        for phone, meter in self._meters.items():
+            for reading in meter.read():
+                _add(found[reading[0]], phone, reading)
+        info = GaugeMetricFamily("voip_info", "What tells these figures.", labels=["version"])
+        info.add_metric([version("voip-softphone")], 1)
+        return [info, *(family for family in found.values() if family.samples)]
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """Return all figures, and those of the process, as (content type, text).
+
+        `accept`: an HTTP Accept header: OpenMetrics where it asks for that.
+        """
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self._registry)
+
+    @asynccontextmanager
+    async def serve(
+        self, host: str = "127.0.0.1", port: int = DEFAULT_PORT
+    ) -> AsyncIterator[Address]:
+        """Answer `GET /metrics` at an address (port 0: any that is free) inside the block.
+
+        Yields the address. There is neither password nor TLS: whoever reaches it reads it. Raises
+        `TransportError` where it cannot be had.
+        """
+        server = HttpServer({PATH: self.render})
+        try:
+            yield await server.start(host, port)
+        finally:
+            await server.close()
+
+
+def _empty(family: Family) -> Metric:
+    labels = ["phone", *family.labels]
+    if family.kind == "counter":
+        return CounterMetricFamily(family.name, family.help, labels=labels)
+    if family.kind == "gauge":
+        return GaugeMetricFamily(family.name, family.help, labels=labels)
+    return HistogramMetricFamily(family.name, family.help, labels=labels)
+
+
+def _add(family: Metric, phone: str, reading: Reading) -> None:
+    _, values, figure = reading
+    labels = [phone, *values]
+    if isinstance(figure, Histogram) and isinstance(family, HistogramMetricFamily):
+        buckets = [(floatToGoString(bound), float(count)) for bound, count in figure.buckets()]
+        family.add_metric(labels, buckets, figure.total)
+    elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
+        family.add_metric(labels, float(figure))  # type: ignore[arg-type]
