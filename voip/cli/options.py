@@ -24,6 +24,7 @@ __all__ = [
     "Instance",
     "JsonFlag",
     "Login",
+    "MetricsAt",
     "Outbound",
     "Password",
     "PasswordFile",
@@ -41,6 +42,7 @@ __all__ = [
     "WsPort",
     "WssPort",
     "check_files",
+    "host_port",
     "media_config",
     "network_config",
     "tls_config",
@@ -124,6 +126,10 @@ PcapFile = Annotated[
 TraceFlag = Annotated[
     bool, typer.Option("--trace", help="Print every SIP message on stderr, digests masked.")
 ]
+MetricsAt = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus there."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -194,7 +200,7 @@ def network_config(
         raise ConfigError("--wss-port needs a certificate", hint="--tls-cert F")
     if not ws_path.startswith("/"):
         raise ConfigError(f"--ws-path {ws_path} is no path", hint="such as /ws")
-    host, bound = _host_port(bind)
+    host, bound = host_port(bind)
     low, dash, high = rtp_ports.partition("-")
     if not dash or not _is_number(low) or not _is_number(high):
         raise ConfigError(f"--rtp-ports {rtp_ports} is no range", hint="such as 10000-19999")
@@ -239,7 +245,8 @@ def check_files(play: Path | None, record: Path | None) -> None:
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
 
 
-def _host_port(bind: str) -> tuple[str, int | None]:
+def host_port(bind: str, option: str = "--bind") -> tuple[str, int | None]:
+    """Read HOST, HOST:PORT or :PORT; raises `ConfigError` that names the option."""
     if bind.startswith("["):
         host, _, rest = bind[1:].partition("]")
         port = rest.removeprefix(":")
@@ -248,7 +255,7 @@ def _host_port(bind: str) -> tuple[str, int | None]:
     else:
         host, _, port = bind.partition(":")
     if port and not _is_number(port):
-        raise ConfigError(f"--bind {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
+        raise ConfigError(f"{option} {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
     return host, int(port) if port else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from itertools import accumulate
 
@@ -30,7 +29,7 @@ class Histogram:
         )
         self.total += float(found.sum())
 
-    def buckets(self) -> list[tuple[float, int]]:
-        """Return (bound, how many were at most that), the last bound without end."""
-        bounds = [*self._bounds.tolist(), math.inf]
-        return list(zip(bounds, accumulate(self._counts.tolist()), strict=True))
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return (bound, how many were at most that), as Prometheus has them."""
+        bounds = [*map(str, self._bounds.tolist()), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self._counts.tolist())), strict=True))

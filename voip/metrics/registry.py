@@ -17,7 +17,6 @@ from prometheus_client.metrics_core import (
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 from voip.desk import Desk
 from voip.metrics.families import FAMILIES, Family
@@ -117,7 +116,6 @@ def _add(family: Metric, phone: str, reading: Reading) -> None:
     _, values, figure = reading
     labels = [phone, *values]
     if isinstance(figure, Histogram) and isinstance(family, HistogramMetricFamily):
-        buckets = [(floatToGoString(bound), float(count)) for bound, count in figure.buckets()]
-        family.add_metric(labels, buckets, figure.total)
+        family.add_metric(labels, figure.buckets(), figure.total)
     elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
         family.add_metric(labels, float(figure))  # type: ignore[arg-type]
