@@ -6,6 +6,7 @@ nor asyncio.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ __all__ = [
     "TransportError",
     "VoipError",
 ]
+
+# a library is silent unless it is asked (`voip.logs.log_to`)
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Account": "voip.account",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -28,8 +27,6 @@ from voip.strangers import Strangers
 __all__ = ["IncomingCalls"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-log = logging.getLogger(__name__)
 
 
 class IncomingCalls:
@@ -153,7 +150,7 @@ class IncomingCalls:
                 await asyncio.sleep(after_s)
             await call.answer()
         except CallError as error:
-            log.info("a call that was to be answered by itself: %s", error)
+            call.log.info("it was to be answered by itself: %s", error)
             return
         handler = self._desk.handlers.incoming
         if handler is not None:
@@ -164,7 +161,7 @@ class IncomingCalls:
         try:
             await call.answer()
         except CallError as error:
-            log.info("a call that was to replace another: %s", error)
+            call.log.info("it was to replace another call: %s", error)
 
     async def _replace(self, old: Call, new: Call) -> None:
         """End the old call once the new one is answered; where that fails it stays as it is."""
@@ -180,21 +177,22 @@ class IncomingCalls:
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:
         desk, status = self._desk, 480
         try:
-            result = handler(call)
-            if inspect.isawaitable(result):
-                await result
+            with call.log.current():
+                result = handler(call)
+                if inspect.isawaitable(result):
+                    await result
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 if not desk.closed:
                     desk.spawn(call.hangup())
                 raise
             if call.ended is None or not isinstance(error, CallError):
-                desk.failed(handler, error)
+                desk.failed(handler, error, call)
             status = 500
         if call.ended is None and not call._session.is_up:
             try:
                 await call.reject(status)
             except VoipError as error:
-                log.debug("refusing an unanswered call: %s", error)
+                call.log.debug("it cannot be refused: %s", error)
         elif call.ended is None and status == 500:
             await call.hangup()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
@@ -28,9 +27,10 @@ from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
-from voip.events import CallEnded, CallEvent, PhoneEvent, Registered, RegistrationFailed
+from voip.events import CallEnded, CallEvent, PhoneEvent, Registered
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
+from voip.journal import tell_of_registration
 from voip.line import Line
 from voip.lines import Lines
 from voip.media.commands import EngineEvent
@@ -67,8 +67,6 @@ if TYPE_CHECKING:
     from voip.metrics.meter import Meter
 
 __all__ = ["Authorize", "Softphone", "Wait"]
-
-log = logging.getLogger(__name__)
 
 
 class Softphone:
@@ -530,6 +528,5 @@ class Softphone:
     def _tell(self, event: PhoneEvent) -> None:
         if self._meter is not None:
             self._meter.tally.told(event)
-        if isinstance(event, RegistrationFailed):
-            log.warning("registration failed: %s", event.reason)
+        tell_of_registration(event)
         self._events.add(event)

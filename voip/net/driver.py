@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
+from voip.logs.lines import event
 from voip.media.commands import Applied, Command, EngineEvent, Opened, Refused, StreamStats
 from voip.media.driver import EngineFigures, TickFigures, TickingEngine
 from voip.media.table import BASE_STEP_S
@@ -104,6 +105,7 @@ class ThreadDriver:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._thread.start()
+        event(log, logging.DEBUG, "media_started", "the media engine runs")
 
     async def close(self) -> None:
         """Stop the thread, release its sockets, and refuse what was still waiting."""
@@ -117,6 +119,16 @@ class ThreadDriver:
         self._thread.join()
         self._deliver()
         self._refuse_waiting("the media engine has been closed")
+        times = self.times
+        event(
+            log,
+            logging.DEBUG,
+            "media_stopped",
+            "the media engine has stopped",
+            ticks=times.ticks,
+            late=times.late,
+            failed=times.failures,
+        )
 
     async def apply(self, command: Command) -> Opened | StreamStats | None:
         """Queue a command, and return its result or raise `MediaError`."""

@@ -44,8 +44,6 @@ from voip.sip.server_invite import ServerInvite
 
 __all__ = ["RequestEvent", "SessionManager"]
 
-log = logging.getLogger(__name__)
-
 RequestEvent = (
     RequestDone
     | RequestFailed
@@ -172,9 +170,11 @@ class SessionManager:
         if session is None:
             return
         if isinstance(event, StreamEnded):
-            log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
+            session.log.debug("the other side ends its sound (RTCP BYE) %s", event.reason)
             return
         if isinstance(event, MediaSilent):
+            words = "nothing has been heard for %.0f s"
+            session.log.event(logging.INFO, "media_silent", words, event.seconds)
             session.ask_after_peer()
             return
         self._on_media(session, event)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from ipaddress import ip_address
 
 from voip.errors import CallStateError, MediaError, SdpError
+from voip.logs.lines import CallLog
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -38,16 +38,15 @@ __all__ = ["SDP", "MediaSession"]
 
 SDP = "application/sdp"
 
-log = logging.getLogger(__name__)
-
 _CAPABILITIES = {"pcmu": PCMU, "pcma": PCMA}
 
 
 class MediaSession:
     """Opens a stream, negotiates it and tells the engine what was agreed."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, log: CallLog) -> None:
         self._stack = stack
+        self._log = log
         self.stream = next(stack.streams)
         self._measured = StreamStats(self.stream)
         self.local_rtp: Address | None = None
@@ -215,13 +214,13 @@ class MediaSession:
         agreed = self.agreed
         if agreed is None:
             raise MediaError("nothing has been agreed on yet")
-        rtp = _numeric(agreed.remote_rtp)
+        rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
         events = agreed.send_events
         return ConnectStream(
             self.stream,
             rtp,
-            _numeric(agreed.remote_rtcp) if rtp is not None else None,
+            self._numeric(agreed.remote_rtcp) if rtp is not None else None,
             _payload_format(send) if send else None,
             tuple(_payload_format(item) for item in agreed.receive_formats),
             send=agreed.active and agreed.can_send and rtp is not None,
@@ -230,6 +229,18 @@ class MediaSession:
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
         )
+
+    def _numeric(self, address: Address | None) -> Address | None:
+        """Return `address` unless its host is a name: media go to addresses, names are for SIP."""
+        if address is None:
+            return None
+        try:
+            ip_address(address.host)
+        except ValueError:
+            words = "the peer's media address %s is a name; nothing is sent there"
+            self._log.warning(words, address.host)
+            return None
+        return address
 
     def fall_silent(self) -> None:
         """Tell the engine that nobody is to be heard, nor sent to."""
@@ -301,7 +312,7 @@ class MediaSession:
             try:
                 result = await self._stack.driver.apply(CloseStream(self.stream))
             except MediaError as error:  # the engine has stopped
-                log.debug("closing stream %d: %s", self.stream, error)
+                self._log.debug("closing stream %d: %s", self.stream, error)
             else:
                 if isinstance(result, StreamStats):
                     self._measured = result
@@ -313,15 +324,3 @@ def _packets(stats: StreamStats) -> int:
 
 def _payload_format(item: RtpFormat) -> PayloadFormat:
     return PayloadFormat(item.payload_type, item.name, item.clock_rate, item.channels, item.fmtp)
-
-
-def _numeric(address: Address | None) -> Address | None:
-    """Return `address` unless its host is a name: media go to addresses, names are for SIP."""
-    if address is None:
-        return None
-    try:
-        ip_address(address.host)
-    except ValueError:
-        log.warning("the peer's media address %s is a name; nothing is sent there", address.host)
-        return None
-    return address

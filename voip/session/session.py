@@ -29,6 +29,7 @@ from voip.events import (
     HeldByRemote,
     ResumedByRemote,
 )
+from voip.logs.lines import CallLog
 from voip.sdp.description import Direction
 from voip.session.ask import ask
 from voip.session.callee import Callee
@@ -57,8 +58,6 @@ from voip.sip.server_request import ServerRequest
 
 __all__ = ["CallSession"]
 
-log = logging.getLogger(__name__)
-
 GOODBYE_S = 4.0
 """How long ending a call waits for the other side's word; then the call is over all the same."""
 NOT_A_WORD_S = 0.5
@@ -78,7 +77,9 @@ class CallSession:
         self.stack = stack
         self.outgoing = outgoing
         self.remote = remote
-        self.media = MediaSession(stack)
+        direction = "outgoing" if outgoing else "incoming"
+        self.log = CallLog(direction=direction, peer=remote.uri)  # `Call` says whose lines they are
+        self.media = MediaSession(stack, self.log)
         self.state = CallState.NEW
         self.end: CallEnded | None = None
         self.dialog: Dialog | None = None
@@ -101,7 +102,12 @@ class CallSession:
         self._handles: list[object] = []
         self._ping: ClientRequest | None = None
         self.changes = Changes(
-            stack, self.media, peer=remote.uri, respond=self.respond, changed=self._settle_hold
+            stack,
+            self.media,
+            peer=remote.uri,
+            respond=self.respond,
+            changed=self._settle_hold,
+            log=self.log,
         )
 
     @property
@@ -199,6 +205,10 @@ class CallSession:
         """Bind this session to an INVITE of the peer's."""
         self._callee = Callee(self, invite)
         self.contact = contact
+        request = invite.request
+        self.log.know(sip_call_id=request.call_id)
+        words = "a call comes in for %s"
+        self.log.event(logging.INFO, "call_incoming", words, request.uri)
         self.answers_to(invite)
 
     def on_acknowledged(self, request: Request) -> None:
@@ -238,10 +248,12 @@ class CallSession:
     async def hold(self) -> None:
         """Put the peer on hold; returns when it has agreed."""
         await self._change(Direction.SENDONLY)
+        self.log.event(logging.INFO, "call_held", "we put the other side on hold")
 
     async def resume(self) -> None:
         """Take the peer off hold."""
         await self._change(Direction.SENDRECV)
+        self.log.event(logging.INFO, "call_resumed", "we took the other side off hold")
 
     async def _change(self, direction: Direction) -> None:
         dialog = self.dialog
@@ -303,7 +315,7 @@ class CallSession:
                 self.dialog, "OPTIONS", now=self.stack.signalling.now()
             )
         except (SipError, CallStateError) as error:
-            log.debug("asking after %s: %s", self.remote.uri, error)
+            self.log.debug("the other side cannot be asked whether it is there: %s", error)
             return
         self.stack.sessions[self._ping] = self
         self.stack.signalling.flush()
@@ -379,7 +391,7 @@ class CallSession:
                 self.stack.signalling.flush()
                 return None
         except VoipError as error:
-            log.warning("ending the call with %s: %s", self.remote.uri, error)
+            self.log.warning("the other side cannot be told of the end: %s", error)
         return CallEnded(EndedBy.LOCAL, "given up")
 
     def bye(self, headers: HeaderLines = ()) -> None:
@@ -477,5 +489,6 @@ class CallSession:
             return
         if not allowed(self.state, state):
             raise CallStateError(f"a call cannot go from {self.state.value} to {state.value}")
+        self.log.event(logging.DEBUG, "call_state", "from %s to %s", self.state.value, state.value)
         self.state = state
         self.stack.call_changed()

@@ -19,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
+from voip.logs.lines import event
 from voip.nat.stun import StunMessage
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
@@ -166,6 +167,8 @@ class SipEndpoint(Generic[Event]):
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
             self._public = await self._resolve(self._public)
+        for transport, address in self.addresses:
+            event(log, logging.INFO, "sip_listening", "listening on %s %s", transport, address)
         self.flush()
 
     async def close(self) -> None:
@@ -256,6 +259,7 @@ class SipEndpoint(Generic[Event]):
     def avoid(self, flow: Flow, seconds: float = AVOIDED_S) -> None:
         """Prefer other ways to this one for a while."""
         self._avoided += 1
+        event(log, logging.INFO, "sip_left", "%s is left for others", flow.remote)
         self._ways.avoid(flow.peer, self.now() + seconds)
 
     async def _flow(self, peer: Peer) -> Flow:
@@ -417,6 +421,7 @@ class SipEndpoint(Generic[Event]):
         self._failed(Peer("udp", remote), message)
 
     def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
+        event(log, logging.DEBUG, "sip_unreachable", "%s: %s", peer.remote, message)
         self._keeper.release(peer)
         known = self._ways.forget(peer)
         if known is not None:
