@@ -81,6 +81,8 @@ def answer(
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
     metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Answer calls until Ctrl-C, or as many as --calls says.
@@ -133,7 +135,7 @@ def answer(
             finally:
                 await phone.close()
 
-    run(command, as_json=as_json, failed=_failed)
+    run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json({"answered": len(desk.reports), "calls": desk.reports})
     if calls is not None and len(desk.reports) < calls:

@@ -101,6 +101,8 @@ def call(
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
     metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Place a call.
@@ -142,7 +144,7 @@ def call(
         async with metered.serving(), phone:
             return await _converse(phone, plan, stop)
 
-    report = run(command, as_json=as_json, failed=_failed)
+    report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json(report)
     else:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from voip.cli.run import warn
+from voip.cli.run import LogLevel, warn
 from voip.config import TRANSPORTS, MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import AudioFileError, ConfigError
 from voip.media.wav import WavReader
@@ -23,6 +23,8 @@ __all__ = [
     "FromUri",
     "Instance",
     "JsonFlag",
+    "LogAt",
+    "LogJson",
     "Login",
     "MetricsAt",
     "Outbound",
@@ -129,6 +131,13 @@ TraceFlag = Annotated[
 MetricsAt = Annotated[
     str | None,
     typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus there."),
+]
+LogAt = Annotated[
+    LogLevel | None,
+    typer.Option("--log-level", help="Write what happens to stderr; secrets are masked."),
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Everything on stderr is one JSON object a line.")
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

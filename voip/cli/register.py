@@ -48,6 +48,8 @@ def register(
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
     metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Register an account, keep it registered until Ctrl-C, then unregister.
@@ -94,7 +96,7 @@ def register(
             await _stay(phone, stop)
             return report
 
-    report = run(command, as_json=as_json, failed=_failed)
+    report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json(report)
     elif once:

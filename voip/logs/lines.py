@@ -41,7 +41,8 @@ class CallLog(logging.LoggerAdapter[logging.Logger]):
     ) -> None:
         """Write that something happened: its name, a sentence with its `given`, and fields."""
         if self.isEnabledFor(level):
-            self.log(level, message, *given, extra={"event": name, **fields})
+            more = {"event": name, **fields}
+            self.log(level, message, *given, extra=more, stacklevel=2)
 
     @contextmanager
     def current(self) -> Iterator[None]:

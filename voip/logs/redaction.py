@@ -45,7 +45,7 @@ _RULES: Final = (
         rf"\1\2:{MASK}@",
     ),
     # digits of older phones (application/dtmf-relay)
-    (re.compile(r"(?i)\b(signal[ \t]*=[ \t]*)[0-9a-d*#](?![0-9a-z])"), rf"\g<1>{MASK}"),
+    (re.compile(r"(?i)\b(signal[ \t]*=[ \t]*)[0-9a-d*#]{1,16}(?![0-9a-z])"), rf"\g<1>{MASK}"),
     # name=value, name: value, "name": "value"
     (re.compile(rf"(?i)\b({_SECRET_NAMES})([\"']?[ \t]*[=:][ \t]*){_VALUE}"), rf"\1\2{MASK}"),
 )

@@ -101,8 +101,8 @@ class Caller:
         )
         session.answers_to(self.invite)
         session.log.know(sip_call_id=self.invite.request.call_id)
-        words = "%s is called by %s"
-        session.log.event(logging.INFO, "call_started", words, uri, flow.remote)
+        words = "calling %s by way of %s %s"
+        session.log.event(logging.INFO, "call_started", words, uri, flow.transport, flow.remote)
 
     def on_provisional(self, event: Provisional) -> None:
         """A 1xx came: ringing, or sound before the answer."""
