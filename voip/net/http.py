@@ -14,7 +14,7 @@ from typing import Final
 
 import h11
 
-from voip.errors import TransportError
+from voip.errors import ConfigError, TransportError
 from voip.types import Address
 
 __all__ = ["HttpServer", "Page"]
@@ -44,6 +44,8 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> Address:
         """Listen, and return where; raises `TransportError` where that cannot be."""
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"no port {port}", hint="0 to 65535")
         try:
             self._server = await asyncio.start_server(self._connected, host, port)
         except OSError as error:
