@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,3 +60,13 @@ def test_names_and_meanings_are_as_prometheus_wants_them() -> None:
         assert family.help.endswith(".")
         assert "phone" not in family.labels
         assert "le" not in family.labels
+
+
+def test_the_guide_names_every_figure_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "observing.md").read_text()
+    named = set(re.findall(r"^\| .*?`voip_.*$", page, re.MULTILINE))
+    shown = {name for row in named for name in re.findall(r"`(voip_\w+)`", row)}
+    told = {
+        f"{name}_total" if family.kind == "counter" else name for name, family in FAMILIES.items()
+    }
+    assert shown == told | {"voip_info"}

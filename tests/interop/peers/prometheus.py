@@ -57,7 +57,7 @@ class Prometheus:
         self._ports.close()
 
     async def query(self, expression: str, by: str = "") -> dict[str, float]:
-        """Return what PromQL finds: values by that of a label, "" where it has none of that name."""
+        """Return what PromQL finds: values by the value of a label, "" where there is none."""
 
         def ask() -> dict[str, float]:
             url = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
