@@ -16,7 +16,9 @@ METHODS: Final = (
     "SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "PUBLISH",
 )  # fmt: skip
 OTHER: Final = "other"
+_METHOD_OF: Final = {method.encode(): method for method in METHODS}
 _RESPONSE: Final = b"SIP/2.0 "
+_ZERO: Final = ord("0")
 
 
 class MessageCounts:
@@ -33,17 +35,15 @@ class MessageCounts:
         if isinstance(message, Response):
             self.responses[message.status // 100] += 1
         else:
-            self._request(message.method)
+            method = message.method
+            self.requests[method if method in self.requests else OTHER] += 1
 
     def add_bytes(self, data: bytes) -> None:
         """Count a message of ours as it is sent."""
-        if data.startswith(_RESPONSE):
-            self.responses[data[len(_RESPONSE)] - 48] += 1
+        if data[:8] == _RESPONSE:
+            self.responses[data[8] - _ZERO] += 1
         else:
-            self._request(data[: data.find(b" ")].decode("ascii", "replace"))
-
-    def _request(self, method: str) -> None:
-        self.requests[method if method in self.requests else OTHER] += 1
+            self.requests[_METHOD_OF.get(data[: data.find(b" ")], OTHER)] += 1
 
 
 class Traffic:
