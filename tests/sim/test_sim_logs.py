@@ -17,7 +17,7 @@ import pytest
 from flow_scene import AOR, PASSWORDS, SERVER, Scene
 
 import voip
-from voip import AuthenticationError, CallError, Softphone
+from voip import Answering, AuthenticationError, CallError, Softphone
 from voip.call import Call
 from voip.config import MediaConfig
 from voip.logs import log_to
@@ -291,6 +291,38 @@ def test_what_handlers_and_callbacks_break_is_told_of_their_call(
     assert {(line["message"], line["call_id"]) for line in pins} == {("the pin: ***", incoming.id)}
     for secret in ("hunter2", "abcdef", "4711"):
         assert secret not in log.stream.getvalue()
+
+
+def test_a_call_that_never_was_one_is_told_by_the_id_of_its_invite(log: Log) -> None:
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        async def unasked(call: Call) -> None:
+            raise AssertionError(call)
+
+        bob = await scene.taking("bob", unasked)
+        with scene.alice.here():
+            alice = scene.phone("alice", scene.alice)
+            await alice.start()
+        for rules, status in (
+            (Answering(do_not_disturb=True), 486),
+            (Answering(forward_always="carol"), 302),
+        ):
+            bob.answering = rules
+            with pytest.raises(CallError) as failed:
+                await alice.dial("bob", redirect=False)
+            assert failed.value.status == status
+        await alice.close()
+        await bob.close()
+
+    scene.run(main)
+    refused = [line for line in log.about_calls() if line.get("event") == "call_refused"]
+    begun = [line for line in log.about_calls() if line.get("event") == "call_started"]
+    assert [line["status"] for line in refused] == [486, 302]
+    assert [line["sip_call_id"] for line in refused] == [line["sip_call_id"] for line in begun]
+    assert all(line["call_id"] == line["sip_call_id"] for line in refused)
+    assert {line["peer"] for line in refused} == {AOR}
+    assert refused[1]["message"] == f"refused, as it is sent on to sip:carol@{SERVER}"
 
 
 AT_5060 = voip.NetworkConfig(bind_port=5060)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import ConfigError
-from voip.logs import CallLog, JsonFormatter, Redaction, TextFormatter, log_to, redact
+from voip.logs import CallLog, JsonFormatter, Limit, Redaction, TextFormatter, log_to, redact
 from voip.logs.formats import MAX_VALUE
 
 KEY = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg"
@@ -195,6 +195,23 @@ def test_lines_of_a_call_carry_it_and_what_was_learned_of_it(stream: io.StringIO
     assert (second["call_id"], second["sip_call_id"]) == ("1", "abc")
     assert (second["event"], second["codec"]) == ("call_answered", "pcmu")
     assert second["message"] == "answered by Bob"
+
+
+def test_the_other_side_cannot_fill_the_log(stream: io.StringIO) -> None:
+    clock = 5.0
+    log = CallLog(Limit(lambda: clock), call_id="1")
+    for _ in range(500):
+        log.event(logging.INFO, "session_change_by_peer", "again")
+    assert len(lines(stream)) == 200
+    log.event(logging.INFO, "call_ended", "told all the same")
+    log.info("and so is what the application says")
+    clock += 0.5
+    for _ in range(50):
+        log.event(logging.INFO, "session_change_by_peer", "again")
+    written = lines(stream)
+    assert len(written) == 212
+    assert [line["left_out"] for line in written if "left_out" in line] == [301]
+    assert written[200]["event"] == "call_ended"
 
 
 def test_lines_written_about_a_call_by_others_carry_it_too(stream: io.StringIO) -> None:

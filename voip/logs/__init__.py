@@ -7,6 +7,7 @@ Everything goes through `logging`, under the logger `voip`, and nowhere unless s
 from __future__ import annotations
 
 from voip.logs.formats import JsonFormatter, TextFormatter
+from voip.logs.limit import Limit
 from voip.logs.lines import CallLog, CurrentCall
 from voip.logs.redaction import Redaction, redact
 from voip.logs.setup import log_to
@@ -15,6 +16,7 @@ __all__ = [
     "CallLog",
     "CurrentCall",
     "JsonFormatter",
+    "Limit",
     "Redaction",
     "TextFormatter",
     "log_to",

@@ -229,7 +229,8 @@ class Caller:
             self._media.abandon()
             self._invite(str(uri), flow, plan)
         except VoipError as error:
-            session.log.info("%s cannot be called instead: %s", uri, error)
+            words = "%s cannot be called instead: %s"
+            session.log.event(logging.INFO, "redirect_failed", words, uri, error)
             self.on_failed(refusal)
             return
         session.emit(Redirected(str(uri)))

@@ -238,7 +238,8 @@ class Changes:
         try:
             self._media.take_answer(session_description(request))
         except SdpError as error:  # the session stays as it was
-            self._log.warning("its answer cannot be used: %s", error)
+            words = "its answer cannot be used: %s"
+            self._log.event(logging.WARNING, "session_unchanged", words, error)
             self._media.abandon()
             return
         self._connect()
@@ -247,7 +248,8 @@ class Changes:
         try:
             self._media.connect_soon()
         except MediaError as error:
-            self._log.warning("the session cannot be changed: %s", error)
+            words = "the session cannot be changed: %s"
+            self._log.event(logging.WARNING, "session_unchanged", words, error)
         self._changed()
 
     # ------------------------------------------------------------ the end

@@ -6,6 +6,8 @@ each of them may sound. There is one stream: it plays the last who described its
 
 from __future__ import annotations
 
+import logging
+
 from voip.errors import MediaError, SdpError
 from voip.logs.lines import CallLog
 from voip.session.media import MediaSession
@@ -45,7 +47,8 @@ class EarlyDialogs:
             self._media.take_answer(answer)
             self._media.connect_soon()
         except (SdpError, MediaError) as error:
-            self._log.info("its early sound cannot be used: %s", error)
+            words = "its early sound cannot be used: %s"
+            self._log.event(logging.INFO, "early_media_unusable", words, error)
             self._media.follow(before)
             return False
         self._note(dialog, answer, reliable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -238,7 +239,7 @@ class MediaSession:
             ip_address(address.host)
         except ValueError:
             words = "the peer's media address %s is a name; nothing is sent there"
-            self._log.warning(words, address.host)
+            self._log.event(logging.WARNING, "media_nowhere", words, address.host)
             return None
         return address
 

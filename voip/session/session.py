@@ -29,7 +29,7 @@ from voip.events import (
     HeldByRemote,
     ResumedByRemote,
 )
-from voip.logs.lines import CallLog
+from voip.logs import CallLog, Limit
 from voip.sdp.description import Direction
 from voip.session.ask import ask
 from voip.session.callee import Callee
@@ -78,7 +78,8 @@ class CallSession:
         self.outgoing = outgoing
         self.remote = remote
         direction = "outgoing" if outgoing else "incoming"
-        self.log = CallLog(direction=direction, peer=remote.uri)  # `Call` says whose lines they are
+        # `Call` says whose lines they are
+        self.log = CallLog(Limit(stack.signalling.now), direction=direction, peer=remote.uri)
         self.media = MediaSession(stack, self.log)
         self.state = CallState.NEW
         self.end: CallEnded | None = None
