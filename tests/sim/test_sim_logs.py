@@ -212,6 +212,8 @@ def test_every_line_about_a_call_names_it_and_no_line_has_a_secret(
         ("registration_failed", AOR),
         ("unregistered", AOR),
     }
+    listening = [line for line in log.lines if line.get("event") == "sip_listening"]
+    assert len(listening) >= 6
     secrets = {*PASSWORDS.values(), "looking-glass", KEYS, MORE_KEYS, SRTP_KEY, *proofs}
     assert len(proofs) > 20
     assert_no_secret(log, secrets)
