@@ -574,3 +574,44 @@ def test_an_address_that_is_taken_is_said_so() -> None:
             pass
 
     world.run(host.run(main()))
+
+
+def test_others_have_the_loop_between_the_pieces_of_a_scrape() -> None:
+    world, metrics = World(1), Metrics()
+    hosts = [world.host(f"10.0.0.{number}") for number in (1, 2, 3)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        phones = []
+        for host in hosts:
+            with host.here():
+                media = MediaConfig(elsewhere=Address(host.address, 40000))
+                uri = f"sip:x@{host.address}"
+                phones.append(Softphone(uri, register=False, media=media, metrics=metrics))
+                await phones[-1].start()
+        running = asyncio.ensure_future(others())
+        for accept in ("", "application/openmetrics-text; version=1.0.0"):
+            before = turns
+            content_type, in_pieces = await metrics.page(accept)
+            assert turns - before > len(hosts) + 30
+            whole_type, whole = metrics.render(accept)
+            assert (content_type, of_phones(in_pieces)) == (whole_type, of_phones(whole))
+            assert in_pieces.count(b"# EOF\n") == bool(accept)
+        closing = asyncio.ensure_future(phones[1].close())
+        told = Scraped((await metrics.page())[1].decode())  # a phone is closed meanwhile
+        await closing
+        assert told.phones() >= {"sip:x@10.0.0.1", "sip:x@10.0.0.3"}
+        running.cancel()
+        for phone in phones:
+            await phone.close()
+
+    def of_phones(text: bytes) -> list[bytes]:
+        return [line for line in text.splitlines() if b"voip_" in line]
+
+    world.run(hosts[0].run(main()))

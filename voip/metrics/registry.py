@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Final
@@ -16,7 +17,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from voip.desk import Desk
 from voip.metrics.families import FAMILIES, Family
@@ -30,6 +31,7 @@ __all__ = ["Metrics"]
 DEFAULT_PORT: Final = 9464
 """What OpenTelemetry's exporters for Prometheus listen at."""
 PATH: Final = "/metrics"
+_END: Final = b"# EOF\n"
 
 
 class Metrics(Collector):
@@ -42,10 +44,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._meters: dict[str, Meter] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        self._process = (ProcessCollector(registry=None), PlatformCollector(registry=None))
 
     # ------------------------------------------------------------ phones
 
@@ -71,13 +70,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the figures of all phones as they are now."""
-        found = {name: _empty(family) for name, family in FAMILIES.items()}
-        for phone, meter in self._meters.items():
-            for reading in meter.read():
-                _add(found[reading[0]], phone, reading)
-        info = GaugeMetricFamily("voip_info", "What tells these figures.", labels=["version"])
-        info.add_metric([version("voip-softphone")], 1)
-        return [info, *(family for family in found.values() if family.samples)]
+        return filter(None, self._families())
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """Return all figures, and those of the process, as (content type, text).
@@ -85,7 +78,35 @@ class Metrics(Collector):
         `accept`: an HTTP Accept header: OpenMetrics where it asks for that.
         """
         encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        return content_type, _whole(self._pieces(encode))
+
+    async def page(self, accept: str = "") -> tuple[str, bytes]:
+        """Return what `render` does, and let others have the event loop between two pieces."""
+        encode, content_type = choose_encoder(accept)
+        pieces = []
+        for piece in self._pieces(encode):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        return content_type, _whole(pieces)
+
+    def _families(self) -> Iterator[Metric | None]:
+        """Read one phone after the other (None: it goes on), then yield what was read."""
+        found = {name: _empty(family) for name, family in FAMILIES.items()}
+        for phone, meter in tuple(self._meters.items()):
+            if self._meters.get(phone) is meter:  # it may have been closed meanwhile
+                for reading in meter.read():
+                    _add(found[reading[0]], phone, reading)
+                yield None
+        info = GaugeMetricFamily("voip_info", "What tells these figures.", labels=["version"])
+        info.add_metric([version("voip-softphone")], 1)
+        yield info
+        yield from (family for family in found.values() if family.samples)
+
+    def _pieces(self, encode: Callable[[Collector], bytes]) -> Iterator[bytes]:
+        for family in self._families():
+            yield b"" if family is None else encode(_Only([family]))
+        for collector in self._process:
+            yield encode(collector)
 
     @asynccontextmanager
     async def serve(
@@ -96,11 +117,29 @@ class Metrics(Collector):
         Yields the address. There is neither password nor TLS: whoever reaches it reads it. Raises
         `TransportError` where it cannot be had.
         """
-        server = HttpServer({PATH: self.render})
+        server = HttpServer({PATH: self.page})
         try:
             yield await server.start(host, port)
         finally:
             await server.close()
+
+
+class _Only(Collector):
+    """Some families, to be encoded."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them."""
+        return self._families
+
+
+def _whole(pieces: Iterable[bytes]) -> bytes:
+    """Join what was encoded piece by piece; OpenMetrics has an end."""
+    found = list(pieces)
+    end = _END if found and found[-1].endswith(_END) else b""
+    return b"".join(piece.removesuffix(_END) for piece in found) + end
 
 
 def _empty(family: Family) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -21,8 +21,8 @@ __all__ = ["HttpServer", "Page"]
 
 log = logging.getLogger(__name__)
 
-Page = Callable[[str], tuple[str, bytes]]
-"""Returns (content type, body) for the value of an Accept header."""
+Page = Callable[[str], Awaitable[tuple[str, bytes]]]
+"""A coroutine function that returns (content type, body) for the value of an Accept header."""
 
 MAX_CONNECTIONS: Final = 32
 MAX_HEAD_BYTES: Final = 16_384
@@ -82,7 +82,7 @@ class HttpServer:
                         request = await _next_request(connection, reader)
                         if request is None:
                             return
-                        writer.write(self._answer(connection, request))
+                        writer.write(await self._answer(connection, request))
                         await writer.drain()
                     if connection.our_state is h11.MUST_CLOSE:
                         return
@@ -92,8 +92,8 @@ class HttpServer:
         finally:
             writer.close()
 
-    def _answer(self, connection: h11.Connection, request: h11.Request | int) -> bytes:
-        status, content_type, body = self._respond(request)
+    async def _answer(self, connection: h11.Connection, request: h11.Request | int) -> bytes:
+        status, content_type, body = await self._respond(request)
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
@@ -106,7 +106,7 @@ class HttpServer:
             sent += connection.send(h11.Data(data=body)) or b""
         return sent + (connection.send(h11.EndOfMessage()) or b"")
 
-    def _respond(self, request: h11.Request | int) -> tuple[int, str, bytes]:
+    async def _respond(self, request: h11.Request | int) -> tuple[int, str, bytes]:
         """Return (status, content type, body)."""
         if isinstance(request, int):
             return request, _PLAIN, b"that is no request\n"
@@ -118,7 +118,7 @@ class HttpServer:
             return 405, _PLAIN, b"this can be read only\n"
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         try:
-            content_type, body = page(accept.decode("ascii", "replace"))
+            content_type, body = await page(accept.decode("ascii", "replace"))
         except Exception:
             log.exception("a page could not be made")
             return 500, _PLAIN, b"the log says why\n"
