@@ -9,6 +9,7 @@ that is not a Debian package of this machine lies in VOIP_PEER_CACHE (default
     asterisk/                 a small Debian with Asterisk in it, which tests run without chroot
     asterisk-SUITE.tar.zst    the same, packed: enough to keep between machines
     pjsua2/                   a virtualenv with PJSIP's Python module
+    prometheus/               prometheus and promtool, out of their Debian package
     peers.json                which versions these are, for tests and documentation
 
 A second run finds everything there and takes about a second.
@@ -77,6 +78,7 @@ def main() -> int:
             install_packages()
             suite = install_asterisk(rebuild=arguments.rebuild)
             install_pjsua2()
+            install_prometheus()
         except PeerError as error:
             print(f"make peers: {error}", file=sys.stderr)
             return 1
@@ -299,6 +301,47 @@ def pjsua2_version() -> str:
     return done.stdout.strip()
 
 
+# -- Prometheus -------------------------------------------------------------------------------
+
+
+def install_prometheus() -> None:
+    """Take Prometheus and promtool out of their package: no service, user or fonts come with it."""
+    root = CACHE / "prometheus"
+    if prometheus_version():
+        return
+    say("Unpacking Prometheus")
+    new = CACHE / "prometheus.new"
+    remove(new)
+    new.mkdir()
+    new.chmod(0o777)  # apt downloads as a user of its own
+    try:
+        download = ["apt-get", "download", "-q", "prometheus"]
+        if not attempt(download, cwd=new):
+            run(["apt-get", "update", "-q"])
+            run(download, cwd=new)
+        (package,) = new.glob("*.deb")
+        run(["dpkg-deb", "--extract", str(package), str(new / "all")])
+        remove(root)
+        root.mkdir()
+        for program in ("prometheus", "promtool"):
+            (new / "all/usr/bin" / program).rename(root / program)
+    finally:
+        remove(new)
+    if not prometheus_version():
+        raise PeerError("Prometheus was unpacked and does not run")
+
+
+def prometheus_version() -> str:
+    """Prometheus' version, empty when it does not run."""
+    try:
+        asked = [str(CACHE / "prometheus/promtool"), "--version"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    found = re.search(r"version (\d+(?:\.\d+)*)", done.stdout + done.stderr)
+    return found[1] if found and os.access(CACHE / "prometheus/prometheus", os.X_OK) else ""
+
+
 # -- the record -------------------------------------------------------------------------------
 
 
@@ -314,6 +357,7 @@ def record(suite: str) -> None:
         "pjsip": pjsua2_version(),
         "tshark": upstream(package_version("tshark")),
         "sox": upstream(package_version("sox")),
+        "prometheus": prometheus_version(),
     }
     (CACHE / "peers.json").write_text(
         json.dumps({"asterisk_suite": suite, "versions": versions}, indent=2) + "\n"
@@ -335,11 +379,12 @@ def say(what: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {what} ...", flush=True)
 
 
-def run(command: Sequence[str], stdin: str = "") -> None:
+def run(command: Sequence[str], stdin: str = "", cwd: Path | None = None) -> None:
     """Run quietly; raises PeerError with the end of the output when it fails."""
     done = subprocess.run(
         command,
         input=stdin,
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -352,10 +397,10 @@ def run(command: Sequence[str], stdin: str = "") -> None:
         raise PeerError(f"{' '.join(command[:4])} ... failed ({done.returncode}):\n{tail}")
 
 
-def attempt(command: Sequence[str]) -> bool:
+def attempt(command: Sequence[str], cwd: Path | None = None) -> bool:
     """Whether it worked."""
     try:
-        run(command)
+        run(command, cwd=cwd)
     except PeerError:
         return False
     return True

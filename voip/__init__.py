@@ -6,6 +6,7 @@ nor asyncio.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         VoipError,
     )
     from voip.events import CallEnded, CallState
+    from voip.metrics import Metrics
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
     from voip.registrars import RegistrationStatus
@@ -51,6 +53,7 @@ __all__ = [
     "Credentials",
     "MediaConfig",
     "MediaError",
+    "Metrics",
     "NetworkConfig",
     "NoAnswerError",
     "QualityReport",
@@ -64,6 +67,9 @@ __all__ = [
     "VoipError",
 ]
 
+# a library is silent unless it is asked (`voip.logs.log_to`)
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 _HOMES = {
     "Account": "voip.account",
     "Answering": "voip.answering",
@@ -74,6 +80,7 @@ _HOMES = {
     "Conference": "voip.conference",
     "Credentials": "voip.sip.digest",
     "MediaConfig": "voip.config",
+    "Metrics": "voip.metrics",
     "NetworkConfig": "voip.config",
     "QualityReport": "voip.quality.report",
     "RegistrationStatus": "voip.registrars",

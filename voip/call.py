@@ -26,6 +26,8 @@ from voip.events import (
     DtmfSent,
     SourceLearned,
 )
+from voip.journal import Journal
+from voip.logs.lines import CallLog
 from voip.media.commands import DtmfReceived as DigitHeard
 from voip.media.commands import DtmfSent as DigitsSent
 from voip.media.commands import EngineEvent, SourceDrained, StreamStats
@@ -43,8 +45,6 @@ from voip.sip.reason import Reason
 from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
-
-log = logging.getLogger(__name__)
 
 MAX_DIGITS = 1024
 """Digits a call remembers that nobody has collected."""
@@ -78,14 +78,22 @@ class Call:
         self.account = account
         self._resolve = resolve
         self._report = report
+        self._spawn = spawn
         self._events: EventLog[CallEvent] = EventLog()
-        self._callbacks = Callbacks(spawn, self._callback_failed)
         self._digits = ""
 
     def _bind(self, session: CallSession) -> None:
         self._session = session
+        self.log.know(call_id=self.id)
+        if self.account is not None:
+            self.log.know(account=str(self.account.aor))
+        self._journal = Journal(self.log)
+        self._callbacks = Callbacks(self._spawn, self._callback_failed, self.log)
         self._audio = CallAudio(
-            session.stack, session.media, lambda lost_ms: self._emit(AudioOverrun(lost_ms))
+            session.stack,
+            session.media,
+            lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
+            self.log,
         )
 
     def __repr__(self) -> str:
@@ -93,6 +101,11 @@ class Call:
         return f"<Call {way} {self.remote}: {self.state.value}>"
 
     # ------------------------------------------------------------ what it is
+
+    @property
+    def log(self) -> CallLog:
+        """The logger of this call: its lines carry `call_id`, which is `id`, and who it is with."""
+        return self._session.log
 
     @property
     def outgoing(self) -> bool:
@@ -286,11 +299,19 @@ class Call:
         raises `CallError` with the status it reports where that came to nothing, and the call goes
         on. `TransferProgress` tells how it goes.
         """
-        if isinstance(target, Call):
-            await attended(self._session, target._session, timeout=timeout, tell=self._emit)
-            await target._session.leave()
-        else:
-            await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+        whom = target.remote if isinstance(target, Call) else target
+        self.log.event(logging.INFO, "transfer_asked", "the other side is to call %s", whom)
+        try:
+            if isinstance(target, Call):
+                await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+                await target._session.leave()
+            else:
+                await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+        except VoipError as error:
+            self.log.event(
+                logging.WARNING, "transfer_failed", "%s", error.message, status=error.status
+            )
+            raise
         await self.hangup()
 
     async def send_info(
@@ -475,6 +496,7 @@ class Call:
         if self._events.ended:  # nothing comes after `CallEnded`
             return
         self._events.add(event)
+        self._journal.tell(event, self._session)
         if isinstance(event, DtmfReceived):
             self._digits = (self._digits + event.digit)[-MAX_DIGITS:]
         if isinstance(event, CallEnded):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from voip.events import CallbackFailed, CallEvent
+from voip.logs.lines import CallLog
 
 __all__ = ["Callback", "Callbacks", "Spawn"]
-
-log = logging.getLogger(__name__)
 
 Callback = Callable[[Any], object]
 """A function or coroutine function; what it returns is not looked at."""
@@ -22,8 +20,11 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 class Callbacks:
     """The callbacks of one call. One that raises is logged and told to `failed`."""
 
-    def __init__(self, spawn: Spawn, failed: Callable[[CallbackFailed], None]) -> None:
+    def __init__(
+        self, spawn: Spawn, failed: Callable[[CallbackFailed], None], log: CallLog
+    ) -> None:
         self._spawn = spawn
+        self._log = log
         self._failed = failed
         self._callbacks: list[tuple[type | None, Callback]] = []
         self._untold: deque[CallEvent] = deque()
@@ -48,7 +49,8 @@ class Callbacks:
     def _tell(self, event: CallEvent) -> None:
         for kind, callback in tuple(self._callbacks):
             if kind is None or isinstance(event, kind):
-                self._call_back(callback, event)
+                with self._log.current():
+                    self._call_back(callback, event)
 
     def _call_back(self, callback: Callback, event: CallEvent) -> None:
         try:
@@ -67,6 +69,6 @@ class Callbacks:
 
     def _report(self, callback: Callback, event: CallEvent, error: Exception) -> None:
         name = getattr(callback, "__qualname__", repr(callback))
-        log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
+        self._log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
         if not isinstance(event, CallbackFailed):
             self._failed(CallbackFailed(name, error))

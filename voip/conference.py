@@ -6,7 +6,6 @@ Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ from voip.desk import Desk
 from voip.dialling import Dialling
 from voip.errors import CallError, CallStateError, ConfigError, VoipError
 from voip.events import CallEnded, CallEvent, Replaced, Transferred
+from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.control import MAX_GAIN
 from voip.session.audio import AudioReader, CallAudio, FileRecording
@@ -29,8 +29,6 @@ from voip.session.media import Share
 from voip.session.mix import Mix
 
 __all__ = ["Conference"]
-
-log = logging.getLogger(__name__)
 
 _USER_CHARS = 12
 
@@ -52,6 +50,7 @@ class Conference:
         self._shares: dict[Call, Share] = {}
         self._followed: dict[Call, None] = {}  # whose events come here, parties or not
         self._mix = Mix(desk.stack)
+        self._log = CallLog(conference=self.user)
         self._audio = self._new_audio()
         self._unsubscribe = desk.stack.driver.subscribe(self._on_media)
 
@@ -132,7 +131,7 @@ class Conference:
         except CallError as error:
             if not call._session.is_up or call._session.changes.held_by_us:
                 raise
-            log.info("%s is in a conference and does not hear of it: %s", call.remote, error)
+            call.log.info("%s is in a conference and does not hear of it: %s", call.remote, error)
 
     async def remove(self, call: Call) -> None:
         """Let a call go on by itself; `call.hangup()` ends it instead."""
@@ -144,7 +143,7 @@ class Conference:
             try:
                 await session.name_focus(None)
             except CallError as error:
-                log.info("%s still takes us for a conference: %s", call.remote, error)
+                call.log.info("it still takes us for a conference: %s", error)
 
     def _share(self, call: Call) -> Share:
         try:
@@ -174,7 +173,7 @@ class Conference:
         try:
             await self._enter(new, share)
         except VoipError as error:
-            log.warning("%s cannot take part in the conference: %s", new.remote, error)
+            new.log.warning("it cannot take part in the conference: %s", error)
 
     # ------------------------------------------------------------ who hears whom
 
@@ -238,7 +237,7 @@ class Conference:
         return self._audio
 
     def _new_audio(self) -> CallAudio:
-        return CallAudio(self._desk.stack, self._mix, self._lost)
+        return CallAudio(self._desk.stack, self._mix, self._lost, self._log)
 
     def _end_audio(self) -> None:
         audio = self._audio
@@ -247,7 +246,7 @@ class Conference:
             self._desk.spawn(audio.close())
 
     def _lost(self, lost_ms: float) -> None:
-        log.warning("a reader of %r was too slow and lost %.0f ms", self, lost_ms)
+        self._log.warning("a reader of %r was too slow and lost %.0f ms", self, lost_ms)
 
     def _on_media(self, event: EngineEvent) -> None:
         if isinstance(event, SourceDrained) and event.stream == self._mix.number:

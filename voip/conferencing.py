@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from voip.sip.server_invite import ServerInvite
 __all__ = ["Conferencing", "JoinRequest"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -121,7 +118,7 @@ class Conferencing:
             await new._session.callee.prepare()  # before anybody hears of it
             await self._take_in(new, wanted)
         except VoipError as error:
-            log.info("%s could not join a call: %s", new.remote, error)
+            new.log.info("it could not join a call: %s", error)
             with suppress(CallError):
                 await _refuse(new, error)
 

@@ -159,10 +159,12 @@ class Desk:
             call._session.fail("the phone was closed")
         await asyncio.gather(*(call.wait_ended() for call in calls), return_exceptions=True)
 
-    def failed(self, handler: Callable[..., Any], error: BaseException) -> None:
-        """Say that a handler of the application raised."""
+    def failed(
+        self, handler: Callable[..., Any], error: BaseException, call: Call | None = None
+    ) -> None:
+        """Say that a handler of the application raised, about `call` if about any."""
         name = getattr(handler, "__qualname__", repr(handler))
-        log.error("%s failed", name, exc_info=error)
+        (log if call is None else call.log).error("%s failed", name, exc_info=error)
         self.tell(CallbackFailed(name, error))
 
     async def ask(self, handler: Callable[[Any], Any], about: Any, default: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -149,6 +150,7 @@ class Dialling:
         invite = session.caller.invite
         if invite is None or not await ways.lead_around(invite) or call.ended is not None:
             return
+        call.log.event(logging.INFO, "call_left", "nobody answers there; the next server is tried")
         session.fail("no response")  # whoever answers late is told that it is over
         session.failure = NoAnswerError(
             f"no response from {session.remote.uri}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
 from voip.line import Line
+from voip.logs import CallLog, Limit
 from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
 from voip.sip.endpoint.tasks import is_cancelled
@@ -31,8 +32,6 @@ from voip.strangers import Strangers
 __all__ = ["IncomingCalls"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-log = logging.getLogger(__name__)
 
 
 class IncomingCalls:
@@ -49,6 +48,7 @@ class IncomingCalls:
         self._conferencing = conferencing
         self._authorize = authorize
         self._strangers = strangers
+        self._limit: Limit | None = None
 
     def on_incoming(self, handler: Handler) -> Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -76,13 +76,15 @@ class IncomingCalls:
 
     def invited(self, invite: ServerInvite) -> None:
         """Take a call that comes in: refuse it, or hand it to the application."""
-        desk, now = self._desk, self._desk.now()
+        desk = self._desk
         replaced = None if invite.replaces is None else desk.call_of(invite.replaces)
         handler = desk.handlers.incoming
-        if desk.closed or len(desk.calls) >= desk.max_calls:
-            invite.respond(503, now=now)
+        if desk.closed:
+            self._refuse(invite, 503, "the phone is being closed")
+        elif len(desk.calls) >= desk.max_calls:
+            self._refuse(invite, 503, "there are too many calls")
         elif invite.replaces is not None and replaced is None:
-            invite.respond(481, now=now)
+            self._refuse(invite, 481, "it is to replace a call that is none of ours")
         elif replaced is not None:
             self._take_over(invite, replaced)
         elif invite.joins is not None or self._conferencing.called(invite) is not None:
@@ -92,9 +94,9 @@ class IncomingCalls:
             if ask is not None and desk.answering.auto_answer:
                 desk.spawn(self._answer_by_itself(self._new_call(invite, line), ask.after_s))
             elif ask is not None and ask.required:
-                invite.respond(403, now=now)
+                self._refuse(invite, 403, "it demands to be answered by the phone itself")
             elif handler is None:
-                invite.respond(480, now=now)
+                self._refuse(invite, 480, "nobody wants calls (on_incoming)")
             else:
                 call = self._new_call(invite, line)
                 desk.spawn(self._handle(handler, call))
@@ -105,24 +107,41 @@ class IncomingCalls:
         desk, rules = self._desk, self._desk.answering
         busy = rules.busy_at is not None and len(desk.calls) >= rules.busy_at
         if rules.do_not_disturb:
-            invite.respond(486, now=desk.now())
+            self._refuse(invite, 486, "nobody is to be disturbed")
         elif rules.forward_always is not None:
             self._forward(invite, line, rules.forward_always, "unconditional")
         elif busy and rules.forward_busy is not None:
             self._forward(invite, line, rules.forward_busy, "user-busy")
         elif busy:
-            invite.respond(486, now=desk.now())
+            self._refuse(invite, 486, "there are calls already")
         else:
             return False
         return True
 
     def _forward(self, invite: ServerInvite, line: Line, target: str, reason: str) -> None:
-        now = self._desk.now()
         if not may_forward(invite.request):
-            invite.respond(482, now=now)
+            self._refuse(invite, 482, "it has been sent on too often")
             return
         uri = line.account.dial_uri(target)
-        invite.respond(302, headers=forwarding_headers(invite.request, [uri], reason), now=now)
+        headers = forwarding_headers(invite.request, [uri], reason)
+        self._refuse(invite, 302, f"it is sent on to {uri}", headers)
+
+    def _refuse(
+        self,
+        invite: ServerInvite,
+        status: int,
+        why: str,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Answer what becomes no call, and say so in the log; its id there is the INVITE's."""
+        desk, request = self._desk, invite.request
+        if self._limit is None:
+            self._limit = Limit(desk.now)
+        call_id = request.call_id
+        log = CallLog(self._limit, direction="incoming", peer=request.from_.uri)
+        log.know(call_id=call_id, sip_call_id=call_id)
+        log.event(logging.INFO, "call_refused", "refused, as %s", why, status=status)
+        invite.respond(status, headers=headers, now=desk.now())
 
     def _forward_later(self, call: Call) -> None:
         rules = self._desk.answering
@@ -181,7 +200,7 @@ class IncomingCalls:
                 await asyncio.sleep(after_s)
             await call.answer()
         except CallError as error:
-            log.info("a call that was to be answered by itself: %s", error)
+            call.log.info("it was to be answered by itself: %s", error)
             return
         handler = self._desk.handlers.incoming
         if handler is not None:
@@ -192,7 +211,7 @@ class IncomingCalls:
         try:
             await call.answer()
         except CallError as error:
-            log.info("a call that was to replace another: %s", error)
+            call.log.info("it was to replace another call: %s", error)
 
     async def _replace(self, old: Call, new: Call) -> None:
         """End the old call once the new one is answered; where that fails it stays as it is."""
@@ -208,21 +227,22 @@ class IncomingCalls:
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:
         desk, status = self._desk, 480
         try:
-            result = handler(call)
-            if inspect.isawaitable(result):
-                await result
+            with call.log.current():
+                result = handler(call)
+                if inspect.isawaitable(result):
+                    await result
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 if not desk.closed:
                     desk.spawn(call.hangup())
                 raise
             if call.ended is None or not isinstance(error, CallError):
-                desk.failed(handler, error)
+                desk.failed(handler, error, call)
             status = 500
         if call.ended is None and not call._session.is_up:
             try:
                 await call.reject(status)
             except VoipError as error:
-                log.debug("refusing an unanswered call: %s", error)
+                call.log.debug("it cannot be refused: %s", error)
         elif call.ended is None and status == 500:
             await call.hangup()

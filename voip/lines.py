@@ -79,6 +79,11 @@ class Lines:
         """The accounts, the first of which is meant where none is named."""
         return [line.account for line in self._lines if line.named]
 
+    @property
+    def all(self) -> tuple[Line, ...]:
+        """All of them; one that is nobody's where there is no account."""
+        return self._lines
+
     def of(self, account: Account | str | None) -> Line:
         """Return the line of an account, or of an address of record; `ConfigError` for others'."""
         if account is None:

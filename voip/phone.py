@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from voip.account import Account
 from voip.answering import Answering
@@ -29,9 +28,10 @@ from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
-from voip.events import CallEnded, CallEvent, PhoneEvent, Registered, RegistrationFailed
+from voip.events import CallEnded, CallEvent, PhoneEvent, Registered
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
+from voip.journal import tell_of_registration
 from voip.line import Line
 from voip.lines import Lines
 from voip.media.commands import EngineEvent
@@ -63,9 +63,11 @@ from voip.transfers import Transfers
 from voip.types import Address, Random
 from voip.watching import Watching
 
-__all__ = ["Authorize", "Softphone", "Wait"]
+if TYPE_CHECKING:
+    from voip.metrics import Metrics
+    from voip.metrics.meter import Meter
 
-log = logging.getLogger(__name__)
+__all__ = ["Authorize", "Softphone", "Wait"]
 
 
 class Softphone:
@@ -86,8 +88,8 @@ class Softphone:
     credentials masked. requests: handlers for further SIP methods by name. info_packages: those
     that are taken in calls (RFC 6086). quality_collector: whom to send a report of each call to
     (RFC 6035). answering: what is done with calls before anybody is asked; it may be set anew at
-    any time. authorize: looks at an INVITE and returns the headers of a 401 that answers it, or
-    None to let it through.
+    any time. metrics: what tells Prometheus of this phone while it is open. authorize: looks at an
+    INVITE and returns the headers of a 401 that answers it, or None to let it through.
     """
 
     unregister_on_close = True
@@ -131,6 +133,7 @@ class Softphone:
         quality_collector: str | None = None,
         answering: Answering | None = None,
         authorize: Authorize | None = None,
+        metrics: Metrics | None = None,
         outbound: bool = False,
         instance: str | None = None,
         random: Random | None = None,
@@ -154,6 +157,8 @@ class Softphone:
         self._outbound = outbound
         self._instance = None if instance is None else instance_urn(instance)
         self._trace = trace
+        self._metrics = metrics
+        self._meter: Meter | None = None
         self._pcap_path = pcap
         self._requests = dict(requests or {})
         self._config = agent_config(
@@ -273,6 +278,8 @@ class Softphone:
             transfers=self._transfers,
         )
         self._open = self._desk.opened = True
+        if self._metrics is not None:
+            self._meter = self._metrics.add(self._desk)
         try:
             self._driver.start()
             self._driver.subscribe(self._sessions.on_engine)
@@ -326,6 +333,8 @@ class Softphone:
         async with AsyncExitStack() as closing:
             closing.callback(self._gone.set)
             closing.callback(self._events.end)
+            if self._metrics is not None and self._meter is not None:
+                closing.callback(self._metrics.remove, self._meter)
             if self._capture is not None:
                 closing.callback(self._capture.close)
             closing.push_async_callback(self._files.close)
@@ -503,6 +512,8 @@ class Softphone:
     def _call_event(self, call: Call, event: CallEvent) -> None:
         call._emit(event)
         if isinstance(event, CallEnded):
+            if self._meter is not None:
+                self._meter.tally.call_ended(call)
             if self._reports is not None:
                 self._tasks.spawn(self._reports.publish(call))
             self._calls.pop(call._session, None)
@@ -526,6 +537,7 @@ class Softphone:
             call._on_media(event)
 
     def _tell(self, event: PhoneEvent) -> None:
-        if isinstance(event, RegistrationFailed):
-            log.warning("registration failed: %s", event.reason)
+        if self._meter is not None:
+            self._meter.tally.told(event)
+        tell_of_registration(event)
         self._events.add(event)

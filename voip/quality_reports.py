@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Final
 
@@ -14,8 +13,6 @@ from voip.sip.headers import NameAddr
 from voip.types import Address
 
 __all__ = ["QualityReports", "session_report"]
-
-log = logging.getLogger(__name__)
 
 ALGORITHM: Final = "G.107"
 _ADAPTIVE: Final = 3
@@ -44,7 +41,7 @@ class QualityReports:
                 account=call.account,
             )
         except VoipError as error:
-            log.warning("the report of %r was not taken: %s", call, error)
+            call.log.warning("the report of its quality was not taken: %s", error)
 
 
 def session_report(call: Call, wall: float) -> VoiceQualityReport | None:

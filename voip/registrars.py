@@ -13,6 +13,7 @@ from voip.events import Registered, RegistrationFailed
 from voip.registration import Registrar
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
+from voip.sip.registration import RegistrationState
 
 __all__ = ["Registrars", "RegistrationStatus"]
 
@@ -61,6 +62,10 @@ class Registrars:
         return RegistrationStatus(
             account, best.registered, best.expires_in_s, best.failure, best.gruu
         )
+
+    def states(self) -> list[RegistrationState]:
+        """Return where each of them stands."""
+        return [one.state for one in self._all]
 
     def hosts(self) -> list[str]:
         """Return where calls come from: the hosts that have registered us, as IP literals."""

@@ -95,6 +95,16 @@ class Registrar:
         return binding is not None and binding.state is sip.RegistrationState.REGISTERED
 
     @property
+    def state(self) -> sip.RegistrationState:
+        """Where the registration stands."""
+        if self._binding is not None:
+            return self._binding.state
+        states = sip.RegistrationState
+        if self.failure is not None:
+            return states.FAILED
+        return states.REGISTERING if self.wanted else states.UNREGISTERED
+
+    @property
     def expires_in_s(self) -> float | None:
         """How long the registrar still knows us, unless asked again; None where it does not."""
         return self._expires_at - self._stack.signalling.now() if self.registered else None

@@ -21,8 +21,6 @@ from voip.sip.refer import ReferTarget, refer_target
 
 __all__ = ["TransferRequest", "Transfers"]
 
-log = logging.getLogger(__name__)
-
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RING_S: Final = 120.0
@@ -123,18 +121,25 @@ class Transfers:
             call._emit(TransferRequested(request.target, request.referred_by))
         handler = desk.handlers.transfer
         if handler is not None and not await desk.ask(handler, request, False):
-            return 603
+            return self._not_called(call, 603)
         try:
             new = await self._dialling.place(line, target.uri, headers=_headers(target))
             if progress is not None:
                 new.on_event(lambda event: self._report(progress, event))
             await new.wait_answered(RING_S)
         except VoipError as error:
-            return _status_of(error)
+            return self._not_called(call, _status_of(error))
         if call is not None and call.ended is None:
             call._emit(Transferred(new))
             desk.spawn(self._see_off(call))
         return 200
+
+    def _not_called(self, call: Call | None, status: int) -> int:
+        """Say that we have not called whom we were asked to call; return what is reported."""
+        if call is not None:
+            words = "the transfer that it asked for came to nothing"
+            call.log.event(logging.INFO, "transfer_not_made", words, status=status)
+        return status
 
     def _report(self, progress: Progress, event: CallEvent) -> None:
         if isinstance(event, Ringing | EarlyMedia):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
 import re
 import shlex
 import sys
@@ -78,6 +79,8 @@ async def under_way(
 
     home = tmp_path_factory.mktemp("shown")
     furnish(home)
+    log = logging.getLogger("voip")  # as it was: a page shows how it is written
+    level, handlers = log.level, list(log.handlers)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)  # for what is shown of a program, and runs in this process
         patch.delenv("VOIP_PASSWORD", raising=False)
@@ -90,6 +93,8 @@ async def under_way(
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+    log.setLevel(level)
+    log.handlers[:] = handlers
 
 
 def furnish(directory: Path) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from voip.call import Call
 from voip.cli import options
+from voip.cli.observing import Metered
 from voip.cli.report import call_report, print_call
 from voip.cli.run import Interrupted, fail, print_json, print_trace, run, unless_stopped, warn
 from voip.errors import VoipError
@@ -79,6 +80,9 @@ def answer(
     codec: options.CodecList = "pcmu,pcma",
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
+    metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Answer calls until Ctrl-C, or as many as --calls says.
@@ -92,6 +96,7 @@ def answer(
     desk = _Desk(echo, play, record, duration, calls, as_json)
 
     async def command(stop: asyncio.Event) -> None:
+        metered = Metered(metrics)
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
@@ -115,20 +120,22 @@ def answer(
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,
+            metrics=metered.metrics,
         )
         phone.on_incoming(lambda call: _serve(call, desk))
         phone.unregister_on_close = False  # nothing is to be removed yet
-        try:
-            await unless_stopped(stop, phone.start(), "the account was registered")
-            phone.unregister_on_close = True
-            for kind, address in phone.addresses:
-                warn(f"listening on {kind} {address}")
-            with suppress(Interrupted):  # that is how it ends
-                await unless_stopped(stop, _enough(desk, timeout), "the last call")
-        finally:
-            await phone.close()
+        async with metered.serving():
+            try:
+                await unless_stopped(stop, phone.start(), "the account was registered")
+                phone.unregister_on_close = True
+                for kind, address in phone.addresses:
+                    warn(f"listening on {kind} {address}")
+                with suppress(Interrupted):  # that is how it ends
+                    await unless_stopped(stop, _enough(desk, timeout), "the last call")
+            finally:
+                await phone.close()
 
-    run(command, as_json=as_json, failed=_failed)
+    run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json({"answered": len(desk.reports), "calls": desk.reports})
     if calls is not None and len(desk.reports) < calls:

@@ -15,6 +15,7 @@ import typer
 from voip.account import Account
 from voip.call import DIGITS, Call
 from voip.cli import options
+from voip.cli.observing import Metered
 from voip.cli.report import call_report, print_call
 from voip.cli.run import (
     Interrupted,
@@ -99,6 +100,9 @@ def call(
     codec: options.CodecList = "pcmu,pcma",
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
+    metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Place a call.
@@ -111,13 +115,14 @@ def call(
     plan = _Plan(uri, timeout, play, record, dtmf, duration, as_json)
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
+        metered = Metered(metrics)
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
             raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
         target = Account(uri).aor
-        async with Softphone(
+        phone = Softphone(
             **login.settings(format_host(target.host, target.port)),
             register=False,
             network=options.network_config(
@@ -134,10 +139,12 @@ def call(
             media=options.media_config(codec),
             pcap=pcap,
             trace=print_trace if trace else None,
-        ) as phone:
+            metrics=metered.metrics,
+        )
+        async with metered.serving(), phone:
             return await _converse(phone, plan, stop)
 
-    report = run(command, as_json=as_json, failed=_failed)
+    report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json(report)
     else:

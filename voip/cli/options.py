@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from voip.cli.run import warn
+from voip.cli.run import LogLevel, warn
 from voip.config import TRANSPORTS, MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import AudioFileError, ConfigError
 from voip.media.wav import WavReader
@@ -23,7 +23,10 @@ __all__ = [
     "FromUri",
     "Instance",
     "JsonFlag",
+    "LogAt",
+    "LogJson",
     "Login",
+    "MetricsAt",
     "Outbound",
     "Password",
     "PasswordFile",
@@ -41,6 +44,7 @@ __all__ = [
     "WsPort",
     "WssPort",
     "check_files",
+    "host_port",
     "media_config",
     "network_config",
     "tls_config",
@@ -124,6 +128,17 @@ PcapFile = Annotated[
 TraceFlag = Annotated[
     bool, typer.Option("--trace", help="Print every SIP message on stderr, digests masked.")
 ]
+MetricsAt = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Answer Prometheus there."),
+]
+LogAt = Annotated[
+    LogLevel | None,
+    typer.Option("--log-level", help="Write what happens to stderr; secrets are masked."),
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Everything on stderr is one JSON object a line.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -194,7 +209,7 @@ def network_config(
         raise ConfigError("--wss-port needs a certificate", hint="--tls-cert F")
     if not ws_path.startswith("/"):
         raise ConfigError(f"--ws-path {ws_path} is no path", hint="such as /ws")
-    host, bound = _host_port(bind)
+    host, bound = host_port(bind)
     low, dash, high = rtp_ports.partition("-")
     if not dash or not _is_number(low) or not _is_number(high):
         raise ConfigError(f"--rtp-ports {rtp_ports} is no range", hint="such as 10000-19999")
@@ -239,7 +254,8 @@ def check_files(play: Path | None, record: Path | None) -> None:
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
 
 
-def _host_port(bind: str) -> tuple[str, int | None]:
+def host_port(bind: str, option: str = "--bind") -> tuple[str, int | None]:
+    """Read HOST, HOST:PORT or :PORT; raises `ConfigError` that names the option."""
     if bind.startswith("["):
         host, _, rest = bind[1:].partition("]")
         port = rest.removeprefix(":")
@@ -248,7 +264,7 @@ def _host_port(bind: str) -> tuple[str, int | None]:
     else:
         host, _, port = bind.partition(":")
     if port and not _is_number(port):
-        raise ConfigError(f"--bind {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
+        raise ConfigError(f"{option} {bind}: {port!r} is no port", hint="HOST or HOST:PORT")
     return host, int(port) if port else None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from voip.cli import options
+from voip.cli.observing import Metered
 from voip.cli.run import Interrupted, print_json, print_trace, run, unless_stopped, warn
 from voip.errors import RegistrationError, VoipError
 from voip.events import Registered, RegistrationFailed
@@ -46,6 +47,9 @@ def register(
     ] = 32.0,
     pcap: options.PcapFile = None,
     trace: options.TraceFlag = False,
+    metrics: options.MetricsAt = None,
+    log_level: options.LogAt = None,
+    log_json: options.LogJson = False,
     as_json: options.JsonFlag = False,
 ) -> None:
     """Register an account, keep it registered until Ctrl-C, then unregister.
@@ -54,6 +58,7 @@ def register(
     """
 
     async def command(stop: asyncio.Event) -> dict[str, Any]:
+        metered = Metered(metrics)
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(uri, auth_user, password, password_file, proxy)
         phone = Softphone(
@@ -75,9 +80,10 @@ def register(
             ),
             pcap=pcap,
             trace=print_trace if trace else None,
+            metrics=metered.metrics,
         )
         phone.unregister_on_close = False  # nothing is to be removed yet
-        async with phone:
+        async with metered.serving(), phone:
             granted = await unless_stopped(
                 stop, _register(phone, uri, timeout), "the registrar answered"
             )
@@ -90,7 +96,7 @@ def register(
             await _stay(phone, stop)
             return report
 
-    report = run(command, as_json=as_json, failed=_failed)
+    report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
     if as_json:
         print_json(report)
     elif once:

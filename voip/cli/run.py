@@ -11,16 +11,19 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
 from voip.errors import VoipError
+from voip.logs import log_to
 from voip.sip.endpoint.trace import SipTraceRecord
 
 __all__ = [
     "INTERRUPTED",
     "Interrupted",
+    "LogLevel",
     "fail",
     "interruptible",
     "print_json",
@@ -33,6 +36,9 @@ __all__ = [
 
 _T = TypeVar("_T")
 
+_NOTES: Final = logging.getLogger("voip.cli")
+"""What is said in one line on stderr, where everything there is JSON."""
+
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C where nothing came of it, as a shell has it: 128 + SIGINT."""
 
@@ -43,18 +49,30 @@ class Interrupted(VoipError):  # noqa: N818 (nothing is wrong)
     code = "interrupted"
 
 
+class LogLevel(StrEnum):
+    """What is logged: that and what is worse."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 def run(
     command: Callable[[asyncio.Event], Coroutine[Any, Any, _T]],
     *,
     as_json: bool = False,
     failed: Callable[[str, VoipError], dict[str, Any]] | None = None,
+    log_level: LogLevel | None = None,
+    log_json: bool = False,
 ) -> _T:
     """Run `command(stop)` in an event loop; SIGINT and SIGTERM set `stop`, twice cancels.
 
     A `VoipError` becomes one line on stderr and exit status 1 (130 after Ctrl-C), with `as_json`
-    also an object on stdout, made by `failed`.
+    also an object on stdout, made by `failed`. log_level: what is logged on stderr, errors where
+    it is None. log_json: everything on stderr is JSON then, `warn` too.
     """
-    logging.basicConfig(level=logging.ERROR, format="voip: %(message)s")
+    _log(log_level, log_json)
     # a full collection of everything that was imported would hold up the engine's thread, and with
     # it a call's sound, for tens of milliseconds
     gc.collect()
@@ -76,6 +94,17 @@ def run(
         print_json(failed(message, error) if failed else {"error": message, "code": error.code})
     warn(message)
     raise typer.Exit(INTERRUPTED if isinstance(error, Interrupted) else 1)
+
+
+def _log(level: LogLevel | None, as_json: bool) -> None:
+    if level is None and not as_json:
+        logging.basicConfig(level=logging.ERROR, format="voip: %(message)s")
+        return
+    log_to(level=level or LogLevel.INFO, as_json=as_json)
+    # notes are said at whatever level, and so are faults of tasks
+    notes = (_NOTES.name,) if as_json else ()
+    log_to(level=LogLevel.WARNING, as_json=as_json, loggers=("asyncio", *notes))
+    _NOTES.propagate = False
 
 
 async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T:
@@ -124,6 +153,9 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 def warn(message: str) -> None:
     """Say something in one line on stderr."""
+    if _NOTES.handlers:
+        _NOTES.warning("%s", message)
+        return
     print("voip:", printable(" ".join(message.split())), file=sys.stderr, flush=True)
 
 

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from voip.media.commands import Command, EngineEvent, Opened, StreamStats
 from voip.media.stats import StatsSnapshot
 
-__all__ = ["EngineDriver", "TickingEngine"]
+__all__ = ["EngineDriver", "EngineFigures", "TickFigures", "TickingEngine"]
+
+
+@dataclass(frozen=True, slots=True)
+class TickFigures:
+    """Ticks since the start; `late` and `failed` as `voip.net.driver.TickTimes` counts them.
+
+    lateness_s: float64 (ticks, 2), when the latest of them began and were done after they were due.
+    """
+
+    count: int
+    late: int
+    failed: int
+    lateness_s: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """What an engine and what runs it have counted; nothing is counted for who asks.
+
+    snapshot: the figures of all streams, others' too where phones share the engine. ticks: None
+    where they are not of a clock. io: what went wrong with packets since the start, by kind.
+    """
+
+    snapshot: StatsSnapshot | None = None
+    ticks: TickFigures | None = None
+    io: Mapping[str, int] = field(default_factory=dict)
 
 
 class TickingEngine(Protocol):
@@ -65,6 +95,10 @@ class EngineDriver(Protocol):
 
     def stats(self, stream: int) -> StreamStats | None:
         """Return figures of a stream at most a second old, None where there are none yet."""
+        ...
+
+    def figures(self, since_tick: int = 0) -> EngineFigures:
+        """Return what has been counted; the lateness of ticks from number `since_tick` on."""
         ...
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:

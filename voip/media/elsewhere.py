@@ -15,6 +15,7 @@ from voip.media.commands import (
     ReadStats,
     StreamStats,
 )
+from voip.media.driver import EngineFigures
 from voip.types import Address
 
 __all__ = ["MediaElsewhere", "no_sound"]
@@ -60,6 +61,10 @@ class MediaElsewhere:
     def stats(self, stream: int) -> StreamStats | None:
         """There are no figures."""
         return None
+
+    def figures(self, since_tick: int = 0) -> EngineFigures:
+        """There are no figures."""
+        return EngineFigures()
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Nothing will be told."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from voip.media.commands import StreamStats
@@ -16,7 +18,7 @@ from voip.types import Address
 if TYPE_CHECKING:
     from voip.media.reports import RemoteReport, Reporter
 
-__all__ = ["StatsSnapshot", "snapshot", "stream_stats"]
+__all__ = ["SUMMED", "StatsSnapshot", "snapshot", "stream_stats"]
 
 _RECEIVER = (
     "ssrc", "octets", "reordered", "jitter", "first_sequence", "last_sequence", "received",
@@ -28,6 +30,34 @@ _PLAYOUT = (
 )  # fmt: skip
 _TABLE = ("slot", "discarded", "underrun")
 _LEVELS = ("heard", "heard_before", "sent", "sent_before")
+
+SUMMED = (
+    "packets_sent", "bytes_sent", "packets_received", "bytes_received", "packets_lost",
+    "packets_late", "packets_duplicate", "packets_reordered", "packets_discarded",
+    "packets_from_strangers", "dropped_frames", "buffer_overrun_count", "concealed_ms",
+    "accelerated_ms", "expanded_ms", "played_ms", "source_underrun_ms",
+)  # fmt: skip
+"""Figures of `StreamStats` that can be added up over streams."""
+_COUNTED = {
+    "packets_sent": "sent_packets",
+    "bytes_sent": "sent_octets",
+    "bytes_received": "octets",
+    "packets_late": "late",
+    "packets_duplicate": "duplicate",
+    "packets_reordered": "reordered",
+    "packets_discarded": "discarded",
+    "dropped_frames": "dropped",
+    "buffer_overrun_count": "overruns",
+}
+"""Their columns, as they are."""
+_SAMPLES = {
+    "concealed_ms": "concealed",
+    "accelerated_ms": "accelerated",
+    "expanded_ms": "expanded",
+    "played_ms": "played",
+    "source_underrun_ms": "underrun",
+}
+"""The same, in samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +83,57 @@ class StatsSnapshot:
         row = self.rows.get(stream)
         return None if row is None else self._stats(stream, row)
 
+    def rows_of(self, streams: Iterable[int]) -> npt.NDArray[np.intp]:
+        """Return the rows of those of `streams` that were open then: intp (streams,)."""
+        known = self.rows
+        return np.array([known[stream] for stream in streams if stream in known], np.intp)
+
+    def sums(self, rows: npt.NDArray[np.intp]) -> dict[str, float]:
+        """Add up `SUMMED` over rows, whatever their number in a few array operations."""
+        columns = self.columns
+        received, lost = self._received_and_lost(rows)
+        found: dict[str, float] = {
+            "packets_received": int(received.sum()),
+            "packets_lost": int(lost.sum()),
+            "packets_from_strangers": sum(
+                self.strangers[row][0] for row in rows.tolist() if row in self.strangers
+            ),
+        }
+        for name, column in _COUNTED.items():
+            found[name] = int(columns[column][rows].sum())
+        for name, column in _SAMPLES.items():
+            found[name] = 1000 * float(columns[column][rows].sum()) / self.rate_hz
+        return found
+
+    def jitter_ms(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the jitter of those rows that have heard anything: float64 (rows,)."""
+        received, _ = self._received_and_lost(rows)
+        jitter = self.columns["jitter"][rows[received > 0]]
+        return np.asarray(1000 * jitter / self.rate_hz, np.float64)
+
+    def rtt_ms(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the round trips of those rows that know theirs: float64 (rows,)."""
+        reports = (self.reports.get(row) for row in rows.tolist())
+        found = [report.rtt_ms for report in reports if report and report.rtt_ms is not None]
+        return np.array(found, np.float64)
+
+    def _received_and_lost(self, rows: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return packets received and lost (RFC 3550 appendix A.3) of one row, or of many."""
+
+        def figure(name: str) -> npt.NDArray[Any]:
+            return np.asarray(self.columns[name][rows])
+
+        now = figure("received")
+        missing = figure("last_sequence") - figure("first_sequence") + 1 - now
+        lost = figure("lost_before") + np.where(figure("ssrc") >= 0, missing, 0)
+        return figure("received_before") + now, lost
+
     def _stats(self, stream: int, row: int) -> StreamStats:
         def figure(name: str) -> Any:
             return self.columns[name][row].item()
 
         rate = self.rate_hz
-        received = figure("received_before") + figure("received")
-        lost = figure("lost_before")
-        if figure("ssrc") >= 0:
-            lost += figure("last_sequence") - figure("first_sequence") + 1 - figure("received")
+        received, lost = (count.item() for count in self._received_and_lost(row))
         expected = received + lost
         missing = lost + figure("duplicate")  # a copy makes up for no loss
         delay_ms = None

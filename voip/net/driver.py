@@ -11,15 +11,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
+from voip.logs.lines import event
 from voip.media.commands import Applied, Command, EngineEvent, Opened, Refused, StreamStats
-from voip.media.driver import TickingEngine
+from voip.media.driver import EngineFigures, TickFigures, TickingEngine
 from voip.media.table import BASE_STEP_S
 
 __all__ = ["ThreadDriver", "TickTimes"]
@@ -56,17 +57,21 @@ class TickTimes:
         if started_s > BASE_STEP_S:  # no row's step is longer than two base steps
             self.late += max(0, int((following - deadline) / BASE_STEP_S) - 2)
 
-    def since(self, tick: int = 0) -> npt.NDArray[np.float64]:
-        """Return (start, done) of the ticks from number `tick` on: float64 (ticks, 2), in order."""
+    def since(self, tick: int = 0, until: int | None = None) -> npt.NDArray[np.float64]:
+        """Return (start, done) of the ticks from number `tick` on: float64 (ticks, 2), in order.
+
+        `until`: and before that one; by default all that there were.
+        """
         size = len(self._figures)
-        oldest = max(tick, self.ticks - size)
-        return self._figures[np.arange(oldest, self.ticks) % size]
+        end = self.ticks if until is None else until
+        return self._figures[np.arange(max(tick, end - size), end) % size]
 
 
 class ThreadDriver:
     """`voip.media.driver.EngineDriver` on a daemon thread and the real clock.
 
-    `release` is called by the thread when it has ended (`UdpPacketIO.close_all`).
+    `release` is called by the thread when it has ended (`UdpPacketIO.close_all`). `counted` says
+    what went wrong with packets, by kind.
     """
 
     def __init__(
@@ -74,12 +79,14 @@ class ThreadDriver:
         engine: TickingEngine,
         *,
         release: Callable[[], None],
+        counted: Callable[[], Mapping[str, int]] = dict,
         name: str = "voip-engine",
         remembered_ticks: int = 8192,
     ) -> None:
         self.times = TickTimes(remembered_ticks)
         self._engine = engine
         self._release = release
+        self._counted = counted
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._wake = threading.Event()
         self._stopping = False
@@ -98,6 +105,7 @@ class ThreadDriver:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._thread.start()
+        event(log, logging.DEBUG, "media_started", "the media engine runs")
 
     async def close(self) -> None:
         """Stop the thread, release its sockets, and refuse what was still waiting."""
@@ -111,6 +119,16 @@ class ThreadDriver:
         self._thread.join()
         self._deliver()
         self._refuse_waiting("the media engine has been closed")
+        times = self.times
+        event(
+            log,
+            logging.DEBUG,
+            "media_stopped",
+            "the media engine has stopped",
+            ticks=times.ticks,
+            late=times.late,
+            failed=times.failures,
+        )
 
     async def apply(self, command: Command) -> Opened | StreamStats | None:
         """Queue a command, and return its result or raise `MediaError`."""
@@ -130,6 +148,14 @@ class ThreadDriver:
         """Return figures of a stream at most a second old, None where there are none yet."""
         snapshot = self._engine.snapshot
         return snapshot.of(stream) if snapshot is not None else None
+
+    def figures(self, since_tick: int = 0) -> EngineFigures:
+        """Return what has been counted; the lateness of ticks from number `since_tick` on."""
+        times = self.times
+        count = times.ticks  # the thread goes on
+        lateness_s = times.since(since_tick, count)
+        ticks = TickFigures(count, times.late, times.failures, lateness_s)
+        return EngineFigures(self._engine.snapshot, ticks, self._counted())
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event but the answers to commands."""

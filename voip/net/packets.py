@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,10 @@ class UdpPacketIO:
         """How many packets the kernel dropped since the start because a buffer was full."""
         open_lines = (line for line in (*self._rtp, *self._rtcp) if line is not None)
         return self._closed_drops + sum(socket_drops(line.sock) for line in open_lines)
+
+    def counted(self) -> dict[str, int]:
+        """Return what went wrong since the start, by kind. May be called from any thread."""
+        return {**asdict(self.counters), "kernel_drops": self.kernel_drops()}
 
     @staticmethod
     def _line(lines: list[Line | None], row: int) -> Line | None:

@@ -39,7 +39,8 @@ class KernelPlatform:
         io = UdpPacketIO(random, ports=PortRange(*ports))
         io.tap = tap
         engine = Engine(io, random=random)
-        return MediaPlane(ThreadDriver(engine, release=io.close_all), engine.arena, count(1))
+        driver = ThreadDriver(engine, release=io.close_all, counted=io.counted)
+        return MediaPlane(driver, engine.arena, count(1))
 
     def files(self) -> IoThread:
         """Return a thread that serves files."""

@@ -7,7 +7,6 @@ tick; a call without readers costs nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from os import PathLike, fspath
@@ -17,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import CallStateError, ConfigError, MediaError
+from voip.logs.lines import CallLog
 from voip.media.files import ArraySource, FileSink, FileSource
 from voip.media.rings import AudioRing
 from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
 from voip.session.stack import Stack
 
 __all__ = ["AudioReader", "CallAudio", "Carrier", "FileRecording"]
-
-log = logging.getLogger(__name__)
 
 RING_S = 1.0
 FILE_RING_S = 2.0
@@ -59,9 +57,12 @@ class _Listener(Protocol):
 class CallAudio:
     """The sound of a call, or of a conference, until `end`. `lost` hears of lost milliseconds."""
 
-    def __init__(self, stack: Stack, media: Carrier, lost: Callable[[float], None]) -> None:
+    def __init__(
+        self, stack: Stack, media: Carrier, lost: Callable[[float], None], log: CallLog
+    ) -> None:
         self.rate = 8000
         self.over = False
+        self.log = log
         self._stack = stack
         self._media = media
         self._lost = lost
@@ -372,7 +373,7 @@ class FileRecording:
         try:
             await self.stop()
         except Exception as error:
-            log.warning("the recording %s ended: %s", self.path, error)
+            self._audio.log.warning("the recording %s ended: %s", self.path, error)
 
     async def _end(self) -> None:
         if self._number is None or self._sink is None:

@@ -6,6 +6,7 @@ What a call is once it is up is in `session.py`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class Callee:
                 await self._describe_early(180, headers)
         else:
             session.respond(server, 180, headers=headers)
+        session.log.event(logging.INFO, "call_ringing", "the caller is told that it rings")
         if session.state is CallState.NEW:
             session.move(CallState.RINGING)
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallPlan", "Caller"]
 
-log = logging.getLogger(__name__)
-
 _CALLING = (CallState.CALLING, CallState.RINGING, CallState.EARLY)
 
 
@@ -62,7 +60,7 @@ class Caller:
 
     def __init__(self, session: CallSession) -> None:
         self.invite: ClientInvite | None = None
-        self.early = EarlyDialogs(session.media, session.remote.uri)
+        self.early = EarlyDialogs(session.media, session.log)
         self.has_heard = False  # the callee has said something
         self.has_rung = False
         self._has_password = False
@@ -105,6 +103,9 @@ class Caller:
             now=self._stack.signalling.now(),
         )
         session.answers_to(self.invite)
+        session.log.know(sip_call_id=self.invite.request.call_id)
+        words = "calling %s by way of %s %s"
+        session.log.event(logging.INFO, "call_started", words, uri, flow.transport, flow.remote)
 
     def on_provisional(self, event: Provisional) -> None:
         """A 1xx came: ringing, or sound before the answer."""
@@ -231,7 +232,8 @@ class Caller:
             self._media.abandon()
             self._invite(str(uri), flow, plan)
         except VoipError as error:
-            log.info("%s cannot be called instead of %s: %s", uri, session.remote.uri, error)
+            words = "%s cannot be called instead: %s"
+            session.log.event(logging.INFO, "redirect_failed", words, uri, error)
             self.on_failed(refusal)
             return
         session.emit(Redirected(str(uri)))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from voip.errors import CallError, CallStateError, MediaError, SdpError, VoipError
+from voip.logs.lines import CallLog
 from voip.sdp.description import Direction
 from voip.session.failures import sdp_warning
 from voip.session.media import SDP, MediaSession
@@ -27,8 +28,6 @@ from voip.sip.server_request import ServerRequest
 from voip.sip.update import Update, UpdateState
 
 __all__ = ["Changes"]
-
-log = logging.getLogger(__name__)
 
 
 class Respond(Protocol):
@@ -59,6 +58,7 @@ class Changes:
         peer: str,
         respond: Respond,
         changed: Callable[[], None],
+        log: CallLog,
     ) -> None:
         self.held_by_us = False
         self._stack = stack
@@ -66,6 +66,7 @@ class Changes:
         self._peer = peer
         self._respond = respond
         self._changed = changed
+        self._log = log
         self._turn = asyncio.Lock()
         self._ours: Reinvite | Update | None = None
         self._wanted = Direction.SENDRECV
@@ -97,7 +98,7 @@ class Changes:
                 by_update = "UPDATE" in dialog.allowed
                 self._begin(dialog, self._media.direction, by_update=by_update)
             except VoipError as error:
-                log.warning("the session with %s cannot be refreshed: %s", self._peer, error)
+                self._log.warning("the session cannot be refreshed: %s", error)
 
     def _begin(
         self, dialog: Dialog, direction: Direction, *, by_update: bool = False
@@ -110,6 +111,13 @@ class Changes:
         agent = self._stack.agent
         by_update = by_update or dialog.state is DialogState.EARLY
         begin = agent.update if by_update else agent.reinvite
+        self._log.event(
+            logging.INFO,
+            "session_change",
+            "we describe the session anew",
+            method="UPDATE" if by_update else "INVITE",
+            wanted=direction.value,
+        )
         self._ours = begin(dialog, body=offer, content_type=SDP, now=signalling.now())
         self._wanted = direction
         outcome = self._outcome = asyncio.get_running_loop().create_future()
@@ -126,6 +134,7 @@ class Changes:
         except VoipError as failure:
             self._media.abandon()
             error = failure
+            self._log.event(logging.WARNING, "session_unchanged", "%s", failure.message)
         self._settle(error)
         if error is None:
             self.held_by_us = not self._wanted.receives
@@ -165,6 +174,7 @@ class Changes:
 
     def on_reinvite(self, invite: ServerInvite) -> None:
         """The peer changes the session: hold, resume, another address; or asks for our offer."""
+        self._tell("INVITE")
         self._give_way()
         offered = bool(invite.offer)
         try:
@@ -179,6 +189,7 @@ class Changes:
 
     def on_update(self, request: ServerRequest) -> None:
         """The peer changes the session, and wants to know at once."""
+        self._tell("UPDATE")
         self._give_way()
         error = self._agree(request)
         if error is not None:
@@ -210,6 +221,10 @@ class Changes:
         self._connect()
         return None
 
+    def _tell(self, method: str) -> None:
+        words = "the other side describes the session anew"
+        self._log.event(logging.INFO, "session_change_by_peer", words, method=method)
+
     def _give_way(self) -> None:
         """Take back an offer that has not been sent: theirs came first, ours is made anew."""
         waiting = (ReinviteState.WAITING, UpdateState.WAITING)
@@ -223,7 +238,8 @@ class Changes:
         try:
             self._media.take_answer(session_description(request))
         except SdpError as error:  # the session stays as it was
-            log.warning("the answer of %s cannot be used: %s", self._peer, error)
+            words = "its answer cannot be used: %s"
+            self._log.event(logging.WARNING, "session_unchanged", words, error)
             self._media.abandon()
             return
         self._connect()
@@ -232,7 +248,8 @@ class Changes:
         try:
             self._media.connect_soon()
         except MediaError as error:
-            log.warning("the session with %s cannot be changed: %s", self._peer, error)
+            words = "the session cannot be changed: %s"
+            self._log.event(logging.WARNING, "session_unchanged", words, error)
         self._changed()
 
     # ------------------------------------------------------------ the end

@@ -9,20 +9,19 @@ from __future__ import annotations
 import logging
 
 from voip.errors import MediaError, SdpError
+from voip.logs.lines import CallLog
 from voip.session.media import MediaSession
 from voip.sip.dialog import Dialog
 
 __all__ = ["EarlyDialogs"]
 
-log = logging.getLogger(__name__)
-
 
 class EarlyDialogs:
     """Who has said what. A description in a reliable response is for good (RFC 6337 3.1.1)."""
 
-    def __init__(self, media: MediaSession, peer: str) -> None:
+    def __init__(self, media: MediaSession, log: CallLog) -> None:
         self._media = media
-        self._peer = peer
+        self._log = log
         self._answers: dict[Dialog, bytes] = {}  # who spoke last at the end
         self._sure: set[Dialog] = set()
 
@@ -48,7 +47,8 @@ class EarlyDialogs:
             self._media.take_answer(answer)
             self._media.connect_soon()
         except (SdpError, MediaError) as error:
-            log.info("early sound of %s cannot be used: %s", self._peer, error)
+            words = "its early sound cannot be used: %s"
+            self._log.event(logging.INFO, "early_media_unusable", words, error)
             self._media.follow(before)
             return False
         self._note(dialog, answer, reliable)

@@ -44,8 +44,6 @@ from voip.sip.server_invite import ServerInvite
 
 __all__ = ["RequestEvent", "SessionManager"]
 
-log = logging.getLogger(__name__)
-
 RequestEvent = (
     RequestDone
     | RequestFailed
@@ -173,8 +171,10 @@ class SessionManager:
             return
         match event:
             case StreamEnded():
-                log.debug("the peer of stream %s says RTCP BYE %s", stream, event.reason)
+                session.log.debug("the other side ends its sound (RTCP BYE) %s", event.reason)
             case MediaSilent():
+                words = "nothing has been heard for %.0f s"
+                session.log.event(logging.INFO, "media_silent", words, event.seconds)
                 session.presence.on_silent(event)
             case MediaHeard():
                 session.presence.on_heard()

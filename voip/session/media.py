@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from voip.errors import CallStateError, MediaError, SdpError
+from voip.logs.lines import CallLog
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -40,8 +41,6 @@ __all__ = ["SDP", "MediaSession", "Share"]
 
 SDP = "application/sdp"
 
-log = logging.getLogger(__name__)
-
 _CAPABILITIES = {"pcmu": PCMU, "pcma": PCMA}
 
 
@@ -57,8 +56,9 @@ class Share:
 class MediaSession:
     """Opens a stream, negotiates it and tells the engine what was agreed."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, log: CallLog) -> None:
         self._stack = stack
+        self._log = log
         self.stream = next(stack.streams)
         self._measured = StreamStats(self.stream)
         self.local_rtp: Address | None = None
@@ -228,13 +228,13 @@ class MediaSession:
         agreed = self.agreed
         if agreed is None:
             raise MediaError("nothing has been agreed on yet")
-        rtp = _numeric(agreed.remote_rtp)
+        rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
         events = agreed.send_events
         return ConnectStream(
             self.stream,
             rtp,
-            _numeric(agreed.remote_rtcp) if rtp is not None else None,
+            self._numeric(agreed.remote_rtcp) if rtp is not None else None,
             _payload_format(send) if send else None,
             tuple(_payload_format(item) for item in agreed.receive_formats),
             send=agreed.active and agreed.can_send and rtp is not None,
@@ -243,6 +243,18 @@ class MediaSession:
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
         )
+
+    def _numeric(self, address: Address | None) -> Address | None:
+        """Return `address` unless its host is a name: media go to addresses, names are for SIP."""
+        if address is None:
+            return None
+        try:
+            ip_address(address.host)
+        except ValueError:
+            words = "the peer's media address %s is a name; nothing is sent there"
+            self._log.event(logging.WARNING, "media_nowhere", words, address.host)
+            return None
+        return address
 
     def fall_silent(self) -> None:
         """Tell the engine that nobody is to be heard, nor sent to."""
@@ -336,7 +348,7 @@ class MediaSession:
                 self._close_soon()
                 if not isinstance(error, MediaError):
                     raise
-                log.debug("closing stream %d: %s", self.stream, error)
+                self._log.debug("closing stream %d: %s", self.stream, error)
             else:
                 if isinstance(result, StreamStats):
                     self._measured = result
@@ -353,15 +365,3 @@ def _packets(stats: StreamStats) -> int:
 
 def _payload_format(item: RtpFormat) -> PayloadFormat:
     return PayloadFormat(item.payload_type, item.name, item.clock_rate, item.channels, item.fmtp)
-
-
-def _numeric(address: Address | None) -> Address | None:
-    """Return `address` unless its host is a name: media go to addresses, names are for SIP."""
-    if address is None:
-        return None
-    try:
-        ip_address(address.host)
-    except ValueError:
-        log.warning("the peer's media address %s is a name; nothing is sent there", address.host)
-        return None
-    return address

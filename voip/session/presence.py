@@ -8,7 +8,6 @@ says why (RFC 3326) for the case that somebody gets it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
 from voip.config import check_media_timeout, check_ping
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from voip.session.session import CallSession
 
 __all__ = ["Presence"]
-
-log = logging.getLogger(__name__)
 
 ASKED_AFTER_S: Final = 5.0
 """A peer is asked after so much silence, and again after so much more (decision 0010)."""
@@ -97,7 +94,7 @@ class Presence:
             try:
                 self._stack.driver.post(WatchStream(session.media.stream, self._patience_s))
             except MediaError as error:  # it has stopped: the call goes on without it
-                log.debug("watching %s: %s", session.remote.uri, error)
+                session.log.debug("watching the other side: %s", error)
 
     def on_silent(self, event: MediaSilent) -> None:
         """Neither RTP nor RTCP comes."""
@@ -137,7 +134,7 @@ class Presence:
         try:
             self._asking = self._stack.agent.dialog_request(session.dialog, "OPTIONS", now=now)
         except VoipError as error:
-            log.debug("asking after %s: %s", session.remote.uri, error)
+            session.log.debug("the other side cannot be asked whether it is there: %s", error)
             return
         self._stack.sessions[self._asking] = session
         self._stack.signalling.flush()

@@ -22,6 +22,7 @@ from voip.events import (
     HeldByRemote,
     ResumedByRemote,
 )
+from voip.logs import CallLog, Limit
 from voip.sdp.description import Direction
 from voip.session.ask import ask
 from voip.session.callee import Callee
@@ -44,8 +45,6 @@ from voip.sip.server_request import ServerRequest
 
 __all__ = ["CallSession"]
 
-log = logging.getLogger(__name__)
-
 GOODBYE_S = 4.0
 """How long ending a call waits for the other side's word; then the call is over all the same."""
 NOT_A_WORD_S = 0.5
@@ -65,7 +64,10 @@ class CallSession:
         self.stack = stack
         self.outgoing = outgoing
         self.remote = remote
-        self.media = MediaSession(stack)
+        direction = "outgoing" if outgoing else "incoming"
+        # `Call` says whose lines they are
+        self.log = CallLog(Limit(stack.signalling.now), direction=direction, peer=remote.uri)
+        self.media = MediaSession(stack, self.log)
         self.state = CallState.NEW
         self.end: CallEnded | None = None
         self.dialog: Dialog | None = None
@@ -89,7 +91,12 @@ class CallSession:
         self._handles: list[object] = []
         self.presence = Presence(self)
         self.changes = Changes(
-            stack, self.media, peer=remote.uri, respond=self.respond, changed=self._settle_hold
+            stack,
+            self.media,
+            peer=remote.uri,
+            respond=self.respond,
+            changed=self._settle_hold,
+            log=self.log,
         )
 
     @property
@@ -187,6 +194,10 @@ class CallSession:
         """Bind this session to an INVITE of the peer's."""
         self._callee = Callee(self, invite)
         self.contact = contact
+        request = invite.request
+        self.log.know(sip_call_id=request.call_id)
+        words = "a call comes in for %s"
+        self.log.event(logging.INFO, "call_incoming", words, request.uri)
         self.answers_to(invite)
 
     def on_acknowledged(self, request: Request) -> None:
@@ -241,10 +252,12 @@ class CallSession:
     async def hold(self) -> None:
         """Put the peer on hold; returns when it has agreed."""
         await self._change(Direction.SENDONLY)
+        self.log.event(logging.INFO, "call_held", "we put the other side on hold")
 
     async def resume(self) -> None:
         """Take the peer off hold."""
         await self._change(Direction.SENDRECV)
+        self.log.event(logging.INFO, "call_resumed", "we took the other side off hold")
 
     async def _change(self, direction: Direction) -> None:
         dialog = self.dialog
@@ -361,7 +374,7 @@ class CallSession:
                 self.stack.signalling.flush()
                 return None
         except VoipError as error:
-            log.warning("ending the call with %s: %s", self.remote.uri, error)
+            self.log.warning("the other side cannot be told of the end: %s", error)
         return CallEnded(EndedBy.LOCAL, "given up")
 
     def bye(self, headers: HeaderLines = ()) -> None:
@@ -466,5 +479,6 @@ class CallSession:
             return
         if not allowed(self.state, state):
             raise CallStateError(f"a call cannot go from {self.state.value} to {state.value}")
+        self.log.event(logging.DEBUG, "call_state", "from %s to %s", self.state.value, state.value)
         self.state = state
         self.stack.call_changed()

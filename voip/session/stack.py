@@ -17,6 +17,7 @@ from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.rings import RingArena
 from voip.sip.agent import SipAgent
+from voip.sip.endpoint.ways import WayFigures
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow, Peer
 from voip.sip.locating import Where
@@ -57,6 +58,10 @@ class Signalling(Protocol):
 
     def let_go(self, flow: Flow) -> None:
         """Keep it alive no longer."""
+        ...
+
+    def figures(self) -> WayFigures:
+        """Return what has been counted of ways and connections."""
         ...
 
 

@@ -26,6 +26,7 @@ from voip.media.commands import (
     Refused,
     StreamStats,
 )
+from voip.media.driver import EngineFigures
 from voip.media.engine import Engine
 from voip.media.io import PacketTap
 from voip.platform import MediaPlane
@@ -116,6 +117,10 @@ class SimEngine:
         snapshot = self._engine.snapshot
         return snapshot.of(stream) if snapshot is not None else None
 
+    def figures(self) -> EngineFigures:
+        """Return the figures of all streams; ticks are never late in virtual time."""
+        return EngineFigures(self._engine.snapshot)
+
     def watch(self, phone: PhoneMedia, ticks: bool) -> None:
         """Tell a phone of every tick, or no more."""
         if ticks:
@@ -200,6 +205,10 @@ class PhoneMedia:
     def stats(self, stream: int) -> StreamStats | None:
         """Return figures of a stream at most a second old, None where there are none yet."""
         return self._engine.stats(stream)
+
+    def figures(self, since_tick: int = 0) -> EngineFigures:
+        """Return what has been counted of all streams of the engine."""
+        return self._engine.figures()
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event of the phone's streams."""

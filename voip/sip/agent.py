@@ -29,6 +29,7 @@ from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import wanted
 from voip.sip.subscriptions import Subscriptions
+from voip.sip.traffic import Traffic
 from voip.sip.uas import belongs, receive_request, refuse_unreadable
 from voip.sip.update import Update
 from voip.sip.uri import SipUri
@@ -75,6 +76,7 @@ class SipAgent:
             elif not core.holds_back(request, flow, admission, _belongs_nowhere, now):
                 refuse_unreadable(core, request, flow, error)
             return
+        core.traffic.received.add(message)
         if isinstance(message, Response):
             self._receive_response(message, flow, now)
         elif not core.holds_back(message, flow, admission, belongs, now):
@@ -118,6 +120,16 @@ class SipAgent:
         return self._core.counters
 
     @property
+    def traffic(self) -> Traffic:
+        """How many messages came and went."""
+        return self._core.traffic
+
+    @property
+    def retransmissions(self) -> int:
+        """Requests and responses that were sent again (RFC 3261 section 17)."""
+        return self._core.transactions.repeated
+
+    @property
     def guard(self) -> Guard:
         """What holds floods back."""
         return self._core.guard
@@ -140,6 +152,11 @@ class SipAgent:
     def transactions(self) -> int:
         """How many transactions are alive."""
         return len(self._core.transactions)
+
+    @property
+    def transaction_sides(self) -> tuple[int, int]:
+        """The same, of our requests and of others'."""
+        return self._core.transactions.sides
 
     @property
     def dialogs(self) -> list[Dialog]:

@@ -20,6 +20,7 @@ from voip.sip.guard import Admission, Guard
 from voip.sip.message import Request, Response, make_response
 from voip.sip.multipart import MULTIPART
 from voip.sip.timers import Timers
+from voip.sip.traffic import Traffic
 from voip.sip.transaction import NOBODY, Durations
 from voip.sip.transactions import Transactions
 from voip.sip.via import mark_source, way_back
@@ -49,6 +50,7 @@ class Core:
         self.config = config
         self.random = random
         self.counters = Counters()
+        self.traffic = Traffic()
         self.durations = Durations(config.t1, config.t2, config.t4)
         self.timers = Timers()
         self.transactions = Transactions(
@@ -81,6 +83,7 @@ class Core:
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Put a message on its way."""
+        self.traffic.sent.add_bytes(data)
         self.out.append((data, flow))
 
     def emit(self, event: SipEvent) -> None:

@@ -83,7 +83,8 @@ class TimerName(Enum):
 class Do(Enum):
     """What a transaction does on the way to its next state."""
 
-    SEND = "send the request, or the last response, (again)"
+    SEND = "send the request, or the response that was given"
+    REPEAT = "send the request, or the last response, again"
     SEND_100 = "send 100 (Trying)"
     SEND_ACK = "send ACK for the failure that came"
     UP = "hand the message to the TU"
@@ -119,7 +120,7 @@ _CALL_REFUSED: Final = (_S.COMPLETED, (Do.SEND_ACK, Start(_T.D), Do.UP))
 
 INVITE_CLIENT: Final[Machine] = {
     (_S.INIT, On.REQUEST): (_S.CALLING, (Do.SEND, Start(_T.A), Start(_T.B))),
-    (_S.CALLING, _T.A): (_S.CALLING, (Do.SEND, Again(_T.A))),
+    (_S.CALLING, _T.A): (_S.CALLING, (Do.REPEAT, Again(_T.A))),
     (_S.CALLING, _T.B): (_S.TERMINATED, (Do.TIMEOUT,)),
     (_S.CALLING, On.TRANSPORT_ERROR): (_S.TERMINATED, (Do.FAILED,)),
     (_S.CALLING, On.PROVISIONAL): (_S.PROCEEDING, (Do.UP,)),
@@ -143,13 +144,13 @@ _ANSWERED: Final = (_S.COMPLETED, (Start(_T.K), Do.UP))
 
 NON_INVITE_CLIENT: Final[Machine] = {
     (_S.INIT, On.REQUEST): (_S.TRYING, (Do.SEND, Start(_T.E), Start(_T.F))),
-    (_S.TRYING, _T.E): (_S.TRYING, (Do.SEND, Again(_T.E))),
+    (_S.TRYING, _T.E): (_S.TRYING, (Do.REPEAT, Again(_T.E))),
     (_S.TRYING, _T.F): (_S.TERMINATED, (Do.TIMEOUT,)),
     (_S.TRYING, On.TRANSPORT_ERROR): (_S.TERMINATED, (Do.FAILED,)),
     (_S.TRYING, On.PROVISIONAL): (_S.PROCEEDING, (Do.UP,)),
     (_S.TRYING, On.SUCCESS): _ANSWERED,
     (_S.TRYING, On.FAILURE): _ANSWERED,
-    (_S.PROCEEDING, _T.E): (_S.PROCEEDING, (Do.SEND, Again(_T.E, at_t2=True))),
+    (_S.PROCEEDING, _T.E): (_S.PROCEEDING, (Do.REPEAT, Again(_T.E, at_t2=True))),
     (_S.PROCEEDING, _T.F): (_S.TERMINATED, (Do.TIMEOUT,)),
     (_S.PROCEEDING, On.TRANSPORT_ERROR): (_S.TERMINATED, (Do.FAILED,)),
     (_S.PROCEEDING, On.PROVISIONAL): (_S.PROCEEDING, (Do.UP,)),
@@ -162,16 +163,16 @@ NON_INVITE_CLIENT: Final[Machine] = {
 INVITE_SERVER: Final[Machine] = {
     (_S.INIT, On.REQUEST): (_S.PROCEEDING, (Start(_T.TRYING),)),
     (_S.PROCEEDING, _T.TRYING): (_S.PROCEEDING, (Do.SEND_100,)),
-    (_S.PROCEEDING, On.REQUEST): (_S.PROCEEDING, (Do.SEND,)),
+    (_S.PROCEEDING, On.REQUEST): (_S.PROCEEDING, (Do.REPEAT,)),
     (_S.PROCEEDING, On.PROVISIONAL): (_S.PROCEEDING, (Do.SEND,)),
     (_S.PROCEEDING, On.SUCCESS): (_S.ACCEPTED, (Do.SEND, Start(_T.L))),
     (_S.PROCEEDING, On.FAILURE): (_S.COMPLETED, (Do.SEND, Start(_T.G), Start(_T.H))),
-    (_S.COMPLETED, On.REQUEST): (_S.COMPLETED, (Do.SEND,)),
-    (_S.COMPLETED, _T.G): (_S.COMPLETED, (Do.SEND, Again(_T.G))),
+    (_S.COMPLETED, On.REQUEST): (_S.COMPLETED, (Do.REPEAT,)),
+    (_S.COMPLETED, _T.G): (_S.COMPLETED, (Do.REPEAT, Again(_T.G))),
     (_S.COMPLETED, _T.H): (_S.TERMINATED, ()),
     (_S.COMPLETED, On.ACK): (_S.CONFIRMED, (Start(_T.I),)),
     (_S.CONFIRMED, _T.I): (_S.TERMINATED, ()),
-    (_S.ACCEPTED, On.SUCCESS): (_S.ACCEPTED, (Do.SEND,)),
+    (_S.ACCEPTED, On.SUCCESS): (_S.ACCEPTED, (Do.REPEAT,)),
     (_S.ACCEPTED, On.ACK): (_S.ACCEPTED, (Do.UP,)),
     (_S.ACCEPTED, _T.L): (_S.TERMINATED, ()),
 }
@@ -184,12 +185,12 @@ NON_INVITE_SERVER: Final[Machine] = {
     (_S.TRYING, On.SUCCESS): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
     (_S.TRYING, On.FAILURE): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
     (_S.TRYING, _T.GIVE_UP): (_S.TERMINATED, ()),
-    (_S.PROCEEDING, On.REQUEST): (_S.PROCEEDING, (Do.SEND,)),
+    (_S.PROCEEDING, On.REQUEST): (_S.PROCEEDING, (Do.REPEAT,)),
     (_S.PROCEEDING, On.PROVISIONAL): (_S.PROCEEDING, (Do.SEND,)),
     (_S.PROCEEDING, On.SUCCESS): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
     (_S.PROCEEDING, On.FAILURE): (_S.COMPLETED, (Do.SEND, Start(_T.J))),
     (_S.PROCEEDING, _T.GIVE_UP): (_S.TERMINATED, ()),
-    (_S.COMPLETED, On.REQUEST): (_S.COMPLETED, (Do.SEND,)),
+    (_S.COMPLETED, On.REQUEST): (_S.COMPLETED, (Do.REPEAT,)),
     (_S.COMPLETED, _T.J): (_S.TERMINATED, ()),
 }
 """RFC 3261 figure 8, with the 100 of RFC 4320.

@@ -140,6 +140,7 @@ class ReliableResponses:
 
         def again(at: float) -> None:
             if self._sent is not None:
+                self._core.transactions.repeated += 1
                 self._transmit(self._sent, at)
                 self._interval *= 2
                 self._start(at)

@@ -245,6 +245,7 @@ class ClientTransaction:
     """
 
     __slots__ = (
+        "_again",
         "_data",
         "_durations",
         "_fall_back",
@@ -267,6 +268,7 @@ class ClientTransaction:
         durations: Durations,
         timers: Timers,
         send: Callable[[bytes, Flow], None],
+        again: Callable[[bytes, Flow], None],
         forget: Callable[[ClientTransaction], None],
         fall_back: Callable[[ClientTransaction, float], tuple[Request, Flow]] | None = None,
         data: bytes | None = None,
@@ -275,6 +277,7 @@ class ClientTransaction:
         self._durations = durations
         self._timers = timers
         self._send = send
+        self._again = again
         self._forget = forget
         self._fall_back = fall_back
         self._message: Response | str = ""
@@ -322,6 +325,8 @@ class ClientTransaction:
         match action, self._message:
             case Do.SEND, _:
                 self._send(self._data, self.flow)
+            case Do.REPEAT, _:
+                self._again(self._data, self.flow)
             case Do.SEND_ACK, Response() as response:
                 self._send(ack_failure(self.request, response).to_bytes(), self.flow)
             case Do.UP, Response() as response:
@@ -348,6 +353,7 @@ class ServerTransaction:
 
     __slots__ = (
         "_ack",
+        "_again",
         "_data",
         "_forget",
         "_request",
@@ -368,6 +374,7 @@ class ServerTransaction:
         durations: Durations,
         timers: Timers,
         send: Callable[[bytes, Flow], None],
+        again: Callable[[bytes, Flow], None],
         forget: Callable[[ServerTransaction], None],
         key: ServerKey,
         origin: ServerKey,
@@ -378,6 +385,7 @@ class ServerTransaction:
         self.user = user
         self._request: Request | None = request
         self._send = send
+        self._again = again
         self._forget = forget
         self._data = b""  # the last response
         self._ack: Request | None = None
@@ -426,6 +434,8 @@ class ServerTransaction:
         match action:
             case Do.SEND if self._data:
                 self._send(self._data, self.flow)
+            case Do.REPEAT if self._data:
+                self._again(self._data, self.flow)
             case Do.SEND_100 if not self._data and self._request is not None:
                 self._data = make_response(self._request, 100).to_bytes()
                 self._send(self._data, self.flow)

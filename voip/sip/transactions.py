@@ -51,7 +51,10 @@ class Transactions:
     ) -> None:
         self._durations = durations
         self._timers = timers
+        self.repeated = 0
+        """Requests and responses that were sent again, for a timer or because theirs came again."""
         self._send = send
+        self._again = self._send_again  # one for all, not one for each
         self._max_client = max_client
         self._max_server = max_server
         self._max_udp_request = max_udp_request
@@ -64,6 +67,11 @@ class Transactions:
 
     def __len__(self) -> int:
         return len(self._client) + len(self._server)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """How many there are of ours, and of others' requests."""
+        return len(self._client), len(self._server)
 
     @property
     def full(self) -> bool:
@@ -101,6 +109,7 @@ class Transactions:
             durations=self._durations,
             timers=self._timers,
             send=self._send,
+            again=self._again,
             forget=self._forget_client,
             fall_back=fall_back,
             data=data,
@@ -143,6 +152,7 @@ class Transactions:
             durations=self._durations,
             timers=self._timers,
             send=self._send,
+            again=self._again,
             forget=self._forget,
             key=_key(request, request.method),
             origin=_origin(request),
@@ -178,6 +188,10 @@ class Transactions:
         """End every client transaction that goes this way."""
         for transaction in list(self._by_flow.get(flow, ())):
             transaction.fail(message, now)
+
+    def _send_again(self, data: bytes, flow: Flow) -> None:
+        self.repeated += 1
+        self._send(data, flow)
 
     def _forget_client(self, transaction: ClientTransaction) -> None:
         request = transaction.request

@@ -17,7 +17,7 @@ class Installed:
     """Where the peers are; None: not installed. `versions` names them as `peers.json` does.
 
     kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things. sipvicious:
-    svmap, svwar and svcrack.
+    svmap, svwar and svcrack. prometheus: the server, and promtool.
     """
 
     asterisk: Path | None
@@ -26,6 +26,7 @@ class Installed:
     sipp: Path | None
     sipvicious: tuple[Path, Path, Path] | None
     pjsua_python: Path | None
+    prometheus: tuple[Path, Path] | None
     versions: dict[str, str]
 
 
@@ -36,6 +37,7 @@ def installed(cache: Path = CACHE) -> Installed:
         record = json.loads((cache / "peers.json").read_text())
     root = cache / "asterisk"
     python = cache / "pjsua2" / "bin" / "python"
+    prometheus, promtool = (cache / "prometheus" / name for name in ("prometheus", "promtool"))
     return Installed(
         asterisk=root if os.access(root / "usr/sbin/asterisk", os.X_OK) else None,
         baresip=_program("baresip"),
@@ -43,6 +45,7 @@ def installed(cache: Path = CACHE) -> Installed:
         sipp=_program("sipp"),
         sipvicious=_programs("svmap", "svwar", "svcrack"),
         pjsua_python=python if os.access(python, os.X_OK) else None,
+        prometheus=(prometheus, promtool) if os.access(promtool, os.X_OK) else None,
         versions=dict(record.get("versions", {})),
     )
 

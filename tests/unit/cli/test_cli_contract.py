@@ -20,12 +20,23 @@ WS = {"--ws-port", "--wss-port", "--ws-path"}
 NETWORK = {"--proxy", "--bind", "--public-address", "--rtp-ports", "--transport", "--timeout"}
 NETWORK |= {"--dns", *TLS, *WS}
 FLOW = {"--outbound", "--instance"}
+WATCH = {"--metrics", "--log-level", "--log-json"}
 SECRET = {"--auth-user", "--password", "--password-file"}
 CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
 OPTIONS = {
-    "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL},
-    "answer": {"--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL},
-    "register": {"--expires", "--once", *FLOW, *SECRET, *NETWORK, "--pcap", "--trace", "--json"},
+    "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL, *WATCH},
+    "answer": {"--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL, *WATCH},
+    "register": {
+        "--expires",
+        "--once",
+        *FLOW,
+        *SECRET,
+        *NETWORK,
+        *WATCH,
+        "--pcap",
+        "--trace",
+        "--json",
+    },
     "demo": {"--json", "--pcap", "--record"},
     "doctor": {"--json"},
     "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},

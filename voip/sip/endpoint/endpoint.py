@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from functools import cached_property
 from ssl import SSLContext
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 from voip.config import TRANSPORTS, TlsConfig
 from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
+from voip.logs.lines import event
 from voip.nat.stun import StunMessage
 from voip.pcap import redact
 from voip.sip.endpoint.connections import Connections
@@ -26,7 +28,7 @@ from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.ports import SAME_PORT, Ports
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.endpoint.ways import AVOIDED_S, Ways
+from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways
 from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
@@ -108,6 +110,7 @@ class SipEndpoint(Generic[Event]):
         self._bound = ""
         self._ways = Ways()
         self._timer: asyncio.TimerHandle | None = None
+        self._avoided = 0
         self._flushing = False
         self._open = False
 
@@ -164,6 +167,8 @@ class SipEndpoint(Generic[Event]):
                 log.debug("SIP has no IPv6: %s", error)
         if self._public is not None:
             self._public = await self._resolve(self._public)
+        for transport, address in self.addresses:
+            event(log, logging.INFO, "sip_listening", "listening on %s %s", transport, address)
         self.flush()
 
     async def close(self) -> None:
@@ -188,6 +193,15 @@ class SipEndpoint(Generic[Event]):
         found = [("udp", port.local) for port in self._ports.udp.values()]
         ports = self._ports.streams.items()
         return found + [(transport, Address(self._bound, port)) for transport, port in ports]
+
+    def figures(self) -> WayFigures:
+        """Return what has been counted of ways and connections."""
+        streams = self._streams
+        return WayFigures(
+            self._avoided,
+            0 if streams is None else streams.count,
+            {} if streams is None else asdict(streams.counters),
+        )
 
     @cached_property
     def _client_tls(self) -> SSLContext:
@@ -244,6 +258,8 @@ class SipEndpoint(Generic[Event]):
 
     def avoid(self, flow: Flow, seconds: float = AVOIDED_S) -> None:
         """Prefer other ways to this one for a while."""
+        self._avoided += 1
+        event(log, logging.INFO, "sip_left", "%s is left for others", flow.remote)
         self._ways.avoid(flow.peer, self.now() + seconds)
 
     async def _flow(self, peer: Peer) -> Flow:
@@ -409,6 +425,7 @@ class SipEndpoint(Generic[Event]):
         self._failed(Peer("udp", remote), message)
 
     def _failed(self, peer: Peer, message: str, *, is_dead: bool = False) -> None:
+        event(log, logging.DEBUG, "sip_unreachable", "%s: %s", peer.remote, message)
         self._keeper.release(peer)
         known = self._ways.forget(peer)
         if known is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from voip.sip.flow import Flow, Peer
 
-__all__ = ["AVOIDED_S", "Ways"]
+__all__ = ["AVOIDED_S", "WayFigures", "Ways"]
 
 REMEMBERED_FLOWS: Final = 4096
 FLOWS_PER_PEER: Final = 8
@@ -18,6 +19,18 @@ ROUTE_SECONDS: Final = 10.0
 AVOIDED_S: Final = 30.0
 """How long another way is preferred to one that led nowhere."""
 MAX_AVOIDED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WayFigures:
+    """Servers that were left for others since the start, and connections that are open.
+
+    `troubles`: what went wrong with connections since the start, by kind.
+    """
+
+    avoided: int
+    connections: int
+    troubles: Mapping[str, int]
 
 
 @dataclass(slots=True)
