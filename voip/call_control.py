@@ -17,6 +17,7 @@ from voip.sip.packages.dialog_info import WatchedDialog
 from voip.sip.replaces import Replaces
 from voip.sip.uri import SipUri
 from voip.watching import Watching
+from voip.ways import seek
 
 __all__ = ["CallControl"]
 
@@ -85,6 +86,7 @@ class CallControl:
             route=registrar.route(),
             headers=[("Referred-By", str(NameAddr("", identity.uri)))],
             credentials=account.credentials(),
+            seek=seek(desk, line, uri, line.contact),
             now=desk.now(),
         )
         await follow(desk.stack, handle, str(uri), timeout=timeout, tell=lambda _: None)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -61,6 +62,7 @@ from voip.tasks import Tasks
 from voip.transfers import Transfers
 from voip.types import Address, Random
 from voip.watching import Watching
+from voip.ways import look_up_within
 
 __all__ = ["Authorize", "Softphone", "Wait"]
 
@@ -252,6 +254,7 @@ class Softphone:
         )
         self._registrars = self._lines.first.registrars
         self._desk.stack = self._stack
+        self._agent.set_look_up(partial(look_up_within, self._desk))
         self._stack.call_changed = self._watching.calls_changed
         self._inbox = Inbox(
             self._desk,

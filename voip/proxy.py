@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, Final, Self
 
 from voip.config import TlsConfig
@@ -13,6 +14,7 @@ from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.locating import Where
 from voip.sip.location import Location
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy, Target
@@ -142,9 +144,13 @@ class SipProxy:
 
     async def _search(self, needed: FlowNeeded) -> None:
         try:
-            flow = await self._transport.flow_to(needed.host, needed.port, needed.transport)
+            where = Where(needed.host, needed.port, needed.transport)
+            async with aclosing(self._transport.flows(where, without=needed.without)) as flows:
+                flow = await anext(flows)
         except VoipError as error:
             needed.lost(error.message, self._transport.now())
         else:
+            if needed.left is not None:
+                self._transport.avoid(needed.left)
             needed.found(flow, self._transport.now())
         self._transport.flush()

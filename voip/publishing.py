@@ -12,6 +12,7 @@ from voip.errors import RequestError
 from voip.sip.events import SipEvent
 from voip.sip.publication import Publication, PublicationFailed, Published, Unpublished
 from voip.sip.uri import SipUri
+from voip.ways import seek
 
 __all__ = ["PublishedState", "Publishing"]
 
@@ -161,6 +162,7 @@ class Publishing:
                 expires_s=expires_s,
                 route=registrar.route(),
                 credentials=account.credentials(),
+                seek=seek(desk, line, uri),
             ),
         )
         self._states = [one for one in self._states if not one.closed]

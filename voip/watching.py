@@ -28,6 +28,7 @@ from voip.sip.message import Request
 from voip.sip.notifier import Notifier
 from voip.sip.packages import dialog_info, message_summary, presence, reg
 from voip.sip.subscription import Subscription
+from voip.ways import seek
 
 __all__ = ["Notification", "Watch", "WatchRequest", "Watching"]
 
@@ -229,6 +230,7 @@ class Watching:
             keep=expires_s > 0,
             route=registrar.route(),
             credentials=line.account.credentials(),
+            seek=seek(desk, line, uri, line.contact),
             now=desk.now(),
         )
         watch = Watch(desk, line, subscription)

@@ -59,7 +59,8 @@ class ProxyConfig:
     `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
     or through the NAT, that it came by. `max_redirects`: places that one request is sent on to by
     3xx; 0: the 3xx goes back to the caller. `timer_c` (seconds): how long a call may ring without
-    a word. The rest as in `AgentConfig`.
+    a word. `failover_s` (seconds): a server that says nothing is left for another one that its name
+    leads to; None: when the transaction times out. The rest as in `AgentConfig`.
     """
 
     domains: frozenset[str] = frozenset()
@@ -67,6 +68,7 @@ class ProxyConfig:
     keep_flows: bool = True
     max_redirects: int = 0
     timer_c: float = 185.0
+    failover_s: float | None = 4.0
     name: str = ""
     t1: float = 0.5
     t2: float = 4.0
@@ -105,6 +107,7 @@ class ProxyAgent:
                 max_server_transactions=config.max_server_transactions,
                 stranger_rate=config.stranger_rate,
                 known_hosts=config.known_hosts,
+                failover_s=config.failover_s,
             ),
             random,
         )
