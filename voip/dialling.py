@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,13 +12,12 @@ from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
 from voip.line import Line
-from voip.registration import Registrar
 from voip.session.caller import CallPlan
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
-from voip.ways import Ways
+from voip.ways import seek
 
 __all__ = ["Dialling", "Wait"]
 
@@ -57,85 +55,75 @@ class Dialling:
         max_redirects: int = 0,
         focus: str | None = None,
     ) -> Call:
-        """Call `uri` as `line`, by the next way where one leads nowhere (RFC 3263 section 4.3).
+        """Call `uri` as `line`, by other ways where nobody answers (RFC 3263 section 4.3).
 
         Returns the call when it has come as far as `wait` says, or what has taken its place.
         `focus`: the user of the conference of ours that it is called to.
         """
-        failure: CallError | None = None
+        plan = self._plan(
+            line,
+            headers,
+            uri,
+            from_=from_,
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=max_redirects,
+            focus=focus,
+        )
         loop = asyncio.get_running_loop()
         until = None if timeout is None else loop.time() + timeout
-        async with line.ways_to(uri) as ways:
-            while (way := await ways.next()) is not None:
-                registrar, flow = way
-                left = None if until is None else max(0.0, until - loop.time())
-                plan = self._plan(
-                    line,
-                    registrar,
-                    headers,
-                    secure=registrar.where(uri).secure,
-                    from_=from_,
-                    anonymous=anonymous,
-                    late_offer=late_offer,
-                    max_redirects=max_redirects,
-                    focus=focus,
-                )
-                try:
-                    call = await self._begin(line, uri, flow, plan)
-                    if wait == "started":
-                        return call
-                    leaving = asyncio.ensure_future(self._leave_silent(call, ways))
-                    try:
-                        return await self._wait(call, wait, left)
-                    finally:
-                        leaving.cancel()
-                except CallError as error:
-                    if isinstance(error, NoAnswerError) and error.status == _GAVE_UP:
-                        error.message = f"no answer in {timeout:g} s"  # in all
-                    if not error.context.get("elsewhere"):
-                        raise
-                    self._desk.stack.signalling.avoid(flow)
-                    failure = failure or error
-        raise failure or CallError("the phone was closed", hint="make another one")
+        call = await self._begin(line, uri, plan)
+        if wait == "started":
+            return call
+        left = None if until is None else max(0.0, until - loop.time())
+        try:
+            return await self._wait(call, wait, left)
+        except NoAnswerError as error:
+            if error.status == _GAVE_UP:
+                error.message = f"no answer in {timeout:g} s"  # in all
+            raise
 
     async def place(self, line: Line, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
         """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
-        registrar, flow = await self._desk.way_to(line, uri)
-        plan = self._plan(line, registrar, headers, secure=registrar.where(uri).secure)
-        return await self._begin(line, uri, flow, plan)
+        return await self._begin(line, uri, self._plan(line, headers, uri))
 
     def _plan(
         self,
         line: Line,
-        registrar: Registrar,
         headers: Sequence[tuple[str, str]],
+        uri: SipUri,
         *,
-        secure: bool,
         from_: NameAddr | None = None,
         anonymous: bool = False,
         late_offer: bool = False,
         max_redirects: int = 0,
         focus: str | None = None,
     ) -> CallPlan:
+        def contact(flow: Flow) -> str:
+            secure = line.registrars.of(flow).where(uri).secure
+            return line.contact(flow, secure=secure, anonymous=anonymous)
+
         return CallPlan(
             lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
-            lambda flow: line.contact(flow, secure=secure, anonymous=anonymous),
-            registrar.route(),
-            headers,
-            line.account.credentials(),
-            late_offer,
-            partial(self._desk.flow_to, line) if max_redirects else None,
-            max_redirects,
-            focus,
+            contact,
+            headers=headers,
+            credentials=line.account.credentials(),
+            late_offer=late_offer,
+            redirect=partial(self._desk.flow_to, line) if max_redirects else None,
+            max_redirects=max_redirects,
+            focus=focus,
+            seek=partial(seek, self._desk, line),
         )
 
-    async def _begin(self, line: Line, uri: SipUri, flow: Flow, plan: CallPlan) -> Call:
+    async def _begin(self, line: Line, uri: SipUri, plan: CallPlan) -> Call:
         desk = self._desk
+        registrar, flow = await desk.way_to(line, uri)
         if desk.closed:
             raise CallError("the phone was closed", hint="make another one")
         callee = replace(uri, params=_kind_of_user(uri), headers=())
         call = desk.new_call(line, outgoing=True, remote=NameAddr("", str(callee)))
         try:
+            plan = replace(plan, route=registrar.route())
             await call._session.caller.call(str(uri), plan, flow=flow)
         except BaseException as error:
             await self._give_up(call, error)
@@ -143,21 +131,6 @@ class Dialling:
                 raise CallError(error.message, hint=error.hint, status=error.status) from error
             raise
         return call
-
-    async def _leave_silent(self, call: Call, ways: Ways) -> None:
-        """End a call to which nobody has said a word, if there is another way."""
-        session = call._session
-        invite = session.caller.invite
-        if invite is None or not await ways.lead_around(invite) or call.ended is not None:
-            return
-        call.log.event(logging.INFO, "call_left", "nobody answers there; the next server is tried")
-        session.fail("no response")  # whoever answers late is told that it is over
-        session.failure = NoAnswerError(
-            f"no response from {session.remote.uri}",
-            hint="is the address right, and the host up?",
-            status=408,
-            elsewhere=True,
-        )
 
     async def _wait(self, call: Call, wait: Wait, timeout: float | None) -> Call:
         """Return the call when it has come as far as that, or what has taken its place."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
 from dataclasses import replace
 
 from voip.account import Account
@@ -14,11 +14,10 @@ from voip.keepalives import KeepAlives
 from voip.registrars import Registrars
 from voip.registration import Registrar
 from voip.session.stack import Stack
-from voip.sip.flow import Flow
+from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
 from voip.sip.uri import SipUri, uri_scheme
-from voip.ways import Way, Ways
 
 __all__ = ["Line"]
 
@@ -27,7 +26,8 @@ class Line:
     """What a phone calls and is called as. `stack` and `registrars` are there once it is started.
 
     Not `named`: the phone has no account, and `account` is nobody's. registers: whether the account
-    is registered as long as the phone is open. mark: see `Contacts`.
+    is registered as long as the phone is open. mark: see `Contacts`. `over`: it has been removed,
+    and nothing is begun as it any more.
     """
 
     stack: Stack
@@ -39,6 +39,7 @@ class Line:
         self.account = account
         self.named = named
         self.registers = registers
+        self.over = False
         self.contacts = Contacts(account, named=named, mark=mark)
         self._mark = mark
 
@@ -109,22 +110,18 @@ class Line:
 
     # ------------------------------------------------------------ what goes out
 
-    @asynccontextmanager
-    async def ways_to(self, uri: SipUri) -> AsyncGenerator[Ways]:
-        """Hand out the ways to `uri` for as long as it takes to reach somebody."""
-        async with aclosing(Ways(self.ways(uri), self.stack.agent.config.failover_s)) as ways:
-            yield ways
-
-    async def ways(self, uri: SipUri) -> AsyncGenerator[Way]:
+    async def ways(
+        self, uri: SipUri, *, without: Collection[Peer] = ()
+    ) -> AsyncGenerator[tuple[Registrar, Flow]]:
         """Yield the ways to `uri`, the best first, each with the registration it belongs to.
 
-        Raises `TransportError` for none.
+        None of those `without`. Raises `TransportError` for none at all.
         """
         failure: TransportError | None = None
         is_there = False
         for registrar in self.registrars.by_preference():
             where = registrar.where(uri)
-            flows = self.stack.signalling.flows(where, prefer=registrar.peer)
+            flows = self.stack.signalling.flows(where, prefer=registrar.peer, without=without)
             try:
                 async with aclosing(flows):
                     async for flow in flows:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from voip.account import Account
 from voip.desk import Desk
-from voip.errors import ConfigError, RequestError, SipError, TransportError
+from voip.errors import ConfigError, SipError
 from voip.events import MessageReceived
 from voip.session.ask import ask
-from voip.sip.client_request import ClientRequest
 from voip.sip.focus import is_focus
 from voip.sip.headers import NameAddr
 from voip.sip.message import Response
 from voip.sip.server_request import ServerRequest
-from voip.ways import Ways
+from voip.ways import seek
 
 __all__ = ["Capabilities", "Messages"]
 
@@ -106,40 +104,22 @@ class Messages:
         desk, line = self._desk, self._desk.lines.of(account)
         desk.check_open()
         uri = line.account.dial_uri(target)
-        failure: RequestError | None = None
-        async with line.ways_to(uri) as ways:
-            while (way := await ways.next()) is not None:
-                registrar, flow = way
-                handle = desk.stack.agent.request(
-                    method,
-                    uri,
-                    flow=flow,
-                    from_=line.identity(flow),
-                    to=f"<{uri}>",
-                    route=registrar.route(),
-                    headers=list((headers or {}).items()),
-                    body=body,
-                    content_type=content_type,
-                    credentials=line.account.credentials(),
-                    now=desk.now(),
-                )
-                leaving = asyncio.ensure_future(self._leave_silent(handle, ways))
-                try:
-                    return await ask(desk.stack, handle, str(uri))
-                except RequestError as error:
-                    if not _passes_elsewhere(error):
-                        raise
-                    desk.stack.signalling.avoid(flow)
-                    failure = failure or error
-                finally:
-                    leaving.cancel()
-        raise failure or TransportError("the phone was closed", hint="make another one")
-
-    async def _leave_silent(self, handle: ClientRequest, ways: Ways) -> None:
-        """Wait no longer for who says nothing, if there is another way."""
-        if await ways.lead_around(handle):
-            handle.give_up(self._desk.now())
-            self._desk.flush()
+        registrar, flow = await desk.way_to(line, uri)
+        handle = desk.stack.agent.request(
+            method,
+            uri,
+            flow=flow,
+            from_=line.identity(flow),
+            to=f"<{uri}>",
+            route=registrar.route(),
+            headers=list((headers or {}).items()),
+            body=body,
+            content_type=content_type,
+            credentials=line.account.credentials(),
+            seek=seek(desk, line, uri),
+            now=desk.now(),
+        )
+        return await ask(desk.stack, handle, str(uri))
 
     def on_message(self, request: ServerRequest) -> None:
         """Take a text that came: 200 says that it is here, not that anybody has read it."""
@@ -160,8 +140,3 @@ class Messages:
         handler: Callable[[MessageReceived], object] | None = desk.handlers.message
         if handler is not None:
             desk.spawn(desk.ask(handler, event, None))
-
-
-def _passes_elsewhere(error: RequestError) -> bool:
-    """Whether another server may do what this one did not (RFC 3263 section 4.3)."""
-    return error.status == 503 or (error.status == 408 and "response" not in error.context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, Final, Self
 
 from voip.config import TlsConfig
@@ -18,6 +19,7 @@ from voip.sip.endpoint.trace import SipTrace
 from voip.sip.event_server import EventConfig, EventServer
 from voip.sip.flow import Flow
 from voip.sip.gruu import Gruus
+from voip.sip.locating import Where
 from voip.sip.location import Location
 from voip.sip.packages.message_summary import MessageSummary
 from voip.sip.proxy import ProxyAgent, ProxyConfig
@@ -51,7 +53,7 @@ class SipProxy:
     of users to whom (presence that they publish, registrations, mail); None: who wants to watch
     asks their phones. edge_of: the URI of the proxy that has the users, such as "sip:home.example";
     this one has none then, stands between it and the phones, and keeps their flows (RFC 5626).
-    trace: as of `Softphone`.
+    tcp_alias: as of `NetworkConfig`. trace: as of `Softphone`.
 
     A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
@@ -75,6 +77,7 @@ class SipProxy:
         registrar: RegistrarConfig | None = None,
         events: EventConfig | None = None,
         edge_of: str | None = None,
+        tcp_alias: bool = False,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -126,6 +129,7 @@ class SipProxy:
             self._find,
             platform.sip_network(),
             tls=tls,
+            tcp_alias=tcp_alias,
             trace=trace,
             random=random,
         )
@@ -189,9 +193,13 @@ class SipProxy:
 
     async def _search(self, needed: FlowNeeded) -> None:
         try:
-            flow = await self._transport.flow_to(needed.host, needed.port, needed.transport)
+            where = Where(needed.host, needed.port, needed.transport)
+            async with aclosing(self._transport.flows(where, without=needed.without)) as flows:
+                flow = await anext(flows)
         except VoipError as error:
             needed.lost(error.message, self._transport.now())
         else:
+            if needed.left is not None:
+                self._transport.avoid(needed.left)
             needed.found(flow, self._transport.now())
         self._transport.flush()

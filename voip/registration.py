@@ -19,8 +19,8 @@ from voip.events import PhoneEvent, Registered, RegistrationFailed, Unregistered
 from voip.keepalives import KeepAlives
 from voip.session.stack import Stack
 from voip.sip import registration as sip
-from voip.sip.client_request import ClientRequest
 from voip.sip.events import SipEvent
+from voip.sip.failover import Sought, Way
 from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
 from voip.sip.locating import Where
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 GOODBYE_S: Final = 4.0
 """How long unregistering waits for the registrar."""
-_ELSEWHERE: Final = (None, 408, 503)
-"""How a registration fails that another server may grant: nobody reached, no answer, no service."""
 MAX_HOSTS: Final = 16
 """Hosts of one registrar that are remembered: names lead to several."""
 STEADY_S: Final = 60.0
@@ -73,8 +71,6 @@ class Registrar:
         self._keep_alives = keep_alives
         self._binding: sip.Registration | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._asked: ClientRequest | None = None
-        self._listening: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[Registered]] = []
         self._leaving: list[asyncio.Future[RegistrationError | None]] = []
         self._finding = asyncio.Lock()
@@ -83,7 +79,6 @@ class Registrar:
         self._expires_at = 0.0
         self._unreached = 0
         self._was_lost_early = False
-        self._tried: set[Peer] = set()
         self._granted: OrderedDict[str, None] = OrderedDict()
         self._kept: tuple[Flow, Terms] | None = None
         self._closed = False
@@ -199,7 +194,6 @@ class Registrar:
         """Forget it without a word: the registrar will, when the binding runs out."""
         self._closed = True
         self._stop_timer()
-        self._stop_listening()
         self._refuse(RegistrationError("the phone was closed"))
         for task in self._work:
             task.cancel()
@@ -239,8 +233,7 @@ class Registrar:
     # ------------------------------------------------------------ the way there
 
     async def _flow(self, without: Collection[Peer] = ()) -> Flow:
-        """Return the best way to the registrar that was not tried in vain just now."""
-        without = {*self._tried, *without}
+        """Return the best way to the registrar, to none of those `without`."""
         where = self.account.where(self.account.aor)
         prefer = None if self._binding is None else self._binding.flow.peer
         signalling = self._stack.signalling
@@ -263,6 +256,7 @@ class Registrar:
             route=account.route(),
             instance=self._instance,
             reg_id=self._reg_id,
+            seek=self._seek,
         )
         return self._binding
 
@@ -311,56 +305,25 @@ class Registrar:
             binding.handle_timer(max(due, self._stack.signalling.now()))
         self._settle()
 
-    async def _try_elsewhere(self, event: sip.RegistrationFailed) -> None:
-        """Register by another way, if there is one (RFC 3263 section 4.3), or tell the failure."""
-        binding = self._binding
-        if binding is None:
-            return
-        failed = binding.flow
-        self._stack.signalling.avoid(failed)
-        self._tried.add(failed.peer)
+    def _seek(self, sought: Sought) -> None:
+        """Find another way for a REGISTER that nobody answers (RFC 3263 section 4.3)."""
+        self._begin(self._look(sought))
+
+    async def _look(self, sought: Sought) -> None:
+        signalling = self._stack.signalling
+        if sought.failed:
+            signalling.avoid(sought.left)
         try:
             async with self._finding:
-                flow = await self._flow()
+                flow = await self._flow(sought.tried)
         except VoipError:
-            self._failed(event)
-            return
-        if not self._closed and binding.wanted and binding.flow == failed:
-            self._take_way(flow)
-            self._settle()
-
-    def _listen(self, asked: ClientRequest | None) -> None:
-        """See that a REGISTER is not left with somebody silent while there is another way."""
-        if asked is self._asked:
-            return
-        self._asked = asked
-        self._stop_listening()
-        patience_s = self._stack.agent.config.failover_s
-        if asked is not None and patience_s is not None and not self._closed:
-            loop = asyncio.get_running_loop()
-            self._listening = loop.call_later(patience_s, self._heard_nothing, asked)
-
-    def _heard_nothing(self, asked: ClientRequest) -> None:
-        if not asked.heard:
-            self._begin(self._leave(asked))
-
-    async def _leave(self, asked: ClientRequest) -> None:
-        """Wait no longer for an answer, if there is another way; `_try_elsewhere` then takes it."""
-        try:
-            async with self._finding:
-                await self._flow({asked.flow.peer})
-        except VoipError:
-            return
-        binding = self._binding
-        if self._closed or binding is None or not binding.wanted or asked.heard:
-            return
-        asked.give_up(self._stack.signalling.now())
-        self._stack.signalling.flush()
-
-    def _stop_listening(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            self._listening = None
+            sought.lost(signalling.now())
+        else:
+            if self._closed or not self.wanted:
+                sought.lost(signalling.now())
+            elif sought.found(Way(flow, contact=self._contact(flow)), signalling.now()):
+                signalling.avoid(sought.left)
+        self._settle()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -376,7 +339,6 @@ class Registrar:
             return
         for event in self._binding.events():
             self._happened(event)
-        self._listen(self._binding.asked)
         self._stop_timer()
         due = self._binding.next_timer()
         if due is not None and not self._closed:
@@ -399,17 +361,13 @@ class Registrar:
                 self.failure = None
                 self._terms = terms
                 self._keep_alive(terms)
-                self._tried.clear()
                 self._remember_host()
                 told = Registered(expires_s, self._aor)
                 for answer in _not_done(self._waiting):
                     answer.set_result(told)
                 self._tell(told)
-            case sip.RegistrationFailed(error, retry_in_s):
-                if retry_in_s is not None and error.status in _ELSEWHERE:
-                    self._begin(self._try_elsewhere(event))
-                else:
-                    self._failed(event)
+            case sip.RegistrationFailed():
+                self._failed(event)
             case sip.Unregistered(error):
                 self._let_go()
                 if error is not None:
@@ -429,7 +387,6 @@ class Registrar:
                 self._granted.popitem(last=False)
 
     def _failed(self, event: sip.RegistrationFailed) -> None:
-        self._tried.clear()
         self._refuse(event.error)
         error = event.error
         self._say_failed(RegistrationFailed(str(error), error.status, event.retry_in_s, self._aor))

@@ -1,54 +1,76 @@
-"""The ways to one place, and when to leave one that leads nowhere."""
+"""Other ways for what is under way: looked for when nobody answers by the first one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
-from voip.registration import Registrar
-from voip.sip.client_invite import ClientInvite
-from voip.sip.client_request import ClientRequest
+from voip.desk import Desk
+from voip.errors import VoipError
+from voip.line import Line
+from voip.logs.lines import event
+from voip.sip.dialog import Dialog
+from voip.sip.failover import Seek, Sought, Way
 from voip.sip.flow import Flow
+from voip.sip.locating import Where
+from voip.sip.uri import SipUri
 
-__all__ = ["Way", "Ways"]
+__all__ = ["look_up_within", "seek"]
 
-Way = tuple[Registrar, Flow]
-"""A flow, and the registration it belongs to."""
+log = logging.getLogger(__name__)
 
 
-class Ways:
-    """The ways to one place, taken one after the other (RFC 3263 section 4.3)."""
+def seek(desk: Desk, line: Line, uri: SipUri, contact: Callable[[Flow], str] | None = None) -> Seek:
+    """Return who finds further ways of a line to `uri` (RFC 3263 section 4.3).
 
-    def __init__(self, found: AsyncGenerator[Way], failover_s: float | None) -> None:
-        self._found = found
-        self._failover_s = failover_s
-        self._looking: asyncio.Task[Way | None] | None = None
+    `contact` says how we are reached by a flow, for a request that names us.
+    """
 
-    async def next(self) -> Way | None:
-        """Return the next one, connected where it is a connection; None where there is none."""
-        looking, self._looking = self._looking, None
-        return await (self._find() if looking is None else looking)
+    async def ways(sought: Sought) -> AsyncGenerator[Way]:
+        async with aclosing(line.ways(uri, without=sought.tried)) as found:
+            async for registrar, flow in found:
+                named = None if contact is None else contact(flow)
+                yield Way(flow, tuple(registrar.route()), named)
 
-    async def lead_around(self, request: ClientInvite | ClientRequest) -> bool:
-        """Wait until `request` has had its time; whether nobody answers it and there is a next way.
+    return lambda sought: desk.spawn(_look(desk, ways(sought), sought))
 
-        Without one there is nothing better to do than to go on waiting.
-        """
-        if self._failover_s is None:
-            return False
-        await asyncio.sleep(self._failover_s)
-        if request.heard:
-            return False
-        if self._looking is None:  # it goes on, whoever waits no longer for it
-            self._looking = asyncio.get_running_loop().create_task(self._find())
-        return await asyncio.shield(self._looking) is not None and not request.heard
 
-    async def aclose(self) -> None:
-        """Look for no more."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-        await self._found.aclose()
+def look_up_within(desk: Desk, dialog: Dialog, sought: Sought) -> None:
+    """Find another way for a request within a dialog: to the next hop that it names.
 
-    async def _find(self) -> Way | None:
-        return await anext(self._found, None)
+    What nobody else could read does not go on where anybody can.
+    """
+
+    async def ways() -> AsyncGenerator[Way]:
+        hop, left = dialog.next_hop, sought.left
+        if hop is None:
+            return
+        transport = hop.transport or (left.transport if left.secure else None)
+        where = Where(hop.host, hop.port, transport, hop.scheme == "sips")
+        flows = desk.stack.signalling.flows(where, without=sought.tried)
+        async with aclosing(flows):
+            async for flow in flows:
+                if flow.secure or not left.secure:
+                    yield Way(flow)
+
+    desk.spawn(_look(desk, ways(), sought))
+
+
+async def _look(desk: Desk, ways: AsyncGenerator[Way], sought: Sought) -> None:
+    signalling = desk.stack.signalling
+    if sought.failed:
+        signalling.avoid(sought.left)
+    try:
+        async with aclosing(ways):
+            way = await anext(ways, None)
+    except VoipError:
+        way = None
+    if way is None:
+        sought.lost(signalling.now())
+    elif sought.found(way, signalling.now()):
+        signalling.avoid(sought.left)
+        words = "%s %s; %s takes its place"
+        why = "cannot be reached" if sought.failed else "says nothing"
+        event(log, logging.INFO, "server_left", words, sought.left.peer, why, way.flow.peer)
+    signalling.flush()

@@ -12,10 +12,20 @@ from voip import Softphone
 from voip.call import Call
 from voip.cli.call import _converse, _Plan
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import NoAnswerError, RegistrationError, RequestError
+from voip.desk import TransferRequest, WatchRequest
+from voip.errors import (
+    CallError,
+    NoAnswerError,
+    RegistrationError,
+    RequestError,
+    SubscriptionError,
+)
 from voip.events import CallState, MessageReceived, Registered
 from voip.proxy import SipProxy
 from voip.sim import Host, Path, World
+from voip.sip.message import Request, make_response, parse_message
+from voip.sip.proxy_policy import Target
+from voip.sip.server_request import ServerRequest
 from voip.types import Address
 
 OFFICE = "office.example"
@@ -241,5 +251,356 @@ def test_F133_a_text_goes_by_the_second_server_when_the_first_says_nothing() -> 
                 await alice.message(f"sip:bob@{OFFICE}", "hello")
             assert caught.value.status == 408
             assert alice._agent.transactions == 0
+
+    scene.run(main)
+
+
+def test_F133_a_call_that_was_only_begun_leaves_a_silent_server_too() -> None:
+    scene = Scene()
+    scene.world.cut(scene.alice, scene.first)
+
+    async def main() -> None:
+        bob, calls = await scene.answering(scene.second)
+        async with scene.phone(scene.alice) as alice:
+            began = now()
+            call = await alice.dial(f"sip:bob@{OFFICE}", wait="started")
+            assert now() - began < 0.1
+            await call.wait_answered()
+            assert 4.0 < now() - began < 5.0
+            assert alice.calls == [call] and len(calls) == 1
+            await call.hangup()
+            given_up = await alice.dial("sip:bob@1.office.example", wait="started")
+            await given_up.hangup()
+            await asyncio.sleep(6.0)
+            assert len(calls) == 1  # nobody is called any more who was given up
+        await bob.close()
+
+    scene.run(main)
+
+
+def test_F133_a_call_goes_on_by_the_other_version_of_ip_with_sound_of_that_version() -> None:
+    scene = Scene()
+    alice = scene.world.host("10.0.0.2", "2001:db8::2")
+    six = scene.world.host("2001:db8::8")
+    scene.world.dns.add("1.both.example", "2001:db8::8")
+    for priority, name in enumerate(("1.both.example", f"2.{OFFICE}"), 1):
+        scene.world.dns.add_srv("_sip._udp.both.example", name, 5060, priority=priority)
+    scene.world.cut(alice, six)
+    offers: list[bytes] = []
+
+    async def main() -> None:
+        bob, calls = await scene.answering(scene.second)
+        phone = Softphone("sip:alice@both.example", register=False, trace=None)
+        async with phone:
+            call = await phone.dial("sip:bob@both.example")
+            request = call._session.invite_request
+            assert request is not None
+            offers.append(request.body)
+            assert calls[0].remote.endswith("@both.example")
+            await call.hangup()
+        await bob.close()
+
+    scene.world.run(alice.run(main()))
+    assert b"IN IP4 10.0.0.2" in offers[0] and b"IP6" not in offers[0]
+
+
+async def deputy(scene: Scene, host: Host, taken: list[str]) -> Softphone:
+    """Answer at `host` for everything that is asked of Bob, and note it."""
+
+    def publish(request: ServerRequest) -> None:
+        asked = request.request.headers
+        taken.append(f"PUBLISH {'' if asked.get('SIP-If-Match') is None else 'again'}".strip())
+        known = asked.get("SIP-If-Match") in (None, f"held-at-{host.address}")
+        headers = [("SIP-ETag", f"held-at-{host.address}"), ("Expires", "300")]
+        request.reply(200 if known else 412, headers=headers if known else [], now=now())
+
+    with host.here():
+        bob = Softphone(
+            f"sip:bob@{OFFICE}",
+            register=False,
+            network=NetworkConfig(bind_host=host.address, bind_port=5060),
+            media=MediaConfig(elsewhere=Address(host.address, 40000)),
+            requests={"PUBLISH": publish},
+        )
+
+        @bob.on_watch
+        def watched(request: WatchRequest) -> bool:
+            taken.append(f"SUBSCRIBE {request.event}")
+            return True
+
+        @bob.on_transfer
+        def referred(request: TransferRequest) -> bool:
+            taken.append("REFER")
+            return False
+
+        await bob.start()
+    return bob
+
+
+def test_F133_a_watch_leaves_a_silent_server_at_first_and_when_it_is_lost() -> None:
+    scene = Scene()
+    world, alice_host = scene.world, scene.alice
+    world.cut(alice_host, scene.first)
+    there: list[str] = []
+    here: list[str] = []
+
+    async def main() -> None:
+        second = await deputy(scene, scene.second, there)
+        first = await deputy(scene, scene.first, here)
+        async with scene.phone(alice_host) as alice:
+            began = now()
+            watch = await alice.watch(f"sip:bob@{OFFICE}", "dialog", expires_s=300)
+            assert 4.0 < now() - began < 5.0
+            assert (there, here) == (["SUBSCRIBE dialog"], [])
+            await asyncio.sleep(0.1)
+            assert watch.state == "active"
+            world.restore(alice_host, scene.first)
+            world.cut(alice_host, scene.second)
+            await asyncio.sleep(400.0)  # its refresh fails, it is asked for anew
+            assert here == ["SUBSCRIBE dialog"]
+            assert watch.state == "active"
+            await watch.close()
+            await asyncio.sleep(40.0)
+            assert len(alice._agent.subscriptions) == 0
+            assert (alice._agent.transactions, alice._agent.timers) == (0, 0)
+        await first.close()
+        await second.close()
+
+    scene.run(main)
+
+
+def test_F133_a_state_is_published_at_the_second_server_and_anew_at_the_first() -> None:
+    scene = Scene()
+    world = scene.world
+    world.cut(scene.alice, scene.first)
+    there: list[str] = []
+    here: list[str] = []
+
+    async def main() -> None:
+        second = await deputy(scene, scene.second, there)
+        first = await deputy(scene, scene.first, here)
+        async with scene.phone(scene.alice) as alice:
+            began = now()
+            state = await alice.publish(
+                "presence", b"in", "text/plain", target=f"sip:bob@{OFFICE}", expires_s=300
+            )
+            assert 4.0 < now() - began < 5.0
+            assert (there, here) == (["PUBLISH"], [])
+            world.restore(scene.alice, scene.first)
+            world.cut(scene.alice, scene.second)
+            began = now()
+            await state.update(b"out", "text/plain")
+            assert 4.0 < now() - began < 5.0
+            assert here == ["PUBLISH again", "PUBLISH"]  # it knows nothing of it: 412
+            await state.close()
+        await first.close()
+        await second.close()
+
+    scene.run(main)
+
+
+def test_F133_a_refer_outside_of_calls_reaches_the_second_server() -> None:
+    scene = Scene()
+    scene.world.cut(scene.alice, scene.first)
+    there: list[str] = []
+
+    async def main() -> None:
+        bob = await deputy(scene, scene.second, there)
+        async with scene.phone(scene.alice) as alice:
+            began = now()
+            with pytest.raises(CallError, match="603"):
+                await alice.refer(f"sip:bob@{OFFICE}", "sip:carol@10.0.0.7")
+            assert 4.0 < now() - began < 5.0
+            assert there == ["REFER"]
+        await bob.close()
+
+    scene.run(main)
+
+
+def test_F133_all_that_is_said_by_a_line_fails_in_the_end_where_nobody_answers() -> None:
+    scene = Scene()
+    for host in (scene.first, scene.second):
+        scene.world.cut(scene.alice, host)
+
+    async def main() -> None:
+        async with scene.phone(scene.alice) as alice:
+            whom = f"sip:bob@{OFFICE}"
+            for asking, error in (
+                (alice.watch(whom, "dialog"), SubscriptionError),
+                (alice.publish("presence", b"in", "text/plain", target=whom), RequestError),
+                (alice.refer(whom, "sip:carol@10.0.0.7"), CallError),
+            ):
+                began = now()
+                with pytest.raises(error) as caught:
+                    await asking
+                assert caught.value.status == 408
+                assert 4.0 + T1_64 <= now() - began < 4.1 + T1_64
+            await asyncio.sleep(T1_64)
+            assert alice._agent.transactions == 0
+
+    scene.run(main)
+
+
+# ---------------------------------------------------------------- within a dialog
+
+
+class Twin(asyncio.DatagramProtocol):
+    """One of two servers that know the same calls: their Contact is a name that leads to both."""
+
+    SESSION = (
+        "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n"
+    )
+
+    def __init__(self, host: Host, status: int = 200) -> None:
+        self.host = host
+        self.status = status
+        self.got: list[str] = []
+
+    async def listen(self) -> None:
+        with self.host.here():
+            loop = asyncio.get_running_loop()
+            await loop.create_datagram_endpoint(lambda: self, (self.host.address, 5060))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        request = parse_message(data)
+        if not isinstance(request, Request):
+            return
+        self.got.append(request.method)
+        if request.method == "ACK":
+            return
+        body = self.SESSION.format(self.host.address) if request.method == "INVITE" else ""
+        answer = make_response(
+            request,
+            self.status,
+            to_tag="twins",
+            headers=[("Contact", f"<sip:bob@{OFFICE}>")],
+            body=body.encode(),
+            content_type="application/sdp" if body else None,
+        )
+        self._transport.sendto(answer.to_bytes(), addr)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["silence", 503])
+def test_F133_requests_within_a_dialog_go_on_to_another_address_of_the_next_hop(
+    how: str | int,
+) -> None:
+    scene = Scene()
+    first, second = Twin(scene.first), Twin(scene.second)
+
+    async def main() -> None:
+        await first.listen()
+        await second.listen()
+        async with scene.phone(scene.alice) as alice:
+            call = await alice.dial(f"sip:bob@{OFFICE}")
+            await asyncio.sleep(0.1)
+            assert (first.got, second.got) == (["INVITE", "ACK"], [])
+            if how == 503:
+                first.status = 503
+            else:
+                scene.world.cut(scene.alice, scene.first)
+            began = now()
+            await call.hold()
+            assert now() - began < (1.0 if how == 503 else 5.0)
+            await call.send_info("test", b"hello", "text/plain")
+            await call.hangup()
+            assert second.got == ["INVITE", "ACK", "INFO", "BYE"]
+            await asyncio.sleep(2 * T1_64)
+            assert alice._agent.dialogs == []
+            assert (alice._agent.transactions, alice._agent.timers) == (0, 0)
+
+    scene.run(main)
+
+
+def test_F133_a_late_answer_to_a_reinvite_that_was_left_is_acknowledged() -> None:
+    scene = Scene()
+    first, second = Twin(scene.first), Twin(scene.second)
+
+    async def main() -> None:
+        await first.listen()
+        await second.listen()
+        async with scene.phone(scene.alice) as alice:
+            call = await alice.dial(f"sip:bob@{OFFICE}")
+            await asyncio.sleep(0.1)
+            # it hears the re-INVITE, and is heard late: its last answers come after the other's
+            scene.world.network.cut(scene.first, scene.alice, scene.world.time() + 5.0)
+            await call.hold()
+            await asyncio.sleep(0.1)
+            assert second.got == ["INVITE", "ACK"]
+            await asyncio.sleep(5.0)
+            assert second.got.count("ACK") >= 2  # the late 2xx of the first goes with the dialog
+            await call.hangup()
+            await asyncio.sleep(2 * T1_64)
+            assert (alice._agent.transactions, alice._agent.timers) == (0, 0)
+
+    scene.run(main)
+
+
+# ---------------------------------------------------------------- a proxy's next hop
+
+
+def test_F133_a_proxy_leaves_a_silent_next_hop_for_another_address_of_its_name() -> None:
+    scene = Scene()
+    between = scene.world.host("10.0.0.5")
+    scene.world.cut(between, scene.first)
+
+    async def main() -> None:
+        bob, calls = await scene.answering(scene.second)
+        with between.here():
+            proxy = SipProxy(
+                {},
+                between.address,
+                5060,
+                services=lambda number: Target(f"sip:bob@{OFFICE}"),
+            )
+            await proxy.__aenter__()
+        async with scene.phone(scene.alice) as alice:
+            began = now()
+            call = await alice.dial(f"sip:600@{between.address}")
+            assert 4.0 < now() - began < 5.0
+            await asyncio.sleep(1.0)
+            await call.hangup()
+            began = now()
+            await alice.message(f"sip:600@{between.address}", "hello")
+            assert now() - began < 1.0  # the silent one is left alone for a while
+            assert len(calls) == 1
+            await bob.close()
+            scene.world.cut(between, scene.second)
+            began = now()
+            with pytest.raises(CallError) as caught:
+                await alice.dial(f"sip:600@{between.address}", timeout=60)
+            assert caught.value.status == 408
+            assert now() - began < 4.1 + T1_64
+            await asyncio.sleep(2 * T1_64)
+        assert (proxy.agent.transactions, proxy.agent.timers) == (0, 0)
+        await proxy.__aexit__()
+
+    scene.run(main)
+
+
+def test_F133_a_caller_who_gives_up_ends_what_the_proxy_tries() -> None:
+    scene = Scene()
+    between = scene.world.host("10.0.0.5")
+    scene.world.cut(between, scene.first)
+
+    async def main() -> None:
+        bob, calls = await scene.answering(scene.second)
+        with between.here():
+            proxy = SipProxy(
+                {}, between.address, 5060, services=lambda number: Target(f"sip:bob@{OFFICE}")
+            )
+            await proxy.__aenter__()
+        async with scene.phone(scene.alice) as alice:
+            call = await alice.dial(f"sip:600@{between.address}", wait="started")
+            await asyncio.sleep(2.0)
+            await call.hangup()
+            await asyncio.sleep(10.0)
+            assert calls == []
+            await asyncio.sleep(2 * T1_64)
+        assert (proxy.agent.transactions, proxy.agent.timers) == (0, 0)
+        await proxy.__aexit__()
+        await bob.close()
 
     scene.run(main)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from voip.errors import CallError, MediaError, SdpError, VoipError
 from voip.events import CallEnded, CallState, EarlyMedia, EndedBy, Redirected, Ringing
@@ -21,7 +21,8 @@ from voip.sip.client_invite import ClientInvite
 from voip.sip.dialog import Dialog
 from voip.sip.digest import CredentialSource
 from voip.sip.events import Cause, InviteFailed, Provisional
-from voip.sip.flow import Flow
+from voip.sip.failover import Seek, Way
+from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
 from voip.sip.message import Response
 from voip.sip.multipart import session_description
@@ -41,7 +42,8 @@ class CallPlan:
 
     `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
     to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
-    `focus`: the user of the conference that they are called to.
+    `focus`: the user of the conference that they are called to. `seek` returns who finds other ways
+    to a place where nobody answers.
     """
 
     from_: Callable[[Flow], NameAddr]
@@ -53,6 +55,7 @@ class CallPlan:
     redirect: Callable[[SipUri], Awaitable[Flow]] | None = None
     max_redirects: int = 5
     focus: str | None = None
+    seek: Callable[[SipUri], Seek] | None = None
 
 
 class Caller:
@@ -68,7 +71,8 @@ class Caller:
         self._stack, self._media = session.stack, session.media
         self._plan: CallPlan | None = None
         self._redirects: Redirects | None = None
-        self._redirecting: asyncio.Task[None] | None = None
+        self._going_on: asyncio.Task[None] | None = None
+        self._uri = ""
 
     async def call(self, uri: str, plan: CallPlan, *, flow: Flow) -> None:
         """Send the INVITE; what comes of it is told by events. Raises where it cannot be sent."""
@@ -82,8 +86,10 @@ class Caller:
         self._session.move(CallState.CALLING)
         self._stack.signalling.flush()
 
-    def _invite(self, uri: str, flow: Flow, plan: CallPlan) -> None:
-        session = self._session
+    def _invite(
+        self, uri: str, flow: Flow, plan: CallPlan, *, tried: frozenset[Peer] = frozenset()
+    ) -> None:
+        session, self._uri = self._session, uri
         before = self.invite.request if self.invite is not None else None
         session.contact = plan.contact(flow)
         body = b"" if plan.late_offer else self._media.offer()
@@ -100,6 +106,8 @@ class Caller:
             body=body,
             content_type=SDP if body else None,
             credentials=plan.credentials,
+            seek=None if plan.seek is None else plan.seek(SipUri.parse(uri)),
+            tried=tried,
             now=self._stack.signalling.now(),
         )
         session.answers_to(self.invite)
@@ -219,8 +227,11 @@ class Caller:
         uri = redirects.next()
         if uri is None:
             return False
-        self._redirecting = asyncio.get_running_loop().create_task(self._redirect(uri, plan, event))
+        self._go_on(self._redirect(uri, plan, event))
         return True
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        self._going_on = asyncio.get_running_loop().create_task(work)
 
     async def _redirect(self, uri: SipUri, plan: CallPlan, refusal: InviteFailed) -> None:
         session = self._session
@@ -239,7 +250,29 @@ class Caller:
         session.emit(Redirected(str(uri)))
         self._stack.signalling.flush()
 
+    def on_left(self, way: Way, tried: frozenset[Peer]) -> None:
+        """Nobody answers by the way our INVITE went: it goes by another one."""
+        self._stack.sessions.pop(self.invite, None)
+        if self._plan is not None and self._session.state in _CALLING:
+            self._go_on(self._call_by(way, self._plan, tried))
+
+    async def _call_by(self, way: Way, plan: CallPlan, tried: frozenset[Peer]) -> None:
+        session = self._session
+        try:
+            await self._media.move(way.flow.remote.host, way.flow.local.host)
+            if session.state not in _CALLING:
+                return
+            self.early.clear()
+            self._media.abandon()
+            plan = self._plan = plan if way.route is None else replace(plan, route=way.route)
+            self._invite(self._uri, way.flow, plan, tried=tried)
+        except VoipError as error:
+            session.failure = CallError(error.message, hint=error.hint, status=error.status or 503)
+            session.finish(CallEnded(EndedBy.FAILURE, error.message, error.status or 503))
+            return
+        self._stack.signalling.flush()
+
     def stop(self) -> None:
         """Call nobody else: it is over."""
-        if self._redirecting is not None:
-            self._redirecting.cancel()
+        if self._going_on is not None:
+            self._going_on.cancel()

@@ -10,10 +10,7 @@ __all__ = ["call_failure", "sdp_warning"]
 
 
 def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallError:
-    """Turn a failed INVITE to `uri` into an error.
-
-    `elsewhere` in its context: another server may do better (RFC 3263 section 4.3).
-    """
+    """Turn a failed INVITE to `uri` into an error."""
     status, reason = event.status, event.reason
     match event.cause:
         case Cause.AUTHENTICATION:
@@ -23,15 +20,14 @@ def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallEr
                 f"no response from {uri}",
                 hint="is the address right, and the host up?",
                 status=status,
-                elsewhere=True,
             )
         case Cause.TRANSPORT:
             hint = "check the address and the transport"
-            return CallError(reason, hint=hint, status=status, elsewhere=True)
+            return CallError(reason, hint=hint, status=status)
         case Cause.CANCELLED:
             return CallError(f"the call to {uri} was given up", status=status)
         case _:
-            return CallError(f"{reason.lower()} ({status})", status=status, elsewhere=status == 503)
+            return CallError(f"{reason.lower()} ({status})", status=status)
 
 
 def _not_authorized(event: InviteFailed, has_password: bool) -> AuthenticationError:

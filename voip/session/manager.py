@@ -18,6 +18,7 @@ from voip.sip.events import (
     IncomingInvite,
     InviteCancelled,
     InviteFailed,
+    InviteLeft,
     Notified,
     NotifierEnded,
     PrackReceived,
@@ -127,6 +128,9 @@ class SessionManager:
             case InviteFailed(client):
                 if client in sessions:
                     sessions[client].caller.on_failed(event)
+            case InviteLeft(client, way, tried):
+                if client in sessions:
+                    sessions[client].caller.on_left(way, tried)
             case InviteCancelled(server):
                 if server in sessions:
                     sessions[server].callee.on_cancelled(event)

@@ -69,6 +69,7 @@ class MediaSession:
         """Which of several exchanges is ours now (see `follow`)."""
         self._share: Share | None = None
         self._open = False
+        self._toward = self._advertised = ""  # what it is bound to, and described by
         self._closed = False
         self._turn = asyncio.Lock()  # opening and closing come one after the other
 
@@ -112,7 +113,7 @@ class MediaSession:
         stack = self._stack
         command = OpenStream(
             self.stream,
-            stack.local_host(peer_host),
+            toward := stack.local_host(peer_host),
             cname=f"{stack.random.token(12)}@{advertised}",
             jitter_min_ms=stack.media.jitter_min_ms,
             jitter_max_ms=stack.media.jitter_max_ms,
@@ -130,6 +131,7 @@ class MediaSession:
             if not isinstance(opened, Opened):
                 raise MediaError("the media engine opened no stream")
             self._open = True
+            self._toward, self._advertised = toward, advertised
         if stack.media.elsewhere is not None:
             advertised = opened.rtp.host
         self._refuse_if_closed()  # it waits for its turn
@@ -142,6 +144,22 @@ class MediaSession:
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
         )
+
+    async def move(self, peer_host: str, advertised: str) -> None:
+        """Open it anew where the address used towards `peer_host` is another than it is bound to.
+
+        For a call that nobody has answered: what was read from it and sent by it is let go of.
+        """
+        if not self._open or (self._toward, self._advertised) == (
+            self._stack.local_host(peer_host),
+            advertised,
+        ):
+            return
+        async with self._turn:
+            self._refuse_if_closed()
+            self._open = False
+            await self._stack.driver.apply(CloseStream(self.stream))
+        await self.open(peer_host, advertised)
 
     def check_carried(self) -> None:
         """Raise `CallStateError` without a stream (yet), `MediaError` where it is not with us."""

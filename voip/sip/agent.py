@@ -20,7 +20,8 @@ from voip.sip.core import Core, Screen
 from voip.sip.dialog import Dialog, DialogId, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
-from voip.sip.flow import Flow
+from voip.sip.failover import Seek, Sought, Way
+from voip.sip.flow import Flow, Peer
 from voip.sip.guard import Admission, Guard
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
@@ -143,6 +144,10 @@ class SipAgent:
         """
         self._core.screen = screen
 
+    def set_look_up(self, look_up: Callable[[Dialog, Sought], None]) -> None:
+        """Have other ways looked up for requests within dialogs whose next hop is a name."""
+        self._core.look_up = look_up
+
     @property
     def focuses(self) -> set[str]:
         """The users that conferences of ours have in their URIs; to be added to and taken from."""
@@ -192,12 +197,15 @@ class SipAgent:
         body: bytes = b"",
         content_type: str | None = None,
         credentials: CredentialSource | None = None,
+        seek: Seek | None = None,
+        moved: Callable[[ClientRequest, Way, float], None] | None = None,
         now: float,
     ) -> ClientRequest:
         """Send REGISTER, OPTIONS, MESSAGE ... ; ends in `RequestDone` or `RequestFailed`.
 
         A challenge is answered with `credentials` (or what they return, asked for a realm) and the
-        next CSeq number: what the handle's `request` has at the end.
+        next CSeq number: what the handle's `request` has at the end. `seek` finds another way
+        where nobody answers by this one, as often as that is so (`Failover`); `moved` is told.
         """
         core = self._core
         core.transactions.check_room()
@@ -214,7 +222,15 @@ class SipAgent:
             body=body,
             content_type=content_type,
         )
-        handle = ClientRequest(core, request, flow, self._challenges(credentials), self._report)
+        handle = ClientRequest(
+            core,
+            request,
+            flow,
+            self._challenges(credentials),
+            self._report,
+            seek=seek,
+            moved=moved,
+        )
         handle.start(now)
         return handle
 
@@ -234,9 +250,14 @@ class SipAgent:
         content_type: str | None = None,
         credentials: CredentialSource | None = None,
         prack_by_hand: bool = False,
+        seek: Seek | None = None,
+        tried: Iterable[Peer] = (),
         now: float,
     ) -> ClientInvite:
         """Call somebody; ends in `Answered` or `InviteFailed`, after any `Provisional`.
+
+        Or in `InviteLeft`, where `seek` has found another way: nobody answers by this one, nor
+        where the call has been `tried` before.
 
         `contact`: our Contact value (`<sip:alice@10.0.0.2:5060>`). Without a body the 2xx brings
         the offer, and `ack` has to carry the answer; or a reliable 1xx brings it, and `prack` has
@@ -277,6 +298,7 @@ class SipAgent:
             flow,
             str(contact),
             self._challenges(credentials),
+            core.failover(seek, tried),
             prack_by_hand=prack_by_hand,
         )
         invite.start(now)

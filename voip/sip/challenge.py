@@ -89,6 +89,11 @@ class Challenges:
                 self._met[asked] = [str(challenge)]
                 self._foretold.add(asked)
 
+    def begin_anew(self) -> None:
+        """Take it that another server is asked: it knows nothing of the others' nonces."""
+        self._met.clear()
+        self._foretold.clear()
+
     def answer(self, request: Request, response: Response) -> list[tuple[str, str]] | None:
         """Return the credentials for the next try of `request`, those for earlier realms too.
 

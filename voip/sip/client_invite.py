@@ -8,7 +8,15 @@ from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
-from voip.sip.events import Answered, Cause, EarlyDialogEnded, InviteFailed, Provisional
+from voip.sip.events import (
+    Answered,
+    Cause,
+    EarlyDialogEnded,
+    InviteFailed,
+    InviteLeft,
+    Provisional,
+)
+from voip.sip.failover import Failover, Way
 from voip.sip.flow import Flow
 from voip.sip.invite_attempt import InviteAttempt
 from voip.sip.message import REASONS, Request, Response
@@ -41,6 +49,7 @@ class ClientInvite:
         flow: Flow,
         contact: str,
         challenges: Challenges,
+        failover: Failover[Failure],
         *,
         prack_by_hand: bool = False,
     ) -> None:
@@ -51,7 +60,8 @@ class ClientInvite:
         self._challenges = challenges
         self._prack_by_hand = prack_by_hand
         self.offered = bool(request.body)
-        self._attempt = InviteAttempt(core, self, request, flow, challenges)
+        self._failover = failover
+        self._attempt = InviteAttempt(core, self, request, flow, challenges, failover)
         self._cseq = request.cseq.number
         self._usages: dict[str, InviteUsage] = {}  # by the callee's tag
 
@@ -71,11 +81,6 @@ class ClientInvite:
         return self._attempt.cancelled
 
     @property
-    def heard(self) -> bool:
-        """Whether anything has been answered, be it 100."""
-        return self._attempt.heard
-
-    @property
     def authorized(self) -> bool:
         """Whether credentials have been sent."""
         return self._challenges.answered
@@ -92,6 +97,13 @@ class ClientInvite:
     def cancel(self, now: float) -> None:
         """Give it up; nothing happens once it is answered or has failed."""
         self._attempt.cancel(now)
+
+    def on_way(self, way: Way, now: float) -> None:
+        """Leave it to the user to call by another way; who answers late is told that it is over."""
+        self.state = InviteState.FAILED
+        self._forget_early(now)
+        self._attempt.leave(None, now)
+        self._core.emit(InviteLeft(self, way, frozenset(self._failover.tried)))
 
     def next_cseq(self) -> int:
         """Count the tries."""

@@ -10,6 +10,7 @@ from voip.sip.compose import renewed
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
 from voip.sip.events import Cause, RequestDone, RequestFailed
+from voip.sip.failover import Failover, Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.glare import overtaken
 from voip.sip.message import REASONS, Request, Response
@@ -27,7 +28,8 @@ class ClientRequest:
     """A request of ours on its way; the handle of `SipAgent.request` and `dialog_request`.
 
     `request` is the latest try: a challenge is answered with a new CSeq number. `dialog` is the
-    one it was sent in, None outside of any. `heard`: something has been answered, be it 100.
+    one it was sent in, None outside of any. `seek` finds other ways for one outside of dialogs,
+    those within look for themselves; `moved` is told when another is taken, with it.
     """
 
     def __init__(
@@ -38,15 +40,21 @@ class ClientRequest:
         challenges: Challenges,
         finish: Finish,
         dialog: Dialog | None = None,
+        *,
+        seek: Seek | None = None,
+        moved: Callable[[ClientRequest, Way, float], None] | None = None,
     ) -> None:
         self.request = request
         self.flow = flow
         self.dialog = dialog
         self.done = False
-        self.heard = False
         self._core = core
         self._challenges = challenges
         self._finish = finish
+        self._moved = moved
+        self._failover: Failover[Response | Failure] = core.failover(
+            core.seek_within(dialog) if dialog is not None else seek
+        )
         self._transaction: ClientTransaction | None = None
 
     @property
@@ -62,24 +70,46 @@ class ClientRequest:
     def start(self, now: float) -> None:
         """Send it."""
         self._challenges.begin(self.request)
+        self._failover.begin(self.flow, self._go_by, now)
         self._send(now)
 
     def _send(self, now: float) -> None:
         self._transaction = self._core.transactions.request(self.request, self.flow, self, now)
 
-    def give_up(self, now: float) -> None:
-        """Wait no longer: it ends as if Timer F had fired, and what still comes is nobody's."""
-        transaction, self._transaction = self._transaction, None
-        if transaction is not None and not self.done:
-            transaction.stop(now)
-            self._silent(now)
+    def hear(self) -> None:
+        """Take it that the other side is there: it has said so by a request of its own."""
+        self._failover.hear()
+
+    def _go_by(self, way: Way, now: float) -> None:
+        """Send it by another way, as a request that nobody has challenged yet."""
+        before, self._transaction = self._transaction, None
+        if before is not None:
+            before.stop(now)
+        if self.dialog is not None:
+            self.dialog.flow = way.flow
+        self.flow = way.flow
+        self._challenges.begin_anew()
+        self.request = renewed(
+            self.request,
+            via=new_via(way.flow, self._core.random),
+            cseq=self._next_cseq(),
+            changed=[] if way.contact is None else [("Contact", way.contact)],
+            route=way.route,
+        )
+        self._failover.begin(way.flow, self._go_by, now)
+        if self._moved is not None:
+            self._moved(self, way, now)
+        self._send(now)
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """Answer a challenge, or hand over a final response."""
         if transaction is not self._transaction:
             return
-        self.heard = True
+        self._failover.hear()
         if response.status < 200:
+            return
+        if response.status == 503:
+            self._failover.fail(response, self._end, now)
             return
         if response.status == 422:
             changed = raised(self.request, response)
@@ -115,25 +145,35 @@ class ClientRequest:
         self.request = renewed(
             self.request,
             via=new_via(self.flow, self._core.random),
-            cseq=self.dialog.next_cseq() if self.dialog else self.request.cseq.number + 1,
+            cseq=self._next_cseq(),
             authorization=authorization,
             changed=changed or (),
         )
         self._send(now)
 
+    def _next_cseq(self) -> int:
+        return self.dialog.next_cseq() if self.dialog else self.request.cseq.number + 1
+
+    def give_up(self, now: float) -> None:
+        """Wait no longer: it ends as if Timer F had fired, and what still comes is nobody's."""
+        transaction, self._transaction = self._transaction, None
+        if not self.done:
+            if transaction is not None:
+                transaction.stop(now)
+            self._end(self._silence(), now)
+
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer F."""
         if transaction is self._transaction:
-            self._silent(now)
+            self._failover.fail(self._silence(), self._end, now)
 
-    def _silent(self, now: float) -> None:
-        reason = f"no answer to the {self.request.method}"
-        self._end(Failure(408, reason, Cause.TIMEOUT), now)
+    def _silence(self) -> Failure:
+        return Failure(408, f"no answer to the {self.request.method}", Cause.TIMEOUT)
 
     def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
         """Nothing gets there."""
         if transaction is self._transaction:
-            self._end(Failure(503, message, Cause.TRANSPORT), now)
+            self._failover.fail(Failure(503, message, Cause.TRANSPORT), self._end, now)
 
     def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
         """Nothing is left to do."""
@@ -141,6 +181,7 @@ class ClientRequest:
     def _end(self, outcome: Response | Failure, now: float) -> None:
         if not self.done:
             self.done = True
+            self._failover.stop()
             self._finish(self, outcome, now)
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from voip.sip.flow import Flow
@@ -50,12 +50,13 @@ def renewed(
     *,
     via: Via,
     cseq: int,
-    authorization: Iterable[tuple[str, str]],
+    authorization: Iterable[tuple[str, str]] = (),
     changed: Iterable[tuple[str, str]] = (),
+    route: Sequence[str] | None = None,
 ) -> Request:
     """Return a request to be tried once more as a transaction of its own (section 22.2).
 
-    `changed`: headers that have another value this time.
+    `changed`: headers that have another value this time; `route`: so has Route, None: it has not.
     """
     headers = request.headers.copy()
     headers.set("Via", str(via))
@@ -64,6 +65,10 @@ def renewed(
         headers.remove(name)
     for name, value in changed:
         headers.set(name, value)
+    if route:
+        headers.set("Route", ", ".join(route))
+    elif route is not None:
+        headers.remove("Route")
     for name, value in authorization:
         headers.add(name, value)
     return Request(request.method, request.uri, headers, request.body)

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2s
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from voip.errors import SipError
+from voip.ip import literal
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.digest import DigestClient
 from voip.sip.event_usages import EventUsages
-from voip.sip.flow import Flow
+from voip.sip.failover import Failover, Seek, Sought
+from voip.sip.flow import Flow, Peer
 from voip.sip.guard import Admission, Guard
 from voip.sip.message import Request, Response, make_response
 from voip.sip.multipart import MULTIPART
@@ -67,6 +70,8 @@ class Core:
         names a call of ours, to replace or join it; returns what refuses it."""
         self.focuses: set[str] = set()
         """The users that conferences of ours have in their URIs."""
+        self.look_up: Callable[[Dialog, Sought], None] | None = None
+        """Finds another way for a request of ours within a dialog; None: nobody does."""
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
         self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
@@ -89,6 +94,20 @@ class Core:
     def emit(self, event: SipEvent) -> None:
         """Tell the user."""
         self.events.append(event)
+
+    def failover(self, seek: Seek | None, tried: Iterable[Peer] = ()) -> Failover[Any]:
+        """Return the ways of one request; see `Failover`."""
+        return Failover(seek, self.timers, self.config.failover_s, tried)
+
+    def seek_within(self, dialog: Dialog) -> Seek | None:
+        """Return who finds other ways for a request in `dialog`: to those that its next hop names.
+
+        None where that is an address, or nobody looks names up.
+        """
+        hop, look_up = dialog.next_hop, self.look_up
+        if look_up is None or hop is None or literal(hop.host) or dialog.stay_on_flow:
+            return None
+        return partial(look_up, dialog)
 
     def new_tag(self) -> str:
         """Return a tag nobody can guess (section 19.3)."""

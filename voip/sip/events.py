@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from voip.sip.client_request import ClientRequest
     from voip.sip.dialog import Dialog
     from voip.sip.event_headers import SubscriptionState
+    from voip.sip.failover import Way
+    from voip.sip.flow import Peer
     from voip.sip.message import Request, Response
     from voip.sip.notifier import Notifier
     from voip.sip.reinvite import Reinvite
@@ -34,6 +36,7 @@ __all__ = [
     "IncomingInvite",
     "InviteCancelled",
     "InviteFailed",
+    "InviteLeft",
     "Notified",
     "NotifierEnded",
     "PrackReceived",
@@ -117,6 +120,18 @@ class InviteFailed:
     reason: str
     cause: Cause
     response: Response | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InviteLeft:
+    """Nobody answers our INVITE by the way it went: it is given up, to be sent anew by `way`.
+
+    Nothing more comes of it. `tried`: where it has been; see `SipAgent.invite`.
+    """
+
+    invite: ClientInvite
+    way: Way
+    tried: frozenset[Peer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +356,7 @@ SipEvent: TypeAlias = (
     Provisional
     | Answered
     | InviteFailed
+    | InviteLeft
     | EarlyDialogEnded
     | IncomingInvite
     | InviteCancelled

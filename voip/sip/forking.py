@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from voip.errors import SipError
 from voip.sip.compose import cancel
 from voip.sip.core import Core
+from voip.sip.failover import Failover, Sought, Way
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
 from voip.sip.proxy_policy import Target
@@ -21,7 +22,7 @@ from voip.sip.recursion import Recursion
 from voip.sip.timers import Timer
 from voip.sip.transaction import ClientTransaction, ServerTransaction
 
-__all__ = ["Forking", "Way"]
+__all__ = ["Branch", "Forking", "WayOut"]
 
 _PREFERRED: Final = ((401, 407), (415, 420, 484))
 """Within 4xx: what the caller can mend (section 16.7, step 6)."""
@@ -31,7 +32,7 @@ _WAY_FAILED: Final = (408, _FLOW_FAILED)
 _ASKS: Final = ("WWW-Authenticate", "Proxy-Authenticate")
 
 
-class Way(Protocol):
+class WayOut(Protocol):
     """What a `Forking` needs of its proxy: the request as it goes to a target, and the flow."""
 
     core: Core
@@ -45,8 +46,13 @@ class Way(Protocol):
         sent: Callable[[Request, Flow, float], None],
         failed: Callable[[str, float], None],
         now: float,
+        *,
+        sought: Sought | None = None,
     ) -> None:
-        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
+        """Find the flow to `target`, then call `sent` with the request for it; or `failed`.
+
+        `sought`: another flow than it has gone by.
+        """
         ...
 
     def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
@@ -62,7 +68,7 @@ class Forking:
 
     def __init__(
         self,
-        way: Way,
+        way: WayOut,
         request: Request,
         flow: Flow,
         groups: Iterable[tuple[Target, ...]],
@@ -77,8 +83,8 @@ class Forking:
         self._breadth = breadth
         self._timer_c_s = timer_c_s
         self._recursion = recursion
-        self._branches: list[_Branch] = []
-        self._spares: dict[_Branch, tuple[Target, ...] | None] = {}
+        self._branches: list[Branch] = []
+        self._spares: dict[Branch, tuple[Target, ...] | None] = {}
         self._finals: list[Response] = []
         self._settled = False  # a 2xx or 6xx came, or the caller has given up: no new branches
         self._answered = False
@@ -116,9 +122,7 @@ class Forking:
         if self._transaction is not None and not self._answered:
             self._transaction.respond(response, now)
 
-    def on_final(
-        self, response: Response | None, now: float, branch: _Branch | None = None
-    ) -> None:
+    def on_final(self, response: Response | None, now: float, branch: Branch | None = None) -> None:
         """Take a branch's final response; None: it never came."""
         if response is not None and response.status < 300:
             self._on_success(response, now)
@@ -131,7 +135,7 @@ class Forking:
                 self._cancel_branches(now)
         self._settle(now)
 
-    def _try_spare(self, branch: _Branch | None, response: Response | None) -> Response | None:
+    def _try_spare(self, branch: Branch | None, response: Response | None) -> Response | None:
         """Have another way to the same phone tried where one has failed (RFC 5626 section 7).
 
         That a flow has failed is between proxies: to the caller its phone is not there.
@@ -182,15 +186,32 @@ class Forking:
             self._groups.appendleft(group[self._breadth :])
             group = group[: self._breadth]
         share, rest = divmod(self._breadth, len(group))
-        begun = [_Branch(self, self._way.core, self._timer_c_s) for _ in group]
+        begun = [
+            Branch(self, self._way.core, target, share + (number < rest), self._timer_c_s)
+            for number, target in enumerate(group)
+        ]
         self._branches = begun
         self._spares = {branch: target.spares for branch, target in zip(begun, group, strict=True)}
-        for number, (branch, target) in enumerate(zip(begun, group, strict=True)):
+        for branch in begun:
             if branch.pending:  # a 6xx may have come from an earlier one meanwhile
-                breadth = share + (number < rest)
-                self._way.send(
-                    self.request, self._flow, target, breadth, branch.begin, branch.fail, now
-                )
+                self.send(branch, now)
+
+    def send(self, branch: Branch, now: float, sought: Sought | None = None) -> None:
+        """Send a branch's copy of the request, or send it by another flow."""
+        way, target, breadth = self._way, branch.target, branch.breadth
+        if sought is None:
+            way.send(self.request, self._flow, target, breadth, branch.begin, branch.fail, now)
+            return
+        way.send(
+            self.request,
+            self._flow,
+            target,
+            breadth,
+            lambda copy, flow, now: branch.go_on(copy, flow, sought, now),
+            lambda why, now: sought.lost(now),
+            now,
+            sought=sought,
+        )
 
     def _answer(self, now: float) -> None:
         self._answered = True
@@ -232,26 +253,61 @@ def _rank(response: Response) -> tuple[int, int]:
     return status // 100, len(_PREFERRED) + (status in _LAST)
 
 
-class _Branch:
-    """One copy of the request under way; the user of its client transaction."""
+class Branch:
+    """One copy of the request under way to `target`; the user of its client transaction.
 
-    def __init__(self, forking: Forking, core: Core, timer_c_s: float) -> None:
+    Where nobody answers it is sent to another of the addresses that the next hop's name leads to
+    (RFC 3263 section 4.3).
+    """
+
+    def __init__(
+        self, forking: Forking, core: Core, target: Target, breadth: int, timer_c_s: float
+    ) -> None:
+        self.target = target
+        self.breadth = breadth
         self.pending = True  # no final response yet
         self._forking = forking
         self._core = core
+        self._failover: Failover[Response | None] = core.failover(
+            None if target.flow is not None else self._seek
+        )
         self._timer_c_s = timer_c_s
         self._request: Request | None = None
         self._flow: Flow | None = None
         self._transaction: ClientTransaction | None = None
         self._timer: Timer | None = None
+        self._other: Request | None = None  # as it goes by the next flow
         self._progressed = False
         self._cancelled = False
         self._cancel_sent = False
 
     def begin(self, request: Request, flow: Flow, now: float) -> None:
         """Send it."""
-        if not self.pending:
+        if self.pending:
+            self._failover.begin(flow, self._go_by, now)
+            self._send(request, flow, now)
+
+    def _seek(self, sought: Sought) -> None:
+        self._forking.send(self, sought.now, sought)
+
+    def go_on(self, request: Request, flow: Flow, sought: Sought, now: float) -> None:
+        """Send it by another flow, if it is not answered meanwhile."""
+        self._other = request
+        sought.found(Way(flow), now)
+
+    def _go_by(self, way: Way, now: float) -> None:
+        before, self._transaction, request = self._transaction, None, self._other
+        if request is None:
             return
+        if before is not None and self._forking.is_invite:
+            before.user = _Left(self._forking, self._core)
+        elif before is not None:
+            before.stop(now)
+        self._progressed = False
+        self._failover.begin(way.flow, self._go_by, now)
+        self._send(request, way.flow, now)
+
+    def _send(self, request: Request, flow: Flow, now: float) -> None:
         self._request, self._flow = request, flow
         if self._forking.is_invite:
             self._start_timer(now + self._timer_c_s)
@@ -271,34 +327,46 @@ class _Branch:
         if not self.pending or self._cancelled:
             return
         self._cancelled = True
-        if self._request is None:  # not sent yet
+        failed = self._failover.failed
+        self._failover.stop()
+        if self._request is None or failed:  # it is nowhere
             self._end(None, now)
         elif self._progressed:
             self._send_cancel(now)
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """Take our Via off and pass it to the context."""
-        hops = response.headers.values("Via")
-        if len(hops) < 2:
-            self._core.counters.malformed += 1
+        if not _is_ours(response, self._core):
             return
-        response.headers.set("Via", ", ".join(hops[1:]))
-        if response.status >= 300:
+        self._failover.hear()
+        if response.status == 503:
+            self._fail_over(response, now)
+        elif response.status >= 300:
             self._end(response, now)
         elif response.status >= 200:
             self.pending = False
             self._stop_timer()
+            self._failover.stop()
             self._forking.on_final(response, now)
         else:
             self._on_provisional(response, now)
 
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer B or F: as if nothing had come (section 16.8)."""
-        self._end(None, now)
+        self._fail_over(None, now)
 
     def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
-        """Nothing gets there."""
-        self.fail(message, now)
+        """Nothing gets there: as if it had answered 503 (section 16.9)."""
+        self._fail_over(self._core.own_response(self._forking.request, 503), now)
+
+    def _fail_over(self, response: Response | None, now: float) -> None:
+        if self.pending:
+            self._stop_timer()
+            self._progressed = False
+            if self._cancelled:
+                self._end(response, now)
+            else:
+                self._failover.fail(response, self._end, now)
 
     def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
         """Nothing is left to do."""
@@ -337,6 +405,7 @@ class _Branch:
         if self.pending:
             self.pending = False
             self._stop_timer()
+            self._failover.stop()
             self._forking.on_final(response, now, self)
 
     def _start_timer(self, at: float) -> None:
@@ -347,6 +416,16 @@ class _Branch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_ours(response: Response, core: Core) -> bool:
+    """Take our Via off; whether there is another one below it, for whom the response is."""
+    hops = response.headers.values("Via")
+    if len(hops) < 2:
+        core.counters.malformed += 1
+        return False
+    response.headers.set("Via", ", ".join(hops[1:]))
+    return True
 
 
 class _Nobody:
@@ -363,3 +442,21 @@ class _Nobody:
 
     def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
         """Nothing is left to do."""
+
+
+class _Left(_Nobody):
+    """Who has an INVITE that went another way after all: cancelled, but a 2xx is passed on."""
+
+    def __init__(self, forking: Forking, core: Core) -> None:
+        self._forking = forking
+        self._core = core
+        self._cancelled = False
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Cancel it as soon as that may be done (section 9.1)."""
+        if response.status < 200 and not self._cancelled:
+            self._cancelled = True
+            request = cancel(transaction.request)
+            self._core.transactions.request(request, transaction.flow, _Nobody(), now)
+        elif 200 <= response.status < 300 and _is_ours(response, self._core):
+            self._forking.on_final(response, now)

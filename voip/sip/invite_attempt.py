@@ -13,6 +13,7 @@ from voip.sip.challenge import Challenges, Failure
 from voip.sip.compose import cancel, renewed
 from voip.sip.core import Core
 from voip.sip.events import Cause
+from voip.sip.failover import Failover, Way
 from voip.sip.flow import Flow
 from voip.sip.message import REASONS, Request, Response
 from voip.sip.session_timer import raised
@@ -42,24 +43,31 @@ class AttemptOwner(Protocol):
         """Take it that the INVITE came to nothing. Nothing comes after this."""
         ...
 
+    def on_way(self, way: Way, now: float) -> None:
+        """Go on by another way: nobody answers by this one. See `leave`."""
+        ...
+
     def on_over(self, now: float) -> None:
         """Take it that no more 2xx come, 64*T1 after the first one. Not called after a failure."""
         ...
 
 
 class InviteAttempt:
-    """An INVITE of ours until its last response. `request` is the latest try.
-
-    `heard`: somebody has answered anything, be it 100.
-    """
+    """An INVITE of ours until its last response. `request` is the latest try."""
 
     def __init__(
-        self, core: Core, owner: AttemptOwner, request: Request, flow: Flow, challenges: Challenges
+        self,
+        core: Core,
+        owner: AttemptOwner,
+        request: Request,
+        flow: Flow,
+        challenges: Challenges,
+        failover: Failover[Failure],
     ) -> None:
         self.request = request
         self.flow = flow
         self.cancelled = False
-        self.heard = False
+        self._failover = failover
         self._core = core
         self._owner = owner
         self._challenges = challenges
@@ -74,6 +82,7 @@ class InviteAttempt:
     def start(self, now: float) -> None:
         """Send the INVITE."""
         self._challenges.begin(self.request)
+        self._failover.begin(self.flow, self._go_by, now)
         self._send(now)
 
     def _send(self, now: float) -> None:
@@ -87,14 +96,25 @@ class InviteAttempt:
         """
         if self._pending and not self.cancelled:
             self.cancelled = True
-            if self._progressed:
+            if self._failover.failed:  # it is nowhere
+                self._fail(Failure(487, REASONS[487], Cause.CANCELLED), now)
+            elif self._progressed:
                 self._send_cancel(now)
+            self._failover.stop()
+
+    def leave(self, owner: AttemptOwner | None, now: float) -> None:
+        """Give the INVITE up for one that goes another way; `owner` has what still comes of it."""
+        self._owner = owner or self._owner
+        self.cancel(now)
+
+    def _go_by(self, way: Way, now: float) -> None:
+        self._owner.on_way(way, now)
 
     def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
         """Sort a response."""
         if transaction is not self._transaction:
             return
-        self.heard = True
+        self._failover.hear()
         if response.status < 200:
             self._on_provisional(response, now)
         elif response.status < 300:
@@ -103,6 +123,7 @@ class InviteAttempt:
                 self._challenges.judge(self.request, response)
                 self._core.counters.unproven += self._challenges.proven is False
             self._succeeded = True
+            self._failover.stop()
             self._owner.on_success(response, now)
         else:
             self._on_refusal(response, now)
@@ -110,12 +131,13 @@ class InviteAttempt:
     def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
         """Timer B."""
         if transaction is self._transaction:
-            self._fail(Failure(408, "no answer to the INVITE", Cause.TIMEOUT), now)
+            failure = Failure(408, "no answer to the INVITE", Cause.TIMEOUT)
+            self._fail_over(failure, now)
 
     def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
         """Nothing gets there."""
         if transaction is self._transaction and self._pending:
-            self._fail(Failure(503, message, Cause.TRANSPORT), now)
+            self._fail_over(Failure(503, message, Cause.TRANSPORT), now)
 
     def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
         """Timer M, or the end of a failure."""
@@ -145,8 +167,11 @@ class InviteAttempt:
             if changed is not None and self._challenges.count():
                 self._renew(self._challenges.authorize(self.request), now, changed)
                 return
-        reason = response.reason or REASONS.get(status, "")
-        self._fail(Failure(status, reason, cause, response), now)
+        failure = Failure(status, response.reason or REASONS.get(status, ""), cause, response)
+        if status == 503:
+            self._fail_over(failure, now)
+        else:
+            self._fail(failure, now)
 
     def _renew(
         self,
@@ -184,8 +209,15 @@ class InviteAttempt:
         if transaction is not None:
             transaction.stop(now)
 
+    def _fail_over(self, failure: Failure, now: float) -> None:
+        """Go another way, or fail where there is none."""
+        self._settle(pending=True)
+        self._progressed = False  # nobody is left to be sent a CANCEL
+        self._failover.fail(failure, self._fail, now)
+
     def _fail(self, failure: Failure, now: float) -> None:
         self._settle()
+        self._failover.stop()
         if self._expired:
             limit = self._core.config.silence_limit
             failure = Failure(408, f"no news for {limit:g} s", Cause.TIMEOUT, failure.response)

@@ -70,8 +70,9 @@ class ProxyConfig:
     `record_route`: stay in the way of calls; `keep_flows`: go back to a caller by the connection,
     or through the NAT, that it came by; `is_edge`: to all whose first hop we are.
     `max_redirects`: places that one request is sent on to by 3xx; 0: the 3xx goes back to the
-    caller. `timer_c` (seconds): how long a call may ring without a word. The rest as in
-    `AgentConfig`.
+    caller. `timer_c` (seconds): how long a call may ring without a word. `failover_s` (seconds): a
+    server that says nothing is left for another one that its name leads to; None: when the
+    transaction times out. The rest as in `AgentConfig`.
     """
 
     domains: frozenset[str] = frozenset()
@@ -80,6 +81,7 @@ class ProxyConfig:
     is_edge: bool = False
     max_redirects: int = 0
     timer_c: float = 185.0
+    failover_s: float | None = 4.0
     name: str = ""
     t1: float = 0.5
     t2: float = 4.0
@@ -122,6 +124,7 @@ class ProxyAgent:
                 stranger_rate=config.stranger_rate,
                 known_hosts=config.known_hosts,
                 events=config.events,
+                failover_s=config.failover_s,
             ),
             random,
         )

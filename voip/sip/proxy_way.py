@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from voip.errors import SipError
 from voip.ip import literal, version_of
-from voip.sip.flow import Flow
+from voip.sip.failover import Sought
+from voip.sip.flow import Flow, Peer
 from voip.sip.flow_token import FlowTokens
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.message import Request
@@ -43,7 +44,8 @@ OUTBOUND: Final = "ob"
 class FlowNeeded:
     """A request waits for the way to `host`: a name to be looked up, a connection to be opened.
 
-    `port` and `transport` are None where the name decides (RFC 3263).
+    `port` and `transport` are None where the name decides (RFC 3263). `without`: where it has been
+    in vain; `left`: the way it is to leave.
 
     Call `found(flow, now)`, or `lost(why, now)`, and flush.
     """
@@ -53,6 +55,8 @@ class FlowNeeded:
     transport: str | None
     found: Callable[[Flow, float], None]
     lost: Callable[[str, float], None]
+    without: frozenset[Peer] = frozenset()
+    left: Flow | None = None
 
 
 class ProxyWay:
@@ -73,8 +77,13 @@ class ProxyWay:
         sent: Callable[[Request, Flow, float], None],
         failed: Callable[[str, float], None],
         now: float,
+        *,
+        sought: Sought | None = None,
     ) -> None:
-        """Find the flow to `target`, then call `sent` with the request for it; or `failed`."""
+        """Find the flow to `target`, then call `sent` with the request for it; or `failed`.
+
+        `sought`: another flow than it has gone by.
+        """
 
         def found(flow: Flow, now: float) -> None:
             self._proxy.learn(flow.local)
@@ -88,19 +97,26 @@ class ProxyWay:
                 sent(copy, flow, now)
 
         if target.flow is not None:
-            found(target.flow, now)
+            if sought is None:
+                found(target.flow, now)
+            else:
+                failed("it is reached by one flow only", now)
             return
         try:
             hop = self._next_hop(request, target)
         except SipError as error:
             failed(error.message, now)
             return
+        if sought is not None and literal(hop.host):
+            failed(f"{hop.host} is one address", now)
+            return
         transport = "tls" if hop.scheme == "sips" else hop.transport
         plain = transport in (None, "udp") and came_by.transport == "udp"
         if plain and literal(hop.host) and version_of(hop.host) == version_of(came_by.remote.host):
             found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
         else:
-            self._proxy.need(FlowNeeded(hop.host, hop.port, transport, found, failed))
+            tried, left = (sought.tried, sought.left) if sought else (frozenset[Peer](), None)
+            self._proxy.need(FlowNeeded(hop.host, hop.port, transport, found, failed, tried, left))
 
     def acknowledge(self, request: Request, came_by: Flow, now: float) -> None:
         """Send the ACK to a 2xx on."""

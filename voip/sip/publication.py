@@ -15,6 +15,7 @@ from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
 from voip.sip.digest import CredentialSource
 from voip.sip.events import RequestDone, RequestFailed, SipEvent
+from voip.sip.failover import Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Response
@@ -72,6 +73,7 @@ class Publication:
         expires_s: int = 3600,
         route: Iterable[str] = (),
         credentials: CredentialSource | None = None,
+        seek: Seek | None = None,
     ) -> None:
         self._agent = agent
         self._random = random
@@ -82,6 +84,7 @@ class Publication:
         self._wished_s = expires_s
         self._route = tuple(route)
         self._credentials = credentials
+        self._seek = seek
         self._body = b""
         self._content_type: str | None = None
         self._etag: str | None = None
@@ -183,11 +186,18 @@ class Publication:
                 body=body,
                 content_type=self._content_type if body else None,
                 credentials=self._credentials,
+                seek=self._seek,
+                moved=self._on_moved,
                 now=now,
             )
         except SipError as error:  # the agent has no room for another transaction
             self._changed = True
             self._retry(RequestError(error.message, status=503), True, 0, now)
+
+    def _on_moved(self, handle: ClientRequest, way: Way, now: float) -> None:
+        """Take it that it goes another way, and so does what comes after it."""
+        self._flow = way.flow
+        self._route = self._route if way.route is None else way.route
 
     def _accept(self, response: Response, now: float) -> None:
         etag = response.headers.get("SIP-ETag")

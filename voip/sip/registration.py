@@ -7,7 +7,7 @@ the binding in the end. Time comes in, requests leave by the agent, what happene
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -16,6 +16,7 @@ from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
 from voip.sip.digest import CredentialSource
 from voip.sip.events import Cause, RequestDone, RequestFailed, SipEvent
+from voip.sip.failover import Seek, Sought, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Response
@@ -108,7 +109,7 @@ class Registration:
     was asked last is what comes about, one REGISTER at a time.
 
     `instance`: the URN of this phone, for a GRUU (RFC 5627) and, with `reg_id`, for one flow of
-    several (RFC 5626). `retry_base_s` may be set at any time.
+    several (RFC 5626). `retry_base_s` may be set at any time. `seek`: as of `SipAgent.request`.
     """
 
     def __init__(
@@ -126,10 +127,12 @@ class Registration:
         headers: Iterable[tuple[str, str]] = (),
         instance: str | None = None,
         reg_id: int | None = None,
+        seek: Seek | None = None,
     ) -> None:
         self.retry_base_s = RETRY_BASE_S
         self._instance = instance
         self._reg_id = reg_id
+        self._seek = seek
         self._agent = agent
         self._random = random
         self._registrar = SipUri.parse(registrar) if isinstance(registrar, str) else registrar
@@ -171,11 +174,6 @@ class Registration:
         """Whether it is to be kept, be it there or not."""
         return self._wanted
 
-    @property
-    def asked(self) -> ClientRequest | None:
-        """The REGISTER that is under way."""
-        return self._handle
-
     def start(self, now: float) -> None:
         """Register, or renew at once what is registered; nothing while that is under way."""
         self._wanted = True
@@ -203,6 +201,19 @@ class Registration:
             self._outdated = True
         elif self._wanted:
             self._register(now)
+
+    def _look_elsewhere(self, sought: Sought) -> None:
+        """Look for another way, by which our contact is what it is besides an address too."""
+
+        def found(way: Way, now: float) -> bool:
+            contact = NameAddr.parse(way.contact) if way.contact is not None else self._contact
+            if not sought.found(replace(way, contact=str(self._named(contact))), now):
+                return False
+            self._flow, self._contact, self._contact_uri = way.flow, contact, contact.sip_uri
+            return True
+
+        if self._seek is not None:
+            self._seek(replace(sought, found=found))
 
     def handle(self, event: SipEvent, now: float) -> bool:
         """Take an event of the agent; True when it was about our REGISTER."""
@@ -258,26 +269,26 @@ class Registration:
                 cseq=self._cseq,
                 route=self._route,
                 headers=[
-                    ("Contact", str(self._named_contact())),
+                    ("Contact", str(self._named(self._contact))),
                     ("Expires", str(expires_s)),
                     ("Supported", self._supported()),
                     *self._headers,
                 ],
                 credentials=self._credentials,
+                seek=None if self._seek is None else self._look_elsewhere,
                 now=now,
             )
         except SipError as error:  # the agent has no room for another transaction
             failure = RegistrationError(error.message, hint=error.hint, status=error.status)
             self._fail(failure, now, passing=error.status == 503)
 
-    def _named_contact(self) -> NameAddr:
-        """Return our contact with what it is besides an address."""
+    def _named(self, contact: NameAddr) -> NameAddr:
+        """Return a contact of ours with what it is besides an address."""
         more: list[tuple[str, str | None]] = []
         if self._instance is not None:
             if self._reg_id is not None:
                 more.append(("reg-id", str(self._reg_id)))
             more.append(("+sip.instance", f'"<{self._instance}>"'))
-        contact = self._contact
         return NameAddr(contact.display, contact.uri, (*contact.params, *more))
 
     def _supported(self) -> str:

@@ -10,6 +10,8 @@ from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
 from voip.sip.events import Cause, ReinviteDone, ReinviteProgress
+from voip.sip.failover import Way
+from voip.sip.flow import Peer
 from voip.sip.glare import wait_after
 from voip.sip.headers import Headers
 from voip.sip.invite_attempt import InviteAttempt
@@ -57,13 +59,14 @@ class Reinvite:
         self._content_type = content_type
         self._attempt: InviteAttempt | None = None
         self._wait: Timer | None = None
+        self._tried: set[Peer] = set()
 
     def proceed(self, now: float) -> None:
         """Send it, unless it has to wait: for its random time, or for another INVITE."""
         usage = self._usage
         busy = usage.busy or (usage.update is not None and usage.update.open)
         if self.state is ReinviteState.WAITING and self._wait is None and not busy:
-            self._send(now)
+            self._send(now, self._make_body() if callable(self._make_body) else self._make_body)
 
     def abandon(self, now: float) -> None:
         """Take it that the call is over. What is on its way is still acknowledged."""
@@ -110,6 +113,14 @@ class Reinvite:
         self._done(failure, now)
         self._usage.judge(failure, now)
 
+    def on_way(self, way: Way, now: float) -> None:
+        """Send it anew by another way: nobody answers by this one."""
+        if self._attempt is not None:
+            self._tried.add(self._attempt.flow.peer)
+            self._attempt.leave(_Left(self._usage, self._attempt.request), now)
+            self.dialog.flow = way.flow
+            self._send(now, self._body)
+
     def on_over(self, now: float) -> None:
         """Take it that the 2xx is not repeated any more."""
         self._usage.forget_ack(self._request)
@@ -120,9 +131,8 @@ class Reinvite:
             raise SipError("the re-INVITE has not been sent")
         return self._attempt.request
 
-    def _send(self, now: float) -> None:
-        core = self._core
-        self._body = self._make_body() if callable(self._make_body) else self._make_body
+    def _send(self, now: float, body: bytes) -> None:
+        core, self._body = self._core, body
         request = self.dialog.request(
             "INVITE",
             random=core.random,
@@ -140,7 +150,14 @@ class Reinvite:
         )
         self.state = ReinviteState.SENT
         self._began = min(self._began, now)
-        self._attempt = InviteAttempt(core, self, request, self.dialog.flow, challenges)
+        self._attempt = InviteAttempt(
+            core,
+            self,
+            request,
+            self.dialog.flow,
+            challenges,
+            core.failover(core.seek_within(self.dialog), self._tried),
+        )
         self._attempt.start(now)
 
     def _on_waited(self, now: float) -> None:
@@ -167,3 +184,33 @@ class Reinvite:
         self._core.emit(
             ReinviteDone(self, self.dialog, outcome.status, outcome.reason, response, body)
         )
+
+
+class _Left:
+    """Who has a re-INVITE that was left for another way: a late 2xx is acknowledged, no more."""
+
+    def __init__(self, usage: InviteUsage, invite: Request) -> None:
+        self._usage = usage
+        self._invite = invite
+
+    def next_cseq(self) -> int:
+        """Count our requests in the dialog."""
+        return self._usage.dialog.next_cseq()
+
+    def on_progress(self, response: Response, now: float) -> None:
+        """Pass over it: it is being cancelled."""
+
+    def on_success(self, response: Response, now: float) -> None:
+        """Acknowledge it: the peer waits for that."""
+        if not self._usage.repeat_ack(self._invite):
+            self._usage.acknowledge(self._invite, offered=True)
+
+    def on_failure(self, failure: Failure, now: float) -> None:
+        """Pass over it: the other one counts."""
+
+    def on_way(self, way: Way, now: float) -> None:
+        """Go nowhere else."""
+
+    def on_over(self, now: float) -> None:
+        """Take it that the 2xx is not repeated any more."""
+        self._usage.forget_ack(self._invite)

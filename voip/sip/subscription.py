@@ -24,6 +24,7 @@ from voip.sip.event_headers import (
     state_of,
 )
 from voip.sip.events import Notified, SubscriptionEnded, SubscriptionForked, SubscriptionLost
+from voip.sip.failover import Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request, Response
@@ -74,6 +75,7 @@ class Wanted:
     body: bytes = b""
     content_type: str | None = None
     credentials: CredentialSource | None = field(default=None, repr=False)
+    seek: Seek | None = field(default=None, repr=False)
 
 
 class Subscription:
@@ -177,6 +179,8 @@ class Subscription:
         nobody wants that fork. SipError where it cannot be read.
         """
         state = state_of(request)
+        if self._handle is not None:
+            self._handle.hear()
         if self.dialog is None:
             self._enter(request, flow)
         elif not self.expects(request.from_.tag):
@@ -299,10 +303,31 @@ class Subscription:
             self.wanted.credentials, core.digest, core.random, core.config.max_attempts
         )
         flow = self.dialog.flow if self.dialog is not None else self.wanted.flow
-        handle = ClientRequest(core, request, flow, challenges, self._on_outcome, self.dialog)
+        handle = ClientRequest(
+            core,
+            request,
+            flow,
+            challenges,
+            self._on_outcome,
+            self.dialog,
+            seek=self.wanted.seek,
+            moved=self._on_moved,
+        )
         self._handle = handle
         handle.start(now)
         if self._handle is handle and request.method == "SUBSCRIBE":
+            self._wait_for_notify(now)
+
+    def _on_moved(self, handle: ClientRequest, way: Way, now: float) -> None:
+        """Take it that the request goes another way: so does what is sent after it."""
+        if handle is not self._handle:
+            return
+        if handle.dialog is None:
+            wanted = self.wanted
+            route = wanted.route if way.route is None else way.route
+            contact = way.contact or wanted.contact
+            self.wanted = replace(wanted, flow=way.flow, route=route, contact=contact)
+        if handle.request.method == "SUBSCRIBE":
             self._wait_for_notify(now)
 
     def _wait_for_notify(self, now: float) -> None:

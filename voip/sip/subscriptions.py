@@ -9,6 +9,7 @@ from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.event_headers import EventType
+from voip.sip.failover import Seek
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.refer import SIPFRAG
@@ -46,9 +47,10 @@ class Subscriptions:
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
         credentials: CredentialSource | None = None,
+        seek: Seek | None = None,
         now: float,
     ) -> Subscription:
-        """Ask to be told of an event; see `Subscription`."""
+        """Ask to be told of an event; see `Subscription`. `seek`: as of `SipAgent.request`."""
         wanted = Wanted(
             str(uri),
             flow,
@@ -61,6 +63,7 @@ class Subscriptions:
             route=tuple(route),
             headers=tuple(Headers(headers)),
             credentials=credentials,
+            seek=seek,
         )
         return self._start(Subscription(self._core, wanted, keep=keep, forks=forks), now)
 
@@ -114,6 +117,7 @@ class Subscriptions:
         route: Iterable[str] = (),
         headers: Iterable[tuple[str, str]] = (),
         credentials: CredentialSource | None = None,
+        seek: Seek | None = None,
         now: float,
     ) -> Subscription:
         """The same outside of any call: a dialog of its own is made."""
@@ -129,6 +133,7 @@ class Subscriptions:
             route=tuple(route),
             headers=tuple(Headers([("Refer-To", refer_to), *headers])),
             credentials=credentials,
+            seek=seek,
         )
         return self._start(Subscription(self._core, wanted), now)
 

@@ -25,8 +25,12 @@ SECRET = {"--auth-user", "--password", "--password-file"}
 CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
 OPTIONS = {
     "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL, *WATCH},
-    "answer": {"--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL, *WATCH},
+    "answer": {
+        *("--account", "--from", "--echo", "--calls"),
+        *(*FLOW, *SECRET, *NETWORK, *CALL, *WATCH),
+    },
     "register": {
+        "--account",
         "--expires",
         "--once",
         *FLOW,
