@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -53,11 +53,12 @@ class Conference:
         self._followed: dict[Call, None] = {}  # whose events come here, parties or not
         self._mix = Mix(desk.stack)
         self._audio = self._new_audio()
-        self._unsubscribe = desk.stack.driver.subscribe(self._on_media)
+        self._unsubscribe: Callable[[], None] | None = None
 
     async def open(self) -> None:
         """Begin it, with nobody; `MediaError` where others carry this phone's sound."""
         await self._mix.open()
+        self._unsubscribe = self._desk.stack.driver.subscribe(self._on_media)
         self._desk.stack.agent.focuses.add(self.user)
 
     @property
@@ -308,7 +309,8 @@ class Conference:
         await self._end()
 
     async def _end(self) -> None:
-        self._unsubscribe()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         self._desk.stack.agent.focuses.discard(self.user)
         self._end_audio()
         await self._mix.close()
