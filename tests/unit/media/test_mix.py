@@ -47,7 +47,7 @@ def test_any_rows_in_any_mixes_hear_what_a_plain_sum_says(seed: int) -> None:
     open_mixes: list[int] = []
     of: dict[int, tuple[int, float, bool]] = {}  # row -> mix, gain, hears
     compared = 0
-    for _ in range(100):
+    for _ in range(60):
         if not open_mixes or rng.random() < 0.1:
             open_mixes.append(MIX + len(open_mixes) * 3 if len(open_mixes) < 40 else MIX)
             if not mixer.is_open(open_mixes[-1]):
@@ -80,7 +80,7 @@ def test_any_rows_in_any_mixes_hear_what_a_plain_sum_says(seed: int) -> None:
                 wanted = np.clip(wanted, -1, 1)
             np.testing.assert_allclose(sound[at], wanted, atol=2e-6)
             compared += 1
-    assert compared > 3_000
+    assert compared > 2_000
 
 
 def test_one_who_is_alone_hears_nobody_and_not_itself() -> None:
