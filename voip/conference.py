@@ -6,7 +6,7 @@ Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -52,11 +52,12 @@ class Conference:
         self._mix = Mix(desk.stack)
         self._log = CallLog(conference=self.user)
         self._audio = self._new_audio()
-        self._unsubscribe = desk.stack.driver.subscribe(self._on_media)
+        self._unsubscribe: Callable[[], None] | None = None
 
     async def open(self) -> None:
         """Begin it, with nobody; `MediaError` where others carry this phone's sound."""
         await self._mix.open()
+        self._unsubscribe = self._desk.stack.driver.subscribe(self._on_media)
         self._desk.stack.agent.focuses.add(self.user)
 
     @property
@@ -307,7 +308,8 @@ class Conference:
         await self._end()
 
     async def _end(self) -> None:
-        self._unsubscribe()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         self._desk.stack.agent.focuses.discard(self.user)
         self._end_audio()
         await self._mix.close()

@@ -167,3 +167,34 @@ async def test_F026_asterisk_s_calls_go_on_with_each_other_when_the_host_leaves(
         require(await heard(theirs), BARESIP, who="Bob, without the host")
         await theirs.hangup()
     await asterisk.idle()
+
+
+async def test_F026_a_conference_is_handed_over_to_asterisk_s(
+    asterisk: Asterisk, baresip: StartBaresip, artifacts: Path
+) -> None:
+    """All are sent to a mixer of somebody else's, and hear each other there without us."""
+    peer = await baresip(
+        user="1001", registrar=asterisk.address, password=asterisk.password("1001"),
+        answer="auto", tone_hz=BARESIP,
+    )  # fmt: skip
+    await peer.registered()
+    async with (
+        softphone(asterisk, "1009", artifacts) as alice,
+        softphone(asterisk, "1002", artifacts, register=True) as bob,
+    ):
+        calls = answering(bob)
+        first = await alice.dial("1002")
+        theirs = await calls.get()
+        second = await alice.dial("1001")
+        tone = await alice.dial("601")
+        conference = await alice.conference(first, second, tone)
+        require(await heard(theirs), BARESIP, ASTERISK, who="Bob in our conference")
+        await tone.hangup()  # it could not go anywhere
+        await conference.hand_over("615")
+        assert alice.calls == []
+        await asyncio.sleep(1)
+        require(await heard(theirs), BARESIP, without=ASTERISK, who="Bob in Asterisk's")
+        assert theirs.ended is None
+        await theirs.hangup()
+        await peer.command("hangup")
+    await asterisk.idle()

@@ -414,7 +414,7 @@ def test_F026_the_host_leaves_and_the_two_go_on_with_each_other(loss: float, see
     scene.run(main)
 
 
-def test_F026_F027_a_conference_is_handed_over_to_another_that_goes_on_without_its_host() -> None:
+def test_F026_a_conference_is_handed_over_to_another_that_goes_on_without_its_host() -> None:
     """Bob calls Dave's conference by its address and sends Alice and Carol there (RFC 4579)."""
 
     async def main(three: Three) -> None:

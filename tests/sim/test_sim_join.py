@@ -238,6 +238,7 @@ def test_F101_two_join_a_call_at_the_same_time_and_all_are_in_one_conference() -
         async with scene.phone("alice", scene.alice, media=SOUND) as alice:
             alices, first = await scene.up(alice, "bob", to_bob)
             headers = {"Join": join_of(first)}
+            listeners = len(bob._stack.driver._listeners)
             with scene.carol.here():
                 carols = await carol.dial("bob", wait="started", headers=headers)
             with host.here():
@@ -255,6 +256,7 @@ def test_F101_two_join_a_call_at_the_same_time_and_all_are_in_one_conference() -
             assert len(sent(scene, "10.0.0.1", "INVITE")) == 1  # one re-INVITE, not three
             await first.conference.close()
             await scene.settled(alice, bob, carol, dave)
+            assert len(bob._stack.driver._listeners) == listeners
         await dave.close()
         await bob.close()
         await carol.close()

@@ -41,8 +41,9 @@ class Asterisk:
 
     600 echo, 601 1004 Hz, 603 prompt then BYE, 604 reads four digits, 605 sends `1234*0#`,
     606 early media then echo, 607 busy, 608 congestion, 609 rings for ever, 610 BYE after a
-    second, 612 records both directions and echoes, 614 records what it hears. 1001, 1002 and
-    1003 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by SHA-256.
+    second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference.
+    1001, 1002 and 1003 register with digest (passwords `secret1001`, ...) and can be dialled; 1003
+    by SHA-256.
     """
 
     host = HOST
