@@ -431,3 +431,22 @@ def test_nobody_is_pinged_unless_that_is_wanted_and_a_call_may_have_its_own() ->
 def test_what_cannot_be_kept_is_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         CallConfig(**setting)  # type: ignore[arg-type]
+
+
+def test_a_question_that_was_asked_a_moment_ago_is_given_its_time() -> None:
+    """It was asked because the peer is silent; the ping that is due then does not give it up."""
+
+    async def story(scene: Scene, call: Call) -> None:
+        await asyncio.sleep(3)
+        call.ping_s = 10.0
+        await asyncio.sleep(9.9)
+        scene.world.link(scene.alice, scene.bob, Path(delay_s=0.15))
+        call._session.presence.ask()
+        await asyncio.sleep(30)
+        assert call.state is CallState.ACTIVE
+        assert len(scene.requests("OPTIONS")) >= 3
+        at = scene.cut()
+        await until_over(call)
+        assert scene.world.elapsed - at <= 2 * 10 + LATE_S
+
+    play(story, alices=CallConfig(media_timeout_s=None))
