@@ -222,7 +222,7 @@ def test_a_peer_that_answers_and_never_sounds_is_hung_up_after_a_minute() -> Non
 
 def test_without_a_timeout_a_peer_that_answers_may_be_silent_for_ever() -> None:
     async def story(scene: Scene, call: Call) -> None:
-        await asyncio.sleep(180)
+        await asyncio.sleep(75)
         assert call.state is CallState.ACTIVE
 
     scene = play(story, alices=CallConfig(media_timeout_s=None), bob_media=NO_MEDIA)
@@ -271,7 +271,7 @@ def test_on_hold_nobody_is_missed_until_the_reports_stop() -> None:
 
     async def story(scene: Scene, call: Call) -> None:
         await call.hold()
-        await asyncio.sleep(70)
+        await asyncio.sleep(45)
         assert call.state is CallState.HELD
         assert scene.of(PeerSilent) == []
         at = scene.cut()
@@ -315,7 +315,7 @@ def test_who_is_on_hold_on_both_sides_owes_nothing() -> None:
         await asyncio.sleep(1)
         assert call._session.media.agreed is not None
         assert not call._session.media.agreed.can_send
-        await asyncio.sleep(120)
+        await asyncio.sleep(40)
         assert call.state is CallState.HELD
 
     scene = play(story, alices=CallConfig(media_timeout_s=10))
