@@ -40,6 +40,7 @@ class Presence:
         self._media_timeout_s = session.stack.calling.media_timeout_s
         self._ping_s = session.stack.calling.ping_s
         self._asking: ClientRequest | None = None
+        self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._told = 0  # 1: that it is silent, 2: that its reports have stopped
 
@@ -63,12 +64,12 @@ class Presence:
     def ping_s(self, seconds: float | None) -> None:
         check_ping(seconds)
         self._ping_s = seconds
-        self._wait_to_ping()
+        self._wait_to_ping(seconds)
 
     def begin(self) -> None:
         """The call is up."""
         self._watch()
-        self._wait_to_ping()
+        self._wait_to_ping(self._ping_s)
 
     def end(self) -> None:
         """The call is over."""
@@ -136,6 +137,7 @@ class Presence:
         except VoipError as error:
             session.log.debug("the other side cannot be asked whether it is there: %s", error)
             return
+        self._asked_at = now
         self._stack.sessions[self._asking] = session
         self._stack.signalling.flush()
 
@@ -146,20 +148,26 @@ class Presence:
         if isinstance(event, RequestFailed) and event.cause is Cause.TRANSPORT:
             self._session.lose(event.reason, event.status)
 
-    def _wait_to_ping(self) -> None:
+    def _wait_to_ping(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._ping_s is not None and self._session.is_up:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._ping_s, self._ping)
+        if seconds is not None and self._session.is_up:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._ping)
 
     def _ping(self) -> None:
-        """Ask; who has not answered since the last time does not any more."""
-        self._timer = None
+        """Ask; who has not answered in the time between two questions does not any more."""
+        self._timer, every_s = None, self._ping_s
+        if every_s is None:
+            return
+        now = self._stack.signalling.now()
+        waited = now - self._asked_at
         if self._asking is None:
             self.ask()
+        elif waited < every_s - 1e-3:  # asked meanwhile because it is silent
+            self._wait_to_ping(every_s - waited)
+            return
         else:
-            self._asking.give_up(self._stack.signalling.now())
+            self._asking.give_up(now)
             self._stack.signalling.flush()
-        self._wait_to_ping()
+        self._wait_to_ping(every_s)
