@@ -265,7 +265,8 @@ class ProxyAgent:
         elif breadth < 1:
             self._refuse(request, flow, 440)
         else:
-            self._fork(request, flow, decision, breadth, loop, now)
+            way = ProxyWay(self, decision, loop, in_dialog=in_dialog)
+            self._fork(request, flow, way, decision, breadth, now)
 
     def _serve_subscribe(self, request: Request, flow: Flow, decision: Serve, now: float) -> None:
         """Take a SUBSCRIBE as its notifier."""
@@ -290,9 +291,14 @@ class ProxyAgent:
         self._events.append(way)
 
     def _fork(
-        self, request: Request, flow: Flow, decision: Forward, breadth: int, loop: str, now: float
+        self,
+        request: Request,
+        flow: Flow,
+        way: ProxyWay,
+        decision: Forward,
+        breadth: int,
+        now: float,
     ) -> None:
-        way = ProxyWay(self, decision, loop)
         groups = tuple(group for group in decision.groups if group)
         if not groups:
             self._refuse(request, flow, 480)
