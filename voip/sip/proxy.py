@@ -272,11 +272,14 @@ class ProxyAgent:
         """Take a SUBSCRIBE as its notifier."""
         receive_event_request(self.core, request, flow, now)
         for event in self.core.events:
-            if isinstance(event, SubscribeReceived):
-                if decision.subscribe is not None:
-                    decision.subscribe(event.notifier, now)
-                else:
-                    event.notifier.reject(404, now=now)
+            if not isinstance(event, SubscribeReceived):
+                continue
+            try:
+                if decision.subscribe is None:
+                    raise SipError("nobody is watched here", status=404)
+                decision.subscribe(event.notifier, now)
+            except SipError as error:
+                event.notifier.reject(error.status or 400, now=now)
         self._hear()
 
     def _hear(self) -> None:
