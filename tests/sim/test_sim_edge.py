@@ -15,8 +15,11 @@ from voip.events import CallState
 from voip.proxy import SipProxy
 from voip.sim import Path
 from voip.sip.endpoint.trace import SipTraceRecord
+from voip.sip.event_server import EventConfig
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, parse_message
+from voip.sip.packages.presence import CONTENT_TYPE, Presence, PresenceTuple
+from voip.watching import Watch
 
 EDGES = ("10.0.0.7", "10.0.0.8")
 HOME, OUTSIDE = "192.168.0.2", "198.51.100.7"
@@ -27,7 +30,7 @@ class Town:
     """Alice behind a NAT, who reaches the two edges alone; Bob is at home with the users' proxy."""
 
     def __init__(self, loss: float, seed: int, transport: str = "udp") -> None:
-        self.scene = scene = Scene(loss, seed)
+        self.scene = scene = Scene(loss, seed, events=EventConfig())
         self.loss = loss
         world = scene.world
         self.alice = world.host(HOME, behind=world.nat(OUTSIDE))
@@ -165,6 +168,46 @@ def test_F111_where_every_flow_has_failed_the_phone_is_not_there(loss: float, se
         assert failed.value.status == 480
         assert set(town.failed) == set(EDGES)
         await scene.settled(bob)
+        await alice.close()
+        await bob.close()
+
+    town.run(main)
+
+
+@in_all_weathers
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_F103_F105_presence_passes_the_edge_both_ways(
+    transport: str, loss: float, seed: int
+) -> None:
+    """Alice publishes and watches from behind the NAT; her watch is refreshed by the edge."""
+    town = Town(loss, seed, transport)
+    scene = town.scene
+
+    def document(user: str, reachable: bool) -> bytes:
+        return Presence(f"sip:{user}@{SERVER}", (PresenceTuple("t", reachable),)).to_bytes()
+
+    async def until(watch: Watch, reachable: bool) -> None:
+        async with asyncio.timeout(300):
+            while watch.latest.value.open is not reachable:
+                await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        alice, _ = await scene.answering("alice", town.alice, **town.options)
+        bob, _ = await scene.answering()
+        await town.registered()
+        hers, his = await alice.watch("bob", "presence"), await bob.watch("alice", "presence")
+        state = await alice.publish("presence", document("alice", True), CONTENT_TYPE)
+        await until(his, True)
+        await asyncio.sleep(4000)
+        async with await bob.publish("presence", document("bob", True), CONTENT_TYPE):
+            await until(hers, True)
+        await until(hers, False)
+        assert (hers.state, his.state) == ("active", "active")
+        await state.close()
+        await until(his, False)
+        for watch in (hers, his):
+            await watch.close()
+        await scene.settled(alice, bob)
         await alice.close()
         await bob.close()
 

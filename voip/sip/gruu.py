@@ -22,7 +22,7 @@ from voip.sip.message import Request
 from voip.sip.uri import SipUri
 from voip.types import Random
 
-__all__ = ["Gruus", "in_series", "public_gruu"]
+__all__ = ["Gruus", "in_series", "public_gruu", "registered_aor"]
 
 PREFIX: Final = "tgruu."
 """What the user part of a temporary GRUU begins with."""
@@ -48,15 +48,10 @@ class Gruus:
     def granted(
         self, register: Request, address: str, binding: Binding
     ) -> tuple[tuple[str, str], ...]:
-        """Return the Contact parameters of a 200, none for a phone without instance (5.2).
-
-        The port, which many leave out of To, is that of the Request-URI: it leads here.
-        """
+        """Return the Contact parameters of a 200, none for a phone without instance (5.2)."""
         if binding.instance is None or not binding.series:
             return ()
-        aor, here = register.to.sip_uri, SipUri.parse(register.uri)
-        port = here.port if here.host.lower() == aor.host.lower() else aor.port
-        name = SipUri(aor.scheme, aor.user, None, aor.host, aor.port or port)
+        name = registered_aor(register)
         public = public_gruu(name, binding.instance)
         hidden = replace(name, user=self._seal(binding.series, address)).with_params(gr=None)
         return ("pub-gruu", f'"{public}"'), ("temp-gruu", f'"{hidden}"')
@@ -108,6 +103,16 @@ class Gruus:
     def _crypt(self, tag: bytes, text: bytes) -> bytes:
         stream = shake_256(self._stream_key + tag).digest(len(text))
         return bytes(one ^ other for one, other in zip(text, stream, strict=True))
+
+
+def registered_aor(register: Request) -> SipUri:
+    """Return the address of record that is registered, as it leads here.
+
+    The port, which many leave out of To, is that of the Request-URI.
+    """
+    aor, here = register.to.sip_uri, SipUri.parse(register.uri)
+    port = here.port if here.host.lower() == aor.host.lower() else None
+    return SipUri(aor.scheme, aor.user, None, aor.host, aor.port or port)
 
 
 def public_gruu(aor: SipUri, instance: str) -> SipUri:

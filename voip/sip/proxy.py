@@ -268,17 +268,21 @@ class ProxyAgent:
         elif breadth < 1:
             self._refuse(request, flow, 440)
         else:
-            self._fork(request, flow, decision, breadth, loop, now)
+            way = ProxyWay(self, decision, loop, in_dialog=in_dialog)
+            self._fork(request, flow, way, decision, breadth, now)
 
     def _serve_subscribe(self, request: Request, flow: Flow, decision: Serve, now: float) -> None:
         """Take a SUBSCRIBE as its notifier."""
         receive_event_request(self.core, request, flow, now)
         for event in self.core.events:
-            if isinstance(event, SubscribeReceived):
-                if decision.subscribe is not None:
-                    decision.subscribe(event.notifier, now)
-                else:
-                    event.notifier.reject(404, now=now)
+            if not isinstance(event, SubscribeReceived):
+                continue
+            try:
+                if decision.subscribe is None:
+                    raise SipError("nobody is watched here", status=404)
+                decision.subscribe(event.notifier, now)
+            except SipError as error:
+                event.notifier.reject(error.status or 400, now=now)
         self._hear()
 
     def _hear(self) -> None:
@@ -293,9 +297,14 @@ class ProxyAgent:
         self._events.append(way)
 
     def _fork(
-        self, request: Request, flow: Flow, decision: Forward, breadth: int, loop: str, now: float
+        self,
+        request: Request,
+        flow: Flow,
+        way: ProxyWay,
+        decision: Forward,
+        breadth: int,
+        now: float,
     ) -> None:
-        way = ProxyWay(self, decision, loop)
         groups = tuple(group for group in decision.groups if group)
         if not groups:
             self._refuse(request, flow, 480)

@@ -20,7 +20,7 @@ from voip.sip.notifier import Notifier
 from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
-from voip.sip.uri import SipUri
+from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = [
     "Decision",
@@ -236,7 +236,7 @@ class LocationPolicy:
     def _event(self, request: Request, sender: str, user: str) -> Decision | None:
         """Say what becomes of an event of a user's that is told here; None: it is none of ours."""
         events = self.events
-        if events is None or user not in self._users:
+        if events is None or user not in self._users or uri_scheme(request.uri) == "tel":
             return None
         if request.method not in ("SUBSCRIBE", "PUBLISH"):
             return None

@@ -60,10 +60,16 @@ class FlowNeeded:
 
 
 class ProxyWay:
-    """How one request leaves a proxy (section 16.6)."""
+    """How one request leaves a proxy (section 16.6).
 
-    def __init__(self, proxy: ProxyAgent, decision: Forward, loop: str) -> None:
+    `in_dialog`: it is of a call or a subscription that was routed through here before.
+    """
+
+    def __init__(
+        self, proxy: ProxyAgent, decision: Forward, loop: str, *, in_dialog: bool = False
+    ) -> None:
         self.core = proxy.core
+        self._in_dialog = in_dialog
         self._decision = decision
         self._proxy = proxy
         self._loop = loop
@@ -140,7 +146,9 @@ class ProxyWay:
             uri, route = NameAddr.parse(route[0]).uri, [*route[1:], f"<{uri}>"]
         if route:
             headers.set("Route", ", ".join(route))
-        if self._proxy.config.record_route and request.to.tag is None:
+        # a NOTIFY says by what way a subscription goes on (RFC 6665 section 4.3)
+        begins = request.to.tag is None or (self._in_dialog and request.method == "NOTIFY")
+        if self._proxy.config.record_route and begins:
             for value in self._record_route(request, came_by, target, flow):
                 headers.prepend("Record-Route", value)
         via = new_via(flow, self.core.random)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from voip.errors import SipError
 from voip.sip.authenticator import Authenticator
 from voip.sip.flow import Flow
-from voip.sip.gruu import Gruus, in_series
+from voip.sip.gruu import Gruus, in_series, registered_aor
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.location import Binding, Location, preference
 from voip.sip.message import Request
@@ -106,14 +106,14 @@ class Registrar:
         try:
             address = self._address(request, user)
             bindings = self._updated(register, address, now)
+            told = self._told(request, address, bindings, now)
             self._location.set(address, bindings, now)
         except SipError as error:
             status = error.status or 400
             more = [("Min-Expires", str(self._config.min_expires_s))] if status == 423 else []
             register.reply(status, headers=more, now=now)
             return
-        headers += self._told(request, address, bindings, now)
-        register.reply(200, headers=headers, now=now)
+        register.reply(200, headers=[*headers, *told], now=now)
 
     def _address(self, request: Request, user: str | None) -> str:
         address = request.to.sip_uri.user
@@ -151,7 +151,7 @@ class Registrar:
                     _check_order(known, request)
             others = [known for known in bindings if not known.same_place(binding)]
             if expires:
-                _check_no_loop(binding, request.to.sip_uri)
+                _check_no_loop(binding, registered_aor(request))
                 if self._gruus is not None:
                     binding, bindings = in_series(binding, bindings, self._gruus)
                     others = [known for known in bindings if not known.same_place(binding)]

@@ -225,6 +225,35 @@ def test_F103_one_user_may_watch_so_much(home: Home) -> None:
     assert bob.only(Notified).request.body
 
 
+@pytest.mark.rfc("3856", "6")
+@pytest.mark.parametrize(
+    ("uri", "accept", "status"),
+    [
+        (f"sip:alice@{HOME}", "text/plain", 406),
+        (f"sip:alice@{HOME}", '"never ends', 406),
+        (f"sip:{HOME}", CONTENT_TYPE, 404),
+        (f"sip:nobody@{HOME}", CONTENT_TYPE, 404),
+    ],
+)
+def test_F103_who_cannot_be_told_is_told_so(home: Home, uri: str, accept: str, status: int) -> None:
+    bob = home.phones["bob"]
+    bob.agent.request(
+        "SUBSCRIBE",
+        uri,
+        flow=bob.to(home.proxy),  # type: ignore[arg-type]
+        from_=f"<sip:bob@{HOME}>",
+        to=f"<{uri}>",
+        headers=[("Event", "presence"), ("Accept", accept), ("Contact", bob.contact)],
+        credentials=Credentials("bob", USERS["bob"]),
+        now=home.net.now,
+    )
+    home.net.run(2)
+    (done,) = [one for one in bob.seen if isinstance(one, RequestDone | RequestFailed)]
+    assert done.response is not None
+    assert done.response.status == status
+    assert home.events.watchers == 0
+
+
 @pytest.mark.rfc("3856", "6.7")
 def test_F103_documents_are_put_together_with_what_nobody_here_knows() -> None:
     rpid = (

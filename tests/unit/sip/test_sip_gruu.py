@@ -140,6 +140,14 @@ def test_F112_a_name_that_would_lead_to_itself_is_refused(wire: Wire, itself: st
     assert told(wire.register()) == {}
 
 
+def test_F112_a_phone_at_another_port_of_the_registrar_s_host_is_no_loop(wire: Wire) -> None:
+    """To has no port, the registrar is at 5070 and the phone at the usual one."""
+    phone = "sip:alice@192.0.2.9"
+    assert told(wire.register(f"<{phone}>", expires=60, uri="sip:192.0.2.9:5070")) == {phone: 60}
+    itself = wire.register("<sip:alice@192.0.2.9:5070>", uri="sip:192.0.2.9:5070")
+    assert refusal(itself).status == 403
+
+
 def test_F112_temporary_names_do_not_tell_whose_they_are(wire: Wire) -> None:
     """Names of one phone have no more in common than those of two (section 5.1, property 2)."""
     gruus = Gruus(SeededRandom(9))

@@ -58,6 +58,7 @@ class Wire:
         cseq: int | None = None,
         more: list[tuple[str, str]] | None = None,
         transport: str = "udp",
+        uri: str = "sip:192.0.2.9",
     ) -> RequestDone | RequestFailed:
         self.cseq += 2  # a challenge takes one
         headers = [("Contact", contact) for contact in contacts]
@@ -67,7 +68,7 @@ class Wire:
             headers.append(("Expires", str(expires)))
         self.phone.request(
             "REGISTER",
-            "sip:192.0.2.9",
+            uri,
             flow=there,
             from_=f"<{address}>",
             to=f"<{address}>",
