@@ -64,7 +64,10 @@ class NetworkConfig:
     together may twice as many. What is beyond that is dropped, or refused with 503 over a
     connection. None: no limit. failover_s: a server that has not said a word to a request by then
     is left for the next one that the DNS or another proxy offers, where there is one (RFC 3263
-    section 4.3); None: only when the transaction times out, after 32 s.
+    section 4.3); None: only when the transaction times out, after 32 s. tcp_alias: let others send
+    requests to us by the TCP connections that we have opened, and send by theirs where they offer
+    it (RFC 5923), though nobody shows who he is: whoever shares an address with another could get
+    what is for that one. Over TLS, where certificates show it, it is done anyway.
     """
 
     bind_host: str = ""
@@ -81,6 +84,7 @@ class NetworkConfig:
     ws_path: str = "/ws"
     stranger_rate: float | None = 20.0
     failover_s: float | None = 4.0
+    tcp_alias: bool = False
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):

@@ -221,6 +221,7 @@ class Softphone:
             public_address=self.network.public_address,
             tls=self.network.tls,
             ws_path=self.network.ws_path,
+            tcp_alias=self.network.tcp_alias,
             trace=self._trace,
             tap=self._capture.on_sip if self._capture is not None else None,
             lost=self._lines.on_lost,

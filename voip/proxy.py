@@ -41,8 +41,8 @@ class SipProxy:
     are not among `known_hosts` and from where no user has shown a password. max_redirects: places
     that a user's phone (3xx) may send one call on to, by us and wherever that is; 0: the caller is
     told, to go there or not. hides_users: strangers are not told which users there are (480 for
-    all who cannot be called); False: 404 for who is none. trace: as of
-    `Softphone`.
+    all who cannot be called); False: 404 for who is none. tcp_alias: as of `NetworkConfig`. trace:
+    as of `Softphone`.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class SipProxy:
         stranger_rate: float | None = 20.0,
         max_redirects: int = 0,
         hides_users: bool = True,
+        tcp_alias: bool = False,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -94,6 +95,7 @@ class SipProxy:
             self._find,
             platform.sip_network(),
             tls=tls,
+            tcp_alias=tcp_alias,
             trace=trace,
             random=random,
         )

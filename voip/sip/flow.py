@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from voip.types import Address
@@ -29,7 +29,8 @@ class Flow:
     Via, so never the wildcard; `remote` is where datagrams go, or the other end of the connection.
     `domain` is whom a connection of ours was opened for (TLS has proven that it is them), ""
     where the name does not matter and for connections that others opened. `alias` is told instead
-    of `local` where nobody can connect to us (RFC 7118 appendix B.1).
+    of `local` where nobody can connect to us (RFC 7118 appendix B.1). `reuse`: the other end may
+    send by this connection what it has for `local` (RFC 5923); it is told so.
     """
 
     transport: str
@@ -37,6 +38,7 @@ class Flow:
     remote: Address
     domain: str = ""
     alias: str = ""
+    reuse: bool = field(default=False, compare=False)
 
     @property
     def sent_by(self) -> tuple[str, int | None]:

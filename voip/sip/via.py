@@ -138,8 +138,15 @@ def new_via(flow: Flow, random: Random) -> Via:
 
 
 def via_of(flow: Flow, branch: str | None) -> Via:
-    """Return the Via of a transaction that goes by `flow`: `rport` on UDP."""
-    params = (("branch", branch),) if flow.reliable else (("branch", branch), ("rport", None))
+    """Return the Via of a transaction that goes by `flow`.
+
+    `rport` on UDP; `alias` where the connection may be used for requests to us (RFC 5923).
+    """
+    params: Params = (("branch", branch),)
+    if not flow.reliable:
+        params = (*params, ("rport", None))
+    elif flow.reuse:
+        params = (*params, ("alias", None))
     return Via(flow.transport.upper(), *flow.sent_by, params)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from voip.errors import TransportError
 from voip.ip import from_socket
-from voip.sip.endpoint.tls import check_domain, refusal
+from voip.sip.endpoint.tls import check_domain, identities, refusal
 from voip.sip.flow import SECURE, Peer
 from voip.sip.framing import Framing
 from voip.types import Address
@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._patience: asyncio.TimerHandle | None = None
         self._why = ""
         self._has_heard = False
+        self._proven: tuple[str, ...] | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.local = Address("", 0)
@@ -124,6 +125,22 @@ class Connection(asyncio.Protocol):
     def remote(self) -> Address:
         """Address of the other end."""
         return self.peer.remote
+
+    @property
+    def incoming(self) -> bool:
+        """Whether the other side has opened it."""
+        return self._incoming
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """The SIP domains that the other side's certificate is for, where it was checked."""
+        if self._proven is None:
+            tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+            if tls is None or tls.context.verify_mode is ssl.CERT_NONE:
+                self._proven = ()
+            else:
+                self._proven = tuple(identities(tls.getpeercert() or {}))
+        return self._proven
 
     def _is_somebody_else(self, transport: asyncio.Transport) -> bool:
         """Judge the certificate of the peer we have called, where certificates are looked at."""

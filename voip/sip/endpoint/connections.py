@@ -1,6 +1,7 @@
 """SIP over TCP, TLS and WebSocket in an asyncio loop: one connection per peer.
 
-A connection serves both directions, whoever opened it (RFC 3261 section 18, RFC 5923).
+A connection serves both directions for responses and within what it has begun, whoever opened it
+(RFC 3261 section 18); for other requests, where its owner says so and may (RFC 5923, `aliases.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from voip.errors import TransportError
+from voip.sip.endpoint.aliases import Aliases
 from voip.sip.endpoint.connection import Connection
 from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.tasks import is_cancelled
@@ -45,6 +47,7 @@ class Connections:
     `received(message, local, peer)` gets whole messages. `lost(peer, message)` tells of a
     connection that ended or could not be opened. `heard(peer, pong)` tells that something came. All
     are called in the loop. `client_tls` returns what TLS connections of ours are opened with.
+    `aliases`: which connections others let us use for what is for them.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Connections:
         client_tls: Callable[[], ssl.SSLContext],
         bind_host: str | None = None,
         ws_path: str = "/",
+        aliases: Aliases | None = None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.counters = ConnectionCounters()
@@ -68,6 +72,7 @@ class Connections:
         self._bind_host = bind_host
         self._ws_path = ws_path
         self._max = max_connections
+        self._aliases = aliases or Aliases()
         self._open: dict[Connection, None] = {}  # in order: a simulation repeats
         self._by_peer: dict[Peer, Connection] = {}
         self._opening: dict[Peer, asyncio.Task[Connection]] = {}
@@ -80,12 +85,21 @@ class Connections:
         """Return what takes a connection that somebody opens to us."""
         return Connection(self, transport, self._framing(transport), incoming=True)
 
-    async def connect(self, peer: Peer) -> Address:
-        """Return our address of the connection to `peer`, opened if there is none.
+    async def connect(self, peer: Peer) -> tuple[Address, Peer]:
+        """Return our address of the connection to `peer`, and its peer; opened if there is none.
 
-        Raises `TransportError` when nobody listens there, or nobody answers in time.
+        That is another peer where it has opened a connection that is to be used instead. Raises
+        `TransportError` when nobody listens there, or nobody answers in time.
         """
-        return (await self._connection(peer)).local
+        connection = None if peer in self._by_peer else self._aliases.find(peer)
+        if connection is not None:
+            return connection.local, connection.peer
+        return (await self._connection(peer)).local, peer
+
+    def is_ours(self, peer: Peer) -> bool:
+        """Whether there is a connection to `peer` that we have opened."""
+        connection = self._by_peer.get(peer)
+        return connection is not None and not connection.incoming
 
     async def _connection(self, peer: Peer) -> Connection:
         present = self._by_peer.get(peer)
@@ -243,6 +257,7 @@ class Connections:
     def message(self, connection: Connection, data: bytes) -> None:
         """Hand on a message that came."""
         if not self._closed:
+            self._aliases.look(connection, data)
             self._received(data, connection.local, connection.peer)
 
     def ended(self, connection: Connection, message: str) -> None:
@@ -250,6 +265,7 @@ class Connections:
         if connection not in self._open:
             return
         del self._open[connection]
+        self._aliases.forget(connection)
         if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
         if not self._closed:

@@ -20,6 +20,7 @@ from voip.errors import TransportError
 from voip.ip import is_loopback, is_wildcard, literal, version_of
 from voip.nat.stun import StunMessage
 from voip.pcap import redact
+from voip.sip.endpoint.aliases import Aliases
 from voip.sip.endpoint.connections import Connections
 from voip.sip.endpoint.keeper import Keeper, binding_response
 from voip.sip.endpoint.network import SipNetwork
@@ -73,7 +74,9 @@ class SipEndpoint(Generic[Event]):
     called with the agent's events in order, never from inside itself. `public_address` (a name is
     looked up by `start`) replaces the local host in flows to peers elsewhere, for those behind a
     one-to-one NAT. `tls`: certificates, ours and whose we trust. `ws_path`: what WebSocket servers
-    are asked for. `lost` is told of connections that are gone, and of flows that are kept alive and
+    are asked for. `tcp_alias`: offer our TCP connections for requests to us, and use those that
+    others offer, though nobody can show who he is (RFC 5923; over TLS it is done where certificates
+    show it). `lost` is told of connections that are gone, and of flows that are kept alive and
     do not answer. Closing it closes `network`.
     """
 
@@ -86,6 +89,7 @@ class SipEndpoint(Generic[Event]):
         public_address: str | None = None,
         tls: TlsConfig | None = None,
         ws_path: str = "/",
+        tcp_alias: bool = False,
         trace: SipTrace | None = None,
         tap: SipTap | None = None,
         lost: Callable[[Flow], None] | None = None,
@@ -102,6 +106,7 @@ class SipEndpoint(Generic[Event]):
         self._streams: Connections | None = None
         self._tls = tls or TlsConfig()
         self._ws_path = ws_path
+        self._tcp_alias = tcp_alias
         self._random = random or SecureRandom()
         self._keeper = Keeper(self._random, self._ping, self._is_dead)
         self._alias = f"{self._random.token(12)}.invalid"
@@ -146,6 +151,7 @@ class SipEndpoint(Generic[Event]):
             heard=self._keeper.heard,
             client_tls=lambda: self._client_tls,
             ws_path=self._ws_path,
+            aliases=Aliases(tcp=self._tcp_alias),
             bind_host=None if is_wildcard(bare) else bare,
         )
         accept = self._streams.accept
@@ -261,7 +267,7 @@ class SipEndpoint(Generic[Event]):
             )
         if peer.transport == "udp" or self._streams is None:
             return self._udp_flow(peer.remote)
-        return self._stream_flow(await self._streams.connect(peer), peer)
+        return self._stream_flow(*await self._streams.connect(peer))
 
     def _check_open(self) -> None:
         if not self._open:
@@ -437,7 +443,18 @@ class SipEndpoint(Generic[Event]):
         is_reached = peer.transport in self._ports.streams or not peer.transport.startswith("ws")
         alias = "" if is_reached else self._alias
         here = Address(host, port)
-        return self._remember(Flow(peer.transport, here, peer.remote, peer.domain, alias))
+        reuse = self._offers(peer)
+        return self._remember(Flow(peer.transport, here, peer.remote, peer.domain, alias, reuse))
+
+    def _offers(self, peer: Peer) -> bool:
+        """Whether the other end may use our connection for what is for us (RFC 5923).
+
+        Where we listen by the same transport and, over TLS, can show who we are.
+        """
+        may = {"tcp": self._tcp_alias, "tls": self._tls.certificate is not None}
+        if not may.get(peer.transport) or peer.transport not in self._ports.streams:
+            return False
+        return self._streams is not None and self._streams.is_ours(peer)
 
     def _local_host(self, bound: str, peer: str) -> str:
         """Return the host to advertise to `peer`: never a wildcard."""
