@@ -1,4 +1,7 @@
-"""Services made of calls, events and transfers (RFC 5359): pick-up, park, redial, click-to-dial."""
+"""Calling, and services made of calls, events and transfers (RFC 5359).
+
+Pick-up, park, redial, click-to-dial.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import asyncio
 from typing import Final
 
 from voip.account import Account
+from voip.arguments import HeaderLines, caller_address, header_lines
 from voip.call import Call
+from voip.config import CallConfig
 from voip.desk import Desk
-from voip.dialling import Dialling
-from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.dialling import Dialling, Wait
+from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
 from voip.line import Line
 from voip.session.transfer import follow
 from voip.sip.headers import NameAddr
 from voip.sip.packages.dialog_info import WatchedDialog
 from voip.sip.replaces import Replaces
-from voip.sip.uri import SipUri
+from voip.sip.uri import SipUri, uri_scheme
 from voip.watching import Watching
 from voip.ways import seek
 
@@ -25,15 +30,66 @@ _BUSY: Final = (486, 600)
 
 
 class CallControl:
-    """Does for `Softphone` what takes more than one call.
+    """Calls for `Softphone`, and does what takes more than one call.
 
     account: whom to do it as; the phone's first where none is named.
     """
 
-    def __init__(self, desk: Desk, dialling: Dialling, watching: Watching) -> None:
+    def __init__(
+        self, desk: Desk, dialling: Dialling, watching: Watching, calling: CallConfig
+    ) -> None:
         self._desk = desk
         self._dialling = dialling
         self._watching = watching
+        self._calling = calling
+
+    async def dial(
+        self,
+        target: str,
+        *,
+        wait: Wait = "answered",
+        timeout: float | None = 30.0,
+        headers: HeaderLines | None = None,
+        from_: str | None = None,
+        redirect: bool = True,
+        late_offer: bool = False,
+        anonymous: bool = False,
+        account: Account | str | None = None,
+    ) -> Call:
+        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
+
+        `account`: which of several to call as: its name, its password, its proxy; None: the first.
+        Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
+        status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
+        `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
+        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
+        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
+        says first what it can do.
+        """
+        self._desk.check_open()
+        self._dialling.check(wait)
+        line = self._desk.lines.of(account)
+        if (
+            not line.named
+            and "@" not in target
+            and (":" not in target or uri_scheme(target) == "tel")
+        ):
+            raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
+        more = header_lines(headers or ())
+        if anonymous:
+            more += [("Privacy", "id"), ("P-Preferred-Identity", str(line.account.identity()))]
+        return await self._dialling.dial(
+            line,
+            line.account.dial_uri(target),
+            wait=wait,
+            timeout=timeout,
+            headers=more,
+            from_=None if from_ is None else caller_address(from_),
+            anonymous=anonymous,
+            late_offer=late_offer,
+            max_redirects=self._calling.max_redirects if redirect else 0,
+        )
 
     async def pick_up(
         self,
@@ -104,7 +160,7 @@ class CallControl:
         target = SipUri(
             peer.scheme, peer.user, None, peer.host, peer.port, peer.params, (replaces,)
         )
-        await self._refer(self._desk.lines.of(call.account), orbit, target, timeout)
+        await self._refer(self._desk.lines.of_call(call.account), orbit, target, timeout)
         await call._session.leave()
 
     async def dial_when_free(

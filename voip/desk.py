@@ -119,8 +119,10 @@ class Desk:
         """Return the best of a line's ways to `uri`; raises `TransportError` for none."""
         async with aclosing(line.ways(uri)) as ways:
             async for way in ways:
-                if not self.closed:
+                if not self.closed and not line.over:
                     return way
+        if line.over and not self.closed:
+            raise TransportError(f"the account {line.aor} was removed")
         raise TransportError("the phone was closed", hint="make another one")
 
     async def flow_to(self, line: Line, uri: SipUri) -> Flow:

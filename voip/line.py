@@ -26,7 +26,8 @@ class Line:
     """What a phone calls and is called as. `stack` and `registrars` are there once it is started.
 
     Not `named`: the phone has no account, and `account` is nobody's. registers: whether the account
-    is registered as long as the phone is open. mark: see `Contacts`.
+    is registered as long as the phone is open. mark: see `Contacts`. `over`: it has been removed,
+    and nothing is begun as it any more.
     """
 
     stack: Stack
@@ -38,6 +39,7 @@ class Line:
         self.account = account
         self.named = named
         self.registers = registers
+        self.over = False
         self.contacts = Contacts(account, named=named, mark=mark)
         self._mark = mark
 

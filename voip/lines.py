@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import count
 from typing import Any, Final
 
 from voip.account import Account
@@ -16,8 +17,10 @@ from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.message import Request
 
-__all__ = ["Lines"]
+__all__ = ["ANONYMOUS_URI", "Lines"]
 
+ANONYMOUS_URI: Final = "sip:anonymous@anonymous.invalid"
+"""Who a phone without an account is (RFC 3261 section 8.1.1.3)."""
 PATIENCE_S: Final = 4.0
 """How long one account that is registered waits for the others when the phone is opened."""
 _NOBODY, _SOMEBODY = "nothing to register", 'Softphone("sip:alice@pbx.example")'
@@ -39,17 +42,17 @@ class Lines:
         accounts = accounts or ([own] if named else [])
         if register and not any(account.register for account in accounts):
             raise ConfigError(_NOBODY, hint=_SOMEBODY)
-        users: list[str | None] = []
-        lines: list[Line] = []
-        for account in accounts:
-            if any(line.account.aor.equivalent(account.aor) for line in lines):
-                raise ConfigError(f"{account.aor} twice", hint="one account for each address")
-            mark = str(len(lines) + 1) if account.user in users else None
-            wanted = register is not False and account.register
-            lines.append(Line(account, named=True, registers=wanted, mark=mark))
-            users.append(account.user)
-        self._lines = tuple(lines) or (Line(own, named=False, registers=False),)
+        self._register = register is not False
+        self._begin: Callable[[Line], None] = lambda line: None
+        nobody = Account(ANONYMOUS_URI, transport=own.transport) if named else own
+        self._nobody = Line(nobody, named=False, registers=False)
+        self._lines: tuple[Line, ...] = ()
+        self._leaving: dict[Line, None] = {}
+        self._marks = count(1)
         self._late: dict[asyncio.Task[Registered], None] = {}  # in order: a simulation repeats
+        for account in accounts:
+            self.add(account)
+        self._lines = self._lines or (self._nobody,)
 
     def begin(
         self,
@@ -62,10 +65,40 @@ class Lines:
     ) -> None:
         """Make the registrations of all: see `Line.begin`; with `outbound`, or where it must be."""
         keep_alives = KeepAlives(stack.signalling)
-        for line in self._lines:
+
+        def begin(line: Line) -> None:
             flows = outbound or len(line.account.proxies) > 1
             urn = instance if flows else None
             line.begin(stack, tell, keep_alives, transport=transport, instance=urn)
+
+        self._begin = begin
+        for line in dict.fromkeys((*self._lines, self._nobody)):
+            begin(line)
+
+    # ------------------------------------------------------------ coming and going
+
+    def add(self, account: Account) -> Line:
+        """Have one more; `ConfigError` where it is there already."""
+        others = [line for line in self._all if line.named]
+        if any(line.account.aor.equivalent(account.aor) for line in others):
+            raise ConfigError(f"{account.aor} twice", hint="one account for each address")
+        mark = str(next(self._marks))
+        is_alone = all(line.account.user != account.user for line in others)
+        wanted = self._register and account.register
+        line = Line(account, named=True, registers=wanted, mark=None if is_alone else mark)
+        self._lines = (*(one for one in self._lines if one.named), line)
+        self._begin(line)
+        return line
+
+    def part_with(self, line: Line) -> None:
+        """Begin nothing as it any more; what is under way goes on until `forget`."""
+        line.over = True
+        self._leaving[line] = None
+        self._lines = tuple(one for one in self._lines if one is not line) or (self._nobody,)
+
+    def forget(self, line: Line) -> None:
+        """Take it that nothing of it is left."""
+        self._leaving.pop(line, None)
 
     # ------------------------------------------------------------ which is meant
 
@@ -90,6 +123,13 @@ class Lines:
         known = ", ".join(str(one.aor) for one in self.accounts)
         raise ConfigError(f"{wanted} is no account of this phone", hint=known)
 
+    def of_call(self, account: Account | None) -> Line:
+        """Return the line of a call; the first where its account has been removed meanwhile."""
+        for line in self._all:
+            if account is not None and line.account is account:
+                return line
+        return self.first
+
     def called(self, request: Request, flow: Flow | None = None) -> Line:
         """Return the line that a request came for: by the contact it was sent to, and from where.
 
@@ -102,7 +142,11 @@ class Lines:
 
     def hosts(self) -> set[str]:
         """Return the addresses of all registrars: who comes from there speaks for one of them."""
-        return {host for line in self._lines for host in line.registrars.hosts()}
+        return {host for line in self._all for host in line.registrars.hosts()}
+
+    @property
+    def _all(self) -> tuple[Line, ...]:
+        return (*self._lines, *self._leaving)
 
     # ------------------------------------------------------------ registration
 
@@ -148,13 +192,13 @@ class Lines:
 
     async def stop(self, account: Account | str | None = None) -> RegistrationError | None:
         """Unregister one or all; return why a registrar may still know us, if one may."""
-        lines = self._lines if account is None else (self.of(account),)
+        lines = self._all if account is None else (self.of(account),)
         errors = await asyncio.gather(*(line.registrars.stop() for line in lines))
         return next((error for error in errors if error is not None), None)
 
     async def close(self) -> None:
         """Forget all without a word."""
-        for line in self._lines:
+        for line in self._all:
             await line.registrars.close()
         for task in self._late:  # it may be looking for a way still
             task.cancel()
@@ -162,11 +206,11 @@ class Lines:
 
     def on_event(self, event: SipEvent) -> bool:
         """Take an event of the agent; True when it was about a REGISTER of ours."""
-        return any(line.registrars.on_event(event) for line in self._lines)
+        return any(line.registrars.on_event(event) for line in self._all)
 
     def on_lost(self, flow: Flow) -> None:
         """Take it that a way is gone."""
-        for line in self._lines:
+        for line in self._all:
             line.registrars.on_lost(flow)
 
     def _spawn(self, work: Coroutine[Any, Any, Registered]) -> asyncio.Task[Registered]:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from voip.account import Account
+from voip.accounts import Accounts
 from voip.answering import Answering
 from voip.arguments import (
-    HeaderLines,
     RequestHandler,
     agent_config,
-    caller_address,
-    header_lines,
     instance_urn,
 )
 from voip.call import Call
@@ -29,11 +27,11 @@ from voip.config import CallConfig, MediaConfig, NetworkConfig
 from voip.desk import Authorize, Desk, Handlers
 from voip.dialling import Dialling, Wait
 from voip.errors import ConfigError
-from voip.events import CallEnded, CallEvent, PhoneEvent, Registered, RegistrationFailed
+from voip.events import CallEnded, CallEvent, PhoneEvent, RegistrationFailed
 from voip.inbox import Inbox
 from voip.incoming import IncomingCalls
 from voip.line import Line
-from voip.lines import Lines
+from voip.lines import ANONYMOUS_URI, Lines
 from voip.media.commands import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
@@ -44,7 +42,6 @@ from voip.parts import PartMethod
 from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
-from voip.registrars import RegistrationStatus
 from voip.session.ask import wait_no_longer
 from voip.session.event_log import EventLog
 from voip.session.manager import SessionManager
@@ -56,7 +53,6 @@ from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
 from voip.sip.events import SipEvent
 from voip.sip.headers import NameAddr
-from voip.sip.uri import uri_scheme
 from voip.strangers import Strangers
 from voip.tasks import Tasks
 from voip.transfers import Transfers
@@ -75,7 +71,8 @@ class Softphone:
     Registers on entering and keeps registered, unless `register` is False or there is no account;
     on leaving it hangs up, unregisters and closes everything. One event loop, any number of calls.
     accounts: several, instead of `uri` and what belongs to it; each is registered on its own, and
-    entering raises only where all are refused. Whatever takes `account` takes one of them, or its
+    entering raises only where all are refused; `add_account` and `remove_account` change them while
+    the phone is open. Whatever takes `account` takes one of them, or its
     address of record, and means the first without. `call.account` is whom a call came for.
 
     credentials: instead of a password, a function of (realm, server) that returns
@@ -96,6 +93,7 @@ class Softphone:
 
     on_incoming = PartMethod(IncomingCalls, IncomingCalls.on_incoming)
     on_transfer = PartMethod(Transfers, Transfers.on_transfer)
+    dial = PartMethod(CallControl, CallControl.dial)
     pick_up = PartMethod(CallControl, CallControl.pick_up)
     park = PartMethod(CallControl, CallControl.park)
     refer = PartMethod(CallControl, CallControl.refer)
@@ -106,6 +104,11 @@ class Softphone:
     on_message = PartMethod(Messages, Messages.on_received)
     options = PartMethod(Messages, Messages.options)
     publish = PartMethod(Publishing, Publishing.publish)
+    add_account = PartMethod(Accounts, Accounts.add)
+    remove_account = PartMethod(Accounts, Accounts.remove)
+    register = PartMethod(Accounts, Accounts.register)
+    unregister = PartMethod(Accounts, Accounts.unregister)
+    registration = PartMethod(Accounts, Accounts.registration)
 
     def __init__(
         self,
@@ -138,7 +141,7 @@ class Softphone:
         self.media = media or MediaConfig()
         self.calling = calling or CallConfig()
         own = Account(
-            "sip:anonymous@anonymous.invalid" if uri is None else uri,
+            ANONYMOUS_URI if uri is None else uri,
             password,
             auth_user,
             display_name,
@@ -159,7 +162,6 @@ class Softphone:
         )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()
-        self._contacts = lines.first.contacts
         self._events: EventLog[PhoneEvent] = EventLog()
         self._open = False
         self._closed = False
@@ -179,10 +181,13 @@ class Softphone:
         self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
         self._watching = watching = Watching(desk)
-        self._publishing = Publishing(desk)
+        self._publishing = publishing = Publishing(desk)
         self._reports = QualityReports(messages, quality_collector) if quality_collector else None
-        control = CallControl(desk, dialling, watching)
-        parts = (self._incoming, self._transfers, messages, watching, control, self._publishing)
+        control = CallControl(desk, dialling, watching, self.calling)
+        keeping = Accounts(desk, watching, publishing)
+        parts = (
+            self._incoming, self._transfers, messages, watching, control, publishing, keeping,
+        )  # fmt: skip
         self._parts: Mapping[type, Any] = {type(part): part for part in parts}
 
     # ------------------------------------------------------------ opening and closing
@@ -253,7 +258,6 @@ class Softphone:
             instance=urn,
             outbound=self._outbound,
         )
-        self._registrars = self._lines.first.registrars
         self._desk.stack = self._stack
         self._agent.set_look_up(partial(look_up_within, self._desk))
         self._stack.call_changed = self._watching.calls_changed
@@ -396,33 +400,6 @@ class Softphone:
         if not self._open:
             self._desk.check_open()
 
-    # ------------------------------------------------------------ registration
-
-    async def register(self, account: Account | str | None = None) -> Registered:
-        """Register an account now, or all (None), whatever was before; returns what was granted.
-
-        Raises `RegistrationError` when it was refused, all of several; where that may pass it is
-        tried again all the same.
-        """
-        self._check_started()
-        return await self._lines.start(account)
-
-    async def unregister(self, account: Account | str | None = None) -> None:
-        """Let one or all be forgotten; raises `RegistrationError` where a registrar does not agree.
-
-        What is said of `account` and None is said of `register`.
-        """
-        self._check_started()
-        error = await self._lines.stop(account)
-        if error is not None:
-            raise error
-
-    def registration(self, account: Account | str | None = None) -> RegistrationStatus:
-        """Return how an account stands at its registrar at this moment."""
-        self._check_started()
-        line = self._lines.of(account)
-        return line.registrars.status(line.account)
-
     # ------------------------------------------------------------ calls
 
     def know(self, host: str) -> None:
@@ -433,54 +410,6 @@ class Softphone:
         """
         self._check_started()
         self._agent.guard.know(host, self._transport.now())
-
-    async def dial(
-        self,
-        target: str,
-        *,
-        wait: Wait = "answered",
-        timeout: float | None = 30.0,
-        headers: HeaderLines | None = None,
-        from_: str | None = None,
-        redirect: bool = True,
-        late_offer: bool = False,
-        anonymous: bool = False,
-        account: Account | str | None = None,
-    ) -> Call:
-        """Call `target`: a SIP or tel: URI, `user@host`, or a number at the account's domain.
-
-        `account`: which of several to call as: its name, its password, its proxy; None: the first.
-        Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
-        status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
-        `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
-        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
-        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
-        says first what it can do.
-        """
-        self._desk.check_open()
-        self._dialling.check(wait)
-        line = self._lines.of(account)
-        if (
-            not line.named
-            and "@" not in target
-            and (":" not in target or uri_scheme(target) == "tel")
-        ):
-            raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = header_lines(headers or ())
-        if anonymous:
-            more += [("Privacy", "id"), ("P-Preferred-Identity", str(line.account.identity()))]
-        return await self._dialling.dial(
-            line,
-            line.account.dial_uri(target),
-            wait=wait,
-            timeout=timeout,
-            headers=more,
-            from_=None if from_ is None else caller_address(from_),
-            anonymous=anonymous,
-            late_offer=late_offer,
-            max_redirects=self.calling.max_redirects if redirect else 0,
-        )
 
     def _new_call(self, line: Line, *, outgoing: bool, remote: NameAddr) -> Call:
         who, call_id = line.account, self._stack.random.token(16)

@@ -9,6 +9,7 @@ from typing import Final
 from voip.account import Account
 from voip.desk import Desk
 from voip.errors import RequestError
+from voip.line import Line
 from voip.sip.events import SipEvent
 from voip.sip.publication import Publication, PublicationFailed, Published, Unpublished
 from voip.sip.uri import SipUri
@@ -24,7 +25,8 @@ GOODBYE_S: Final = 4.0
 class PublishedState:
     """A state that is published until it is closed; made by `Softphone.publish`."""
 
-    def __init__(self, desk: Desk, publication: Publication) -> None:
+    def __init__(self, desk: Desk, line: Line, publication: Publication) -> None:
+        self.line = line
         self._desk = desk
         self._publication = publication
         self._timer: asyncio.TimerHandle | None = None
@@ -152,6 +154,7 @@ class Publishing:
         registrar, flow = await desk.way_to(line, uri)
         state = PublishedState(
             desk,
+            line,
             Publication(
                 desk.stack.agent,
                 desk.stack.random,
@@ -178,7 +181,8 @@ class Publishing:
         """Take an event of the agent; True when it was about a PUBLISH of ours."""
         return any(state.on_event(event) for state in tuple(self._states))
 
-    async def close(self) -> None:
-        """Take everything back."""
-        states, self._states = [one for one in self._states if not one.closed], []
+    async def close(self, line: Line | None = None) -> None:
+        """Take everything back, or what is published as `line`."""
+        states = [one for one in self._states if line is None or one.line is line]
         await asyncio.gather(*(state.close() for state in states))
+        self._states = [one for one in self._states if not one.closed]

@@ -79,7 +79,7 @@ class Transfers:
         lines = self._desk.lines
         if call is None:
             return lines.called(notifier.request, notifier.flow)
-        return lines.of(call.account)
+        return lines.of_call(call.account)
 
     def _named(self, request: Request) -> Call | None:
         """Return the call that a Target-Dialog names (RFC 4538), whichever tag is called local."""

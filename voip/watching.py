@@ -70,9 +70,12 @@ class Watch:
     `contacts` come to what a "dialog" or "reg" watch has been told of so far.
     """
 
-    def __init__(self, desk: Desk, line: Line, subscription: Subscription) -> None:
+    def __init__(
+        self, desk: Desk, line: Line, subscription: Subscription, ended: Callable[[Watch], object]
+    ) -> None:
         self._desk = desk
         self._line = line
+        self._tell_ended = ended
         self._subscription = subscription
         self._log: EventLog[Notification] = EventLog()
         self._confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,6 +98,11 @@ class Watch:
     def dialogs(self) -> list[dialog_info.WatchedDialog]:
         """The calls that the watched one is in."""
         return self._dialogs.dialogs
+
+    @property
+    def line(self) -> Line:
+        """As whom it watches."""
+        return self._line
 
     @property
     def latest(self) -> Notification | None:
@@ -140,6 +148,7 @@ class Watch:
                 self._settle(SubscriptionError(self._why(reason, status), status=status))
                 self._log.end()
                 self._ended.set()
+                self._tell_ended(self)
             case _:
                 pass
 
@@ -187,6 +196,7 @@ class Watching:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._watchers: dict[Notifier, _Watcher] = {}
+        self._watches: dict[Watch, None] = {}  # in order: a simulation repeats
 
     async def watch(
         self,
@@ -233,7 +243,8 @@ class Watching:
             seek=seek(desk, line, uri, line.contact),
             now=desk.now(),
         )
-        watch = Watch(desk, line, subscription)
+        watch = Watch(desk, line, subscription, lambda one: self._watches.pop(one, None))
+        self._watches[watch] = None
         desk.flush()
         try:
             await watch.confirmed()
@@ -242,6 +253,10 @@ class Watching:
             desk.flush()
             raise
         return watch
+
+    async def close(self, line: Line) -> None:
+        """Give up what is watched as `line`."""
+        await asyncio.gather(*(one.close() for one in self._watches if one.line is line))
 
     def on_unsolicited(self, request: Request) -> None:
         """Take a NOTIFY nobody asked for: mail waits."""
@@ -305,8 +320,16 @@ class Watching:
 
     def end(self) -> None:
         """Say goodbye to those who watch."""
-        for notifier in tuple(self._watchers):
-            notifier.terminate("deactivated", now=self._desk.now())
+        self._say_goodbye(tuple(self._watchers), "deactivated")
+
+    def forget(self, line: Line) -> None:
+        """Tell those who watch the calls of `line` that there is nothing to be watched."""
+        theirs = [one for one, watcher in self._watchers.items() if watcher.line is line]
+        self._say_goodbye(theirs, "noresource")
+
+    def _say_goodbye(self, notifiers: Sequence[Notifier], reason: str) -> None:
+        for notifier in notifiers:
+            notifier.terminate(reason, now=self._desk.now())
         self._desk.flush()
 
     def _notify(self, notifier: Notifier) -> None:
@@ -320,7 +343,7 @@ class Watching:
     def _document(self, line: Line, version: int) -> bytes:
         """Say which calls an account is in."""
         lines = self._desk.lines
-        calls = [one for one in self._desk.calls.values() if lines.of(one.account) is line]
+        calls = [one for one in self._desk.calls.values() if lines.of_call(one.account) is line]
         dialogs = [watched(call._session, call.id) for call in calls]
         found = tuple(dialog for dialog in dialogs if dialog is not None)
         return dialog_info.DialogInfo(str(line.account.aor), version, True, found).to_bytes()

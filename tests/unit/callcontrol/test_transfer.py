@@ -419,7 +419,7 @@ async def referred_outside(phone: Softphone, whom: Softphone, target: str, **mor
     flow = await phone._transport.flow_to(whom.network.bind_host, 5060)
     handle = phone._agent.subscriptions.refer_outside(
         uri(whom), f"<{target}>", flow=flow, from_=f"<{uri(phone)}>", to=f"<{uri(whom)}>",
-        contact=phone._contacts.at(flow), headers=list(more.items()), now=phone._transport.now(),
+        contact=f"<{uri(phone)}>", headers=list(more.items()), now=phone._transport.now(),
     )  # fmt: skip
     phone._stack.watchers[handle] = seen.append
     phone._transport.flush()

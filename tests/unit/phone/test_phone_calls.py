@@ -345,7 +345,7 @@ async def test_an_invite_without_an_offer_is_answered_with_ours(pair):
     flow = await alice._transport.flow_to("127.0.0.1", bob.port)
     alice._agent.invite(
         uri(bob), flow=flow, from_="<sip:alice@127.0.0.1>", to=f"<{uri(bob)}>",
-        contact=alice._contacts.at(flow), now=alice._transport.now(),
+        contact=f"<sip:alice@127.0.0.1:{alice.port}>", now=alice._transport.now(),
     )  # fmt: skip
     alice._transport.flush()
     theirs = await calls.get()
@@ -494,7 +494,7 @@ async def _refused(pair, offer: bytes, statuses: set[int]):
     alice._sessions.on_sip = lambda event: (failures.append(event), original(event))
     alice._agent.invite(
         uri(bob), flow=flow, from_="<sip:alice@127.0.0.1>", to=f"<{uri(bob)}>",
-        contact=alice._contacts.at(flow), body=offer, content_type="application/sdp",
+        contact=f"<sip:alice@127.0.0.1:{alice.port}>", body=offer, content_type="application/sdp",
         now=alice._transport.now(),
     )  # fmt: skip
     alice._transport.flush()

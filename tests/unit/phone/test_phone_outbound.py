@@ -86,7 +86,7 @@ async def test_F111_one_flow_that_fails_leaves_the_other(edges):
             assert len(calls) == 1
             request = calls[0]._session.dialog
             assert request is not None
-        line = alice._registrars.by_preference()[1]
+        line = alice._lines.first.registrars.by_preference()[1]
         assert not line.registered and line.others_hold()
 
 
@@ -97,7 +97,7 @@ async def test_F111_waiting_is_longer_while_another_flow_reaches_us(edges):
         await until(lambda: len(list(alice._events)) == 2)
         first.refusal = 503
         with pytest.raises(RegistrationError):
-            await alice._registrars.by_preference()[1].start()
+            await alice._lines.first.registrars.by_preference()[1].start()
         failed = list(alice._events)[-1]
         assert isinstance(failed, RegistrationFailed) and failed.retry_in_s is not None
         assert RETRY_BASE_WHILE_REACHED_S <= failed.retry_in_s <= 2 * RETRY_BASE_WHILE_REACHED_S
