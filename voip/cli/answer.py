@@ -14,6 +14,7 @@ import typer
 
 from voip.call import Call
 from voip.cli import options
+from voip.cli.accounts import AccountFiles, check_alone, read_accounts
 from voip.cli.report import call_report, print_call
 from voip.cli.run import Interrupted, fail, print_json, print_trace, run, unless_stopped, warn
 from voip.errors import VoipError
@@ -55,6 +56,7 @@ def answer(
         int | None, typer.Option(min=1, metavar="N", help="End after so many calls.")
     ] = None,
     from_: options.FromUri = None,
+    account: AccountFiles = None,
     auth_user: options.AuthUser = None,
     password: options.Password = None,
     password_file: options.PasswordFile = None,
@@ -83,7 +85,8 @@ def answer(
 ) -> None:
     """Answer calls until Ctrl-C, or as many as --calls says.
 
-    With --from the account is registered; else calls to --bind (default: port 5060) are taken.
+    With --from the account is registered, with --account those of files; else calls to --bind
+    (default: port 5060) are taken.
 
     A call lasts until the caller hangs up. With --play alone it ends when the file is over.
     """
@@ -93,11 +96,22 @@ def answer(
 
     async def command(stop: asyncio.Event) -> None:
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
-        login = options.Login.of(from_, auth_user, password, password_file, proxy)
+        if account:
+            check_alone(
+                account,
+                **{"from": from_},
+                auth_user=auth_user,
+                password=password,
+                password_file=password_file,
+                proxy=proxy,
+            )
+            settings: dict[str, Any] = {"accounts": read_accounts(account)}
+        else:
+            settings = options.Login.of(from_, auth_user, password, password_file, proxy).settings()
         options.check_files(play, record)
-        port = 0 if from_ else SIP_PORT
+        port = 0 if from_ or account else SIP_PORT
         phone = Softphone(
-            **login.settings(),
+            **settings,
             outbound=outbound or instance is not None,
             instance=instance,
             network=options.network_config(

@@ -41,6 +41,7 @@ __all__ = [
     "WsPort",
     "WssPort",
     "check_files",
+    "first_line",
     "media_config",
     "network_config",
     "tls_config",
@@ -155,7 +156,7 @@ class Login:
                 "use --password-file or VOIP_PASSWORD"
             )
         elif password_file is not None:
-            password = _first_line(password_file)
+            password = first_line(password_file)
         else:
             password = os.environ.get("VOIP_PASSWORD") or None
         return cls(uri, auth_user, password, tuple(proxy or ()))
@@ -260,7 +261,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
+    """Return the password in a file; raises `ConfigError` where there is none."""
     try:
         return path.read_text().splitlines()[0]
     except OSError as error:

@@ -24,8 +24,18 @@ SECRET = {"--auth-user", "--password", "--password-file"}
 CALL = {"--play", "--record", "--duration", "--codec", "--pcap", "--trace", "--json"}
 OPTIONS = {
     "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL},
-    "answer": {"--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL},
-    "register": {"--expires", "--once", *FLOW, *SECRET, *NETWORK, "--pcap", "--trace", "--json"},
+    "answer": {"--account", "--from", "--echo", "--calls", *FLOW, *SECRET, *NETWORK, *CALL},
+    "register": {
+        "--account",
+        "--expires",
+        "--once",
+        *FLOW,
+        *SECRET,
+        *NETWORK,
+        "--pcap",
+        "--trace",
+        "--json",
+    },
     "demo": {"--json", "--pcap", "--record"},
     "doctor": {"--json"},
     "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
