@@ -99,10 +99,10 @@ class Core:
 
         None where that is an address, or nobody looks names up.
         """
-        hop, look_up = dialog.next_hop, self.look_up
-        if look_up is None or hop is None or literal(hop.host) or dialog.stay_on_flow:
+        if self.look_up is None or dialog.stay_on_flow:
             return None
-        return partial(look_up, dialog)
+        hop = dialog.next_hop
+        return None if hop is None or literal(hop.host) else partial(self.look_up, dialog)
 
     def new_tag(self) -> str:
         """Return a tag nobody can guess (section 19.3)."""
