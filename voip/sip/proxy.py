@@ -154,6 +154,7 @@ class ProxyAgent:
             elif not core.holds_back(request, flow, admission, self._belongs, now):
                 self._refuse_unreadable(request, flow, error)
             return
+        core.traffic.received.add(message)
         if isinstance(message, Response):
             self._receive_response(message, now)
             return
