@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from voip.desk import Desk
 from voip.errors import VoipError
 from voip.line import Line
-from voip.logs.lines import event
 from voip.sip.dialog import Dialog
 from voip.sip.failover import Seek, Sought, Way
 from voip.sip.flow import Flow
@@ -17,8 +15,6 @@ from voip.sip.locating import Where
 from voip.sip.uri import SipUri
 
 __all__ = ["look_up_within", "seek"]
-
-log = logging.getLogger(__name__)
 
 
 def seek(desk: Desk, line: Line, uri: SipUri, contact: Callable[[Flow], str] | None = None) -> Seek:
@@ -70,7 +66,4 @@ async def _look(desk: Desk, ways: AsyncGenerator[Way], sought: Sought) -> None:
         sought.lost(signalling.now())
     elif sought.found(way, signalling.now()):
         signalling.avoid(sought.left)
-        words = "%s %s; %s takes its place"
-        why = "cannot be reached" if sought.failed else "says nothing"
-        event(log, logging.INFO, "server_left", words, sought.left.peer, why, way.flow.peer)
     signalling.flush()
