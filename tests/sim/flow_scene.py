@@ -141,7 +141,8 @@ class Scene:
 
 def _left(phone: Softphone) -> tuple[int, ...]:
     agent = phone._agent
-    of_agent = (agent.transactions, agent.timers, len(agent.dialogs), len(agent.subscriptions))
+    dialogs, subscriptions = len(agent.dialogs), len(agent.subscriptions)
+    of_agent = (agent.transactions, agent.timers, agent.dialling, dialogs, subscriptions)
     return (*of_agent, len(phone.calls), len(phone._stack.sessions))
 
 
@@ -171,6 +172,22 @@ class Stranger:
         if isinstance(event, Answered):
             self._agent.bye(event.dialog, now=self._endpoint.now())
             self._endpoint.flush()
+
+    async def message(self, uri: str, body: bytes, content_type: str) -> Response:
+        """Return how a MESSAGE was answered."""
+        self._agent.request(
+            "MESSAGE",
+            uri,
+            flow=await self._endpoint.flow_to(SERVER, 5060),
+            from_=f"<{AOR}>",
+            to=f"<{uri}>",
+            body=body,
+            content_type=content_type,
+            credentials=Credentials("alice", "wonderland"),
+            now=self._endpoint.now(),
+        )
+        self._endpoint.flush()
+        return await self._outcome()
 
     async def register(self, *headers: tuple[str, str], password: str = "wonderland") -> Response:
         self._agent.request(

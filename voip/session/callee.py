@@ -145,18 +145,22 @@ class Callee:
 
     def on_prack(self, event: PrackReceived) -> None:
         """A PRACK came with the answer to our early offer, or with another offer."""
-        session = self._session
+        session, server = self._session, event.invite
         if event.reply is not None:
-            error = session.changes.on_prack(event.reply)
-            if error is not None and session.state in _CALLED:
-                self._refuse_offer(event.invite, error)
+            answered = server.accepting or not server.waiting
+            error = session.changes.on_prack(event.reply, answered=answered)
+            if error is not None and not answered:
+                self._refuse_offer(server, error)
             return
         try:
             self._media.take_answer(session_description(event.request))
             self._media.connect_soon()
         except (SdpError, MediaError) as error:
             if isinstance(error, SdpError) and session.state in _CALLED:
-                self._refuse_offer(event.invite, error)
+                if server.waiting:
+                    self._refuse_offer(server, error)
+                else:  # our 2xx had waited for nothing else
+                    session.give_up(f"the answer cannot be used: {error.message}")
             return
         if session.state in _CALLED:
             session.early_media = True

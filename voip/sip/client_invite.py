@@ -87,6 +87,7 @@ class ClientInvite:
 
     def start(self, now: float) -> None:
         """Send it."""
+        self._core.dialling.add(self)
         self._attempt.start(now)
 
     def cancel(self, now: float) -> None:
@@ -153,6 +154,7 @@ class ClientInvite:
         if self.state in (InviteState.ANSWERED, InviteState.FAILED):
             return
         self.state = InviteState.FAILED
+        self._core.dialling.discard(self)
         self.response = failure.response
         self._forget_early(now)
         self._core.emit(
@@ -194,6 +196,7 @@ class ClientInvite:
             return None
         dialog.credentials = self._challenges.credentials
         usage = self._usages[tag] = InviteUsage(self._core, dialog, self)
+        self._core.dialling.discard(self)
         return usage
 
     def __repr__(self) -> str:

@@ -807,10 +807,12 @@ def test_what_makes_no_message_is_refused_at_the_call(net: Net, alice: Phone, bo
 def test_limits_on_our_own_requests_and_dialogs(net: Net, bob: Phone) -> None:
     small = net.phone("192.0.2.8", replace(CONFIG, max_client_transactions=2, max_dialogs=1))
     small.call(bob)
+    with pytest.raises(SipError, match="1 calls are up or begun"):
+        small.call(bob)  # nobody has answered the first yet
     net.run(0.1)
     bob.answer(bob.only(IncomingInvite).invite, 180)
     net.run(0.1)
-    with pytest.raises(SipError, match="1 dialogs are open"):
+    with pytest.raises(SipError, match="1 calls are up or begun"):
         small.call(bob)
 
     def options() -> None:
