@@ -78,7 +78,7 @@ class Call:
         self._resolve = resolve
         self._report = report
         self._events: EventLog[CallEvent] = EventLog()
-        self._callbacks = Callbacks(spawn, self._callback_failed)
+        self._callbacks = Callbacks(spawn, self._emit)
         self._digits = ""
 
     def _bind(self, session: CallSession) -> None:
@@ -449,13 +449,8 @@ class Call:
         if isinstance(event, CallEnded):
             self._events.end()
             self._audio.end()
+            self._callbacks.end(self._report)
         self._callbacks.tell(event)
-
-    def _callback_failed(self, failure: CallbackFailed) -> None:
-        if self._events.ended:
-            self._report(failure)
-        else:
-            self._emit(failure)
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

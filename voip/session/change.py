@@ -246,4 +246,13 @@ class Changes:
     def end(self) -> None:
         """The call is over: nobody waits for a change any more."""
         self._over = True
+        self._respond, self._changed = _unanswered, _nothing  # let go of the call
         self._settle(CallStateError("the call ended before the change was made"))
+
+
+def _unanswered(server: ServerInvite, status: int, reason: str | None = None, **_: object) -> None:
+    """Leave a change to its dialog, which is over."""
+
+
+def _nothing() -> None:
+    """Hear of a change to a call that is over."""

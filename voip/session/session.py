@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from weakref import proxy
 
 from voip.errors import (
     CallError,
@@ -92,7 +93,8 @@ class CallSession:
         self.contact = ""  # how the peer reaches us
         self.failure: CallError | None = None  # why it came to nothing
         self.progressed = asyncio.Event()  # the callee rings, sounds or has answered
-        self._caller = Caller(self) if outgoing else None
+        # Its halves name it weakly: a call that is over is gone when nobody has it any more.
+        self._caller = Caller(proxy(self)) if outgoing else None
         self._callee: Callee | None = None
         self._settled = asyncio.Event()  # answered (and acknowledged), or over
         self._over = asyncio.Event()
@@ -197,7 +199,7 @@ class CallSession:
 
     def incoming(self, invite: ServerInvite, contact: str) -> None:
         """Bind this session to an INVITE of the peer's."""
-        self._callee = Callee(self, invite)
+        self._callee = Callee(proxy(self), invite)
         self.contact = contact
         self.answers_to(invite)
 
@@ -459,6 +461,7 @@ class CallSession:
             await self.media.close()
         finally:
             self.emit(end)
+            self.emit = _nobody
 
     async def closed(self) -> None:
         """Return when the media of a call that is over is closed, and its end told."""
@@ -479,3 +482,7 @@ class CallSession:
             raise CallStateError(f"a call cannot go from {self.state.value} to {state.value}")
         self.state = state
         self.stack.call_changed()
+
+
+def _nobody(event: CallEvent) -> None:
+    """Hear what comes after the end of a call."""

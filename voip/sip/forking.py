@@ -18,7 +18,7 @@ from voip.sip.message import Request, Response
 from voip.sip.proxy_policy import Target
 from voip.sip.recursion import Recursion
 from voip.sip.timers import Timer
-from voip.sip.transaction import ClientTransaction, ServerTransaction
+from voip.sip.transaction import UNHEEDED, ClientTransaction, ServerTransaction
 
 __all__ = ["Forking", "Way"]
 
@@ -106,6 +106,7 @@ class Forking:
         """No response can be sent any more: nobody waits for what the branches bring."""
         self._settled = self._answered = True
         self._cancel_branches(now)
+        self._branches = []  # they name us as we do them
 
     def on_provisional(self, response: Response, now: float) -> None:
         """Pass a 101-199 on at once."""
@@ -294,7 +295,7 @@ class _Branch:
     def _send_cancel(self, now: float) -> None:
         if self._request is not None and self._flow is not None:
             self._cancel_sent = True
-            self._core.transactions.request(cancel(self._request), self._flow, _Nobody(), now)
+            self._core.transactions.request(cancel(self._request), self._flow, UNHEEDED, now)
             # no final response 64*T1 after the CANCEL: it counts as cancelled (section 9.1)
             self._start_timer(now + self._core.durations.timeout)
 
@@ -324,19 +325,3 @@ class _Branch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class _Nobody:
-    """Who sent a CANCEL: only the INVITE's own end counts."""
-
-    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        """Pass over it."""
-
-    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
-        """Leave it to the INVITE."""
-
-    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
-        """Leave it to the INVITE."""
-
-    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
-        """Nothing is left to do."""

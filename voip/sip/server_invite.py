@@ -304,6 +304,8 @@ class ServerInvite:
     def _refuse(self, response: Response, now: float) -> None:
         self._transaction.respond(response, now)
         self._stop()
+        if self._reliable is None:  # else a PRACK may still come
+            self._transaction.release()
         self.state = ServerInviteState.REFUSED
         self._core.dialling.discard(self)
         if self._usage is not None:
