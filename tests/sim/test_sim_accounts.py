@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from callers import answering, status_of
 
 from voip import Account, Softphone
-from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, RegistrationError, VoipError
+from voip.errors import ConfigError, RegistrationError, VoipError
 from voip.events import (
     MessageReceived,
     MessageWaiting,
@@ -123,18 +123,6 @@ class Scene:
     def requests(self, method: str, user: str) -> list[Request]:
         """Return those of the phone's that are from a user."""
         return [one for one in self.sent if one.method == method and one.from_.sip_uri.user == user]
-
-
-def answering(phone: Softphone) -> asyncio.Queue[Call]:
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @phone.on_incoming
-    async def answer(call: Call) -> None:
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
-    return calls
 
 
 def held_by(phone: Softphone) -> dict[str, int]:
@@ -487,14 +475,6 @@ def test_two_accounts_with_the_same_user_are_told_apart() -> None:
 
 def test_who_is_a_stranger_to_all_accounts_is_refused() -> None:
     scene = Scene()
-
-    async def status_of(caller: Softphone, target: str) -> int | None:
-        try:
-            call = await caller.dial(target)
-        except CallError as error:
-            return error.status
-        await call.hangup()
-        return 200
 
     async def main() -> None:
         async with scene.phone() as phone:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from base64 import encodebytes
 
 import pytest
-from flow_scene import AOR, SERVER, Scene, Stranger, lossy
+from flow_scene import SERVER, Scene, Stranger, lossy
 
 from voip.call import Call
 from voip.events import CallState, MessageReceived
 from voip.sip.dialog import Dialog
-from voip.sip.digest import Credentials
 from voip.sip.events import IncomingInvite, Provisional, ReinviteReceived, RequestDone, SipEvent
 from voip.sip.message import Response
 from voip.types import Address
@@ -229,19 +228,7 @@ class Acknowledger(Stranger):
 
     async def call(self, uri: str) -> Response:
         """Call; return the final answer."""
-        self._agent.invite(
-            uri,
-            flow=await self._endpoint.flow_to(SERVER, 5060),
-            from_=f"<{AOR}>",
-            to=f"<{uri}>",
-            contact="<sip:alice@10.0.0.1:5070>",
-            body=SDP,
-            content_type="application/sdp",
-            credentials=Credentials("alice", "wonderland"),
-            prack_by_hand=True,
-            now=self._endpoint.now(),
-        )
-        self._endpoint.flush()
+        await self.begin(uri, body=SDP, content_type="application/sdp", prack_by_hand=True)
         return await self._outcome()
 
 
