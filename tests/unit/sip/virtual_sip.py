@@ -57,6 +57,10 @@ class Net:
         self.phones[proxy.address] = proxy  # type: ignore[assignment]
         return proxy
 
+    def lose(self, phone: Phone) -> None:
+        """Take a phone off the network."""
+        del self.phones[phone.address]
+
     def phone(self, host: str, config: AgentConfig = CONFIG) -> Phone:
         phone = Phone(self, Address(host, 5060), config)
         self.phones[phone.address] = phone
