@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from voip.errors import CallError, CallStateError, MediaError, SdpError
@@ -84,7 +85,7 @@ class Callee:
         await session.settled()
         if session.failure is not None:
             await session.closed()
-            raise session.failure
+            raise copy(session.failure)
 
     async def _prepare(self, server: ServerInvite) -> None:
         """Open the stream and make our answer, or our offer where the INVITE has none."""
@@ -183,7 +184,9 @@ class Callee:
     def _unanswered(self) -> ServerInvite:
         session = self._session
         if session.state not in _CALLED:
-            raise session.failure or CallStateError(f"the call is {session.state.value}")
+            if session.failure is not None:
+                raise copy(session.failure)
+            raise CallStateError(f"the call is {session.state.value}")
         if session.dialog is not None:
             raise CallStateError("the call has been answered")
         return self.invite

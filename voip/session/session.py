@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from weakref import proxy
 
 from voip.errors import (
@@ -182,7 +183,7 @@ class CallSession:
                 ) from None
         if self.failure is not None:
             await self.closed()  # whoever hears of the failure finds nothing left of the call
-            raise self.failure
+            raise copy(self.failure)  # what was raised names who had the call
 
     @property
     def rings_here(self) -> bool:
