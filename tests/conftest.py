@@ -9,6 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
+# Before NumPy is loaded: its threads wait for each other by spinning, in every job of the tests and
+# every program they start, on the same processors. Small matrices then take ten times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 from interop_results import InteropResults

@@ -88,7 +88,7 @@ class Call:
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
         self._journal = Journal(self.log)
-        self._callbacks = Callbacks(self._spawn, self._callback_failed, self.log)
+        self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
             session.stack,
             session.media,
@@ -502,13 +502,8 @@ class Call:
         if isinstance(event, CallEnded):
             self._events.end()
             self._audio.end()
+            self._callbacks.end(self._report)
         self._callbacks.tell(event)
-
-    def _callback_failed(self, failure: CallbackFailed) -> None:
-        if self._events.ended:
-            self._report(failure)
-        else:
-            self._emit(failure)
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

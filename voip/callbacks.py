@@ -34,6 +34,10 @@ class Callbacks:
         """Call back with the events of a kind (None: with all) from now on."""
         self._callbacks.append((kind, callback))
 
+    def end(self, failed: Callable[[CallbackFailed], None]) -> None:
+        """The call is over: who fails from now on is told to `failed`, and the call let go of."""
+        self._failed = failed
+
     def tell(self, event: CallEvent) -> None:
         """Tell of an event; what happens meanwhile is told after it."""
         self._untold.append(event)

@@ -14,6 +14,7 @@ from voip.session.ask import ask
 from voip.sip.focus import is_focus
 from voip.sip.headers import NameAddr
 from voip.sip.message import Response
+from voip.sip.multipart import MULTIPART, find_body
 from voip.sip.server_request import ServerRequest
 from voip.ways import seek
 
@@ -125,17 +126,18 @@ class Messages:
         """Take a text that came: 200 says that it is here, not that anybody has read it."""
         desk, message = self._desk, request.request
         try:
-            kind = message.content_type or "text/plain"
-        except SipError:
-            request.reply(400, now=desk.now())
+            found = find_body(message, _KINDS, "text/plain")
+        except SipError as error:
+            request.reply(error.status or 400, now=desk.now())
             return
-        if kind not in _KINDS:
-            request.reply(415, headers=[("Accept", ", ".join(_KINDS))], now=desk.now())
+        if found is None:
+            accept = ", ".join((*_KINDS, *MULTIPART))
+            request.reply(415, headers=[("Accept", accept)], now=desk.now())
             return
         request.reply(200, now=desk.now())
-        text = message.body.decode("utf-8", "replace")
+        text = found.body.decode("utf-8", "replace")
         line = desk.lines.called(message, request.flow)
-        event = MessageReceived(message.from_.uri, text, kind, line.aor)
+        event = MessageReceived(message.from_.uri, text, found.media_type, line.aor)
         desk.tell(event)
         handler: Callable[[MessageReceived], object] | None = desk.handlers.message
         if handler is not None:

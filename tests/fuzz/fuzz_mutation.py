@@ -40,6 +40,8 @@ _MULTIPART = (
     b"--b--\r\nafter" % _SDP,
     b"--b\nContent-Type: multipart/alternative;boundary=b2\n\n--b2\n\ntext\n--b2\n"
     b"Content-Type: application/sdp\nContent-Transfer-Encoding: 8bit\n\n%b\n--b2--\n--b--" % _SDP,
+    b"--b\r\nContent-Type: application/sdp\r\nContent-Transfer-Encoding: base64\r\n\r\ndj0w\r\n"
+    b"--b\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=3Db=\r\n=C3=A9\r\n--b--",
 )
 _VALUES = (
     b'"A" <sip:a@b;lr>;tag=1;x="y;z"',

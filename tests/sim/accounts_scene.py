@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from callers import answering
+
 from voip import Account, Softphone
-from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import VoipError
 from voip.harness.soak.census import left_in_phone
@@ -109,18 +110,6 @@ class Scene:
     def requests(self, method: str, user: str) -> list[Request]:
         """Return those of the phone's that are from a user."""
         return [one for one in self.sent if one.method == method and one.from_.sip_uri.user == user]
-
-
-def answering(phone: Softphone) -> asyncio.Queue[Call]:
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @phone.on_incoming
-    async def answer(call: Call) -> None:
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
-    return calls
 
 
 def held_by(phone: Softphone) -> dict[str, int]:

@@ -141,7 +141,8 @@ class Scene:
 
 def _left(phone: Softphone) -> tuple[int, ...]:
     agent = phone._agent
-    of_agent = (agent.transactions, agent.timers, len(agent.dialogs), len(agent.subscriptions))
+    dialogs, subscriptions = len(agent.dialogs), len(agent.subscriptions)
+    of_agent = (agent.transactions, agent.timers, agent.dialling, dialogs, subscriptions)
     return (*of_agent, len(phone.calls), len(phone._stack.sessions))
 
 
@@ -172,21 +173,31 @@ class Stranger:
             self._agent.bye(event.dialog, now=self._endpoint.now())
             self._endpoint.flush()
 
+    async def message(self, uri: str, body: bytes, content_type: str) -> Response:
+        """Return how a MESSAGE was answered."""
+        return await self._ask("MESSAGE", uri, to=uri, body=body, content_type=content_type)
+
     async def register(self, *headers: tuple[str, str], password: str = "wonderland") -> Response:
+        self._cseq += 3
+        return await self._ask(
+            "REGISTER", f"sip:{SERVER}", to=AOR, call_id="register", cseq=self._cseq,
+            headers=headers, password=password,
+        )  # fmt: skip
+
+    async def _ask(
+        self, method: str, uri: str, *, to: str, password: str = "wonderland", **more: Any
+    ) -> Response:
         self._agent.request(
-            "REGISTER",
-            f"sip:{SERVER}",
+            method,
+            uri,
             flow=await self._endpoint.flow_to(SERVER, 5060),
             from_=f"<{AOR}>",
-            to=f"<{AOR}>",
-            call_id="register",
-            cseq=self._cseq,
-            headers=headers,
+            to=f"<{to}>",
             credentials=Credentials("alice", password),
             now=self._endpoint.now(),
+            **more,
         )
         self._endpoint.flush()
-        self._cseq += 3
         return await self._outcome()
 
     async def invite(
@@ -197,20 +208,22 @@ class Stranger:
         content_type: str | None = None,
     ) -> Response:
         """Return how an INVITE was answered; a call that comes of it is hung up at once."""
+        await self.begin(uri, headers=headers, body=body, content_type=content_type)
+        return await self._outcome()
+
+    async def begin(self, uri: str, **more: Any) -> None:
+        """Send an INVITE."""
         self._agent.invite(
             uri,
             flow=await self._endpoint.flow_to(SERVER, 5060),
             from_=f"<{AOR}>",
             to=f"<{uri}>",
             contact="<sip:alice@10.0.0.1:5070>",
-            headers=headers,
-            body=body,
-            content_type=content_type,
             credentials=Credentials("alice", "wonderland"),
             now=self._endpoint.now(),
+            **more,
         )
         self._endpoint.flush()
-        return await self._outcome()
 
     async def _outcome(self) -> Response:
         outcome = await self._done.get()

@@ -16,15 +16,15 @@ from accounts_scene import (
     LONG_S,
     WORK,
     Scene,
-    answering,
     bound,
     held_by,
     told,
 )
+from callers import answering, status_of
 
 from voip import Account, Softphone
 from voip.config import MediaConfig, NetworkConfig
-from voip.errors import CallError, ConfigError, RegistrationError
+from voip.errors import ConfigError, RegistrationError
 from voip.events import (
     MessageReceived,
     MessageWaiting,
@@ -374,14 +374,6 @@ def test_two_accounts_with_the_same_user_are_told_apart() -> None:
 
 def test_who_is_a_stranger_to_all_accounts_is_refused() -> None:
     scene = Scene()
-
-    async def status_of(caller: Softphone, target: str) -> int | None:
-        try:
-            call = await caller.dial(target)
-        except CallError as error:
-            return error.status
-        await call.hangup()
-        return 200
 
     async def main() -> None:
         async with scene.phone() as phone:

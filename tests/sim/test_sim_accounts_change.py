@@ -13,11 +13,11 @@ from accounts_scene import (
     LONG_S,
     WORK,
     Scene,
-    answering,
     bound,
     held_by,
     told,
 )
+from callers import answering
 
 from voip import Account
 from voip.errors import CallError, ConfigError, RegistrationError

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 import pytest
+from callers import until
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,12 +42,6 @@ def tone(hertz: int, seconds: float) -> npt.NDArray[np.int16]:
 def loudest(pcm: npt.NDArray[np.int16]) -> int:
     """The frequency that is loudest in the last second of it, in Hz."""
     return int(np.argmax(np.abs(np.fft.rfft(pcm[-RATE:].astype(float)))))
-
-
-async def until(call: Call, state: CallState) -> None:
-    async with asyncio.timeout(60):
-        while call.state is not state:
-            await asyncio.sleep(0.05)
 
 
 async def transferred(call: Call) -> Call:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 
+from callers import until
 from flow_scene import SERVER, Scene, Stranger, in_all_weathers
 
 from voip.call import Call
 from voip.events import CallState
 from voip.sip.dialog import Dialog
-from voip.sip.digest import Credentials
 from voip.sip.events import (
     Answered,
     IncomingInvite,
@@ -61,22 +61,12 @@ class Peer(Stranger):
 
     async def offer(self, offer: bytes) -> bytes:
         """Call Bob with this offer, or offer it in the call; return the answer."""
-        now = self._endpoint.now()
         if self.dialog is None:
-            self._agent.invite(
-                f"sip:bob@{SERVER}",
-                flow=await self._endpoint.flow_to(SERVER, 5060),
-                from_=f"<sip:alice@{SERVER}>",
-                to=f"<sip:bob@{SERVER}>",
-                contact="<sip:alice@10.0.0.1:5070>",
-                body=offer,
-                content_type=SDP,
-                credentials=Credentials("alice", "wonderland"),
-                now=now,
-            )
+            await self.begin(f"sip:bob@{SERVER}", body=offer, content_type=SDP)
         else:
+            now = self._endpoint.now()
             self._agent.reinvite(self.dialog, body=offer, content_type=SDP, now=now)
-        self._endpoint.flush()
+            self._endpoint.flush()
         return await self._answers.get()
 
     def hang_up(self) -> None:
@@ -94,12 +84,6 @@ def sends_to(call: Call) -> Address | None:
     agreed = call._session.media.agreed
     assert agreed is not None
     return agreed.remote_rtp if agreed.active and agreed.can_send else None
-
-
-async def until(call: Call, state: CallState) -> None:
-    async with asyncio.timeout(60):
-        while call.state is not state:
-            await asyncio.sleep(0.05)
 
 
 @in_all_weathers

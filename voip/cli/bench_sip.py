@@ -101,8 +101,13 @@ def _flood_lines(flood: dict[str, Any], bars: dict[str, Any]) -> list[tuple[str,
             bar(bars["flood_options_ms_max"], "ms at most"),
         ),
         (
-            "memory of the flooded, at most / at rest",
-            f"{flood['growth_bytes'] / 1e6:.1f} / {flood['left_bytes'] / 1e6:.1f} MB",
+            "memory of the flooded, at most",
+            f"{flood['growth_bytes'] / 1e6:.1f} MB",
             bar(bars["flood_growth_bytes"], "bytes at most"),
+        ),
+        (
+            "what of it stays",
+            f"{flood['rss_kept_mb']:.1f} MB",
+            bar(bars["flood_rss_kept_mb"], "MB at most"),
         ),
     ]

@@ -20,7 +20,6 @@ from voip.cli import options
 from voip.cli.report import print_call
 from voip.cli.run import Interrupted, fail, print_json, run, unless_stopped
 from voip.config import NetworkConfig
-from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sounds import asset_path
 from voip.types import SecureRandom
@@ -116,6 +115,8 @@ def demo(
 
 async def _place(outcome: _Outcome, recording: Path, pcap: Path | None, say: Say) -> None:
     """Start the PBX, register, call, and take everything down again."""
+    from voip.harness.pbx import EmbeddedPbx  # here: other commands start without it
+
     password = SecureRandom().token(32)
     say("starting a PBX")
     async with EmbeddedPbx(users={USER: password}) as pbx:

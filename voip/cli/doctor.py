@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voip.cli import options
 from voip.cli.report import print_table
 from voip.cli.run import fail, print_json
-from voip.harness.doctor import Check, Health, examine
+
+if TYPE_CHECKING:
+    from voip.harness.doctor import Check
 
 __all__ = ["doctor"]
 
@@ -17,6 +19,8 @@ def doctor(as_json: options.JsonFlag = False) -> None:
 
     Exit status 1 when something is amiss without which there are no calls.
     """
+    from voip.harness.doctor import examine  # here: other commands start without it
+
     checks = examine()
     fatal = [check for check in checks if check.is_fatal]
     if as_json:
@@ -41,4 +45,6 @@ def _plain(check: Check) -> dict[str, Any]:
 
 
 def _hint(check: Check) -> str:
+    from voip.harness.doctor import Health
+
     return "" if check.health is Health.OK else check.hint

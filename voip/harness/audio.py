@@ -16,7 +16,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import correlate, lfilter
 
 from voip.errors import AudioFileError, ConfigError
 
@@ -29,6 +28,7 @@ __all__ = [
     "Sound",
     "Tone",
     "active_speech_level",
+    "correlation",
     "cut",
     "decibels",
     "dominant_tone",
@@ -145,6 +145,8 @@ def active_speech_level(sound: Sound) -> tuple[float, float]:
     held over 200 ms; the active level is the one 15.9 dB above its own threshold.
     (-inf, 0.0) where nothing is active.
     """
+    from scipy.signal import lfilter  # here: it loads longer than all of the rest
+
     signal = sound.samples.astype(np.float64) / _FULL_SCALE
     energy = float(np.sum(signal**2))
     smooth = math.exp(-1 / (0.030 * sound.rate_hz))
@@ -286,6 +288,17 @@ class Alignment:
     likeness: float
 
 
+def correlation(heard: Floats, sent: Floats) -> Floats:
+    """Return how alike `sent` is to `heard` at each lag: float64 (heard + sent - 1 samples,).
+
+    Number k is the sum of heard[n + lag] * sent[n] at a lag of k - (sent - 1) samples.
+    """
+    length = len(heard) + len(sent) - 1
+    size = 1 << (length - 1).bit_length()
+    product = np.fft.rfft(heard, size) * np.fft.rfft(sent[::-1], size)
+    return np.fft.irfft(product, size)[:length]
+
+
 def find_offset(reference: Sound, heard: Sound) -> Alignment | None:
     """Find `reference` in `heard` by cross-correlation; None where either is empty or zero.
 
@@ -300,7 +313,7 @@ def find_offset(reference: Sound, heard: Sound) -> Alignment | None:
     got = heard.samples.astype(np.float64)
     if not sent.any() or not got.any():
         return None
-    product = np.abs(correlate(got, sent, mode="full", method="fft"))
+    product = np.abs(correlation(got, sent))
     # Energy of what the reference covers at each lag: a loud part elsewhere must not win.
     energy = np.concatenate(([0.0], np.cumsum(got**2)))
     lags = np.arange(-len(sent) + 1, len(got))

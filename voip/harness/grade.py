@@ -19,7 +19,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import resample_poly
 
 from voip.errors import ConfigError
 from voip.harness.audio import (
@@ -458,6 +457,8 @@ def _flat_tops(sound: Sound) -> int:
 def _resampled(sound: Sound, rate_hz: int) -> Sound:
     if sound.rate_hz == rate_hz:
         return sound
+    from scipy.signal import resample_poly  # here: it loads longer than all of the rest
+
     common = math.gcd(sound.rate_hz, rate_hz)
     samples = resample_poly(
         sound.samples.astype(np.float64), rate_hz // common, sound.rate_hz // common

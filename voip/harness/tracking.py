@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import correlate
 
 from voip.harness.audio import (
     FRAME_S,
@@ -14,6 +13,7 @@ from voip.harness.audio import (
     Floats,
     Pcm,
     Sound,
+    correlation,
     cut,
     decibels,
     frame_rms,
@@ -198,7 +198,7 @@ def _nudge(sent: Pcm, around: Pcm) -> int:
     reach = (len(around) - len(sent)) // 2
     reference = sent.astype(np.float64)
     field = around.astype(np.float64)
-    product = np.abs(correlate(field, reference, mode="valid"))
+    product = np.abs(correlation(field, reference)[len(sent) - 1 : len(around)])
     energy = np.concatenate(([0.0], np.cumsum(field**2)))
     covered = np.maximum(energy[len(sent) :] - energy[: -len(sent)], 0.0)
     scale = np.sqrt(covered * np.sum(reference**2))

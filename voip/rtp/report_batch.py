@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from voip.rtp.rtcp import LEAST_LOST, MOST_LOST, RR, SR
+
 __all__ = ["ReceptionFigures", "SenderFigures", "build_reports", "fractions_lost"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_SR, _RR = 200, 201
 _SENDER_WORDS, _BLOCK_WORDS = 5, 6  # sender information; header and SSRC are two more
 
 
@@ -55,7 +56,7 @@ class ReceptionFigures:
 def build_reports(sender: SenderFigures, reception: ReceptionFigures) -> list[bytes]:
     """Return one SR or RR for each of the k streams: the beginning of a compound packet."""
     words = np.empty((sender.ssrc.size, 2 + _SENDER_WORDS + _BLOCK_WORDS), ">u4")  # cuts
-    kind = np.where(sender.sent, _SR, _RR)
+    kind = np.where(sender.sent, SR, RR)
     length = 1 + _SENDER_WORDS * sender.sent + _BLOCK_WORDS * reception.heard
     columns = (
         0x80 << 24 | reception.heard.astype(np.int64) << 24 | kind << 16 | length,
@@ -66,7 +67,7 @@ def build_reports(sender: SenderFigures, reception: ReceptionFigures) -> list[by
         sender.packets,
         sender.octets,
         reception.ssrc,
-        reception.fraction << 24 | np.clip(reception.lost, -0x800000, 0x7FFFFF) & 0xFFFFFF,
+        reception.fraction << 24 | np.clip(reception.lost, LEAST_LOST, MOST_LOST) & 0xFFFFFF,
         reception.highest,
         reception.jitter,
         reception.last_sr,

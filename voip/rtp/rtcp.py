@@ -13,8 +13,12 @@ from enum import IntEnum
 from voip.errors import RtpError
 
 __all__ = [
+    "LEAST_LOST",
     "MAX_PACKETS",
     "MAX_REPORT_BLOCKS",
+    "MOST_LOST",
+    "RR",
+    "SR",
     "Bye",
     "ReceiverReport",
     "ReportBlock",
@@ -34,7 +38,9 @@ MAX_PACKETS = 64
 MAX_REPORT_BLOCKS = 31
 """How many report blocks one SR or RR can hold: its count has five bits."""
 
-_SR, _RR, _SDES, _BYE = 200, 201, 202, 203
+SR, RR, _SDES, _BYE = 200, 201, 202, 203
+LEAST_LOST, MOST_LOST = -0x800000, 0x7FFFFF
+"""What the 24 bits of a cumulative number of packets lost hold (section 6.4.1)."""
 _HEADER = struct.Struct("!BBH")
 _SENDER = struct.Struct("!IQIII")
 _BLOCK = struct.Struct("!IIIIII")
@@ -147,7 +153,7 @@ def parse_compound(data: bytes, *, reduced_size: bool = False) -> list[RtcpPacke
         end = offset + 4 * (words + 1)
         if first >> 6 != 2:
             raise RtpError(f"RTCP version {first >> 6}, not 2")
-        if offset == 0 and kind not in (_SR, _RR) and not reduced_size:
+        if offset == 0 and kind not in (SR, RR) and not reduced_size:
             raise RtpError(f"compound RTCP begins with type {kind}, not with SR or RR")
         if end > len(data):
             raise RtpError("RTCP packet is longer than its datagram")
@@ -174,13 +180,13 @@ def _without_padding(body: bytes) -> bytes:
 
 
 def _parse_packet(kind: int, count: int, body: bytes) -> RtcpPacket | None:
-    if kind == _SR:
+    if kind == SR:
         if len(body) < _SENDER.size:
             raise RtpError("RTCP SR without sender information")
         ssrc, ntp, timestamp, packets, octets = _SENDER.unpack_from(body)
         blocks = _parse_blocks(count, body, _SENDER.size)
         return SenderReport(ssrc, ntp, timestamp, packets, octets, blocks)
-    if kind == _RR:
+    if kind == RR:
         return ReceiverReport(_ssrc(body, 0), _parse_blocks(count, body, 4))
     if kind == _SDES:
         return _parse_sdes(count, body)
@@ -262,9 +268,9 @@ def build_packet(packet: RtcpPacket) -> bytes:
     match packet:
         case SenderReport(ssrc, ntp, timestamp, sent, octets, blocks):
             sender = _SENDER.pack(ssrc, ntp, timestamp, sent, octets)
-            return _framed(_SR, len(blocks), sender + _build_blocks(blocks))
+            return _framed(SR, len(blocks), sender + _build_blocks(blocks))
         case ReceiverReport(ssrc, blocks):
-            return _framed(_RR, len(blocks), struct.pack("!I", ssrc) + _build_blocks(blocks))
+            return _framed(RR, len(blocks), struct.pack("!I", ssrc) + _build_blocks(blocks))
         case SourceDescription(chunks):
             return _framed(_SDES, len(chunks), b"".join(map(_build_chunk, chunks)))
         case Bye(ssrcs, reason):
@@ -317,4 +323,4 @@ def _octet(value: int) -> int:
 
 
 def _clamp24(value: int) -> int:
-    return max(-0x800000, min(0x7FFFFF, value))
+    return max(LEAST_LOST, min(MOST_LOST, value))

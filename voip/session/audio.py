@@ -162,6 +162,7 @@ class CallAudio:
     def end(self) -> None:
         """The call is over: nobody waits for its sound any more."""
         self.over = True
+        self._lost = _nobody  # and let go of the call
         for job in self._playing.values():
             job.over.set()
         for waiting in tuple(self._waiting):
@@ -452,3 +453,7 @@ def _checked(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
             f"{pcm.dtype} of shape {pcm.shape} cannot be sent", hint="give mono int16 (samples,)"
         )
     return pcm
+
+
+def _nobody(lost_ms: float) -> None:
+    """Hear of sound that was lost after the end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from voip.errors import CallError, CallStateError, MediaError, SdpError
@@ -93,7 +94,7 @@ class Callee:
         await session.settled()
         if session.failure is not None:
             await session.closed()
-            raise session.failure
+            raise copy(session.failure)
 
     async def _prepare(self, server: ServerInvite) -> None:
         """Open the stream and make our answer, or our offer where the INVITE has none."""
@@ -155,18 +156,22 @@ class Callee:
 
     def on_prack(self, event: PrackReceived) -> None:
         """A PRACK came with the answer to our early offer, or with another offer."""
-        session = self._session
+        session, server = self._session, event.invite
         if event.reply is not None:
-            error = session.changes.on_prack(event.reply)
-            if error is not None and session.state in _CALLED:
-                self._refuse_offer(event.invite, error)
+            answered = server.accepting or not server.waiting
+            error = session.changes.on_prack(event.reply, answered=answered)
+            if error is not None and not answered:
+                self._refuse_offer(server, error)
             return
         try:
             self._media.take_answer(session_description(event.request))
             self._media.connect_soon()
         except (SdpError, MediaError) as error:
             if isinstance(error, SdpError) and session.state in _CALLED:
-                self._refuse_offer(event.invite, error)
+                if server.waiting:
+                    self._refuse_offer(server, error)
+                else:  # our 2xx had waited for nothing else
+                    session.give_up(f"the answer cannot be used: {error.message}")
             return
         if session.state in _CALLED:
             session.early_media = True
@@ -189,7 +194,9 @@ class Callee:
     def _unanswered(self) -> ServerInvite:
         session = self._session
         if session.state not in _CALLED:
-            raise session.failure or CallStateError(f"the call is {session.state.value}")
+            if session.failure is not None:
+                raise copy(session.failure)
+            raise CallStateError(f"the call is {session.state.value}")
         if session.dialog is not None:
             raise CallStateError("the call has been answered")
         return self.invite

@@ -193,21 +193,27 @@ class Changes:
         self._give_way()
         error = self._agree(request)
         if error is not None:
-            now = self._stack.signalling.now()
-            request.reply(error.status or 488, headers=sdp_warning(error), now=now)
+            self._refuse(request, error)
         self._stack.signalling.flush()
 
-    def on_prack(self, request: ServerRequest) -> SdpError | None:
-        """The PRACK to our early answer offers anew; return why that cannot be, None: it is done.
+    def on_prack(self, request: ServerRequest, *, answered: bool) -> SdpError | None:
+        """The PRACK to a response of ours offers anew; return why that cannot be, None: it is done.
 
         A PRACK that matches has a 2xx whatever it offers (RFC 3262 section 3): what cannot be
-        agreed on ends the INVITE (RFC 6337 section 2.3).
+        agreed on ends the INVITE (RFC 6337 section 2.3). Where we have `answered` that already,
+        the PRACK is refused, and the call goes on without it.
         """
         error = self._agree(request)
-        if error is not None:
+        if error is not None and answered:
+            self._refuse(request, error)
+        elif error is not None:
             request.reply(200, now=self._stack.signalling.now())
         self._stack.signalling.flush()
         return error
+
+    def _refuse(self, request: ServerRequest, error: SdpError) -> None:
+        now = self._stack.signalling.now()
+        request.reply(error.status or 488, headers=sdp_warning(error), now=now)
 
     def _agree(self, request: ServerRequest) -> SdpError | None:
         """Answer an offer with 200; return why not where it cannot be."""
@@ -257,4 +263,13 @@ class Changes:
     def end(self) -> None:
         """The call is over: nobody waits for a change any more."""
         self._over = True
+        self._respond, self._changed = _unanswered, _nothing  # let go of the call
         self._settle(CallStateError("the call ended before the change was made"))
+
+
+def _unanswered(server: ServerInvite, status: int, reason: str | None = None, **_: object) -> None:
+    """Leave a change to its dialog, which is over."""
+
+
+def _nothing() -> None:
+    """Hear of a change to a call that is over."""

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
+from weakref import proxy
 
 from voip.errors import CallError, CallStateError, NoAnswerError, RequestError, VoipError
 from voip.events import (
@@ -82,14 +84,15 @@ class CallSession:
         self.focus: str | None = None  # the user of the conference that this call is in
         self.failure: CallError | None = None  # why it came to nothing
         self.progressed = asyncio.Event()  # the callee rings, sounds or has answered
-        self._caller = Caller(self) if outgoing else None
+        # Its halves name it weakly: a call that is over is gone when nobody has it any more.
+        self._caller = Caller(proxy(self)) if outgoing else None
         self._callee: Callee | None = None
         self._settled = asyncio.Event()  # answered (and acknowledged), or over
         self._over = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._was_held = False
         self._handles: list[object] = []
-        self.presence = Presence(self)
+        self.presence = Presence(proxy(self))
         self.changes = Changes(
             stack,
             self.media,
@@ -175,7 +178,7 @@ class CallSession:
                 ) from None
         if self.failure is not None:
             await self.closed()  # whoever hears of the failure finds nothing left of the call
-            raise self.failure
+            raise copy(self.failure)  # what was raised names who had the call
 
     @property
     def rings_here(self) -> bool:
@@ -192,7 +195,7 @@ class CallSession:
 
     def incoming(self, invite: ServerInvite, contact: str) -> None:
         """Bind this session to an INVITE of the peer's."""
-        self._callee = Callee(self, invite)
+        self._callee = Callee(proxy(self), invite)
         self.contact = contact
         request = invite.request
         self.log.know(sip_call_id=request.call_id)
@@ -461,6 +464,7 @@ class CallSession:
             await self.media.close()
         finally:
             self.emit(end)
+            self.emit = _nobody
 
     async def closed(self) -> None:
         """Return when the media of a call that is over is closed, and its end told."""
@@ -482,3 +486,7 @@ class CallSession:
         self.log.event(logging.DEBUG, "call_state", "from %s to %s", self.state.value, state.value)
         self.state = state
         self.stack.call_changed()
+
+
+def _nobody(event: CallEvent) -> None:
+    """Hear what comes after the end of a call."""

@@ -170,6 +170,11 @@ class SipAgent:
         of_calls = [usage.dialog for usage in core.usages.values()]
         return list(dict.fromkeys((*of_calls, *core.subscriptions.dialogs())))
 
+    @property
+    def dialling(self) -> int:
+        """How many INVITEs, ours and the peers', have made no dialog yet."""
+        return len(self._core.dialling)
+
     def call_dialog(self, dialog_id: DialogId) -> Dialog | None:
         """Return the dialog of a call by (Call-ID, our tag, the peer's)."""
         usage = self._core.usages.get(dialog_id)
@@ -267,9 +272,9 @@ class SipAgent:
         """
         core = self._core
         core.transactions.check_room()
-        if len(core.usages) >= core.config.max_dialogs:
+        if core.full:
             raise SipError(
-                f"{core.config.max_dialogs} dialogs are open already",
+                f"{core.config.max_dialogs} calls are up or begun already",
                 status=503,
                 hint="end some, or raise max_dialogs",
             )

@@ -92,6 +92,7 @@ class ClientInvite:
 
     def start(self, now: float) -> None:
         """Send it."""
+        self._core.dialling.add(self)
         self._attempt.start(now)
 
     def cancel(self, now: float) -> None:
@@ -165,8 +166,10 @@ class ClientInvite:
         if self.state in (InviteState.ANSWERED, InviteState.FAILED):
             return
         self.state = InviteState.FAILED
+        self._core.dialling.discard(self)
         self.response = failure.response
         self._forget_early(now)
+        self._let_go()
         self._core.emit(
             InviteFailed(self, failure.status, failure.reason, failure.cause, failure.response)
         )
@@ -176,6 +179,7 @@ class ClientInvite:
         self._forget_early(now)
         for usage in self._usages.values():
             usage.forget_ack(self.request)
+        self._let_go()
 
     def on_early_end(self, now: float) -> None:
         """Take it that a callee has hung up; when none is left that rings, give the call up."""
@@ -187,6 +191,11 @@ class ClientInvite:
         for usage in self._usages.values():
             if usage.dialog.state is DialogState.EARLY:
                 usage.vanish(now)
+
+    def _let_go(self) -> None:
+        """Leave the dialogs to themselves: what they and the INVITE are to each other is over."""
+        for usage in self._usages.values():
+            usage.invite = None
 
     def _usage(self, response: Response) -> InviteUsage | None:
         """Find or begin the dialog a response belongs to; None: unreadable, or too many forks."""
@@ -206,6 +215,7 @@ class ClientInvite:
             return None
         dialog.credentials = self._challenges.credentials
         usage = self._usages[tag] = InviteUsage(self._core, dialog, self)
+        self._core.dialling.discard(self)
         return usage
 
     def __repr__(self) -> str:

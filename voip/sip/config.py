@@ -71,6 +71,7 @@ class AgentConfig:
     max_server_transactions: int = 65_536
     """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
     max_dialogs: int = 10_000
+    """Calls at a time, early ones and unanswered INVITEs too, of both sides."""
     max_forks: int = 12
     """Dialogs that one INVITE or SUBSCRIBE of ours may make."""
     max_subscriptions: int = 5_000

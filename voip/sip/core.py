@@ -30,6 +30,7 @@ from voip.sip.via import mark_source, way_back
 from voip.types import Random
 
 if TYPE_CHECKING:
+    from voip.sip.client_invite import ClientInvite
     from voip.sip.dialog import Dialog, DialogId
     from voip.sip.events import SipEvent
     from voip.sip.server_invite import ServerInvite
@@ -74,6 +75,8 @@ class Core:
         """Finds another way for a request of ours within a dialog; None: nobody does."""
         self.digest = DigestClient()
         self.usages: dict[DialogId, InviteUsage] = {}
+        self.dialling: set[ClientInvite | ServerInvite] = set()
+        """INVITEs, ours and theirs, that have no dialog yet, and may make one."""
         self.reliable: dict[tuple[DialogId, int], ServerInvite] = {}
         """INVITEs whose reliable responses may still be acknowledged, by their CSeq number."""
         self.ended: deque[DialogId] = deque(maxlen=_ENDED_KEPT)
@@ -85,6 +88,11 @@ class Core:
         self._accept = ("Accept", ", ".join((*config.accept, *MULTIPART)))
         self._allow_events = ("Allow-Events", ", ".join(config.events))
         self._secret = random.token(32).encode()
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many calls as may be, those that only ask for one among them."""
+        return len(self.usages) + len(self.dialling) >= self.config.max_dialogs
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Put a message on its way."""

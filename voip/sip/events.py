@@ -157,10 +157,10 @@ class InviteCancelled:
 
 @dataclass(frozen=True, slots=True)
 class PrackReceived:
-    """The PRACK to a reliable response of ours brought a session description.
+    """The PRACK to a reliable response of ours brought a session description, or owes one.
 
-    `request` is the PRACK. Where our response had the offer this is its answer, and `reply` is
-    None; else it is an offer, to be answered with `reply`.
+    `request` is the PRACK. Where our response had the offer this is its answer, or nothing where
+    there should be one, and `reply` is None; else it is an offer, to be answered with `reply`.
     """
 
     invite: ServerInvite

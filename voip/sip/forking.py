@@ -20,7 +20,7 @@ from voip.sip.message import Request, Response
 from voip.sip.proxy_policy import Target
 from voip.sip.recursion import Recursion
 from voip.sip.timers import Timer
-from voip.sip.transaction import ClientTransaction, ServerTransaction
+from voip.sip.transaction import UNHEEDED, ClientTransaction, ServerTransaction, Unheeded
 
 __all__ = ["Branch", "Forking", "WayOut"]
 
@@ -116,6 +116,7 @@ class Forking:
         """No response can be sent any more: nobody waits for what the branches bring."""
         self._settled = self._answered = True
         self._cancel_branches(now)
+        self._branches = []  # they name us as we do them
 
     def on_provisional(self, response: Response, now: float) -> None:
         """Pass a 101-199 on at once."""
@@ -385,7 +386,7 @@ class Branch:
     def _send_cancel(self, now: float) -> None:
         if self._request is not None and self._flow is not None:
             self._cancel_sent = True
-            self._core.transactions.request(cancel(self._request), self._flow, _Nobody(), now)
+            self._core.transactions.request(cancel(self._request), self._flow, UNHEEDED, now)
             # no final response 64*T1 after the CANCEL: it counts as cancelled (section 9.1)
             self._start_timer(now + self._core.durations.timeout)
 
@@ -428,23 +429,7 @@ def _is_ours(response: Response, core: Core) -> bool:
     return True
 
 
-class _Nobody:
-    """Who sent a CANCEL: only the INVITE's own end counts."""
-
-    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        """Pass over it."""
-
-    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
-        """Leave it to the INVITE."""
-
-    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
-        """Leave it to the INVITE."""
-
-    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
-        """Nothing is left to do."""
-
-
-class _Left(_Nobody):
+class _Left(Unheeded):
     """Who has an INVITE that went another way after all: cancelled, but a 2xx is passed on."""
 
     def __init__(self, forking: Forking, core: Core) -> None:
@@ -457,6 +442,6 @@ class _Left(_Nobody):
         if response.status < 200 and not self._cancelled:
             self._cancelled = True
             request = cancel(transaction.request)
-            self._core.transactions.request(request, transaction.flow, _Nobody(), now)
+            self._core.transactions.request(request, transaction.flow, UNHEEDED, now)
         elif 200 <= response.status < 300 and _is_ours(response, self._core):
             self._forking.on_final(response, now)

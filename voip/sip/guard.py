@@ -115,6 +115,7 @@ class Guard:
         if rate is None:
             return True
         burst = max(1.0, rate * BURST_S)
+        self._forget_full(now)
         bucket = self._buckets.get(host)
         if bucket is None:
             bucket = self._buckets[host] = _Bucket(burst, now)
@@ -127,3 +128,11 @@ class Guard:
         if self._all is None:
             self._all = _Bucket(ALL_SOURCES * burst, now)
         return self._all.take(ALL_SOURCES * rate, ALL_SOURCES * burst, now)
+
+    def _forget_full(self, now: float) -> None:
+        """Forget sources that were silent until their buckets were full: they are as new ones."""
+        for _ in range(2):  # as many go as come, and then some
+            host = next(iter(self._buckets), None)
+            if host is None or now - self._buckets[host].at < BURST_S:
+                return
+            del self._buckets[host]

@@ -7,7 +7,7 @@ its outcome means.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.compose import cancel, renewed
@@ -18,7 +18,7 @@ from voip.sip.flow import Flow
 from voip.sip.message import REASONS, Request, Response
 from voip.sip.session_timer import raised
 from voip.sip.timers import Timer
-from voip.sip.transaction import ClientTransaction
+from voip.sip.transaction import UNHEEDED, ClientTransaction
 from voip.sip.via import new_via
 
 __all__ = ["AttemptOwner", "InviteAttempt"]
@@ -69,7 +69,7 @@ class InviteAttempt:
         self.cancelled = False
         self._failover = failover
         self._core = core
-        self._owner = owner
+        self._owner: AttemptOwner = owner
         self._challenges = challenges
         self._pending = True  # no final response yet
         self._succeeded = False
@@ -142,7 +142,8 @@ class InviteAttempt:
     def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
         """Timer M, or the end of a failure."""
         if transaction is self._transaction and self._succeeded:
-            self._owner.on_over(now)
+            owner, self._owner = self._owner, _NOBODY
+            owner.on_over(now)
 
     def _on_provisional(self, response: Response, now: float) -> None:
         self._progressed = True
@@ -193,7 +194,7 @@ class InviteAttempt:
         self._cancel_sent = True
         invite = self._transaction  # it may go another way than asked for (18.1.1)
         if invite is not None:
-            self._core.transactions.request(cancel(invite.request), invite.flow, _Unheeded(), now)
+            self._core.transactions.request(cancel(invite.request), invite.flow, UNHEEDED, now)
         # No final response 64*T1 after the CANCEL: the INVITE counts as cancelled (9.1).
         self._start_timer(now + self._core.durations.timeout, self._on_no_final)
 
@@ -223,7 +224,8 @@ class InviteAttempt:
             failure = Failure(408, f"no news for {limit:g} s", Cause.TIMEOUT, failure.response)
         elif self.cancelled:
             failure = Failure(487, REASONS[487], Cause.CANCELLED, failure.response)
-        self._owner.on_failure(failure, now)
+        owner, self._owner = self._owner, _NOBODY
+        owner.on_failure(failure, now)
 
     def _settle(self, pending: bool = False) -> None:
         self._pending = pending
@@ -237,17 +239,27 @@ class InviteAttempt:
         self._timer = self._core.timers.start(at, fire)
 
 
-class _Unheeded:
-    """Who sent a CANCEL: only the INVITE's own end counts."""
+class _Nobody:
+    """Whose INVITE it was: it and its attempt name each other, and one has to let go."""
 
-    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
-        """Pass over it: neither 200 nor 481 says what becomes of the INVITE."""
+    def next_cseq(self) -> int:
+        """Never asked for: nothing is tried again."""
+        return 0
 
-    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
-        """Leave it to the INVITE, which has a timer of its own."""
+    def on_progress(self, response: Response, now: float) -> None:
+        """Pass over it."""
 
-    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
-        """Leave it to the INVITE, which goes the same way."""
+    def on_success(self, response: Response, now: float) -> None:
+        """Pass over it."""
 
-    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
-        """Nothing is left to do."""
+    def on_failure(self, failure: Failure, now: float) -> None:
+        """Pass over it."""
+
+    def on_way(self, way: Way, now: float) -> None:
+        """Pass over it."""
+
+    def on_over(self, now: float) -> None:
+        """Pass over it."""
+
+
+_NOBODY: Final = _Nobody()

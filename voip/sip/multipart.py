@@ -1,10 +1,12 @@
-"""Bodies of several parts, and the session description a message carries, in a part or alone.
+"""Bodies of several parts, and what is looked for in them: a session description, or a text.
 
-RFC 3261 sections 7.4.1 and 20.11, RFC 5621; how parts are told apart is RFC 2046 section 5.1.
+RFC 3261 sections 7.4.1 and 20.11, RFC 5621; how parts are told apart is RFC 2046 section 5.1, how
+one is written in letters RFC 2045 section 6.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
@@ -18,6 +20,8 @@ __all__ = [
     "MULTIPART",
     "SDP",
     "BodyPart",
+    "Found",
+    "find_body",
     "is_readable",
     "session_description",
     "split_parts",
@@ -36,6 +40,9 @@ _MORE: Final = frozenset(
 )
 
 
+_AS_IT_IS: Final = ("7bit", "8bit", "binary")
+
+
 class BodyPart(NamedTuple):
     """One part of a body, as it came."""
 
@@ -43,11 +50,18 @@ class BodyPart(NamedTuple):
     body: bytes
 
 
+class Found(NamedTuple):
+    """What was looked for: its media type, and what it says, decoded."""
+
+    media_type: str
+    body: bytes
+
+
 class _Reading(NamedTuple):
-    """What a body or a part comes to: whether nothing in it is too much for us, and its SDP."""
+    """What a body or a part comes to: whether nothing in it is too much for us, and the find."""
 
     readable: bool
-    description: bytes
+    found: Found | None
 
 
 def session_description(message: Request | Response) -> bytes:
@@ -65,9 +79,20 @@ def session_description(message: Request | Response) -> bytes:
     except SipError:
         return body
     try:
-        return _read(headers, body, (SDP,), SDP, MAX_DEPTH).description
+        found = _read(headers, body, (SDP,), SDP, MAX_DEPTH).found
     except SipError:
         return b""
+    return found.body if found is not None else b""
+
+
+def find_body(message: Request | Response, accept: Collection[str], usual: str) -> Found | None:
+    """Return the first part of one of these media types, or all of the body; None: 415.
+
+    There is none where anything in the body has to be understood and is of no such type. `usual`
+    is what a body without a Content-Type is. SipError (400) as for `is_readable`.
+    """
+    reading = _read(message.headers, message.body, accept, usual, MAX_DEPTH)
+    return reading.found if reading.readable else None
 
 
 def is_readable(message: Request | Response, accept: Collection[str]) -> bool:
@@ -142,15 +167,16 @@ def _read(
     """Read a body or a part; `usual` is what it is where it does not say."""
     kind = ContentType.parse(headers.get("Content-Type") or usual)
     disposition, optional = _disposition(headers)
-    if _is_coded(headers):
-        return _Reading(optional, b"")
-    if kind.media_type.startswith("multipart/"):
-        reading = _read_parts(kind, body, accept, depth)
-    elif kind.media_type == SDP:
-        ours = disposition in ("", "session")
-        reading = _Reading(ours and SDP in accept, body if ours else b"")
-    else:
-        reading = _Reading(kind.media_type in accept, b"")
+    name = kind.media_type
+    reading = _Reading(False, None)
+    if name.startswith("multipart/"):
+        if not _is_compressed(headers) and _transfer(headers) in _AS_IT_IS:  # RFC 2045 section 6.4
+            reading = _read_parts(kind, body, accept, depth)
+    elif name in accept and not _is_compressed(headers):
+        plain = _decode(_transfer(headers), body)
+        shown = disposition in ("", "session" if name == SDP else "render")
+        if plain is not None and (shown or name != SDP):
+            reading = _Reading(True, Found(name, plain) if shown else None)
     return reading._replace(readable=True) if optional else reading
 
 
@@ -162,10 +188,10 @@ def _read_parts(kind: ContentType, body: bytes, accept: Collection[str], depth: 
         for part in split_parts(body, kind.param("boundary") or "")
     ]
     if kind.media_type == "multipart/alternative":  # the last is the best that the sender has
-        best = sorted(parts, key=lambda part: (part.readable, bool(part.description)))
+        best = sorted(parts, key=lambda part: (part.readable, part.found is not None))
         parts = best[-1:]
-    described = next((part.description for part in parts if part.description), b"")
-    return _Reading(all(part.readable for part in parts), described)
+    found = next((part.found for part in parts if part.found is not None), None)
+    return _Reading(all(part.readable for part in parts), found)
 
 
 def _disposition(headers: Headers) -> tuple[str, bool]:
@@ -178,8 +204,27 @@ def _disposition(headers: Headers) -> tuple[str, bool]:
     return kind.strip(" \t").lower(), handling.lower() == "optional"
 
 
-def _is_coded(headers: Headers) -> bool:
-    """Whether a body is not what it is as it stands: compressed, or in base64."""
-    coding = (headers.get("Content-Encoding") or "identity").strip(" \t").lower()
-    transfer = (headers.get("Content-Transfer-Encoding") or "binary").strip(" \t").lower()
-    return coding != "identity" or transfer not in ("7bit", "8bit", "binary")
+def _is_compressed(headers: Headers) -> bool:
+    """Whether a body is not what it is, whoever reads it (RFC 3261 section 20.12)."""
+    return (headers.get("Content-Encoding") or "identity").strip(" \t").lower() != "identity"
+
+
+def _transfer(headers: Headers) -> str:
+    return (headers.get("Content-Transfer-Encoding") or "binary").strip(" \t").lower()
+
+
+def _decode(transfer: str, body: bytes) -> bytes | None:
+    """Return what was written in letters for its way (RFC 2045 section 6); None: nobody can tell.
+
+    It is never longer than what was written.
+    """
+    if transfer in _AS_IT_IS:
+        return body
+    if transfer == "quoted-printable":
+        return binascii.a2b_qp(body)
+    if transfer != "base64":
+        return None
+    try:
+        return binascii.a2b_base64(body)
+    except binascii.Error:
+        return None

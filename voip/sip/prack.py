@@ -10,12 +10,14 @@ from voip.sip.client_request import ClientRequest, report
 from voip.sip.core import Core
 from voip.sip.events import PrackReceived
 from voip.sip.flow import Flow
+from voip.sip.glare import retry_after
 from voip.sip.message import Request, Response
 from voip.sip.multipart import session_description
 from voip.sip.reliable import RAck, response_number
 from voip.sip.server_request import ServerRequest
 
 if TYPE_CHECKING:
+    from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
 __all__ = ["Acknowledgements", "receive_prack"]
@@ -125,26 +127,45 @@ class Acknowledgements:
 def receive_prack(
     core: Core, usage: InviteUsage | None, request: Request, flow: Flow, now: float
 ) -> None:
-    """Take a PRACK of the peer's; the INVITE may have its final response already (section 3)."""
+    """Take a PRACK of the peer's; the INVITE may have its final response already (section 3).
+
+    One that is refused acknowledges nothing: the response is repeated until a PRACK comes that can
+    be taken (RFC 6337 section 2.3).
+    """
     ack = RAck.parse(request.headers.get("RAck"))
     key = (request.call_id, request.to.tag or "", request.from_.tag or ""), ack.cseq
     invite = core.reliable.get(key) if ack.method == "INVITE" else None
-    response = invite.acknowledge(ack.response) if invite is not None else None
+    response = invite.unacknowledged(ack.response) if invite is not None else None
     if invite is None or response is None:
         core.answer_once(request, flow, 481, now=now)
         return
     described = session_description(request)
-    offers = bool(described and invite.offer and response.body)
-    if usage is None or not offers:
+    owed = bool(response.body) and not invite.offer
+    if usage is None or owed or not described:
         core.answer_once(request, flow, 200, now=now)
-        if usage is not None and described:
+        if usage is not None and owed:
             core.emit(PrackReceived(invite, usage.dialog, request, None))
-        invite.proceed(now)
-        return
+        invite.acknowledge(now)
+    elif usage.is_serving("PRACK") or usage.is_serving("UPDATE"):
+        core.answer_once(request, flow, 500, retry_after(core.random), now=now)
+    elif not invite.exchanged:  # a second offer before the answer to the first
+        core.answer_once(request, flow, 488, now=now)
+    else:
+        _take_offer(core, usage, invite, request, flow, now)
+
+
+def _take_offer(
+    core: Core, usage: InviteUsage, invite: ServerInvite, request: Request, flow: Flow, now: float
+) -> None:
+    """Hand up an offer that follows a complete exchange (section 5)."""
 
     def replied(response: Response, now: float) -> None:
-        invite.proceed(now)
+        if response.status < 300:
+            invite.acknowledge(now)
+        else:
+            invite.resume(now)
 
+    invite.pause()
     received = ServerRequest(core, request, flow, usage.dialog, now, replied=replied)
     usage.served.append(received)
     core.emit(PrackReceived(invite, usage.dialog, request, received))

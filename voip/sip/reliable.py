@@ -94,9 +94,9 @@ class ReliableResponses:
         return bool(sent and sent.body) or any(response.body for response in self._queue)
 
     @property
-    def pending(self) -> bool:
-        """Whether a PRACK may still come."""
-        return self._sent is not None
+    def exchanged(self) -> bool:
+        """Whether a session description of ours has been sent: another offer may follow it."""
+        return self.described and not any(response.body for response in self._queue)
 
     def send(self, response: Response, now: float) -> None:
         """Send one, or keep it until the one before is acknowledged."""
@@ -116,19 +116,30 @@ class ReliableResponses:
         self._number += 1
         response.headers.add("Require", OPTION)
         response.headers.add("RSeq", str(self._number))
-        self._interval = self._core.durations.t1
         self._transmit(response, now)
+        self.resume(now)
+
+    def unacknowledged(self, number: int) -> Response | None:
+        """Return the response that a PRACK belongs to, None where it belongs to none."""
+        return self._sent if number == self._number else None
+
+    def pause(self) -> None:
+        """Take it that the one on its way has arrived; whether its PRACK is taken is not known."""
+        self._stop()
+
+    def resume(self, now: float) -> None:
+        """Repeat the one on its way until its PRACK comes: the last one was refused."""
+        if self._sent is None:
+            return
+        self._interval = self._core.durations.t1
         self._start(now)
         limit = now + self._core.durations.timeout
         self._limit = self._core.timers.start(limit, self._on_limit)
 
-    def acknowledge(self, number: int) -> Response | None:
-        """Return the response a PRACK belongs to, None where it belongs to none."""
-        if self._sent is None or number != self._number:
-            return None
+    def acknowledge(self) -> None:
+        """Take it that the one on its way has arrived."""
         self._stop()
-        response, self._sent = self._sent, None
-        return response
+        self._sent = None
 
     def stop(self) -> None:
         """Repeat no more, send no more: there is a final response. A PRACK may still come."""

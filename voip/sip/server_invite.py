@@ -71,6 +71,8 @@ class ServerInvite:
         self._transaction = core.transactions.accept(request, way_back(request, flow), self, now)
         if usage is not None:
             usage.begin(self)
+        else:
+            core.dialling.add(self)
         expires = parse_seconds(request.headers.get("Expires"))
         if expires is not None:
             self._limit = core.timers.start(now + expires, self._on_expired)
@@ -106,6 +108,11 @@ class ServerInvite:
     def description_pending(self) -> bool:
         """Whether that description waits for its PRACK."""
         return self._reliable is not None and self._reliable.description_pending
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether that description has been sent, so that a PRACK may bring another offer."""
+        return self._reliable is not None and self._reliable.exchanged
 
     @property
     def must_be_reliable(self) -> bool:
@@ -202,12 +209,27 @@ class ServerInvite:
         if self._usage is not None:
             self._core.reliable.pop(self._key(self._usage), None)
 
-    def acknowledge(self, number: int) -> Response | None:
-        """Take a PRACK; return the response it acknowledges, None where there is none."""
-        return self._reliable.acknowledge(number) if self._reliable is not None else None
+    def unacknowledged(self, number: int) -> Response | None:
+        """Return the reliable response that waits for a PRACK of this number."""
+        return self._reliable.unacknowledged(number) if self._reliable is not None else None
 
-    def proceed(self, now: float) -> None:
-        """Send what has waited for a PRACK: the next provisional response, or the 2xx."""
+    def pause(self) -> None:
+        """Repeat a reliable response no more while the user looks at what its PRACK offers."""
+        if self._reliable is not None:
+            self._reliable.pause()
+
+    def resume(self, now: float) -> None:
+        """Repeat it again, for another PRACK: that one was refused."""
+        if self.waiting and self._reliable is not None:
+            self._reliable.resume(now)
+
+    def acknowledge(self, now: float) -> None:
+        """Take it that a reliable response has arrived, and send what has waited for that.
+
+        Which is the next provisional response, or the 2xx.
+        """
+        if self._reliable is not None:
+            self._reliable.acknowledge()
         if self.waiting and self._reliable is not None:
             self._reliable.proceed(now)
         if self.waiting and self._accepting is not None and not self._must_wait:
@@ -283,7 +305,10 @@ class ServerInvite:
     def _refuse(self, response: Response, now: float) -> None:
         self._transaction.respond(response, now)
         self._stop()
+        if self._reliable is None:  # else a PRACK may still come
+            self._transaction.release()
         self.state = ServerInviteState.REFUSED
+        self._core.dialling.discard(self)
         if self._usage is not None:
             self._usage.finish(self, now)
             if not self.is_reinvite:
@@ -294,6 +319,7 @@ class ServerInvite:
         if self._usage is None:
             dialog = Dialog.as_callee(self.request, self.tag, self.flow, self._contact or "")
             self._usage = InviteUsage(self._core, dialog)
+            self._core.dialling.discard(self)
             self._usage.begin(self)
         return self._usage
 

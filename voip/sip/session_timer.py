@@ -209,6 +209,11 @@ class SessionTimer:
                 timer.cancel()
         self._expiry = self._refresh = None
 
+    def end(self) -> None:
+        """The dialog is over: stop for good, and let go of whom it has called."""
+        self.stop()
+        self._do_refresh = self._do_expire = _nobody
+
     def _set(self, expires: SessionExpires | None, *, ours: bool, now: float) -> None:
         self.stop()
         if expires is None:
@@ -234,3 +239,7 @@ class SessionTimer:
         self._expiry = None
         self.stop()
         self._do_expire(now)
+
+
+def _nobody(now: float) -> None:
+    """Hear of the timer of a dialog that is over."""

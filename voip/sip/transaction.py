@@ -31,6 +31,7 @@ from voip.sip.timers import Timer, Timers
 
 __all__ = [
     "NOBODY",
+    "UNHEEDED",
     "ClientTransaction",
     "ClientUser",
     "Durations",
@@ -145,12 +146,46 @@ class Nobody:
 NOBODY: Final = Nobody()
 
 
+class Unheeded:
+    """Who waits for no answer to a request: of a CANCEL, or of one that is over."""
+
+    def on_response(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        """Pass over it: what answers a CANCEL does not say what becomes of its INVITE."""
+
+    def on_timeout(self, transaction: ClientTransaction, now: float) -> None:
+        """Leave it to the INVITE, which has a timer of its own."""
+
+    def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
+        """Leave it to the INVITE, which goes the same way."""
+
+    def on_terminated(self, transaction: ClientTransaction, now: float) -> None:
+        """Nothing is left to do."""
+
+
+UNHEEDED: Final = Unheeded()
+
+
 class _Owner(Protocol):
     """Whose machine it is."""
 
     def act(self, action: Do, now: float) -> None: ...
 
     def ended(self, now: float) -> None: ...
+
+
+class _Gone:
+    """Whose machine has come to its end.
+
+    A machine and its owner name each other; nothing else would keep a transaction that is over
+    until the garbage is collected, which a phone at rest does not do for long.
+    """
+
+    def act(self, action: Do, now: float) -> None: ...
+
+    def ended(self, now: float) -> None: ...
+
+
+_GONE: Final = _Gone()
 
 
 class _Run:
@@ -175,7 +210,7 @@ class _Run:
         self._reliable = reliable
         self._durations = durations
         self._timers = timers
-        self._owner = owner
+        self._owner: _Owner = owner
         self._running: dict[TimerName, Timer] = {}
         self._interval = 0.0  # of the only timer that repeats something: A, E or G
 
@@ -189,18 +224,23 @@ class _Run:
         for action in actions:
             self._do(action, now)
         if state is State.TERMINATED:
-            self._owner.ended(now)
+            self._end(now)
         return True
 
     def stop(self, now: float) -> None:
         """Terminate whatever the table says."""
         if self.state is not State.TERMINATED:
             self._enter(State.TERMINATED)
-            self._owner.ended(now)
+            self._end(now)
 
     def abandon(self) -> None:
         """Stop its timers; nobody is told."""
         self._enter(State.TERMINATED)
+        self._owner = _GONE
+
+    def _end(self, now: float) -> None:
+        owner, self._owner = self._owner, _GONE
+        owner.ended(now)
 
     def _enter(self, state: State) -> None:
         if state is not self.state:
@@ -273,7 +313,7 @@ class ClientTransaction:
         fall_back: Callable[[ClientTransaction, float], tuple[Request, Flow]] | None = None,
         data: bytes | None = None,
     ) -> None:
-        self.user = user
+        self.user: ClientUser = user
         self._durations = durations
         self._timers = timers
         self._send = send
@@ -339,7 +379,8 @@ class ClientTransaction:
     def ended(self, now: float) -> None:
         """Leave the layer."""
         self._forget(self)
-        self.user.on_terminated(self, now)
+        user, self.user = self.user, UNHEEDED
+        user.on_terminated(self, now)
 
 
 class ServerTransaction:
@@ -382,7 +423,7 @@ class ServerTransaction:
         self.key = key
         self.origin = origin
         self.flow = flow
-        self.user = user
+        self.user: ServerUser = user
         self._request: Request | None = request
         self._send = send
         self._again = again
@@ -445,7 +486,8 @@ class ServerTransaction:
     def ended(self, now: float) -> None:
         """Leave the layer."""
         self._forget(self)
-        self.user.on_terminated(now)
+        user, self.user = self.user, NOBODY
+        user.on_terminated(now)
 
 
 def _kind(response: Response) -> On:

@@ -7,6 +7,7 @@ strangers' requests cost memory only where a user is to see them.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from voip.errors import SipError
 from voip.sip.check import accepts_answer, validate
@@ -31,6 +32,9 @@ from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
 
 __all__ = ["belongs", "receive_request", "refuse_unreadable"]
+
+_DESCRIBING: Final = ("INVITE", "UPDATE", "PRACK")
+"""Requests that may carry an offer or an answer."""
 
 
 def receive_request(core: Core, request: Request, flow: Flow, now: float) -> None:
@@ -132,7 +136,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 421, [("Require", ", ".join(missing))])
     elif method in ("INVITE", "UPDATE") and interval_too_small(request, core.config):
         core.answer(request, flow, 422, [("Min-SE", str(core.config.min_session_expires))])
-    elif method in ("INVITE", "UPDATE") and not is_readable(request, core.config.accept):
+    elif method in _DESCRIBING and not is_readable(request, core.config.accept):
         core.answer(request, flow, 415, core.accepts())
     elif method == "INVITE" and SDP in core.config.accept and not accepts_answer(request):
         core.answer(request, flow, 406)
@@ -144,9 +148,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 200, [*core.capabilities(), *focus_of(core, request)])
     elif method in ("BYE", "PRACK", "UPDATE"):
         core.answer(request, flow, 481)
-    elif core.transactions.full or (
-        method == "INVITE" and len(core.usages) >= core.config.max_dialogs
-    ):
+    elif core.transactions.full or (method == "INVITE" and core.full):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
         replaces, joins = find_replaced(core, request), find_joined(core, request)

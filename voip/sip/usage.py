@@ -315,11 +315,12 @@ class InviteUsage:
         self._core.usages.pop(self.dialog.id, None)
         self._core.ended.append(self.dialog.id)
         self._bye_waits = None
-        self.timer.stop()
+        self.timer.end()
         self._end_invites(now)
         for invite in self._theirs.values():
             invite.release()
         self._theirs.clear()
+        self.served.clear()
 
     def judge(self, outcome: Response | Failure, now: float) -> None:
         """End the dialog if a request's outcome says that the peer has none (12.2.1.2).

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from virtual_phones import Network, answering, flow, in_virtual_time, quiet, uri
+from callers import answering
+from virtual_phones import Network, flow, in_virtual_time, quiet, uri
 
 from voip.answering import Answering, Intercom, intercom
 from voip.call import Call

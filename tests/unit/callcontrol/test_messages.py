@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from virtual_phones import Network, Server, answering, flow, in_virtual_time, quiet, uri
+from callers import answering
+from virtual_phones import Network, Server, flow, in_virtual_time, quiet, uri
 
 from voip.errors import CallError, ConfigError, RequestError
 from voip.events import DtmfReceived, InfoReceived, MessageReceived

@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from virtual_phones import Network, Server, answering, flow, quiet, uri
+from callers import answering
+from virtual_phones import Network, Server, flow, quiet, uri
 
 from voip.media.commands import StreamStats
 from voip.sip.config import AgentConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from virtual_phones import Network, answering, flow, in_virtual_time, quiet, uri
+from callers import answering
+from virtual_phones import Network, flow, in_virtual_time, quiet, uri
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, NoAnswerError

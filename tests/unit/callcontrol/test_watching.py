@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from virtual_phones import Network, Server, answering, flow, in_virtual_time, quiet, uri
+from callers import answering
+from virtual_phones import Network, Server, flow, in_virtual_time, quiet, uri
 
 from voip.errors import ConfigError, SubscriptionError
 from voip.events import CallState, MessageWaiting

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import voip.phone
-from voip.call import Call
 from voip.config import MediaConfig
 from voip.errors import TransportError
 from voip.media.commands import (
@@ -362,22 +361,6 @@ def in_virtual_time(
 
 def uri(phone: Softphone) -> str:
     return phone.account.uri
-
-
-def answering(phone: Softphone, after: float = 0.0) -> asyncio.Queue[Call]:
-    """Let a phone answer every call and stay in it; returns the queue of its calls."""
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @phone.on_incoming
-    async def taken(call: Call) -> None:
-        if after:
-            await call.ring()
-            await asyncio.sleep(after)
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
-    return calls
 
 
 async def quiet(*phones: Softphone, seconds: float = 100.0) -> None:

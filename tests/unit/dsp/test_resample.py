@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import scipy.signal
 
 from voip.dsp.resample import RATES_HZ, Resampler, resample
 from voip.errors import ConfigError
@@ -34,6 +33,8 @@ def middle(signal: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("rate_in", RATES_HZ)
 def test_speech_band_noise_agrees_with_scipy(rate_in: int) -> None:
     """SciPy with a filter three times as long: the difference is our error, below -60 dB."""
+    import scipy.signal  # here: it loads longer than all that is tested
+
     for rate_out in others(rate_in):
         noise = np.random.default_rng(3).standard_normal(rate_in // 5)
         lowest = min(rate_in, rate_out)
@@ -72,10 +73,12 @@ def test_what_does_not_fit_is_removed_and_not_folded_back(rate_in: int) -> None:
 
 @pytest.mark.parametrize("rate_in", RATES_HZ[:-1])
 def test_raising_the_rate_adds_no_images(rate_in: int) -> None:
+    from scipy.signal.windows import blackmanharris
+
     for rate_out in RATES_HZ[RATES_HZ.index(rate_in) + 1 :]:
         got = resample(tone(0.3 * rate_in, rate_in, rate_in // 2), rate_in, rate_out)
         inner = middle(got)
-        window = scipy.signal.windows.blackmanharris(inner.size)
+        window = blackmanharris(inner.size)
         spectrum = np.abs(np.fft.rfft(inner * window)) ** 2
         images = spectrum[np.fft.rfftfreq(inner.size, 1 / rate_out) > rate_in / 2]
         assert images.size > 0

@@ -410,3 +410,45 @@ class World:
         self.loop.close()
         asyncio.set_event_loop(None)
         assert not self.loop.complaints, self.loop.complaints
+
+
+def error_of(task: asyncio.Task[Any]) -> Any:
+    assert task.done(), "it never came back"
+    error = task.exception()
+    assert error is not None
+    return error
+
+
+def ports(world: World) -> list[int]:
+    """Where the sound goes."""
+    return [c.rtp.port if c.rtp else 0 for c in world.driver.connected.values()]
+
+
+def carried(world: World) -> list[str]:
+    """What was delivered, by method or by status and method."""
+    return [
+        m.method if isinstance(m, Request) else f"{m.status} {m.cseq.method}"
+        for m in world.carried
+        if not (isinstance(m, Response) and m.status == 100)
+    ]
+
+
+def last(world: World, what: str) -> Request | Response:
+    return [m for m, name in zip(_all(world), carried(world), strict=True) if name == what][-1]
+
+
+def _all(world: World) -> list[Request | Response]:
+    return [m for m in world.carried if not (isinstance(m, Response) and m.status == 100)]
+
+
+def version(message: Request | Response) -> int:
+    """The version in the o= line."""
+    [line] = [x for x in message.body.decode().splitlines() if x.startswith("o=")]
+    return int(line.split()[2])
+
+
+def dialled(world: World, **more: Any) -> asyncio.Task[None]:
+    world.dial(**more)
+    waiting = world.start(world.call.wait_answered(30))
+    world.deliver_all()
+    return waiting

@@ -264,7 +264,8 @@ def test_F112_a_gruu_has_gr(contact, pub, temp):
     assert (terms.pub_gruu, terms.temp_gruu) == (pub, temp)
 
 
-async def test_F111_closing_while_a_proxy_is_silent_leaves_no_task(edges):
+async def test_F111_closing_while_a_proxy_is_silent_leaves_no_task(edges, monkeypatch):
+    monkeypatch.setattr("voip.registration.GOODBYE_S", 0.2)
     _, second = edges
     second.answers = False
     async with phone(*edges) as alice:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from callers import answering, status_of
 
 from voip import CallConfig, NetworkConfig, Softphone
-from voip.call import Call
 from voip.config import MediaConfig
 from voip.errors import CallError, ConfigError
 from voip.harness.pbx import EmbeddedPbx
@@ -19,22 +19,8 @@ ELSEWHERE = NetworkConfig(bind_host="127.0.0.9")
 
 
 def answers(phone: Softphone) -> Softphone:
-    @phone.on_incoming
-    async def answer(call: Call) -> None:
-        await call.answer()
-        await call.wait_ended()
-
+    answering(phone)
     return phone
-
-
-async def status_of(caller: Softphone, target: str) -> int | None:
-    """Call, and return how it was answered."""
-    try:
-        call = await caller.dial(target)
-    except CallError as error:
-        return error.status
-    await call.hangup()
-    return 200
 
 
 async def test_a_phone_without_an_account_answers_whatever_comes_to_its_port() -> None:

@@ -275,15 +275,26 @@ def test_a_call_can_be_hung_up_in_the_middle_of_a_flood() -> None:
     assert stranger.agent.dialogs == []
 
 
-def test_beyond_the_limit_of_dialogs_callers_get_503() -> None:
-    stranger = Stranger(replace(CONFIG, max_dialogs=1))
-    stranger.tell(request_text("INVITE"))
+@pytest.mark.parametrize("rings", [True, False], ids=["early", "unanswered"])
+def test_beyond_the_limit_of_dialogs_callers_get_503(rings: bool) -> None:
+    stranger = Stranger(replace(CONFIG, max_dialogs=2))
+    for number in range(2):
+        stranger.tell(request_text("INVITE", branch=f"z9hG4bK{number}", call_id=f"c{number}"))
+    invites = [e.invite for e in stranger.agent.events() if isinstance(e, IncomingInvite)]
+    if rings:
+        stranger.agent.ring(invites[0], contact="<sip:p@192.0.2.1>", now=0.0)
+        stranger.heard()
+    other = request_text("INVITE", branch="z9hG4bKx", call_id="other")
+    assert only(stranger.tell(other)).status == 503
+    stranger.agent.respond(invites[0], 486, now=0.0)
+    stranger.heard()
+    assert stranger.tell(other) == []  # there is room again
     [event] = stranger.agent.events()
     assert isinstance(event, IncomingInvite)
-    stranger.agent.ring(event.invite, contact="<sip:p@192.0.2.1>", now=0.0)
-    stranger.heard()
-    refusal = only(stranger.tell(request_text("INVITE", branch="z9hG4bKx", call_id="other")))
-    assert refusal.status == 503
+    for invite in (invites[1], event.invite):
+        stranger.agent.respond(invite, 486, now=0.0)
+    stranger.wait(40)
+    assert stranger.empty()
 
 
 def test_refused_requests_leave_no_trace() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,6 @@ from virtual_sip import (
     SDP,
     Net,
     Phone,
-    assert_nothing_left,
 )
 
 from voip.sip.dialog import DialogState
@@ -38,18 +36,6 @@ pytestmark = pytest.mark.rfc("3261", "22")
 
 ALICE = Credentials("alice", "wonderland")
 WRONG = Credentials("alice", "guess")
-
-
-@pytest.fixture
-def net() -> Iterator[Net]:
-    net = Net()
-    yield net
-    assert_nothing_left(net)
-
-
-@pytest.fixture
-def alice(net: Net) -> Phone:
-    return net.phone("192.0.2.1")
 
 
 class Pbx:

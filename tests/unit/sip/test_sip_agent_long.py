@@ -32,16 +32,6 @@ def net() -> Iterator[Net]:
     assert_nothing_left(net)
 
 
-@pytest.fixture
-def alice(net: Net) -> Phone:
-    return net.phone("192.0.2.1")
-
-
-@pytest.fixture
-def bob(net: Net) -> Phone:
-    return net.phone("192.0.2.2")
-
-
 LONG = OFFER + b"a=x:" + b"y" * 1500 + b"\r\n"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from virtual_sip import (
     ANSWER,
@@ -12,7 +10,6 @@ from virtual_sip import (
     Net,
     Phone,
     Stranger,
-    assert_nothing_left,
     established,
     request_text,
 )
@@ -34,23 +31,6 @@ from voip.sip.events import (
 from voip.sip.message import Request, Response
 
 pytestmark = pytest.mark.rfc("5407", "3")
-
-
-@pytest.fixture
-def net() -> Iterator[Net]:
-    net = Net()
-    yield net
-    assert_nothing_left(net)
-
-
-@pytest.fixture
-def alice(net: Net) -> Phone:
-    return net.phone("192.0.2.1")
-
-
-@pytest.fixture
-def bob(net: Net) -> Phone:
-    return net.phone("192.0.2.2")
 
 
 def drop_first(*kinds: str | int):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from voip.sip.digest import Credentials
 from voip.sip.digest_server import DigestServer
 from voip.sip.events import DialogEnded, IncomingInvite, RequestDone
 from voip.sip.flow import Flow
-from voip.sip.guard import ALL_SOURCES, MAX_SOURCES, Admission, Guard
+from voip.sip.guard import ALL_SOURCES, BURST_S, MAX_SOURCES, Admission, Guard
 from voip.sip.location import Location
 from voip.sip.message import Response
 from voip.sip.proxy import ProxyConfig
@@ -59,6 +59,16 @@ def test_what_is_remembered_of_sources_is_bounded() -> None:
     for number in range(50_000):
         guard.know(f"10.9.{number >> 8}.{number & 255}", 5.0)
     assert len(guard) < 20_000
+
+
+def test_a_source_that_was_silent_until_its_bucket_was_full_is_forgotten() -> None:
+    guard = Guard(10.0)
+    for number in range(100):
+        guard.admit_new(f"192.0.2.{number}", 0.0)
+    assert len(guard) == 100
+    for number in range(60):
+        guard.admit_new("198.51.100.1", BURST_S + number)
+    assert len(guard) == 1
 
 
 def test_a_clock_that_stands_still_or_errs_gives_no_tokens() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode, encodebytes
+from binascii import b2a_qp
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,13 @@ from voip.sip.events import Answered, IncomingInvite
 from voip.sip.headers import Headers
 from voip.sip.limits import MAX_DEPTH, MAX_PART_HEADERS, MAX_PARTS
 from voip.sip.message import Request, Response, parse_message
-from voip.sip.multipart import BodyPart, is_readable, session_description, split_parts
+from voip.sip.multipart import (
+    BodyPart,
+    find_body,
+    is_readable,
+    session_description,
+    split_parts,
+)
 
 pytestmark = [pytest.mark.rfc("5621", "3"), pytest.mark.rfc("3261", "7.4.1")]
 
@@ -124,7 +132,9 @@ def test_as_many_parts_as_are_allowed() -> None:
         (message(b"hi", "text/plain", "Content-Disposition: x; handling"), False, b""),
         (message(b"hi", "text/plain", 'Content-Disposition: x;"'), False, b""),
         (message(OFFER, SDP, "Content-Encoding: gzip"), False, b""),
-        (message(b"djA9", SDP, "Content-Transfer-Encoding: base64"), False, b""),
+        (message(b"dj0w", SDP, "Content-Transfer-Encoding: base64"), True, b"v=0"),
+        (message(b"dj0", SDP, "Content-Transfer-Encoding: base64"), False, b""),
+        (message(b"v=0", SDP, "Content-Transfer-Encoding: x-novel"), False, b""),
         (message(OFFER, SDP, "CONTENT-TRANSFER-ENCODING: 8bit"), True, OFFER),
         (message(OFFER, "application/SDP;charset=utf-8"), True, OFFER),
     ],
@@ -149,7 +159,14 @@ OPTIONAL = "Content-Disposition: signal;handling=optional"
         ([part(*ISUP, OPTIONAL)], True, b""),
         ([part(SDP, OTHER, "Content-Disposition: early-session;handling=optional"),
           part(SDP, OFFER, "Content-Disposition: session")], True, OFFER),
-        ([part(SDP, b"djA9", "Content-Transfer-Encoding: base64")], False, b""),
+        ([part(SDP, b"dj0w", "Content-Transfer-Encoding: Base64 ")], True, b"v=0"),
+        ([part(SDP, b"dj0\r\nw=", "Content-Transfer-Encoding: base64")], True, b"v=0"),
+        ([part(SDP, b"v=3D0=\r\n", "Content-Transfer-Encoding: quoted-printable")], True, b"v=0"),
+        ([part(SDP, b"dj0", "Content-Transfer-Encoding: base64")], False, b""),
+        ([part(SDP, b"dj0w", "Content-Transfer-Encoding: base64", "Content-Encoding: gzip")],
+         False, b""),
+        ([part(SDP, b"dj0", "Content-Transfer-Encoding: base64",
+               "Content-Disposition: session;handling=optional"), part(SDP, OTHER)], True, OTHER),
         ([part(SDP, OFFER, "Content-Transfer-Encoding: binary")], True, OFFER),
     ],
 )  # fmt: skip
@@ -173,6 +190,60 @@ def test_of_alternatives_the_last_that_can_be_read_counts(
     parts: list[bytes], readable: bool, description: bytes
 ) -> None:
     assert judged(message(joined(*parts), "multipart/alternative")) == (readable, description)
+
+
+def test_parts_of_parts_are_not_written_in_letters() -> None:
+    """RFC 2045 section 6.4: what is coded is what has no parts."""
+    inner = b64encode(joined(part(SDP, OFFER), boundary="in"))
+    kind = "multipart/mixed;boundary=in"
+    whole = joined(part(kind, inner, "Content-Transfer-Encoding: base64"))
+    assert judged(message(whole)) == (False, b"")
+
+
+@pytest.mark.rfc("2045", "6")
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300))
+def test_what_mail_writes_in_letters_is_read_back(body: bytes) -> None:
+    """Written by the standard library's encoders, which break lines as mail does."""
+    for transfer, written in (
+        ("base64", encodebytes(body)),
+        ("quoted-printable", b2a_qp(body, istext=False)),
+    ):
+        coded = part(SDP, written, f"Content-Transfer-Encoding: {transfer}")
+        boundary = "so-long-that-nobody-writes-it-by-chance"
+        request = message(joined(coded, boundary=boundary))
+        request.headers.replace("Content-Type", f"multipart/mixed;boundary={boundary}")
+        assert session_description(request) == body
+
+
+# ---------------------------------------------------------------- a text among parts
+
+TEXTS = ("text/plain", "text/html")
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        (message(b"hi", "text/plain"), ("text/plain", b"hi")),
+        (message(b"hi", None), ("text/plain", b"hi")),
+        (message(b"hi", "TEXT/HTML;charset=utf-8"), ("text/html", b"hi")),
+        (message(b"GIF", "image/gif"), None),
+        (message(b"GIF", "image/gif", "Content-Disposition: render;handling=optional"), None),
+        (message(joined(part("text/plain", b"hi"), part("image/gif", b"GIF"))), None),
+        (message(joined(part("image/gif", b"GIF", "Content-Disposition: icon;handling=optional"),
+                        b"\r\nhi")), ("text/plain", b"hi")),
+        (message(joined(part("text/plain", b"hi"), part("text/html", b"<p>hi")),
+                 "multipart/alternative"), ("text/html", b"<p>hi")),
+        (message(joined(part("text/plain", b"hi"), part("image/gif", b"GIF")),
+                 "multipart/alternative"), ("text/plain", b"hi")),
+        (message(joined(part("text/plain", b"h=C3=A9",
+                             "Content-Transfer-Encoding: quoted-printable"))),
+         ("text/plain", "h\u00e9".encode())),
+        (message(joined(part("text/plain", b"!", "Content-Disposition: alert"))), None),
+    ],
+)  # fmt: skip
+def test_a_text_is_found(request_: Request, found: tuple[str, bytes] | None) -> None:
+    assert find_body(request_, TEXTS, "text/plain") == found
 
 
 def nested(depth: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,13 +52,6 @@ pytestmark = [pytest.mark.rfc("3261", "16"), pytest.mark.rfc("5393", "4")]
 
 USERS = {"alice": "wonderland", "bob": "builder", "carol": "singer"}
 P1, P2 = "192.0.2.11", "192.0.2.12"
-
-
-@pytest.fixture
-def net() -> Iterator[Net]:
-    net = Net()
-    yield net
-    assert_nothing_left(net)
 
 
 @dataclass

@@ -57,6 +57,10 @@ class Net:
         self.phones[proxy.address] = proxy  # type: ignore[assignment]
         return proxy
 
+    def lose(self, phone: Phone) -> None:
+        """Take a phone off the network."""
+        del self.phones[phone.address]
+
     def phone(self, host: str, config: AgentConfig = CONFIG) -> Phone:
         phone = Phone(self, Address(host, 5060), config)
         self.phones[phone.address] = phone
@@ -247,8 +251,9 @@ def assert_nothing_left(net: Net) -> None:
     net.run(33.0)
     for phone in net.phones.values():
         dialogs = getattr(phone.agent, "dialogs", ())  # a proxy has none
-        left = (phone.agent.transactions, len(dialogs), phone.agent.timers)
-        assert left == (0, 0, 0), f"{phone.address}: {left}\n{net.trace()}"
+        dialling = getattr(phone.agent, "dialling", 0)
+        left = (phone.agent.transactions, len(dialogs), dialling, phone.agent.timers)
+        assert not any(left), f"{phone.address}: {left}\n{net.trace()}"
 
 
 class Stranger:
@@ -283,8 +288,8 @@ class Stranger:
         return self.heard()
 
     def empty(self) -> bool:
-        left = (self.agent.transactions, len(self.agent.dialogs), self.agent.timers)
-        return left == (0, 0, 0)
+        agent = self.agent
+        return not any((agent.transactions, agent.dialogs, agent.dialling, agent.timers))
 
 
 def request_text(

@@ -27,6 +27,8 @@ STEP_S: Final = 0.1
 
 OPTIONS_BAR_MS: Final = 1000.0
 GROWTH_BAR: Final = 20_000_000
+KEPT_BAR_MB: Final = 10.0
+"""What the interpreter holds ready for the next time (docs/decisions/0087)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class FloodReport:
 
     `rtp_lost`: packets of the calls that either side missed, of `rtp_received`. `options`: how many
     were asked within the calls, `unanswered` of them, the slowest after `options_ms_max`.
-    `growth_bytes`: of the phone's resident memory at its most, `left_bytes` after `SETTLE_S`;
+    `growth_bytes`: of the phone's resident memory at its most; `rss_kept_mb`: what of it, in MB,
+    has not come back `SETTLE_S` after the floods; `blocks_left`: Python's memory blocks likewise;
     `dropped`: requests that the phone did not read.
     """
 
@@ -50,7 +53,8 @@ class FloodReport:
     unanswered: int
     options_ms_max: float
     growth_bytes: int
-    left_bytes: int
+    rss_kept_mb: float
+    blocks_left: int
     transactions_left: int
 
     def bars(self) -> dict[str, dict[str, Any]]:
@@ -65,6 +69,9 @@ class FloodReport:
             ),
             "flood_growth_bytes": _bar(
                 self.growth_bytes, GROWTH_BAR, self.growth_bytes < GROWTH_BAR
+            ),
+            "flood_rss_kept_mb": _bar(
+                self.rss_kept_mb, KEPT_BAR_MB, self.rss_kept_mb <= KEPT_BAR_MB
             ),
             "flood_transactions_left": _bar(self.transactions_left, 0, self.transactions_left == 0),
         }
@@ -114,7 +121,8 @@ def run_floods(
         unanswered=heard["unanswered"],
         options_ms_max=heard["options_ms_max"],
         growth_bytes=max(peak, during["rss_bytes"]) - before["rss_bytes"],
-        left_bytes=after["rss_bytes"] - before["rss_bytes"],
+        rss_kept_mb=(after["rss_bytes"] - before["rss_bytes"]) / 1e6,
+        blocks_left=after["blocks"] - before["blocks"],
         transactions_left=after["transactions"],
     )
 

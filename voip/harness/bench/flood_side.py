@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -71,6 +72,7 @@ class FloodedRole:
                 received, lost = await _received_and_lost(calls)
                 return {
                     "rss_bytes": rss_bytes(),
+                    "blocks": sys.getallocatedblocks(),
                     "calls": len(calls),
                     "received": received,
                     "lost": lost,

@@ -49,6 +49,7 @@ def left_in_phone(phone: Softphone) -> dict[str, int]:
         "watchers": len(phone._stack.watchers),
         "tasks": len(phone._tasks),
         "transactions": phone._agent.transactions,
+        "INVITEs without a dialog": phone._agent.dialling,
         "dialogs": len(phone._agent.dialogs),
         "subscriptions": len(phone._agent.subscriptions),
         "unacknowledged responses": len(core.reliable),
