@@ -26,6 +26,8 @@ ALICE = Account(f"sip:alice@{HOME}", "wonderland")
 CAROL = Account(f"sip:carol@{WORK}", "christmas", display_name="Carol")
 AT_HOME, AT_WORK = str(ALICE.aor), str(CAROL.aor)
 LONG_S = 12 * 3600.0
+UNTIL_TIME_PASSES = ("transactions", "timers", "INVITEs without a dialog")
+"""What is left of requests that nobody has answered, until their transactions end."""
 
 
 class Scene:
@@ -113,9 +115,9 @@ class Scene:
 
 
 def held_by(phone: Softphone) -> dict[str, int]:
-    """Return what a closed phone still holds, but for the transactions no time passes for."""
+    """Return what a closed phone holds, but for what ends by itself (`UNTIL_TIME_PASSES`)."""
     left = left_in_phone(phone)
-    return {what: count for what, count in left.items() if what not in ("transactions", "timers")}
+    return {what: count for what, count in left.items() if what not in UNTIL_TIME_PASSES}
 
 
 def bound(proxy: SipProxy, user: str) -> list[str]:

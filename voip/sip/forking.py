@@ -116,7 +116,7 @@ class Forking:
         """No response can be sent any more: nobody waits for what the branches bring."""
         self._settled = self._answered = True
         self._cancel_branches(now)
-        self._branches = []  # they name us as we do them
+        self._branches, self._spares = [], {}  # they name us as we do them
 
     def on_provisional(self, response: Response, now: float) -> None:
         """Pass a 101-199 on at once."""
