@@ -34,6 +34,7 @@
     X(decoded, int64_t, "table.playout.decoded") \
     X(next_sequence, int64_t, "table.playout.sequence") \
     X(silent, int64_t, "table.playout.silent") \
+    X(concealed, int64_t, "table.playout.concealed") \
     X(minimum, double, "table.playout.minimum") \
     X(maximum, double, "table.playout.maximum") \
     X(target, double, "table.playout.target") \
@@ -53,6 +54,8 @@
     X(late_run, int64_t, "table.playout.late_run") \
     X(peak, int64_t, "table.playout.peak") \
     X(packets, uint8_t, "table.transmitter.packet") \
+    X(seam, float, "table.playout.seam") \
+    X(past_sound, float, "table.playout.past.sound") \
     X(histogram, float, "table.playout.delays.histogram") \
     X(quickest, double, "table.playout.delays.quickest") \
     X(weight, double, "table.playout.delays.weight") \
@@ -81,7 +84,7 @@
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(growth) X(heavy) X(window) X(quantile) \
-    X(aim_samples) X(grow_s) X(shrink_s) X(history) X(empty)
+    X(aim_samples) X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
 
 enum {
 #define X(name, type, there) AT_##name,
@@ -107,6 +110,7 @@ typedef struct {
     NUMBERS(X)
 #undef X
     Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, packet_bytes, codes;
+    Py_ssize_t seam_samples, history;
     Py_ssize_t capacity, stride;
     uint32_t *odd, batch; /* by row: the last batch in which something of it was left */
 } Tick;
@@ -298,52 +302,113 @@ static double aim(const Tick *t, Py_ssize_t row)
     return target > t->maximum[row] ? t->maximum[row] : target;
 }
 
-/* playout.py, Playout._adapt and _hear_packets */
-static int hear_packet(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard)
+static void decode(const Tick *t, Py_ssize_t slot, float *sound, Py_ssize_t count)
 {
-    int64_t decoded = t->decoded[row], sequence = t->next_sequence[row];
+    const float *sample = t->decode + 256 * (Py_ssize_t)t->slot_code[slot];
+    const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
+    for (Py_ssize_t at = 0; at < count; at++)
+        sound[at] = sample[payload[at]];
+}
+
+/* conceal.py, blend: from what concealment would go on with into what has come. */
+static void blend(const Tick *t, Py_ssize_t row, float *sound, Py_ssize_t count)
+{
+    const float *old = t->seam + row * t->seam_samples;
+    Py_ssize_t width = t->seam_samples < count ? t->seam_samples : count;
+    for (Py_ssize_t at = 0; at < width; at++) {
+        float rising = (float)((double)(at + 1) / (double)(width + 1));
+        sound[at] = (sound[at] - old[at]) * rising + old[at];
+    }
+}
+
+/* payloads.py, PayloadRing.find: after how many samples the next packet begins; 0 where one holds
+ * what is wanted, or begins so late that nothing waits. */
+static int64_t gap_before(const Tick *t, Py_ssize_t row, int64_t wanted)
+{
+    int64_t nearest = INT64_MAX;
+    for (Py_ssize_t slot = row * t->slots_a_row; slot < (row + 1) * t->slots_a_row; slot++) {
+        int64_t ahead = t->slot_timestamp[slot] - wanted;
+        if (ahead + t->slot_duration[slot] <= 0)
+            continue;
+        if (ahead <= 0)
+            return 0;
+        nearest = ahead < nearest ? ahead : nearest;
+    }
+    return nearest == INT64_MAX ? 0 : nearest;
+}
+
+enum { ODD, HEARD, GAP };
+
+/* playout.py, Playout._adapt, and _hear_packets or what _fill_gap notes of a whole step: a GAP is
+ * counted and passed, its sound is up to the caller. */
+static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard)
+{
+    int64_t decoded = t->decoded[row], sequence = t->next_sequence[row], silent = t->silent[row];
     Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
-    if (t->state[row] != t->playing || t->pending[row] != 0 || t->silent[row] != 0
-        || t->slot_timestamp[slot] != decoded || t->slot_length[slot] != count
-        || t->slot_code[slot] >= t->codes)
-        return 0;
+    if (t->state[row] != t->playing || t->pending[row] != 0)
+        return ODD;
+    int whole = t->slot_timestamp[slot] == decoded && t->slot_length[slot] == count;
+    if (whole && t->slot_code[slot] >= t->codes)
+        return ODD;
+    if (!whole) {
+        int64_t gap = silent < t->faded ? gap_before(t, row, decoded) : 0;
+        Py_ssize_t past = (Py_ssize_t)t->past_packet[row];
+        if (gap < count || gap > t->most_pending)
+            return ODD;
+        if (past >= t->row_count * t->slots_a_row || (past >= 0 && t->slot_code[past] >= t->codes))
+            return ODD;
+    }
     double delay = due - (double)decoded / t->rate_hz - t->quickest[row];
     int64_t played = t->played[row] + count;
     double target = played % (int64_t)t->aim_samples < count ? aim(t, row) : t->target[row];
     double excess = delay - target;
     if (!(excess <= t->shrink_s && excess >= -t->grow_s))
-        return 0;
+        return ODD;
 
     t->delay_sum[row] += delay * (double)count;
     t->played[row] = played;
     t->target[row] = target;
     t->next_sequence[row] = sequence + 1;
     t->decoded[row] = decoded + count;
+    float *past = t->past_sound + row * t->history;
+    if (!whole) {
+        int64_t left = (int64_t)t->faded - silent;
+        t->concealed[row] += left < count ? left : count;
+        t->silent[row] = silent + count;
+        if (t->past_packet[row] >= 0)
+            decode(t, (Py_ssize_t)t->past_packet[row], past, t->history);
+        t->past_packet[row] = -1;
+        return GAP;
+    }
     t->waiting[row]--;
     t->slot_duration[slot] = 0;
     t->slot_timestamp[slot] = (int64_t)t->empty;
+    decode(t, slot, heard, count);
     t->past_packet[row] = slot;
-    const float *sample = t->decode + 256 * (Py_ssize_t)t->slot_code[slot];
-    const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
-    for (int64_t at = 0; at < count; at++)
-        heard[at] = sample[payload[at]];
-    return 1;
+    if (silent > 0) {
+        t->silent[row] = 0;
+        if (silent < t->faded)
+            blend(t, row, heard, count);
+        memcpy(past, heard + count - t->history, sizeof *past * (size_t)t->history);
+        t->past_packet[row] = -1;
+    }
+    return HEARD;
 }
 
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
-             "Returns how many do not, and must be played otherwise; `odd`, intp (k,), begins with\n"
-             "their places.");
+             "Returns the numbers of those that do not; `odd` and `gaps`, intp (k,), begin with their\n"
+             "places. Odd ones are to be played otherwise; in a gap nothing is missing but its sound.");
 
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *result = NULL;
-    Py_buffer of_rows, of_due, of_heard, of_odd;
-    Py_ssize_t count, left = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array))
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *result = NULL;
+    Py_buffer of_rows, of_due, of_heard, of_odd, of_gaps;
+    Py_ssize_t count, others = 0, missing = 0;
+    if (!PyArg_ParseTuple(arguments, "OnOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array))
         return NULL;
     const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
     if (rows == NULL)
@@ -358,11 +423,20 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
     intptr_t *odd = borrow(odd_array, &of_odd, sizeof *odd, k, 1);
     if (odd == NULL)
         goto no_odd;
-    int whole = count >= (Py_ssize_t)t->history && count <= t->slot_bytes;
-    for (Py_ssize_t at = 0; at < k; at++)
-        if (!whole || !hear_packet(t, rows[at], count, due[at], heard + at * count))
-            odd[left++] = at;
-    result = PyLong_FromSsize_t(left);
+    intptr_t *gaps = borrow(gaps_array, &of_gaps, sizeof *gaps, k, 1);
+    if (gaps == NULL)
+        goto no_gaps;
+    int fits_slot = count >= t->history && count <= t->slot_bytes;
+    for (Py_ssize_t at = 0; at < k; at++) {
+        int came = fits_slot ? step(t, rows[at], count, due[at], heard + at * count) : ODD;
+        if (came == ODD)
+            odd[others++] = at;
+        else if (came == GAP)
+            gaps[missing++] = at;
+    }
+    result = Py_BuildValue("nn", others, missing);
+    PyBuffer_Release(&of_gaps);
+no_gaps:
     PyBuffer_Release(&of_odd);
 no_odd:
     PyBuffer_Release(&of_heard);
@@ -525,10 +599,13 @@ static int measure(Tick *t)
     t->slot_bytes = share(t, AT_slot_payload, t->row_count * t->slots_a_row);
     t->packet_bytes = share(t, AT_packets, t->row_count);
     t->codes = share(t, AT_decode, 256);
+    t->seam_samples = share(t, AT_seam, t->row_count);
+    t->history = share(t, AT_past_sound, t->row_count);
     t->capacity = share(t, AT_slots, 1);
     t->stride = share(t, AT_memory, t->capacity);
     int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 0 && t->slot_bytes > 0
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
+               && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes
                && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
                && t->stride >= (Py_ssize_t)t->head_bytes + 12 + t->slot_bytes
                && fits(t, AT_ssrc, AT_peak, t->row_count)

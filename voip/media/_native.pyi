@@ -18,8 +18,9 @@ class Tick:
         due: npt.NDArray[np.float64],
         heard: npt.NDArray[np.float32],
         odd: npt.NDArray[np.intp],
+        gaps: npt.NDArray[np.intp],
         /,
-    ) -> int: ...
+    ) -> tuple[int, int]: ...
     def fill(
         self,
         rows: npt.NDArray[np.intp],

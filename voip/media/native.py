@@ -16,7 +16,6 @@ import numpy.typing as npt
 from voip.media import payloads, playout, receive
 from voip.media.columns import Floats, Ints, Rows, every
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
-from voip.media.past import HISTORY
 from voip.media.table import EVENT, StreamTable
 from voip.rtp import jitter
 
@@ -44,7 +43,8 @@ _NUMBERS = {
     "aim_samples": playout.AIM_SAMPLES,
     "grow_s": playout.GROW_S,
     "shrink_s": playout.SHRINK_S,
-    "history": HISTORY,
+    "faded": playout.FADED,
+    "most_pending": playout.PCM_SAMPLES,
     "empty": payloads.EMPTY,
 }
 
@@ -63,6 +63,7 @@ class Native:
         self._numbers = _NUMBERS | {"rate_hz": table.lane.rate_hz}
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._odd: Rows = np.empty(0, np.intp)
+        self._gaps: Rows = np.empty(0, np.intp)
         self._lengths: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self._adopt()
 
@@ -72,6 +73,7 @@ class Native:
         arrays = [attrgetter(name)(self._parts) for name in _native.ARRAYS]
         self._tick = _native.Tick(arrays, [self._numbers[name] for name in _native.NUMBERS])
         self._odd = np.empty(self._rows, np.intp)
+        self._gaps = np.empty(self._rows, np.intp)
         self._lengths = np.empty(self._rows, np.int32)
 
     def take(self, received: int) -> int:
@@ -90,10 +92,14 @@ class Native:
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)
         heard = self._heard[: rows.size]
-        left = self._tick.play(rows, count, due, heard, self._odd[: rows.size])
-        if left:
-            odd = self._odd[:left]
+        all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
+        others, missing = self._tick.play(rows, count, due, heard, all_odd, all_gaps)
+        if others:
+            odd = all_odd[:others]
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
+        if missing:
+            gaps = all_gaps[:missing]
+            heard[gaps] = self._table.playout.conceal(rows[gaps], count)
         return heard
 
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:

@@ -383,6 +383,15 @@ class Playout:
         self.decoded[rows] += np.where(waits, 0, missing)
         return waits
 
+    def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
+
+        float32 (k, count). All else of it has been noted (`native.py`).
+        """
+        sound = conceal(self.past.sound[rows], self.silent[rows] - count, count + _SEAM)
+        self.seam[rows] = sound[:, count:]
+        return sound[:, :count]
+
     def _append_silence(self, rows: Rows, samples: Ints) -> None:
         for size in distinct(samples):
             here = rows[samples == size]

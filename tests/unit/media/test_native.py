@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from voip.media import native
 from voip.media.commands import CloseStream, RouteStream
+from voip.media.fifo import FifoArray
 from voip.media.io import PacketBatch
 from voip.media.lane import G711Lane
 from voip.media.payloads import SLOT_PAYLOAD, PayloadRing
@@ -46,8 +47,13 @@ def payloads(ring: PayloadRing) -> np.ndarray:
     return np.where(np.arange(SLOT_PAYLOAD) >= length[:, None], 0, ring.payload)
 
 
-SCRATCH, PAYLOADS = "playout._heard", "playout.ring.payload"
-"""Written anew before it is read; compared by `payloads`."""
+APART = {"playout._heard", "playout.pcm.data", "playout.ring.payload"}
+"""Written anew before it is read; compared as far as it is filled, by `pending` and `payloads`."""
+
+
+def pending(fifo: FifoArray) -> np.ndarray:
+    """What has been decoded and not heard."""
+    return np.where(np.arange(fifo.capacity) >= fifo.fill[:, None], np.float32(0), fifo.data)
 
 
 class Pair:
@@ -81,14 +87,15 @@ class Pair:
     def compare(self) -> None:
         ours, theirs = (columns(desk.engine._table) for desk in self.desks)
         assert ours.keys() == theirs.keys()
-        for name in ours.keys() - {SCRATCH, PAYLOADS}:
+        for name in ours.keys() - APART:
             assert np.array_equal(ours[name], theirs[name]), name
             self.compared += ours[name].size
         one, other = self.desks
         if self.ticks % 20 == 0:
-            waiting = [payloads(desk.engine._table.playout.ring) for desk in self.desks]
-            assert np.array_equal(*waiting)
-            self.compared += waiting[0].size
+            played = [desk.engine._table.playout for desk in self.desks]
+            assert np.array_equal(*(payloads(one.ring) for one in played))
+            assert np.array_equal(*(pending(one.pcm) for one in played))
+            self.compared += played[0].ring.payload.size + played[0].pcm.data.size
         assert one.io.sent == other.io.sent
         assert one.io.reports == other.io.reports
         assert one.events == other.events
