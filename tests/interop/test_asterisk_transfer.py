@@ -41,6 +41,11 @@ async def hears_1004_hz(call: Call) -> bool:
     return abs(int(np.argmax(spectrum)) - 1004) <= 3 and float(np.max(spectrum)) > 1e5
 
 
+async def bridged(call: Call) -> None:
+    """Wait until Asterisk has joined the two: before, it answers a REFER with 202 and then 400."""
+    await until(lambda: call.stats.packets_received > 0, "sound from the other phone")
+
+
 async def until_it_hears(call: Call) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await hears_1004_hz(call):
@@ -57,6 +62,7 @@ async def test_F020_a_blind_transfer_connects_the_other_phone_with_a_number(
         calls = answering(bob)
         call = await alice.dial("1002")
         theirs = await calls.get()
+        await bridged(call)
         await call.transfer("601")
         assert call.state is CallState.ENDED
         progress = [e.status for e in call._events if isinstance(e, TransferProgress)]
@@ -123,6 +129,7 @@ async def test_F031_a_call_is_parked_and_picked_up_by_another_phone(
         calls = answering(bob)
         call = await alice.dial("1002")
         theirs = await calls.get()
+        await bridged(call)
         await call.transfer("750")
         async with asyncio.timeout(PATIENCE_S):
             while "751" not in asterisk.cli("parking show default"):
