@@ -43,8 +43,8 @@ demo: venv ## place a real call to an embedded PBX on loopback and print what wa
 test: venv ## the whole test suite, benchmarks too; what needs peers or reference data that are not there is skipped
 	@$(pytest) $(PYTEST_ARGS)
 
-check: lint ## for every commit, under two minutes: lint, types, import contracts, tests without peers and benchmarks
-	@$(pytest) -m 'not peer and not matrix and not bench' $(PYTEST_ARGS)
+check: lint ## for every commit, under two minutes: lint, types, import contracts, the short tests without peers
+	@$(pytest) -m 'not peer and not matrix and not bench and not long' $(PYTEST_ARGS)
 
 lint: venv ## format, lint, types, import contracts
 	@.venv/bin/ruff format --check .

@@ -80,7 +80,7 @@ class RfcStatus:
         """Note an outcome; a test that was skipped has none."""
         if report.when != "call" and not report.failed:
             return
-        path, _, name = report.nodeid.partition("::")
+        path, _, name = report.nodeid.partition("@")[0].partition("::")  # @: its group
         test = f"{path}::{name.partition('[')[0]}"
         known = flows()
         for kind, arguments in report.user_properties:

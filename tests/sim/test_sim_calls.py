@@ -406,6 +406,7 @@ def test_servers_are_found_by_srv_and_the_next_is_taken_where_one_is_cut_off() -
     assert 4 < world.elapsed < 5
 
 
+@pytest.mark.long
 def test_three_hundred_calls_leave_nothing_behind() -> None:
     world, alice, bob = two_hosts(Path(delay_s=0.01))
 

@@ -303,6 +303,7 @@ def test_a_run_notices_what_is_left_and_what_is_raised(
     assert "a timer is left" in timer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("transport", "tried"), [("udp", 50), ("tcp", 20)])
 def test_a_call_in_which_one_thing_goes_wrong_leaves_nothing_behind(
     tmp_path: FilePath, transport: str, tried: int

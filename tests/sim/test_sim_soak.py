@@ -16,7 +16,7 @@ from voip.harness.soak.run import MEAN_GAP_S, SoakReport, Tenth, soak
 from voip.sim import Host, Path, World
 from voip.types import Address
 
-pytestmark = pytest.mark.xdist_group("soak")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("soak")]
 """One job has all of them: each would soak for itself."""
 
 CALLS = 200

@@ -12,6 +12,7 @@ import weakref
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from voip import Softphone
 from voip.call import Call
@@ -115,6 +116,7 @@ class Thousand:
         )
 
 
+@pytest.mark.long
 def test_nothing_grows_with_a_thousand_calls() -> None:
     world = World(8, path=Path(delay_s=0.01))
     hosts = [world.host("10.0.0.1"), world.host("10.0.0.2")]

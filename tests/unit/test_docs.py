@@ -29,7 +29,7 @@ from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sounds import asset_path
 
-pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("docs")]
+pytestmark = [pytest.mark.long, pytest.mark.realtime, pytest.mark.xdist_group("docs")]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]

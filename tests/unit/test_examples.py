@@ -26,7 +26,7 @@ from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
 from voip.sounds import asset_path
 
-pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("examples")]
+pytestmark = [pytest.mark.long, pytest.mark.realtime, pytest.mark.xdist_group("examples")]
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 LIKE = 0.5

@@ -13,6 +13,7 @@ import pytest
 from voip_program import PATIENCE_S, SECRETS, PbxThread, Program, seconds_of
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.realtime,
     pytest.mark.xdist_group("cli_programs"),
     pytest.mark.usefixtures("demonstration"),  # of test_cli_demo.py: it goes on beside these

@@ -15,7 +15,7 @@ from voip_program import SECRETS, Done, PbxThread, Program
 from voip.config import NetworkConfig
 from voip.phone import Softphone
 
-pytestmark = pytest.mark.realtime
+pytestmark = [pytest.mark.long, pytest.mark.realtime]
 
 Voip = Callable[..., Done]
 KEYS = "47*11#08*15#"
