@@ -29,7 +29,7 @@ from voip.sounds import asset_path
 pytestmark = [pytest.mark.long, pytest.mark.realtime, pytest.mark.xdist_group("examples")]
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
-LIKE = 0.5
+LIKE = 0.3
 """Two different pieces of speech reach 0.1; one with a gap of an eighth of a second 0.6."""
 PATIENCE_S = 40
 AT_ONCE = 3
