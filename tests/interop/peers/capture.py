@@ -8,12 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from peers.ports import LAST
+from peers.ports import SINGLE
 from peers.process import leashed
 
 FLUSH_S = 0.3  # the kernel hands packets over in blocks, at least this often
 # everything a peer or the softphone listens at, and not the ephemeral ports of other programs
-FILTER = f"portrange 4000-{LAST}"
+FILTER = f"portrange 4000-{SINGLE.stop}"
 LIMIT_KB = 50_000
 
 
