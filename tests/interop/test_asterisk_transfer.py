@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+from callers import answering
 from direct import Ladder
 from peers.asterisk import Asterisk
 from phones import TAIL_S, echo_of, require_speech, shipped, softphone, until
@@ -14,23 +15,10 @@ from stalls import repeated_after_stalls
 from voip.call import Call
 from voip.events import CallState, MessageWaiting, TransferProgress, Transferred
 from voip.harness.audio import Sound
-from voip.phone import Softphone
 
 PATIENCE_S = 15
 BEEP_S = 1.5
 """How long it takes until a mailbox records: it beeps."""
-
-
-def answering(phone: Softphone) -> asyncio.Queue[Call]:
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @phone.on_incoming
-    async def taken(call: Call) -> None:
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
-    return calls
 
 
 async def hears_1004_hz(call: Call) -> bool:
