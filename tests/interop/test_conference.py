@@ -141,15 +141,21 @@ async def test_F027_F101_pjsip_joins_a_call_of_baresip_and_both_hear_each_other(
         await first.wait_for("CALL_CLOSED")
 
 
-async def test_F026_asterisk_s_calls_go_on_with_each_other_when_the_host_leaves(
-    asterisk: Asterisk, baresip: StartBaresip, artifacts: Path
-) -> None:
-    """Asterisk is asked to let Bob's phone take our place in baresip's call (Replaces)."""
+async def humming_at(asterisk: Asterisk, baresip: StartBaresip) -> Baresip:
+    """A baresip that is 1001 at Asterisk, answers, and says its tone."""
     peer = await baresip(
         user="1001", registrar=asterisk.address, password=asterisk.password("1001"),
         answer="auto", tone_hz=BARESIP,
     )  # fmt: skip
     await peer.registered()
+    return peer
+
+
+async def test_F026_asterisk_s_calls_go_on_with_each_other_when_the_host_leaves(
+    asterisk: Asterisk, baresip: StartBaresip, artifacts: Path
+) -> None:
+    """Asterisk is asked to let Bob's phone take our place in baresip's call (Replaces)."""
+    await humming_at(asterisk, baresip)
     async with (
         softphone(asterisk, "1009", artifacts) as alice,
         softphone(asterisk, "1002", artifacts, register=True) as bob,
@@ -173,11 +179,7 @@ async def test_F026_a_conference_is_handed_over_to_asterisk_s(
     asterisk: Asterisk, baresip: StartBaresip, artifacts: Path
 ) -> None:
     """All are sent to a mixer of somebody else's, and hear each other there without us."""
-    peer = await baresip(
-        user="1001", registrar=asterisk.address, password=asterisk.password("1001"),
-        answer="auto", tone_hz=BARESIP,
-    )  # fmt: skip
-    await peer.registered()
+    peer = await humming_at(asterisk, baresip)
     async with (
         softphone(asterisk, "1009", artifacts) as alice,
         softphone(asterisk, "1002", artifacts, register=True) as bob,

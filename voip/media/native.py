@@ -62,13 +62,10 @@ class Native:
         self._parts = SimpleNamespace(table=table, batch=batch)
         self._numbers = _NUMBERS | {"rate_hz": table.lane.rate_hz}
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
-        self._odd: Rows = np.empty(0, np.intp)
-        self._gaps: Rows = np.empty(0, np.intp)
-        self._lengths: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self._adopt()
 
     def _adopt(self) -> None:
-        """Look at the table's arrays; they are others when it has grown."""
+        """Look at the table's arrays."""
         self._rows = self._table.active.size
         arrays = [attrgetter(name)(self._parts) for name in _native.ARRAYS]
         self._tick = _native.Tick(arrays, [self._numbers[name] for name in _native.NUMBERS])
@@ -76,24 +73,27 @@ class Native:
         self._gaps = np.empty(self._rows, np.intp)
         self._lengths = np.empty(self._rows, np.int32)
 
+    def _current(self) -> _native.Tick:
+        """Return what works in the table's arrays, which are others when it has grown."""
+        if self._rows != self._table.active.size:
+            self._adopt()
+        return self._tick
+
     def take(self, received: int) -> int:
         """Take what is ordinary of the first `received` packets of the batch, up to the ring.
 
         Returns how many are left. They lie at the beginning of the batch, in their order.
         """
-        if self._rows != self._table.active.size:
-            self._adopt()
-        return self._tick.take(received)
+        return self._current().take(received)
 
     def play(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
         """As `Playout.play`."""
-        if self._rows != self._table.active.size:
-            self._adopt()
+        tick = self._current()
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)
         heard = self._heard[: rows.size]
         all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
-        others, missing = self._tick.play(rows, count, due, heard, all_odd, all_gaps)
+        others, missing = tick.play(rows, count, due, heard, all_odd, all_gaps)
         if others:
             odd = all_odd[:others]
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
