@@ -15,7 +15,7 @@ from voip.cli.bench_sip import bench_sip
 from voip.harness.bench import sip
 from voip.harness.bench.comparison import compare, read_earlier
 
-SHORT = ["--seconds", "1", "--held", "40", "--registrations", "30", "--json"]
+SHORT = ["--seconds", "1", "--held", "400", "--registrations", "30", "--json"]
 
 
 @pytest.fixture
