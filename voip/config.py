@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final, Literal, get_args
 
 from voip.errors import ConfigError
+from voip.ip import address_of
 from voip.types import Address
 
 __all__ = [
@@ -236,6 +236,6 @@ def check_ping(seconds: float | None) -> None:
 
 def _is_address(host: str) -> bool:
     try:
-        return not ip_address(host).is_unspecified
+        return not address_of(host).is_unspecified
     except ValueError:
         return False

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from voip.types import Address
 
-__all__ = ["SocketAddress", "from_socket", "is_loopback", "is_wildcard", "literal", "version_of"]
+__all__ = [
+    "SocketAddress",
+    "address_of",
+    "from_socket",
+    "is_loopback",
+    "is_wildcard",
+    "literal",
+    "version_of",
+]
 
 SocketAddress: TypeAlias = tuple[Any, ...]
 """(host, port) of IPv4, (host, port, flow label, scope id) of IPv6."""
+
+_LONGEST: Final = 64  # characters of a literal, its scope included
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return what an IP literal stands for; ValueError for a name.
+
+    A call asks this of the same few addresses a dozen times, and the answer costs as much as the
+    rest of a line of SDP: the last ones are remembered.
+    """
+    if len(host) > _LONGEST:
+        raise ValueError(f"not an IP literal: {host[:_LONGEST]!r}...")
+    return _read(host)
+
+
+_read = lru_cache(maxsize=1024)(ipaddress.ip_address)
 
 
 def literal(host: str) -> str | None:
     """Return an IP literal without brackets and as the kernel spells it; None for a name."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
-        address = ipaddress.ip_address(bare)
+        address = address_of(bare)
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
@@ -33,12 +58,12 @@ def version_of(host: str) -> int:
 
 def is_loopback(host: str) -> bool:
     """Whether an IP literal means this machine itself."""
-    return ipaddress.ip_address(host).is_loopback
+    return address_of(host).is_loopback
 
 
 def is_wildcard(host: str) -> bool:
     """Whether an IP literal means every address of this machine."""
-    return ipaddress.ip_address(host).is_unspecified
+    return address_of(host).is_unspecified
 
 
 def from_socket(source: SocketAddress) -> Address:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from voip.sdp.capability import AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
@@ -98,7 +98,9 @@ def _send_events(found: Sequence[Match], clock_rate: int) -> RtpFormat | None:
     """Return telephone-event of the speech's clock, any other where there is none."""
     events = [match for match in found if match.capability.name == TELEPHONE_EVENT]
     events.sort(key=lambda match: match.remote.clock_rate != clock_rate)
-    return replace(events[0].remote, fmtp=events[0].capability.fmtp) if events else None
+    if not events:
+        return None
+    return events[0].capability.as_format(events[0].remote.payload_type)
 
 
 def _packet_time(capability: AudioCapability, theirs: MediaDescription, default: int) -> int:

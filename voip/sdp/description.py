@@ -6,12 +6,12 @@ is `voip.sdp.parser`.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from voip.errors import SdpError
+from voip.ip import address_of
 from voip.sdp.format import RtpFormat, spelled
 from voip.types import Address
 
@@ -99,14 +99,14 @@ class Connection:
     @classmethod
     def of(cls, host: str) -> Connection:
         """Return the connection of an address literal. Raises ValueError for anything else."""
-        return cls(host, ipaddress.ip_address(host).version)
+        return cls(host, address_of(host).version)
 
     @property
     def valid(self) -> bool:
         """Whether the address is a literal of its family or could be a host name."""
         host, _, _ = self.address.partition("/")
         try:
-            literal = ipaddress.ip_address(host)
+            literal = address_of(host)
         except ValueError:
             last_label = host.rstrip(".").rpartition(".")[2]
             return (
@@ -121,7 +121,7 @@ class Connection:
         """Whether the address is a multicast group."""
         host, slash, _ = self.address.partition("/")
         try:
-            return ipaddress.ip_address(host).is_multicast
+            return address_of(host).is_multicast
         except ValueError:
             return bool(slash)
 
@@ -129,7 +129,7 @@ class Connection:
     def unspecified(self) -> bool:
         """Whether nothing can be sent there: 0.0.0.0 (RFC 3264, 8.4), ::, .invalid (RFC 6157)."""
         try:
-            return ipaddress.ip_address(self.address).is_unspecified
+            return address_of(self.address).is_unspecified
         except ValueError:
             return self.address.rstrip(".").lower().endswith(".invalid")
 

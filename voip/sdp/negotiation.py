@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from voip.errors import ConfigError, SdpError
@@ -58,6 +58,16 @@ class _Offer:
     family: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """What an answer to their offer comes to, with `numbers` given out."""
+
+    wanted: Direction
+    agreed: AgreedAudio
+    streams: tuple[MediaDescription, ...]
+    numbers: PayloadTypes
+
+
 class Negotiator:
     """Makes and judges the session descriptions of one dialog.
 
@@ -105,6 +115,7 @@ class Negotiator:
         self._our_offer: _Offer | None = None  # kept when answered: the answer may come again
         self._unanswered = False
         self._their_offer: SessionDescription | None = None
+        self._proposal: _Proposal | None = None  # while nothing it was made of has changed
 
     @property
     def state(self) -> NegotiationState:
@@ -140,15 +151,18 @@ class Negotiator:
     def set_address(self, address: Address, rtcp: Address | None = None) -> None:
         """Receive elsewhere, from the next description on."""
         self._local = LocalAddress.of(address, rtcp)
+        self._proposal = None
 
     def set_capabilities(self, capabilities: Sequence[AudioCapability]) -> None:
         """Do other encodings, from the next description on; numbers keep their meaning."""
         self._capabilities = _checked(capabilities)
+        self._proposal = None
 
     def fork(self) -> Negotiator:
         """Return another one in the same state: each whom an offer reaches has an answer."""
         other = copy(self)
         other._numbers = self._numbers.copy()
+        other._proposal = None
         return other
 
     # ------------------------------------------------------------ we offer
@@ -235,9 +249,9 @@ class Negotiator:
                 hint="the peer tries again later",
                 status=500,
             )
-        agreed, _ = self._answer(offer, self._direction, self._numbers.copy())
+        self._proposal = self._answer(offer, self._direction)
         self._their_offer, self._our_offer = offer, None
-        return agreed
+        return self._proposal.agreed
 
     def create_answer(self, direction: Direction | None = None) -> SessionDescription:
         """Return our answer to the offer received; `direction`: as by `set_direction`."""
@@ -245,23 +259,23 @@ class Negotiator:
         if offer is None:
             raise self._out_of_order("make an answer")
         wanted = direction or self._direction
-        numbers = self._numbers.copy()
-        agreed, streams = self._answer(offer, wanted, numbers)
-        answer = self._describe(streams, offer.timing)
-        self._agreed, self._streams = agreed, streams
-        self._their_offer = None
-        self._numbers = numbers
+        proposal = self._proposal
+        if proposal is None or proposal.wanted is not wanted:
+            proposal = self._answer(offer, wanted)
+        answer = self._describe(proposal.streams, offer.timing)
+        self._agreed, self._streams = proposal.agreed, proposal.streams
+        self._their_offer = self._proposal = None
+        self._numbers = proposal.numbers
         self._direction = wanted
         return answer
 
-    def _answer(
-        self, offer: SessionDescription, wanted: Direction, numbers: PayloadTypes
-    ) -> tuple[AgreedAudio, tuple[MediaDescription, ...]]:
-        """Return what an answer comes to, and its m-lines; `numbers` are given out."""
+    def _answer(self, offer: SessionDescription, wanted: Direction) -> _Proposal:
+        numbers = self._numbers.copy()
         streams = [media.rejected() for media in offer.media]
         chosen = self._chosen(offer)
         if chosen is None:
-            return AgreedAudio(self._former_index(offer)), tuple(streams)
+            nothing = AgreedAudio(self._former_index(offer))
+            return _Proposal(wanted, nothing, tuple(streams), numbers)
         index, found = chosen
         theirs = offer.media[index]
         if self._preference is Preference.OURS:
@@ -283,7 +297,7 @@ class Negotiator:
             hold_unless_told=None,
             ptime_ms=self._ptime_ms,
         )
-        return agreed, tuple(streams)
+        return _Proposal(wanted, agreed, tuple(streams), numbers)
 
     def _chosen(self, offer: SessionDescription) -> tuple[int, Sequence[Match]] | None:
         """Return the m-line that is to be our audio, None where no line is in use.
@@ -324,7 +338,7 @@ class Negotiator:
             self._unanswered = False
             self._our_offer = None
             self._direction = self._direction_before
-        self._their_offer = None
+        self._their_offer = self._proposal = None
 
     # ------------------------------------------------------------ what we write
 
@@ -350,17 +364,14 @@ class Negotiator:
     ) -> SessionDescription:
         """Return the description with its version: that of the last where all else is equal."""
         last = self._sent.origin if self._sent else self._origin
-        description = SessionDescription(
-            origin=last,
-            name=self._session_name,
-            connection=self._local.connection,
-            timing=timing,
-            media=streams,
-        )
-        if description != self._sent:
-            description = replace(description, origin=replace(last, version=last.version + 1))
-        self._sent = description
-        return description
+        name, connection = self._session_name, self._local.connection
+        if self._sent is not None:
+            same = SessionDescription(last, name, connection, timing, streams)
+            if same == self._sent:
+                return same
+        origin = Origin(last.username, last.session_id, last.version + 1, last.connection)
+        self._sent = SessionDescription(origin, name, connection, timing, streams)
+        return self._sent
 
     def _out_of_order(self, to: str) -> SdpError:
         return SdpError(

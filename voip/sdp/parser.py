@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 import sdp_transform
 
@@ -60,9 +61,10 @@ _LINE = re.compile(r"[a-z]=")
 _NOT_PLAIN = re.compile(r"[^\t\x20-\x7e]")
 _MEDIA = re.compile(r"([!-~]+) +(\d{1,5})(?:/(\d{1,5}))? +([!-~]+)((?: +[!-~]+)+) *", re.ASCII)
 _PAYLOAD_TYPE = re.compile(r"0|[1-9][0-9]{0,2}")
-_DIRECTIONS = frozenset(direction.value for direction in Direction)
 
-_T = TypeVar("_T")
+_Value = TypeVar("_Value")
+_USUAL_LENGTH: Final = 80
+_REMEMBERED: Final = 512
 
 
 def parse(data: bytes | str) -> SessionDescription:
@@ -80,10 +82,10 @@ def parse(data: bytes | str) -> SessionDescription:
     return SessionDescription(
         origin=_origin(section.first["o"]),
         name=section.first.get("s", "-"),
-        connection=_connection(section.first.get("c")),
+        connection=_connection_of(section),
         timing=_timing(section.first.get("t", "0 0")),
         media=tuple(_media(_section(lines, _MEDIA_LINES, "mc")) for lines in media_lines),
-        direction=_take(section.attributes, _direction),
+        direction=_take(section.attributes, _SESSION_ATTRIBUTES).get(_direction),
         attributes=tuple(section.attributes),
         lines=tuple(section.lines),
     )
@@ -204,9 +206,22 @@ def _origin(content: str) -> Origin:
     return Origin(words[0], session_id, version, Connection(words[5], family))
 
 
-def _connection(content: str | None) -> Connection | None:
-    if content is None:
-        return None
+def _remembered(read: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """Keep what the last texts were read as: one call after the other says the same.
+
+    What is long is read each time, so that strangers cannot fill the memory. What `read` raises is
+    not kept.
+    """
+    usual = lru_cache(maxsize=_REMEMBERED)(read)
+
+    def reading(text: str) -> _Value:
+        return usual(text) if len(text) <= _USUAL_LENGTH else read(text)
+
+    return reading
+
+
+@_remembered
+def _connection(content: str) -> Connection:
     words = _words(content)
     understood = _grammar(f"c={' '.join(words)}").get("connection", {})
     if understood.get("version") in (4, 6):
@@ -216,6 +231,12 @@ def _connection(content: str | None) -> Connection | None:
     raise _bad("a c= line is not 'IN IP4|IP6 address'")
 
 
+def _connection_of(section: _Section) -> Connection | None:
+    content = section.first.get("c")
+    return None if content is None else _connection(content)
+
+
+@_remembered
 def _timing(content: str) -> Timing:
     understood = _grammar(f"t={' '.join(_words(content))}").get("timing", {})
     start, stop = understood.get("start"), understood.get("stop")
@@ -227,34 +248,42 @@ def _timing(content: str) -> Timing:
 # ---------------------------------------------------------------- attributes
 
 
-def _take(attributes: list[Attribute], read: Callable[[Attribute], _T | None]) -> _T | None:
-    """Remove the first attribute that `read` understands, and return what it read."""
-    for position, attribute in enumerate(attributes):
-        value = read(attribute)
-        if value is not None:
-            del attributes[position]
-            return value
-    return None
+_Reader = Callable[[Attribute], Any]
+"""Returns what an attribute says, None where it cannot be understood."""
+
+
+def _take(attributes: list[Attribute], readers: dict[str, _Reader]) -> dict[_Reader, Any]:
+    """Remove the first attribute that each reader understands, and return what they read."""
+    found: dict[_Reader, Any] = {}
+    kept = []
+    for attribute in attributes:
+        read = readers.get(attribute.name.strip())
+        value = read(attribute) if read is not None and read not in found else None
+        if read is None or value is None:
+            kept.append(attribute)
+        else:
+            found[read] = value
+    attributes[:] = kept
+    return found
 
 
 def _direction(attribute: Attribute) -> Direction | None:
-    name = attribute.name.strip()
-    if attribute.value is not None or name not in _DIRECTIONS:
-        return None
-    return Direction(name)
+    return Direction(attribute.name.strip()) if attribute.value is None else None
+
+
+@_remembered
+def _packet_time(text: str) -> int | None:
+    """Read a=ptime or a=maxptime in whole milliseconds: fractions (2.5) are not taken up."""
+    understood = _grammar(f"a={text}").get(text.partition(":")[0])
+    return _number(understood, 1, MAX_PACKET_TIME_MS)
 
 
 def _ptime(attribute: Attribute) -> int | None:
-    """Read whole milliseconds: fractions (Opus' 2.5 ms) are not taken up."""
-    if attribute.name != "ptime":
-        return None
-    return _number(_grammar(f"a={attribute}").get("ptime"), 1, MAX_PACKET_TIME_MS)
+    return _packet_time(str(attribute)) if attribute.name == "ptime" else None
 
 
 def _maxptime(attribute: Attribute) -> int | None:
-    if attribute.name != "maxptime":
-        return None
-    return _number(_grammar(f"a={attribute}").get("maxptime"), 1, MAX_PACKET_TIME_MS)
+    return _packet_time(str(attribute)) if attribute.name == "maxptime" else None
 
 
 def _rtcp(attribute: Attribute) -> RtcpAddress | None:
@@ -275,14 +304,25 @@ def _rtcp(attribute: Attribute) -> RtcpAddress | None:
     return RtcpAddress(port, connection) if usable else None
 
 
-def _rtpmap(attribute: Attribute) -> RtpFormat | None:
-    if attribute.name != "rtpmap":
-        return None
-    for understood in _grammar(f"a={attribute}").get("rtp", ()):
+_SESSION_ATTRIBUTES: Final[dict[str, _Reader]] = dict.fromkeys(
+    (direction.value for direction in Direction), _direction
+)
+_MEDIA_ATTRIBUTES: Final[dict[str, _Reader]] = {
+    **_SESSION_ATTRIBUTES,
+    "ptime": _ptime,
+    "maxptime": _maxptime,
+    "rtcp": _rtcp,
+}
+
+
+@_remembered
+def _rtpmap(text: str) -> RtpFormat | None:
+    """Read what stands behind a=rtpmap:."""
+    for understood in _grammar(f"a=rtpmap:{text}").get("rtp", ()):
         number = _number(understood["payload"], 0, MAX_PAYLOAD_TYPE)
         rate = _number(understood.get("rate"), 1, MAX_CLOCK_RATE)
         channels = _number(understood.get("encoding", 1), 1, MAX_CHANNELS)
-        name = (attribute.value or "").partition(" ")[2].partition("/")[0].strip().lower()
+        name = text.partition(" ")[2].partition("/")[0].strip().lower()
         if not 0 < len(name) <= MAX_NAME_LENGTH:
             return None
         if number is not None and rate is not None and channels is not None:
@@ -315,7 +355,7 @@ def _take_encodings(
     parameters: dict[int, str] = {}
     kept = []
     for attribute in attributes:
-        encoding = _rtpmap(attribute)
+        encoding = _rtpmap(attribute.value or "") if attribute.name == "rtpmap" else None
         if encoding and encoding.payload_type in numbers and encoding.payload_type not in named:
             named[encoding.payload_type] = encoding
         else:
@@ -331,7 +371,7 @@ def _take_encodings(
         else:
             attributes.append(attribute)
     return tuple(
-        replace(named[number], fmtp=parameters.get(number, ""))
+        replace(named[number], fmtp=parameters[number]) if number in parameters else named[number]
         for number in numbers
         if number in named
     )
@@ -348,18 +388,20 @@ def _media(section: _Section) -> MediaDescription:
     formats = tuple(words.split())
     attributes = section.attributes
     static = kind.lower() == "audio" and "RTP/" in protocol.upper()
+    encodings = _take_encodings(attributes, formats, static=static)
+    taken = _take(attributes, _MEDIA_ATTRIBUTES)
     return MediaDescription(
         kind=kind,
         port=int(port),
         protocol=protocol,
         formats=formats,
         port_count=int(count or 1),
-        encodings=_take_encodings(attributes, formats, static=static),
-        ptime_ms=_take(attributes, _ptime),
-        maxptime_ms=_take(attributes, _maxptime),
-        direction=_take(attributes, _direction),
-        connection=_connection(section.first.get("c")),
-        rtcp=_take(attributes, _rtcp),
+        encodings=encodings,
+        ptime_ms=taken.get(_ptime),
+        maxptime_ms=taken.get(_maxptime),
+        direction=taken.get(_direction),
+        connection=_connection_of(section),
+        rtcp=taken.get(_rtcp),
         attributes=tuple(attributes),
         lines=tuple(section.lines),
     )

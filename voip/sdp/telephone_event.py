@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["DEFAULT_EVENTS", "TELEPHONE_EVENT", "common_events", "format_events", "parse_events"]
 
@@ -21,6 +22,7 @@ MAX_RANGES = 256
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?", re.ASCII)
 
 
+@lru_cache(maxsize=256)
 def parse_events(fmtp: str) -> frozenset[int]:
     """Return the event codes of a list such as "0-15,66,70".
 

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from voip.errors import CallStateError, MediaError, SdpError
+from voip.ip import address_of
 from voip.logs.lines import CallLog
 from voip.media.commands import (
     AddSink,
@@ -267,7 +267,7 @@ class MediaSession:
         if address is None:
             return None
         try:
-            ip_address(address.host)
+            address_of(address.host)
         except ValueError:
             words = "the peer's media address %s is a name; nothing is sent there"
             self._log.event(logging.WARNING, "media_nowhere", words, address.host)

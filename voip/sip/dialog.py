@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from voip.errors import SipError
+from voip.ip import address_of
 from voip.sip.compose import new_request
 from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
@@ -225,8 +226,8 @@ class Dialog:
         if next_hop.transport not in (None, flow.transport) or next_hop.scheme != "sip":
             return flow
         try:
-            target = ipaddress.ip_address(next_hop.host)
-            here = ipaddress.ip_address(flow.remote.host)
+            target = address_of(next_hop.host)
+            here = address_of(flow.remote.host)
         except ValueError:
             return flow
         if target.version != here.version or target.is_unspecified or target.is_multicast:
