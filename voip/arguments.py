@@ -94,6 +94,8 @@ def agent_config(
 
 def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:
     """Return headers for a message; `ConfigError` for those that are not the caller's to set."""
+    if not headers:
+        return []
     try:
         lines = Headers(headers.items() if isinstance(headers, Mapping) else headers)
     except SipError as error:

@@ -47,9 +47,9 @@ def accepts_answer(request: Request, media_type: str = "application/sdp") -> boo
 
 def _check(message: Request | Response) -> None:
     headers = message.headers
-    for name in _ONCE:
-        if len(headers.get_all(name)) > 1:
-            raise SipError(f"{name} stands more than once", status=400)
+    twice = headers.repeated(_ONCE)
+    if twice is not None:
+        raise SipError(f"{twice} stands more than once", status=400)
     if message.via.protocol != "SIP/2.0":
         raise SipError(f"a Via of {message.via.protocol[:20]}, not SIP/2.0", status=505)
     # Reading a property is the check: each raises where its header is missing or malformed.

@@ -198,6 +198,12 @@ class Headers:
         """Return how many lines have that name."""
         return len(self._all(_KEYS.get(name) or _key(name)))
 
+    def repeated(self, names: Iterable[str]) -> str | None:
+        """Return the first of these names that more than one line has."""
+        if not self._more:
+            return None
+        return next((name for name in names if _key(name) in self._more), None)
+
     def pick(self, names: Iterable[str]) -> Headers:
         """Return the lines of these names, spelled so, in a map of their own, in that order."""
         picked = Headers()

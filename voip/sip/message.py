@@ -141,6 +141,10 @@ class _Field(Generic[_T]):
         cache[key] = (line, fresh)
         return fresh
 
+    def keep(self, message: Request | Response, value: _T) -> None:
+        """Take it that the header reads so: it has just been written from this."""
+        message._read[self._name] = (message.headers._first[self._name], value)
+
 
 def _top_via(text: str) -> Via:
     return Via.parse(split_list(text)[0] if "," in text else text)
@@ -200,6 +204,13 @@ class Request:
         if not _DIGITS.fullmatch(text) or int(text) > 255:
             raise SipError(f"not a Max-Forwards: {text[:40]!r}", status=400)
         return int(text)
+
+    def replace_via(self, via: Via) -> None:
+        """Put another Via in the place of the top one; others in the same line stay."""
+        hops = split_list(self.headers.get("Via") or "")
+        hops[0] = str(via)
+        self.headers.replace("Via", ", ".join(hops))
+        Request.via.keep(self, via)
 
     def to_bytes(self) -> bytes:
         """Write the message, with the Content-Length its body has."""

@@ -6,6 +6,7 @@ made and found by the layer in `transactions.py`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
@@ -165,56 +166,42 @@ class Unheeded:
 UNHEEDED: Final = Unheeded()
 
 
-class _Owner(Protocol):
-    """Whose machine it is."""
-
-    def act(self, action: Do, now: float) -> None: ...
-
-    def ended(self, now: float) -> None: ...
-
-
-class _Gone:
-    """Whose machine has come to its end.
-
-    A machine and its owner name each other; nothing else would keep a transaction that is over
-    until the garbage is collected, which a phone at rest does not do for long.
-    """
-
-    def act(self, action: Do, now: float) -> None: ...
-
-    def ended(self, now: float) -> None: ...
-
-
-_GONE: Final = _Gone()
-
-
-class _Run:
+class _Transaction(ABC):
     """A machine in motion: its state and its timers."""
 
     __slots__ = (
         "_durations",
         "_interval",
         "_machine",
-        "_owner",
         "_reliable",
         "_running",
         "_timers",
+        "flow",
         "state",
     )
 
-    def __init__(
-        self, machine: Machine, reliable: bool, durations: Durations, timers: Timers, owner: _Owner
-    ) -> None:
-        self.state = State.INIT
-        self._machine = machine
-        self._reliable = reliable
+    def __init__(self, durations: Durations, timers: Timers) -> None:
         self._durations = durations
         self._timers = timers
-        self._owner: _Owner = owner
         self._running: dict[TimerName, Timer] = {}
+
+    def _begin(self, machine: Machine, flow: Flow) -> None:
+        self.flow = flow
+        self.state = State.INIT
+        """Where it is in its figure."""
+        self._machine = machine
+        self._reliable = flow.reliable
         self._interval = 0.0  # of the only timer that repeats something: A, E or G
 
-    def handle(self, event: On | TimerName, now: float) -> bool:
+    @abstractmethod
+    def _act(self, action: Do, now: float) -> None:
+        """Do what the machine says."""
+
+    @abstractmethod
+    def _ended(self, now: float) -> None:
+        """Leave the layer."""
+
+    def _handle(self, event: On | TimerName, now: float) -> bool:
         """Take one step; False where the table has none for `event` in this state."""
         step = self._machine.get((self.state, event))
         if step is None:
@@ -224,23 +211,8 @@ class _Run:
         for action in actions:
             self._do(action, now)
         if state is State.TERMINATED:
-            self._end(now)
+            self._ended(now)
         return True
-
-    def stop(self, now: float) -> None:
-        """Terminate whatever the table says."""
-        if self.state is not State.TERMINATED:
-            self._enter(State.TERMINATED)
-            self._end(now)
-
-    def abandon(self) -> None:
-        """Stop its timers; nobody is told."""
-        self._enter(State.TERMINATED)
-        self._owner = _GONE
-
-    def _end(self, now: float) -> None:
-        owner, self._owner = self._owner, _GONE
-        owner.ended(now)
 
     def _enter(self, state: State) -> None:
         if state is not self.state:
@@ -250,6 +222,8 @@ class _Run:
 
     def _do(self, action: Action, now: float) -> None:
         match action:
+            case Do():
+                self._act(action, now)
             case Start(timer):
                 interval = self._durations.of(timer, self._reliable)
                 if interval is not None:
@@ -260,8 +234,6 @@ class _Run:
                     t2 = self._durations.t2
                     interval = t2 if at_t2 else min(interval, t2)
                 self._start(timer, interval, now)
-            case Do():
-                self._owner.act(action, now)
 
     def _start(self, timer: TimerName, interval: float, now: float) -> None:
         if timer in _REPEATING:
@@ -273,11 +245,11 @@ class _Run:
         for name, timer in self._running.items():
             if not timer.running:
                 del self._running[name]
-                self.handle(name, now)
+                self._handle(name, now)
                 return
 
 
-class ClientTransaction:
+class ClientTransaction(_Transaction):
     """A request of ours. `flow` is where it and the ACK to its failure go.
 
     `fall_back` is asked when nobody can be reached before anything came back: it returns the
@@ -287,14 +259,10 @@ class ClientTransaction:
     __slots__ = (
         "_again",
         "_data",
-        "_durations",
         "_fall_back",
         "_forget",
         "_message",
-        "_run",
         "_send",
-        "_timers",
-        "flow",
         "request",
         "user",
     )
@@ -313,9 +281,8 @@ class ClientTransaction:
         fall_back: Callable[[ClientTransaction, float], tuple[Request, Flow]] | None = None,
         data: bytes | None = None,
     ) -> None:
+        super().__init__(durations, timers)
         self.user: ClientUser = user
-        self._durations = durations
-        self._timers = timers
         self._send = send
         self._again = again
         self._forget = forget
@@ -325,43 +292,37 @@ class ClientTransaction:
 
     def _go(self, request: Request, flow: Flow, data: bytes) -> None:
         self.request = request
-        self.flow = flow
         self._data = data
-        machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
-        self._run = _Run(machine, flow.reliable, self._durations, self._timers, self)
-
-    @property
-    def state(self) -> State:
-        """Where it is in its figure."""
-        return self._run.state
+        self._begin(INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT, flow)
 
     def start(self, now: float) -> None:
         """Send the request."""
-        self._run.handle(On.REQUEST, now)
+        self._handle(On.REQUEST, now)
 
     def receive(self, response: Response, now: float) -> None:
         """Take a response that matched (RFC 3261 section 17.1.3)."""
         self._message = response
-        self._run.handle(_kind(response), now)
+        self._handle(_kind(response), now)
 
     def fail(self, message: str, now: float) -> None:
         """Take it that nothing reaches the other side; `message` says why."""
         if self._fall_back is not None and self.state in (State.CALLING, State.TRYING):
             fall_back, self._fall_back = self._fall_back, None
-            self._run.abandon()
+            self._enter(State.TERMINATED)
             request, flow = fall_back(self, now)
             self._go(request, flow, request.to_bytes())
             self.start(now)
             return
         self._message = message
-        self._run.handle(On.TRANSPORT_ERROR, now)
+        self._handle(On.TRANSPORT_ERROR, now)
 
     def stop(self, now: float) -> None:
         """Give it up without a word (RFC 3261 section 9.1: no final response after a CANCEL)."""
-        self._run.stop(now)
+        if self.state is not State.TERMINATED:
+            self._enter(State.TERMINATED)
+            self._ended(now)
 
-    def act(self, action: Do, now: float) -> None:
-        """Do what the machine says."""
+    def _act(self, action: Do, now: float) -> None:
         match action, self._message:
             case Do.SEND, _:
                 self._send(self._data, self.flow)
@@ -376,14 +337,13 @@ class ClientTransaction:
             case Do.FAILED, str() as message:
                 self.user.on_transport_error(self, message, now)
 
-    def ended(self, now: float) -> None:
-        """Leave the layer."""
+    def _ended(self, now: float) -> None:
         self._forget(self)
         user, self.user = self.user, UNHEEDED
         user.on_terminated(self, now)
 
 
-class ServerTransaction:
+class ServerTransaction(_Transaction):
     """A request of somebody else's. `flow` is where the responses go.
 
     The layer finds it by `key`: branch, sent-by and method (RFC 3261 section 17.2.3). `origin` is
@@ -398,9 +358,7 @@ class ServerTransaction:
         "_data",
         "_forget",
         "_request",
-        "_run",
         "_send",
-        "flow",
         "key",
         "origin",
         "user",
@@ -420,9 +378,9 @@ class ServerTransaction:
         key: ServerKey,
         origin: ServerKey,
     ) -> None:
+        super().__init__(durations, timers)
         self.key = key
         self.origin = origin
-        self.flow = flow
         self.user: ServerUser = user
         self._request: Request | None = request
         self._send = send
@@ -430,13 +388,7 @@ class ServerTransaction:
         self._forget = forget
         self._data = b""  # the last response
         self._ack: Request | None = None
-        machine = INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER
-        self._run = _Run(machine, flow.reliable, durations, timers, self)
-
-    @property
-    def state(self) -> State:
-        """Where it is in its figure."""
-        return self._run.state
+        self._begin(INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER, flow)
 
     @property
     def answered(self) -> bool:
@@ -445,21 +397,21 @@ class ServerTransaction:
 
     def start(self, now: float) -> None:
         """Begin; the request itself is handed to the TU by who made this."""
-        self._run.handle(On.REQUEST, now)
+        self._handle(On.REQUEST, now)
 
     def repeated(self, now: float) -> None:
         """Take a repetition of the request: answered from here, or absorbed."""
-        self._run.handle(On.REQUEST, now)
+        self._handle(On.REQUEST, now)
 
     def receive_ack(self, request: Request, now: float) -> None:
         """Take an ACK that matched (RFC 3261 section 17.2.3)."""
         self._ack = request
-        self._run.handle(On.ACK, now)
+        self._handle(On.ACK, now)
 
     def respond(self, response: Response, now: float) -> bool:
         """Send a response of the TU's; False when it comes too late to be sent."""
         previous, self._data = self._data, response.to_bytes()
-        if self._run.handle(_kind(response), now):
+        if self._handle(_kind(response), now):
             if response.status >= 200:
                 self._request = None
             return True
@@ -470,8 +422,7 @@ class ServerTransaction:
         """Tell the user nothing any more, and keep nothing of it alive."""
         self.user = NOBODY
 
-    def act(self, action: Do, now: float) -> None:
-        """Do what the machine says."""
+    def _act(self, action: Do, now: float) -> None:
         match action:
             case Do.SEND if self._data:
                 self._send(self._data, self.flow)
@@ -483,8 +434,7 @@ class ServerTransaction:
             case Do.UP if self.state is State.ACCEPTED and self._ack is not None:
                 self.user.on_ack(self._ack, now)
 
-    def ended(self, now: float) -> None:
-        """Leave the layer."""
+    def _ended(self, now: float) -> None:
         self._forget(self)
         user, self.user = self.user, NOBODY
         user.on_terminated(now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -58,7 +59,14 @@ class SipUri:
 
     @classmethod
     def parse(cls, text: str) -> SipUri:
-        """Read a URI; SipError (416 for another scheme, else 400) when it is none."""
+        """Read a URI; SipError (416 for another scheme, else 400) when it is none.
+
+        The last ones are remembered: one request names the same few again and again.
+        """
+        return _usual(text) if len(text) <= _USUAL_CHARS else cls._read(text)
+
+    @classmethod
+    def _read(cls, text: str) -> SipUri:
         match = _URI.fullmatch(text)
         if match is None or _FORBIDDEN.search(text) or _BAD_ESCAPE.search(text):
             raise _not_a_uri(text)
@@ -136,6 +144,10 @@ class SipUri:
         return sorted((n.lower(), v) for n, v in self.headers) == sorted(
             (n.lower(), v) for n, v in other.headers
         )
+
+
+_USUAL_CHARS: Final = 128
+_usual = lru_cache(maxsize=1024)(SipUri._read)
 
 
 def uri_scheme(text: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from voip.errors import SipError
 from voip.ip import literal
 from voip.sip.flow import Flow
-from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params, split_list
+from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params
 from voip.sip.uri import format_host, parse_host_port
 from voip.types import Address, Random
 
@@ -44,7 +44,9 @@ _VIA: Final = re.compile(
     re.DOTALL,
 )
 _HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
-_SENT_BY: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+))?")
+_SENT_BY: Final = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?"
+)
 """A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
 
 
@@ -162,9 +164,7 @@ def mark_source(request: Request, source: Address) -> None:
         via = via.with_params(received=source.host)
     else:
         return
-    hops = split_list(request.headers.get("Via") or "")  # others may stand in the same line
-    hops[0] = str(via)
-    request.headers.replace("Via", ", ".join(hops))
+    request.replace_via(via)
 
 
 def way_back(request: Request, flow: Flow) -> Flow:

@@ -354,7 +354,7 @@ class SipEndpoint(Generic[Event]):
     def _set_timer(self) -> None:
         due = self._agent.next_timer()
         if self._timer is not None:
-            if due is not None and self._timer.when() == due and not self._timer.cancelled():
+            if due is not None and self._timer.when() <= due:  # it finds nothing, and is set anew
                 return
             self._timer.cancel()
             self._timer = None
