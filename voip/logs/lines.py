@@ -12,6 +12,7 @@ from voip.logs.limit import Limit
 
 __all__ = ["CallLog", "CurrentCall", "event"]
 
+_CALLS: Final = logging.getLogger("voip.call")
 _ONCE: Final = frozenset(("call_incoming", "call_answered", "call_ended"))
 """What happens once in a call, and is told whatever else there was."""
 _CURRENT: ContextVar[CallLog | None] = ContextVar("voip_call", default=None)
@@ -29,7 +30,7 @@ class CallLog(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, limit: Limit | None = None, **fields: object) -> None:
         self.fields: dict[str, object] = {"call_id": "", **fields}
         self._limit = limit
-        super().__init__(logging.getLogger("voip.call"), self.fields)
+        super().__init__(_CALLS, self.fields)
 
     def know(self, **fields: object) -> None:
         """Have further lines carry these too."""

@@ -292,7 +292,8 @@ class SessionDescription:
         lines = _ordered([*lines, *self.lines], _SESSION_ORDER)
         for media in self.media:
             lines += media._lines()
-        if any(character in line for line in lines for character in "\r\n\0"):
+        text = "".join(lines)
+        if any(character in text for character in "\r\n\0"):
             raise SdpError(
                 "a value of the session description holds a line break",
                 hint="give names and addresses of one line",

@@ -28,7 +28,13 @@ __all__ = [
 ]
 
 
-class State(Enum):
+class _Name(Enum):
+    """A word of the tables. Enum's own hash is Python's, and each message asks for dozens."""
+
+    __hash__ = object.__hash__
+
+
+class State(_Name):
     """A transaction's states, by the names of the figures. INIT: nothing has happened yet."""
 
     INIT = "init"
@@ -41,7 +47,7 @@ class State(Enum):
     TERMINATED = "terminated"
 
 
-class On(Enum):
+class On(_Name):
     """What happens to a transaction beside its timers.
 
     On the client's side the request comes from the transaction's user (TU) and the responses from
@@ -56,7 +62,7 @@ class On(Enum):
     TRANSPORT_ERROR = "transport error"
 
 
-class TimerName(Enum):
+class TimerName(_Name):
     """The timers of RFC 3261 table 4 and RFC 6026 section 8.11, and three more."""
 
     A = "A"
