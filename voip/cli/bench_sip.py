@@ -54,7 +54,7 @@ def _lines(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("INVITEs parsed and routed", f"{figures['parse_route_per_s']} /s", ""),
         ("the same x machine factor", f"{parse['figure']:.0f} /s", bar(parse, "/s at least")),
         ("complete calls", f"{figures['calls_per_second']:.0f} /s", ""),
-        ("the same x machine factor", f"{calls['figure']:.0f} /s", bar(calls, "/s at least")),
+        ("a whole core x machine factor", f"{calls['figure']:.0f} /s", bar(calls, "/s at least")),
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
         ("CPU per call", f"{figures['cpu_us_per_call']:.0f} us", ""),
         ("share of a core", f"{100 * figures['core_share']:.0f} %", ""),

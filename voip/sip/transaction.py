@@ -9,8 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
+from voip.sip.completed import ServerKey
 from voip.sip.compose import ack_failure
 from voip.sip.flow import Flow
 from voip.sip.machines import (
@@ -36,16 +37,18 @@ __all__ = [
     "ClientTransaction",
     "ClientUser",
     "Durations",
-    "ServerKey",
     "ServerTransaction",
     "ServerUser",
 ]
 
 _MIN_TIMER_D_S: Final = 32.0
 _REPEATING: Final = (TimerName.A, TimerName.E, TimerName.G)
-
-
-ServerKey: TypeAlias = tuple[str | int | None, ...]
+_LAST: Final = {
+    State.ACCEPTED: TimerName.L,
+    State.CONFIRMED: TimerName.I,
+    State.COMPLETED: TimerName.J,
+}
+"""The timers that end a server transaction when nothing more than repetitions can come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,11 @@ class _Transaction(ABC):
             for name in [name for name in self._running if (state, name) not in self._machine]:
                 self._running.pop(name).cancel()
 
+    def _cancel_timers(self) -> None:
+        for timer in self._running.values():
+            timer.cancel()
+        self._running.clear()
+
     def _do(self, action: Action, now: float) -> None:
         match action:
             case Do():
@@ -348,13 +356,14 @@ class ServerTransaction(_Transaction):
 
     The layer finds it by `key`: branch, sent-by and method (RFC 3261 section 17.2.3). `origin` is
     Call-ID, From tag, CSeq number and method, the same whatever way the request came (section
-    8.2.2.2). It outlives its answer by 64*T1, and so do many: the
-    request is let go of with the final response.
+    8.2.2.2). It outlives its answer by 64*T1, and so do many: once nobody is to hear of it any
+    more it leaves the rest to `completed`.
     """
 
     __slots__ = (
         "_ack",
         "_again",
+        "_completed",
         "_data",
         "_forget",
         "_request",
@@ -375,6 +384,7 @@ class ServerTransaction(_Transaction):
         send: Callable[[bytes, Flow], None],
         again: Callable[[bytes, Flow], None],
         forget: Callable[[ServerTransaction], None],
+        completed: Callable[[ServerTransaction, bytes, float], None],
         key: ServerKey,
         origin: ServerKey,
     ) -> None:
@@ -386,6 +396,7 @@ class ServerTransaction(_Transaction):
         self._send = send
         self._again = again
         self._forget = forget
+        self._completed = completed
         self._data = b""  # the last response
         self._ack: Request | None = None
         self._begin(INVITE_SERVER if request.method == "INVITE" else NON_INVITE_SERVER, flow)
@@ -407,6 +418,7 @@ class ServerTransaction(_Transaction):
         """Take an ACK that matched (RFC 3261 section 17.2.3)."""
         self._ack = request
         self._handle(On.ACK, now)
+        self._leave_the_rest()
 
     def respond(self, response: Response, now: float) -> bool:
         """Send a response of the TU's; False when it comes too late to be sent."""
@@ -414,6 +426,7 @@ class ServerTransaction(_Transaction):
         if self._handle(_kind(response), now):
             if response.status >= 200:
                 self._request = None
+                self._leave_the_rest()
             return True
         self._data = previous
         return False
@@ -421,6 +434,18 @@ class ServerTransaction(_Transaction):
     def release(self) -> None:
         """Tell the user nothing any more, and keep nothing of it alive."""
         self.user = NOBODY
+        self._leave_the_rest()
+
+    def _leave_the_rest(self) -> None:
+        """Leave the layer's table for a smaller place where only repetitions are to come."""
+        name = _LAST.get(self.state) if self.user is NOBODY else None
+        last = None if name is None else self._running.get(name)
+        if last is None:
+            return
+        # an INVITE that was accepted or whose refusal has its ACK is not answered again
+        data = self._data if self.state is State.COMPLETED else b""
+        self._completed(self, data, last.at)
+        self._cancel_timers()
 
     def _act(self, action: Do, now: float) -> None:
         match action:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.completed import Completed, CompletedTransaction, ServerKey
 from voip.sip.compose import over
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
@@ -18,7 +19,6 @@ from voip.sip.transaction import (
     ClientTransaction,
     ClientUser,
     Durations,
-    ServerKey,
     ServerTransaction,
     ServerUser,
 )
@@ -63,20 +63,22 @@ class Transactions:
         self._by_flow: dict[Flow, dict[ClientTransaction, None]] = {}
         self._server: dict[ServerKey, ServerTransaction] = {}
         self._forget = self._forget_server  # one for all, not one for each
-        self._initial: dict[ServerKey, ServerTransaction] = {}
+        self._complete = self._complete_server
+        self._completed = Completed(timers, self._again, self._forget_initial)
+        self._initial: dict[ServerKey, ServerKey] = {}  # by origin: which came first
 
     def __len__(self) -> int:
-        return len(self._client) + len(self._server)
+        return len(self._client) + len(self._server) + len(self._completed)
 
     @property
     def sides(self) -> tuple[int, int]:
         """How many there are of ours, and of others' requests."""
-        return len(self._client), len(self._server)
+        return len(self._client), len(self._server) + len(self._completed)
 
     @property
     def full(self) -> bool:
         """Whether no more of others' requests may be taken."""
-        return len(self._server) >= self._max_server
+        return len(self._server) + len(self._completed) >= self._max_server
 
     def check_room(self) -> None:
         """Raise SipError (503) when no more requests of our own may be begun."""
@@ -154,28 +156,30 @@ class Transactions:
             send=self._send,
             again=self._again,
             forget=self._forget,
+            completed=self._complete,
             key=_key(request, request.method),
             origin=_origin(request),
         )
         self._server[transaction.key] = transaction
         if request.to.tag is None:
-            self._initial.setdefault(transaction.origin, transaction)
+            self._initial.setdefault(transaction.origin, transaction.key)
         transaction.start(now)
         return transaction
 
-    def of_request(self, request: Request) -> ServerTransaction | None:
+    def of_request(self, request: Request) -> ServerTransaction | CompletedTransaction | None:
         """Find what a repeated request, or the ACK to an INVITE, belongs to (section 17.2.3)."""
-        return self._server.get(
-            _key(request, "INVITE" if request.method == "ACK" else request.method)
-        )
+        return self._find(_key(request, "INVITE" if request.method == "ACK" else request.method))
 
-    def to_cancel(self, request: Request) -> ServerTransaction | None:
+    def _find(self, key: ServerKey) -> ServerTransaction | CompletedTransaction | None:
+        return self._server.get(key) or self._completed.get(key)
+
+    def to_cancel(self, request: Request) -> ServerTransaction | CompletedTransaction | None:
         """Find the INVITE that a CANCEL means (section 9.2).
 
         The Call-ID and the From tag must be the INVITE's too, so that a branch that was seen or
         guessed is not enough to end a call.
         """
-        found = self._server.get(_key(request, "INVITE"))
+        found = self._find(_key(request, "INVITE"))
         if found is None or found.origin[:2] != _origin(request)[:2]:
             return None
         return found
@@ -206,8 +210,16 @@ class Transactions:
 
     def _forget_server(self, transaction: ServerTransaction) -> None:
         del self._server[transaction.key]
-        if self._initial.get(transaction.origin) is transaction:
-            del self._initial[transaction.origin]
+        self._forget_initial(transaction.key, transaction.origin)
+
+    def _complete_server(self, transaction: ServerTransaction, data: bytes, until: float) -> None:
+        key, origin = transaction.key, transaction.origin
+        del self._server[key]
+        self._completed.add(key, origin, data, transaction.flow, until)
+
+    def _forget_initial(self, key: ServerKey, origin: ServerKey) -> None:
+        if self._initial.get(origin) == key:
+            del self._initial[origin]
 
 
 def _key(request: Request, method: str) -> ServerKey:

@@ -38,6 +38,10 @@ class Calibration:
         )
         return math.prod(ratios) ** (1.0 / len(ratios))
 
+    def python_factor(self, reference: Calibration) -> float:
+        """Return the same for what the interpreter does alone, without arrays and the kernel."""
+        return self.python_s / reference.python_s
+
 
 REFERENCE_MACHINE = "2 cores of an Intel Xeon at 2.50 GHz, Linux 6.18, CPython 3.11.7, NumPy 2.4.6"
 REFERENCE = Calibration(python_s=0.0205, numpy_s=0.0193, loopback_s=0.0181)

@@ -29,17 +29,20 @@ _SHORT_S: Final = 0.002
 
 
 def parse_rates(seconds: float) -> list[tuple[float, float]]:
-    """Parse and route INVITEs, no two alike; return (a second, machine factor) of each batch."""
+    """Parse and route INVITEs, no two alike; return (a second, factor) of each batch.
+
+    The factor is that of plain Python: parsing is nothing else.
+    """
     messages = [invite(number) for number in range(_BATCH)]
     rates: list[tuple[float, float]] = []
     until = time.perf_counter() + seconds
-    before = calibrate(1).factor(REFERENCE)
+    before = calibrate(1).python_factor(REFERENCE)
     while time.perf_counter() < until or len(rates) < 3:
         begun = time.perf_counter()
         for message in messages:
             route(message)
         taken = time.perf_counter() - begun
-        after = calibrate(1).factor(REFERENCE)
+        after = calibrate(1).python_factor(REFERENCE)
         rates.append((_BATCH / taken, (before + after) / 2))
         before = after
     return rates
