@@ -25,7 +25,7 @@ MAX_MESSAGE_BYTES: Final = 65_536
 """Longest message taken, body included: what a UDP datagram can carry (513 otherwise)."""
 
 MAX_HEADERS: Final = 256
-"""Header lines in one message."""
+"""Header lines in one message, beside Content-Length, which whoever passes it on has to write."""
 
 MAX_LINE_CHARS: Final = 8_192
 """Characters in one header line after unfolding, and in the start line."""

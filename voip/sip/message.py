@@ -347,8 +347,9 @@ def _line_problem(start: str, headers: Headers, bad_line: str | None) -> SipErro
         return SipError(f"a start line of {len(start)} characters", status=414)
     if "\n" in start or "\r" in start:
         return SipError("a start line with a bare line break in it", status=400)
-    if len(headers._lines) > MAX_HEADERS:
-        return SipError(f"{len(headers)} header lines, {MAX_HEADERS} are allowed", status=400)
+    lines = len(headers)
+    if lines > MAX_HEADERS and lines - headers.count("Content-Length") > MAX_HEADERS:
+        return SipError(f"{lines} header lines, {MAX_HEADERS} are allowed", status=400)
     return None
 
 
