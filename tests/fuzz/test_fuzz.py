@@ -23,6 +23,7 @@ FOUND = (
         b"INVITE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"
         b"CSeq: 1 INVITE\r\n%b\r\n" % (b"Via: SIP/2.0/UDP a\r\n" * 250),
     ),
+    ("header", b'ACTIVE;65536ES=600;REASON=";R=";RETRY-AFTER=4'),
     ("message", b"OPTIONS sip:a@b SIP/2.0\r\n%b\r\n" % (b"X: y\r\n" * 256)),
 )
 """(target, input) that a target could not bear once."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params
+from voip.sip.grammar import TOKEN, Params, find_param, format_params, is_token, parse_params
 from voip.sip.headers import parse_seconds
 from voip.sip.message import Request, Response
 
@@ -64,8 +64,8 @@ class SubscriptionStatus(Enum):
 class SubscriptionState:
     """What a NOTIFY says of its subscription: "active", "pending", "terminated" or a newer word.
 
-    `expires_s` is how long it lasts; `reason` and `retry_after_s` say why it is over and when it
-    may be asked for again.
+    `expires_s` is how long it lasts; `reason`, a token, and `retry_after_s` say why it is over and
+    when it may be asked for again.
     """
 
     value: str
@@ -84,7 +84,7 @@ class SubscriptionState:
         return cls(
             match[1].lower(),
             parse_seconds(find_param(params, "expires")),
-            reason.lower() if reason else None,
+            reason.lower() if reason and is_token(reason) else None,
             parse_seconds(find_param(params, "retry-after")),
         )
 
