@@ -23,6 +23,9 @@ FOUND = (
         b"INVITE sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n"
         b"CSeq: 1 INVITE\r\n%b\r\n" % (b"Via: SIP/2.0/UDP a\r\n" * 250),
     ),
+    ("stream", b"BYE tel:+1%b SIP/2.0\r\nVia: SIP/2.0/UDP a\r\n\r\n" % (b"," * 9_000)),
+    ("stream", b"%b\r\n" % (b"OPTIONS sip:a@b SIP/2.0\r\n" + b"X: y\r\n" * 11_000)),
+    ("stream", b"\x16\x03\x01" + b"\r\n\r\n" * 60),
     ("header", b'ACTIVE;65536ES=600;REASON=";R=";RETRY-AFTER=4'),
     ("message", b"OPTIONS sip:a@b SIP/2.0\r\n%b\r\n" % (b"X: y\r\n" * 256)),
 )
@@ -63,7 +66,11 @@ def _nearly(corpus: list[bytes]):  # type: ignore[no-untyped-def]
     return lambda number: mutated(corpus, random.Random(number))
 
 
-@pytest.mark.parametrize(("target", "data"), FOUND)
+@pytest.mark.parametrize(
+    ("target", "data"),
+    FOUND,
+    ids=[f"{target}-{number}" for number, (target, _) in enumerate(FOUND)],
+)
 def test_what_was_found_once_is_borne(target: str, data: bytes) -> None:
     TARGETS[target](data)
 

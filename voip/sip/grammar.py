@@ -20,6 +20,7 @@ __all__ = [
     "parse_params",
     "quote_string",
     "split_list",
+    "token_or_quoted",
     "unquote_string",
 ]
 
@@ -117,6 +118,11 @@ def quote_string(text: str) -> str:
     """Write text as a quoted-string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def token_or_quoted(text: str) -> str:
+    """Write a parameter's value: as it is where it is a token, else as a quoted-string."""
+    return text if is_token(text) else quote_string(text)
 
 
 def unquote_string(text: str) -> str:

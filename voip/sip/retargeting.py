@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.grammar import token_or_quoted
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.identity import NO_PRIVACY, Privacy
 from voip.sip.reason import Reason
@@ -60,11 +61,15 @@ class Diversion:
         )
 
     def __str__(self) -> str:
-        parts = [str(self.address), f";reason={self.reason}", f";counter={self.counter}"]
+        parts = [
+            str(self.address),
+            f";reason={token_or_quoted(self.reason)}",
+            f";counter={self.counter}",
+        ]
         if self.limit is not None:
             parts.append(f";limit={self.limit}")
         if self.privacy is not None:
-            parts.append(f";privacy={self.privacy}")
+            parts.append(f";privacy={token_or_quoted(self.privacy)}")
         if self.screen is not None:
             parts.append(f";screen={'yes' if self.screen else 'no'}")
         return "".join(parts)

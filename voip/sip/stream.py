@@ -84,9 +84,11 @@ class StreamFramer:
         if not self._needed:
             self._skip_blank_lines()
             end = self._buffer.find(_END, max(self._searched - 3, 0))
+            self._broken = self._endless(end)
+            if self._broken is not None:
+                return None
             if end < 0:
                 self._searched = len(self._buffer)
-                self._refuse_endless()
                 return None
             head = bytes(self._buffer[: end + 4])
             if not _START.match(head):
@@ -119,15 +121,19 @@ class StreamFramer:
             else:
                 del self._buffer[:2]
 
-    def _refuse_endless(self) -> None:
+    def _endless(self, end: int) -> SipError | None:
+        """Say what is wrong with headers that end there, or (-1) not yet.
+
+        The same whether they have come at once or byte by byte.
+        """
+        size = len(self._buffer) if end < 0 else end + len(_END)
         if self._buffer.startswith(_TLS):
-            self._broken = SipError("what came over the connection is TLS", status=400)
-        elif len(self._buffer) > self._max_message:
-            self._broken = SipError("headers that do not end", status=513)
-        elif (
-            len(self._buffer) > MAX_LINE_CHARS and self._buffer.find(b"\r\n", 0, MAX_LINE_CHARS) < 0
-        ):
-            self._broken = SipError("what came over the connection is not SIP", status=400)
+            return SipError("what came over the connection is TLS", status=400)
+        if size > MAX_LINE_CHARS and self._buffer.find(b"\r\n", 0, MAX_LINE_CHARS) < 0:
+            return SipError("what came over the connection is not SIP", status=400)
+        if size > self._max_message:
+            return SipError("headers that do not end", status=513)
+        return None
 
 
 def _body_length(head: bytes) -> int | None:
