@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from voip.call import Call
 from voip.config import MediaConfig
 from voip.errors import MediaError
-from voip.events import CallEvent
+from voip.events import CallEvent, CallState
 from voip.media.commands import (
     CloseStream,
     Command,
@@ -34,7 +34,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request, Response, parse_message
+from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.server_invite import ServerInvite
 from voip.types import Address, SeededRandom
 
@@ -445,6 +445,36 @@ def version(message: Request | Response) -> int:
     """The version in the o= line."""
     [line] = [x for x in message.body.decode().splitlines() if x.startswith("o=")]
     return int(line.split()[2])
+
+
+def on_the_wire(world: World) -> list[str | int]:
+    """What is under way, by method or status."""
+    messages = [parse_message(data) for data, _ in world.wire]
+    return [m.method if isinstance(m, Request) else m.status for m in messages]
+
+
+def respond_as(world: World, tag: str, status: int, body: bytes = b"", **headers: str) -> None:
+    """Answer our INVITE as one of several callees behind a proxy."""
+    response = make_response(
+        world.call._session.invite_request,
+        status,
+        to_tag=tag,
+        headers=[("Contact", CONTACTS[THEIRS]), *headers.items()],
+        body=body,
+        content_type=None if headers.get("Content-Type") else (SDP if body else None),
+    )
+    world.arrive(response.to_bytes(), Flow("udp", THEIRS, OURS))
+
+
+def assert_over(world: World) -> None:
+    """The call has ended once, and nothing of it is left."""
+    assert world.call.state is CallState.ENDED
+    assert world.names().count("CallEnded") == 1
+    assert world.names()[-1] == "CallEnded"
+    assert [type(event).__name__ for event in world.call._events] == world.names()
+    assert world.driver.streams == set()
+    assert world.stack.sessions == {}
+    assert len(world.manager) <= 1  # who made it forgets it
 
 
 def dialled(world: World, **more: Any) -> asyncio.Task[None]:
