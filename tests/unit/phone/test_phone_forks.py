@@ -20,9 +20,7 @@ from session_world import (
 
 from voip.errors import CallError, ConfigError
 from voip.events import CallState
-from voip.sip.events import (
-    IncomingInvite,
-)
+from voip.sip.events import IncomingInvite
 from voip.sip.flow import Flow
 from voip.sip.message import Request, parse_message
 from voip.types import Address

@@ -11,9 +11,7 @@ from session_world import OURS, THEIRS, assert_over, error_of
 from voip.errors import CallError, CallStateError, ConfigError
 from voip.events import CallbackFailed, CallEnded, CallState, DtmfReceived
 from voip.session.states import TRANSITIONS, allowed
-from voip.sip.events import (
-    IncomingInvite,
-)
+from voip.sip.events import IncomingInvite
 from voip.sip.flow import Flow
 from voip.sip.message import Response, make_response
 

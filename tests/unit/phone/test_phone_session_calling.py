@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from session_world import (
-    GARBAGE,
-    OURS,
-    THEIRS,
-    assert_over,
-    error_of,
-    on_the_wire,
-    respond_as,
-    sdp,
-)
+from session_world import GARBAGE, OURS, THEIRS, assert_over, error_of, on_the_wire, respond_as, sdp
 
 from voip.errors import CallError, NoAnswerError
 from voip.events import CallEnded, CallState, EndedBy
-from voip.sip.events import (
-    DialogEnded,
-    IncomingInvite,
-)
+from voip.sip.events import DialogEnded, IncomingInvite
 from voip.sip.flow import Flow
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from session_world import (
-    GARBAGE,
-    SDP,
-    assert_over,
-    error_of,
-    on_the_wire,
-    sdp,
-)
+from session_world import GARBAGE, SDP, assert_over, error_of, on_the_wire, sdp
 
 from voip.errors import CallError, CallStateError
 from voip.events import CallState, EndedBy
 from voip.sip.dialog import DialogState
-from voip.sip.events import (
-    ReinviteDone,
-    ReinviteReceived,
-)
+from voip.sip.events import ReinviteDone, ReinviteReceived
 
 
 def test_a_hold_that_nobody_waits_for_any_more_comes_about_all_the_same(world):
