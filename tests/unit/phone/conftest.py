@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from loopback_phones import Pair, two_phones
 from session_world import World
 
 
@@ -26,3 +27,9 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.close()
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    async with two_phones() as pair:
+        yield pair
