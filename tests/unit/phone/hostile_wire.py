@@ -97,8 +97,8 @@ class Scene:
 
     async def assert_unharmed(self) -> None:
         answer = await self.wire.ask(self.wire.message("OPTIONS"))
-        assert answer.status == 200
-        assert self.call.state is self.theirs.state is CallState.ACTIVE
+        assert answer.status == 200, answer
+        assert self.call.state is self.theirs.state is CallState.ACTIVE, self.call
         async with self.call.audio() as heard, asyncio.timeout(10):  # or it is not heard any more
             await heard.read(0.1)  # what may have come before
             while np.abs(await heard.read(0.02)).max() < 4000:

@@ -468,13 +468,14 @@ def respond_as(world: World, tag: str, status: int, body: bytes = b"", **headers
 
 def assert_over(world: World) -> None:
     """The call has ended once, and nothing of it is left."""
-    assert world.call.state is CallState.ENDED
-    assert world.names().count("CallEnded") == 1
-    assert world.names()[-1] == "CallEnded"
-    assert [type(event).__name__ for event in world.call._events] == world.names()
-    assert world.driver.streams == set()
-    assert world.stack.sessions == {}
-    assert len(world.manager) <= 1  # who made it forgets it
+    names = world.names()
+    assert world.call.state is CallState.ENDED, world.call
+    assert names.count("CallEnded") == 1, names
+    assert names[-1] == "CallEnded", names
+    assert [type(event).__name__ for event in world.call._events] == names, names
+    assert world.driver.streams == set(), world.driver.streams
+    assert world.stack.sessions == {}, world.stack.sessions
+    assert len(world.manager) <= 1, "who made it forgets it"
 
 
 def dialled(world: World, **more: Any) -> asyncio.Task[None]:
