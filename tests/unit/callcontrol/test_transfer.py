@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from callers import answering
-from phone_scene import Network, flow, in_virtual_time, losing, quiet, uri
+from phone_scene import Network, flow, in_virtual_time, losing, quiet, uri, without
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, NoAnswerError
@@ -289,19 +289,6 @@ async def test_F044_where_the_contact_leads_nowhere_the_address_of_record_is_tri
         assert net.requests("INVITE", to=carol)[-1].headers.get("Require") == "replaces"
         await new.hangup()
         await quiet(alice, bob, carol)
-
-
-def without(method: str, *phones: Softphone) -> None:
-    """Take a method or an extension from phones that are not switched on yet."""
-    from dataclasses import replace
-
-    for phone in phones:
-        config = phone._config
-        phone._config = replace(
-            config,
-            allow=tuple(name for name in config.allow if name != method),
-            supported=tuple(name for name in config.supported if name != method),
-        )
 
 
 @flow

@@ -6,7 +6,8 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import Signature, signature
 from itertools import count
 from typing import Any
 
@@ -16,7 +17,14 @@ from voip import Softphone
 from voip.config import NetworkConfig
 from voip.errors import VoipError
 from voip.harness.soak.census import left_in_phone
-from voip.media.commands import CloseStream, Command, Opened, OpenStream, StreamStats
+from voip.media.commands import (
+    CloseStream,
+    Command,
+    ConnectStream,
+    Opened,
+    OpenStream,
+    StreamStats,
+)
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.platform import MediaPlane, Platform
@@ -28,44 +36,54 @@ from voip.sip.endpoint.trace import SipTraceRecord
 from voip.sip.message import Request, Response, parse_message
 from voip.types import Address, Random
 
-PORT = 5060
-LONGEST_S = 7200.0
+PORT, SOUND_PORT = 5060, 40000
+LONGEST_S = 3 * 3600.0
 
 Message = Request | Response
 
 
 class Sound(MediaElsewhere):
-    """Nobody's sound: `streams` has the numbers of those that are open."""
+    """Nobody's sound: which streams are open, and how they were connected last."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        self.streams: set[int] = set()
+        self.streams: dict[int, ConnectStream | None] = {}
+
+    @property
+    def sends_to(self) -> Address | None:
+        """Where it goes."""
+        return next((it.rtp for it in self.streams.values() if it is not None and it.send), None)
 
     async def apply(self, command: Command) -> Opened | StreamStats | None:
-        self._count(command)
+        self._note(command)
         return await super().apply(command)
 
     def post(self, command: Command) -> None:
-        self._count(command)
+        self._note(command)
 
-    def _count(self, command: Command) -> None:
-        if isinstance(command, OpenStream):
-            self.streams.add(command.stream)
-        elif isinstance(command, CloseStream):
-            self.streams.discard(command.stream)
+    def _note(self, command: Command) -> None:
+        match command:
+            case OpenStream():
+                self.streams[command.stream] = None
+            case ConnectStream():
+                self.streams[command.stream] = command
+            case CloseStream():
+                self.streams.pop(command.stream, None)
 
 
 class Phone(Softphone):
     """A phone that is switched on at its own host, wherever the test that does it may run."""
 
     host: Host
+    sound: Sound
 
     async def start(self) -> None:
         with self.host.here():
             await super().start()
 
     def _media_plane(self, platform: Platform, random: Random) -> MediaPlane:
-        return MediaPlane(Sound(Address(self.host.address, 40000)), RingArena(), count(1))
+        self.sound = Sound(Address(self.host.address, SOUND_PORT))
+        return MediaPlane(self.sound, RingArena(), count(1))
 
 
 class Network:
@@ -152,27 +170,44 @@ class Server:
         return asyncio.get_running_loop().time()
 
 
+def without(method: str, *phones: Phone) -> None:
+    """Take a method or an extension from phones that are not switched on yet."""
+    for phone in phones:
+        config = phone._config
+        phone._config = replace(
+            config,
+            allow=tuple(name for name in config.allow if name != method),
+            supported=tuple(name for name in config.supported if name != method),
+        )
+
+
 def losing(phone: Softphone, lost: Callable[[Message], bool]) -> None:
     """Let some of what a phone sends get lost, on purpose."""
     agent, outgoing = phone._agent, phone._agent.outgoing
     agent.outgoing = lambda: [sent for sent in outgoing() if not lost(parse_message(sent[0]))]
 
 
-Test = Callable[[Network], Coroutine[Any, Any, None]]
+Test = Callable[..., Coroutine[Any, Any, None]]
 
 SEEDS = {"no loss": (0.0, (1,)), "20 % loss": (0.2, (2, 3, 4, 5, 6))}
 """With those of loss what a test asks for once has come by then, if late."""
 
 
-def flow(test: Test) -> Callable[[str], None]:
-    """Run a test in virtual time without loss, and with 20 % of it under several seeds."""
+def flow(test: Test) -> Callable[..., None]:
+    """Run a test in virtual time without loss, and with 20 % of it under several seeds.
+
+    It is given a network, and whatever else it is parametrized with.
+    """
 
     @pytest.mark.parametrize("loss", SEEDS)
-    def run(loss: str) -> None:
+    def run(loss: str, **more: Any) -> None:
         probability, seeds = SEEDS[loss]
         for seed in seeds:
-            in_virtual_time(test, probability, seed)
+            in_virtual_time(lambda net: test(net, **more), probability, seed)
 
+    loss, _ = signature(run).parameters.values()
+    _, *more = signature(test).parameters.values()
+    run.__signature__ = Signature([loss, *more])
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
 
@@ -201,9 +236,16 @@ def uri(phone: Softphone) -> str:
     return phone.account.uri
 
 
+async def until(done: Callable[[], bool], seconds: float = 90.0) -> None:
+    """Let time go by until something is the case."""
+    async with asyncio.timeout(seconds):
+        while not done():
+            await asyncio.sleep(0.05)
+
+
 async def quiet(*phones: Phone, seconds: float = 100.0) -> None:
     """Let time pass until every transaction has ended; then nothing may be left."""
     await asyncio.sleep(seconds)
     for phone in phones:
-        left = {**left_in_phone(phone), "streams": phone._driver.streams}
-        assert left == {"streams": set()}, f"{uri(phone)}: {left}"
+        left = {**left_in_phone(phone), "streams": phone.sound.streams}
+        assert left == {"streams": {}}, f"{uri(phone)}: {left}"
