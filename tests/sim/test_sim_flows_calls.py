@@ -159,6 +159,9 @@ class Gateway:
         self.phone.on_incoming(self._incoming)
         self.phone.on_transfer(self._refer)
 
+    async def start(self) -> None:
+        await self._host.run(self.phone.start())
+
     async def up(self, number: str, user: str, calls: asyncio.Queue[Call]) -> tuple[Call, Call]:
         """The telephone with a number calls somebody of ours."""
         call, other = await self._host.run(self._scene.up(self.phone, user, calls))
@@ -197,7 +200,7 @@ def test_F047_a_gateway_finds_that_both_ends_of_a_transferred_call_are_its_own(
 
     async def main() -> None:
         gateway = Gateway(scene)
-        await gateway._host.run(gateway.phone.start())
+        await gateway.start()
         bob, to_bob = await scene.answering()
         outside, call = await gateway.up("+15550001", "bob", to_bob)
         await call.transfer("+15550002")
@@ -221,7 +224,7 @@ def test_F047_a_consultation_at_the_same_gateway_is_named_by_replaces(
 
     async def main() -> None:
         gateway = Gateway(scene)
-        await gateway._host.run(gateway.phone.start())
+        await gateway.start()
         bob, to_bob = await scene.answering()
         outside, first = await gateway.up("+15550001", "bob", to_bob)
         await first.hold()
