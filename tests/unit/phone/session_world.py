@@ -31,7 +31,7 @@ from voip.session.manager import SessionManager
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
-from voip.sip.events import SipEvent
+from voip.sip.events import IncomingInvite, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, make_response, parse_message
@@ -74,7 +74,6 @@ class CountingDriver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.host, self.port = OURS.host, 10000
         self.held = False
         self.streams: set[int] = set()
         self.connected: dict[int, ConnectStream] = {}
@@ -135,7 +134,7 @@ class CountingDriver:
             if number in self.streams:
                 raise MediaError(f"stream {number} is open")
             self.streams.add(number)
-            return Opened(Address(self.host, self.port), Address(self.host, self.port + 1))
+            return Opened(Address(OURS.host, 10000), Address(OURS.host, 10001))
         if number not in self.streams:
             raise MediaError(f"no stream {number}")
         match command:
@@ -266,8 +265,6 @@ class World:
         return result
 
     def they_respond(self, status: int, body: bytes = b"", invite: Any = None, **more: Any) -> None:
-        from voip.sip.events import IncomingInvite
-
         if invite is None:
             invite = next(e.invite for e in self.their_events if isinstance(e, IncomingInvite))
         self.their(
@@ -371,8 +368,6 @@ class World:
 
     def up(self, *, outgoing: bool = True) -> Call:
         """Bring the call up."""
-        from voip.sip.events import IncomingInvite
-
         if outgoing:
             self.dial()
             self.deliver_all()
