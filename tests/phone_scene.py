@@ -236,13 +236,6 @@ def uri(phone: Softphone) -> str:
     return phone.account.uri
 
 
-async def until(done: Callable[[], bool], seconds: float = 90.0) -> None:
-    """Let time go by until something is the case."""
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.05)
-
-
 async def quiet(*phones: Phone, seconds: float = 100.0) -> None:
     """Let time pass until every transaction has ended; then nothing may be left."""
     await asyncio.sleep(seconds)

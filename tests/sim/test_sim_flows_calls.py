@@ -73,7 +73,7 @@ def test_F019_who_is_on_hold_hears_music_and_is_not_heard(loss: float, seed: int
         async with scene.phone("alice", scene.alice, media=SOUND) as alice:
             mine, theirs = await scene.up(alice, "bob", calls)
             await mine.hold()
-            await until(theirs, CallState.HELD)
+            await until(lambda: theirs.state is CallState.HELD)
             async with theirs.audio() as ear, mine.audio() as other:
                 _, _, heard, silence = await asyncio.gather(
                     mine.play(tone(440, 3)), theirs.send(tone(1200, 0.5)),
@@ -82,7 +82,7 @@ def test_F019_who_is_on_hold_hears_music_and_is_not_heard(loss: float, seed: int
             assert loudest(heard) == 440
             assert np.abs(silence).max() == 0
             await mine.resume()
-            await until(theirs, CallState.ACTIVE)
+            await until(lambda: theirs.state is CallState.ACTIVE)
             async with mine.audio() as other:
                 _, heard = await asyncio.gather(theirs.play(tone(1200, 3)), other.read(2.5))
             assert loudest(heard) == 1200
@@ -116,7 +116,7 @@ def test_F026_a_third_party_is_added_by_joining_two_calls(loss: float, seed: int
             await first.hold()
             second, carols = await scene.up(bob, "carol", to_carol)
             await first.resume()
-            await until(alices, CallState.ACTIVE)
+            await until(lambda: alices.state is CallState.ACTIVE)
             await first.bridge(second)
             await hear_each_other(alices, carols)
             await carols.hangup()  # the third leaves, the two stay

@@ -10,6 +10,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from callers import echo
 from loopback_phones import phone, tone, uri
 
 from voip import Softphone
@@ -97,13 +98,7 @@ async def test_closing_in_the_middle_of_calls_leaves_nothing_open() -> None:
     gc.collect()
     before = in_use()
     async with phone() as bob:
-
-        @bob.on_incoming
-        async def answer(call: Call) -> None:
-            await call.answer()
-            await call.echo()
-            await call.wait_ended()
-
+        bob.on_incoming(echo)
         alice = phone()
         await alice.start()
         dialled = [alice.dial(uri(bob)) for _ in range(AT_ONCE)]

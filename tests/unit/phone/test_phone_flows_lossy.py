@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from phone_scene import SOUND_PORT, Network, Phone, flow, quiet, until, uri, without
+from callers import until
+from phone_scene import SOUND_PORT, Network, Phone, flow, quiet, uri, without
 
 from voip.call import Call
 from voip.errors import CallError

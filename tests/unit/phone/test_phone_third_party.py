@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from phone_scene import SOUND_PORT, Network, Phone, Server, flow, quiet, until, uri
+from callers import until
+from phone_scene import SOUND_PORT, Network, Phone, Server, flow, quiet, uri
 
 from voip.call import Call
 from voip.events import CallState
