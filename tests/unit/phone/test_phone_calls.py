@@ -11,6 +11,7 @@ import socket
 
 import numpy as np
 import pytest
+from callers import answering
 from loopback_phones import phone, tone, up, uri, virtually
 from stalls import repeated_after_stalls
 
@@ -71,15 +72,8 @@ async def test_sound_goes_both_ways_and_the_callee_hangs_up(pair):
 
 
 async def test_pcma_alone_is_agreed_on():
-    calls: asyncio.Queue[Call] = asyncio.Queue()
     async with phone(media=MediaConfig(codecs=("pcma",))) as alice, phone() as bob:
-
-        @bob.on_incoming
-        async def taken(call: Call) -> None:
-            await call.answer()
-            calls.put_nowait(call)
-            await call.wait_ended()
-
+        calls = answering(bob)
         call = await alice.dial(uri(bob))
         assert call.codec == (await calls.get()).codec == "pcma"
 
@@ -129,12 +123,7 @@ async def test_both_sides_hold_at_once(pair, monkeypatch):
 async def test_a_caller_that_is_sent_on_calls_there(pair, late_offer):
     alice, bob, calls = pair
     async with phone() as carol:
-
-        @carol.on_incoming
-        async def answer(call: Call) -> None:
-            await call.answer()
-            await call.wait_ended()
-
+        answering(carol)
         dialling = asyncio.create_task(alice.dial(uri(bob), late_offer=late_offer))
         theirs = await calls.get()
         await theirs.redirect(f"sip:nobody@127.0.0.1:{free_port()}", uri(carol, "carol"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from callers import answering
 from hostile_wire import HERE, SDP, Wire
 
 from voip.arguments import agent_config
@@ -281,12 +282,7 @@ async def test_a_close_that_is_cancelled_closes_everything_all_the_same():
     alice, bob = Softphone(network=HERE), Softphone(network=HERE)
     await alice.start()
     await bob.start()
-
-    @bob.on_incoming
-    async def take(call: Call) -> None:
-        await call.answer()
-        await call.wait_ended()
-
+    answering(bob)
     call = await alice.dial(f"sip:bob@127.0.0.1:{bob.port}")
     for endpoint in bob._transport._ports.udp.values():
         endpoint._received = lambda data, source: None  # nobody hears the BYE

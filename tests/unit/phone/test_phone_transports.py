@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from callers import answering
 from certificates import Authority
 
-from voip.call import Call
 from voip.config import NetworkConfig, TlsConfig
 from voip.errors import TransportError
 from voip.events import EndedBy
@@ -35,14 +34,7 @@ def tls_of(directory: Path) -> tuple[TlsConfig, TlsConfig]:
 
 async def talk(caller: Softphone, callee: Softphone, target: str) -> None:
     """Place a call, hold and resume it, and let the other side hang up."""
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @callee.on_incoming
-    async def answer(call: Call) -> None:
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
+    calls = answering(callee)
     call = await caller.dial(target)
     theirs = await calls.get()
     await call.hold()
@@ -129,12 +121,7 @@ async def test_an_invite_too_long_for_a_datagram_goes_by_tcp_where_there_is_any(
         if not has_tcp:
             for listener in bob._transport._ports.listeners:
                 listener.close()
-
-        @bob.on_incoming
-        async def answer(call: Call) -> None:
-            await call.answer()
-            await call.wait_ended()
-
+        answering(bob)
         headers = {"Subject": "x" * 1300}
         async with await alice.dial(f"sip:bob@{at(bob, 'udp')}", headers=headers):
             invites = [one.flow.transport for one in seen if one.data.startswith(b"INVITE")]
