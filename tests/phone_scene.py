@@ -190,7 +190,7 @@ def losing(phone: Softphone, lost: Callable[[Message], bool]) -> None:
 Test = Callable[..., Coroutine[Any, Any, None]]
 
 SEEDS = {"no loss": (0.0, (1,)), "20 % loss": (0.2, (2, 3, 4, 5, 6))}
-"""With those of loss what a test asks for once has come by then, if late."""
+"""With others a last word comes later than a test waits for it: it is repeated, and may be lost."""
 
 
 def flow(test: Test) -> Callable[..., None]:
