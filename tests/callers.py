@@ -1,15 +1,15 @@
-"""Phones that answer whoever calls them, and what a call came to; for every kind of test."""
+"""Phones that answer whoever calls them, what came of it, and waiting; for every kind of test."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from voip import Softphone
 from voip.call import Call
 from voip.errors import CallError
-from voip.events import CallState
 
-__all__ = ["answering", "status_of", "until"]
+__all__ = ["answering", "echo", "status_of", "until"]
 
 
 def answering(phone: Softphone, after: float = 0.0) -> asyncio.Queue[Call]:
@@ -28,6 +28,13 @@ def answering(phone: Softphone, after: float = 0.0) -> asyncio.Queue[Call]:
     return calls
 
 
+async def echo(call: Call) -> None:
+    """Answer, and send back what is heard."""
+    await call.answer()
+    await call.echo()
+    await call.wait_ended()
+
+
 async def status_of(caller: Softphone, target: str) -> int | None:
     """Call, hang up, and return how it was answered."""
     try:
@@ -38,8 +45,8 @@ async def status_of(caller: Softphone, target: str) -> int | None:
     return 200
 
 
-async def until(call: Call, state: CallState) -> None:
-    """Wait for a state of a call, in virtual time."""
-    async with asyncio.timeout(60):
-        while call.state is not state:
-            await asyncio.sleep(0.05)
+async def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    """Let time go by until something is the case; raises `TimeoutError` where it never is."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)

@@ -11,7 +11,6 @@ import functools
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -34,12 +33,7 @@ class Stalls:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -16,7 +16,6 @@ import struct
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 __all__ = ["LINKTYPE_RAW", "MAX_CONNECTIONS", "PcapWriter", "redact"]
@@ -225,12 +224,7 @@ class PcapWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     # ------------------------------------------------------------ writing

@@ -15,6 +15,8 @@ from stalls import repeated_after_stalls
 from voip.call import Call
 from voip.events import CallState, MessageWaiting, TransferProgress, Transferred
 from voip.harness.audio import Sound
+from voip.phone import Softphone
+from voip.watching import Watch
 
 PATIENCE_S = 15
 BEEP_S = 1.5
@@ -29,9 +31,24 @@ async def hears_1004_hz(call: Call) -> bool:
     return abs(int(np.argmax(spectrum)) - 1004) <= 3 and float(np.max(spectrum)) > 1e5
 
 
-async def bridged(call: Call) -> None:
-    """Wait until Asterisk has joined the two: before, it answers a REFER with 202 and then 400."""
+async def bridged(alice: Softphone, bob: Softphone) -> tuple[Call, Call]:
+    """Let Alice call Bob, and wait until Asterisk has joined the two.
+
+    Before, it answers a REFER with 202 and then 400.
+    """
+    calls = answering(bob)
+    call = await alice.dial("1002")
+    theirs = await calls.get()
     await until(lambda: call.stats.packets_received > 0, "sound from the other phone")
+    return call, theirs
+
+
+async def one_more(watch: Watch, before: int) -> None:
+    """Wait until one more message waits than before."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for told in watch.notifications():
+            if told.value is not None and told.value.of().new == before + 1:
+                break
 
 
 async def until_it_hears(call: Call) -> None:
@@ -47,10 +64,7 @@ async def test_F020_a_blind_transfer_connects_the_other_phone_with_a_number(
         softphone(asterisk, "1001", artifacts) as alice,
         softphone(asterisk, "1002", artifacts, register=True) as bob,
     ):
-        calls = answering(bob)
-        call = await alice.dial("1002")
-        theirs = await calls.get()
-        await bridged(call)
+        call, theirs = await bridged(alice, bob)
         await call.transfer("601")
         assert call.state is CallState.ENDED
         progress = [e.status for e in call._events if isinstance(e, TransferProgress)]
@@ -114,10 +128,7 @@ async def test_F031_a_call_is_parked_and_picked_up_by_another_phone(
         softphone(asterisk, "1001", artifacts) as alice,
         softphone(asterisk, "1002", artifacts, register=True) as bob,
     ):
-        calls = answering(bob)
-        call = await alice.dial("1002")
-        theirs = await calls.get()
-        await bridged(call)
+        call, theirs = await bridged(alice, bob)
         await call.transfer("750")
         async with asyncio.timeout(PATIENCE_S):
             while "751" not in asterisk.cli("parking show default"):
@@ -144,10 +155,7 @@ async def test_F102_mail_is_told_to_who_watches_and_to_who_is_registered(
                 call = await alice.dial(number)
                 await call.play(shipped("prompt-8k.wav").samples)
                 await call.hangup()
-            async with asyncio.timeout(PATIENCE_S):
-                async for told in watch.notifications():
-                    if told.value is not None and told.value.of().new == before + 1:
-                        break
+            await one_more(watch, before)
             assert watch.latest.value.waiting
             async with asyncio.timeout(PATIENCE_S):
                 async for event in bob.events():
@@ -172,10 +180,7 @@ async def test_F102_mail_that_is_left_is_told_of_and_is_what_was_said(
         await call.play(prompt.samples)
         await asyncio.sleep(TAIL_S)
         await call.hangup()
-        async with asyncio.timeout(PATIENCE_S):
-            async for told in watch.notifications():
-                if told.value is not None and told.value.of().new == before + 1:
-                    break
+        await one_more(watch, before)
     require_speech(prompt, Sound.read(await asterisk.mail("1001")), what="in the mailbox")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from callers import answering
 
 from voip import Softphone
-from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
 from voip.sim import Host, Path, World
 from voip.types import Address
@@ -22,12 +22,7 @@ def phone(host: Host, *, tcp_alias: bool) -> Softphone:
         ),
         media=MediaConfig(elsewhere=Address(host.address, 40000)),
     )
-
-    @one.on_incoming
-    async def taken(call: Call) -> None:
-        await call.answer()
-        await call.wait_ended()
-
+    answering(one)
     return one
 
 

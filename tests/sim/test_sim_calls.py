@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from callers import echo
 from certificates import Authority
 
 from voip import Softphone
@@ -41,12 +42,6 @@ async def answering(host: Host, handle: Callable[[Call], Awaitable[None]]) -> So
         phone.on_incoming(handle)
         await phone.start()
     return phone
-
-
-async def echo(call: Call) -> None:
-    await call.answer()
-    await call.echo()
-    await call.wait_ended()
 
 
 def two_hosts(path: Path, **drift: float) -> tuple[World, Host, Host]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from failover_scene import OFFICE, T1_64, Scene, now
 
-from voip.errors import (
-    CallError,
-)
+from voip.errors import CallError
 from voip.proxy import SipProxy
 from voip.sim import Host
 from voip.sip.message import Request, make_response, parse_message
@@ -115,6 +115,19 @@ def test_F133_a_late_answer_to_a_reinvite_that_was_left_is_acknowledged() -> Non
 # ---------------------------------------------------------------- a proxy's next hop
 
 
+@asynccontextmanager
+async def forwarding(host: Host) -> AsyncIterator[None]:
+    """Let a proxy send every call on to Bob at the office; nothing may be left in it."""
+    with host.here():
+        proxy = SipProxy(
+            {}, host.address, 5060, services=lambda number: Target(f"sip:bob@{OFFICE}")
+        )
+        await proxy.__aenter__()
+    yield
+    assert (proxy.agent.transactions, proxy.agent.timers) == (0, 0)
+    await proxy.__aexit__()
+
+
 def test_F133_a_proxy_leaves_a_silent_next_hop_for_another_address_of_its_name() -> None:
     scene = Scene()
     between = scene.world.host("10.0.0.5")
@@ -122,15 +135,7 @@ def test_F133_a_proxy_leaves_a_silent_next_hop_for_another_address_of_its_name()
 
     async def main() -> None:
         bob, calls = await scene.answering(scene.second)
-        with between.here():
-            proxy = SipProxy(
-                {},
-                between.address,
-                5060,
-                services=lambda number: Target(f"sip:bob@{OFFICE}"),
-            )
-            await proxy.__aenter__()
-        async with scene.phone(scene.alice) as alice:
+        async with forwarding(between), scene.phone(scene.alice) as alice:
             began = now()
             call = await alice.dial(f"sip:600@{between.address}")
             assert 4.0 < now() - began < 5.0
@@ -148,8 +153,6 @@ def test_F133_a_proxy_leaves_a_silent_next_hop_for_another_address_of_its_name()
             assert caught.value.status == 408
             assert now() - began < 4.1 + T1_64
             await asyncio.sleep(2 * T1_64)
-        assert (proxy.agent.transactions, proxy.agent.timers) == (0, 0)
-        await proxy.__aexit__()
 
     scene.run(main)
 
@@ -161,20 +164,13 @@ def test_F133_a_caller_who_gives_up_ends_what_the_proxy_tries() -> None:
 
     async def main() -> None:
         bob, calls = await scene.answering(scene.second)
-        with between.here():
-            proxy = SipProxy(
-                {}, between.address, 5060, services=lambda number: Target(f"sip:bob@{OFFICE}")
-            )
-            await proxy.__aenter__()
-        async with scene.phone(scene.alice) as alice:
+        async with forwarding(between), scene.phone(scene.alice) as alice:
             call = await alice.dial(f"sip:600@{between.address}", wait="started")
             await asyncio.sleep(2.0)
             await call.hangup()
             await asyncio.sleep(10.0)
             assert calls == []
             await asyncio.sleep(2 * T1_64)
-        assert (proxy.agent.transactions, proxy.agent.timers) == (0, 0)
-        await proxy.__aexit__()
         await bob.close()
 
     scene.run(main)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path as FilePath
 
 import pytest
+from callers import answering
 from certificates import Authority
 from flow_scene import SERVER, Scene, Stranger, lossy, told
 
@@ -258,12 +259,7 @@ def test_F133_the_next_server_is_taken_where_the_first_is_cut_off(loss: float) -
     async def main() -> None:
         with scene.bob.here():
             bob = scene.phone("bob", scene.bob, register=False)
-
-            @bob.on_incoming
-            async def taken(call: Call) -> None:
-                await call.answer()
-                await call.wait_ended()
-
+            answering(bob)
             await bob.start()
         async with scene.phone("alice", scene.alice, register=False) as alice:
             call = await alice.dial("sip:bob@office.example", timeout=80)

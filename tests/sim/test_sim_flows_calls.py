@@ -73,7 +73,7 @@ def test_F019_who_is_on_hold_hears_music_and_is_not_heard(loss: float, seed: int
         async with scene.phone("alice", scene.alice, media=SOUND) as alice:
             mine, theirs = await scene.up(alice, "bob", calls)
             await mine.hold()
-            await until(theirs, CallState.HELD)
+            await until(lambda: theirs.state is CallState.HELD)
             async with theirs.audio() as ear, mine.audio() as other:
                 _, _, heard, silence = await asyncio.gather(
                     mine.play(tone(440, 3)), theirs.send(tone(1200, 0.5)),
@@ -82,7 +82,7 @@ def test_F019_who_is_on_hold_hears_music_and_is_not_heard(loss: float, seed: int
             assert loudest(heard) == 440
             assert np.abs(silence).max() == 0
             await mine.resume()
-            await until(theirs, CallState.ACTIVE)
+            await until(lambda: theirs.state is CallState.ACTIVE)
             async with mine.audio() as other:
                 _, heard = await asyncio.gather(theirs.play(tone(1200, 3)), other.read(2.5))
             assert loudest(heard) == 1200
@@ -116,7 +116,7 @@ def test_F026_a_third_party_is_added_by_joining_two_calls(loss: float, seed: int
             await first.hold()
             second, carols = await scene.up(bob, "carol", to_carol)
             await first.resume()
-            await until(alices, CallState.ACTIVE)
+            await until(lambda: alices.state is CallState.ACTIVE)
             await first.bridge(second)
             await hear_each_other(alices, carols)
             await carols.hangup()  # the third leaves, the two stay
@@ -159,6 +159,9 @@ class Gateway:
         self.phone.on_incoming(self._incoming)
         self.phone.on_transfer(self._refer)
 
+    async def start(self) -> None:
+        await self._host.run(self.phone.start())
+
     async def up(self, number: str, user: str, calls: asyncio.Queue[Call]) -> tuple[Call, Call]:
         """The telephone with a number calls somebody of ours."""
         call, other = await self._host.run(self._scene.up(self.phone, user, calls))
@@ -197,7 +200,7 @@ def test_F047_a_gateway_finds_that_both_ends_of_a_transferred_call_are_its_own(
 
     async def main() -> None:
         gateway = Gateway(scene)
-        await gateway._host.run(gateway.phone.start())
+        await gateway.start()
         bob, to_bob = await scene.answering()
         outside, call = await gateway.up("+15550001", "bob", to_bob)
         await call.transfer("+15550002")
@@ -221,7 +224,7 @@ def test_F047_a_consultation_at_the_same_gateway_is_named_by_replaces(
 
     async def main() -> None:
         gateway = Gateway(scene)
-        await gateway._host.run(gateway.phone.start())
+        await gateway.start()
         bob, to_bob = await scene.answering()
         outside, first = await gateway.up("+15550001", "bob", to_bob)
         await first.hold()

@@ -126,7 +126,7 @@ def test_F070_who_is_answered_by_hold_is_taken_off_it(loss: float, seed: int) ->
             answer = await peer.offer(described(2, audio(49170)))
             assert b"a=recvonly" not in answer
             assert b"a=inactive" not in answer
-            await until(call, CallState.ACTIVE)
+            await until(lambda: call.state is CallState.ACTIVE)
             assert sends_to(call) == Address("10.0.0.1", 49170)
             await call.hangup()
             await scene.settled(bob)
@@ -148,7 +148,7 @@ def test_F076_a_caller_without_an_address_is_heard_when_it_has_one(loss: float, 
             assert sends_to(call) is None
             second = await peer.offer(described(2, audio(49170)))
             assert streams(first) == streams(second)
-            await until(call, CallState.ACTIVE)
+            await until(lambda: call.state is CallState.ACTIVE)
             assert sends_to(call) == Address("10.0.0.1", 49170)
             peer.hang_up()
             await call.wait_ended()
@@ -169,7 +169,7 @@ def test_F077_a_callee_without_an_address_is_heard_when_it_has_one(loss: float, 
             call = await bob.dial("sip:peer@10.0.0.1:5070")
             assert sends_to(call) is None
             await peer.offer(described(2, audio(49172)))
-            await until(call, CallState.ACTIVE)
+            await until(lambda: call.state is CallState.ACTIVE)
             assert sends_to(call) == Address("10.0.0.1", 49172)
             peer.hang_up()
             await call.wait_ended()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from callers import answering
 
 from voip import Softphone
 from voip.call import Call
@@ -145,12 +146,7 @@ def test_F096_who_refreshes_waits_for_the_answer_until_the_session_is_over() -> 
     async def main() -> None:
         with hosts[1].here():
             bob = phone(hosts[1], [], 90)
-
-            @bob.on_incoming
-            async def answer(call: Call) -> None:
-                await call.answer()
-                await call.wait_ended()
-
+            answering(bob)
             await bob.start()
         await hosts[0].run(talk())
         await bob.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -29,6 +29,7 @@ __all__ = [
     "credentials_for",
     "digest_response",
     "parse_digest",
+    "response_auth",
     "unquoted",
 ]
 
@@ -195,6 +196,26 @@ def digest_response(
     return digest(_bytes(f"{secret}:{use}:{digest(_bytes(request))}"))
 
 
+def response_auth(params: Mapping[str, str], password: str, body: bytes) -> str:
+    """Return what `rspauth` has to be where credentials of these parameters are accepted.
+
+    `body` is the response's (RFC 7616 section 3.5). SipError for an algorithm nobody knows.
+    """
+    return digest_response(
+        algorithm=unquote_string(params.get("algorithm", "")),
+        username=unquote_string(params["username"]),
+        realm=unquoted(params["realm"]),
+        password=password,
+        method="",
+        uri=unquoted(params["uri"]),
+        nonce=unquoted(params["nonce"]),
+        qop=params.get("qop"),
+        nonce_count=params.get("nc", ""),
+        cnonce=unquoted(params.get("cnonce", "")),
+        body=body,
+    )
+
+
 @dataclass(slots=True)
 class _NonceUse:
     """How often a client used a nonce, and the client nonce it goes with (RFC 7616, -sess)."""
@@ -251,19 +272,7 @@ class DigestClient:
         qop, count = params.get("qop"), params.get("nc", "")
         cnonce = unquoted(params.get("cnonce", ""))
         said = (info.cnonce or cnonce, info.nonce_count or count, info.qop or qop)
-        expected = digest_response(
-            algorithm=params.get("algorithm", ""),
-            username=unquote_string(params["username"]),
-            realm=unquoted(params["realm"]),
-            password=password,
-            method="",
-            uri=unquoted(params["uri"]),
-            nonce=unquoted(params["nonce"]),
-            qop=qop,
-            nonce_count=count,
-            cnonce=cnonce,
-            body=body,
-        )
+        expected = response_auth(params, password, body)
         return said == (cnonce, count, qop) and info.rspauth.lower() == expected
 
     def foretell(self, space: tuple[str, str], challenges: list[tuple[str, Challenge]]) -> None:

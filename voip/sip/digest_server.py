@@ -17,6 +17,7 @@ from voip.sip.digest import (
     check_algorithm,
     digest_response,
     parse_digest,
+    response_auth,
     unquoted,
 )
 from voip.sip.grammar import quote_string, unquote_string
@@ -183,19 +184,8 @@ class DigestServer:
             raise SipError("no digest credentials")
         qop = params.get("qop")
         count, cnonce = params.get("nc", ""), unquoted(params.get("cnonce", ""))
-        proof = digest_response(
-            algorithm=unquote_string(params.get("algorithm", "")),
-            username=unquote_string(params["username"]),
-            realm=unquoted(params["realm"]),
-            password=self._password(unquote_string(params["username"])) or "",
-            method="",
-            uri=unquoted(params["uri"]),
-            nonce=unquoted(params["nonce"]),
-            qop=qop,
-            nonce_count=count,
-            cnonce=cnonce,
-            body=body,
-        )
+        password = self._password(unquote_string(params["username"])) or ""
+        proof = response_auth(params, password, body)
         told = (qop, cnonce, count) if qop else (None, None, None)
         return str(AuthenticationInfo(self._new_nonce(now), proof, *told))
 

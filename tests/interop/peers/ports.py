@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import socket
-from types import TracebackType
 
 HOST = "127.0.0.1"
 FIRST, LAST, SIZE = 20_000, 28_000, 64
@@ -52,12 +51,7 @@ class PortBlock:
     def __enter__(self) -> PortBlock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 

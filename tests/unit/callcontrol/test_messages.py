@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from callers import answering
-from virtual_phones import Network, Server, flow, in_virtual_time, quiet, uri
+from phone_scene import Network, Server, flow, in_virtual_time, quiet, uri
 
 from voip.errors import CallError, ConfigError, RequestError
 from voip.events import DtmfReceived, InfoReceived, MessageReceived
@@ -41,7 +41,7 @@ async def test_F107_a_text_that_cannot_be_taken_says_so(net: Network) -> None:
             await alice.message(uri(bob), "x", content_type="application/x-unknown")
         with pytest.raises(ConfigError, match="1301 bytes"):
             await alice.message(uri(bob), "x" * 1301)
-        net.gone.add("192.0.2.66")
+        net.silence("192.0.2.66")
         with pytest.raises(RequestError, match="no answer to the MESSAGE") as failure:
             await alice.message("sip:nobody@192.0.2.66", "hello?")
         assert failure.value.status == 408
@@ -254,7 +254,7 @@ async def test_F105_a_phone_that_closes_takes_its_states_back(net: Network) -> N
     assert compositor.operations.count("initial") == 2
 
 
-def test_F105_who_does_not_take_states_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F105_who_does_not_take_states_says_so() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             with pytest.raises(RequestError, match="refuses the PUBLISH") as refused:
@@ -262,4 +262,4 @@ def test_F105_who_does_not_take_states_says_so(monkeypatch: pytest.MonkeyPatch) 
             assert refused.value.status == 405
             await quiet(alice, bob)
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)

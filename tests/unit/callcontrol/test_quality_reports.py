@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from callers import answering
-from virtual_phones import Network, Server, flow, quiet, uri
+from phone_scene import Network, Server, flow, quiet, uri
 
-from voip.media.commands import StreamStats
+from voip.media.commands import Command, StreamStats
 from voip.sip.config import AgentConfig
 from voip.sip.events import RequestReceived
 from voip.types import Address
@@ -22,6 +22,10 @@ def collecting(event: Any, server: Server) -> None:
     if isinstance(event, RequestReceived):
         server.notes.append(event.request.request)
         event.request.reply(200, now=server.now())
+
+
+async def nothing_measured(command: Command) -> None:
+    return None
 
 
 @flow
@@ -36,7 +40,7 @@ async def test_F106_a_report_is_published_when_a_call_is_over(net: Network) -> N
             packets_lost=150, packets_late=30, jitter_ms=2.0, rtt_ms=200.0, average_delay_ms=60.0,
             ssrc_sent=0x1A3B5C7D, ssrc_received=0x2468ABCD, remote=Address("192.0.2.3", 10002),
         )  # fmt: skip
-        alice._driver._do = lambda command: None  # these are the last figures
+        alice.sound.apply = nothing_measured  # these are the last figures
         await asyncio.sleep(60)
         dialog = call._session.dialog
         await call.hangup()
@@ -56,7 +60,7 @@ async def test_F106_a_report_is_published_when_a_call_is_over(net: Network) -> N
             assert f"{line}\r\n" in text, f"{line}\n{text}"
         assert re.search(r"QualityEst:RCQ=\d+ MOSCQ=\d\.\d QoEEstAlg=G\.107", text)
         assert "SessionDesc:PT=0 PD=PCMU SR=8000 FD=20 FPP=1 PPS=50" in text
-        alice._driver.streams.clear()
+        alice.sound.streams.clear()
         await quiet(alice, bob)
 
 

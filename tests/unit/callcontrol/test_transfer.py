@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from callers import answering
-from virtual_phones import Network, flow, in_virtual_time, quiet, uri
+from phone_scene import Network, flow, in_virtual_time, losing, quiet, uri, without
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, NoAnswerError
@@ -20,7 +20,7 @@ from voip.events import (
     TransferRequested,
 )
 from voip.phone import Softphone
-from voip.sip.message import Request, Response
+from voip.sip.message import Request
 from voip.transfers import TransferRequest
 
 
@@ -278,7 +278,7 @@ async def test_F044_where_the_contact_leads_nowhere_the_address_of_record_is_tri
         to_carol = answering(carol)
         # Carol's Contact is one that Bob cannot reach
         second._session.dialog.remote_target = "sip:carol@192.0.2.99"
-        net.gone.add("192.0.2.99")
+        net.silence("192.0.2.99")
         await first.transfer(second)
         new = await transferred(bobs)
         (await to_carol.get(), None)
@@ -289,19 +289,6 @@ async def test_F044_where_the_contact_leads_nowhere_the_address_of_record_is_tri
         assert net.requests("INVITE", to=carol)[-1].headers.get("Require") == "replaces"
         await new.hangup()
         await quiet(alice, bob, carol)
-
-
-def without(method: str, *phones: Softphone) -> None:
-    """Take a method or an extension from phones that are not switched on yet."""
-    from dataclasses import replace
-
-    for phone in phones:
-        config = phone._config
-        phone._config = replace(
-            config,
-            allow=tuple(name for name in config.allow if name != method),
-            supported=tuple(name for name in config.supported if name != method),
-        )
 
 
 @flow
@@ -331,7 +318,7 @@ async def test_F046_an_attended_transfer_falls_back_to_a_blind_one(net: Network)
     async with alice, bob, carol:
         first, bobs, second, _carols = await consultation(net, alice, bob, carol)
         second._session.dialog.remote_target = "sip:carol@192.0.2.99"
-        net.gone.add("192.0.2.99")
+        net.silence("192.0.2.99")
         with pytest.raises(CallError) as failure:
             await first.transfer(second)
         assert failure.value.status == 420  # it was required, and is not understood there
@@ -483,9 +470,7 @@ async def test_F098_a_transferee_that_is_asked_for_no_reports_makes_none(net: Ne
         ("tel:+123", 416),
     ],
 )
-def test_F097_what_is_no_call_is_not_followed(
-    monkeypatch: pytest.MonkeyPatch, refer_to: str, status: int
-) -> None:
+def test_F097_what_is_no_call_is_not_followed(refer_to: str, status: int) -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             bob.on_transfer(lambda request: True)
@@ -494,10 +479,10 @@ def test_F097_what_is_no_call_is_not_followed(
             assert net.requests("INVITE") == []
             await quiet(alice, bob)
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)
 
 
-def test_a_transfer_is_asked_for_in_a_call_that_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transfer_is_asked_for_in_a_call_that_is_up() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             call, _ = await up(alice, bob, answering(bob))
@@ -507,41 +492,39 @@ def test_a_transfer_is_asked_for_in_a_call_that_is_up(monkeypatch: pytest.Monkey
             with pytest.raises(CallStateError, match="the call is ended"):
                 await call.transfer("sip:x@192.0.2.2")
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)
 
 
-def test_a_call_that_dies_with_the_transferee_ends_the_transfer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_call_that_dies_with_the_transferee_ends_the_transfer() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol"):
             call, _ = await up(alice, bob, answering(bob))
-            net.drop = lambda message, flow: (
-                (isinstance(message, Request) and message.method == "NOTIFY")
-                or (isinstance(message, Response) and message.cseq.method == "NOTIFY")
-            )
+            losing(bob, lambda message: message.cseq.method == "NOTIFY")
             with pytest.raises(CallError, match="no NOTIFY came") as failure:
                 await call.transfer("sip:carol@192.0.2.3")
             assert failure.value.status == 408
             await call.hangup()
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)
 
 
-def test_F061_a_refer_that_overtakes_the_ack_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F061_a_refer_that_overtakes_the_ack_is_followed() -> None:
     """The caller transfers at once, and his ACK is lost: the callee's 200 is still repeated."""
 
     async def run(net: Network) -> None:
-        net.drop = lambda message, _: (
-            isinstance(message, Request)
-            and message.method == "ACK"
-            and asyncio.get_running_loop().time() < 1.0
-        )
         async with (
             net.phone("alice") as alice,
             net.phone("bob") as bob,
             net.phone("carol") as carol,
         ):
+            losing(
+                alice,
+                lambda message: (
+                    isinstance(message, Request)
+                    and message.method == "ACK"
+                    and net.world.elapsed < 1.0
+                ),
+            )
             to_bob, to_carol = answering(bob), answering(carol)
             call = await alice.dial(uri(bob))
             assert to_bob.empty()  # bob waits for the ACK
@@ -551,4 +534,4 @@ def test_F061_a_refer_that_overtakes_the_ack_is_followed(monkeypatch: pytest.Mon
             await carols.hangup()
             await quiet(alice, bob, carol)
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)

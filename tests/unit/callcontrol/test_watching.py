@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from callers import answering
-from virtual_phones import Network, Server, flow, in_virtual_time, quiet, uri
+from phone_scene import Network, Server, flow, in_virtual_time, quiet, uri
 
 from voip.errors import ConfigError, SubscriptionError
 from voip.events import CallState, MessageWaiting
@@ -72,7 +72,7 @@ async def test_F102_a_mailbox_is_watched_and_the_phone_told(net: Network) -> Non
 async def test_F102_mail_that_nobody_asked_about_is_told_all_the_same(net: Network) -> None:
     server = await net.server("vm", NOTIFYING, lambda event, server: None)
     phone = net.phone("alice")
-    phone.network = replace(phone.network, trusted=(server.transport.address.host,))
+    phone.network = replace(phone.network, trusted=(server.uri.partition("@")[2],))
     async with phone as alice:
         host = alice.network.bind_host
         server.agent.request(
@@ -184,7 +184,7 @@ async def test_F104_a_phone_that_closes_says_goodbye_to_its_watchers(net: Networ
             bob.on_watch(lambda request: True)
             watch = await carol.watch(uri(bob), "dialog", expires_s=600)
             await asyncio.sleep(20)
-        net.gone.add(bob.network.bind_host)
+        net.silence(bob.network.bind_host)
         await asyncio.sleep(60)
         if not net.loss:  # a goodbye that is lost is noticed when the time is over
             assert watch.state in ("waiting", "notify-wait")
@@ -192,7 +192,7 @@ async def test_F104_a_phone_that_closes_says_goodbye_to_its_watchers(net: Networ
         await quiet(carol)
 
 
-def test_F104_a_watcher_that_is_refused_later_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F104_a_watcher_that_is_refused_later_is_told_so() -> None:
     async def run(net: Network) -> None:
         async with net.phone("bob") as bob, net.phone("carol") as carol:
 
@@ -207,10 +207,10 @@ def test_F104_a_watcher_that_is_refused_later_is_told_so(monkeypatch: pytest.Mon
             assert watch.state == "terminated"
             await quiet(bob, carol)
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)
 
 
-def test_a_phone_announces_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phone_announces_what_it_does() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             found = await alice.options(uri(bob))
@@ -222,10 +222,10 @@ def test_a_phone_announces_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None
             await asyncio.sleep(1)
             assert call.state is CallState.ENDED
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)
 
 
-def test_F104_nothing_is_kept_of_a_watcher_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F104_nothing_is_kept_of_a_watcher_that_has_gone() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             bob.on_watch(lambda request: True)
@@ -239,4 +239,4 @@ def test_F104_nothing_is_kept_of_a_watcher_that_has_gone(monkeypatch: pytest.Mon
             gc.collect()
             assert [one for one in gc.get_objects() if type(one) is Notifier] == []
 
-    in_virtual_time(monkeypatch, run)
+    in_virtual_time(run)

@@ -328,3 +328,14 @@ def place_of(sent: npt.NDArray[np.int16], heard: npt.NDArray[np.int16]) -> int:
     spectrum = np.fft.rfft(heard.astype(float), n) * np.conj(np.fft.rfft(sent.astype(float), n))
     lag = int(np.fft.irfft(spectrum, n).argmax())
     return lag - n if lag > heard.size else lag
+
+
+def assert_heard(
+    desk: Desk, sent: npt.NDArray[np.int16], stream: int = 1, *, at_most_s: float = 0.1
+) -> None:
+    """All of `sent` was heard, sample for sample, and soon enough."""
+    heard = desk.heard(stream)
+    lag = place_of(sent, heard)
+    part = heard[lag : lag + sent.size]
+    assert np.array_equal(part, sent), f"{part.size} of {sent.size} samples, or others"
+    assert lag / RATE <= at_most_s, f"heard after {lag / RATE} s"

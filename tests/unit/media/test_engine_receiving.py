@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from engine_desk import HOST, PCMA, PCMU, RATE, Desk, describe, peer, place_of, speech, ulaw
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from engine_desk import HOST, PCMA, PCMU, RATE, assert_heard, describe, peer, place_of, speech, ulaw
 
 from voip.codecs.g711 import ALAW_DECODE, ALAW_ENCODE, ULAW_DECODE
 from voip.errors import TransportError
 from voip.media.commands import (
     CloseStream,
-    DtmfReceived,
-    MediaHeard,
     MediaSilent,
     OpenStream,
     PayloadFormat,
@@ -28,20 +21,6 @@ from voip.media.commands import (
 from voip.media.control import MAX_DELAY_MS
 from voip.rtp.rtcp import Bye, ReceiverReport, SenderReport, build_compound
 from voip.types import Address
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def assert_heard(desk: Desk, sent: np.ndarray, stream: int = 1, *, at_most_s: float = 0.1) -> None:
-    """All of `sent` was heard, sample for sample, and soon enough."""
-    heard = desk.heard(stream)
-    lag = place_of(sent, heard)
-    assert np.array_equal(heard[lag : lag + sent.size], sent)
-    assert lag / RATE <= at_most_s
-
 
 # ---------------------------------------------------------------- sizes
 
@@ -380,59 +359,6 @@ def test_a_first_packet_that_took_very_long_delays_the_rest_for_a_moment_only(de
         assert desk.stats(stream).current_delay_ms <= 120, late
 
 
-def test_a_peer_from_whom_nothing_comes_is_told_of_every_five_seconds(desk):
-    desk.call()
-    desk.run(16)
-    assert [round(event.seconds) for event in desk.of(MediaSilent)] == [5, 10, 15]
-
-
-def report(sequence: int = 0) -> bytes:
-    return build_compound([SenderReport(0xABCD, sequence << 32, 0, 1, 160)])
-
-
-def test_a_silence_is_told_in_time_again_and_again_and_when_it_is_over(desk):
-    desk.call()
-    desk.run(3)
-    desk.do(WatchStream(1, 1.5))  # counted from now
-    desk.run(100.0)
-    told = desk.of(MediaSilent)
-    assert len(told) == 66
-    for times, event in enumerate(told, 1):
-        assert times * 1.5 <= event.seconds <= times * 1.5 + 0.12
-    assert desk.of(MediaHeard) == []
-    desk.say(speech(0.1))
-    desk.run(0.3)
-    assert desk.of(MediaHeard) == [MediaHeard(1)]
-    desk.run(1.5)
-    assert 1.5 <= desk.of(MediaSilent)[-1].seconds <= 1.62
-
-
-def test_who_reports_is_not_silent_and_who_has_missed_five_reports_is_gone(desk):
-    desk.call()
-    for n in range(20):
-        desk.put(report(n), rtcp=True, at=desk.now + 4 * n)
-    desk.run(19 * 4 + 0.1)
-    assert desk.of(MediaSilent) == []
-    desk.run(31)
-    told = [(round(event.seconds), event.reports_stopped) for event in desk.of(MediaSilent)]
-    assert told == [(5, False), (10, False), (15, False), (20, False), (25, True), (30, True)]
-
-
-@pytest.mark.parametrize(("reports", "told"), [(0, []), (1, []), (2, [25, 30]), (5, [25, 30])])
-def test_who_is_not_to_be_heard_is_missed_if_it_has_reported_since(desk, reports, told):
-    """A report that crosses the hold says nothing of what is to come."""
-    desk.call()
-    for _ in range(3):
-        desk.put(report(), rtcp=True)
-    desk.run(1)
-    desk.do(describe(receive=False))
-    for n in range(reports):
-        desk.put(report(n), rtcp=True, at=desk.now + n)
-    desk.run(reports + 32)
-    assert [round(event.seconds) for event in desk.of(MediaSilent)] == told
-    assert all(event.reports_stopped for event in desk.of(MediaSilent))
-
-
 def test_a_stream_that_cannot_be_opened_as_the_table_grows_disturbs_nobody(desk, monkeypatch):
     desk.call(0)
     while desk.engine.streams < desk.engine._table.active.size:
@@ -445,24 +371,6 @@ def test_a_stream_that_cannot_be_opened_as_the_table_grows_disturbs_nobody(desk,
     desk.refused(OpenStream(1000, HOST, "x"))
     desk.run(6)
     assert [event.stream for event in desk.of(MediaSilent)] == [0]
-
-
-def test_nobody_is_missed_where_nothing_is_to_come(desk):
-    desk.call()
-    desk.do(describe(receive=False, send=False))
-    for n in range(5):
-        desk.put(report(n), rtcp=True, at=desk.now + n)
-    desk.run(60)
-    assert desk.of(MediaSilent) == []
-
-
-def test_rubbish_and_strangers_reports_are_no_sign_of_life(desk):
-    desk.call()
-    for n in range(12):
-        desk.put(b"\x80\xc8rubbish", rtcp=True, at=desk.now + n)
-        desk.put(report(n), rtcp=True, at=desk.now + n, source=Address("203.0.113.9", 1))
-    desk.run(12)
-    assert [round(event.seconds) for event in desk.of(MediaSilent)] == [5, 10]
 
 
 def test_what_cannot_be_done_of_an_agreement_is_told_to_the_call(desk):
@@ -505,117 +413,3 @@ def test_reports_from_another_port_of_the_peer_are_believed_and_from_elsewhere_n
     desk.put(build_compound([report]), rtcp=True, source=Address("203.0.113.9", 1))
     desk.run(0.02)
     assert desk.io.peers[desk.row()][1] == moved
-
-
-# ---------------------------------------------------------------- rubbish, floods
-
-
-rubbish = st.one_of(
-    st.binary(max_size=100),
-    st.builds(
-        lambda first, second, rest, size: bytes([first, second]) + rest + bytes(size),
-        st.sampled_from([0x80, 0x90, 0xA0, 0x81]),
-        st.sampled_from([0, 8, 101, 0x80, 0xE5, 200, 201, 203]),
-        st.binary(min_size=10, max_size=10),
-        st.sampled_from([0, 1, 4, 160, 1000, 1500]),
-    ),
-)
-arrivals = st.lists(
-    st.tuples(
-        rubbish,
-        st.integers(0, 2),
-        st.booleans(),
-        st.sampled_from([None, Address("192.0.2.9", 1), Address("192.0.2.9", 2)]),
-        st.sampled_from([0, 0, 0, 0.02, 0.3, 2.1]),  # another source is learned after 0.25, 2 s
-    ),
-    max_size=60,
-)
-
-
-@given(arrivals)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_arrives_nothing_is_raised_and_the_next_call_is_heard(packets):
-    desk = Desk()
-    for stream in range(3):
-        desk.call(stream)
-    for packet, stream, rtcp, source, pause in packets:
-        desk.put(packet, stream=stream, rtcp=rtcp, source=source)
-        if pause:
-            desk.run(pause)
-    desk.run(0.1)
-    table = desk.engine._table
-    for stream in range(3):
-        stats = desk.stats(stream)
-        assert stats.current_frames >= 0
-        assert len(stats.strangers) <= 8
-        assert 0 <= stats.estimated_loss_rate <= 1
-        assert np.isfinite(stats.current_delay_ms)
-        assert np.isfinite(stats.jitter_ms or 0.0)
-    for stream in range(3):
-        desk.sinks.pop(stream)
-        desk.do(CloseStream(stream))
-    assert table.playout.ring.pooled == 0
-    desk.call(9)
-    sent = speech(0.5)
-    desk.say(sent, stream=9)
-    desk.run(0.8)
-    assert_heard(desk, sent, 9)
-
-
-def calls_of(work: Callable[[], object]) -> int:
-    """Python and C functions called by `work`: what it costs, whatever the machine."""
-    count = 0
-
-    def note(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
-@pytest.mark.parametrize("kind", ["audio", "events", "strangers", "rubbish", "reports"])
-def test_a_flood_costs_so_much_per_packet_and_no_more(kind):
-    costs = []
-    for rows in (16, 64):
-        desk = Desk()
-        for stream in range(rows):
-            desk.do(OpenStream(stream, HOST, "x"), describe(stream))
-        desk.run(0.5)
-        packets = 0
-        for stream in range(rows):
-            for n in range(32 if kind != "reports" else 4):
-                packets += 1
-                if kind == "rubbish":
-                    desk.put(b"\x12\x34", stream=stream)
-                elif kind == "reports":
-                    block = [ReceiverReport(1, ()), Bye(tuple(range(31)), "x" * 200)]
-                    desk.put(build_compound(block), stream=stream, rtcp=True)
-                else:
-                    source = Address("198.51.100.1", n) if kind == "strangers" else None
-                    body = bytes([n % 16, 0x80, 0, 160]) * 300 if kind == "events" else bytes(160)
-                    number = 101 if kind == "events" else 0
-                    desk.rtp(
-                        n, n * 160, body, stream=stream, payload_type=number, source=source,
-                        marker=True,
-                    )  # fmt: skip
-        costs.append(calls_of(desk.tick) / packets)
-        assert not desk.io.queue
-    assert costs[1] <= 1.1 * costs[0] + 2
-    assert costs[1] <= {"events": 400, "reports": 200}.get(kind, 40)
-
-
-def test_digits_in_the_flood_of_one_batch_are_told_once_each(desk):
-    desk.call()
-    for n, digit in enumerate("123"):
-        for copy in range(3):
-            desk.rtp(
-                3 * n + copy, 1600 * n, bytes([int(digit), 0x8A, 3, 0x20]), payload_type=101,
-                marker=copy == 0,
-            )  # fmt: skip
-    desk.run(0.02)
-    assert [event.digit for event in desk.of(DtmfReceived)] == ["1", "2", "3"]

@@ -26,11 +26,6 @@ from voip.media.commands import (
 from voip.rtp.telephone_event import EventReceiver, parse_events
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def audio(desk: Desk, row: int = 0) -> list[Sent]:
     return [packet for packet in desk.io.sent if packet.row == row and packet.payload_type != 101]
 

@@ -28,11 +28,6 @@ from voip.media.rings import RingArena
 MIX = 1000
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 # ---------------------------------------------------------------- the arithmetic
 
 

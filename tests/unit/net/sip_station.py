@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from voip.net.sip_network import KernelNetwork
@@ -81,12 +80,6 @@ class Station:
 
     def at(self, transport: str) -> Address:
         return dict(self.transport.addresses)[transport]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def message(text: str, body: str = "") -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from callers import until
 from dns_server import DnsServer
-from sip_station import HOST, Station, message, until
+from sip_station import HOST, Station, message
 
 from voip.errors import ConfigError, TransportError
 from voip.net import dns_records

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from callers import until
 from certificates import Authority
-from sip_station import HOST, Names, Station, message, until
+from sip_station import HOST, Names, Station, message
 
 from voip.config import TlsConfig
 from voip.errors import TransportError

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
-from sip_station import HOST, Station, message, until
+from callers import until
+from sip_station import HOST, Station, message
 
 from voip.errors import TransportError
 from voip.sip.endpoint import connection, connections

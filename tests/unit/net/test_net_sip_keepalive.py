@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 
 import pytest
-from sip_station import HOST, Station, message, until
+from callers import until
+from sip_station import HOST, Station, message
 
 from voip.nat.stun import BINDING, Kind, StunMessage
 from voip.sip import keepalive

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from callers import until
 from certificates import Authority
-from sip_station import HOST, Names, Station, message, until
+from sip_station import HOST, Names, Station, message
 
 from voip.config import TlsConfig
 from voip.errors import TransportError

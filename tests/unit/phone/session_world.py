@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from voip.call import Call
 from voip.config import MediaConfig
 from voip.errors import MediaError
-from voip.events import CallEvent
+from voip.events import CallEvent, CallState
 from voip.media.commands import (
     CloseStream,
     Command,
@@ -31,10 +31,10 @@ from voip.session.manager import SessionManager
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
-from voip.sip.events import SipEvent
+from voip.sip.events import IncomingInvite, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
-from voip.sip.message import Request, Response, parse_message
+from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.server_invite import ServerInvite
 from voip.types import Address, SeededRandom
 
@@ -74,7 +74,6 @@ class CountingDriver:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.host, self.port = OURS.host, 10000
         self.held = False
         self.streams: set[int] = set()
         self.connected: dict[int, ConnectStream] = {}
@@ -135,7 +134,7 @@ class CountingDriver:
             if number in self.streams:
                 raise MediaError(f"stream {number} is open")
             self.streams.add(number)
-            return Opened(Address(self.host, self.port), Address(self.host, self.port + 1))
+            return Opened(Address(OURS.host, 10000), Address(OURS.host, 10001))
         if number not in self.streams:
             raise MediaError(f"no stream {number}")
         match command:
@@ -266,8 +265,6 @@ class World:
         return result
 
     def they_respond(self, status: int, body: bytes = b"", invite: Any = None, **more: Any) -> None:
-        from voip.sip.events import IncomingInvite
-
         if invite is None:
             invite = next(e.invite for e in self.their_events if isinstance(e, IncomingInvite))
         self.their(
@@ -371,8 +368,6 @@ class World:
 
     def up(self, *, outgoing: bool = True) -> Call:
         """Bring the call up."""
-        from voip.sip.events import IncomingInvite
-
         if outgoing:
             self.dial()
             self.deliver_all()
@@ -445,6 +440,37 @@ def version(message: Request | Response) -> int:
     """The version in the o= line."""
     [line] = [x for x in message.body.decode().splitlines() if x.startswith("o=")]
     return int(line.split()[2])
+
+
+def on_the_wire(world: World) -> list[str | int]:
+    """What is under way, by method or status."""
+    messages = [parse_message(data) for data, _ in world.wire]
+    return [m.method if isinstance(m, Request) else m.status for m in messages]
+
+
+def respond_as(world: World, tag: str, status: int, body: bytes = b"", **headers: str) -> None:
+    """Answer our INVITE as one of several callees behind a proxy."""
+    response = make_response(
+        world.call._session.invite_request,
+        status,
+        to_tag=tag,
+        headers=[("Contact", CONTACTS[THEIRS]), *headers.items()],
+        body=body,
+        content_type=None if headers.get("Content-Type") else (SDP if body else None),
+    )
+    world.arrive(response.to_bytes(), Flow("udp", THEIRS, OURS))
+
+
+def assert_over(world: World) -> None:
+    """The call has ended once, and nothing of it is left."""
+    names = world.names()
+    assert world.call.state is CallState.ENDED, world.call
+    assert names.count("CallEnded") == 1, names
+    assert names[-1] == "CallEnded", names
+    assert [type(event).__name__ for event in world.call._events] == names, names
+    assert world.driver.streams == set(), world.driver.streams
+    assert world.stack.sessions == {}, world.stack.sessions
+    assert len(world.manager) <= 1, "who made it forgets it"
 
 
 def dialled(world: World, **more: Any) -> asyncio.Task[None]:

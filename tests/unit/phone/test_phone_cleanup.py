@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
 import weakref
 from pathlib import Path
 
 import pytest
+from callers import echo
+from loopback_phones import phone, tone, uri
 
 from voip import Softphone
 from voip.call import Call
-from voip.config import NetworkConfig
+from voip.errors import CallError
 from voip.events import CallState
 from voip.harness.soak.census import left_in_phone
 from voip.net.driver import ThreadDriver
 
-HOST = "127.0.0.1"
 ROUNDS, AT_ONCE = 5, 8
 SOUND_S = 0.1
 
 pytestmark = pytest.mark.realtime
 
 
-def open_files() -> int:
-    """How much this process has open, looking included."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def in_use() -> tuple[int, int, int]:
+    """How many files, looking included, threads and tasks this process has."""
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    return files, threading.active_count(), len(asyncio.all_tasks())
 
 
 def held(phone: Softphone) -> dict[str, int]:
@@ -55,13 +58,9 @@ async def test_forty_calls_with_sound_leave_files_threads_tasks_and_rows_as_they
 ) -> None:
     alive: weakref.WeakSet[Call] = weakref.WeakSet()
     gc.collect()
-    before = open_files(), threading.active_count(), len(asyncio.all_tasks())
+    before = in_use()
 
-    def phone(name: str) -> Softphone:
-        network = NetworkConfig(bind_host=HOST)
-        return Softphone(f"sip:{name}@{HOST}", register=False, network=network)
-
-    async with phone("alice") as alice, phone("bob") as bob:
+    async with phone() as alice, phone() as bob:
 
         @bob.on_incoming
         async def answer(call: Call) -> None:
@@ -71,7 +70,7 @@ async def test_forty_calls_with_sound_leave_files_threads_tasks_and_rows_as_they
             await call.wait_ended()
 
         async def call(number: int) -> None:
-            call = await alice.dial(f"sip:bob@{HOST}:{bob.port}")
+            call = await alice.dial(uri(bob))
             alive.add(call)
             async with call, call.record(tmp_path / f"{number}.wav"):
                 assert (await call.audio().read(SOUND_S)).size
@@ -84,32 +83,25 @@ async def test_forty_calls_with_sound_leave_files_threads_tasks_and_rows_as_they
             for one in (alice, bob):
                 await until_nothing_is_left(one)
             gc.collect()
-            seen.append((open_files(), threading.active_count(), len(asyncio.all_tasks())))
+            seen.append(in_use())
             assert list(alive) == []
         assert len(set(seen)) == 1, seen
         left = {**left_in_phone(alice), **left_in_phone(bob)}
         # both sides' transactions wait for what may come again (RFC 3261 section 17), and no more
         assert set(left) <= {"transactions", "timers"}, left
     gc.collect()
-    assert (open_files(), threading.active_count(), len(asyncio.all_tasks())) == before
+    assert in_use() == before
     assert len(list(tmp_path.iterdir())) == ROUNDS * AT_ONCE
 
 
 async def test_closing_in_the_middle_of_calls_leaves_nothing_open() -> None:
     gc.collect()
-    before = open_files(), threading.active_count(), len(asyncio.all_tasks())
-    network = NetworkConfig(bind_host=HOST)
-    async with Softphone(f"sip:bob@{HOST}", register=False, network=network) as bob:
-
-        @bob.on_incoming
-        async def answer(call: Call) -> None:
-            await call.answer()
-            await call.echo()
-            await call.wait_ended()
-
-        alice = Softphone(f"sip:alice@{HOST}", register=False, network=network)
+    before = in_use()
+    async with phone() as bob:
+        bob.on_incoming(echo)
+        alice = phone()
         await alice.start()
-        dialled = [alice.dial(f"sip:bob@{HOST}:{bob.port}") for _ in range(AT_ONCE)]
+        dialled = [alice.dial(uri(bob)) for _ in range(AT_ONCE)]
         calls = await asyncio.gather(*dialled)
         readers = [asyncio.ensure_future(call.audio().read(60)) for call in calls]
         await asyncio.sleep(0)
@@ -118,4 +110,62 @@ async def test_closing_in_the_middle_of_calls_leaves_nothing_open() -> None:
         assert len(await asyncio.gather(*readers)) == AT_ONCE
         await until_nothing_is_left(bob)
     gc.collect()
-    assert (open_files(), threading.active_count(), len(asyncio.all_tasks())) == before
+    assert in_use() == before
+
+
+async def test_nothing_is_left_when_a_phone_closes(tmp_path: Path):
+    async def round_of_calls() -> None:
+        async with phone(pcap=tmp_path / "x.pcap") as alice, phone() as bob:
+
+            @bob.on_incoming
+            async def taken(call: Call) -> None:
+                await call.answer()
+                async with call.record(tmp_path / "r.wav"):
+                    await call.wait_ended()
+
+            calls = await asyncio.gather(*(alice.dial(uri(bob)) for _ in range(10)))
+            await asyncio.gather(*(call.play(tone(0.1)) for call in calls))
+            for call in calls[:5]:
+                await call.hangup()
+            engines = [alice._driver._engine, bob._driver._engine]
+            arenas = [alice._stack.arena, bob._stack.arena]
+            agents = [alice._agent, bob._agent]
+            stacks = [alice._stack, bob._stack]
+        assert [engine.streams for engine in engines] == [0, 0]
+        assert [len(arena) for arena in arenas] == [0, 0]
+        assert [len(stack.sessions) for stack in stacks] == [0, 0]
+        assert [agent.dialogs for agent in agents] == [[], []]
+
+    await round_of_calls()  # what is loaded lazily is loaded
+    gc.collect()
+    before = in_use()
+    for _ in range(3):
+        await round_of_calls()
+    gc.collect()
+    assert in_use() == before
+
+
+async def test_closing_in_the_middle_of_everything_leaves_nothing(tmp_path: Path):
+    gc.collect()
+    before = in_use()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        alice, bob = phone(), phone()
+        await alice.start()
+        await bob.start()
+
+        @bob.on_incoming
+        async def taken(call: Call) -> None:
+            await call.ring()
+            await asyncio.Event().wait()
+
+        waiting = [
+            asyncio.create_task(alice.dial(f"sip:x@127.0.0.1:{deaf.getsockname()[1]}")),
+            asyncio.create_task(alice.dial(uri(bob))),
+        ]
+        await asyncio.sleep(0.1)
+        await asyncio.gather(alice.close(), bob.close())
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(error, CallError) for error in ended), ended
+    gc.collect()
+    assert in_use() == before

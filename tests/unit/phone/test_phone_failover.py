@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from callers import until
 from dns_server import DnsServer
-from test_phone_registration import Desk, until
+from test_phone_registration import Desk
 
 from voip.config import NetworkConfig
 from voip.errors import CallError, RegistrationError

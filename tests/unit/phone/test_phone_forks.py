@@ -6,9 +6,7 @@ import asyncio
 
 import pytest
 from session_world import (
-    CONTACTS,
     OURS,
-    SDP,
     THEIRS,
     World,
     carried,
@@ -16,29 +14,18 @@ from session_world import (
     error_of,
     last,
     ports,
+    respond_as,
     sdp,
 )
 
 from voip.errors import CallError, ConfigError
 from voip.events import CallState
-from voip.sip.events import (
-    IncomingInvite,
-)
+from voip.sip.events import IncomingInvite
 from voip.sip.flow import Flow
-from voip.sip.message import Request, make_response, parse_message
+from voip.sip.message import Request, parse_message
 from voip.types import Address
 
 # ---------------------------------------------------------------- forking
-
-
-def respond_as(world: World, tag: str, status: int, body: bytes = b"", **headers: str) -> None:
-    """Answer our INVITE as one of several callees behind a proxy."""
-    invite = world.call._session.invite_request
-    lines = [("Contact", CONTACTS[THEIRS]), *headers.items()]
-    response = make_response(
-        invite, status, to_tag=tag, headers=lines, body=body, content_type=SDP if body else None
-    )
-    world.arrive(response.to_bytes(), Flow("udp", THEIRS, OURS))
 
 
 RELIABLE = {"Require": "100rel", "RSeq": "1"}

@@ -7,7 +7,8 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from test_phone_registration import HERE, OVER_TCP, Desk, until
+from callers import until
+from test_phone_registration import HERE, OVER_TCP, Desk
 
 from voip.call import Call
 from voip.errors import ConfigError, RegistrationError

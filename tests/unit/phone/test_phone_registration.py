@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from callers import until
 
 from voip.config import NetworkConfig
 from voip.errors import (
@@ -82,12 +83,6 @@ async def desk() -> AsyncIterator[Desk]:
 def phone(desk: Desk, **settings: object) -> Softphone:
     settings.setdefault("network", HERE)
     return Softphone(desk.uri, **settings)  # type: ignore[arg-type]
-
-
-async def until(true: Callable[[], object], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(seconds / 1000)
 
 
 def virtually(story: Callable[[Desk], Awaitable[None]]) -> Callable[[], None]:

@@ -1,20 +1,25 @@
-"""Third party call control (RFC 3725): our calls are the parties, our agent the controller."""
+"""Third party call control (RFC 3725): our phones are the parties, our agent the controller."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-import pytest
-from town import Controller, Party, Town
+from callers import until
+from phone_scene import SOUND_PORT, Network, Phone, Server, flow, quiet, uri
 
 from voip.call import Call
 from voip.events import CallState
 from voip.sdp.description import Connection, SessionDescription
 from voip.sdp.parser import parse
+from voip.sip.config import AgentConfig
 from voip.sip.events import Answered, DialogEnded, ReinviteDone
+from voip.types import Address
+
+E = TypeVar("E")
+SDP = "application/sdp"
 
 NO_MEDIA = b"v=0\r\no=controller 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
 BLACK_HOLE = (
@@ -23,26 +28,70 @@ BLACK_HOLE = (
 )
 
 
-@pytest.fixture(params=[0.0, 0.2], ids=["0% loss", "20% loss"])
-def town(request: pytest.FixtureRequest) -> Iterator[Town]:
-    town = Town(request.param, seed=5)
-    yield town
-    town.close()
+class Controller:
+    """A bare agent that connects others; `told` is what it was told."""
 
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.told = server.notes
 
-@pytest.fixture
-def parties(town: Town) -> tuple[Controller, Party, Party]:
-    a, b = Party(town, "192.0.2.1", 10000), Party(town, "192.0.2.2", 20000)
-    return Controller(town, "192.0.2.9"), a, b
+    @classmethod
+    async def of(cls, net: Network) -> Controller:
+        config = AgentConfig(user_agent="controller")
+        return cls(
+            await net.server("controller", config, lambda it, server: server.notes.append(it))
+        )
+
+    async def call(self, party: Phone, body: bytes = b"") -> Answered:
+        """Call somebody, and return the answer."""
+        there = await self.server.transport.flow_to(party.host.address, 5060)
+        invite = self.act(
+            "invite", uri(party), flow=there, from_=self.server.contact, to=f"<{uri(party)}>",
+            contact=self.server.contact, body=body,
+        )  # fmt: skip
+        return await self.wait(Answered, invite=invite)
+
+    async def change(self, dialog: Any, body: bytes = b"") -> ReinviteDone:
+        """Offer something else in a call, or ask for an offer, and return the answer."""
+        done = await self.wait(ReinviteDone, handle=self.act("reinvite", dialog, body=body))
+        assert done.status == 200, done
+        return done
+
+    async def hang_up(self, *dialogs: Any) -> None:
+        for dialog in dialogs:
+            self.act("bye", dialog)
+        for dialog in dialogs:
+            await self.wait(DialogEnded, dialog=dialog)
+
+    def act(self, method: str, *arguments: Any, body: bytes = b"", **more: Any) -> Any:
+        """Let the agent do something that may have a description."""
+        if body:
+            more |= {"body": body, "content_type": SDP}
+        result = getattr(self.server.agent, method)(*arguments, now=self.server.now(), **more)
+        self.server.transport.flush()
+        return result
+
+    async def wait(self, kind: type[E], **attributes: Any) -> E:
+        """Let time go by until an event of a kind, with these attributes, has come."""
+
+        def found() -> list[E]:
+            return [
+                event for event in self.told
+                if isinstance(event, kind)
+                and all(getattr(event, name) is value for name, value in attributes.items())
+            ]  # fmt: skip
+
+        await until(lambda: bool(found()))
+        return found()[-1]
 
 
 class Origins:
     """What the controller has told each party: its own o= line, counted (RFC 3725 section 4.4)."""
 
     def __init__(self) -> None:
-        self._last: dict[Party, SessionDescription] = {}
+        self._last: dict[Phone, SessionDescription] = {}
 
-    def say(self, party: Party, body: bytes, *, black_hole: bool = False) -> bytes:
+    def say(self, party: Phone, body: bytes, *, black_hole: bool = False) -> bytes:
         """Return a description of somebody else's as one of ours to this party."""
         description = parse(body)
         origin = parse(NO_MEDIA).origin
@@ -58,138 +107,146 @@ class Origins:
         return description.to_bytes()
 
 
-def talk(town: Town, a: Party, b: Party) -> None:
+def party(
+    net: Network, name: str, before: Callable[[Call], Awaitable[None]] | None = None
+) -> Phone:
+    """Somebody who answers every call, when they have done something before."""
+    phone = net.phone(name)
+
+    @phone.on_incoming
+    async def taken(call: Call) -> None:
+        if before is not None:
+            await before(call)
+        await call.answer()
+        await call.wait_ended()
+
+    return phone
+
+
+def sound_of(phone: Phone) -> Address:
+    return Address(phone.host.address, SOUND_PORT)
+
+
+async def talk(a: Phone, b: Phone) -> None:
     """Each sends its sound to the other, and nobody to the controller."""
-    town.until(lambda: a.sends_to is not None and b.sends_to is not None)
-    assert a.sends_to == ("192.0.2.2", 20000)
-    assert b.sends_to == ("192.0.2.1", 10000)
-    assert a.call.state is b.call.state is CallState.ACTIVE
+    await until(lambda: a.calls[-1].state is b.calls[-1].state is CallState.ACTIVE)
+    await until(lambda: a.sound.sends_to is not None and b.sound.sends_to is not None)
+    assert a.sound.sends_to == sound_of(b)
+    assert b.sound.sends_to == sound_of(a)
 
 
-def hang_up(controller: Controller, *dialogs: Any) -> None:
-    for dialog in dialogs:
-        controller.act("bye", dialog)
-    for dialog in dialogs:
-        controller.wait(DialogEnded, dialog=dialog)
-    controller.town.run(70)
-    for person in controller.town.people.values():
-        left = (person.agent.transactions, len(person.agent.dialogs), person.agent.timers)
-        assert left == (0, 0, 0), person.address
+async def hang_up(controller: Controller, *dialogs: Any, parties: tuple[Phone, ...]) -> None:
+    await controller.hang_up(*dialogs)
+    await quiet(*parties)
+    agent = controller.server.agent
+    assert (agent.transactions, len(agent.dialogs), agent.timers) == (0, 0, 0)
 
 
-def test_F078_flow_I_passes_offer_and_answer_on(town: Town, parties: Any) -> None:
-    controller, a, b = parties
-    first = controller.wait(Answered, invite=controller.invite(a))
-    second = controller.wait(Answered, invite=controller.invite(b, first.response.body))
-    controller.act("ack", first.dialog, body=second.response.body)
-    talk(town, a, b)
-    hang_up(controller, first.dialog, second.dialog)
+@flow
+async def test_F078_flow_I_passes_offer_and_answer_on(net: Network) -> None:
+    controller = await Controller.of(net)
+    async with party(net, "a") as a, party(net, "b") as b:
+        first = await controller.call(a)
+        second = await controller.call(b, first.response.body)
+        controller.act("ack", first.dialog, body=second.response.body)
+        await talk(a, b)
+        await hang_up(controller, first.dialog, second.dialog, parties=(a, b))
 
 
-def test_F079_flow_II_begins_with_a_black_hole(town: Town, parties: Any) -> None:
-    controller, a, b = parties
-    origins = Origins()
-    offer = origins.say(a, BLACK_HOLE)
-    first = controller.wait(Answered, invite=controller.invite(a, offer))
-    assert b"c=IN IP4 192.0.2.1" in first.response.body  # not 0.0.0.0 back
-    assert a.sends_to is None
-    second = controller.wait(Answered, invite=controller.invite(b, first.response.body))
-    change = controller.act("reinvite", first.dialog, body=origins.say(a, second.response.body))
-    done = controller.wait(ReinviteDone, handle=change)
-    assert done.status == 200
-    # The same description as at first, or the two would have to be called for ever.
-    before, after = parse(first.response.body), parse(done.response.body)
-    assert after.media[0].port == before.media[0].port
-    assert after.connection == before.connection
-    talk(town, a, b)
-    hang_up(controller, first.dialog, second.dialog)
+@flow
+async def test_F079_flow_II_begins_with_a_black_hole(net: Network) -> None:
+    controller, origins = await Controller.of(net), Origins()
+    async with party(net, "a") as a, party(net, "b") as b:
+        first = await controller.call(a, origins.say(a, BLACK_HOLE))
+        here = f"c=IN IP4 {a.host.address}".encode()
+        assert here in first.response.body  # not 0.0.0.0 back
+        assert a.sound.sends_to is None
+        second = await controller.call(b, first.response.body)
+        done = await controller.change(first.dialog, origins.say(a, second.response.body))
+        # The same description as at first, or the two would have to be called for ever.
+        before, after = parse(first.response.body), parse(done.response.body)
+        assert after.media[0].port == before.media[0].port
+        assert after.connection == before.connection
+        await talk(a, b)
+        await hang_up(controller, first.dialog, second.dialog, parties=(a, b))
 
 
-def flow_III_or_IV(
-    controller: Controller, a: Party, b: Party, first: Answered, origins: Origins
+async def flow_III_or_IV(
+    controller: Controller, a: Phone, b: Phone, first: Answered, origins: Origins
 ) -> Any:
     """Let B offer, A answer, and B hear that in the ACK."""
-    second = controller.wait(Answered, invite=controller.invite(b))
-    offer = origins.say(a, second.response.body)
-    done = controller.wait(
-        ReinviteDone, handle=controller.act("reinvite", first.dialog, body=offer)
-    )
-    assert done.status == 200
+    second = await controller.call(b)
+    done = await controller.change(first.dialog, origins.say(a, second.response.body))
     controller.act("ack", second.dialog, body=origins.say(b, done.response.body))
     return second.dialog
 
 
-def test_F080_flow_III_answers_with_a_black_hole_first(town: Town, parties: Any) -> None:
-    controller, a, b = parties
-    origins = Origins()
-    first = controller.wait(Answered, invite=controller.invite(a))
-    nowhere = origins.say(a, first.response.body, black_hole=True)
-    controller.act("ack", first.dialog, body=nowhere)
-    town.until(lambda: a.call.state in (CallState.ACTIVE, CallState.HELD))
-    assert a.sends_to is None
-    second = flow_III_or_IV(controller, a, b, first, origins)
-    talk(town, a, b)
-    hang_up(controller, first.dialog, second)
+@flow
+async def test_F080_flow_III_answers_with_a_black_hole_first(net: Network) -> None:
+    controller, origins = await Controller.of(net), Origins()
+    async with party(net, "a") as a, party(net, "b") as b:
+        first = await controller.call(a)
+        nowhere = origins.say(a, first.response.body, black_hole=True)
+        controller.act("ack", first.dialog, body=nowhere)
+        await until(lambda: a.calls[-1].state in (CallState.ACTIVE, CallState.HELD))
+        assert a.sound.sends_to is None
+        second = await flow_III_or_IV(controller, a, b, first, origins)
+        await talk(a, b)
+        await hang_up(controller, first.dialog, second, parties=(a, b))
 
 
-def test_F081_flow_IV_begins_without_media(town: Town, parties: Any) -> None:
-    controller, a, b = parties
-    origins = Origins()
-    invite = controller.invite(a, origins.say(a, NO_MEDIA))
-    first = controller.wait(Answered, invite=invite)
-    assert parse(first.response.body).media == ()
-    second = flow_III_or_IV(controller, a, b, first, origins)
-    talk(town, a, b)
-    hang_up(controller, first.dialog, second)
+@flow
+async def test_F081_flow_IV_begins_without_media(net: Network) -> None:
+    controller, origins = await Controller.of(net), Origins()
+    async with party(net, "a") as a, party(net, "b") as b:
+        first = await controller.call(a, origins.say(a, NO_MEDIA))
+        assert parse(first.response.body).media == ()
+        second = await flow_III_or_IV(controller, a, b, first, origins)
+        await talk(a, b)
+        await hang_up(controller, first.dialog, second, parties=(a, b))
 
 
-def test_F082_click_to_dial(town: Town, parties: Any) -> None:
+@flow
+async def test_F082_click_to_dial(net: Network) -> None:
     """The customer's phone is called, then the agent's, which rings for a while."""
-    controller, customer, agent = parties
 
     async def ring(call: Call) -> None:
         await call.ring()
         await asyncio.sleep(6.0)
 
-    agent.before = ring
-    origins = Origins()
-    invite = controller.invite(customer, origins.say(customer, NO_MEDIA))
-    first = controller.wait(Answered, invite=invite)
-    second = flow_III_or_IV(controller, customer, agent, first, origins)
-    talk(town, customer, agent)
-    hang_up(controller, first.dialog, second)
+    controller, origins = await Controller.of(net), Origins()
+    async with party(net, "customer") as customer, party(net, "agent", ring) as agent:
+        first = await controller.call(customer, origins.say(customer, NO_MEDIA))
+        second = await flow_III_or_IV(controller, customer, agent, first, origins)
+        await talk(customer, agent)
+        await hang_up(controller, first.dialog, second, parties=(customer, agent))
 
 
-def test_F083_an_announcement_in_the_middle_of_a_call(town: Town, parties: Any) -> None:
-    controller, user, called = parties
-    server = Party(town, "192.0.2.3", 30000)
-    first = controller.wait(Answered, invite=controller.invite(user))
-    second = controller.wait(Answered, invite=controller.invite(called, first.response.body))
-    controller.act("ack", first.dialog, body=second.response.body)
-    talk(town, user, called)
-    origins = Origins()
-    for party, known in ((user, second), (called, first)):
-        origins._last[party] = parse(known.response.body)
-    # 1-3: the called party is put aside.
-    aside = origins.say(called, first.response.body, black_hole=True)
-    handle = controller.act("reinvite", second.dialog, body=aside)
-    assert controller.wait(ReinviteDone, handle=handle).status == 200
-    town.until(lambda: called.sends_to is None)
-    # 4-10: the user hears the server.
-    handle = controller.act("reinvite", first.dialog)
-    offer = controller.wait(ReinviteDone, handle=handle).response.body
-    third = controller.wait(Answered, invite=controller.invite(server, offer))
-    controller.act("ack", first.dialog, body=origins.say(user, third.response.body))
-    town.until(lambda: user.sends_to == ("192.0.2.3", 30000))
-    assert server.sends_to == ("192.0.2.1", 10000)
-    # 11-19: the server goes, and the two are connected again.
-    controller.act("bye", third.dialog)
-    controller.wait(DialogEnded, dialog=third.dialog)
-    handle = controller.act("reinvite", second.dialog)
-    offer = controller.wait(ReinviteDone, handle=handle).response.body
-    handle = controller.act("reinvite", first.dialog, body=origins.say(user, offer))
-    answer = controller.wait(ReinviteDone, handle=handle)
-    assert answer.status == 200
-    controller.act("ack", second.dialog, body=origins.say(called, answer.response.body))
-    talk(town, user, called)
-    hang_up(controller, first.dialog, second.dialog)
+@flow
+async def test_F083_an_announcement_in_the_middle_of_a_call(net: Network) -> None:
+    controller, origins = await Controller.of(net), Origins()
+    user, called, server = party(net, "user"), party(net, "called"), party(net, "server")
+    async with user, called, server:
+        first = await controller.call(user)
+        second = await controller.call(called, first.response.body)
+        controller.act("ack", first.dialog, body=second.response.body)
+        await talk(user, called)
+        for phone, known in ((user, second), (called, first)):
+            origins._last[phone] = parse(known.response.body)
+        # 1-3: the called party is put aside.
+        aside = origins.say(called, first.response.body, black_hole=True)
+        await controller.change(second.dialog, aside)
+        await until(lambda: called.sound.sends_to is None)
+        # 4-10: the user hears the server.
+        offer = (await controller.change(first.dialog)).response.body
+        third = await controller.call(server, offer)
+        controller.act("ack", first.dialog, body=origins.say(user, third.response.body))
+        await until(lambda: user.sound.sends_to == sound_of(server))
+        assert server.sound.sends_to == sound_of(user)
+        # 11-19: the server goes, and the two are connected again.
+        await controller.hang_up(third.dialog)
+        offer = (await controller.change(second.dialog)).response.body
+        answer = await controller.change(first.dialog, origins.say(user, offer))
+        controller.act("ack", second.dialog, body=origins.say(called, answer.response.body))
+        await talk(user, called)
+        await hang_up(controller, first.dialog, second.dialog, parties=(user, called, server))

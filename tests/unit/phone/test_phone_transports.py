@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from callers import answering
 from certificates import Authority
 
-from voip.call import Call
 from voip.config import NetworkConfig, TlsConfig
 from voip.errors import TransportError
 from voip.events import EndedBy
@@ -19,22 +18,23 @@ from voip.sip.endpoint.trace import SipTraceRecord
 from voip.types import Address
 
 HOST = "127.0.0.1"
+HERE = NetworkConfig(bind_host=HOST)
 
 
 def at(phone: Softphone, transport: str) -> Address:
     return dict(phone.addresses)[transport]
 
 
+def tls_of(directory: Path) -> tuple[TlsConfig, TlsConfig]:
+    """Who believes an authority, and who has a certificate of it too."""
+    authority = Authority(directory)
+    trusting = TlsConfig(ca_file=str(authority.file))
+    return trusting, replace(trusting, certificate=str(authority.issue(HOST)))
+
+
 async def talk(caller: Softphone, callee: Softphone, target: str) -> None:
     """Place a call, hold and resume it, and let the other side hang up."""
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @callee.on_incoming
-    async def answer(call: Call) -> None:
-        await call.answer()
-        calls.put_nowait(call)
-        await call.wait_ended()
-
+    calls = answering(callee)
     call = await caller.dial(target)
     theirs = await calls.get()
     await call.hold()
@@ -53,14 +53,11 @@ async def talk(caller: Softphone, callee: Softphone, target: str) -> None:
 async def test_F134_a_call_over_tls_stays_there_and_says_how_it_is_reached(
     tmp_path: Path, target: str, contact: str
 ) -> None:
-    authority = Authority(tmp_path)
     seen: list[SipTraceRecord] = []
-    trusting = TlsConfig(ca_file=str(authority.file))
-    named = replace(trusting, certificate=str(authority.issue(HOST)))
-    here = NetworkConfig(bind_host=HOST)
+    trusting, named = tls_of(tmp_path)
     async with (
-        Softphone(network=replace(here, tls=named)) as bob,
-        Softphone(network=replace(here, tls=trusting), trace=seen.append) as alice,
+        Softphone(network=replace(HERE, tls=named)) as bob,
+        Softphone(network=replace(HERE, tls=trusting), trace=seen.append) as alice,
     ):
         await talk(alice, bob, target.format(at(bob, "tls")))
         told = [record.data.decode() for record in seen]
@@ -70,7 +67,7 @@ async def test_F134_a_call_over_tls_stays_there_and_says_how_it_is_reached(
         assert contact.format(seen[0].flow.local) in invite
         answer = next(text for text in told if text.startswith("SIP/2.0 200") and "INVITE" in text)
         assert contact.format(at(bob, "tls")) in answer
-        stranger = Softphone(network=here)
+        stranger = Softphone(network=HERE)
         async with stranger:
             with pytest.raises(TransportError, match="authority that is not trusted here"):
                 await stranger.dial(target.format(at(bob, "tls")))
@@ -87,14 +84,11 @@ async def test_F134_a_call_over_tls_stays_there_and_says_how_it_is_reached(
 async def test_F135_a_call_over_websocket(
     tmp_path: Path, target: str, via: str, contact: str
 ) -> None:
-    authority = Authority(tmp_path)
     seen: list[SipTraceRecord] = []
-    trusting = TlsConfig(ca_file=str(authority.file))
-    named = replace(trusting, certificate=str(authority.issue(HOST)))
-    here = NetworkConfig(bind_host=HOST)
+    trusting, named = tls_of(tmp_path)
     async with (
-        Softphone(network=replace(here, tls=named, ws_port=0, wss_port=0)) as bob,
-        Softphone(network=replace(here, tls=trusting), trace=seen.append) as alice,
+        Softphone(network=replace(HERE, tls=named, ws_port=0, wss_port=0)) as bob,
+        Softphone(network=replace(HERE, tls=trusting), trace=seen.append) as alice,
     ):
         await talk(alice, bob, target.format(at(bob, via.lower())))
     assert {record.flow.transport for record in seen} == {via.lower()}
@@ -120,20 +114,14 @@ async def test_an_invite_too_long_for_a_datagram_goes_by_tcp_where_there_is_any(
     has_tcp: bool,
 ) -> None:
     seen: list[SipTraceRecord] = []
-    here = NetworkConfig(bind_host=HOST)
     async with (
-        Softphone(network=here) as bob,
-        Softphone(network=here, trace=seen.append) as alice,
+        Softphone(network=HERE) as bob,
+        Softphone(network=HERE, trace=seen.append) as alice,
     ):
         if not has_tcp:
             for listener in bob._transport._ports.listeners:
                 listener.close()
-
-        @bob.on_incoming
-        async def answer(call: Call) -> None:
-            await call.answer()
-            await call.wait_ended()
-
+        answering(bob)
         headers = {"Subject": "x" * 1300}
         async with await alice.dial(f"sip:bob@{at(bob, 'udp')}", headers=headers):
             invites = [one.flow.transport for one in seen if one.data.startswith(b"INVITE")]

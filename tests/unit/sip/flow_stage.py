@@ -6,7 +6,7 @@ that was lost has been repeated. Everything they know about the network is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from virtual_sip import CONFIG, Net, Path, Phone, assert_nothing_left
 from voip.sip.config import AgentConfig
 from voip.sip.message import Request, Response
 
-__all__ = ["LOSSES", "Stage", "both_ways", "drop_first", "stage"]
+__all__ = ["LOSSES", "Stage", "both_ways", "stage"]
 
 E = TypeVar("E")
 
@@ -102,20 +102,6 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 both_ways = pytest.mark.parametrize("by_caller", [True, False], ids=["by caller", "by callee"])
-
-
-def drop_first(*kinds: str | int) -> Callable[[Request | Response, object], bool]:
-    """Lose the first message of each kind."""
-    left = list(kinds)
-
-    def drop(message: Request | Response, _: object) -> bool:
-        kind = message.method if isinstance(message, Request) else message.status
-        if kind in left:
-            left.remove(kind)
-            return True
-        return False
-
-    return drop
 
 
 def _seed(name: str) -> int:

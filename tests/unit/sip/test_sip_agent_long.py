@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from test_sip_proxy import to
+from proxy_stage import to
 from virtual_sip import ANSWER, OFFER, Net, Phone, assert_nothing_left
 
 from voip.sip.config import AgentConfig

@@ -10,12 +10,13 @@ from virtual_sip import (
     Net,
     Phone,
     Stranger,
+    drop_first,
     established,
     request_text,
 )
 
 from voip.errors import CallStateError
-from voip.sip.dialog import DialogState
+from voip.sip.dialog import Dialog, DialogState
 from voip.sip.events import (
     Acknowledged,
     Answered,
@@ -33,22 +34,19 @@ from voip.sip.message import Request, Response
 pytestmark = pytest.mark.rfc("5407", "3")
 
 
-def drop_first(*kinds: str | int):  # type: ignore[no-untyped-def]
-    """Lose the first message of each kind."""
-    left = list(kinds)
-
-    def drop(message: Request | Response, _: object) -> bool:
-        kind = message.method if isinstance(message, Request) else message.status
-        if kind in left:
-            left.remove(kind)
-            return True
-        return False
-
-    return drop
-
-
 def methods(net: Net) -> list[str]:
     return [m.method for _, m, _ in net.wire if isinstance(m, Request)]
+
+
+def ringing(net: Net, alice: Phone, bob: Phone) -> Dialog:
+    """Let Alice call Bob, who rings; return her early dialog."""
+    alice.call(bob)
+    net.run(0.1)
+    bob.answer(bob.only(IncomingInvite).invite, 180)
+    net.run(0.1)
+    early = alice.only(Provisional).dialog
+    assert early is not None
+    return early
 
 
 # 3.1: in the moratorium state (2xx sent, ACK not there yet).
@@ -87,12 +85,7 @@ def test_F050_cancel_in_the_moratorium_state(net: Net, alice: Phone, bob: Phone)
 
 
 def test_F051_early_bye_in_the_moratorium_state(net: Net, alice: Phone, bob: Phone) -> None:
-    alice.call(bob)
-    net.run(0.1)
-    bob.answer(bob.only(IncomingInvite).invite, 180)
-    net.run(0.1)
-    early = alice.only(Provisional).dialog
-    assert early is not None
+    early = ringing(net, alice, bob)
     bob.answer(bob.only(IncomingInvite).invite)
     alice.agent.bye(early, now=net.now)
     net.run(1)
@@ -239,12 +232,7 @@ def test_a_callee_cannot_hang_up_before_it_answers(net: Net, alice: Phone, bob: 
 
 
 def test_early_bye_ends_a_ringing_call(net: Net, alice: Phone, bob: Phone) -> None:
-    alice.call(bob)
-    net.run(0.1)
-    bob.answer(bob.only(IncomingInvite).invite, 180)
-    net.run(0.1)
-    early = alice.only(Provisional).dialog
-    assert early is not None
+    early = ringing(net, alice, bob)
     alice.agent.bye(early, now=net.now)
     net.run(1)
     assert bob.only(InviteCancelled).reason == "the call is over"

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from flow_stage import Stage, stage
-from virtual_sip import ANSWER, CONFIG, OFFER, SDP, Stranger, replace, request_text
+from virtual_sip import ANSWER, CONFIG, OFFER, SDP, Stranger, replace, request_text, response_text
 
 from voip.errors import CallStateError, SipError
+from voip.sip.dialog import Dialog
 from voip.sip.digest import Credentials
 from voip.sip.events import (
     Acknowledged,
@@ -27,6 +28,7 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request, Response
 from voip.sip.reliable import RAck
+from voip.sip.server_invite import ServerInvite
 
 pytestmark = pytest.mark.rfc("3262", "3-5")
 
@@ -262,22 +264,10 @@ def test_F085_only_the_prack_that_matches_is_accepted(rack: str, status: int) ->
 
 def test_F085_responses_out_of_order_are_not_acknowledged() -> None:
     stranger = Stranger()
-    stranger.agent.invite(
-        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:phone@192.0.2.1>",
-        to="<sip:stranger@192.0.2.9>", contact="<sip:phone@192.0.2.1>", body=OFFER,
-        content_type=SDP, now=0,
-    )  # fmt: skip
-    [invite] = stranger.heard()
-    assert isinstance(invite, Request)
+    invite = stranger.called()
 
     def ring(number: str, tag: str = "a") -> list[str]:
-        text = (
-            "SIP/2.0 180 Ringing\r\n"
-            f"Via: {invite.headers.get('Via')}\r\nFrom: {invite.headers.get('From')}\r\n"
-            f"To: <sip:stranger@192.0.2.9>;tag={tag}\r\nCall-ID: {invite.call_id}\r\n"
-            f"CSeq: 1 INVITE\r\nContact: <sip:stranger@192.0.2.9>\r\nRequire: 100rel\r\n"
-            f"{number}Content-Length: 0\r\n\r\n"
-        )
+        text = response_text(invite, 180, f"Require: 100rel\r\n{number}", tag=tag)
         return [m.headers.get("RAck") or "" for m in stranger.tell(text)]
 
     assert ring("RSeq: 10\r\n") == ["10 1 INVITE"]
@@ -296,52 +286,29 @@ def test_F085_responses_out_of_order_are_not_acknowledged() -> None:
 
 def test_F085_a_prack_answers_a_challenge_with_our_credentials() -> None:
     stranger = Stranger()
-    stranger.agent.invite(
-        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:alice@192.0.2.1>",
-        to="<sip:stranger@192.0.2.9>", contact="<sip:alice@192.0.2.1>", body=OFFER,
-        content_type=SDP, credentials=Credentials("alice", "secret"), now=0,
-    )  # fmt: skip
-    [invite] = stranger.heard()
-    assert isinstance(invite, Request)
-    [prack] = stranger.tell(answer_to(invite, 180, "Require: 100rel\r\nRSeq: 1\r\n", contact=True))
+    invite = stranger.called(credentials=Credentials("alice", "secret"))
+    [prack] = stranger.tell(response_text(invite, 180, "Require: 100rel\r\nRSeq: 1\r\n"))
     assert isinstance(prack, Request)
     challenge = 'Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"\r\n'
-    [again] = stranger.tell(answer_to(prack, 407, challenge))
+    [again] = stranger.tell(response_text(prack, 407, challenge))
     assert isinstance(again, Request)
     assert (again.method, again.cseq.number) == ("PRACK", prack.cseq.number + 1)
     assert again.headers.get("RAck") == prack.headers.get("RAck") == "1 1 INVITE"
     assert 'username="alice"' in (again.headers.get("Proxy-Authorization") or "")
 
 
-def answer_to(request: Request, status: int, more: str = "", *, contact: bool = False) -> str:
-    """Write a stranger's response."""
-    where = "Contact: <sip:stranger@192.0.2.9>\r\n" if contact else ""
-    return (
-        f"SIP/2.0 {status} Whatever\r\n"
-        f"Via: {request.headers.get('Via')}\r\nFrom: {request.headers.get('From')}\r\n"
-        f"To: <sip:stranger@192.0.2.9>;tag=a\r\nCall-ID: {request.call_id}\r\n"
-        f"CSeq: {request.cseq}\r\n{where}{more}Content-Length: 0\r\n\r\n"
-    )
-
-
 def test_F085_a_prack_that_was_refused_is_sent_anew_when_the_response_is_repeated() -> None:
     stranger = Stranger()
-    stranger.agent.invite(
-        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:alice@192.0.2.1>",
-        to="<sip:stranger@192.0.2.9>", contact="<sip:alice@192.0.2.1>", body=OFFER,
-        content_type=SDP, now=0,
-    )  # fmt: skip
-    [invite] = stranger.heard()
-    assert isinstance(invite, Request)
-    ringing = answer_to(invite, 180, "Require: 100rel\r\nRSeq: 1\r\n", contact=True)
+    invite = stranger.called()
+    ringing = response_text(invite, 180, "Require: 100rel\r\nRSeq: 1\r\n")
     [first] = stranger.tell(ringing)
     assert isinstance(first, Request)
     assert stranger.tell(ringing) == []
-    stranger.tell(answer_to(first, 500))  # it came out of order
+    stranger.tell(response_text(first, 500))  # it came out of order
     [second] = stranger.tell(ringing)
     assert isinstance(second, Request)
     assert second.cseq.number > first.cseq.number
-    stranger.tell(answer_to(second, 200))
+    stranger.tell(response_text(second, 200))
     assert stranger.tell(ringing) == []
 
 
@@ -448,14 +415,21 @@ def test_F091_an_offer_in_a_prack_that_is_refused_is_acknowledged_without(stage:
     stage.alice.only(Answered)
 
 
-def test_F089_a_reinvite_may_be_answered_by_a_reliable_183(stage: Stage) -> None:
+def reinvited(stage: Stage, body: bytes = b"") -> tuple[Dialog, ServerInvite]:
+    """Bring a call up and let Alice change it; return her dialog and what Bob has to answer."""
     call(stage)
     stage.bob.answer(incoming(stage))
     stage.step()
     dialog = stage.alice.only(Answered).dialog
-    stage.alice.agent.reinvite(dialog, body=OTHER, content_type=SDP, now=stage.net.now)
+    stage.alice.agent.reinvite(
+        dialog, body=body, content_type=SDP if body else None, now=stage.net.now
+    )
     stage.step()
-    change = stage.bob.only(ReinviteReceived).invite
+    return dialog, stage.bob.only(ReinviteReceived).invite
+
+
+def test_F089_a_reinvite_may_be_answered_by_a_reliable_183(stage: Stage) -> None:
+    _, change = reinvited(stage, OTHER)
     stage.bob.answer(change, 183, body=ANSWER, content_type=SDP)
     stage.step()
     assert not stage.alice.only(ReinviteProgress).prack_owed
@@ -466,13 +440,7 @@ def test_F089_a_reinvite_may_be_answered_by_a_reliable_183(stage: Stage) -> None
 
 
 def test_F095_a_reinvite_that_fails_after_a_reliable_answer_has_no_effect(stage: Stage) -> None:
-    call(stage)
-    stage.bob.answer(incoming(stage))
-    stage.step()
-    dialog = stage.alice.only(Answered).dialog
-    stage.alice.agent.reinvite(dialog, body=OTHER, content_type=SDP, now=stage.net.now)
-    stage.step()
-    change = stage.bob.only(ReinviteReceived).invite
+    dialog, change = reinvited(stage, OTHER)
     stage.bob.answer(change, 183, body=ANSWER, content_type=SDP)
     stage.step()
     stage.bob.answer(change, 488)
@@ -483,13 +451,7 @@ def test_F095_a_reinvite_that_fails_after_a_reliable_answer_has_no_effect(stage:
 
 
 def test_F090_a_reinvite_without_offer_may_be_answered_by_a_reliable_offer(stage: Stage) -> None:
-    call(stage)
-    stage.bob.answer(incoming(stage))
-    stage.step()
-    dialog = stage.alice.only(Answered).dialog
-    stage.alice.agent.reinvite(dialog, now=stage.net.now)
-    stage.step()
-    change = stage.bob.only(ReinviteReceived).invite
+    dialog, change = reinvited(stage)
     stage.bob.answer(change, 183, body=OFFER, content_type=SDP)
     stage.step()
     assert stage.alice.only(ReinviteProgress).prack_owed

@@ -19,6 +19,7 @@ from virtual_sip import (
     assert_nothing_left,
     replace,
     request_text,
+    response_text,
 )
 
 from voip.sip.config import AgentConfig
@@ -171,20 +172,9 @@ def test_F096_an_interval_that_is_too_small_is_raised_and_tried_again(loss: floa
 
 def test_F096_a_422_that_asks_for_nothing_more_is_a_refusal() -> None:
     stranger = Stranger(ASKS)
-    stranger.agent.invite(
-        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:phone@192.0.2.1>",
-        to="<sip:stranger@192.0.2.9>", contact="<sip:phone@192.0.2.1>", body=OFFER,
-        content_type=SDP, now=0,
-    )  # fmt: skip
-    [invite] = stranger.heard()
-    assert isinstance(invite, Request)
+    invite = stranger.called()
     for least in (1900, 2000, 2000):
-        answer = stranger.tell(
-            f"SIP/2.0 422 Too Small\r\nVia: {invite.headers.get('Via')}\r\n"
-            f"From: {invite.headers.get('From')}\r\nTo: <sip:stranger@192.0.2.9>;tag=a\r\n"
-            f"Call-ID: {invite.call_id}\r\nCSeq: {invite.cseq}\r\nMin-SE: {least}\r\n"
-            "Content-Length: 0\r\n\r\n"
-        )
+        answer = stranger.tell(response_text(invite, 422, f"Min-SE: {least}\r\n"))
         invites = [m for m in answer if isinstance(m, Request) and m.method == "INVITE"]
         invite = invites[0] if invites else invite
     assert invite.headers.get("Session-Expires") == "2000"
@@ -224,31 +214,17 @@ def test_F096_an_update_that_is_not_allowed_after_all_is_followed_by_a_reinvite(
 
 def test_F096_a_peer_that_wants_an_offer_in_the_update_has_one() -> None:
     stranger = Stranger(ASKS)
-    stranger.agent.invite(
-        "sip:stranger@192.0.2.9", flow=stranger.flow, from_="<sip:phone@192.0.2.1>",
-        to="<sip:stranger@192.0.2.9>", contact="<sip:phone@192.0.2.1>", body=OFFER,
-        content_type=SDP, now=0,
-    )  # fmt: skip
-    [invite] = stranger.heard()
-
-    def answer(request: Request | Response, status: int, more: str = "") -> None:
-        stranger.tell(
-            f"SIP/2.0 {status} Whatever\r\nVia: {request.headers.get('Via')}\r\n"
-            f"From: {request.headers.get('From')}\r\nTo: <sip:stranger@192.0.2.9>;tag=a\r\n"
-            f"Call-ID: {request.call_id}\r\nCSeq: {request.cseq}\r\n"
-            f"Contact: <sip:stranger@192.0.2.9>\r\n{more}Content-Length: 0\r\n\r\n"
-        )
-
+    invite = stranger.called()
     timer = "Allow: INVITE, UPDATE\r\nRequire: timer\r\nSession-Expires: 90;refresher=uac\r\n"
-    answer(invite, 200, timer)
+    stranger.tell(response_text(invite, 200, timer))
     [update] = [m for m in stranger.wait(45.2) if isinstance(m, Request)]
     assert (update.method, update.body) == ("UPDATE", b"")
-    answer(update, 400)
+    stranger.tell(response_text(update, 400))
     assert [type(e) for e in stranger.agent.events() if not isinstance(e, Answered)] == [RefreshDue]
     [dialog] = stranger.agent.dialogs
     stranger.agent.update(dialog, body=OFFER, content_type=SDP, now=stranger.now)
     [again] = [m for m in stranger.heard() if isinstance(m, Request)]
-    answer(again, 200, timer)
+    stranger.tell(response_text(again, 200, timer))
     assert stranger.wait(40) == []
     assert stranger.agent.dialogs == [dialog]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flow_stage import Stage, both_ways, drop_first, stage
-from virtual_sip import ANSWER, OFFER, SDP, Phone, Stranger, request_text
+from flow_stage import Stage, both_ways, stage
+from virtual_sip import ANSWER, OFFER, SDP, Phone, Stranger, drop_first, request_text
 
 from voip.errors import CallStateError
 from voip.sip.dialog import Dialog

@@ -119,14 +119,8 @@ def test_F101_at_a_conference_a_join_that_matches_nothing_does_not_matter() -> N
 
 @pytest.mark.rfc("3911", "7.1")
 def test_F101_a_peer_without_a_tag_is_called_0_in_a_join_too() -> None:
-    stranger = Stranger(MIXES)
-    stranger.tell(request_text("INVITE", from_tag="x").replace(";tag=x", ""))
-    (event,) = stranger.agent.events()
-    stranger.agent.respond(event.invite, 200, contact="<sip:us@192.0.2.1>", now=0)
-    dialog = event.invite.dialog
-    more = f"Join: {dialog.call_id};to-tag={dialog.local.tag};from-tag=0\r\n"
-    stranger.tell(request_text("INVITE", call_id="2", branch="z9hG4bK2", more=more))
-    assert stranger.agent.events()[-1].invite.joins is dialog
+    dialog, another = Stranger(MIXES).calls_without_tag("Join")
+    assert another.joins is dialog
 
 
 def test_F101_who_looks_at_callers_is_told_that_one_names_a_call_of_ours() -> None:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from test_sip_proxy import OFFER, SDP, Says, sent
-from virtual_sip import Net, Path, Phone, assert_nothing_left
+from proxy_stage import Says, sent
+from virtual_sip import OFFER, SDP, Net, Path, Phone, assert_nothing_left
 
 from voip.errors import CallStateError
 from voip.sip.dialog import DialogState

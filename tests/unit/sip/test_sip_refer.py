@@ -334,15 +334,8 @@ def test_F101_a_call_that_demands_to_join_is_told_that_we_do_not_mix() -> None:
 
 
 def test_F099_a_peer_without_a_tag_is_called_0() -> None:
-    stranger = Stranger(EVENTS)
-    invite = request_text("INVITE", from_tag="x").replace(";tag=x", "")
-    stranger.tell(invite)
-    (event,) = stranger.agent.events()
-    stranger.agent.respond(event.invite, 200, contact="<sip:us@192.0.2.1>", now=0)
-    dialog = event.invite.dialog
-    more = f"Replaces: {dialog.call_id};to-tag={dialog.local.tag};from-tag=0\r\n"
-    stranger.tell(request_text("INVITE", call_id="2", branch="z9hG4bK2", more=more))
-    assert stranger.agent.events()[-1].invite.replaces is dialog
+    dialog, another = Stranger(EVENTS).calls_without_tag("Replaces")
+    assert another.replaces is dialog
 
 
 def test_replaces_names_a_dialog_as_its_other_side_knows_it() -> None:

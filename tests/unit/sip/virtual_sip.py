@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from voip.errors import SipError
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
+from voip.sip.dialog import Dialog
 from voip.sip.events import SipEvent
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.proxy import ProxyAgent, ProxyConfig
 from voip.sip.proxy_policy import Policy
 from voip.sip.proxy_way import FlowNeeded
+from voip.sip.server_invite import ServerInvite
 from voip.types import Address, SeededRandom
 
 OFFER = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n"
@@ -272,6 +274,30 @@ class Stranger:
         self.agent.receive(raw, flow or self.flow, self.now)
         return self.heard()
 
+    def called(self, **more: Any) -> Request:
+        """Let the agent call it; return the INVITE."""
+        self.agent.invite(
+            "sip:stranger@192.0.2.9", flow=self.flow, from_="<sip:phone@192.0.2.1>",
+            to="<sip:stranger@192.0.2.9>", contact="<sip:phone@192.0.2.1>", body=OFFER,
+            content_type=SDP, now=self.now, **more,
+        )  # fmt: skip
+        [invite] = self.heard()
+        assert isinstance(invite, Request)
+        return invite
+
+    def calls_without_tag(self, header: str) -> tuple[Dialog, ServerInvite]:
+        """Be in a call without a tag of its own, and name it in another; return both.
+
+        `header`: Replaces or Join, in which such a peer is called 0.
+        """
+        self.tell(request_text("INVITE", from_tag="x").replace(";tag=x", ""))
+        (event,) = self.agent.events()
+        self.agent.respond(event.invite, 200, contact="<sip:us@192.0.2.1>", now=0)
+        dialog = event.invite.dialog
+        more = f"{header}: {dialog.call_id};to-tag={dialog.local.tag};from-tag=0\r\n"
+        self.tell(request_text("INVITE", call_id="2", branch="z9hG4bK2", more=more))
+        return dialog, self.agent.events()[-1].invite
+
     def heard(self) -> list[Request | Response]:
         return [parse_message(data) for data, _ in self.agent.outgoing()]
 
@@ -322,6 +348,37 @@ def request_text(
     )
 
 
+def response_text(
+    request: Request | Response, status: int, more: str = "", *, tag: str = "a"
+) -> str:
+    """Write a response of a stranger's at 192.0.2.9."""
+    return (
+        f"SIP/2.0 {status} Whatever\r\n"
+        f"Via: {request.headers.get('Via')}\r\n"
+        f"From: {request.headers.get('From')}\r\n"
+        f"To: <sip:stranger@192.0.2.9>;tag={tag}\r\n"
+        f"Call-ID: {request.call_id}\r\n"
+        f"CSeq: {request.cseq}\r\n"
+        "Contact: <sip:stranger@192.0.2.9>\r\n"
+        f"{more}"
+        "Content-Length: 0\r\n\r\n"
+    )
+
+
+def drop_first(*kinds: str | int) -> Callable[[Request | Response, object], bool]:
+    """Lose the first message of each kind, by method or status."""
+    left = list(kinds)
+
+    def drop(message: Request | Response, _: object) -> bool:
+        kind = message.method if isinstance(message, Request) else message.status
+        if kind in left:
+            left.remove(kind)
+            return True
+        return False
+
+    return drop
+
+
 __all__ = [
     "ANSWER",
     "CONFIG",
@@ -334,7 +391,9 @@ __all__ = [
     "SipError",
     "Stranger",
     "assert_nothing_left",
+    "drop_first",
     "established",
     "replace",
     "request_text",
+    "response_text",
 ]

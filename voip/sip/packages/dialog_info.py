@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.packages.versions import Versions
 from voip.sip.packages.xml import (
     Element,
     attribute,
@@ -95,10 +96,10 @@ class DialogInfo:
 
 
 class DialogTable:
-    """What the documents of one subscription come to (section 4.4)."""
+    """What the documents of one subscription come to (section 4.3)."""
 
     def __init__(self) -> None:
-        self._version: int | None = None
+        self._versions = Versions()
         self._dialogs: dict[str, WatchedDialog] = {}
 
     @property
@@ -111,11 +112,9 @@ class DialogTable:
 
         An old one is passed over.
         """
-        before = self._version
-        if before is not None and info.version <= before and not (info.full and info.version == 0):
+        if self._versions.is_old(info.version, info.full):
             return True
-        complete = info.full or (before is not None and info.version == before + 1)
-        self._version = info.version
+        complete = self._versions.follow(info.version, info.full)
         if info.full:
             self._dialogs.clear()
         for dialog in info.dialogs:

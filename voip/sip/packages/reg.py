@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from voip.errors import SipError
+from voip.sip.packages.versions import Versions
 from voip.sip.packages.xml import (
     Element,
     attribute,
@@ -81,7 +82,7 @@ class RegTable:
     """What the documents of one subscription come to (section 5.1)."""
 
     def __init__(self) -> None:
-        self._version: int | None = None
+        self._versions = Versions()
         self._contacts: dict[str, dict[str, RegContact]] = {}
 
     def contacts(self, aor: str) -> list[RegContact]:
@@ -93,11 +94,9 @@ class RegTable:
 
         An old one is passed over.
         """
-        before = self._version
-        if before is not None and info.version <= before and not (info.full and info.version == 0):
+        if self._versions.is_old(info.version, info.full):
             return True
-        complete = info.full or (before is not None and info.version == before + 1)
-        self._version = info.version
+        complete = self._versions.follow(info.version, info.full)
         if info.full:
             self._contacts.clear()
         for registration in info.registrations:
