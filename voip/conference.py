@@ -24,9 +24,13 @@ from voip.events import CallEnded, CallEvent, Replaced, Transferred
 from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.control import MAX_GAIN
+from voip.referring import ask_to_call, dialog_of
+from voip.roster import Roster, Users, described
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.media import Share
 from voip.session.mix import Mix
+from voip.session.transfer import ways_to
+from voip.sip.headers import NameAddr
 
 __all__ = ["Conference"]
 
@@ -52,6 +56,8 @@ class Conference:
         self._mix = Mix(desk.stack)
         self._log = CallLog(conference=self.user)
         self._audio = self._new_audio()
+        self.roster = Roster(desk, self.user, self._users)
+        """Tells those who watch the conference who is in it."""
         self._unsubscribe: Callable[[], None] | None = None
 
     async def open(self) -> None:
@@ -69,6 +75,16 @@ class Conference:
         return f"<Conference of {', '.join(call.remote for call in self._shares) or 'nobody'}>"
 
     # ------------------------------------------------------------ who takes part
+
+    @property
+    def uri(self) -> str:
+        """Its address, as the first party knows it: who calls that wants to take part.
+
+        Raises `CallStateError` while nobody is there.
+        """
+        for call in self._shares:
+            return NameAddr.parse(dialog_of(call).contact).uri
+        raise CallStateError("nobody is in the conference", hint="add a call first")
 
     @property
     def parties(self) -> list[Call]:
@@ -121,6 +137,7 @@ class Conference:
         if self._audio.over:
             self._audio = self._new_audio()
         self._shares[call] = share
+        self.roster.changed()
         if call not in self._followed:
             self._followed[call] = None
             call.on_event(partial(self._happened, call))
@@ -157,6 +174,8 @@ class Conference:
     def _forget(self, call: Call) -> None:
         self._shares.pop(call, None)
         call.conference = None
+        self.roster.leave(call)
+        self.roster.changed()
         if not self._shares:
             self._end_audio()
 
@@ -204,6 +223,14 @@ class Conference:
     async def _adjust(self, call: Call, share: Share) -> None:
         self._shares[call] = share
         await call._session.media.mix(share)
+        self.roster.changed()
+
+    def _users(self) -> Users:
+        """Say who takes part: the host, as the first party knows it, and the parties."""
+        first = next(iter(self._shares), None)
+        lines = self._desk.lines
+        line = lines.first if first is None else lines.of_call(first.account)
+        return described(line.account.identity(), self._shares)
 
     # ------------------------------------------------------------ the phone's own part
 
@@ -258,13 +285,14 @@ class Conference:
     async def hand_over(self, target: str | Call | None = None, *, timeout: float = 30.0) -> None:
         """Leave, and let the others go on without us (RFC 5359 section 2.10, RFC 4579).
 
-        target: another conference, by its address or by our call to it: all are sent there. None:
-        the two that are left are connected with each other. Returns when they say that they are;
-        raises `CallError` where one is not: who could not be sent is still in this conference.
+        target: another conference, by its address or by our call to it: all are sent there, and
+        with a call, it is asked to call those that do not go (section 5.10). None: the two that are
+        left are connected with each other. Returns when they say that they are; raises `CallError`
+        where one is not: who could not be sent is still in this conference.
         """
         calls = [call for call in self._shares if call is not target]
         if target is not None:
-            await self._send_all(calls, _address(target), timeout)
+            await self._send_all(calls, target, timeout)
         elif len(calls) == 2:
             await self._connect(calls, timeout)
         else:
@@ -286,24 +314,53 @@ class Conference:
                 raise
             await other.transfer(one, timeout=timeout)
 
-    async def _send_all(self, calls: Sequence[Call], target: str, timeout: float) -> None:
-        failure: CallError | None = None
-        for call in calls:
+    async def _send_all(self, calls: Sequence[Call], target: str | Call, timeout: float) -> None:
+        """Move all at once; raises the first failure when it is known of each."""
+        outcomes = await asyncio.gather(
+            *(self._send(call, target, timeout) for call in calls), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _send(self, call: Call, target: str | Call, timeout: float) -> None:
+        if isinstance(target, str):
+            await call.transfer(target, timeout=timeout)
+            return
+        try:
+            await call.transfer(dialog_of(target).remote_target, timeout=timeout)
+        except CallError as error:
+            if not (call._session.is_up and target._session.is_up):
+                raise
+            call.log.info("%s does not go by itself: %s", call.remote, error)
             try:
-                await call.transfer(target, timeout=timeout)
-            except CallError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                await self._have_called(call, target, timeout)
+            except CallError:
+                raise error from None
+
+    async def _have_called(self, call: Call, target: Call, timeout: float) -> None:
+        """Have the conference `target` is with call a party in our place (RFC 4579 5.10)."""
+        line = self._desk.lines.of_call(target.account)
+        for last, address in ways_to(dialog_of(call)):
+            try:
+                await ask_to_call(self._desk, line, target, address, timeout=timeout)
+            except CallError:
+                if last or not (call._session.is_up and target._session.is_up):
+                    raise
+            else:
+                break
+        await call._session.leave()
 
     async def dissolve(self) -> None:
         """End the conference, and let every call go on by itself."""
+        self.roster.end()
         for call in self.parties:
             await self.remove(call)
         await self._end()
 
     async def close(self) -> None:
         """End the conference and all its calls; closing twice does nothing."""
+        self.roster.end()
         await asyncio.gather(*(call.hangup() for call in self.parties))
         await self._end()
 
@@ -319,13 +376,3 @@ class Conference:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-
-def _address(target: str | Call) -> str:
-    """Return the URI of a conference elsewhere: what a focus has in its Contact."""
-    if isinstance(target, str):
-        return target
-    dialog = target._session.dialog
-    if dialog is None:
-        raise CallStateError(f"the call is {target.state.value}", hint="wait for its answer")
-    return dialog.remote_target

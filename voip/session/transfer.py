@@ -24,7 +24,7 @@ from voip.sip.replaces import Replaces
 from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 
-__all__ = ["Progress", "attended", "follow", "refer"]
+__all__ = ["Progress", "attended", "follow", "refer", "ways_to"]
 
 GOODBYE_S: Final = 5.0
 """How long a transferred call may stay before it is hung up."""
@@ -146,7 +146,7 @@ async def attended(
         raise CallStateError("a call cannot be transferred to itself")
     if other.dialog is None or not other.is_up:
         raise CallStateError(f"the other call is {other.state.value}", hint="wait for its answer")
-    for last, target in _ways_to(other.dialog):
+    for last, target in ways_to(other.dialog):
         try:
             await refer(session, target, timeout=timeout, tell=tell)
         except CallError as error:
@@ -156,7 +156,8 @@ async def attended(
             return
 
 
-def _ways_to(dialog: Dialog) -> list[tuple[bool, SipUri]]:
+def ways_to(dialog: Dialog) -> list[tuple[bool, SipUri]]:
+    """Return how to call the peer of `dialog` in our place, and whether that is the last way."""
     replaces = str(Replaces.of(dialog))
     contact = SipUri.parse(dialog.remote_target)
     by_contact = replace(contact, headers=(("Replaces", replaces),))

@@ -46,6 +46,9 @@ class Notifier:
         self.event = event_of(request) if request.method == "SUBSCRIBE" else _refer_event(request)
         self.status = SubscriptionStatus.NOTIFY_WAIT
         self.expires_at: float | None = None
+        self.owes_all = True
+        """Whether the next NOTIFY must tell all of the state: it answers a SUBSCRIBE, or the one
+        before it was not taken."""
         self._core = core
         self._shares_dialog = dialog is not None
         self._server = ServerRequest(core, request, flow, dialog, now)
@@ -194,6 +197,7 @@ class Notifier:
 
     def _last(self, seconds: int, now: float) -> None:
         """Let it go on for `seconds` and tell the state; 0 ends it."""
+        self.owes_all = True
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -217,6 +221,7 @@ class Notifier:
             return
         self._untold = False
         body = self._body() if callable(self._body) else self._body
+        self.owes_all = False
         request = dialog.request(
             "NOTIFY",
             random=core.random,
@@ -249,7 +254,7 @@ class Notifier:
             if wait is None or wait > _MAX_RETRY_AFTER_S:
                 self._over(outcome.reason)
                 return
-            self._untold = True
+            self._untold = self.owes_all = True
             self._wait = self._core.timers.start(now + wait, self._on_waited)
         elif self._untold:
             self._tell(now)
