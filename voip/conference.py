@@ -20,7 +20,7 @@ from voip.call import Call
 from voip.desk import Desk
 from voip.dialling import Dialling
 from voip.errors import CallError, CallStateError, ConfigError, VoipError
-from voip.events import CallEnded, CallEvent, Replaced, Transferred
+from voip.events import CallEnded, CallEvent, CallState, Replaced, Transferred
 from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.control import MAX_GAIN
@@ -29,8 +29,9 @@ from voip.roster import Roster, Users, described
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.media import Share
 from voip.session.mix import Mix
-from voip.session.transfer import ways_to
+from voip.session.transfer import in_our_place
 from voip.sip.headers import NameAddr
+from voip.sip.uri import SipUri
 
 __all__ = ["Conference"]
 
@@ -52,6 +53,7 @@ class Conference:
         self._desk = desk
         self._dialling = dialling
         self._shares: dict[Call, Share] = {}
+        self._states: list[CallState] = []  # as they were last told of
         self._followed: dict[Call, None] = {}  # whose events come here, parties or not
         self._mix = Mix(desk.stack)
         self._log = CallLog(conference=self.user)
@@ -225,6 +227,14 @@ class Conference:
         await call._session.media.mix(share)
         self.roster.changed()
 
+    def calls_changed(self) -> None:
+        """Have those told who watch, if a party has been held, or is heard again."""
+        self.roster.leave_ended()
+        states = [call.state for call in self._shares]
+        if states != self._states:
+            self._states = states
+            self.roster.changed()
+
     def _users(self) -> Users:
         """Say who takes part: the host, as the first party knows it, and the parties."""
         first = next(iter(self._shares), None)
@@ -341,14 +351,12 @@ class Conference:
     async def _have_called(self, call: Call, target: Call, timeout: float) -> None:
         """Have the conference `target` is with call a party in our place (RFC 4579 5.10)."""
         line = self._desk.lines.of_call(target.account)
-        for last, address in ways_to(dialog_of(call)):
-            try:
-                await ask_to_call(self._desk, line, target, address, timeout=timeout)
-            except CallError:
-                if last or not (call._session.is_up and target._session.is_up):
-                    raise
-            else:
-                break
+
+        async def ask(address: SipUri) -> None:
+            await ask_to_call(self._desk, line, target, address, timeout=timeout)
+
+        sessions = (call._session, target._session)
+        await in_our_place(dialog_of(call), ask, lambda: all(one.is_up for one in sessions))
         await call._session.leave()
 
     async def dissolve(self) -> None:

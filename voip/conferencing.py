@@ -152,9 +152,14 @@ class Conferencing:
         conference.roster.subscribe(notifier, line, self.party(notifier, conference))
 
     def calls_changed(self) -> None:
-        """Tell those who watch, if a party has been held, or is heard again."""
+        """Take it that calls have come to other states, parties or not."""
         for conference in self._conferences:
-            conference.roster.changed()
+            conference.calls_changed()
+
+    def end(self) -> None:
+        """Say goodbye to those who watch our conferences."""
+        for conference in self._conferences:
+            conference.roster.end()
 
     async def admit(self, new: Call, wanted: Call | Conference) -> None:
         """Let a call that came in take part in `wanted`, if it may (RFC 3911 section 4)."""

@@ -15,6 +15,7 @@ from voip.dialling import Dialling
 from voip.errors import SipError, VoipError
 from voip.roster import entity_of
 from voip.session.transfer import Progress
+from voip.sip.focus import as_focus
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
 from voip.sip.uri import SipUri
@@ -69,12 +70,13 @@ class Moderation:
             notifier.reject(403, now=desk.now())
         else:
             line = desk.lines.of_call(party.account)
+            contact = as_focus(line.contact(notifier.flow), conference.user)
             progress = None
             if target.wants_subscription:
                 progress = Progress(notifier, desk.now)
-                progress.accept(line.contact(notifier.flow))
+                progress.accept(contact)
             else:
-                notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
+                notifier.accept_once(contact=contact, now=desk.now())
             desk.spawn(self._follow(conference, party, target, progress))
 
     async def _follow(

@@ -335,6 +335,7 @@ class Softphone:
 
     async def _say_goodbye(self) -> None:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
+        self._conferencing.end()
         await self._desk.hang_up()
         self._watching.end()
         await self._publishing.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -109,16 +109,13 @@ class Roster:
 
     def changed(self) -> None:
         """Tell those who watch who has come, gone, or is heard no more: now, or in a while."""
-        for watcher in tuple(self._watchers.values()):
-            if watcher.call is not None and watcher.call.ended is not None:
-                self.leave(watcher.call)
         self._changed = True
         if self._pause is None:
             self._tell()
 
     def _tell(self) -> None:
         self._pause = None
-        if not self._changed or not self._watchers:
+        if not self._changed or not self._watchers or self._desk.closed:
             return
         self._changed = False
         users = self._who()
@@ -152,10 +149,17 @@ class Roster:
 
     def leave(self, call: Call) -> None:
         """Tell a party nothing more, as it takes part no more."""
-        theirs = [one for one, watcher in self._watchers.items() if watcher.call is call]
-        for notifier in theirs:
+        self._dismiss([one for one, watcher in self._watchers.items() if watcher.call is call])
+
+    def leave_ended(self) -> None:
+        """Tell those nothing more whose calls are over, of whom some have never come in."""
+        watchers = [(one, watcher.call) for one, watcher in self._watchers.items()]
+        self._dismiss([one for one, call in watchers if call is not None and call.ended])
+
+    def _dismiss(self, notifiers: Sequence[Notifier]) -> None:
+        for notifier in notifiers:
             notifier.terminate("rejected", b"", now=self._desk.now())
-        if theirs:
+        if notifiers:
             self._desk.flush()
 
     def end(self) -> None:

@@ -20,7 +20,9 @@ from conference_scene import (
 )
 from flow_scene import SERVER, Scene, in_all_weathers
 
-from voip import CallError, SubscriptionError
+from voip import Answering, CallError, SubscriptionError, roster
+from voip.desk import ModerationRequest
+from voip.session.transfer import follow
 from voip.sip.packages.conference_info import ConferenceInfo
 from voip.watching import Watch
 
@@ -297,6 +299,113 @@ def test_who_is_sent_to_a_conference_by_a_party_calls_it() -> None:
         assert carols.is_focus
         voices = [(three.alices, 440), (three.conference, 700), (carols, 1200)]
         assert_each_hears_the_others(await matrix(voices))
+
+    in_a_conference(main)
+
+
+@pytest.mark.rfc("4579", "5.5")
+def test_what_a_party_asks_for_is_told_as_it_goes() -> None:
+    """Whom the focus cannot get is reported with the status that it got."""
+
+    async def main(three: Three) -> None:
+        async def refused(target: str) -> int | None:
+            with pytest.raises(CallError) as failure:
+                await three.alice.refer(three.alices, target)
+            return failure.value.status
+
+        three.bob.on_moderation(lambda request: True)
+        three.carol.answering = Answering(do_not_disturb=True)
+        assert await refused("carol") == 486
+        assert three.conference.parties == [three.first, three.second]
+
+        @three.bob.on_moderation
+        async def breaks(request: ModerationRequest) -> bool:
+            raise ValueError("no")
+
+        assert await refused("carol") == 603
+
+    in_a_conference(main)
+
+
+def test_a_bye_may_be_asked_for_in_the_party_s_call_and_a_call_is_transferred() -> None:
+    """In a call REFER means that call, unless it says BYE; a focus that hangs up is never asked."""
+
+    async def main(three: Three) -> None:
+        asked = []
+        three.bob.on_moderation(lambda request: asked.append(request.action) or True)
+        stack, dialog = three.alice._stack, three.alices._session.dialog
+        assert dialog is not None
+        handle = stack.agent.subscriptions.refer(
+            dialog, f"<{aor('carol')};method=BYE>", now=stack.signalling.now()
+        )
+        await follow(stack, handle, "Bob", timeout=60, tell=lambda _: None)
+        assert three.carols.ended is not None
+        await three.alices.transfer("carol")  # the conference has her now, and not Alice
+        await until(lambda: [call.remote for call in three.conference.parties] == [aor("carol")])
+        assert asked == ["remove"]
+        await three.carol.calls[0].hangup()
+
+    in_a_conference(main)
+
+
+def test_a_phone_that_is_closed_says_that_its_conference_is_over() -> None:
+    scene = Scene(0.0)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        bob.on_watch(lambda request: True)
+        carol, _ = await scene.answering("carol", media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            alices, first = await scene.up(alice, "bob", to_bob)
+            with scene.bob.here():
+                conference = await bob.conference(first)
+            address = conference.uri
+            watches = [
+                await alice.watch(alices, "conference"),
+                await carol.watch(address, "conference"),
+            ]
+            await until(lambda: all(len(watch.users) == 2 for watch in watches))
+            await conference.mute(first)  # a change that waits to be told
+            await bob.close()
+            for watch in watches:
+                assert watch.state == "terminated"
+                assert infos(watch)[-1].state == "deleted"
+            await scene.settled(alice, carol)
+        await carol.close()
+
+    scene.run(main)
+
+
+def test_a_conference_may_be_watched_by_so_many_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roster, "MAX_WATCHERS", 2)
+
+    async def main(three: Three) -> None:
+        watches = [await three.alice.watch(three.alices, "conference") for _ in range(2)]
+        with pytest.raises(SubscriptionError) as failure:
+            await three.carol.watch(three.carols, "conference")
+        assert failure.value.status == 503
+        for watch in watches:
+            await watch.close()
+        await (await three.carol.watch(three.carols, "conference")).close()
+
+    in_a_conference(main)
+
+
+def test_a_refresh_is_answered_by_all_there_is() -> None:
+    async def main(three: Three) -> None:
+        watch = await three.alice.watch(three.alices, "conference", expires_s=90)
+        await three.conference.mute(three.second)
+        await until(lambda: told(watch)[aor("carol")] == "muted-via-focus")
+        await asyncio.sleep(90)
+        assert [one.state for one in infos(watch)] == ["full", "partial", "full"]
+        assert told(watch)[aor("carol")] == "muted-via-focus"
+        # asked once, all is told, and nothing more
+        once = await three.carol.watch(three.carols, "conference", expires_s=0)
+        assert [one.state for one in infos(once)] == ["full"]
+        assert once.state == "terminated"
+        await watch.close()
 
     in_a_conference(main)
 
