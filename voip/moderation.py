@@ -102,6 +102,7 @@ class Moderation:
             conference,
             target.replaces is not None,
         )
+        party.log.info("asks the conference to %s %s", request.action, request.target)
         if handler is None or not await desk.ask(handler, request, False):
             return 603
         try:
@@ -109,6 +110,7 @@ class Moderation:
                 return await self._add(conference, party, target, progress)
             return await self._remove(conference, target.uri)
         except VoipError as error:
+            party.log.info("the conference cannot %s %s: %s", request.action, request.target, error)
             return status_of(error)
 
     async def _add(

@@ -34,7 +34,8 @@ Users = dict[str, ConferenceUser]
 INTERVAL_S: Final = 5.0
 """What changes within this of the last NOTIFY is told together after it (section 3.9)."""
 MAX_WATCHERS: Final = 256
-"""Others that may watch one conference at a time."""
+MAX_OF_PARTY: Final = 8
+"""Subscriptions to one conference at a time: of all, and of one party."""
 
 
 @dataclass(slots=True)
@@ -69,7 +70,9 @@ class Roster:
         if call is None and handler is None:
             notifier.reject(403, now=desk.now())
             return
-        if len(self._watchers) >= MAX_WATCHERS:
+        theirs = sum(watcher.call is call for watcher in self._watchers.values())
+        crowded = call is not None and theirs >= MAX_OF_PARTY
+        if crowded or len(self._watchers) >= MAX_WATCHERS:
             notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
             return
         contact = as_focus(line.contact(notifier.flow), self._user)

@@ -22,6 +22,7 @@ from test_sipp_bodies import SDP, answered, scenario
 
 from voip.conference import Conference
 from voip.desk import ModerationRequest
+from voip.sip.packages.conference_info import ConferenceTable
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartPjsua = Callable[..., Awaitable[Pjsua]]
@@ -187,6 +188,121 @@ async def test_sipp_may_not_watch_a_conference_that_it_is_not_in(
         )
         (await stranger.finished()).require(1)
         assert len(conference.parties) == 1
+
+
+def document(version: int, state: str, inside: str = "") -> str:
+    """What another focus says."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<c:conference-info xmlns:c="urn:ietf:params:xml:ns:conference-info" state="{state}"'
+        f' entity="sip:room@sipp.example" version="{version}">{inside}</c:conference-info>'
+    )
+
+
+def member(name: str, state: str = "full", inside: str = "") -> str:
+    return f'<c:user entity="sip:{name}@sipp.example" state="{state}">{inside}</c:user>'
+
+
+def on(status: str, state: str = "full") -> str:
+    return (
+        f'<c:endpoint entity="sip:bob@192.0.2.2" state="{state}">'
+        f"<c:status>{status}</c:status></c:endpoint>"
+    )
+
+
+def asks(expires: str) -> str:
+    """A SUBSCRIBE of ours that SIPp demands, and its answer."""
+    caught = {
+        "1": ("From:", ".*"), "2": ("To:", "[^;]*"), "3": ("Event:", "conference"),
+        "4": ("Accept:", "application/conference-info.xml"), "5": ("Expires:", f"^ *{expires}"),
+    }  # fmt: skip
+    checks = "".join(
+        f'<ereg regexp="{pattern}" search_in="hdr" header="{name}" check_it="true"'
+        f' assign_to="{number}"/><log message="[${number}]"/>'
+        for number, (name, pattern) in caught.items()
+    )
+    checks += (
+        '<ereg regexp="&lt;([^&gt;]*)&gt;" search_in="hdr" header="Contact:" check_it="true"'
+        ' assign_to="6,7"/><log message="[$6]"/>'
+    )
+    answer = (
+        "SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\nTo:[$2];tag=there\n[last_Call-ID:]\n"
+        f"[last_CSeq:]\nContact: <{OURS}>;isfocus\nExpires: {expires}\nContent-Length: 0\n\n"
+    )
+    return (
+        f'<recv request="SUBSCRIBE"><action>{checks}</action></recv>'
+        f"<send><![CDATA[\n\n{answer}]]></send>"
+    )
+
+
+def tells(number: int, body: str, state: str = "active;expires=600") -> str:
+    """A NOTIFY of SIPp's, and our answer."""
+    text = "\n".join(
+        (
+            "NOTIFY [$7] SIP/2.0",
+            "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+            "Max-Forwards: 70",
+            "From:[$2];tag=there",
+            "To:[$1]",
+            "Call-ID: [call_id]",
+            f"CSeq: {number} NOTIFY",
+            f"Contact: <{OURS}>;isfocus",
+            "Event: conference",
+            f"Subscription-State: {state}",
+            "Content-Type: application/conference-info+xml",
+            "Content-Length: [len]",
+            "",
+            body,
+        )
+    )
+    return f'<send retrans="500"><![CDATA[\n\n{text}\n]]></send>' + answered(200)
+
+
+@pytest.mark.rfc("4575", "4.6")
+async def test_we_watch_a_conference_that_sipp_holds(sipp: StartSipp, artifacts: Path) -> None:
+    """A document is missed, and asked for; the conference ends, and the subscription with it."""
+    path = scenario(
+        artifacts,
+        "focus",
+        asks("3600"),
+        tells(1, document(1, "full", f"<c:users>{member('bob', inside=on('alerting'))}</c:users>")),
+        tells(
+            2,
+            document(
+                2,
+                "partial",
+                f'<c:users state="partial">{member("alice")}'
+                f"{member('bob', 'partial', on('connected', 'partial'))}</c:users>",
+            ),
+        ),
+        tells(
+            3,
+            document(4, "partial", f'<c:users state="partial">{member("eve")}</c:users>'),
+        ),
+        asks("3600"),
+        tells(4, document(5, "full", f"<c:users>{member('alice')}{member('carol')}</c:users>")),
+        tells(5, document(6, "deleted")),
+        asks("0"),
+        tells(6, "", "terminated;reason=noresource"),
+    )
+    async with desk(artifacts) as us:
+        focus = await sipp(path, calls=1)
+        watch = await us.phone.watch(focus.uri, "conference")
+        said = [one.value async for one in watch.notifications()]
+        (await focus.finished()).require(1)
+        assert watch.users == []
+    table = ConferenceTable()
+    known = []
+    for info in said[:5]:
+        complete = table.take(info)
+        known.append((complete, [one.entity for one in table.users]))
+        if info.version == 2:
+            assert table.users[0].endpoints[0].status == "connected"
+    bob, alice, carol = (f"sip:{name}@sipp.example" for name in ("bob", "alice", "carol"))
+    assert known == [
+        (True, [bob]), (True, [bob, alice]), (False, [bob, alice]), (True, [alice, carol]),
+        (True, []),
+    ]  # fmt: skip
 
 
 def followed(label: int) -> str:

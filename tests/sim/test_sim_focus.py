@@ -376,16 +376,19 @@ def test_a_phone_that_is_closed_says_that_its_conference_is_over() -> None:
     scene.run(main)
 
 
+@pytest.mark.parametrize("limit", ["MAX_WATCHERS", "MAX_OF_PARTY"])
 def test_a_conference_may_be_watched_by_so_many_and_no_more(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(roster, "MAX_WATCHERS", 2)
+    monkeypatch.setattr(roster, limit, 2)
 
     async def main(three: Three) -> None:
         watches = [await three.alice.watch(three.alices, "conference") for _ in range(2)]
         with pytest.raises(SubscriptionError) as failure:
-            await three.carol.watch(three.carols, "conference")
+            await three.alice.watch(three.alices, "conference")
         assert failure.value.status == 503
+        if limit == "MAX_OF_PARTY":  # one party leaves room for the others
+            await (await three.carol.watch(three.carols, "conference")).close()
         for watch in watches:
             await watch.close()
         await (await three.carol.watch(three.carols, "conference")).close()
