@@ -345,7 +345,7 @@ class Conference:
             call.log.info("%s does not go by itself: %s", call.remote, error)
             try:
                 await self._have_called(call, target, timeout)
-            except CallError:
+            except VoipError:
                 raise error from None
 
     async def _have_called(self, call: Call, target: Call, timeout: float) -> None:

@@ -70,18 +70,22 @@ class Roster:
         if call is None and handler is None:
             notifier.reject(403, now=desk.now())
             return
+        if not notifier.accepts(CONTENT_TYPE):
+            notifier.reject(406, now=desk.now())
+            return
         theirs = sum(watcher.call is call for watcher in self._watchers.values())
         crowded = call is not None and theirs >= MAX_OF_PARTY
         if crowded or len(self._watchers) >= MAX_WATCHERS:
             notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
             return
         contact = as_focus(line.contact(notifier.flow), self._user)
-        self._watchers[notifier] = _Watcher(NameAddr.parse(contact).uri, call, may=call is not None)
+        watcher = _Watcher(NameAddr.parse(contact).uri, call, may=call is not None)
+        self._watchers[notifier] = watcher
         desk.stack.watchers[notifier] = self._on_notifier
         if call is not None:
             notifier.accept(
                 contact=contact,
-                body=partial(self._document, notifier),
+                body=partial(self._document, notifier, watcher),
                 content_type=CONTENT_TYPE,
                 now=desk.now(),
             )
@@ -131,11 +135,11 @@ class Roster:
             self._desk.flush()
 
     def _notify(self, notifier: Notifier) -> None:
-        notifier.notify(partial(self._document, notifier), CONTENT_TYPE, now=self._desk.now())
+        body = partial(self._document, notifier, self._watchers[notifier])
+        notifier.notify(body, CONTENT_TYPE, now=self._desk.now())
 
-    def _document(self, notifier: Notifier) -> bytes:
+    def _document(self, notifier: Notifier, watcher: _Watcher) -> bytes:
         """Say what has changed since the last time, or all where that is owed (section 3.2)."""
-        watcher = self._watchers[notifier]
         users, told = self._who(), None if notifier.owes_all else watcher.told
         watcher.told = users
         state = "full" if told is None else "partial"

@@ -161,6 +161,24 @@ def test_whoever_leaves_is_told_no_more_and_strangers_nothing() -> None:
     in_a_conference(main)
 
 
+def test_giving_up_may_cross_with_news() -> None:
+    """The last word is all that there is, even if another NOTIFY was on its way."""
+
+    async def main(three: Three) -> None:
+        watch = await three.alice.watch(three.alices, "conference")
+        await three.conference.mute(three.second)
+        await watch.close()
+        states = [one.state for one in infos(watch)]
+        assert states == ["full", "partial", "full"]
+        assert watch.latest is not None and watch.latest.state == "terminated"
+        assert told(watch)[aor("carol")] == "muted-via-focus"
+        with pytest.raises(SubscriptionError) as failure:
+            await three.alice.watch(three.alices, "conference", accept=["text/plain"])
+        assert failure.value.status == 406
+
+    in_a_conference(main)
+
+
 def test_a_phone_that_mixes_nothing_tells_of_no_conferences() -> None:
     scene = Scene(0.0)
 

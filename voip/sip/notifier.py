@@ -85,6 +85,13 @@ class Notifier:
             return event.package == "refer"
         return event == self.event
 
+    def accepts(self, content_type: str) -> bool:
+        """Whether it takes documents of a type; who says nothing takes the usual one."""
+        values = self.request.headers.values("Accept")
+        ranges = {value.partition(";")[0].strip().lower() for value in values}
+        wide = {"*/*", f"{content_type.partition('/')[0]}/*"}
+        return not ranges or content_type in ranges or bool(wide & ranges)
+
     # What its user does.
 
     def accept(
