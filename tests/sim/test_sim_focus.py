@@ -202,3 +202,37 @@ def test_F026_three_go_on_in_a_conference_elsewhere_when_their_host_leaves(
             await phone.close()
 
     scene.run(main)
+
+
+@in_all_weathers
+def test_F026_a_party_holds_the_conference_from_now_on(loss: float, seed: int) -> None:
+    """Alice makes one of her call to Bob, who hands his over to it: both mix for a moment."""
+    scene = Scene(loss, seed)
+
+    async def main() -> None:
+        bob, to_bob = await scene.answering(media=SOUND)
+        carol, _ = await scene.answering("carol", media=SOUND)
+        dave, _ = await scene.answering("gateway", scene.world.host("10.0.0.6"), media=SOUND)
+        async with scene.phone("alice", scene.alice, media=SOUND) as alice:
+            phones = (alice, carol, dave)
+            ups = [await scene.up(phone, "bob", to_bob) for phone in phones]
+            alices, first = ups[0]
+            with scene.bob.here():
+                conference = await bob.conference(*(ours for _, ours in ups))
+            theirs = await alice.conference(alices)
+            alice.on_join(lambda request: request.new.remote in (aor("carol"), aor("gateway")))
+            assert first.is_focus and alices.is_focus
+            with scene.bob.here():
+                await conference.hand_over(first, timeout=120)
+            assert bob.calls == [first]
+            await first.hangup()  # he was a party of hers in the end
+            await until(lambda: len(theirs.parties) == 2)
+            await until(lambda: len(carol.calls) == len(dave.calls) == 1)
+            voices = [(theirs, 440), (carol.calls[0], 1200), (dave.calls[0], 1900)]
+            assert_each_hears_the_others(await matrix(voices), loss)
+            await theirs.close()
+            await scene.settled(*phones, bob)
+        for phone in (bob, carol, dave):
+            await phone.close()
+
+    scene.run(main)
