@@ -132,7 +132,7 @@ class Conference:
             if not self._mix.is_open or call.ended is not None:
                 raise CallStateError("the call or the conference ended meanwhile")
         except BaseException:
-            call.conference = None
+            call.conference = session.focus = None
             with suppress(VoipError):  # it may be over, or the conference
                 await session.media.mix(None)
             raise
