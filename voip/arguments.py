@@ -30,9 +30,11 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
 SUPPORTED: Final = ("replaces", "norefersub")
-MIXING: Final = ("join",)
 EVENTS: Final = ("refer", "dialog")
-"""What a phone does beyond the agent's own: methods, extensions (some by mixing), packages."""
+MIXING: Final = ("join",)
+MIXED: Final = ("conference",)
+"""What a phone does beyond the agent's own: methods, extensions and packages, and those of them
+that need a mixer."""
 REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
@@ -83,7 +85,7 @@ def agent_config(
         session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
         min_session_expires=calls.session_min_s,
         refresher=calls.refresher,
-        events=EVENTS,
+        events=(*EVENTS, *(MIXED if mixes else ())),
         unsolicited=("message-summary",),
         info_packages=tuple(info_packages),
         failover_s=network.failover_s,

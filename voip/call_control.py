@@ -6,7 +6,7 @@ Pick-up, park, redial, click-to-dial.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
 
 from voip.account import Account
 from voip.arguments import HeaderLines, caller_address, header_lines
@@ -15,14 +15,11 @@ from voip.config import CallConfig
 from voip.desk import Desk
 from voip.dialling import Dialling, Wait
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
-from voip.line import Line
-from voip.session.transfer import follow
-from voip.sip.headers import NameAddr
+from voip.referring import ask_to_call
 from voip.sip.packages.dialog_info import WatchedDialog
 from voip.sip.replaces import Replaces
 from voip.sip.uri import SipUri, uri_scheme
 from voip.watching import Watching
-from voip.ways import seek
 
 __all__ = ["CallControl"]
 
@@ -113,39 +110,29 @@ class CallControl:
 
     async def refer(
         self,
-        whom: str,
+        whom: str | Call,
         target: str,
         *,
+        method: Literal["INVITE", "BYE"] = "INVITE",
         timeout: float = 60.0,
         account: Account | str | None = None,
     ) -> None:
         """Ask `whom` to call `target`: click-to-dial.
 
-        Returns when it says that it has; raises `CallError` where it does not.
+        `whom`, as a call of ours to a conference elsewhere: that is to take `target` in, or let it
+        go (`method` BYE), RFC 4579 sections 5.5 and 5.11. Returns when it says that it has; raises
+        `CallError` where it does not.
         """
-        line = self._desk.lines.of(account)
-        await self._refer(line, whom, line.account.dial_uri(target), timeout)
-
-    async def _refer(self, line: Line, whom: str, target: SipUri, timeout: float) -> None:
         self._desk.check_open()
-        desk, account = self._desk, line.account
-        uri = account.dial_uri(whom)
-        registrar, flow = await desk.way_to(line, uri)
-        identity = line.identity(flow)
-        handle = desk.stack.agent.subscriptions.refer_outside(
-            uri,
-            str(NameAddr("", str(target))),
-            flow=flow,
-            from_=identity,
-            to=f"<{uri}>",
-            contact=line.contact(flow),
-            route=registrar.route(),
-            headers=[("Referred-By", str(NameAddr("", identity.uri)))],
-            credentials=account.credentials(),
-            seek=seek(desk, line, uri, line.contact),
-            now=desk.now(),
-        )
-        await follow(desk.stack, handle, str(uri), timeout=timeout, tell=lambda _: None)
+        lines = self._desk.lines
+        if isinstance(whom, Call) and account is None:
+            line = lines.of_call(whom.account)
+        else:
+            line = lines.of(account)
+        uri = line.account.dial_uri(target)
+        if method != "INVITE":
+            uri = uri.with_params(method=method)
+        await ask_to_call(self._desk, line, whom, uri, timeout=timeout)
 
     async def park(self, call: Call, orbit: str, *, timeout: float = 30.0) -> None:
         """Leave a call to `orbit`, which keeps the other side until somebody picks it up.
@@ -160,7 +147,9 @@ class CallControl:
         target = SipUri(
             peer.scheme, peer.user, None, peer.host, peer.port, peer.params, (replaces,)
         )
-        await self._refer(self._desk.lines.of_call(call.account), orbit, target, timeout)
+        line = self._desk.lines.of_call(call.account)
+        self._desk.check_open()
+        await ask_to_call(self._desk, line, orbit, target, timeout=timeout)
         await call._session.leave()
 
     async def dial_when_free(

@@ -20,13 +20,18 @@ from voip.call import Call
 from voip.desk import Desk
 from voip.dialling import Dialling
 from voip.errors import CallError, CallStateError, ConfigError, VoipError
-from voip.events import CallEnded, CallEvent, Replaced, Transferred
+from voip.events import CallEnded, CallEvent, CallState, Replaced, Transferred
 from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.control import MAX_GAIN
+from voip.referring import ask_to_call, dialog_of
+from voip.roster import Roster, Users, described
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.media import Share
 from voip.session.mix import Mix
+from voip.session.transfer import in_our_place
+from voip.sip.headers import NameAddr
+from voip.sip.uri import SipUri
 
 __all__ = ["Conference"]
 
@@ -48,10 +53,13 @@ class Conference:
         self._desk = desk
         self._dialling = dialling
         self._shares: dict[Call, Share] = {}
+        self._states: list[CallState] = []  # as they were last told of
         self._followed: dict[Call, None] = {}  # whose events come here, parties or not
         self._mix = Mix(desk.stack)
         self._log = CallLog(conference=self.user)
         self._audio = self._new_audio()
+        self.roster = Roster(desk, self.user, self._users)
+        """Tells those who watch the conference who is in it."""
         self._unsubscribe: Callable[[], None] | None = None
 
     async def open(self) -> None:
@@ -69,6 +77,16 @@ class Conference:
         return f"<Conference of {', '.join(call.remote for call in self._shares) or 'nobody'}>"
 
     # ------------------------------------------------------------ who takes part
+
+    @property
+    def uri(self) -> str:
+        """Its address, as the first party knows it: who calls that wants to take part.
+
+        Raises `CallStateError` while nobody is there.
+        """
+        for call in self._shares:
+            return NameAddr.parse(dialog_of(call).contact).uri
+        raise CallStateError("nobody is in the conference", hint="add a call first")
 
     @property
     def parties(self) -> list[Call]:
@@ -114,13 +132,14 @@ class Conference:
             if not self._mix.is_open or call.ended is not None:
                 raise CallStateError("the call or the conference ended meanwhile")
         except BaseException:
-            call.conference = None
+            call.conference = session.focus = None
             with suppress(VoipError):  # it may be over, or the conference
                 await session.media.mix(None)
             raise
         if self._audio.over:
             self._audio = self._new_audio()
         self._shares[call] = share
+        self.roster.changed()
         if call not in self._followed:
             self._followed[call] = None
             call.on_event(partial(self._happened, call))
@@ -157,6 +176,8 @@ class Conference:
     def _forget(self, call: Call) -> None:
         self._shares.pop(call, None)
         call.conference = None
+        self.roster.leave(call)
+        self.roster.changed()
         if not self._shares:
             self._end_audio()
 
@@ -204,6 +225,22 @@ class Conference:
     async def _adjust(self, call: Call, share: Share) -> None:
         self._shares[call] = share
         await call._session.media.mix(share)
+        self.roster.changed()
+
+    def calls_changed(self) -> None:
+        """Have those told who watch, if a party has been held, or is heard again."""
+        self.roster.leave_ended()
+        states = [call.state for call in self._shares]
+        if states != self._states:
+            self._states = states
+            self.roster.changed()
+
+    def _users(self) -> Users:
+        """Say who takes part: the host, as the first party knows it, and the parties."""
+        first = next(iter(self._shares), None)
+        lines = self._desk.lines
+        line = lines.first if first is None else lines.of_call(first.account)
+        return described(line.account.identity(), self._shares)
 
     # ------------------------------------------------------------ the phone's own part
 
@@ -258,13 +295,14 @@ class Conference:
     async def hand_over(self, target: str | Call | None = None, *, timeout: float = 30.0) -> None:
         """Leave, and let the others go on without us (RFC 5359 section 2.10, RFC 4579).
 
-        target: another conference, by its address or by our call to it: all are sent there. None:
-        the two that are left are connected with each other. Returns when they say that they are;
-        raises `CallError` where one is not: who could not be sent is still in this conference.
+        target: another conference, by its address or by our call to it: all are sent there, and
+        with a call, it is asked to call those that do not go (section 5.10). None: the two that are
+        left are connected with each other. Returns when they say that they are; raises `CallError`
+        where one is not: who could not be sent is still in this conference.
         """
         calls = [call for call in self._shares if call is not target]
         if target is not None:
-            await self._send_all(calls, _address(target), timeout)
+            await self._send_all(calls, target, timeout)
         elif len(calls) == 2:
             await self._connect(calls, timeout)
         else:
@@ -286,24 +324,51 @@ class Conference:
                 raise
             await other.transfer(one, timeout=timeout)
 
-    async def _send_all(self, calls: Sequence[Call], target: str, timeout: float) -> None:
-        failure: CallError | None = None
-        for call in calls:
+    async def _send_all(self, calls: Sequence[Call], target: str | Call, timeout: float) -> None:
+        """Move all at once; raises the first failure when it is known of each."""
+        outcomes = await asyncio.gather(
+            *(self._send(call, target, timeout) for call in calls), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _send(self, call: Call, target: str | Call, timeout: float) -> None:
+        if isinstance(target, str):
+            await call.transfer(target, timeout=timeout)
+            return
+        try:
+            await call.transfer(dialog_of(target).remote_target, timeout=timeout)
+        except CallError as error:
+            if not (call._session.is_up and target._session.is_up):
+                raise
+            call.log.info("%s does not go by itself: %s", call.remote, error)
             try:
-                await call.transfer(target, timeout=timeout)
-            except CallError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                await self._have_called(call, target, timeout)
+            except VoipError:
+                raise error from None
+
+    async def _have_called(self, call: Call, target: Call, timeout: float) -> None:
+        """Have the conference `target` is with call a party in our place (RFC 4579 5.10)."""
+        line = self._desk.lines.of_call(target.account)
+
+        async def ask(address: SipUri) -> None:
+            await ask_to_call(self._desk, line, target, address, timeout=timeout)
+
+        sessions = (call._session, target._session)
+        await in_our_place(dialog_of(call), ask, lambda: all(one.is_up for one in sessions))
+        await call._session.leave()
 
     async def dissolve(self) -> None:
         """End the conference, and let every call go on by itself."""
+        self.roster.end()
         for call in self.parties:
             await self.remove(call)
         await self._end()
 
     async def close(self) -> None:
         """End the conference and all its calls; closing twice does nothing."""
+        self.roster.end()
         await asyncio.gather(*(call.hangup() for call in self.parties))
         await self._end()
 
@@ -319,13 +384,3 @@ class Conference:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-
-def _address(target: str | Call) -> str:
-    """Return the URI of a conference elsewhere: what a focus has in its Contact."""
-    if isinstance(target, str):
-        return target
-    dialog = target._session.dialog
-    if dialog is None:
-        raise CallStateError(f"the call is {target.state.value}", hint="wait for its answer")
-    return dialog.remote_target

@@ -17,8 +17,10 @@ from voip.errors import CallError, MediaError, SipError, VoipError
 from voip.events import Joined
 from voip.sip.focus import user_of
 from voip.sip.join import Join
+from voip.sip.notifier import Notifier
 from voip.sip.packages.dialog_info import WatchedDialog
 from voip.sip.server_invite import ServerInvite
+from voip.target_dialog import named_call
 
 __all__ = ["Conferencing", "JoinRequest"]
 
@@ -106,8 +108,58 @@ class Conferencing:
 
     def called(self, invite: ServerInvite) -> Conference | None:
         """Return the conference whose URI a call came to."""
-        user = user_of(invite.request.uri)
+        return self._named(user_of(invite.request.uri))
+
+    def meant(self, notifier: Notifier) -> Conference | None:
+        """Return the conference that a SUBSCRIBE or REFER is to: by its name, or by a call's.
+
+        A GRUU of ours names no conference, but the call may be named that is in it (RFC 4538).
+        """
+        call = self._call(notifier)
+        by_call = None if call is None else self._named(call._session.focus)
+        return by_call or self._named(user_of(notifier.request.uri))
+
+    def party(self, notifier: Notifier, conference: Conference) -> Call | None:
+        """Return the party that a SUBSCRIBE or REFER comes from, None where it is nobody's.
+
+        It knows its call's dialog; or it comes from where that call does, says that it is who
+        called, and knows the conference's name, which nobody can guess. It may be on its way in.
+        """
+        call = self._call(notifier)
+        if call is not None and call._session.focus == conference.user:
+            return call
+        who, host = notifier.request.from_.uri, notifier.flow.remote.host
+        for call in conference.parties:
+            dialog = call._session.dialog
+            if dialog is not None and dialog.flow.remote.host == host and call.remote == who:
+                return call
+        return None
+
+    def _call(self, notifier: Notifier) -> Call | None:
+        found = self._desk.call_of(notifier.dialog)
+        return found or named_call(self._desk, notifier.request)
+
+    def _named(self, user: str | None) -> Conference | None:
         return next((one for one in self._conferences if one.is_open and one.user == user), None)
+
+    def on_subscribe(self, notifier: Notifier) -> None:
+        """Somebody wants to watch a conference: a party may, of others `on_watch` is asked."""
+        conference = self.meant(notifier)
+        if conference is None:
+            notifier.reject(404, now=self._desk.now())
+            return
+        line = self._desk.lines.called(notifier.request, notifier.flow)
+        conference.roster.subscribe(notifier, line, self.party(notifier, conference))
+
+    def calls_changed(self) -> None:
+        """Take it that calls have come to other states, parties or not."""
+        for conference in self._conferences:
+            conference.calls_changed()
+
+    def end(self) -> None:
+        """Say goodbye to those who watch our conferences."""
+        for conference in self._conferences:
+            conference.roster.end()
 
     async def admit(self, new: Call, wanted: Call | Conference) -> None:
         """Let a call that came in take part in `wanted`, if it may (RFC 3911 section 4)."""

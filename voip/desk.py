@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from voip.answering import Answering
 from voip.call import Call
@@ -30,6 +30,7 @@ __all__ = [
     "Handlers",
     "IncomingHandler",
     "JoinRequest",
+    "ModerationRequest",
     "TransferHandler",
     "TransferRequest",
     "WatchRequest",
@@ -75,7 +76,23 @@ class JoinRequest:
     is_own: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ModerationRequest:
+    """A party asks a conference of ours to take somebody in, or to let somebody go.
+
+    `action`: "add" or "remove"; `target`: whom, a URI; `by`: the party that asks; `conference`: the
+    `Conference`. `attended`: the target is to leave a call that it has for this (Replaces).
+    """
+
+    action: Literal["add", "remove"]
+    target: str
+    by: Call
+    conference: Any
+    attended: bool = False
+
+
 JoinHandler = Callable[[JoinRequest], Awaitable[bool] | bool]
+ModerationHandler = Callable[[ModerationRequest], Awaitable[bool] | bool]
 TransferHandler = Callable[[TransferRequest], Awaitable[bool] | bool]
 WatchHandler = Callable[[WatchRequest], Awaitable[bool] | bool]
 
@@ -89,6 +106,7 @@ class Handlers:
     message: Callable[[MessageReceived], object] | None = None
     watch: WatchHandler | None = None
     join: JoinHandler | None = None
+    moderation: ModerationHandler | None = None
 
 
 class NewCall(Protocol):

@@ -83,9 +83,16 @@ class Dialling:
                 error.message = f"no answer in {timeout:g} s"  # in all
             raise
 
-    async def place(self, line: Line, uri: SipUri, *, headers: Sequence[tuple[str, str]]) -> Call:
+    async def place(
+        self,
+        line: Line,
+        uri: SipUri,
+        *,
+        headers: Sequence[tuple[str, str]],
+        focus: str | None = None,
+    ) -> Call:
         """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
-        return await self._begin(line, uri, self._plan(line, headers, uri))
+        return await self._begin(line, uri, self._plan(line, headers, uri, focus=focus))
 
     def _plan(
         self,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from voip.arguments import METHODS, RequestHandler
+from voip.conferencing import Conferencing
 from voip.desk import Desk
 from voip.messages import Messages
+from voip.moderation import Moderation
 from voip.publishing import Publishing
 from voip.session.manager import RequestEvent
 from voip.sip.events import (
@@ -34,6 +36,8 @@ class Inbox:
         watching: Watching,
         publishing: Publishing,
         transfers: Transfers,
+        conferencing: Conferencing,
+        moderation: Moderation,
     ) -> None:
         self._desk = desk
         self._handlers = handlers
@@ -41,12 +45,17 @@ class Inbox:
         self._watching = watching
         self._publishing = publishing
         self._transfers = transfers
+        self._conferencing = conferencing
+        self._moderation = moderation
 
     def take(self, event: RequestEvent) -> None:
         """Take what concerns no call."""
         match event:
             case ReferReceived(notifier):
-                self._transfers.on_refer(notifier)
+                if not self._moderation.takes(notifier):
+                    self._transfers.on_refer(notifier)
+            case SubscribeReceived(notifier) if notifier.event.package == "conference":
+                self._conferencing.on_subscribe(notifier)
             case SubscribeReceived(notifier):
                 self._watching.on_subscribe(notifier)
             case UnsolicitedNotify(notify):

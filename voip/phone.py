@@ -38,6 +38,7 @@ from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.messages import Messages
+from voip.moderation import Moderation
 from voip.net.platform import running_platform
 from voip.parts import PartMethod
 from voip.platform import MediaPlane, Platform
@@ -97,6 +98,7 @@ class Softphone:
     conference = PartMethod(Conferencing, Conferencing.conference)
     join = PartMethod(Conferencing, Conferencing.join)
     on_join = PartMethod(Conferencing, Conferencing.on_join)
+    on_moderation = PartMethod(Moderation, Moderation.on_moderation)
     on_incoming = PartMethod(IncomingCalls, IncomingCalls.on_incoming)
     on_transfer = PartMethod(Transfers, Transfers.on_transfer)
     dial = PartMethod(CallControl, CallControl.dial)
@@ -191,7 +193,8 @@ class Softphone:
         )
         self._dialling = dialling = Dialling(desk)
         strangers = Strangers(lines, self.calling, self.network)
-        conferencing = Conferencing(desk, dialling)
+        self._conferencing = conferencing = Conferencing(desk, dialling)
+        self._moderation = moderation = Moderation(desk, dialling, conferencing)
         self._incoming = IncomingCalls(desk, authorize, strangers, conferencing)
         self._transfers = Transfers(desk, dialling)
         self._messages = messages = Messages(desk)
@@ -202,7 +205,7 @@ class Softphone:
         keeping = Accounts(desk, watching, publishing)
         parts = (
             self._incoming, self._transfers, messages, watching, control, publishing, keeping,
-            conferencing,
+            conferencing, moderation,
         )  # fmt: skip
         self._parts: Mapping[type, Any] = {type(part): part for part in parts}
 
@@ -277,7 +280,7 @@ class Softphone:
         )
         self._desk.stack = self._stack
         self._agent.set_look_up(partial(look_up_within, self._desk))
-        self._stack.call_changed = self._watching.calls_changed
+        self._stack.call_changed = self._calls_changed
         self._inbox = Inbox(
             self._desk,
             self._requests,
@@ -285,6 +288,8 @@ class Softphone:
             watching=self._watching,
             publishing=self._publishing,
             transfers=self._transfers,
+            conferencing=self._conferencing,
+            moderation=self._moderation,
         )
         self._open = self._desk.opened = True
         if self._metrics is not None:
@@ -330,6 +335,7 @@ class Softphone:
 
     async def _say_goodbye(self) -> None:
         """Hang up and unregister as others expect it, and let handlers end by themselves."""
+        self._conferencing.end()
         await self._desk.hang_up()
         self._watching.end()
         await self._publishing.close()
@@ -453,6 +459,10 @@ class Softphone:
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
             self._tasks.spawn(call._close())
+
+    def _calls_changed(self) -> None:
+        self._watching.calls_changed()
+        self._conferencing.calls_changed()
 
     def _local_host(self, peer: str) -> str:
         """Where a stream towards `peer` is bound."""

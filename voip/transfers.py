@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -14,18 +13,16 @@ from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
-from voip.sip.grammar import find_param, parse_params
-from voip.sip.message import Request
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
+from voip.target_dialog import named_call
 
-__all__ = ["TransferRequest", "Transfers"]
+__all__ = ["RING_S", "TransferRequest", "Transfers", "refer_headers", "report", "status_of"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RING_S: Final = 120.0
 """How long the target of a transfer may ring."""
-_TARGET_DIALOG: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*)", re.DOTALL)
 
 
 class Transfers:
@@ -51,7 +48,7 @@ class Transfers:
     def on_refer(self, notifier: Notifier) -> None:
         """Take a REFER up, or refuse it."""
         desk = self._desk
-        call = desk.call_of(notifier.dialog) or self._named(notifier.request)
+        call = desk.call_of(notifier.dialog) or named_call(desk, notifier.request)
         line = self._line(call, notifier)
         try:
             target = refer_target(notifier.request)
@@ -79,26 +76,6 @@ class Transfers:
             return lines.called(notifier.request, notifier.flow)
         return lines.of_call(call.account)
 
-    def _named(self, request: Request) -> Call | None:
-        """Return the call that a Target-Dialog names (RFC 4538), whichever tag is called local."""
-        match = _TARGET_DIALOG.fullmatch(request.headers.get("Target-Dialog") or "")
-        if match is None:
-            return None
-        try:
-            params = parse_params(match[2])
-        except SipError:
-            return None
-        ours, theirs = find_param(params, "remote-tag"), find_param(params, "local-tag")
-        if not ours or not theirs:
-            return None
-        agent = self._desk.stack.agent
-        for tags in ((ours, theirs), (theirs, ours)):
-            dialog = agent.call_dialog((match[1], *tags))
-            call = None if dialog is None else self._desk.call_of(dialog)
-            if call is not None and call._session.dialog is dialog:  # answered
-                return call
-        return None
-
     async def _follow(
         self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
     ) -> None:
@@ -123,12 +100,12 @@ class Transfers:
         if handler is not None and not await desk.ask(handler, request, False):
             return self._not_called(call, 603)
         try:
-            new = await self._dialling.place(line, target.uri, headers=_headers(target))
+            new = await self._dialling.place(line, target.uri, headers=refer_headers(target))
             if progress is not None:
-                new.on_event(lambda event: self._report(progress, event))
+                new.on_event(lambda event: report(desk, progress, event))
             await new.wait_answered(RING_S)
         except VoipError as error:
-            return self._not_called(call, _status_of(error))
+            return self._not_called(call, status_of(error))
         if call is not None and call.ended is None:
             call._emit(Transferred(new))
             desk.spawn(self._see_off(call))
@@ -140,11 +117,6 @@ class Transfers:
             words = "the transfer that it asked for came to nothing"
             call.log.event(logging.INFO, "transfer_not_made", words, status=status)
         return status
-
-    def _report(self, progress: Progress, event: CallEvent) -> None:
-        if isinstance(event, Ringing | EarlyMedia):
-            progress.tell(180 if isinstance(event, Ringing) else 183)
-            self._desk.flush()
 
     async def _see_off(self, call: Call) -> None:
         """Hang up what the referrer should have hung up by now."""
@@ -160,7 +132,15 @@ def _goes_on(call: Call) -> bool:
     return call._session.is_answered and not over
 
 
-def _headers(target: ReferTarget) -> list[tuple[str, str]]:
+def report(desk: Desk, progress: Progress, event: CallEvent) -> None:
+    """Tell a referrer that whom it has us call rings, or is heard."""
+    if isinstance(event, Ringing | EarlyMedia):
+        progress.tell(180 if isinstance(event, Ringing) else 183)
+        desk.flush()
+
+
+def refer_headers(target: ReferTarget) -> list[tuple[str, str]]:
+    """Return what an INVITE says of the REFER that it follows."""
     lines: list[tuple[str, str]] = []
     if target.replaces is not None:
         lines.append(("Replaces", str(target.replaces)))
@@ -171,7 +151,7 @@ def _headers(target: ReferTarget) -> list[tuple[str, str]]:
     return lines
 
 
-def _status_of(error: VoipError) -> int:
+def status_of(error: VoipError) -> int:
     """Return what to report of a call that came to nothing."""
     if error.status is not None and 300 <= error.status <= 699:
         return error.status

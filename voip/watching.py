@@ -10,10 +10,12 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from voip.account import Account
+from voip.call import Call
 from voip.desk import Desk, WatchRequest
 from voip.errors import ConfigError, SipError, SubscriptionError
 from voip.events import MessageWaiting
 from voip.line import Line
+from voip.referring import dialog_of
 from voip.session.event_log import EventLog
 from voip.session.watched import watched
 from voip.sip.event_headers import EventType, SubscriptionState
@@ -26,8 +28,10 @@ from voip.sip.events import (
 )
 from voip.sip.message import Request
 from voip.sip.notifier import Notifier
-from voip.sip.packages import dialog_info, message_summary, presence, reg
+from voip.sip.packages import conference_info, dialog_info, message_summary, presence, reg
 from voip.sip.subscription import Subscription
+from voip.sip.uri import SipUri
+from voip.target_dialog import target_dialog
 from voip.ways import seek
 
 __all__ = ["Notification", "Watch", "WatchRequest", "Watching"]
@@ -46,6 +50,7 @@ _READERS: Final[dict[str, tuple[str, Callable[[bytes], Any]]]] = {
     "presence": (presence.CONTENT_TYPE, presence.Presence.parse),
     "dialog": (dialog_info.CONTENT_TYPE, dialog_info.DialogInfo.parse),
     "reg": (reg.CONTENT_TYPE, reg.RegInfo.parse),
+    "conference": (conference_info.CONTENT_TYPE, conference_info.ConferenceInfo.parse),
 }
 
 
@@ -53,8 +58,8 @@ _READERS: Final[dict[str, tuple[str, Callable[[bytes], Any]]]] = {
 class Notification:
     """One NOTIFY, and what it says.
 
-    `value`: that, as its package has it (`MessageSummary`, `Presence`, `DialogInfo`, `RegInfo`);
-    None where it says nothing, or nothing that can be read.
+    `value`: that, as its package has it (`MessageSummary`, `Presence`, `DialogInfo`, `RegInfo`,
+    `ConferenceInfo`); None where it says nothing, or nothing that can be read.
     """
 
     state: str
@@ -67,7 +72,7 @@ class Watch:
     """Something watched: `async with await phone.watch(...) as watch:`; made by `Softphone`.
 
     It is kept until it is closed: refreshed, and asked for anew where it was lost. `dialogs` and
-    `contacts` come to what a "dialog" or "reg" watch has been told of so far.
+    `users` come to what a "dialog" or "conference" watch has been told of so far.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Watch:
         self._ended = asyncio.Event()
         self._dialogs = dialog_info.DialogTable()
         self._contacts = reg.RegTable()
+        self._conference = conference_info.ConferenceTable()
         desk.stack.watchers[subscription] = self._on_event
 
     @property
@@ -98,6 +104,11 @@ class Watch:
     def dialogs(self) -> list[dialog_info.WatchedDialog]:
         """The calls that the watched one is in."""
         return self._dialogs.dialogs
+
+    @property
+    def users(self) -> list[conference_info.ConferenceUser]:
+        """Those who take part in the conference that is watched."""
+        return self._conference.users
 
     @property
     def line(self) -> Line:
@@ -142,6 +153,7 @@ class Watch:
                 self._settle(None)
             case SubscriptionLost(_, reason, status, retry_in_s):
                 log.info("%s is not told of: %s; again in %.0f s", self.event, reason, retry_in_s)
+                self._conference.begin_anew()
                 self._settle(SubscriptionError(self._why(reason, status), status=status))
             case SubscriptionEnded(_, reason, status):
                 self._desk.stack.watchers.pop(self._subscription, None)
@@ -173,10 +185,17 @@ class Watch:
             complete = self._dialogs.take(value)
         elif isinstance(value, reg.RegInfo):
             complete = self._contacts.take(value)
+        elif isinstance(value, conference_info.ConferenceInfo):
+            complete = self._conference.take(value)
         elif isinstance(value, message_summary.MessageSummary):
             self._desk.tell(_waiting(value, self._line))
         self._log.add(Notification(state.value, value, request.body, request.content_type))
-        if not complete and not state.terminated:
+        if state.terminated:
+            return
+        if self._conference.over:  # RFC 4575 section 4.6
+            self._subscription.unsubscribe(self._desk.now())
+            self._desk.flush()
+        elif not complete:
             self._subscription.refresh(self._desk.now())
             self._desk.flush()
 
@@ -200,20 +219,25 @@ class Watching:
 
     async def watch(
         self,
-        target: str | None,
+        target: str | Call | None,
         event: str,
         *,
         expires_s: int = 3600,
         accept: Sequence[str] = (),
         account: Account | str | None = None,
     ) -> Watch:
-        """Be told of an event: "message-summary", "presence", "dialog", "reg" or another.
+        """Be told of an event: message-summary, presence, dialog, reg, conference or another.
 
-        target: whose, None for the account itself; account: who watches, None for the first.
+        target: whose, None for the account itself; a call: what its other side has in its Contact,
+        a conference. account: who watches, None for the first, or for whose call it is.
         Returns when the first word has come; raises `SubscriptionError` where none does. Kept until
         it is closed; `expires_s` 0 asks once.
         """
-        desk, line = self._desk, self._desk.lines.of(account)
+        desk = self._desk
+        if isinstance(target, Call) and account is None:
+            line = desk.lines.of_call(target.account)
+        else:
+            line = desk.lines.of(account)
         desk.check_open()
         try:
             package = EventType.parse(event).package
@@ -226,7 +250,13 @@ class Watching:
                     f"nothing is known of {package!r}", hint="pass accept=('media/type',)"
                 )
             accept = (known[0],)
-        uri = line.account.aor if target is None else line.account.dial_uri(target)
+        headers = []
+        if isinstance(target, Call):
+            dialog = dialog_of(target)
+            uri = SipUri.parse(dialog.remote_target)
+            headers.append(target_dialog(dialog))
+        else:
+            uri = line.account.aor if target is None else line.account.dial_uri(target)
         registrar, flow = await desk.way_to(line, uri)
         subscription = desk.stack.agent.subscriptions.subscribe(
             uri,
@@ -239,6 +269,7 @@ class Watching:
             expires_s=expires_s,
             keep=expires_s > 0,
             route=registrar.route(),
+            headers=headers,
             credentials=line.account.credentials(),
             seek=seek(desk, line, uri, line.contact),
             now=desk.now(),

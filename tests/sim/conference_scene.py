@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 
 import numpy as np
 import numpy.typing as npt
-from flow_scene import Scene
+from flow_scene import SERVER, Scene
 
 from voip import CallError, Softphone
 from voip.call import Call
@@ -23,6 +23,14 @@ ALICE, BOB, CAROL, DAVE = 440, 700, 1200, 1900
 AMPLITUDE = 6000
 QUIET_DB = -40
 """What is not there; what G.711 makes of tones that are lies between -45 and -80 dB."""
+
+
+def aor(name: str) -> str:
+    return f"sip:{name}@{SERVER}"
+
+
+EVERYBODY = {aor(name): "connected" for name in ("alice", "bob", "carol")}
+"""How all of `Three` stand in the conference, if nobody is on hold or muted."""
 
 
 def tone(hertz: int, seconds: float) -> npt.NDArray[np.int16]:

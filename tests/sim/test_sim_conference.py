@@ -338,6 +338,7 @@ def test_who_does_not_hear_of_conferences_takes_part_all_the_same() -> None:
                 await alice.conference(first, second)
             assert failure.value.status == 488
             assert first.conference is second.conference is None
+            assert first._session.focus is second._session.focus is None  # no parties of it
             assert (first.state, second.state) == (CallState.ACTIVE, CallState.HELD)
             async with await alice.conference(first) as conference:
                 assert not bobs.is_focus

@@ -7,7 +7,7 @@ asked us.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -24,7 +24,7 @@ from voip.sip.replaces import Replaces
 from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 
-__all__ = ["Progress", "attended", "follow", "refer"]
+__all__ = ["Progress", "attended", "follow", "in_our_place", "refer"]
 
 GOODBYE_S: Final = 5.0
 """How long a transferred call may stay before it is hung up."""
@@ -146,11 +146,25 @@ async def attended(
         raise CallStateError("a call cannot be transferred to itself")
     if other.dialog is None or not other.is_up:
         raise CallStateError(f"the other call is {other.state.value}", hint="wait for its answer")
-    for last, target in _ways_to(other.dialog):
+
+    async def ask(target: SipUri) -> None:
+        await refer(session, target, timeout=timeout, tell=tell)
+
+    await in_our_place(other.dialog, ask, lambda: session.is_up and other.is_up)
+
+
+async def in_our_place(
+    dialog: Dialog, ask: Callable[[SipUri], Awaitable[None]], goes_on: Callable[[], bool]
+) -> None:
+    """Have somebody call the peer of `dialog` in our place: by `ask`, with the URI and a Replaces.
+
+    By another address where that leads nowhere, as long as our calls go on.
+    """
+    for last, target in _ways_to(dialog):
         try:
-            await refer(session, target, timeout=timeout, tell=tell)
+            await ask(target)
         except CallError as error:
-            if last or error.status not in _UNREACHED or not (session.is_up and other.is_up):
+            if last or error.status not in _UNREACHED or not goes_on():
                 raise
         else:
             return

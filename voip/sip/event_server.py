@@ -19,7 +19,6 @@ from voip.sip.core import Core
 from voip.sip.flow import Flow
 from voip.sip.gruu import public_gruu
 from voip.sip.location import Binding, Location
-from voip.sip.message import Request
 from voip.sip.notifier import Notifier
 from voip.sip.packages import message_summary, presence, reg
 from voip.sip.server_request import ServerRequest
@@ -116,7 +115,7 @@ class EventServer:
         package = notifier.event.package
         if not self.config.may_watch(watcher, user, package):
             notifier.reject(403, now=now)
-        elif not _accepts(notifier.request, _TYPES[package]):
+        elif not notifier.accepts(_TYPES[package]):
             notifier.reject(406, now=now)
         elif self._of_watcher[watcher] >= self.config.max_of_watcher:
             notifier.reject(503, headers=[("Retry-After", "60")], now=now)
@@ -210,13 +209,6 @@ def _contact_of(binding: Binding, aor: SipUri) -> reg.RegContact:
     return reg.RegContact(
         name.hexdigest(), binding.contact.uri, "active", "registered", pub_gruu=gruu
     )
-
-
-def _accepts(request: Request, content_type: str) -> bool:
-    """Whether a subscriber takes documents of a type; who says nothing takes the usual one."""
-    values = request.headers.values("Accept")
-    ranges = {value.partition(";")[0].strip().lower() for value in values}
-    return not ranges or bool({"*/*", content_type, f"{content_type.split('/')[0]}/*"} & ranges)
 
 
 def _own_contact(flow: Flow) -> str:

@@ -46,6 +46,9 @@ class Notifier:
         self.event = event_of(request) if request.method == "SUBSCRIBE" else _refer_event(request)
         self.status = SubscriptionStatus.NOTIFY_WAIT
         self.expires_at: float | None = None
+        self.owes_all = True
+        """Whether the next NOTIFY must tell all of the state: it answers a SUBSCRIBE, or the one
+        before it was not taken."""
         self._core = core
         self._shares_dialog = dialog is not None
         self._server = ServerRequest(core, request, flow, dialog, now)
@@ -81,6 +84,13 @@ class Notifier:
         if self.request.method == "REFER" and event.id is None:
             return event.package == "refer"
         return event == self.event
+
+    def accepts(self, content_type: str) -> bool:
+        """Whether it takes documents of a type; who says nothing takes the usual one."""
+        values = self.request.headers.values("Accept")
+        ranges = {value.partition(";")[0].strip().lower() for value in values}
+        wide = {"*/*", f"{content_type.partition('/')[0]}/*"}
+        return not ranges or content_type in ranges or bool(wide & ranges)
 
     # What its user does.
 
@@ -194,6 +204,7 @@ class Notifier:
 
     def _last(self, seconds: int, now: float) -> None:
         """Let it go on for `seconds` and tell the state; 0 ends it."""
+        self.owes_all = True
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -217,6 +228,7 @@ class Notifier:
             return
         self._untold = False
         body = self._body() if callable(self._body) else self._body
+        self.owes_all = False
         request = dialog.request(
             "NOTIFY",
             random=core.random,
@@ -249,7 +261,7 @@ class Notifier:
             if wait is None or wait > _MAX_RETRY_AFTER_S:
                 self._over(outcome.reason)
                 return
-            self._untold = True
+            self._untold = self.owes_all = True
             self._wait = self._core.timers.start(now + wait, self._on_waited)
         elif self._untold:
             self._tell(now)

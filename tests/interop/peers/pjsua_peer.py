@@ -49,6 +49,7 @@ class Call(pj.Call):
 
     def __init__(self, account: Account, *pjsip_id: int) -> None:
         super().__init__(account, *pjsip_id)
+        self._account = account
         self.number = next(account.numbers)
         account.calls[self.number] = self
 
@@ -66,6 +67,12 @@ class Call(pj.Call):
                     audio = self.getAudioMedia(index)
                     audio.startTransmit(audio)
                 report("media", call=self.number, text=media.status.name)
+
+    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
+        prm.newCall = Call(self._account)
+
+    def onCallReplaced(self, prm: pj.OnCallReplacedParam) -> None:
+        prm.newCall = Call(self._account, prm.newCallId)
 
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
         report("dtmf", call=self.number, text=prm.digit)

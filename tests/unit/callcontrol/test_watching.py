@@ -214,7 +214,7 @@ def test_a_phone_announces_what_it_does() -> None:
     async def run(net: Network) -> None:
         async with net.phone("alice") as alice, net.phone("bob") as bob:
             found = await alice.options(uri(bob))
-            assert found.allow_events == ("refer", "dialog")
+            assert found.allow_events == ("refer", "dialog", "conference")
             assert {"replaces", "norefersub"} <= set(found.supported)
             assert {"SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO"} <= set(found.allow)
             assert "PUBLISH" not in found.allow  # that is sent, and not taken

@@ -14,7 +14,7 @@ from voip.watching import Watching
 
 OF_PARTS = [
     *("on_incoming", "on_transfer", "on_watch", "on_message", "pick_up", "park", "refer"),
-    *("dial_when_free", "watch", "message", "options", "publish"),
+    *("dial_when_free", "watch", "message", "options", "publish", "on_moderation"),
 ]
 
 
