@@ -10,10 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import SipError
-from voip.sip.packages.dialog_info import DialogInfo, DialogTable, WatchedDialog
+from voip.sip.packages.dialog_info import MAX_DIALOGS, DialogInfo, DialogTable, WatchedDialog
 from voip.sip.packages.message_summary import MessageCount, MessageSummary
 from voip.sip.packages.presence import Presence, PresenceTuple
-from voip.sip.packages.reg import RegInfo, RegTable
+from voip.sip.packages.reg import (
+    MAX_BINDINGS,
+    RegContact,
+    RegInfo,
+    RegTable,
+    WatchedRegistration,
+)
 from voip.sip.packages.xml import MAX_DEPTH, MAX_ELEMENTS, parse_xml
 from voip.sip.replaces import Replaces
 
@@ -141,6 +147,26 @@ def test_F103_presence_of_others_with_what_we_do_not_know_is_read() -> None:
 
 
 @pytest.mark.reference
+def test_documents_that_go_on_and_on_fill_a_table_no_further() -> None:
+    dialogs, contacts = DialogTable(), RegTable()
+    for version in range(30):
+        names = [f"{version}-{at}" for at in range(100)]
+        dialogs.take(
+            DialogInfo("sip:a@x", version, False, tuple(WatchedDialog(n, "early") for n in names))
+        )
+        some = tuple(RegContact(n, f"sip:{n}@x", "active", "registered") for n in names)
+        one = WatchedRegistration("1", f"sip:{version % 7}@x", "active", some)
+        contacts.take(RegInfo(version, False, (one,)))
+    assert len(dialogs.dialogs) == MAX_DIALOGS
+    assert sum(len(contacts.contacts(f"sip:{of}@x")) for of in range(7)) == MAX_BINDINGS
+    left = WatchedRegistration("1", "sip:0@x", "terminated")
+    before = len(contacts.contacts("sip:0@x"))
+    contacts.take(RegInfo(30, False, (left,)))
+    one = WatchedRegistration("1", "sip:0@x", "active", some)
+    contacts.take(RegInfo(31, False, (one,)))  # there is room again
+    assert len(contacts.contacts("sip:0@x")) == 100 < before
+
+
 def test_F104_the_documents_rfc_3680_prints(reference_data: Path) -> None:
     bodies = printed(reference_data, 3680, r"<\?xml version=\"1.0\"\?>\s*<reginfo", "</reginfo>")
     read = [RegInfo.parse(body) for body in bodies]

@@ -22,6 +22,8 @@ from voip.sip.replaces import Replaces
 __all__ = ["CONTENT_TYPE", "DialogInfo", "DialogTable", "WatchedDialog"]
 
 CONTENT_TYPE: Final = "application/dialog-info+xml"
+MAX_DIALOGS: Final = 1_024
+"""Dialogs that a table remembers; partial documents could go on for ever."""
 _NS: Final = "urn:ietf:params:xml:ns:dialog-info"
 STATES: Final = ("trying", "proceeding", "early", "confirmed", "terminated")
 
@@ -96,7 +98,7 @@ class DialogInfo:
 
 
 class DialogTable:
-    """What the documents of one subscription come to (section 4.3)."""
+    """What the documents of one subscription come to (section 4.3): at most `MAX_DIALOGS`."""
 
     def __init__(self) -> None:
         self._versions = Versions()
@@ -120,7 +122,7 @@ class DialogTable:
         for dialog in info.dialogs:
             if dialog.state == "terminated":
                 self._dialogs.pop(dialog.id, None)
-            else:
+            elif dialog.id in self._dialogs or len(self._dialogs) < MAX_DIALOGS:
                 self._dialogs[dialog.id] = dialog
         return complete
 

@@ -20,6 +20,8 @@ from voip.sip.packages.xml import (
 __all__ = ["CONTENT_TYPE", "RegContact", "RegInfo", "RegTable", "WatchedRegistration"]
 
 CONTENT_TYPE: Final = "application/reginfo+xml"
+MAX_BINDINGS: Final = 1_024
+"""Contacts that a table remembers; partial documents could go on for ever."""
 _NS: Final = "urn:ietf:params:xml:ns:reginfo"
 _PUB_GRUU: Final = "{urn:ietf:params:xml:ns:gruuinfo}pub-gruu"
 
@@ -79,7 +81,7 @@ class RegInfo:
 
 
 class RegTable:
-    """What the documents of one subscription come to (section 5.1)."""
+    """What the documents of one subscription come to (section 5.1): at most `MAX_BINDINGS`."""
 
     def __init__(self) -> None:
         self._versions = Versions()
@@ -99,15 +101,20 @@ class RegTable:
         complete = self._versions.follow(info.version, info.full)
         if info.full:
             self._contacts.clear()
+        room = MAX_BINDINGS - sum(map(len, self._contacts.values()))
         for registration in info.registrations:
-            known = self._contacts.setdefault(registration.aor, {})
+            known = self._contacts.pop(registration.aor, {})
+            room += len(known)
+            if registration.state != "active":
+                continue
             for contact in registration.contacts:
                 if contact.state == "terminated":
                     known.pop(contact.id, None)
-                else:
+                elif contact.id in known or len(known) < room:
                     known[contact.id] = contact
-            if registration.state != "active":
-                known.clear()
+            if known:
+                self._contacts[registration.aor] = known
+                room -= len(known)
         return complete
 
 
