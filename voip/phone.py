@@ -455,7 +455,7 @@ class Softphone:
             if self._meter is not None:
                 self._meter.tally.call_ended(call)
             if self._reports is not None:
-                self._tasks.spawn(self._reports.publish(call))
+                self._tasks.spawn(self._reports.publish(call, self._sip_network.wall()))
             self._calls.pop(call._session, None)
             self._sessions.forget(call._session)
             self._tasks.spawn(call._close())

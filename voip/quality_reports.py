@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from voip.call import Call
@@ -26,9 +25,9 @@ class QualityReports:
         self._messages = messages
         self._collector = collector
 
-    async def publish(self, call: Call) -> None:
-        """Publish the report of a call that is over; a refusal is logged."""
-        report = session_report(call, time.time())
+    async def publish(self, call: Call, wall: float) -> None:
+        """Publish the report of a call that ended at `wall` s since 1970; a refusal is logged."""
+        report = session_report(call, wall)
         if report is None:
             return
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from callers import answering
 from phone_scene import Network, Server, flow, quiet, uri
 
 from voip.media.commands import Command, StreamStats
+from voip.sim.world import DEFAULT_START
 from voip.sip.config import AgentConfig
 from voip.sip.events import RequestReceived
 from voip.types import Address
@@ -50,6 +52,8 @@ async def test_F106_a_report_is_published_when_a_call_is_over(net: Network) -> N
         assert request.headers.get("Event") == "vq-rtcpxr"
         assert request.content_type == "application/vq-rtcpxr"
         text = request.body.decode()
+        day = datetime.fromtimestamp(DEFAULT_START, UTC).date().isoformat()
+        assert f"START={day}T" in text and f"STOP={day}T" in text  # the world's day, not ours
         for line in (
             f"CallID:{dialog.call_id}", f"LocalID:<{uri(alice)}>", f"RemoteID:<{uri(bob)}>",
             f"OrigID:<{uri(alice)}>", "PacketLoss:NLR=5.0 JDR=1.0",
