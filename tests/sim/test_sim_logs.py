@@ -64,7 +64,9 @@ class Log:
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     def about_calls(self) -> list[Line]:
-        return [line for line in self.lines if CALL_LOGGERS.match(line["logger"])]
+        """What phones say of calls, and not their proxy."""
+        lines = (line for line in self.lines if "proxy" not in line)
+        return [line for line in lines if CALL_LOGGERS.match(line["logger"])]
 
 
 @pytest.fixture

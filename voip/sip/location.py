@@ -75,6 +75,14 @@ class Location:
     def __len__(self) -> int:
         return len(self._bindings)
 
+    def count(self, now: float) -> tuple[int, int]:
+        """Return how many users are somewhere, and at how many places."""
+        alive = [
+            sum(binding.expires_at > now for binding in bindings)
+            for bindings in self._bindings.values()
+        ]
+        return sum(map(bool, alive)), sum(alive)
+
     def bindings(self, address: str, now: float) -> list[Binding]:
         """Return where a user is now, in the order of registering."""
         known = self._bindings.get(address)

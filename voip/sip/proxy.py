@@ -143,7 +143,7 @@ class ProxyAgent:
         core = self.core
         admission = core.guard.look(data, flow.remote.host, now)
         if admission is Admission.OVER and not flow.reliable:
-            core.counters.flooded += 1
+            core.flood(flow.remote.host, is_call=data.lstrip(b"\r\n").startswith(b"INVITE "))
             return
         self.learn(flow.local)
         try:
