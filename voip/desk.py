@@ -16,6 +16,7 @@ from voip.errors import CallError, ConfigError, TransportError
 from voip.events import CallbackFailed, MessageReceived, PhoneEvent
 from voip.line import Line
 from voip.lines import Lines
+from voip.refusals import RefusedCalls
 from voip.registration import Registrar
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -130,6 +131,10 @@ class Desk:
     closed: bool = False
     max_calls: int = 10_000
     stack: Stack = field(init=False)
+    refused: RefusedCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refused = RefusedCalls(self.now)
 
     def check_open(self) -> None:
         """Raise where the phone is not switched on (yet, or any more)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -17,7 +16,6 @@ from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
 from voip.events import Replaced
 from voip.line import Line
-from voip.logs import CallLog, Limit
 from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
 from voip.sip.endpoint.tasks import is_cancelled
@@ -48,7 +46,6 @@ class IncomingCalls:
         self._conferencing = conferencing
         self._authorize = authorize
         self._strangers = strangers
-        self._limit: Limit | None = None
 
     def on_incoming(self, handler: Handler) -> Handler:
         """Call `handler(call)` for every call that comes in; usable as a decorator.
@@ -133,15 +130,9 @@ class IncomingCalls:
         why: str,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Answer what becomes no call, and say so in the log; its id there is the INVITE's."""
-        desk, request = self._desk, invite.request
-        if self._limit is None:
-            self._limit = Limit(desk.now)
-        call_id = request.call_id
-        log = CallLog(self._limit, direction="incoming", peer=request.from_.uri)
-        log.know(call_id=call_id, sip_call_id=call_id)
-        log.event(logging.INFO, "call_refused", "refused, as %s", why, status=status)
-        invite.respond(status, headers=headers, now=desk.now())
+        """Answer what becomes no call, count it, and say so in the log."""
+        self._desk.refused.refuse(invite.request, status, why)
+        invite.respond(status, headers=headers, now=self._desk.now())
 
     def _forward_later(self, call: Call) -> None:
         rules = self._desk.answering
@@ -185,9 +176,9 @@ class IncomingCalls:
             wanted = desk.call_of(invite.joins)
             line = line if wanted is None else desk.lines.of(wanted.account)
         if wanted is None:
-            invite.respond(481, now=desk.now())
+            self._refuse(invite, 481, "it is to join a call that is none of ours")
         elif desk.answering.do_not_disturb:
-            invite.respond(486, now=desk.now())
+            self._refuse(invite, 486, "nobody is to be disturbed")
         else:
             desk.spawn(self._conferencing.admit(self._new_call(invite, line), wanted))
 

@@ -238,6 +238,7 @@ class Softphone:
         self._sip_network = platform.sip_network(self.network.dns_servers)
         self._agent = SipAgent(self._config, random)
         self._agent.set_screen(self._incoming.screen)
+        self._agent.set_refusals(self._desk.refused)
         self._transport: SipEndpoint[SipEvent] = SipEndpoint(
             self._agent,
             lambda event: self._sessions.on_sip(event),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from voip.config import TlsConfig
 from voip.errors import ConfigError, VoipError
 from voip.ip import literal
 from voip.net.platform import running_platform
+from voip.refusals import RefusedCalls
 from voip.sip.authenticator import Authenticator
 from voip.sip.digest_server import DigestServer
 from voip.sip.edge import EdgePolicy
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTrace
+from voip.sip.endpoint.ways import WayFigures
 from voip.sip.event_server import EventConfig, EventServer
 from voip.sip.flow import Flow
 from voip.sip.gruu import Gruus
@@ -28,6 +30,10 @@ from voip.sip.proxy_way import FlowNeeded
 from voip.sip.registrar import Registrar, RegistrarConfig
 from voip.sip.uri import SipUri
 from voip.types import Address, Random
+
+if TYPE_CHECKING:
+    from voip.metrics import Metrics
+    from voip.metrics.proxy_meter import ProxyMeter
 
 __all__ = ["SipProxy"]
 
@@ -53,7 +59,7 @@ class SipProxy:
     of users to whom (presence that they publish, registrations, mail); None: who wants to watch
     asks their phones. edge_of: the URI of the proxy that has the users, such as "sip:home.example";
     this one has none then, stands between it and the phones, and keeps their flows (RFC 5626).
-    tcp_alias: as of `NetworkConfig`. trace: as of `Softphone`.
+    tcp_alias: as of `NetworkConfig`. metrics, trace: as of `Softphone`.
 
     A phone with an instance gets GRUUs (RFC 5627) where it asks for them, and is called by them.
     """
@@ -78,6 +84,7 @@ class SipProxy:
         events: EventConfig | None = None,
         edge_of: str | None = None,
         tcp_alias: bool = False,
+        metrics: Metrics | None = None,
         trace: SipTrace | None = None,
         random: Random | None = None,
     ) -> None:
@@ -136,12 +143,20 @@ class SipProxy:
         listens = tls is not None and tls.certificate is not None
         self._streams = {"tls": tls_port} if listens else {}
         self._searches: set[asyncio.Task[None]] = set()
+        self.refused = self.agent.core.refusals = RefusedCalls(self.now)
+        self._metrics = metrics
+        self._meter: ProxyMeter | None = None
 
     async def __aenter__(self) -> Self:
         await self._transport.start(self.host, self._bind_port, streams=self._streams)
+        self.refused.fields["proxy"] = self.address
+        if self._metrics is not None:
+            self._meter = self._metrics.add_proxy(self)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._metrics is not None and self._meter is not None:
+            self._metrics.remove(self._meter)
         for search in self._searches:
             search.cancel()
         await asyncio.gather(*self._searches, return_exceptions=True)
@@ -168,6 +183,15 @@ class SipProxy:
     def now(self) -> float:
         """Return the time its bindings go by."""
         return self._transport.now()
+
+    def figures(self) -> WayFigures:
+        """Return what has been counted of ways and connections."""
+        return self._transport.figures()
+
+    @property
+    def searches(self) -> int:
+        """How many names are looked up and connections opened at this moment."""
+        return len(self._searches)
 
     def set_mail(self, user: str, summary: MessageSummary) -> None:
         """Say what waits in a user's mailbox, to who watches it (RFC 3842)."""

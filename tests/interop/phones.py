@@ -144,16 +144,3 @@ async def echo_of(call: Call, sound: Sound, path: Path) -> Sound:
         await call.play(sound.samples)
         await asyncio.sleep(TAIL_S)
     return Sound.read(path)
-
-
-def answering(phone: Softphone) -> asyncio.Queue[Call]:
-    """Let a phone ring and answer whatever comes in; the calls, once they are up."""
-    calls: asyncio.Queue[Call] = asyncio.Queue()
-
-    @phone.on_incoming
-    async def answer(call: Call) -> None:
-        await call.ring()
-        await call.answer()
-        calls.put_nowait(call)
-
-    return calls

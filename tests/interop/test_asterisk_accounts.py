@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from callers import answering
 from peers.asterisk import Asterisk
-from phones import answering, ended
+from phones import ended
 
 from voip import Account, Softphone
 from voip.errors import RegistrationError

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from callers import answering
 from peers.asterisk import Asterisk
 from phones import (
     TAIL_S,
-    answering,
     echo_of,
     ended,
     require_speech,

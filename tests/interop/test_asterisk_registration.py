@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from callers import answering
 from peers.asterisk import Asterisk
-from phones import answering, echo_of, ended, require_speech, shipped, softphone
+from phones import echo_of, ended, require_speech, shipped, softphone
 from stalls import repeated_after_stalls
 
 from voip.errors import AuthenticationError

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from callers import answering
 from peers.asterisk import Asterisk
-from phones import TAIL_S, answering, ended, require_speech, shipped, softphone
+from phones import TAIL_S, ended, require_speech, shipped, softphone
 from stalls import repeated_after_stalls
 
 from voip.config import MediaConfig, NetworkConfig, TlsConfig

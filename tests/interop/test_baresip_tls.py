@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from callers import answering
 from certificates import Authority
 from peers.baresip import Baresip
-from phones import answering, ended
+from phones import ended
 
 from voip.config import MediaConfig, NetworkConfig, TlsConfig
 from voip.errors import TransportError

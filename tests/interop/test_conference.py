@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from callers import answering
 from direct import Ladder, desk
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.pjsua import Pjsua
-from phones import answering, ended, softphone, until
+from phones import ended, softphone, until
 
 from voip.call import Call
 from voip.conference import Conference

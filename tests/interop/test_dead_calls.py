@@ -16,6 +16,7 @@ from peers.baresip import Baresip
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 from phones import until
+from test_asterisk_command import voip
 
 from voip.call import Call
 from voip.config import CallConfig
@@ -243,3 +244,33 @@ async def test_a_sipp_that_answers_with_an_address_we_cannot_send_to_reads_why_i
             await us.phone.dial(peer.uri)
         assert caught.value.status == reason_sent(us).cause == 488
         (await peer.finished()).require(1)
+
+
+async def test_the_command_line_hangs_up_on_a_sipp_that_never_sounds(
+    sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
+) -> None:
+    """`--media-timeout`: SIPp's verdict is that it was asked, and told why by the BYE."""
+    file = scenario(
+        artifacts, status="200 OK", asked=3, reason='SIP;cause=408;text="media timeout: neither'
+    )
+    peer = await sipp(file)
+    options = ("--media-timeout", f"{LIMIT_S:g}", "--bind", HOST, "--json")
+    async with voip("call", peer.uri, *options, password="") as command:
+        done = await command.done()
+    found = done.json()
+    assert done.status == 1
+    assert (found["answered"], found["ended_by"], found["status"]) == (True, "failure", 408)
+    (await peer.finished()).require(1)
+
+
+async def test_the_command_line_asks_a_sipp_every_so_often(
+    sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
+) -> None:
+    """`--ping`, long before silence counts: SIPp has forgotten the call, and reads that."""
+    file = scenario(artifacts, status="481 Gone", asked=1, reason="SIP;cause=481;text=")
+    peer = await sipp(file)
+    options = ("--ping", "5", "--media-timeout", "86400", "--bind", HOST, "--json")
+    async with voip("call", peer.uri, *options, password="") as command:
+        done = await command.done()
+    assert (done.json()["ended_by"], done.json()["status"]) == ("remote", 481)
+    (await peer.finished()).require(1)

@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from callers import answering
 from direct import Ladder
 from peers.kamailio import Kamailio
 from phones import (
     JITTER_MS,
     TAIL_S,
-    answering,
     ended,
     require_speech,
     shipped,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from callers import answering
 from direct import Ladder
 from peers.kamailio import Kamailio
-from phones import JITTER_MS, answering, ended, softphone
+from phones import JITTER_MS, ended, softphone
 
 from voip.config import MediaConfig, NetworkConfig
 from voip.events import CallState, EndedBy

@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from callers import answering
 from direct import Ladder
 from dns_server import DnsServer
 from peers.kamailio import Kamailio
-from phones import JITTER_MS, answering, ended, until
+from phones import JITTER_MS, ended, until
 
 from voip.config import MediaConfig, NetworkConfig
 from voip.desk import TransferRequest, WatchRequest

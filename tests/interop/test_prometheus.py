@@ -14,6 +14,7 @@ from peers.prometheus import Prometheus, check_metrics
 from voip import CallError, Metrics, Softphone
 from voip.call import Call
 from voip.config import NetworkConfig
+from voip.harness.pbx import EmbeddedPbx
 from voip.media.commands import StreamStats
 
 LOOPBACK = NetworkConfig(bind_host="127.0.0.1")
@@ -69,6 +70,37 @@ async def test_promtool_finds_nothing_wrong_with_what_is_told(
     status, complaint = check_metrics(promtool, up.replace(b"voip_calls{", b"voip calls{"))
     assert status != 0
     assert complaint
+
+
+async def test_promtool_finds_nothing_wrong_with_what_a_pbx_and_its_proxy_tell(
+    programs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Prometheus keeps the proxy's figures and the phones' apart, under one name each."""
+    metrics = Metrics()
+    async with AsyncExitStack() as opened:
+        pbx = await opened.enter_async_context(EmbeddedPbx(proxy=True, metrics=metrics))
+        address = await opened.enter_async_context(metrics.serve(port=0))
+        phone = Softphone(
+            pbx.uri("1001"), password=pbx.password("1001"), network=LOOPBACK, metrics=metrics
+        )
+        await opened.enter_async_context(phone)
+        call = await phone.dial("600")
+        with pytest.raises(CallError):
+            await phone.dial("1002")
+        status, complaint = check_metrics(programs[1], metrics.render()[1])
+        assert (status, complaint) == (0, "")
+        prometheus = await opened.enter_async_context(
+            Prometheus(programs, tmp_path / "prometheus", str(address))
+        )
+        us = f'proxy="{pbx.address}"'
+        await prometheus.until(f"sum(voip_proxy_users{{{us}}})", 1)
+        refused = await prometheus.query(f"voip_calls_refused_total{{{us}}} > 0", by="reason")
+        assert refused == {"challenged": 2, "unavailable": 1}
+        by_proxy = await prometheus.query("count by (proxy) (voip_sip_requests_total)", by="proxy")
+        assert by_proxy.keys() == {"", pbx.address}
+        by_phone = await prometheus.query("count by (phone) (voip_calls)", by="phone")
+        assert by_phone.keys() == {"phone", pbx.uri("1001")}
+        await call.hangup()
 
 
 async def test_prometheus_has_the_figures_of_the_calls(

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from peers.baresip import Baresip
 from peers.pjsua import Pjsua
+from peers.ports import HOST
 from peers.sipp import Sipp
 from test_embedded_pbx import PATIENT, require_tone
 
 from voip.harness.pbx import EmbeddedPbx
 from voip.proxy import SipProxy
 from voip.sip.endpoint.trace import SipTraceRecord
+from voip.sip.headers import NameAddr
+from voip.sip.location import Binding
 from voip.sip.proxy_policy import Target
+from voip.sip.uri import SipUri
 
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartSipp = Callable[..., Awaitable[Sipp]]
@@ -263,6 +267,87 @@ async def test_a_302_of_sipp_is_passed_on_where_the_proxy_is_not_to_follow(
         assert result.failed == 1
         assert "302 Moved Temporarily" in result.errors
         (await phone.finished()).require(1)
+
+
+# ---------------------------------------------------------------- flows, as edges keep them
+
+FLOW_FAILED = SENDS_ON.replace("302 Moved Temporarily", "430 Flow Failed").replace(
+    "    Contact: CONTACTS\n", ""
+)
+RINGS = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE scenario SYSTEM "sipp.dtd">
+<scenario name="rings until it is cancelled">
+  <recv request="INVITE">
+    <action>
+      <ereg regexp=".*" search_in="hdr" header="Via:" occurrence="1" assign_to="upper"/>
+      <ereg regexp=".*" search_in="hdr" header="Via:" occurrence="2" assign_to="lower"/>
+    </action>
+  </recv>
+  <send><![CDATA[
+    SIP/2.0 180 Ringing
+    [last_Via:]
+    [last_From:]
+    [last_To:];tag=[pid]SIPpTag[call_number]
+    [last_Call-ID:]
+    [last_CSeq:]
+    Content-Length: 0
+  ]]></send>
+  <recv request="CANCEL"/>
+  <send><![CDATA[
+    SIP/2.0 200 OK
+    [last_Via:]
+    [last_From:]
+    [last_To:]
+    [last_Call-ID:]
+    [last_CSeq:]
+    Content-Length: 0
+  ]]></send>
+  <send retrans="500"><![CDATA[
+    SIP/2.0 487 Request Terminated
+    Via:[$upper]
+    Via:[$lower]
+    [last_From:]
+    [last_To:];tag=[pid]SIPpTag[call_number]
+    [last_Call-ID:]
+    CSeq: 1 INVITE
+    Content-Length: 0
+  ]]></send>
+  <recv request="ACK"/>
+</scenario>
+"""
+
+
+@pytest.mark.rfc("5626", "7")
+async def test_F111_where_sipp_says_that_a_flow_failed_the_next_one_is_tried_beside_what_rings(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """Two SIPp are edges of one phone, of which the newer has lost it; a third one's phone rings.
+
+    It rings until the call is answered by the other flow: that was not waited for its end.
+    """
+    lost = await sipp(scenario(artifacts, "flow-failed", FLOW_FAILED), calls=CALLS)
+    kept = await sipp(scenario(artifacts, "answers", ANSWERS_BY_ROUTE), calls=CALLS)
+    other = await sipp(scenario(artifacts, "rings", RINGS), calls=CALLS)
+
+    def by(edge: Sipp, instance: str, reg_id: int) -> Binding:
+        uri = "sip:1001@192.0.2.7"  # nobody is there: by its edge alone it is reached
+        return Binding(
+            NameAddr("", uri), SipUri.parse(uri), float("inf"), "c", 1,
+            path=(f"<sip:{HOST}:{edge.port};lr;ob>",), instance=instance, reg_id=reg_id,
+        )  # fmt: skip
+
+    async with SipProxy(USERS, known_hosts=[HOST]) as proxy:
+        bindings = [by(kept, "desk", 1), by(lost, "desk", 2), by(other, "mobile", 1)]
+        proxy.location.set("1001", bindings, proxy.now())
+        caller = scenario(artifacts, "calls", CALLS_BY_ROUTE)
+        uac = await sipp(
+            caller, remote=proxy.address, calls=CALLS, rate=RATE, duration_ms=200, service="1001"
+        )
+        for one in (uac, lost, kept, other):
+            result = await one.finished()
+            result.require(CALLS)
+            assert result.unexpected_out_of_call == 0, result.errors
+        assert proxy.agent.counters.malformed == 0
 
 
 @pytest.mark.parametrize("max_redirects", [0, 1])

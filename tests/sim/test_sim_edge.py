@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flow_scene import SERVER, Scene, in_all_weathers
 
+from voip.call import Call
 from voip.config import NetworkConfig
 from voip.errors import CallError, ConfigError
 from voip.events import CallState
@@ -74,6 +75,21 @@ class Town:
             while len(self.bindings()) < 2:
                 await asyncio.sleep(1)
 
+    async def loses_newest(self) -> str:
+        """Have Alice's newest flow break, and return its edge; it still is the newest."""
+        newest = self._newest()
+        self.scene.world.cut(self.alice, self.hosts[EDGES.index(newest)])
+        self.scene.world.reset(self.alice)
+        async with asyncio.timeout(1800):  # the other one is formed again
+            while self._newest() == newest:
+                await asyncio.sleep(1)
+        # as if that had been before
+        self.scene.proxy.location.set("alice", self.bindings()[::-1], self.scene.proxy.now())
+        return newest
+
+    def _newest(self) -> str:
+        return NameAddr.parse(self.bindings()[-1].path[0]).sip_uri.host
+
     def bindings(self) -> list[Any]:
         return self.scene.proxy.location.bindings("alice", self.scene.proxy.now())
 
@@ -129,15 +145,7 @@ def test_F111_where_one_flow_has_failed_the_other_is_tried(loss: float, seed: in
         alice, calls = await scene.answering("alice", town.alice, **town.options)
         bob, _ = await scene.answering()
         await town.registered()
-        newest = NameAddr.parse(town.bindings()[-1].path[0]).sip_uri.host
-        scene.world.cut(town.alice, town.hosts[EDGES.index(newest)])
-        scene.world.reset(town.alice)
-        async with asyncio.timeout(1800):  # the other one is formed again
-            while NameAddr.parse(town.bindings()[-1].path[0]).sip_uri.host == newest:
-                await asyncio.sleep(1)
-        # as if that had been before: the failed one is the newest
-        flows = town.bindings()[::-1]
-        scene.proxy.location.set("alice", flows, scene.proxy.now())
+        newest = await town.loses_newest()
         for name in ("alice", alice.gruu):
             call, taken = await scene.up(bob, name, calls)
             await call.hangup()
@@ -146,6 +154,37 @@ def test_F111_where_one_flow_has_failed_the_other_is_tried(loss: float, seed: in
         await scene.settled(bob)
         await alice.close()
         await bob.close()
+
+    town.run(main)
+
+
+@in_all_weathers
+def test_F111_another_phone_of_hers_is_not_waited_for(loss: float, seed: int) -> None:
+    """It rings beside the flow that has failed, and beside the next one until that is answered."""
+    town = Town(loss, seed, "tcp")
+    scene = town.scene
+    rung: list[Call] = []
+
+    async def ring(call: Call) -> None:
+        rung.append(call)
+        await call.ring()
+        await call.wait_ended()
+
+    async def main() -> None:
+        alice, calls = await scene.answering("alice", town.alice, **town.options)
+        bob, _ = await scene.answering()
+        await town.registered()
+        newest = await town.loses_newest()
+        second = await scene.taking("alice", ring, scene.carol, outbound=True)
+        call, taken = await scene.up(bob, "alice", calls)
+        await call.hangup()
+        await taken.wait_ended()
+        assert set(town.failed) == {newest}
+        await scene.settled(bob, second)
+        assert rung
+        assert all(one.ended is not None for one in rung)
+        for phone in (second, alice, bob):
+            await phone.close()
 
     town.run(main)
 

@@ -21,6 +21,7 @@ from voip import Answering, AuthenticationError, CallError, Softphone
 from voip.call import Call
 from voip.config import MediaConfig
 from voip.logs import log_to
+from voip.media.commands import WatchStream
 from voip.sim import World
 from voip.sip.digest import DigestClient, parse_digest, unquoted
 
@@ -63,7 +64,9 @@ class Log:
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     def about_calls(self) -> list[Line]:
-        return [line for line in self.lines if CALL_LOGGERS.match(line["logger"])]
+        """What phones say of calls, and not their proxy."""
+        lines = (line for line in self.lines if "proxy" not in line)
+        return [line for line in lines if CALL_LOGGERS.match(line["logger"])]
 
 
 @pytest.fixture
@@ -293,6 +296,37 @@ def test_what_handlers_and_callbacks_break_is_told_of_their_call(
     assert {(line["message"], line["call_id"]) for line in pins} == {("the pin: ***", incoming.id)}
     for secret in ("hunter2", "abcdef", "4711"):
         assert secret not in log.stream.getvalue()
+
+
+def test_what_the_media_engine_refuses_is_told_of_its_call(
+    log: Log, calls: dict[str, Call]
+) -> None:
+    world = World(1)
+    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
+
+    async def main() -> None:
+        with bob.here():
+            phone = Softphone("sip:bob@10.0.0.2", register=False, network=AT_5060)
+            phone.on_incoming(lambda call: call.answer())
+            await phone.start()
+        async with Softphone("sip:alice@10.0.0.1", register=False) as caller:
+            call = await caller.dial("sip:bob@10.0.0.2")
+            driver, stream = caller.driver, call._session.media.stream
+            driver.post(WatchStream(stream, 0.0))
+            given_up = asyncio.ensure_future(driver.apply(WatchStream(stream, -1.0)))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.sleep(1)
+        await phone.close()
+
+    world.run(alice.run(main()))
+    refused = [line for line in log.lines if "engine refused a command" in line["message"]]
+    (outgoing,) = (call for call in calls.values() if call.outgoing)
+    assert [line["message"].rpartition(": ")[2] for line in refused] == [
+        "no peer is silent for 0.0 s",
+        "no peer is silent for -1.0 s",
+    ]
+    assert {(line["level"], line["call_id"]) for line in refused} == {("warning", outgoing.id)}
 
 
 def test_a_call_that_never_was_one_is_told_by_the_id_of_its_invite(log: Log) -> None:

@@ -68,7 +68,12 @@ def _read(path: Path) -> list[Account]:
         raise ConfigError(f"{path} is no TOML {where[0] if where else ''}".rstrip()) from None
     accounts = tables.pop("account", None)
     if tables or not isinstance(accounts, list) or not accounts:
-        wrong = f"{next(iter(tables))!r} is nothing known" if tables else "no account is there"
+        name = next(iter(tables), None)
+        if name in _KINDS or name in _SECRETS:
+            raise ConfigError(
+                f"{path}: {name!r} belongs to no account", hint="write [[account]] above it"
+            )
+        wrong = "no account is there" if name is None else f"{name!r} is nothing known"
         raise ConfigError(f"{path}: {wrong}", hint=_TABLES)
     return [_account(path, number, table) for number, table in enumerate(accounts, 1)]
 

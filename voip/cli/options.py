@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,7 +11,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from voip.cli.run import LogLevel, warn
-from voip.config import TRANSPORTS, MediaConfig, NetworkConfig, TlsConfig
+from voip.config import (
+    TRANSPORTS,
+    CallConfig,
+    MediaConfig,
+    NetworkConfig,
+    TlsConfig,
+    check_media_timeout,
+    check_ping,
+)
 from voip.errors import AudioFileError, ConfigError
 from voip.media.wav import WavReader
 
@@ -26,11 +34,13 @@ __all__ = [
     "LogAt",
     "LogJson",
     "Login",
+    "MediaTimeout",
     "MetricsAt",
     "Outbound",
     "Password",
     "PasswordFile",
     "PcapFile",
+    "Ping",
     "Proxy",
     "PublicAddress",
     "RtpPorts",
@@ -43,6 +53,7 @@ __all__ = [
     "WsPath",
     "WsPort",
     "WssPort",
+    "call_config",
     "check_files",
     "first_line",
     "host_port",
@@ -121,6 +132,12 @@ TlsInsecure = Annotated[
 ]
 CodecList = Annotated[
     str, typer.Option("--codec", metavar="LIST", help="Codecs, the preferred one first.")
+]
+MediaTimeout = Annotated[
+    float, typer.Option(min=0, metavar="S", help="End a call after so much silence; 0: never.")
+]
+Ping = Annotated[
+    float, typer.Option(min=0, metavar="S", help="Ask so often whether the peer is there; 0: no.")
 ]
 PcapFile = Annotated[
     Path | None,
@@ -243,6 +260,14 @@ def media_config(codecs: str) -> MediaConfig:
     return MediaConfig(codecs=names)
 
 
+def call_config(media_timeout: float, ping: float) -> CallConfig:
+    """Read --media-timeout and --ping; raises `ConfigError` that names the option."""
+    return CallConfig(
+        media_timeout_s=_seconds("--media-timeout", media_timeout, check_media_timeout),
+        ping_s=_seconds("--ping", ping, check_ping),
+    )
+
+
 def check_files(play: Path | None, record: Path | None) -> None:
     """Raise `AudioFileError` for sound that cannot be read or written, before anybody is called."""
     if play is not None:
@@ -271,6 +296,16 @@ def host_port(bind: str, option: str = "--bind") -> tuple[str, int | None]:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def _seconds(option: str, seconds: float, check: Callable[[float | None], None]) -> float | None:
+    """Return seconds, None for 0, which is never; raises `ConfigError` where `check` does."""
+    try:
+        check(seconds or None)
+    except ConfigError as error:
+        hint = error.hint.replace("None", "0")
+        raise ConfigError(f"{option} {seconds:g} cannot be kept", hint=hint) from None
+    return seconds or None
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from os import PathLike
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from voip.b2bua import HeaderList, connect
 from voip.call import Call
@@ -39,6 +39,9 @@ from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 from voip.sounds import asset_path
 from voip.types import Address
+
+if TYPE_CHECKING:
+    from voip.metrics import Metrics
 
 __all__ = ["USERS", "EmbeddedPbx", "HeardDigit"]
 
@@ -76,8 +79,9 @@ class EmbeddedPbx:
     through a SIP proxy, and their sound from one to the other, instead of both being calls of the
     PBX; it is in front of the numbers too, and asks for the password by 407. max_redirects,
     hides_users, events: that proxy's, as of `SipProxy`; without word on it users may publish their
-    presence and watch each other's. media, trace: as of `Softphone`. In a simulated world it is
-    made by code that runs on its host.
+    presence and watch each other's. Without a proxy there is no presence (405, 489), and phones get
+    no name of their own (GRUU): who calls one would reach the PBX. media, metrics, trace: as of
+    `Softphone`. In a simulated world it is made by code that runs on its host.
     """
 
     def __init__(
@@ -93,11 +97,18 @@ class EmbeddedPbx:
         hides_users: bool = True,
         events: EventConfig | None = None,
         media: MediaConfig | None = None,
+        metrics: Metrics | None = None,
         trace: SipTrace | None = None,
     ) -> None:
-        if not proxy and (max_redirects or not hides_users or events is not None):
+        of_proxy = {
+            "max_redirects": max_redirects != 0,
+            "hides_users": not hides_users,
+            "events": events is not None,
+        }
+        given = [name for name, is_given in of_proxy.items() if is_given]
+        if given and not proxy:
             raise ConfigError(
-                "max_redirects, hides_users and events are the proxy's", hint="pass proxy=True"
+                f"{' and '.join(given)}: only a PBX with a proxy has that", hint="proxy=True"
             )
         self.host = host
         self._users = dict(users)
@@ -118,6 +129,7 @@ class EmbeddedPbx:
                 max_redirects=max_redirects,
                 hides_users=hides_users,
                 events=events or EventConfig(),
+                metrics=metrics,
                 trace=trace,
             )
             self._location = self._proxy.location
@@ -128,6 +140,7 @@ class EmbeddedPbx:
                 trusted=(host,) if proxy else (),
             ),
             media=media,
+            metrics=metrics,
             register=False,
             requests={} if proxy else {"REGISTER": self._register},
             authorize=self._from_proxy if proxy else self._authorize,

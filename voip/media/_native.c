@@ -258,30 +258,47 @@ static PyObject *tick_take(PyObject *self, PyObject *argument)
 
 /* ------------------------------------------------------------------ sound */
 
-/* An array that was handed over, of `count` elements; all are contiguous. */
-static void *borrow(PyObject *array, Py_buffer *buffer, size_t item, Py_ssize_t count, int write)
+/* Arrays that were handed over for one call, and are given back together. */
+typedef struct {
+    Py_buffer buffers[5];
+    int taken;
+} Loan;
+
+/* One of `count` elements; all are contiguous. */
+static void *borrow(Loan *loan, PyObject *array, size_t item, Py_ssize_t count, int write)
 {
+    Py_buffer *buffer = &loan->buffers[loan->taken];
     if (PyObject_GetBuffer(array, buffer, PyBUF_C_CONTIGUOUS | (write ? PyBUF_WRITABLE : 0)) < 0)
         return NULL;
+    loan->taken++;
     if ((size_t)buffer->itemsize != item || (count >= 0 && buffer->len / buffer->itemsize != count)) {
-        PyBuffer_Release(buffer);
         PyErr_SetString(PyExc_ValueError, "an array of another shape, or of another kind");
         return NULL;
     }
     return buffer->buf;
 }
 
-/* Rows that were handed over, every one of which there is. */
-static const intptr_t *borrow_rows(const Tick *t, PyObject *array, Py_buffer *buffer)
+/* Rows, every one of which there is, and how many. */
+static const intptr_t *borrow_rows(const Tick *t, Loan *loan, PyObject *array, Py_ssize_t *count)
 {
-    const intptr_t *rows = borrow(array, buffer, sizeof *rows, -1, 0);
-    for (Py_ssize_t k = 0; rows != NULL && k < buffer->len / buffer->itemsize; k++)
+    const intptr_t *rows = borrow(loan, array, sizeof *rows, -1, 0);
+    if (rows == NULL)
+        return NULL;
+    const Py_buffer *buffer = &loan->buffers[loan->taken - 1];
+    *count = buffer->len / buffer->itemsize;
+    for (Py_ssize_t k = 0; k < *count; k++)
         if (rows[k] < 0 || rows[k] >= t->row_count) {
-            PyBuffer_Release(buffer);
             PyErr_SetString(PyExc_IndexError, "a row that is not there");
             return NULL;
         }
     return rows;
+}
+
+static PyObject *give_back(Loan *loan, PyObject *result)
+{
+    while (loan->taken > 0)
+        PyBuffer_Release(&loan->buffers[--loan->taken]);
+    return result;
 }
 
 /* jitter.py, DelayEstimator.target, and playout.py, Playout._aim */
@@ -404,28 +421,22 @@ PyDoc_STRVAR(play_doc,
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *result = NULL;
-    Py_buffer of_rows, of_due, of_heard, of_odd, of_gaps;
-    Py_ssize_t count, others = 0, missing = 0;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array;
+    Loan loan = {.taken = 0};
+    const intptr_t *rows;
+    const double *due;
+    float *heard;
+    intptr_t *odd, *gaps;
+    Py_ssize_t k, count, others = 0, missing = 0;
     if (!PyArg_ParseTuple(arguments, "OnOOOO", &rows_array, &count, &due_array, &heard_array,
                           &odd_array, &gaps_array))
         return NULL;
-    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
-    if (rows == NULL)
-        return NULL;
-    Py_ssize_t k = of_rows.len / of_rows.itemsize;
-    const double *due = borrow(due_array, &of_due, sizeof *due, k, 0);
-    if (due == NULL)
-        goto no_due;
-    float *heard = borrow(heard_array, &of_heard, sizeof *heard, k * count, 1);
-    if (heard == NULL)
-        goto no_heard;
-    intptr_t *odd = borrow(odd_array, &of_odd, sizeof *odd, k, 1);
-    if (odd == NULL)
-        goto no_odd;
-    intptr_t *gaps = borrow(gaps_array, &of_gaps, sizeof *gaps, k, 1);
-    if (gaps == NULL)
-        goto no_gaps;
+    if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
+        || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
+        || (heard = borrow(&loan, heard_array, sizeof *heard, k * count, 1)) == NULL
+        || (odd = borrow(&loan, odd_array, sizeof *odd, k, 1)) == NULL
+        || (gaps = borrow(&loan, gaps_array, sizeof *gaps, k, 1)) == NULL)
+        return give_back(&loan, NULL);
     int fits_slot = count >= t->history && count <= t->slot_bytes;
     for (Py_ssize_t at = 0; at < k; at++) {
         int came = fits_slot ? step(t, rows[at], count, due[at], heard + at * count) : ODD;
@@ -434,17 +445,7 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
         else if (came == GAP)
             gaps[missing++] = at;
     }
-    result = Py_BuildValue("nn", others, missing);
-    PyBuffer_Release(&of_gaps);
-no_gaps:
-    PyBuffer_Release(&of_odd);
-no_odd:
-    PyBuffer_Release(&of_heard);
-no_heard:
-    PyBuffer_Release(&of_due);
-no_due:
-    PyBuffer_Release(&of_rows);
-    return result;
+    return give_back(&loan, Py_BuildValue("nn", others, missing));
 }
 
 /* lane.py, G711Lane.encode */
@@ -470,26 +471,24 @@ PyDoc_STRVAR(fill_doc,
 static PyObject *tick_fill(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *sound_array, *clock_array, *result = NULL;
-    Py_buffer of_rows, of_sound, of_clock;
+    PyObject *rows_array, *sound_array, *clock_array;
+    Loan loan = {.taken = 0};
+    const intptr_t *rows;
+    const int64_t *clock;
+    const float *sound;
+    Py_ssize_t k;
     if (!PyArg_ParseTuple(arguments, "OOO", &rows_array, &sound_array, &clock_array))
         return NULL;
-    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
-    if (rows == NULL)
-        return NULL;
-    Py_ssize_t k = of_rows.len / of_rows.itemsize;
-    const int64_t *clock = borrow(clock_array, &of_clock, sizeof *clock, k, 0);
-    if (clock == NULL)
-        goto no_clock;
-    const float *sound = borrow(sound_array, &of_sound, sizeof *sound, -1, 0);
-    if (sound == NULL)
-        goto no_sound;
-    Py_ssize_t count = k > 0 ? of_sound.len / of_sound.itemsize / k : 0;
+    if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
+        || (clock = borrow(&loan, clock_array, sizeof *clock, k, 0)) == NULL
+        || (sound = borrow(&loan, sound_array, sizeof *sound, -1, 0)) == NULL)
+        return give_back(&loan, NULL);
+    Py_ssize_t count = k > 0 ? loan.buffers[2].len / loan.buffers[2].itemsize / k : 0;
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], filled = (Py_ssize_t)t->filled[row], code = t->send_code[row];
         if (filled < 0 || 12 + filled + count > t->packet_bytes || code >= t->codes) {
             PyErr_SetString(PyExc_ValueError, "more sound than a packet holds");
-            goto failed;
+            return give_back(&loan, NULL);
         }
         if (filled == 0)
             t->start[row] = t->origin[row] + clock[at];
@@ -497,14 +496,7 @@ static PyObject *tick_fill(PyObject *self, PyObject *arguments)
         t->filled[row] = filled + count;
     }
     Py_INCREF(Py_None);
-    result = Py_None;
-failed:
-    PyBuffer_Release(&of_sound);
-no_sound:
-    PyBuffer_Release(&of_clock);
-no_clock:
-    PyBuffer_Release(&of_rows);
-    return result;
+    return give_back(&loan, Py_None);
 }
 
 static void put(uint8_t *to, uint32_t word)
@@ -524,15 +516,16 @@ static PyObject *tick_seal(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
     PyObject *rows_array, *lengths_array;
-    Py_buffer of_rows, of_lengths;
+    Loan loan = {.taken = 0};
+    const intptr_t *rows;
+    int32_t *lengths;
+    Py_ssize_t k;
     if (!PyArg_ParseTuple(arguments, "OO", &rows_array, &lengths_array))
         return NULL;
-    const intptr_t *rows = borrow_rows(t, rows_array, &of_rows);
-    if (rows == NULL)
-        return NULL;
-    Py_ssize_t k = of_rows.len / of_rows.itemsize;
-    int32_t *lengths = borrow(lengths_array, &of_lengths, sizeof *lengths, k, 1);
-    for (Py_ssize_t at = 0; lengths != NULL && at < k; at++) {
+    if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
+        || (lengths = borrow(&loan, lengths_array, sizeof *lengths, k, 1)) == NULL)
+        return give_back(&loan, NULL);
+    for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at];
         uint8_t *packet = t->packets + row * t->packet_bytes;
         put(packet, 0x80000000u | (uint32_t)(t->marker[row] & 1) << 23
@@ -546,12 +539,8 @@ static PyObject *tick_seal(PyObject *self, PyObject *arguments)
         t->marker[row] = 0;
         t->filled[row] = 0;
     }
-    PyBuffer_Release(&of_rows);
-    if (lengths == NULL)
-        return NULL;
-    PyBuffer_Release(&of_lengths);
     Py_INCREF(Py_None);
-    return Py_None;
+    return give_back(&loan, Py_None);
 }
 
 /* ------------------------------------------------------------------ the arrays */

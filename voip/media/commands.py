@@ -276,9 +276,10 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Command number `token` was not applied, and why."""
+    """Command number `token`, which was about `stream`, was not applied, and why."""
 
     token: int
+    stream: int
     message: str
     hint: str = ""
 

@@ -90,7 +90,7 @@ class EngineDriver(Protocol):
         ...
 
     def post(self, command: Command) -> None:
-        """Queue a command and do not wait for it; a refusal is logged."""
+        """Queue a command and do not wait for it; who has subscribed is told of a refusal."""
         ...
 
     def stats(self, stream: int) -> StreamStats | None:
@@ -102,7 +102,7 @@ class EngineDriver(Protocol):
         ...
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
-        """Call back for every event that answers no command; return how to stop that."""
+        """Call back for every event that nobody waits for; return how to stop that."""
         ...
 
     def on_tick(self, callback: Callable[[], None]) -> Callable[[], None]:

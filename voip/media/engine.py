@@ -153,7 +153,7 @@ class Engine:
             try:
                 self._events.append(Applied(token, self._control.apply(command, now)))
             except VoipError as error:
-                self._events.append(Refused(token, error.message, error.hint))
+                self._events.append(Refused(token, command.stream, error.message, error.hint))
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
 

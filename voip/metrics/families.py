@@ -1,7 +1,7 @@
 """The names of all figures, their kinds, labels and meanings.
 
-Every label but `phone` and `account`, which are ours to choose, has its values from a list in this
-package: what comes from the network never becomes one.
+Every label but `phone`, `proxy` and `account`, which are ours to choose, has its values from a list
+of ours: what comes from the network never becomes one.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _ALL: Final = (
         "outcome",
         "by",
     ),
+    _counter("voip_calls_refused", "Calls that were refused before they were any.", "reason"),
     _histogram("voip_call_duration_seconds", "How long answered calls were up."),
     _histogram("voip_call_mos", "MOS of ended calls by the E-model (ITU-T G.107)."),
     _histogram("voip_call_loss_ratio", "Packets lost or too late, of those expected, by call."),
@@ -62,6 +63,9 @@ _ALL: Final = (
     _counter("voip_sip_failovers", "Servers that were left, or given up, for others."),
     _gauge("voip_sip_connections", "SIP connections that are open."),
     _counter("voip_sip_connection_anomalies", "Connections refused or cut, by kind.", "kind"),
+    _gauge("voip_proxy_users", "Users who are registered at a proxy."),
+    _gauge("voip_proxy_bindings", "Contacts under which they are registered."),
+    _gauge("voip_proxy_searches", "Names being looked up, connections being opened."),
     _gauge("voip_media_streams", "Streams that are open.", "codec"),
     _counter("voip_rtp_packets", "RTP packets.", "way"),
     _counter("voip_rtp_bytes", "Bytes of RTP payload.", "way"),

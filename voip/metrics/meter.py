@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
 import numpy as np
@@ -19,13 +18,11 @@ from voip.events import CallState
 from voip.media.driver import EngineFigures
 from voip.media.stats import StatsSnapshot
 from voip.metrics.histogram import Histogram
+from voip.metrics.signalling import Reading, signalling
 from voip.metrics.tally import Tally, add_up, direction_of
 from voip.sip.registration import RegistrationState
 
-__all__ = ["Meter", "Reading"]
-
-Reading = tuple[str, tuple[str, ...], float | Histogram]
-"""A name of `FAMILIES`, the values of its labels, and the figure."""
+__all__ = ["Meter"]
 
 _PRESENT: Final = tuple(state for state in CallState if state is not CallState.ENDED)
 _TICK_BOUNDS_S: Final = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -55,6 +52,8 @@ _SECONDS: Final = {
 class Meter:
     """Reads one phone, from its start to its end, in its event loop."""
 
+    label: Final = "phone"
+
     def __init__(self, desk: Desk) -> None:
         self.tally = Tally()
         self._desk = desk
@@ -72,8 +71,12 @@ class Meter:
         """Yield every figure as it is now."""
         yield from self._calls()
         yield from self._registrations()
-        yield from self._sip()
-        engine = self._desk.stack.driver.figures(self._seen_ticks)
+        stack = self._desk.stack
+        yield from signalling(
+            stack.agent._core, stack.signalling.figures(), self._desk.refused.counts
+        )
+        yield "voip_sip_dialogs", (), len(stack.agent.dialogs)
+        engine = stack.driver.figures(self._seen_ticks)
         yield from self._streams(engine.snapshot)
         yield from self._engine(engine)
 
@@ -100,29 +103,6 @@ class Meter:
             yield "voip_registration_failures", (line.aor,), failures
         for state in RegistrationState:
             yield "voip_registrations", (state.value,), states[state]
-
-    # ------------------------------------------------------------ signalling
-
-    def _sip(self) -> Iterator[Reading]:
-        agent = self._desk.stack.agent
-        for way, counts in (("received", agent.traffic.received), ("sent", agent.traffic.sent)):
-            for method, count in counts.requests.items():
-                yield "voip_sip_requests", (way, method), count
-            for digit, count in counts.responses.items():
-                yield "voip_sip_responses", (way, f"{digit}xx"), count
-        yield "voip_sip_retransmissions", (), agent.retransmissions
-        for side, alive in zip(("client", "server"), agent.transaction_sides, strict=True):
-            yield "voip_sip_transactions", (side,), alive
-        yield "voip_sip_dialogs", (), len(agent.dialogs)
-        yield "voip_sip_subscriptions", (), len(agent.subscriptions)
-        for kind, count in asdict(agent.counters).items():
-            yield "voip_sip_anomalies", (kind,), count
-        yield "voip_sip_guard_sources", (), len(agent.guard)
-        ways = self._desk.stack.signalling.figures()
-        yield "voip_sip_failovers", (), ways.avoided
-        yield "voip_sip_connections", (), ways.connections
-        for kind, count in ways.troubles.items():
-            yield "voip_sip_connection_anomalies", (kind,), count
 
     # ------------------------------------------------------------ media
 

@@ -1,4 +1,4 @@
-"""All phones whose figures are told together, and the HTTP endpoint that tells them."""
+"""All phones and proxies whose figures are told together, and the HTTP endpoint that tells them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
@@ -22,7 +22,9 @@ from prometheus_client.registry import Collector
 from voip.desk import Desk
 from voip.metrics.families import FAMILIES, Family
 from voip.metrics.histogram import Histogram
-from voip.metrics.meter import Meter, Reading
+from voip.metrics.meter import Meter
+from voip.metrics.proxy_meter import MeteredProxy, ProxyMeter
+from voip.metrics.signalling import Reading
 from voip.net.http import HttpServer
 from voip.types import Address
 
@@ -34,33 +36,57 @@ PATH: Final = "/metrics"
 _END: Final = b"# EOF\n"
 
 
-class Metrics(Collector):
-    """The figures of the phones that were made with it: `Softphone(..., metrics=metrics)`.
+class Source(Protocol):
+    """Something whose figures are told: under the label `label`, by its name."""
 
-    Each phone is told under a label `phone`, the address of record of its first account, from its
-    start until it is closed. `serve` answers Prometheus; or register this as a collector of a
-    registry of prometheus_client's that something else serves, in the event loop of the phones.
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> Iterator[Reading]:
+        """Yield every figure as it is now."""
+        ...
+
+
+class Metrics(Collector):
+    """The figures of what was made with it: `Softphone(..., metrics=metrics)`, `SipProxy(...)`.
+
+    Each phone is told under a label `phone`, the address of record of its first account, each proxy
+    under `proxy`, its address, from its start until it is closed. `serve` answers Prometheus; or
+    register this as a collector of a registry of prometheus_client's that something else serves, in
+    the event loop of the phones.
     """
 
     def __init__(self) -> None:
-        self._meters: dict[str, Meter] = {}
+        self._sources: dict[tuple[str, str], Source] = {}
         self._process = (ProcessCollector(registry=None), PlatformCollector(registry=None))
 
-    # ------------------------------------------------------------ phones
+    # ------------------------------------------------------------ what is told of
 
     def add(self, desk: Desk) -> Meter:
         """Tell of a phone from now on. Called by the phone."""
         meter = Meter(desk)
-        name, number = meter.name, 1
-        while name in self._meters:
-            number += 1
-            name = f"{meter.name} {number}"
-        self._meters[name] = meter
+        self._add(meter)
         return meter
 
-    def remove(self, meter: Meter) -> None:
-        """Tell of it no more. Called by the phone."""
-        self._meters = {name: one for name, one in self._meters.items() if one is not meter}
+    def add_proxy(self, proxy: MeteredProxy) -> ProxyMeter:
+        """Tell of a proxy from now on. Called by the proxy."""
+        meter = ProxyMeter(proxy)
+        self._add(meter)
+        return meter
+
+    def _add(self, source: Source) -> None:
+        name, number = source.name, 1
+        while (source.label, name) in self._sources:
+            number += 1
+            name = f"{source.name} {number}"
+        self._sources[source.label, name] = source
+
+    def remove(self, source: Source) -> None:
+        """Tell of it no more. Called by what was told of."""
+        self._sources = {name: one for name, one in self._sources.items() if one is not source}
 
     # ------------------------------------------------------------ telling
 
@@ -69,7 +95,7 @@ class Metrics(Collector):
         return [_empty(family) for family in FAMILIES.values()]
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all phones as they are now."""
+        """Return the figures of all of them as they are now."""
         return filter(None, self._families())
 
     def render(self, accept: str = "") -> tuple[str, bytes]:
@@ -90,12 +116,12 @@ class Metrics(Collector):
         return content_type, _whole(pieces)
 
     def _families(self) -> Iterator[Metric | None]:
-        """Read one phone after the other (None: it goes on), then yield what was read."""
+        """Read one after the other (None: it goes on), then yield what was read."""
         found = {name: _empty(family) for name, family in FAMILIES.items()}
-        for phone, meter in tuple(self._meters.items()):
-            if self._meters.get(phone) is meter:  # it may have been closed meanwhile
-                for reading in meter.read():
-                    _add(found[reading[0]], phone, reading)
+        for whose, source in tuple(self._sources.items()):
+            if self._sources.get(whose) is source:  # it may have been closed meanwhile
+                for reading in source.read():
+                    _add(found[reading[0]], whose, reading)
                 yield None
         info = GaugeMetricFamily("voip_info", "What tells these figures.", labels=["version"])
         info.add_metric([version("voip-softphone")], 1)
@@ -142,19 +168,26 @@ def _whole(pieces: Iterable[bytes]) -> bytes:
     return b"".join(piece.removesuffix(_END) for piece in found) + end
 
 
+_KINDS: Final[dict[str, Callable[[str, str], Metric]]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
+
+
 def _empty(family: Family) -> Metric:
-    labels = ["phone", *family.labels]
-    if family.kind == "counter":
-        return CounterMetricFamily(family.name, family.help, labels=labels)
-    if family.kind == "gauge":
-        return GaugeMetricFamily(family.name, family.help, labels=labels)
-    return HistogramMetricFamily(family.name, family.help, labels=labels)
+    return _KINDS[family.kind](family.name, family.help)
 
 
-def _add(family: Metric, phone: str, reading: Reading) -> None:
-    _, values, figure = reading
-    labels = [phone, *values]
-    if isinstance(figure, Histogram) and isinstance(family, HistogramMetricFamily):
-        family.add_metric(labels, figure.buckets(), figure.total)
-    elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-        family.add_metric(labels, float(figure))  # type: ignore[arg-type]
+def _add(told: Metric, whose: tuple[str, str], reading: Reading) -> None:
+    name, values, figure = reading
+    family = FAMILIES[name]
+    labels = dict([whose, *zip(family.labels, values, strict=True)])
+    if isinstance(figure, Histogram):
+        buckets = figure.buckets()
+        for bound, count in buckets:
+            told.add_sample(f"{name}_bucket", {**labels, "le": bound}, count)
+        told.add_sample(f"{name}_count", labels, buckets[-1][1])
+        told.add_sample(f"{name}_sum", labels, figure.total)
+    else:
+        told.add_sample(f"{name}_total" if family.kind == "counter" else name, labels, figure)

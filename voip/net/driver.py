@@ -158,7 +158,7 @@ class ThreadDriver:
         return EngineFigures(self._engine.snapshot, ticks, self._counted())
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
-        """Call back with every event but the answers to commands."""
+        """Call back with every event but what answers commands; refusals of posted ones too."""
         return _add(self._listeners, callback)
 
     def on_tick(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -185,16 +185,19 @@ class ThreadDriver:
             if isinstance(event, Applied | Refused):
                 self._answer(event)
             else:
-                for listener in tuple(self._listeners):
-                    _call(listener, event)
+                self._tell(event)
         for waker in tuple(self._tick_listeners):
             _call(waker)
+
+    def _tell(self, event: EngineEvent) -> None:
+        for listener in tuple(self._listeners):
+            _call(listener, event)
 
     def _answer(self, event: Applied | Refused) -> None:
         answer = self._waiting.get(event.token)
         if answer is None:  # posted, or its caller was cancelled
             if isinstance(event, Refused):
-                log.warning("the media engine refused a command: %s", event.message)
+                self._tell(event)
         elif answer.done():
             return
         elif isinstance(event, Applied):

@@ -6,7 +6,14 @@ import logging
 from collections.abc import Callable
 
 from voip.events import CallEvent
-from voip.media.commands import EngineEvent, MediaHeard, MediaSilent, StreamEnded, StreamRefused
+from voip.media.commands import (
+    EngineEvent,
+    MediaHeard,
+    MediaSilent,
+    Refused,
+    StreamEnded,
+    StreamRefused,
+)
 from voip.session.info import is_info
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -174,6 +181,8 @@ class SessionManager:
         if session is None:
             return
         match event:
+            case Refused():
+                session.log.warning("the media engine refused a command: %s", event.message)
             case StreamEnded():
                 session.log.debug("the other side ends its sound (RTCP BYE) %s", event.reason)
             case MediaSilent():

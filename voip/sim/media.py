@@ -211,7 +211,7 @@ class PhoneMedia:
         return self._engine.figures()
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
-        """Call back with every event of the phone's streams."""
+        """Call back with every event of the phone's streams that nobody waits for."""
         number = next(self._numbers)
         self._listeners[number] = callback
         return lambda: _drop(self._listeners, number)
@@ -234,8 +234,8 @@ class PhoneMedia:
     def answered(self, event: Applied | Refused, answer: asyncio.Future[_Result] | None) -> None:
         """A command was applied, or refused."""
         if answer is None or answer.done():  # posted, or its caller was cancelled
-            if isinstance(event, Refused) and answer is None:
-                log.warning("the media engine refused a command: %s", event.message)
+            if isinstance(event, Refused):
+                self.happened(event)
         elif isinstance(event, Applied):
             answer.set_result(event.result)
         else:

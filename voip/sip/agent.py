@@ -16,7 +16,7 @@ from voip.sip.client_invite import ClientInvite
 from voip.sip.client_request import ClientRequest, report
 from voip.sip.compose import new_request
 from voip.sip.config import AgentConfig, Counters
-from voip.sip.core import Core, Screen
+from voip.sip.core import Core, RefusalsTold, Screen
 from voip.sip.dialog import Dialog, DialogId, DialogState
 from voip.sip.digest import CredentialSource
 from voip.sip.events import SipEvent
@@ -30,7 +30,6 @@ from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import wanted
 from voip.sip.subscriptions import Subscriptions
-from voip.sip.traffic import Traffic
 from voip.sip.uas import belongs, receive_request, refuse_unreadable
 from voip.sip.update import Update
 from voip.sip.uri import SipUri
@@ -66,7 +65,7 @@ class SipAgent:
         core = self._core
         admission = core.guard.look(data, flow.remote.host, now)
         if admission is Admission.OVER and not flow.reliable:
-            core.counters.flooded += 1
+            core.flood(flow.remote.host, is_call=data.lstrip(b"\r\n").startswith(b"INVITE "))
             return
         try:
             message = parse_message(data)
@@ -121,16 +120,6 @@ class SipAgent:
         return self._core.counters
 
     @property
-    def traffic(self) -> Traffic:
-        """How many messages came and went."""
-        return self._core.traffic
-
-    @property
-    def retransmissions(self) -> int:
-        """Requests and responses that were sent again (RFC 3261 section 17)."""
-        return self._core.transactions.repeated
-
-    @property
     def guard(self) -> Guard:
         """What holds floods back."""
         return self._core.guard
@@ -143,6 +132,10 @@ class SipAgent:
         3911). What refuses is sent once for each time the INVITE comes (RFC 3261, 26.3.2.4).
         """
         self._core.screen = screen
+
+    def set_refusals(self, refusals: RefusalsTold) -> None:
+        """Have calls told of that are refused before the user hears of them."""
+        self._core.refusals = refusals
 
     def set_look_up(self, look_up: Callable[[Dialog, Sought], None]) -> None:
         """Have other ways looked up for requests within dialogs whose next hop is a name."""
@@ -157,11 +150,6 @@ class SipAgent:
     def transactions(self) -> int:
         """How many transactions are alive."""
         return len(self._core.transactions)
-
-    @property
-    def transaction_sides(self) -> tuple[int, int]:
-        """The same, of our requests and of others'."""
-        return self._core.transactions.sides
 
     @property
     def dialogs(self) -> list[Dialog]:

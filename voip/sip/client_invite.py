@@ -62,7 +62,6 @@ class ClientInvite:
         self.offered = bool(request.body)
         self._failover = failover
         self._attempt = InviteAttempt(core, self, request, flow, challenges, failover)
-        self._cseq = request.cseq.number
         self._usages: dict[str, InviteUsage] = {}  # by the callee's tag
 
     @property
@@ -105,11 +104,6 @@ class ClientInvite:
         self._forget_early(now)
         self._attempt.leave(None, now)
         self._core.emit(InviteLeft(self, way, frozenset(self._failover.tried)))
-
-    def next_cseq(self) -> int:
-        """Count the tries."""
-        self._cseq += 1
-        return self._cseq
 
     def on_progress(self, response: Response, now: float) -> None:
         """Make or update an early dialog (section 13.2.2.1)."""

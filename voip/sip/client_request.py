@@ -12,9 +12,8 @@ from voip.sip.dialog import Dialog
 from voip.sip.events import Cause, RequestDone, RequestFailed
 from voip.sip.failover import Failover, Seek, Way
 from voip.sip.flow import Flow
-from voip.sip.glare import overtaken
 from voip.sip.message import REASONS, Request, Response
-from voip.sip.session_timer import raised
+from voip.sip.retry import changed_for_retry, next_cseq
 from voip.sip.transaction import ClientTransaction
 from voip.sip.via import new_via
 
@@ -92,7 +91,7 @@ class ClientRequest:
         self.request = renewed(
             self.request,
             via=new_via(way.flow, self._core.random),
-            cseq=self._next_cseq(),
+            cseq=next_cseq(self.request, self.dialog),
             changed=[] if way.contact is None else [("Contact", way.contact)],
             route=way.route,
         )
@@ -111,17 +110,9 @@ class ClientRequest:
         if response.status == 503:
             self._failover.fail(response, self._end, now)
             return
-        if response.status == 422:
-            changed = raised(self.request, response)
-            if changed is not None and self._challenges.count():
-                self._renew(self._challenges.authorize(self.request), now, changed)
-                return
-        if (
-            self.dialog is not None
-            and overtaken(self.dialog, response)
-            and self._challenges.count()
-        ):
-            self._renew(self._challenges.authorize(self.request), now)
+        changed = changed_for_retry(self.request, response, self.dialog, self._challenges)
+        if changed is not None:
+            self._renew(self._challenges.authorize(self.request), now, changed)
             return
         if response.status not in (401, 407):
             self._challenges.judge(self.request, response)
@@ -145,14 +136,11 @@ class ClientRequest:
         self.request = renewed(
             self.request,
             via=new_via(self.flow, self._core.random),
-            cseq=self._next_cseq(),
+            cseq=next_cseq(self.request, self.dialog),
             authorization=authorization,
             changed=changed or (),
         )
         self._send(now)
-
-    def _next_cseq(self) -> int:
-        return self.dialog.next_cseq() if self.dialog else self.request.cseq.number + 1
 
     def give_up(self, now: float) -> None:
         """Wait no longer: it ends as if Timer F had fired, and what still comes is nobody's."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2s
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from voip.errors import SipError
 from voip.ip import literal
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from voip.sip.server_invite import ServerInvite
     from voip.sip.usage import InviteUsage
 
-__all__ = ["Core", "Refusal", "Screen"]
+__all__ = ["Core", "Refusal", "RefusalsTold", "Screen"]
 
 Refusal = tuple[int, list[tuple[str, str]]]
 """A status and headers to say no with."""
@@ -45,6 +45,18 @@ Screen = Callable[[Request, Flow, bool, float], Refusal | None]
 _TAG_CHARS: Final = 16
 _ENDED_KEPT: Final = 64
 """Dialogs of calls remembered after their end, so that a Replaces for one is declined (603)."""
+
+
+class RefusalsTold(Protocol):
+    """Is told what becomes nothing: not of what a user was asked about."""
+
+    def refused(self, request: Request, status: int) -> None:
+        """An INVITE that would have begun a call was answered with this status."""
+        ...
+
+    def flooded(self, host: str, *, is_call: bool) -> None:
+        """A request was one too many of a stranger's; `is_call`: it was an INVITE."""
+        ...
 
 
 class Core:
@@ -69,6 +81,8 @@ class Core:
         self.screen: Screen | None = None
         """Looks at an INVITE that begins a call before anything is kept of it, and at whether it
         names a call of ours, to replace or join it; returns what refuses it."""
+        self.refusals: RefusalsTold | None = None
+        """Is told of calls that the user never hears of."""
         self.focuses: set[str] = set()
         """The users that conferences of ours have in their URIs."""
         self.look_up: Callable[[Dialog, Sought], None] | None = None
@@ -169,8 +183,26 @@ class Core:
         tag: str | None = None,
     ) -> None:
         """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
+        self._send_own(request, flow, status, headers, tag)
+        if self.refusals is not None and status >= 300 and _begins_call(request):
+            self.refusals.refused(request, status)
+
+    def _send_own(
+        self,
+        request: Request,
+        flow: Flow,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        tag: str | None = None,
+    ) -> None:
         response = self.own_response(request, status, headers, tag)
         self.send(response.to_bytes(), way_back(request, flow))
+
+    def flood(self, host: str, *, is_call: bool) -> None:
+        """Count a request that is one too many of a stranger's."""
+        self.counters.flooded += 1
+        if self.refusals is not None:
+            self.refusals.flooded(host, is_call=is_call)
 
     def holds_back(
         self,
@@ -189,11 +221,11 @@ class Core:
             and (belongs(self, request) or self.guard.admit_new(flow.remote.host, now))
         ):
             return False
-        self.counters.flooded += 1
+        self.flood(flow.remote.host, is_call=_begins_call(request))
         if flow.reliable and request.method != "ACK":
             with suppress(SipError):  # no way back
                 mark_source(request, flow.remote)
-                self.answer(request, flow, 503, [("Retry-After", "5")])
+                self._send_own(request, flow, 503, [("Retry-After", "5")])
         return True
 
     def answer_once(
@@ -240,3 +272,12 @@ class Core:
         parts = (request.headers.get(name) or "" for name in ("Call-ID", "From", "CSeq", "Via"))
         digest = blake2s("\n".join(parts).encode("utf-8", "replace"), key=self._secret)
         return digest.hexdigest()[:_TAG_CHARS]
+
+
+def _begins_call(request: Request) -> bool:
+    if request.method != "INVITE":
+        return False
+    try:
+        return request.to.tag is None
+    except SipError:  # nobody's call
+        return True

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from voip.sip.flow import Flow
-from voip.sip.proxy_policy import Decision, Forward, Incoming, Refuse, Serve, Target
+from voip.sip.proxy_policy import (
+    FLOW_FAILED,
+    Decision,
+    Forward,
+    Incoming,
+    Refuse,
+    Serve,
+    Target,
+)
 from voip.sip.server_request import ServerRequest
 from voip.sip.uri import SipUri
 
@@ -37,8 +45,8 @@ class EdgePolicy:
             return Forward(((Target(request.uri),),))
         if to_phone is not None and to_phone != incoming.flow:  # section 5.3.1
             if not self._is_open(to_phone):
-                return Refuse(430)
-            return Forward(((Target(request.uri, flow=to_phone),),))
+                return Refuse(FLOW_FAILED)
+            return Forward(((Target(request.uri, flow=to_phone, lost=FLOW_FAILED),),))
         if request.method == "OPTIONS" and incoming.ours and _user(incoming) is None:
             return Serve()
         if tuple(incoming.flow.remote) == self._home_at:

@@ -17,7 +17,7 @@ from voip.sip.core import Core
 from voip.sip.failover import Failover, Sought, Way
 from voip.sip.flow import Flow
 from voip.sip.message import Request, Response
-from voip.sip.proxy_policy import Target
+from voip.sip.proxy_policy import FLOW_FAILED, Target
 from voip.sip.recursion import Recursion
 from voip.sip.timers import Timer
 from voip.sip.transaction import UNHEEDED, ClientTransaction, ServerTransaction, Unheeded
@@ -27,8 +27,7 @@ __all__ = ["Branch", "Forking", "WayOut"]
 _PREFERRED: Final = ((401, 407), (415, 420, 484))
 """Within 4xx: what the caller can mend (section 16.7, step 6)."""
 _LAST: Final = (408, 487)
-_FLOW_FAILED: Final = 430
-_WAY_FAILED: Final = (408, _FLOW_FAILED)
+_WAY_FAILED: Final = (408, FLOW_FAILED)
 _ASKS: Final = ("WWW-Authenticate", "Proxy-Authenticate")
 
 
@@ -84,7 +83,6 @@ class Forking:
         self._timer_c_s = timer_c_s
         self._recursion = recursion
         self._branches: list[Branch] = []
-        self._spares: dict[Branch, tuple[Target, ...] | None] = {}
         self._finals: list[Response] = []
         self._settled = False  # a 2xx or 6xx came, or the caller has given up: no new branches
         self._answered = False
@@ -116,7 +114,7 @@ class Forking:
         """No response can be sent any more: nobody waits for what the branches bring."""
         self._settled = self._answered = True
         self._cancel_branches(now)
-        self._branches, self._spares = [], {}  # they name us as we do them
+        self._branches = []  # they name us as we do them
 
     def on_provisional(self, response: Response, now: float) -> None:
         """Pass a 101-199 on at once."""
@@ -128,7 +126,12 @@ class Forking:
         if response is not None and response.status < 300:
             self._on_success(response, now)
             return
-        response = self._try_spare(branch, response)
+        if branch is not None and branch.target.spares is not None:
+            if self._replace(branch, response, now):
+                return
+            if response is not None and response.status == FLOW_FAILED:
+                # that is between proxies: to the caller its phone is not there
+                response = self._way.core.own_response(self.request, 480)
         if response is not None and not self._goes_on(response, now):
             self._finals.append(response)
             if response.status >= 600:
@@ -136,20 +139,18 @@ class Forking:
                 self._cancel_branches(now)
         self._settle(now)
 
-    def _try_spare(self, branch: Branch | None, response: Response | None) -> Response | None:
-        """Have another way to the same phone tried where one has failed (RFC 5626 section 7).
+    def _replace(self, branch: Branch, response: Response | None, now: float) -> bool:
+        """Try another way to the same phone at once where one has failed (RFC 5626 section 7).
 
-        That a flow has failed is between proxies: to the caller its phone is not there.
+        Whatever else the phone has said is its answer, and it is not asked again.
         """
-        spares = self._spares.pop(branch, None) if branch is not None else None
-        if spares is None or not (response is None or response.status in _WAY_FAILED):
-            return response
-        if spares and not self._settled:
-            self._groups.appendleft((replace(spares[0], spares=spares[1:]),))
-            return None
-        if response is not None and response.status == _FLOW_FAILED:
-            return self._way.core.own_response(self.request, 480)
-        return response
+        spares = branch.target.spares
+        failed = response is None or response.status in _WAY_FAILED
+        if not spares or not failed or branch.given_up or self._settled:
+            return False
+        self._branches.remove(branch)
+        self._begin([(replace(spares[0], spares=spares[1:]), branch.breadth)], now)
+        return True
 
     def _goes_on(self, response: Response, now: float) -> bool:
         """Whether a 3xx is followed and nothing of it is left for the caller (16.7, step 4)."""
@@ -187,12 +188,17 @@ class Forking:
             self._groups.appendleft(group[self._breadth :])
             group = group[: self._breadth]
         share, rest = divmod(self._breadth, len(group))
+        self._branches = []
+        shares = [share + (number < rest) for number in range(len(group))]
+        self._begin(zip(group, shares, strict=True), now)
+
+    def _begin(self, targets: Iterable[tuple[Target, int]], now: float) -> None:
+        """Begin a branch to each target, with its share of Max-Breadth."""
         begun = [
-            Branch(self, self._way.core, target, share + (number < rest), self._timer_c_s)
-            for number, target in enumerate(group)
+            Branch(self, self._way.core, target, breadth, self._timer_c_s)
+            for target, breadth in targets
         ]
-        self._branches = begun
-        self._spares = {branch: target.spares for branch, target in zip(begun, group, strict=True)}
+        self._branches += begun
         for branch in begun:
             if branch.pending:  # a 6xx may have come from an earlier one meanwhile
                 self.send(branch, now)
@@ -282,6 +288,11 @@ class Branch:
         self._cancelled = False
         self._cancel_sent = False
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more: it was cancelled, by Timer C or by us."""
+        return self._cancelled
+
     def begin(self, request: Request, flow: Flow, now: float) -> None:
         """Send it."""
         if self.pending:
@@ -319,9 +330,9 @@ class Branch:
             self.fail(error.message, now)
 
     def fail(self, message: str, now: float) -> None:
-        """Take it that nobody can be reached: as if it had answered 503 (section 16.9)."""
+        """Take it that nobody can be reached: as if it had answered that (section 16.9)."""
         if self.pending:
-            self._end(self._core.own_response(self._forking.request, 503), now)
+            self._end(self._lost(), now)
 
     def cancel(self, now: float) -> None:
         """Give it up (section 9.1): now, or as soon as a provisional response has come."""
@@ -357,8 +368,11 @@ class Branch:
         self._fail_over(None, now)
 
     def on_transport_error(self, transaction: ClientTransaction, message: str, now: float) -> None:
-        """Nothing gets there: as if it had answered 503 (section 16.9)."""
-        self._fail_over(self._core.own_response(self._forking.request, 503), now)
+        """Nothing gets there: as if it had answered that (section 16.9)."""
+        self._fail_over(self._lost(), now)
+
+    def _lost(self) -> Response:
+        return self._core.own_response(self._forking.request, self.target.lost)
 
     def _fail_over(self, response: Response | None, now: float) -> None:
         if self.pending:

@@ -7,10 +7,9 @@ from typing import Final
 from voip.sip.challenge import Failure
 from voip.sip.dialog import Dialog
 from voip.sip.headers import parse_seconds
-from voip.sip.message import Response
 from voip.types import Random
 
-__all__ = ["GIVE_UP_S", "overtaken", "retry_after", "wait_after"]
+__all__ = ["GIVE_UP_S", "retry_after", "wait_after"]
 
 GIVE_UP_S: Final = 32.0
 """A change that has crossed others for so long is given up: 64 T1 (RFC 3261 section 17)."""
@@ -18,16 +17,6 @@ GIVE_UP_S: Final = 32.0
 _T1_S: Final = 0.5
 _MAX_RETRY_AFTER_S: Final = 10
 """What a 500 to a crossing change may ask us to wait (RFC 3261 section 14.2)."""
-
-
-def overtaken(dialog: Dialog, response: Response) -> bool:
-    """Whether a request in a dialog was refused because a later one of ours came before it.
-
-    A lost request is repeated under its number, and the peer, that has seen a greater one
-    meanwhile, has to answer 500 (RFC 3261 section 12.2.2): it is to be sent under a new one.
-    """
-    is_late = dialog.local_cseq > response.cseq.number
-    return is_late and response.status == 500 and "Retry-After" not in response.headers
 
 
 def wait_after(
@@ -49,8 +38,6 @@ def _wait(failure: Failure, dialog: Dialog, random: Random) -> float | None:
         return (low + random.below(high - low)) / 100
     if failure.status == 500 and failure.response is not None:
         seconds = parse_seconds(failure.response.headers.get("Retry-After"))
-        if overtaken(dialog, failure.response):
-            return _T1_S
         if seconds is not None and seconds <= _MAX_RETRY_AFTER_S:
             return max(float(seconds), _T1_S)  # "0" again and again shall not be a flood
     return None

@@ -12,11 +12,12 @@ from typing import Final, Protocol
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.compose import cancel, renewed
 from voip.sip.core import Core
+from voip.sip.dialog import Dialog
 from voip.sip.events import Cause
 from voip.sip.failover import Failover, Way
 from voip.sip.flow import Flow
 from voip.sip.message import REASONS, Request, Response
-from voip.sip.session_timer import raised
+from voip.sip.retry import changed_for_retry, next_cseq
 from voip.sip.timers import Timer
 from voip.sip.transaction import UNHEEDED, ClientTransaction
 from voip.sip.via import new_via
@@ -26,10 +27,6 @@ __all__ = ["AttemptOwner", "InviteAttempt"]
 
 class AttemptOwner(Protocol):
     """Whose INVITE it is."""
-
-    def next_cseq(self) -> int:
-        """Return the number of the next try (RFC 3261 section 22.2)."""
-        ...
 
     def on_progress(self, response: Response, now: float) -> None:
         """Take a 1xx."""
@@ -53,7 +50,10 @@ class AttemptOwner(Protocol):
 
 
 class InviteAttempt:
-    """An INVITE of ours until its last response. `request` is the latest try."""
+    """An INVITE of ours until its last response. `request` is the latest try.
+
+    `dialog`: the one it was sent in, None where it begins one.
+    """
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class InviteAttempt:
         flow: Flow,
         challenges: Challenges,
         failover: Failover[Failure],
+        dialog: Dialog | None = None,
     ) -> None:
         self.request = request
         self.flow = flow
@@ -71,6 +72,7 @@ class InviteAttempt:
         self._core = core
         self._owner: AttemptOwner = owner
         self._challenges = challenges
+        self._dialog = dialog
         self._pending = True  # no final response yet
         self._succeeded = False
         self._cancel_sent = False
@@ -163,9 +165,9 @@ class InviteAttempt:
                 self._renew(answer, now)
                 return
             cause = Cause.AUTHENTICATION
-        elif status == 422 and not self.cancelled:
-            changed = raised(self.request, response)
-            if changed is not None and self._challenges.count():
+        elif not self.cancelled:
+            changed = changed_for_retry(self.request, response, self._dialog, self._challenges)
+            if changed is not None:
                 self._renew(self._challenges.authorize(self.request), now, changed)
                 return
         failure = Failure(status, response.reason or REASONS.get(status, ""), cause, response)
@@ -184,7 +186,7 @@ class InviteAttempt:
         self.request = renewed(
             self.request,
             via=new_via(self.flow, self._core.random),
-            cseq=self._owner.next_cseq(),
+            cseq=next_cseq(self.request, self._dialog),
             authorization=authorization,
             changed=changed or (),
         )
@@ -241,10 +243,6 @@ class InviteAttempt:
 
 class _Nobody:
     """Whose INVITE it was: it and its attempt name each other, and one has to let go."""
-
-    def next_cseq(self) -> int:
-        """Never asked for: nothing is tried again."""
-        return 0
 
     def on_progress(self, response: Response, now: float) -> None:
         """Pass over it."""

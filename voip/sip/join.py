@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from voip.errors import SipError
 from voip.sip.dialog import Dialog
+from voip.sip.dialog_name import DialogName, find_named, only_value, read_name
 from voip.sip.focus import user_of
 from voip.sip.message import Request
-from voip.sip.replaces import Replaces, find_named
 
 if TYPE_CHECKING:
     from voip.sip.core import Core
@@ -18,30 +18,13 @@ __all__ = ["Join", "find_joined"]
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class Join(DialogName):
     """Names a dialog as the one who is called knows it: `to_tag` is its own tag."""
-
-    call_id: str
-    to_tag: str
-    from_tag: str
-
-    @classmethod
-    def of(cls, dialog: Dialog) -> Join:
-        """Return what the peer of `dialog` finds it by."""
-        named = Replaces.of(dialog)
-        return cls(named.call_id, named.to_tag, named.from_tag)
 
     @classmethod
     def parse(cls, text: str) -> Join:
         """Read a Join value; SipError (400) when it is none."""
-        try:
-            named = Replaces.parse(text)
-        except SipError:
-            raise SipError(f"not a Join: {text[:80]!r}", status=400) from None
-        return cls(named.call_id, named.to_tag, named.from_tag)
-
-    def __str__(self) -> str:
-        return f"{self.call_id};to-tag={self.to_tag};from-tag={self.from_tag}"
+        return cls(*read_name(text, "Join")[:3])
 
 
 def find_joined(core: Core, request: Request) -> Dialog | None:
@@ -51,14 +34,12 @@ def find_joined(core: Core, request: Request) -> Dialog | None:
     no such call; 603 it is just over. Where the Request-URI is a conference's, a call that is not
     found does not matter. Whether the caller may is the user's to say.
     """
-    values = request.headers.get_all("Join")
-    if not values or "join" not in core.config.supported:
+    value = only_value(core, request, "Join", "Replaces")
+    if value is None:
         return None
-    if len(values) > 1 or "Replaces" in request.headers:
-        raise SipError("more than one Join, or one beside a Replaces", status=400)
-    wanted = Join.parse(values[0])
+    wanted = Join.parse(value)
     try:
-        return find_named(core, wanted.call_id, wanted.to_tag, wanted.from_tag, what="join").dialog
+        return find_named(core, wanted, what="join").dialog
     except SipError:
         if user_of(request.uri) in core.focuses:
             return None

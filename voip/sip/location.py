@@ -69,10 +69,19 @@ class Location:
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self.changed: Callable[[str], None] = lambda address: None
         self._bindings: dict[str, list[Binding]] = {}
+        self._by_flow: dict[Flow, dict[str, None]] = {}  # whose bindings are reached by it
         self._max = max_addresses
 
     def __len__(self) -> int:
         return len(self._bindings)
+
+    def count(self, now: float) -> tuple[int, int]:
+        """Return how many users are somewhere, and at how many places."""
+        alive = [
+            sum(binding.expires_at > now for binding in bindings)
+            for bindings in self._bindings.values()
+        ]
+        return sum(map(bool, alive)), sum(alive)
 
     def bindings(self, address: str, now: float) -> list[Binding]:
         """Return where a user is now, in the order of registering."""
@@ -98,18 +107,37 @@ class Location:
         self._put(address, list(bindings))
 
     def lose(self, flow: Flow) -> None:
-        """Forget what only this way reached: the connection is gone (RFC 5626 section 7)."""
-        for address, bindings in list(self._bindings.items()):
-            kept = [binding for binding in bindings if binding.flow != flow]
+        """Forget what only this way reached: nothing arrives by it (RFC 5626 section 7).
+
+        A closed UDP port ends what is registered as a flow: who keeps one notices. Others who were
+        seen behind a NAT may be back at it before they register again.
+        """
+        for address in tuple(self._by_flow.get(flow, ())):
+            bindings = self._bindings[address]
+            kept = [
+                binding
+                for binding in bindings
+                if binding.flow != flow or not (flow.reliable or binding.reg_id is not None)
+            ]
             if len(kept) != len(bindings):
                 self._put(address, kept)
 
     def _put(self, address: str, bindings: list[Binding]) -> None:
+        for flow in _flows(self._bindings.get(address, ())):
+            self._by_flow[flow].pop(address)
+            if not self._by_flow[flow]:
+                del self._by_flow[flow]
+        for flow in _flows(bindings):
+            self._by_flow.setdefault(flow, {})[address] = None
         if bindings:
             self._bindings[address] = bindings
         else:
             self._bindings.pop(address, None)
         self.changed(address)
+
+
+def _flows(bindings: Iterable[Binding]) -> set[Flow]:
+    return {binding.flow for binding in bindings if binding.flow is not None}
 
 
 def by_preference(bindings: Iterable[Binding]) -> list[list[Binding]]:

@@ -27,6 +27,7 @@ from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, parse_message
 from voip.sip.notifier import Notifier
 from voip.sip.proxy_policy import (
+    FLOW_FAILED,
     Forward,
     Groups,
     Incoming,
@@ -142,7 +143,7 @@ class ProxyAgent:
         core = self.core
         admission = core.guard.look(data, flow.remote.host, now)
         if admission is Admission.OVER and not flow.reliable:
-            core.counters.flooded += 1
+            core.flood(flow.remote.host, is_call=data.lstrip(b"\r\n").startswith(b"INVITE "))
             return
         self.learn(flow.local)
         try:
@@ -168,8 +169,7 @@ class ProxyAgent:
 
     def flow_failed(self, flow: Flow, message: str, now: float) -> None:
         """Take it that nothing sent by `flow` arrives."""
-        if flow.reliable:
-            self._policy.lose(flow)
+        self._policy.lose(flow)
         self.core.transactions.flow_failed(flow, message, now)
 
     def next_timer(self) -> float | None:
@@ -249,9 +249,8 @@ class ProxyAgent:
             own_path(self.tokens, request, flow),
         )
         decision = self._policy.decide(incoming, now)
-        as_it_is = ((Target(request.uri),),)
-        if token_flow is not None and isinstance(decision, Forward) and decision.groups == as_it_is:
-            decision = replace(decision, groups=((Target(request.uri, flow=token_flow),),))
+        if token_flow is not None and isinstance(decision, Forward):
+            decision = self._by_flow(decision, request.uri, token_flow)
         if request.method == "ACK":
             if isinstance(decision, Forward) and any(decision.groups):
                 self._forward_ack(request, flow, decision, loop, now)
@@ -271,6 +270,17 @@ class ProxyAgent:
         else:
             way = ProxyWay(self, decision, loop, in_dialog=in_dialog)
             self._fork(request, flow, way, decision, breadth, now)
+
+    def _by_flow(self, decision: Forward, uri: str, flow: Flow) -> Forward:
+        """Have what goes on as it is go by the flow that its Route names.
+
+        Where that has failed an edge says so (RFC 5626 section 5.3.1).
+        """
+        match decision.groups:
+            case ((Target(uri=to, route=(), flow=None) as target,),) if to == uri:
+                lost = FLOW_FAILED if self.config.is_edge else target.lost
+                return replace(decision, groups=((replace(target, flow=flow, lost=lost),),))
+        return decision
 
     def _serve_subscribe(self, request: Request, flow: Flow, decision: Serve, now: float) -> None:
         """Take a SUBSCRIBE as its notifier."""

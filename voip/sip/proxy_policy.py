@@ -23,6 +23,7 @@ from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = [
+    "FLOW_FAILED",
     "Decision",
     "Forward",
     "Groups",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+FLOW_FAILED: Final = 430
 _NOTICED: Final = ("INVITE", "ACK", "MESSAGE")
 """Methods by which strangers reach a person. All others could ask silently who is there."""
 
@@ -64,13 +66,15 @@ class Target:
     """One place to send a request to: Request-URI, Route before it, the flow if it is known.
 
     `spares`: other ways to the same phone, for where this one has failed (408, 430: RFC 5626
-    section 7); None where it is not ours to know them.
+    section 7); None where it is others' to know them. `lost`: the status that stands for an answer
+    where nothing gets there: 503 (RFC 3261 section 16.9), 430 where it is one flow of a phone.
     """
 
     uri: str
     route: tuple[str, ...] = ()
     flow: Flow | None = None
     spares: tuple[Target, ...] | None = None
+    lost: int = 503
 
 
 Groups: TypeAlias = tuple[tuple[Target, ...], ...]
@@ -123,7 +127,7 @@ class Policy(Protocol):
         ...
 
     def lose(self, flow: Flow) -> None:
-        """Take it that a connection is gone."""
+        """Take it that nothing sent by a flow arrives: a connection is gone, a port closed."""
         ...
 
 
@@ -173,7 +177,8 @@ class LocationPolicy:
         as_it_is = Forward(((Target(request.uri),),))
         gruu = self._gruu(incoming)
         if incoming.in_dialog:
-            return as_it_is if gruu is None else self._in_call(incoming, gruu, now)
+            in_call = Forward(((Target(request.uri, spares=()),),))
+            return in_call if gruu is None else self._in_call(incoming, gruu, now)
         user = uri.user if isinstance(uri, SipUri) else uri.digits
         if incoming.ours and request.method == "REGISTER":
             return Serve() if self._registrar is not None else Refuse(405)
@@ -210,7 +215,7 @@ class LocationPolicy:
             request.reply(200, now=now)
 
     def lose(self, flow: Flow) -> None:
-        """Forget who was reached by that connection only."""
+        """Forget who was reached by that flow only."""
         self._location.lose(flow)
 
     def redirect(self, uri: SipUri, ours: bool, now: float) -> Groups:
@@ -263,7 +268,7 @@ class LocationPolicy:
         if isinstance(decision, Forward) and "Route" in request.headers:
             return Forward(tuple((_straight(group[0]),) for group in decision.groups))
         if isinstance(decision, Refuse) and incoming.by_flow:
-            return Forward(((Target(request.uri),),))
+            return Forward(((Target(request.uri, spares=()),),))
         return decision
 
     def _to_phone(self, gruu: SipUri, now: float) -> Decision:
@@ -295,13 +300,15 @@ def _straight(target: Target) -> Target:
 
 def _target(binding: Binding, there: Sequence[Binding]) -> Target:
     """Return where a binding leads, and where else its phone is, the newest first."""
+    if binding.instance is None:
+        return Target(str(binding.uri), binding.path, binding.flow, ())
     spares = tuple(
-        Target(str(other.uri), other.path, other.flow)
+        Target(str(other.uri), other.path, other.flow, lost=FLOW_FAILED)
         for other in reversed(there)
-        if other is not binding and binding.instance is not None
+        if other is not binding
         if other.instance == binding.instance and other.sip_uri is not None
     )
-    return Target(str(binding.uri), binding.path, binding.flow, spares)
+    return Target(str(binding.uri), binding.path, binding.flow, spares, FLOW_FAILED)
 
 
 def _trusted_headers(

@@ -72,10 +72,6 @@ class Reinvite:
         """Take it that the call is over. What is on its way is still acknowledged."""
         self._done(Failure(487, REASONS[487], Cause.CANCELLED), now)
 
-    def next_cseq(self) -> int:
-        """Count our requests in the dialog."""
-        return self.dialog.next_cseq()
-
     def on_progress(self, response: Response, now: float) -> None:
         """Acknowledge a reliable 1xx; the session goes on as it is until the 2xx."""
         if self.state is ReinviteState.SENT and response_number(response) is not None:
@@ -157,6 +153,7 @@ class Reinvite:
             self.dialog.flow,
             challenges,
             core.failover(core.seek_within(self.dialog), self._tried),
+            self.dialog,
         )
         self._attempt.start(now)
 
@@ -192,10 +189,6 @@ class _Left:
     def __init__(self, usage: InviteUsage, invite: Request) -> None:
         self._usage = usage
         self._invite = invite
-
-    def next_cseq(self) -> int:
-        """Count our requests in the dialog."""
-        return self._usage.dialog.next_cseq()
 
     def on_progress(self, response: Response, now: float) -> None:
         """Pass over it: it is being cancelled."""

@@ -125,7 +125,9 @@ def test_a_password_that_others_can_read_earns_a_warning(
     [
         ("", "no account is there"),
         ("account = 3", "no account is there"),
-        ('uri = "a@b"', "'uri' is nothing known"),
+        ('uri = "a@b"', r"'uri' belongs to no account \(write \[\[account\]\] above it\)"),
+        ("password = 'hush'\n[[account]]\nuri = 'a@b'", "'password' belongs to no account"),
+        ("url = 'a@b'", "'url' is nothing known"),
         ("[[account]]\nauth_user = 'a'", "account 1 has no uri"),
         ("[[account]]\nuri = 'a@b'\npasword = 'hush'", "'pasword' is nothing known"),
         ("[[account]]\nuri = 'a@b'\npassword = ['hush']", "password is not of the right kind"),

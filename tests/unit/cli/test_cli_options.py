@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from voip.cli.program import app
-from voip.config import NetworkConfig
+from voip.config import CallConfig, NetworkConfig
 from voip.errors import VoipError
 from voip.phone import Softphone
 
@@ -55,6 +55,7 @@ def test_without_options_nothing_is_other_than_usual(started: Started) -> None:
     assert settings["network"] == usual
     assert not settings.get("outbound") and settings.get("instance") is None
     assert settings["proxy"] == ()
+    assert settings.get("calling", CallConfig()) == CallConfig()
 
 
 def test_dns_servers_and_proxies_may_be_several(started: Started) -> None:
@@ -79,6 +80,43 @@ def test_websockets_are_answered_and_asked_for(started: Started) -> None:
 def test_a_flow_is_registered_for_this_very_phone(started: Started, instance: str | None) -> None:
     settings = started(*(("--outbound",) if instance is None else ("--instance", instance)))
     assert settings["outbound"] is True and settings["instance"] == instance
+
+
+@pytest.mark.parametrize("started", ["call", "answer"], indirect=True)
+@pytest.mark.parametrize(
+    ("arguments", "media_timeout_s", "ping_s"),
+    [
+        ((), 60.0, None),
+        (("--media-timeout", "0"), None, None),
+        (("--media-timeout", "12.5", "--ping", "30"), 12.5, 30.0),
+        (("--ping", "0"), 60.0, None),
+    ],
+)
+def test_how_long_silence_may_last_is_said(
+    started: Started,
+    arguments: tuple[str, ...],
+    media_timeout_s: float | None,
+    ping_s: float | None,
+) -> None:
+    calling = started(*arguments)["calling"]
+    assert (calling.media_timeout_s, calling.ping_s) == (media_timeout_s, ping_s)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--media-timeout", "1"), "--media-timeout 1 cannot be kept (2 to 86400 seconds, or 0)"),
+        (("--ping", "1e6"), "--ping 1e+06 cannot be kept (5 to 86400 seconds, or 0)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["call", "answer"])
+def test_a_silence_that_cannot_be_measured_is_refused(
+    command: str, arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    result = CliRunner().invoke(app, [command, *COMMANDS[command], *arguments])
+    assert result.exit_code == 1
+    assert f"voip: {says}\n" in result.output
 
 
 @pytest.mark.parametrize(

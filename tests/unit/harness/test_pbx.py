@@ -13,7 +13,7 @@ from pbx_callers import ended, in_virtual_time, phone_of, refusal
 
 from voip.call import Call
 from voip.config import NetworkConfig
-from voip.errors import AuthenticationError, ConfigError
+from voip.errors import AuthenticationError, ConfigError, RequestError, SubscriptionError
 from voip.events import CallState, EndedBy
 from voip.harness.pbx import EmbeddedPbx
 from voip.phone import Softphone
@@ -109,8 +109,37 @@ async def test_who_is_cancelled_while_dialling_leaves_no_call_on_either_side(num
 
 def test_options_of_the_proxy_want_a_proxy() -> None:
     for options in ({"max_redirects": 1}, {"hides_users": False}, {"events": EventConfig()}):
-        with pytest.raises(ConfigError, match="proxy"):
+        with pytest.raises(ConfigError, match="proxy=True") as refused:
             EmbeddedPbx(**options)  # type: ignore[arg-type]
+        assert refused.value.message.startswith(f"{next(iter(options))}: ")
+    with pytest.raises(ConfigError, match="max_redirects and events: "):
+        EmbeddedPbx(max_redirects=1, events=EventConfig())
+
+
+def test_without_a_proxy_it_has_neither_presence_nor_names_of_phones() -> None:
+    """And says so to phones that ask for them, which are registered and called all the same."""
+
+    async def work() -> None:
+        async with EmbeddedPbx("192.0.2.1") as pbx:
+            own = NetworkConfig(bind_host="192.0.2.1", bind_port=0)
+            async with (
+                phone_of(pbx, "1001", network=own, outbound=True) as alice,
+                phone_of(pbx, "1002", network=own) as bob,
+            ):
+                assert alice.registered
+                assert alice.gruu is None
+                alice.on_incoming(lambda call: call.answer())
+                here = Presence(pbx.uri("1001"), (PresenceTuple("t", True),)).to_bytes()
+                with pytest.raises(RequestError) as unpublished:
+                    await alice.publish("presence", here, PIDF)
+                assert unpublished.value.status == 405
+                with pytest.raises(SubscriptionError) as untold:
+                    await bob.watch("1001", "presence")
+                assert untold.value.status == 489
+                async with await bob.dial("1001") as call:
+                    assert call.state is CallState.ACTIVE
+
+    in_virtual_time(work())
 
 
 @pytest.mark.parametrize(("max_redirects", "answered"), [(0, False), (1, True)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -235,6 +237,18 @@ def test_rows_and_packets_that_are_not_there_are_refused() -> None:
         both.fill(rows[:1], np.zeros((1, 4000), np.float32), np.zeros(1, np.int64))
     with pytest.raises(ValueError, match="another shape"):
         both.play(rows[:1], 160, np.zeros(2))
+
+
+@pytest.mark.parametrize("row", [0, 99])
+@pytest.mark.parametrize("count", [1, 2])
+def test_arrays_are_given_back_whatever_came_of_them(row: int, count: int) -> None:
+    both = native.Native(StreamTable(G711Lane()), PacketBatch(64))
+    rows, lengths = array("q", [row]), array("i", [0] * count)  # grow only while nobody has them
+    fits = (row, count) == (0, 1)
+    with nullcontext() if fits else pytest.raises((IndexError, ValueError)):
+        both._tick.seal(rows, lengths)  # type: ignore[arg-type]
+    rows.append(0)
+    lengths.append(0)
 
 
 def test_it_can_be_done_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class ScriptedEngine:
         while self.commands and not self.deaf:
             token, command = self.commands.popleft()
             if isinstance(command, MuteStream):
-                self._out.append(Refused(token, "there is no stream 9", "it was closed"))
+                self._out.append(Refused(token, 9, "there is no stream 9", "it was closed"))
             elif isinstance(command, ReadStats):
                 self._out.append(Applied(token, StreamStats(command.stream)))
             else:
@@ -110,6 +110,19 @@ async def test_a_command_returns_what_the_tick_made_of_it() -> None:
     assert [stats.stream for stats in several if stats and isinstance(stats, StreamStats)] == list(
         range(50)
     )
+    await driver.close()
+
+
+async def test_a_refusal_that_nobody_waits_for_is_told_to_who_has_subscribed() -> None:
+    driver = ThreadDriver(ScriptedEngine(), release=Releases())
+    heard: list[EngineEvent] = []
+    driver.subscribe(heard.append)
+    driver.start()
+    driver.post(ReadStats(9))
+    driver.post(MuteStream(9, True))
+    with pytest.raises(MediaError):
+        await driver.apply(MuteStream(9, True))
+    assert heard == [Refused(2, 9, "there is no stream 9", "it was closed")]
     await driver.close()
 
 
@@ -251,16 +264,6 @@ async def test_what_was_posted_before_closing_is_carried_out() -> None:
         driver.post(CloseStream(number))
     await driver.close()
     assert not engine.commands
-
-
-async def test_a_refusal_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    driver = ThreadDriver(ScriptedEngine(), release=Releases())
-    driver.start()
-    with caplog.at_level(logging.WARNING):
-        driver.post(MuteStream(9, True))
-        await driver.apply(ReadStats(1))
-    assert "no stream 9" in caplog.text
-    await driver.close()
 
 
 async def test_a_driver_that_never_started_still_releases() -> None:

@@ -94,7 +94,7 @@ async def test_a_scrape_over_http_while_a_call_is_up_agrees_with_the_call() -> N
             assert ended["voip_rtp_packets_total", phone, f"way={way}"] == packets
         assert ended["voip_call_mos_sum", phone] == pytest.approx(call.quality.mos)
         assert ended["process_open_fds",] > 3
-    assert not list(metrics._meters)
+    assert not list(metrics._sources)
 
 
 IO = "voip_media_io_anomalies_total"
