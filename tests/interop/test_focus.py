@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from callers import answering
 from direct import HOST, Desk, desk
 from peers.baresip import Baresip
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
-from phones import answering, until
+from phones import until
 from test_conference import BARESIP, heard, require
 from test_sipp_bodies import SDP, answered, scenario
 
