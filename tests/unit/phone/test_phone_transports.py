@@ -126,7 +126,7 @@ async def test_an_invite_too_long_for_a_datagram_goes_by_tcp_where_there_is_any(
         Softphone(network=here, trace=seen.append) as alice,
     ):
         if not has_tcp:
-            for listener in bob._transport._ports.listeners:
+            for _, listener in bob._transport._ports.listeners:
                 listener.close()
 
         @bob.on_incoming
