@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voip.cli import options
 from voip.cli.report import print_table
-from voip.cli.run import fail, print_json
+from voip.cli.run import fail, print_json, telling
 
 if TYPE_CHECKING:
     from voip.harness.doctor import Check
@@ -21,7 +21,8 @@ def doctor(as_json: options.JsonFlag = False) -> None:
     """
     from voip.harness.doctor import examine  # here: other commands start without it
 
-    checks = examine()
+    with telling(as_json=as_json):
+        checks = examine()
     fatal = [check for check in checks if check.is_fatal]
     if as_json:
         print_json({"ok": not fatal, "checks": [_plain(check) for check in checks]})

@@ -8,7 +8,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +31,7 @@ __all__ = [
     "print_trace",
     "printable",
     "run",
+    "telling",
     "unless_stopped",
     "warn",
 ]
@@ -77,11 +79,24 @@ def run(
     # it a call's sound, for tens of milliseconds
     gc.collect()
     gc.freeze()
-    try:
+    with telling(as_json=as_json, failed=failed):
         return asyncio.run(interruptible(command))
+
+
+@contextmanager
+def telling(
+    *, as_json: bool, failed: Callable[[str, VoipError], dict[str, Any]] | None = None
+) -> Iterator[None]:
+    """Turn a `VoipError` and Ctrl-C into a line on stderr, an object with `as_json`, and a status.
+
+    As `run` says, which uses it; for commands without an event loop.
+    """
+    try:
+        yield
+        return
     except VoipError as caught:
         error = caught
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         error = Interrupted("interrupted")
     except BrokenPipeError:
         raise typer.Exit(1) from None
@@ -92,8 +107,7 @@ def run(
     message = str(error)
     if as_json:
         print_json(failed(message, error) if failed else {"error": message, "code": error.code})
-    warn(message)
-    raise typer.Exit(INTERRUPTED if isinstance(error, Interrupted) else 1)
+    fail(message, INTERRUPTED if isinstance(error, Interrupted) else 1)
 
 
 def _log(level: LogLevel | None, as_json: bool) -> None:

@@ -111,6 +111,28 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
     assert stdout == '{"error": "ZeroDivisionError: oops", "code": "bug"}\n'
 
 
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("bench media", "voip.harness.bench.media.run"),
+        ("bench sip", "voip.harness.bench.sip.run"),
+        ("bench sim", "voip.harness.bench.sim.run"),
+        ("doctor", "voip.harness.doctor.examine"),
+    ],
+)
+def test_ctrl_c_is_one_line_and_one_object_without_an_event_loop_too(
+    voip: Voip, monkeypatch: pytest.MonkeyPatch, command: str, work: str
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, pressed)
+    done = voip(*command.split(), "--json")
+    assert (done.status, done.complaint) == (130, "interrupted")
+    assert done.json == {"error": "interrupted", "code": "interrupted"}
+    assert voip(*command.split()).complaint == "interrupted"
+
+
 def test_a_reader_that_has_gone_is_no_traceback() -> None:
     async def broken(stop: object) -> None:
         raise BrokenPipeError
