@@ -24,15 +24,17 @@ def doctor(as_json: options.JsonFlag = False) -> None:
     with telling(as_json=as_json):
         checks = examine()
     fatal = [check for check in checks if check.is_fatal]
+    fault = "; ".join(f"{check.name}: {check.detail or check.health.value}" for check in fatal)
     if as_json:
-        print_json({"ok": not fatal, "checks": [_plain(check) for check in checks]})
+        report = {"ok": not fatal, "checks": [_plain(check) for check in checks]}
+        print_json({**report, "error": fault} if fault else report)
     else:
         print_table(
             "what works on this machine",
             [(check.name, check.health.value, check.detail, _hint(check)) for check in checks],
         )
-    if fatal:
-        fail("; ".join(f"{check.name}: {check.detail or check.health.value}" for check in fatal))
+    if fault:
+        fail(fault)
 
 
 def _plain(check: Check) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from stalls import ATTEMPTS, STALL_S, Stalls
-from voip_program import FURNITURE, SECRETS, Done, PbxThread, Program, is_of
+from voip_program import FURNITURE, PATIENCE_S, SECRETS, Done, PbxThread, Program, is_of
 
 from voip.config import MediaConfig
 from voip.sounds import asset_path
@@ -112,6 +112,17 @@ def test_a_name_for_digest_is_enough_of_an_account(voip: Voip, pbx: PbxThread) -
 # ---------------------------------------------------------------- what goes wrong
 
 
+def response_to(request: bytes, status: bytes, *more: bytes) -> bytes:
+    """A response to `request` as a server writes it that is none of ours; `more`: Contact, body."""
+    _, *headers = request.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    kept = [h for h in headers if h.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")]
+    to = [h if b";tag=" in h else h + b";tag=1" for h in headers if h.startswith(b"To:")]
+    *contact, body = more or (b"",)
+    described = [*contact, b"Content-Type: application/sdp"] if body else []
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join([b"SIP/2.0 " + status, *kept, *to, *described, length, b"", body])
+
+
 @pytest.mark.parametrize(
     ("number", "options", "complaint", "status"),
     [
@@ -171,13 +182,7 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
 
         def refuse() -> None:
             request, caller = server.recvfrom(65536)
-            _, *headers = request.partition(b"\r\n\r\n")[0].split(b"\r\n")
-            kept = [
-                h for h in headers if h.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")
-            ]
-            to = [h + b";tag=1" for h in headers if h.startswith(b"To:")]
-            answer = [b"SIP/2.0 486 \x1b[31mRed\x07", *kept, *to, b"Content-Length: 0", b"", b""]
-            server.sendto(b"\r\n".join(answer), caller)
+            server.sendto(response_to(request, b"486 \x1b[31mRed\x07"), caller)
 
         refusing = threading.Thread(target=refuse)
         refusing.start()
@@ -187,6 +192,50 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
     assert done.status == 1
     assert "(486)" in done.stderr.splitlines()[-1]
     assert not set("\x1b\x07") & set(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("farewell", "reason", "status"),
+    [(b"481 Gone", "Gone", 481), (b"", "nobody listens at {address}", 503)],
+)
+def test_a_callee_that_has_gone_when_we_hang_up_is_a_failure(
+    voip: Voip, farewell: bytes, reason: str, status: int
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as callee:
+        callee.bind(("127.0.0.1", 0))
+        callee.settimeout(PATIENCE_S)
+        port = callee.getsockname()[1]
+        contact = b"Contact: <sip:x@127.0.0.1:%d>" % port
+        body = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+        body += b"m=audio 9 RTP/AVP 0\r\n"
+
+        def answer() -> None:
+            request, caller = callee.recvfrom(65536)
+            callee.sendto(response_to(request, b"200 OK", contact, body), caller)
+            while request[:4] != b"ACK ":
+                request, caller = callee.recvfrom(65536)
+            if not farewell:
+                callee.close()  # as a process that dies
+                return
+            while request[:4] != b"BYE ":
+                request, caller = callee.recvfrom(65536)
+            callee.sendto(response_to(request, farewell), caller)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        done = voip("call", f"sip:x@127.0.0.1:{port}", "--duration", "0.3", "--json")
+        answering.join()
+    reason = reason.format(address=f"127.0.0.1:{port}")
+    complaint = f"the other side was gone when we hung up: {reason}"
+    assert (done.status, done.complaint, done.json["error"]) == (1, complaint, complaint)
+    assert (done.json["answered"], done.json["ended_by"]) == (True, "local")
+    assert (done.json["reason"], done.json["status"]) == (reason, status)
+
+
+def test_an_answer_stays_one_whatever_fails_after_it(voip: Voip, pbx: PbxThread) -> None:
+    done = voip("call", "600", *pbx.account(), "--record", "/dev/full", "--json")
+    assert (done.status, done.json["answered"]) == (1, True)
+    assert done.json["error"] == "/dev/full cannot be written: No space left on device"
 
 
 @pytest.mark.parametrize(
