@@ -251,7 +251,11 @@ def check_files(play: Path | None, record: Path | None) -> None:
         return
     if not record.parent.is_dir():
         raise AudioFileError(f"{record} cannot be written: there is no folder {record.parent}")
-    if record.is_dir() or not os.access(record if record.exists() else record.parent, os.W_OK):
+    if (
+        record.is_fifo()
+        or record.is_dir()
+        or not os.access(record if record.exists() else record.parent, os.W_OK)
+    ):
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
 
 

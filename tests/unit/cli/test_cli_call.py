@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -262,6 +263,8 @@ def test_an_answer_stays_one_whatever_fails_after_it(voip: Voip, pbx: PbxThread)
         (["sip:x@127.0.0.1", "--dtmf", "12x"], "--dtmf 12x: there is no key 'X'"),
         (["sip:x@127.0.0.1", "--play", "none.wav"], "none.wav cannot be read"),
         (["sip:x@127.0.0.1", "--play", "text.wav"], "text.wav is not a WAV file"),
+        (["sip:x@127.0.0.1", "--play", "pipe"], "pipe is a pipe"),
+        (["sip:x@127.0.0.1", "--record", "pipe"], "pipe cannot be written"),
         (["sip:x@127.0.0.1", "--record", "none/x.wav"], "there is no folder none"),
         (["sip:x@127.0.0.1", "--record", "."], "cannot be written"),
         (["sip:x@127.0.0.1", "--pcap", "none/x.pcap"], "cannot write none/x.pcap"),
@@ -276,6 +279,7 @@ def test_bad_input_is_one_line_and_status_1(
 ) -> None:
     (tmp_path / "text.wav").write_text("this is text\n")
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
     done = voip("call", *arguments, "--json")
     assert done.status == 1
