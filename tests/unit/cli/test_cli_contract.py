@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 import typer
-from voip_program import FURNITURE, Done
+from voip_program import FURNITURE, PATIENCE_S, PROGRAM, Done
 
 from voip.cli.program import app
 from voip.cli.run import print_json, printable, run
@@ -140,6 +141,23 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     with pytest.raises(typer.Exit) as ended:
         run(broken)
     assert ended.value.exit_code == 1
+
+
+def in_a_shell(redirection: str, arguments: str) -> Done:
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", ["--version", "call --help", "doctor", "doctor --json"])
+def test_no_room_for_what_is_printed_is_one_line(arguments: str) -> None:
+    done = in_a_shell(">/dev/full", arguments)
+    assert (done.status, done.complaint) == (1, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "doctor"])
+def test_a_closed_stdout_is_no_fault(arguments: str) -> None:
+    assert in_a_shell(">&-", arguments) == Done(0, "", "")
 
 
 def test_an_error_of_several_lines_is_said_in_one(capsys: pytest.CaptureFixture[str]) -> None:
