@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_call")]
 Voip = Callable[..., Done]
 KEYS = [
     *("answered", "remote", "codec", "setup_ms", "duration_s"),
-    *("packets_sent", "packets_received", "packets_lost", "jitter_ms", "rtt_ms", "mos"),
+    *("packets_sent", "packets_received", "packets_lost", "packets_late", "jitter_ms"),
+    *("rtt_ms", "mos"),
     *("dtmf_sent", "dtmf_heard", "recording", "ended_by", "reason", "status"),
 ]
 
