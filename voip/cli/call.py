@@ -125,9 +125,8 @@ def call(
         options.check_files(play, record)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
             raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
-        target = Account(uri).aor
         phone = Softphone(
-            **login.settings(format_host(target.host, target.port)),
+            **login.settings(_domain(uri)),
             register=False,
             network=options.network_config(
                 bind,
@@ -160,6 +159,14 @@ def call(
         print_call(report, f"call to {uri}")
     if fault:
         fail(fault)
+
+
+def _domain(uri: str) -> str | None:
+    """Return where `uri` is, of which a telephone number says nothing."""
+    if uri[:4].lower() == "tel:":
+        return None
+    target = Account(uri).aor
+    return format_host(target.host, target.port)
 
 
 def _fault(report: dict[str, Any], plan: _Plan) -> str:

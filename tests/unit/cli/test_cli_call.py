@@ -111,6 +111,14 @@ def test_a_name_for_digest_is_enough_of_an_account(voip: Voip, pbx: PbxThread) -
     assert done.status == 0, done.stderr
 
 
+def test_a_telephone_number_is_asked_for_where_the_account_is(voip: Voip, pbx: PbxThread) -> None:
+    done = voip("call", "tel:+15551234", *pbx.account())
+    assert (done.status, done.complaint) == (1, "not found (404)")  # the PBX has no such number
+    done = voip("call", "tel:+15551234", "--json")
+    assert (done.status, done.json["error"]) == (1, done.complaint)
+    assert "tel:+15551234" in done.complaint
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 
@@ -266,6 +274,7 @@ def test_an_answer_stays_one_whatever_fails_after_it(voip: Voip, pbx: PbxThread)
         (["sip:x@127.0.0.1", "--play", "text.wav"], "text.wav is not a WAV file"),
         (["sip:x@127.0.0.1", "--play", "pipe"], "pipe is a pipe"),
         (["sip:x@127.0.0.1", "--record", "pipe"], "pipe cannot be written"),
+        (["sip:x@127.0.0.1", "--play", "a.wav", "--record", "./a.wav"], "is what is to be played"),
         (["sip:x@127.0.0.1", "--record", "none/x.wav"], "there is no folder none"),
         (["sip:x@127.0.0.1", "--record", "."], "cannot be written"),
         (["sip:x@127.0.0.1", "--pcap", "none/x.pcap"], "cannot write none/x.pcap"),
@@ -282,6 +291,8 @@ def test_bad_input_is_one_line_and_status_1(
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
+    with asset_path("prompt-8k.wav") as prompt:
+        (tmp_path / "a.wav").write_bytes(prompt.read_bytes())
     done = voip("call", *arguments, "--json")
     assert done.status == 1
     assert complaint in done.complaint
