@@ -68,7 +68,7 @@ def run(
     log_level: LogLevel | None = None,
     log_json: bool = False,
 ) -> _T:
-    """Run `command(stop)` in an event loop; SIGINT and SIGTERM set `stop`, twice cancels.
+    """Run `command(stop)` in an event loop; SIGINT, SIGTERM and SIGHUP set `stop`, twice cancels.
 
     A `VoipError` becomes one line on stderr and exit status 1 (130 after Ctrl-C), with `as_json`
     also an object on stdout, made by `failed`. log_level: what is logged on stderr, errors where
@@ -122,7 +122,10 @@ def _log(level: LogLevel | None, as_json: bool) -> None:
 
 
 async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T:
-    """Run `command` with an event that Ctrl-C sets; a second Ctrl-C cancels it."""
+    """Run `command` with an event that Ctrl-C sets; a second Ctrl-C cancels it.
+
+    So do SIGTERM and the end of the terminal, SIGHUP, unless that is ignored (nohup).
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     stop = asyncio.Event()
@@ -132,12 +135,15 @@ async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T
             task.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    for number in signals:
         loop.add_signal_handler(number, interrupt)
     try:
         return await command(stop)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
 
 
