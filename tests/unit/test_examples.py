@@ -300,12 +300,12 @@ async def meeting_lets_callers_hear_each_other(pbx: EmbeddedPbx, tmp_path: Path)
     assert recorded.size > said.size
     assert np.abs(recorded.astype(int)).max() > 0.9 * np.abs(said.astype(int)).max()
     lines = [line.split(maxsplit=1)[1] for line in stdout.splitlines()]
-    assert lines == [
-        "comes in, 1 are there",
-        "comes in, 2 are there",
-        "leaves, 1 are there",
-        "leaves, 0 are there",
-    ]
+    assert lines[:2] == ["comes in, 1 are there", "comes in, 2 are there"]
+    # both hang up in one breath: a program that is late sees both gone when it tells of the first
+    assert lines[2:] in (
+        ["leaves, 1 are there", "leaves, 0 are there"],
+        ["leaves, 0 are there"] * 2,
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -41,6 +41,10 @@ class _Desk:
     reports: list[dict[str, Any]] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {"answered": len(self.reports), "calls": self.reports}
+
 
 def answer(
     bind: options.Bind = "",
@@ -152,17 +156,19 @@ def answer(
             finally:
                 await phone.close()
 
-    run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
-    if as_json:
-        print_json({"answered": len(desk.reports), "calls": desk.reports})
+    def failed(message: str, error: VoipError) -> dict[str, Any]:
+        return {**desk.report(), "error": message, "code": error.code}
+
+    run(command, as_json=as_json, failed=failed, log_level=log_level, log_json=log_json)
+    fault = ""
     if calls is not None and len(desk.reports) < calls:
-        fail(f"{len(desk.reports)} of {calls} calls were answered")
-    if timeout is not None and not desk.reports:
-        fail(f"no call came in {timeout:g} s")
-
-
-def _failed(message: str, error: VoipError) -> dict[str, Any]:
-    return {"answered": 0, "calls": [], "error": message, "code": error.code}
+        fault = f"{len(desk.reports)} of {calls} calls were answered"
+    elif timeout is not None and not desk.reports:
+        fault = f"no call came in {timeout:g} s"
+    if as_json:
+        print_json({**desk.report(), "error": fault} if fault else desk.report())
+    if fault:
+        fail(fault)
 
 
 async def _enough(desk: _Desk, timeout: float | None) -> None:

@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from voip.cli.report import print_table
-from voip.cli.run import fail, print_json
-from voip.errors import VoipError
+from voip.cli.run import print_json, telling
 
 __all__ = ["CompareFile", "Measured", "Progress", "bar", "show"]
 
@@ -29,16 +28,12 @@ def show(measure: Callable[[Progress], Measured], *, as_json: bool, earlier: Pat
     from voip.harness.bench.comparison import compare, read_earlier
 
     watched = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
-    try:
+    with telling(as_json=as_json):
         before = None if earlier is None else read_earlier(earlier)
         report, title, lines = measure(
             lambda text: print(text, file=sys.stderr) if watched else None
         )
         compared = None if before is None else compare(report, before)
-    except VoipError as error:
-        if as_json:
-            print_json({"error": str(error), "code": error.code})
-        fail(str(error))
     if as_json:
         print_json(report if compared is None else {**report, "compared": compared})
         return

@@ -9,8 +9,7 @@ import typer
 
 from voip.cli import options
 from voip.cli.report import print_table
-from voip.cli.run import fail, print_json
-from voip.errors import VoipError
+from voip.cli.run import print_json, telling
 
 if TYPE_CHECKING:
     from voip.harness.bench.sim import SimReport
@@ -32,17 +31,13 @@ def bench_sim(
     from voip.harness.bench.sim import run  # here: no other command needs it
 
     watched = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
-    try:
+    with telling(as_json=as_json):
         report = run(
             minutes,
             seed,
             drift_ppm,
             progress=lambda text: print(text, file=sys.stderr) if watched else None,
         )
-    except VoipError as error:
-        if as_json:
-            print_json({"error": str(error), "code": error.code})
-        fail(str(error))
     if as_json:
         print_json(report.to_json())
     else:

@@ -39,6 +39,8 @@ GAP_S: Final = 0.06
 """Silence between two digits."""
 _GAVE_UP: Final = 487
 """The status of a call that we gave up."""
+_GONE: Final = (408, 481, 503)
+"""What a BYE comes to where nobody is there any more, or nobody who knows of the call."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class _Plan:
     dtmf: str
     duration: float | None
     quiet: bool
+    answered: bool = False
     played: bool = False
     pressed: str = ""
 
@@ -112,7 +115,8 @@ def call(
     It ends after --duration, or when the other side hangs up, or with Ctrl-C; without --duration
     also when what is to be played and pressed is over.
 
-    Exit status 0: the call was answered, and all was played and pressed unless we hung up before.
+    Exit status 0: the call was answered, and all was played and pressed unless we hung up before;
+    when we did, the other side was still there.
     """
     plan = _Plan(uri, timeout, play, record, dtmf, duration, as_json)
 
@@ -123,9 +127,8 @@ def call(
         options.check_files(play, record)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
             raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
-        target = Account(uri).aor
         phone = Softphone(
-            **login.settings(format_host(target.host, target.port)),
+            **login.settings(_domain(uri)),
             register=False,
             network=options.network_config(
                 bind,
@@ -147,19 +150,38 @@ def call(
         async with metered.serving(), phone:
             return await _converse(phone, plan, stop)
 
-    report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
+    def failed(message: str, error: VoipError) -> dict[str, Any]:
+        reasons = {"error": message, "code": error.code, "status": error.status}
+        return {"answered": plan.answered, **reasons}
+
+    report = run(command, as_json=as_json, failed=failed, log_level=log_level, log_json=log_json)
+    fault = _fault(report, plan)
     if as_json:
-        print_json(report)
+        print_json({**report, "error": fault} if fault else report)
     else:
         print_call(report, f"call to {uri}")
-    if report["ended_by"] == EndedBy.FAILURE.value:
-        fail(f"the call broke: {report['reason']}")
-    if report["ended_by"] == EndedBy.REMOTE.value and not plan.is_done:
-        fail("the other side hung up before all was played and pressed")
+    if fault:
+        fail(fault)
 
 
-def _failed(message: str, error: VoipError) -> dict[str, Any]:
-    return {"answered": False, "error": message, "code": error.code, "status": error.status}
+def _domain(uri: str) -> str | None:
+    """Return where `uri` is, of which a telephone number says nothing."""
+    if uri[:4].lower() == "tel:":
+        return None
+    target = Account(uri).aor
+    return format_host(target.host, target.port)
+
+
+def _fault(report: dict[str, Any], plan: _Plan) -> str:
+    """Return what was wrong with a call that had been answered, "" for nothing."""
+    by, reason = report["ended_by"], report["reason"]
+    if by == EndedBy.FAILURE.value:
+        return f"the call broke: {reason}"
+    if by == EndedBy.LOCAL.value and report["status"] in _GONE:
+        return f"the other side was gone when we hung up: {reason}"
+    if by == EndedBy.REMOTE.value and not plan.is_done:
+        return "the other side hung up before all was played and pressed"
+    return ""
 
 
 async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[str, Any]:
@@ -202,10 +224,12 @@ async def _until_answered(
         async for event in call.events():
             _say(event, plan)
             if isinstance(event, EarlyMedia | Answered):
+                plan.answered = isinstance(event, Answered)
                 if plan.record is not None:
                     await recording.enter_async_context(call.record(plan.record))
                 break
         await waiting
+        plan.answered = True
     except CallError as error:
         if stop.is_set():
             raise Interrupted("given up before the answer") from None

@@ -18,8 +18,9 @@ import typer
 from voip.call import Call
 from voip.cli import options
 from voip.cli.report import print_call
-from voip.cli.run import Interrupted, fail, print_json, run, unless_stopped
+from voip.cli.run import INTERRUPTED, Interrupted, fail, print_json, run, unless_stopped
 from voip.config import NetworkConfig
+from voip.errors import VoipError
 from voip.phone import Softphone
 from voip.sounds import asset_path
 from voip.types import SecureRandom
@@ -38,8 +39,6 @@ REPORTS_S: Final = 13.0
 POLL_S: Final = 0.25
 ALLOWED_SHARE: Final = 0.3
 """Share of the speech that a busy machine may spoil: it is judged what is heard, not how well."""
-INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C, as a shell has it: 128 + SIGINT."""
 
 Say = Callable[[str], None]
 
@@ -100,17 +99,18 @@ def demo(
                 return False
             return True
 
-    finished = run(command, as_json=as_json, failed=lambda message, error: outcome.report())
+    def failed(message: str, error: VoipError) -> dict[str, Any]:
+        return {**outcome.report(), "error": message, "code": error.code}
+
+    finished = run(command, as_json=as_json, failed=failed)
     report = outcome.report()
-    faults = _faults(outcome) if finished else []
+    fault = "; ".join(_faults(outcome)) if finished else "interrupted"
     if as_json:
-        print_json(report)
+        print_json({**report, "error": fault} if fault else report)
     else:
         print_call(report, f"call to {NUMBER}, the echo of the embedded PBX")
-    if not finished:
-        fail("interrupted", INTERRUPTED)
-    if faults:
-        fail("; ".join(faults))
+    if fault:
+        fail(fault, 1 if finished else INTERRUPTED)
 
 
 async def _place(outcome: _Outcome, recording: Path, pcap: Path | None, say: Say) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voip.cli import options
 from voip.cli.report import print_table
-from voip.cli.run import fail, print_json
+from voip.cli.run import fail, print_json, telling
 
 if TYPE_CHECKING:
     from voip.harness.doctor import Check
@@ -21,17 +21,20 @@ def doctor(as_json: options.JsonFlag = False) -> None:
     """
     from voip.harness.doctor import examine  # here: other commands start without it
 
-    checks = examine()
+    with telling(as_json=as_json):
+        checks = examine()
     fatal = [check for check in checks if check.is_fatal]
+    fault = "; ".join(f"{check.name}: {check.detail or check.health.value}" for check in fatal)
     if as_json:
-        print_json({"ok": not fatal, "checks": [_plain(check) for check in checks]})
+        report = {"ok": not fatal, "checks": [_plain(check) for check in checks]}
+        print_json({**report, "error": fault} if fault else report)
     else:
         print_table(
             "what works on this machine",
             [(check.name, check.health.value, check.detail, _hint(check)) for check in checks],
         )
-    if fatal:
-        fail("; ".join(f"{check.name}: {check.detail or check.health.value}" for check in fatal))
+    if fault:
+        fail(fault)
 
 
 def _plain(check: Check) -> dict[str, Any]:

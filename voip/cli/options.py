@@ -276,7 +276,13 @@ def check_files(play: Path | None, record: Path | None) -> None:
         return
     if not record.parent.is_dir():
         raise AudioFileError(f"{record} cannot be written: there is no folder {record.parent}")
-    if record.is_dir() or not os.access(record if record.exists() else record.parent, os.W_OK):
+    if play is not None and record.exists() and record.samefile(play):
+        raise AudioFileError(f"{record} is what is to be played", hint="record to another file")
+    if (
+        record.is_fifo()
+        or record.is_dir()
+        or not os.access(record if record.exists() else record.parent, os.W_OK)
+    ):
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Final, cast
 
 import typer
@@ -63,18 +65,27 @@ def _options(
 
 def main() -> None:
     """Entry point of the `voip` program."""
-    arguments = sys.argv[1:] or ["--help"]
+    with Path(os.devnull).open("w") as nowhere:  # they are None where a shell has closed them (>&-)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        status = _run(sys.argv[1:] or ["--help"])
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int | None:
+    """Carry out a command; returns the exit status, None for 0."""
     if not sys.stdout.isatty():
         app.rich_markup_mode = None  # plain help
     try:
-        status = app(arguments, prog_name="voip", standalone_mode=False)
+        return cast("int | None", app(arguments, prog_name="voip", standalone_mode=False))
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else f"voip {arguments[0]}"
         message = f"{error.format_message().rstrip('.')} ({command} --help)"
         if "--json" in arguments:
             print_json({"error": message, "code": "usage"})
         warn(message)
-        status = WRONG_USE
+        return WRONG_USE
     except typer.Abort:
-        status = 130
-    sys.exit(status)
+        return 130
+    except OSError as error:  # no room for what is printed, no file or socket left
+        warn(error.strerror or str(error))
+        return 1

@@ -13,7 +13,7 @@ import typer
 from voip.cli import options
 from voip.cli.accounts import AccountFiles, check_alone, read_accounts
 from voip.cli.observing import Metered
-from voip.cli.run import Interrupted, print_json, print_trace, run, unless_stopped, warn
+from voip.cli.run import Interrupted, fail, print_json, print_trace, run, unless_stopped, warn
 from voip.errors import RegistrationError, VoipError
 from voip.events import Registered, RegistrationFailed
 from voip.phone import Softphone
@@ -103,10 +103,11 @@ def register(
             return report
 
     report = run(command, as_json=as_json, failed=_failed, log_level=log_level, log_json=log_json)
+    fault = "" if report["registered"] else "not all accounts are registered"
     if as_json:
-        print_json(report)
-    if not report["registered"]:
-        raise typer.Exit(1)
+        print_json({**report, "error": fault} if fault else report)
+    if fault:
+        fail(fault)
 
 
 def _settings(

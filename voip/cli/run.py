@@ -8,7 +8,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +31,7 @@ __all__ = [
     "print_trace",
     "printable",
     "run",
+    "telling",
     "unless_stopped",
     "warn",
 ]
@@ -66,7 +68,7 @@ def run(
     log_level: LogLevel | None = None,
     log_json: bool = False,
 ) -> _T:
-    """Run `command(stop)` in an event loop; SIGINT and SIGTERM set `stop`, twice cancels.
+    """Run `command(stop)` in an event loop; SIGINT, SIGTERM and SIGHUP set `stop`, twice cancels.
 
     A `VoipError` becomes one line on stderr and exit status 1 (130 after Ctrl-C), with `as_json`
     also an object on stdout, made by `failed`. log_level: what is logged on stderr, errors where
@@ -77,11 +79,24 @@ def run(
     # it a call's sound, for tens of milliseconds
     gc.collect()
     gc.freeze()
-    try:
+    with telling(as_json=as_json, failed=failed):
         return asyncio.run(interruptible(command))
+
+
+@contextmanager
+def telling(
+    *, as_json: bool, failed: Callable[[str, VoipError], dict[str, Any]] | None = None
+) -> Iterator[None]:
+    """Turn a `VoipError` and Ctrl-C into a line on stderr, an object with `as_json`, and a status.
+
+    As `run` says, which uses it; for commands without an event loop.
+    """
+    try:
+        yield
+        return
     except VoipError as caught:
         error = caught
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         error = Interrupted("interrupted")
     except BrokenPipeError:
         raise typer.Exit(1) from None
@@ -92,8 +107,7 @@ def run(
     message = str(error)
     if as_json:
         print_json(failed(message, error) if failed else {"error": message, "code": error.code})
-    warn(message)
-    raise typer.Exit(INTERRUPTED if isinstance(error, Interrupted) else 1)
+    fail(message, INTERRUPTED if isinstance(error, Interrupted) else 1)
 
 
 def _log(level: LogLevel | None, as_json: bool) -> None:
@@ -108,7 +122,10 @@ def _log(level: LogLevel | None, as_json: bool) -> None:
 
 
 async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T:
-    """Run `command` with an event that Ctrl-C sets; a second Ctrl-C cancels it."""
+    """Run `command` with an event that Ctrl-C sets; a second Ctrl-C cancels it.
+
+    So do SIGTERM and the end of the terminal, SIGHUP, unless that is ignored (nohup).
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     stop = asyncio.Event()
@@ -118,12 +135,15 @@ async def interruptible(command: Callable[[asyncio.Event], Awaitable[_T]]) -> _T
             task.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    for number in signals:
         loop.add_signal_handler(number, interrupt)
     try:
         return await command(stop)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
 
 

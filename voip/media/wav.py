@@ -161,6 +161,10 @@ class WavReader:
 
     def _open(self) -> BinaryIO:
         try:
+            if (
+                self.path.is_fifo()
+            ):  # opening one waits for who writes, and reading one cannot go back
+                raise self._error("is a pipe", "write the sound to a file first")
             return self.path.open("rb")
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror or error}") from None
@@ -261,6 +265,8 @@ class WavWriter:
         self.frames = 0
         self._pending = bytearray()
         self._written = 0
+        if self.path.is_fifo():  # opening one waits for who reads, and a header cannot be mended
+            raise AudioFileError(f"{path} is a pipe", hint="record to a file")
         try:
             self._file = self.path.open("wb", buffering=0)
         except OSError as error:

@@ -431,7 +431,7 @@ class Registration:
             return AuthenticationError(
                 f"{event.status} but no password was given for {self._who}",
                 status=event.status,
-                hint="pass password=",
+                hint="pass password=, --password-file or VOIP_PASSWORD",
             )
         if event.handle.authorized:
             return AuthenticationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import socket
 
@@ -195,7 +196,8 @@ def test_too_few_open_files_are_said() -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    for calls, seconds, busy, rounds in ((0, 5, 0, 1), (5, 0, 0, 1), (5, 5, -1, 1), (5, 5, 0, 0)):
+    cannot_be = ((0, 5, 0, 1), (5, 0, 0, 1), (5, math.nan, 0, 1), (5, 5, -1, 1), (5, 5, 0, 0))
+    for calls, seconds, busy, rounds in cannot_be:
         with pytest.raises(ConfigError):
             run(calls, seconds, busy, rounds)
 

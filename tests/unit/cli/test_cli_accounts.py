@@ -56,6 +56,9 @@ def test_one_that_is_refused_is_said_and_the_others_are_registered(
     assert f"{pbx.uri('1002')} is not registered: 401 twice: wrong password" in done.stderr
     assert "no-such-secret" not in done.stdout + done.stderr
     assert pbx.contacts("1001")
+    done = voip("register", "--account", file, "--once", "--json")
+    assert (done.status, done.complaint) == (1, "not all accounts are registered")
+    assert (done.json["registered"], done.json["error"]) == (False, done.complaint)
 
 
 def test_calls_for_each_of_the_accounts_are_answered(

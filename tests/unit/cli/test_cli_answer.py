@@ -125,7 +125,7 @@ def test_without_an_account_it_listens_where_it_is_told(voip: Voip, pbx: PbxThre
         "tcp 127.0.0.1",
     ]
     assert complaint == "voip: no call came in 0.2 s"
-    assert done.json == {"answered": 0, "calls": []}
+    assert done.json == {"answered": 0, "calls": [], "error": "no call came in 0.2 s"}
 
 
 def test_fewer_calls_than_wanted_is_a_failure(voip: Voip) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from stalls import ATTEMPTS, STALL_S, Stalls
-from voip_program import FURNITURE, SECRETS, Done, PbxThread, Program, is_of
+from voip_program import FURNITURE, PATIENCE_S, SECRETS, Done, PbxThread, Program, is_of
 
 from voip.config import MediaConfig
 from voip.sounds import asset_path
@@ -23,7 +24,8 @@ pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_call")]
 Voip = Callable[..., Done]
 KEYS = [
     *("answered", "remote", "codec", "setup_ms", "duration_s"),
-    *("packets_sent", "packets_received", "packets_lost", "jitter_ms", "rtt_ms", "mos"),
+    *("packets_sent", "packets_received", "packets_lost", "packets_late", "jitter_ms"),
+    *("rtt_ms", "mos"),
     *("dtmf_sent", "dtmf_heard", "recording", "ended_by", "reason", "status"),
 ]
 
@@ -109,7 +111,26 @@ def test_a_name_for_digest_is_enough_of_an_account(voip: Voip, pbx: PbxThread) -
     assert done.status == 0, done.stderr
 
 
+def test_a_telephone_number_is_asked_for_where_the_account_is(voip: Voip, pbx: PbxThread) -> None:
+    done = voip("call", "tel:+15551234", *pbx.account())
+    assert (done.status, done.complaint) == (1, "not found (404)")  # the PBX has no such number
+    done = voip("call", "tel:+15551234", "--json")
+    assert (done.status, done.json["error"]) == (1, done.complaint)
+    assert "tel:+15551234" in done.complaint
+
+
 # ---------------------------------------------------------------- what goes wrong
+
+
+def response_to(request: bytes, status: bytes, *more: bytes) -> bytes:
+    """A response to `request` as a server writes it that is none of ours; `more`: Contact, body."""
+    _, *headers = request.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    kept = [h for h in headers if h.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")]
+    to = [h if b";tag=" in h else h + b";tag=1" for h in headers if h.startswith(b"To:")]
+    *contact, body = more or (b"",)
+    described = [*contact, b"Content-Type: application/sdp"] if body else []
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join([b"SIP/2.0 " + status, *kept, *to, *described, length, b"", body])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,7 @@ def test_a_wrong_and_a_missing_password_are_told_apart(
 def test_nobody_listening_is_said_before_any_timeout(voip: Voip, transport: str) -> None:
     done = voip("call", "sip:x@127.0.0.1:9", "--timeout", "1", "--transport", transport, "--json")
     assert done.status == 1
-    assert done.complaint.startswith("nobody listens at 127.0.0.1:9")
+    assert done.complaint == "nobody listens at 127.0.0.1:9 (check the address and the transport)"
     assert done.json["error"] == done.complaint
 
 
@@ -171,13 +192,7 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
 
         def refuse() -> None:
             request, caller = server.recvfrom(65536)
-            _, *headers = request.partition(b"\r\n\r\n")[0].split(b"\r\n")
-            kept = [
-                h for h in headers if h.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")
-            ]
-            to = [h + b";tag=1" for h in headers if h.startswith(b"To:")]
-            answer = [b"SIP/2.0 486 \x1b[31mRed\x07", *kept, *to, b"Content-Length: 0", b"", b""]
-            server.sendto(b"\r\n".join(answer), caller)
+            server.sendto(response_to(request, b"486 \x1b[31mRed\x07"), caller)
 
         refusing = threading.Thread(target=refuse)
         refusing.start()
@@ -187,6 +202,50 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
     assert done.status == 1
     assert "(486)" in done.stderr.splitlines()[-1]
     assert not set("\x1b\x07") & set(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("farewell", "reason", "status"),
+    [(b"481 Gone", "Gone", 481), (b"", "nobody listens at {address}", 503)],
+)
+def test_a_callee_that_has_gone_when_we_hang_up_is_a_failure(
+    voip: Voip, farewell: bytes, reason: str, status: int
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as callee:
+        callee.bind(("127.0.0.1", 0))
+        callee.settimeout(PATIENCE_S)
+        port = callee.getsockname()[1]
+        contact = b"Contact: <sip:x@127.0.0.1:%d>" % port
+        body = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+        body += b"m=audio 9 RTP/AVP 0\r\n"
+
+        def answer() -> None:
+            request, caller = callee.recvfrom(65536)
+            callee.sendto(response_to(request, b"200 OK", contact, body), caller)
+            while request[:4] != b"ACK ":
+                request, caller = callee.recvfrom(65536)
+            if not farewell:
+                callee.close()  # as a process that dies
+                return
+            while request[:4] != b"BYE ":
+                request, caller = callee.recvfrom(65536)
+            callee.sendto(response_to(request, farewell), caller)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        done = voip("call", f"sip:x@127.0.0.1:{port}", "--duration", "0.3", "--json")
+        answering.join()
+    reason = reason.format(address=f"127.0.0.1:{port}")
+    complaint = f"the other side was gone when we hung up: {reason}"
+    assert (done.status, done.complaint, done.json["error"]) == (1, complaint, complaint)
+    assert (done.json["answered"], done.json["ended_by"]) == (True, "local")
+    assert (done.json["reason"], done.json["status"]) == (reason, status)
+
+
+def test_an_answer_stays_one_whatever_fails_after_it(voip: Voip, pbx: PbxThread) -> None:
+    done = voip("call", "600", *pbx.account(), "--record", "/dev/full", "--json")
+    assert (done.status, done.json["answered"]) == (1, True)
+    assert done.json["error"] == "/dev/full cannot be written: No space left on device"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +272,9 @@ def test_what_a_server_says_cannot_command_the_terminal(voip: Voip, pbx: PbxThre
         (["sip:x@127.0.0.1", "--dtmf", "12x"], "--dtmf 12x: there is no key 'X'"),
         (["sip:x@127.0.0.1", "--play", "none.wav"], "none.wav cannot be read"),
         (["sip:x@127.0.0.1", "--play", "text.wav"], "text.wav is not a WAV file"),
+        (["sip:x@127.0.0.1", "--play", "pipe"], "pipe is a pipe"),
+        (["sip:x@127.0.0.1", "--record", "pipe"], "pipe cannot be written"),
+        (["sip:x@127.0.0.1", "--play", "a.wav", "--record", "./a.wav"], "is what is to be played"),
         (["sip:x@127.0.0.1", "--record", "none/x.wav"], "there is no folder none"),
         (["sip:x@127.0.0.1", "--record", "."], "cannot be written"),
         (["sip:x@127.0.0.1", "--pcap", "none/x.pcap"], "cannot write none/x.pcap"),
@@ -227,7 +289,10 @@ def test_bad_input_is_one_line_and_status_1(
 ) -> None:
     (tmp_path / "text.wav").write_text("this is text\n")
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
+    with asset_path("prompt-8k.wav") as prompt:
+        (tmp_path / "a.wav").write_bytes(prompt.read_bytes())
     done = voip("call", *arguments, "--json")
     assert done.status == 1
     assert complaint in done.complaint

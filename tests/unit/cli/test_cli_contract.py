@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 import typer
-from voip_program import FURNITURE, Done
+from voip_program import FURNITURE, PATIENCE_S, PROGRAM, Done
 
 from voip.cli.program import app
 from voip.cli.run import print_json, printable, run
@@ -112,6 +113,28 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
     assert stdout == '{"error": "ZeroDivisionError: oops", "code": "bug"}\n'
 
 
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("bench media", "voip.harness.bench.media.run"),
+        ("bench sip", "voip.harness.bench.sip.run"),
+        ("bench sim", "voip.harness.bench.sim.run"),
+        ("doctor", "voip.harness.doctor.examine"),
+    ],
+)
+def test_ctrl_c_is_one_line_and_one_object_without_an_event_loop_too(
+    voip: Voip, monkeypatch: pytest.MonkeyPatch, command: str, work: str
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, pressed)
+    done = voip(*command.split(), "--json")
+    assert (done.status, done.complaint) == (130, "interrupted")
+    assert done.json == {"error": "interrupted", "code": "interrupted"}
+    assert voip(*command.split()).complaint == "interrupted"
+
+
 def test_a_reader_that_has_gone_is_no_traceback() -> None:
     async def broken(stop: object) -> None:
         raise BrokenPipeError
@@ -119,6 +142,23 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     with pytest.raises(typer.Exit) as ended:
         run(broken)
     assert ended.value.exit_code == 1
+
+
+def in_a_shell(redirection: str, arguments: str) -> Done:
+    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", ["--version", "call --help", "doctor", "doctor --json"])
+def test_no_room_for_what_is_printed_is_one_line(arguments: str) -> None:
+    done = in_a_shell(">/dev/full", arguments)
+    assert (done.status, done.complaint) == (1, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "doctor"])
+def test_a_closed_stdout_is_no_fault(arguments: str) -> None:
+    assert in_a_shell(">&-", arguments) == Done(0, "", "")
 
 
 def test_an_error_of_several_lines_is_said_in_one(capsys: pytest.CaptureFixture[str]) -> None:

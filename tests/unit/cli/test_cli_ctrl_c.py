@@ -37,6 +37,33 @@ def test_in_a_call_it_says_bye(pbx: PbxThread, tmp_path: Path) -> None:
     pbx.do(pbx.server.idle())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_when_it_is_ended_or_its_terminal_is_it_says_bye(
+    pbx: PbxThread, number: signal.Signals
+) -> None:
+    with Program("call", pbx.uri("601"), *pbx.account(), "--json") as program:
+        pbx.until(lambda: pbx.methods.count("ACK") == 2)
+        program.process.send_signal(number)
+        done = program.ended()
+    assert (done.status, done.json["ended_by"]) == (0, "local")
+    assert pbx.methods[-1] == "BYE"
+    pbx.do(pbx.server.idle())
+
+
+def test_nohup_keeps_the_call(pbx: PbxThread) -> None:
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # programs that are started inherit it
+    try:
+        program = Program("call", pbx.uri("601"), *pbx.account(), "--json")
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+    with program:
+        pbx.until(lambda: pbx.methods.count("ACK") == 2)
+        program.process.send_signal(signal.SIGHUP)
+        program.process.send_signal(signal.SIGHUP)
+        done = program.interrupted()
+    assert (done.status, done.json["ended_by"]) == (0, "local")
+
+
 def test_while_it_rings_it_cancels(pbx: PbxThread) -> None:
     with Program("call", pbx.uri("609"), *pbx.account(), "--json", "--trace") as program:
         pbx.until(lambda: pbx.server.calls() == 1)

@@ -80,7 +80,7 @@ def test_what_is_needed_and_amiss_is_status_1(voip: Voip, monkeypatch: pytest.Mo
     assert done.status == 1
     assert done.complaint.startswith("Python: 3.")
     assert done.complaint.endswith("; no-such-library: missing")
-    assert done.json["ok"] is False
+    assert (done.json["ok"], done.json["error"]) == (False, done.complaint)
     hints = {one["name"]: one["hint"] for one in done.json["checks"] if one["status"] != "ok"}
     assert hints["no-such-library"] == "pip install no-such-library"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +213,21 @@ def test_missing_files_and_folders_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(AudioFileError, match="8001 Hz to 8000 Hz"):
         WavReader(path, 8000)
     assert wav.read(path).size == PCM.size, "at its own rate it can be read"
+
+
+@pytest.mark.parametrize("opening", [WavReader, lambda path: WavWriter(path, 8000)])
+def test_a_pipe_is_refused_and_not_waited_for(
+    tmp_path: Path, opening: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "pipe.wav"
+    os.mkfifo(path)
+    other_end = os.open(path, os.O_RDWR)
+    try:
+        os.write(other_end, file_of(PCM.tobytes()))
+        with pytest.raises(AudioFileError, match=r"pipe\.wav is a pipe \("):
+            opening(path)
+    finally:
+        os.close(other_end)
 
 
 @given(st.binary(max_size=120), st.integers(0, 60))

@@ -119,7 +119,7 @@ async def test_an_invite_too_long_for_a_datagram_goes_by_tcp_where_there_is_any(
         Softphone(network=HERE, trace=seen.append) as alice,
     ):
         if not has_tcp:
-            for listener in bob._transport._ports.listeners:
+            for _, listener in bob._transport._ports.listeners:
                 listener.close()
         answering(bob)
         headers = {"Subject": "x" * 1300}

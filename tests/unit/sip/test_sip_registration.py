@@ -253,7 +253,7 @@ class TestFailing:
         error = World(with_digest(server, as_asked)).start().failure()
         assert isinstance(error, AuthenticationError)
         assert error.message == "401 but no password was given for alice@pbx"
-        assert error.hint == "pass password="
+        assert error.hint == "pass password=, --password-file or VOIP_PASSWORD"
 
     def test_a_challenge_nobody_can_answer_is_called_that(self) -> None:
         script = "407 x\r\nProxy-Authenticate: NTLM realm=x"

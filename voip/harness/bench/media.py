@@ -194,7 +194,7 @@ def run(
     `ConfigError` when this machine cannot hold so many calls, `MediaError` when a process of the
     benchmark fails.
     """
-    if not 1 <= calls <= MAX_CALLS or seconds < 1 or busy < 0 or rounds < 1:
+    if not 1 <= calls <= MAX_CALLS or not seconds >= 1 or busy < 0 or rounds < 1:
         raise ConfigError(
             f"cannot measure {rounds} rounds of {calls} calls for {seconds:g} s",
             hint=f"1 to {MAX_CALLS} calls, at least 1 s and 1 round",

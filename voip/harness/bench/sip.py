@@ -143,7 +143,7 @@ def run(
     """
     if peer not in ("own", "sipp"):
         raise ConfigError(f"{peer!r} cannot call", hint="own or sipp")
-    if seconds < 1 or not 1 <= held <= MAX_HELD or not 1 <= registrations <= 50_000:
+    if not seconds >= 1 or not 1 <= held <= MAX_HELD or not 1 <= registrations <= 50_000:
         raise ConfigError("this cannot be measured", hint="at least 1 s, 1 call, 1 registration")
     if peer == "sipp":
         find_sipp()

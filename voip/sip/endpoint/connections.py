@@ -155,7 +155,7 @@ class Connections:
                 raise TransportError(
                     f"{remote} ended the TLS handshake", hint="does it speak TLS there?"
                 ) from error
-            raise TransportError(_reason(remote, error)) from error
+            raise _unreachable(remote, error) from error
         finally:
             if connection is not None and connection.failure is not None:
                 connection.abort()
@@ -276,9 +276,10 @@ class Connections:
             self._lost(connection.peer, message)
 
 
-def _reason(remote: Address, error: OSError) -> str:
+def _unreachable(remote: Address, error: OSError) -> TransportError:
     if error.errno == errno.ECONNREFUSED:
-        return f"nobody listens at {remote}"
+        hint = "check the address and the transport"
+        return TransportError(f"nobody listens at {remote}", hint=hint)
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return f"there is no route to {remote}"
-    return f"no connection to {remote}: {error.strerror or error}"
+        return TransportError(f"there is no route to {remote}")
+    return TransportError(f"no connection to {remote}: {error.strerror or error}")

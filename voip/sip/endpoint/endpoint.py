@@ -197,8 +197,7 @@ class SipEndpoint(Generic[Event]):
     def addresses(self) -> list[tuple[str, Address]]:
         """What is bound: (transport, address), wildcards as they are."""
         found = [("udp", port.local) for port in self._ports.udp.values()]
-        ports = self._ports.streams.items()
-        return found + [(transport, Address(self._bound, port)) for transport, port in ports]
+        return found + [(transport, one.local) for transport, one in self._ports.listeners]
 
     def figures(self) -> WayFigures:
         """Return what has been counted of ways and connections."""

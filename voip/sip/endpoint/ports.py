@@ -27,7 +27,7 @@ Accept = Callable[[str], asyncio.Protocol]
 
 
 class Ports:
-    """What is bound: `udp` by version of IP, `streams` the ports by transport.
+    """What is bound: `udp` by version of IP, `streams` the ports by transport, `listeners` with it.
 
     `received` and `unreachable` as `SipNetwork.udp` calls them.
     """
@@ -40,7 +40,7 @@ class Ports:
     ) -> None:
         self.udp: dict[int, DatagramPort] = {}
         self.streams: dict[str, int] = {}
-        self.listeners: list[StreamListener] = []
+        self.listeners: list[tuple[str, StreamListener]] = []
         self._network = network
         self._received = received
         self._unreachable = unreachable
@@ -70,7 +70,7 @@ class Ports:
                     raise _cannot_bind(Address(host, port), error) from error
                 undo.pop_all()
                 if listener is not None:
-                    self.listeners.append(listener)
+                    self.listeners.append(("tcp", listener))
                     self.streams["tcp"] = bound
                 return bound
         raise TransportError(f"no port of {host} is free for UDP and TCP")
@@ -85,14 +85,14 @@ class Ports:
             )
         except OSError as error:
             raise _cannot_bind(Address(host, port), error) from error
-        self.listeners.append(listener)
+        self.listeners.append((transport, listener))
         self.streams[transport] = listener.local.port
 
     def close(self) -> None:
         """Let go of all of them; what is connected stays."""
         for port in self.udp.values():
             port.close()
-        for listener in self.listeners:
+        for _, listener in self.listeners:
             listener.close()
 
 
