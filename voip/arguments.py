@@ -13,7 +13,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
-from voip.sip.uri import uri_scheme
+from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = [
     "HeaderLines",
@@ -21,6 +21,7 @@ __all__ = [
     "agent_config",
     "caller_address",
     "header_lines",
+    "headers_of_uri",
     "instance_urn",
 ]
 
@@ -29,7 +30,7 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
-SUPPORTED: Final = ("replaces", "norefersub")
+SUPPORTED: Final = ("replaces", "norefersub", "tdialog")
 MIXING: Final = ("join",)
 EVENTS: Final = ("refer", "dialog")
 """What a phone does beyond the agent's own: methods, extensions (some by mixing), packages."""
@@ -42,6 +43,7 @@ _OWN_HEADERS: Final = (
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
     *("Require", "Session-Expires", "Min-SE"),
 )
+_URI_HEADERS: Final = ("Replaces", "Join", "Subject", "Priority")
 
 
 def agent_config(
@@ -102,6 +104,21 @@ def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:
     if taken:
         raise ConfigError(f"{taken[0]} is set by the phone itself", hint="leave it out")
     return list(lines)
+
+
+def headers_of_uri(uri: SipUri) -> list[tuple[str, str]]:
+    """Return those of a URI's headers that an INVITE to it has (RFC 3261 section 19.1.5).
+
+    Who has written the URI may say whose place is taken and what it is about, and nothing else:
+    not who calls, or by which way. `ConfigError` for what could not stand in a message.
+    """
+    lines = [(name, value) for name, value in uri.headers if name.title() in _URI_HEADERS]
+    if any(name.lower() == "require" and value == "replaces" for name, value in uri.headers):
+        lines.append(("Require", "replaces"))
+    try:
+        return list(Headers(lines))
+    except SipError as error:
+        raise ConfigError(error.message, hint="another URI") from error
 
 
 def caller_address(text: str) -> NameAddr:

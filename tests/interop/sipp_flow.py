@@ -6,6 +6,7 @@ of it, fails its call.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port]>"
@@ -28,6 +29,7 @@ def sent(
     tag: str = "",
     again: bool = True,
     branch: str = "[branch]",
+    call_id: str = "[call_id]",
 ) -> str:
     """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered."""
     return _send(
@@ -36,18 +38,25 @@ def sent(
         f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
         "Max-Forwards: 70",
         "From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]",
-        "Call-ID: [call_id]",
+        f"Call-ID: {call_id}",
         f"To: <sip:desk@[remote_ip]:[remote_port]>{tag}",
         f"CSeq: {number} {method}",
         lines=lines,
     )
 
 
-def replied(status: int, first: int, *lines: str, again: bool = False, tag: str = "") -> str:
+def replied(
+    status: int,
+    first: int,
+    *lines: str,
+    again: bool = False,
+    tag: str = "",
+    call_id: str = "[call_id]",
+) -> str:
     """A response to the request that `asked` has kept from `first` on."""
     kept = [f"{name}[${first + number}]" for number, name in enumerate(_KEPT)]
     kept[2] += tag
-    return _send(again, f"SIP/2.0 {status} -", *kept, "Call-ID: [call_id]", lines=lines)
+    return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
 
 
 def asked(method: str, first: int) -> str:
@@ -79,7 +88,8 @@ def scenario(artifacts: Path, name: str, *steps: str) -> Path:
     """Write a call flow."""
     path = artifacts / f"{name}.xml"
     text = "\n".join(step.replace("<action></action>", "") for step in steps)
-    used = sorted({int(number) for number in _variables(text)})
+    assigned = ",".join(re.findall(r'assign_to="([\d,]+)"', text))
+    used = sorted(set(re.findall(r"\d+", assigned)), key=int)
     mentioned = "".join(f'<log message="[${number}]"/>' for number in used)
     end = f"<nop><action>{mentioned}</action></nop>" if used else ""  # SIPp wants each used twice
     path.write_text(
@@ -87,10 +97,6 @@ def scenario(artifacts: Path, name: str, *steps: str) -> Path:
         f"{text}\n{end}\n</scenario>\n"
     )
     return path
-
-
-def _variables(text: str) -> list[str]:
-    return [part.partition('"')[0] for part in text.split('assign_to="')[1:]]
 
 
 def _send(again: bool, *head: str, lines: tuple[str, ...]) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from voip.errors import SipError
 from voip.sip.dialog import Dialog, DialogState
 from voip.sip.grammar import find_param, parse_params
 from voip.sip.message import Request
+from voip.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from voip.sip.core import Core
     from voip.sip.usage import InviteUsage
 
-__all__ = ["Replaces", "find_named", "find_replaced"]
+__all__ = ["Replaces", "find_named", "find_replaced", "place_of"]
 
 _VALUE: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*+)", re.DOTALL)
 
@@ -48,6 +49,12 @@ class Replaces:
     def __str__(self) -> str:
         early = ";early-only" if self.early_only else ""
         return f"{self.call_id};to-tag={self.to_tag};from-tag={self.from_tag}{early}"
+
+
+def place_of(dialog: Dialog) -> SipUri:
+    """Return where who takes our place in `dialog` has to call: the peer, with a Replaces."""
+    peer = SipUri.parse(dialog.remote_target)
+    return replace(peer, headers=(("Replaces", str(Replaces.of(dialog))),))
 
 
 def find_replaced(core: Core, request: Request) -> Dialog | None:

@@ -9,7 +9,7 @@ from callers import answering
 from virtual_phones import Network, flow, in_virtual_time, quiet, uri
 
 from voip.call import Call
-from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
 from voip.events import (
     CallState,
     EndedBy,
@@ -66,6 +66,45 @@ async def test_F020_F035_F036_unattended_transfer_the_transferee_calls_the_targe
         assert invite.headers.get("Referred-By") == f"<{uri(alice)}>"
         await new.hangup()
         await quiet(alice, bob, carol)
+
+
+@flow
+async def test_F022_who_is_sent_our_place_in_a_text_takes_it(net: Network) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob = answering(bob)
+        texts: list[str] = []
+        carol.on_message(lambda message: texts.append(message.text))
+        call, bobs = await up(alice, bob, to_bob)
+        await bob.message(uri(carol), f"Will you talk to her? {bobs.place}")
+        mine = await carol.dial(texts[0].split()[-1])
+        assert mine.state is CallState.ACTIVE
+        assert (await bobs.wait_ended()).by is EndedBy.REMOTE
+        new = call.replaced_by
+        assert new is not None
+        assert new.remote == uri(carol)
+        assert new.state is CallState.ACTIVE
+        await mine.hangup()
+        with pytest.raises(CallStateError, match="ended"):
+            _ = bobs.place
+        await quiet(alice, bob, carol)
+
+
+@flow
+async def test_what_else_a_uri_would_have_in_the_invite_is_left_out(net: Network) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob:
+        calls = answering(bob)
+        more = "Subject=a%20word&From=%3Csip:eve%40x%3E&Route=%3Csip:y%3E&P-Asserted-Identity=z"
+        call = await alice.dial(f"{uri(bob)}?{more}&body=x")
+        (invite,) = net.requests("INVITE")
+        assert invite.uri == uri(bob)
+        assert invite.headers.get("Subject") == "a word"
+        assert invite.from_.uri == uri(alice)
+        assert not {"Route", "P-Asserted-Identity"} & {name for name, _ in invite.headers}
+        with pytest.raises(ConfigError):
+            await alice.dial(f"{uri(bob)}?Subject=a%0D%0AEvil:%20b")
+        await calls.get()
+        await call.hangup()
+        await quiet(alice, bob)
 
 
 @flow
@@ -437,7 +476,10 @@ async def test_F035_a_refer_in_a_dialog_of_its_own_is_followed_where_it_names_th
         to_bob, to_carol = answering(bob), answering(carol)
         call, bobs = await up(alice, bob, to_bob)
         seen = await referred_outside(
-            alice, bob, uri(carol), **{"Target-Dialog": target_dialog(call)}
+            alice,
+            bob,
+            uri(carol),
+            **{"Target-Dialog": target_dialog(call), "Require": "tdialog"},
         )
         assert seen[-2].request.body == b"SIP/2.0 200 OK\r\n"
         assert (await to_carol.get()).remote == uri(bob)
