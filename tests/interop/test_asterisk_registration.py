@@ -16,6 +16,8 @@ from voip.harness.audio import Sound
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.rfc("3665", "2.1", "F001")
+@pytest.mark.rfc("3665", "2.4", "F004")
 async def test_asterisk_knows_us_while_we_are_registered(
     asterisk: Asterisk, artifacts: Path, transport: str
 ) -> None:
@@ -49,6 +51,7 @@ async def test_the_interval_is_the_one_asterisk_grants(asterisk: Asterisk, artif
         assert (await phone.register()).expires_s == pytest.approx(10, abs=1)
 
 
+@pytest.mark.rfc("3665", "2.5", "F005")
 async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts: Path) -> None:
     phone = softphone(asterisk, "1001", artifacts, register=True, password="secret1002")
     with pytest.raises(AuthenticationError, match="401 twice: wrong password for 1001@") as no:
@@ -61,6 +64,7 @@ async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts:
     assert rest == [Unregistered()]
 
 
+@pytest.mark.rfc("7616/8760", "3.9/2", "F115")
 async def test_digest_by_sha256(asterisk: Asterisk, artifacts: Path) -> None:
     if not asterisk.knows_sha256():
         pytest.skip(f"{asterisk.version()} knows no SHA-256")

@@ -266,6 +266,7 @@ async def test_a_302_of_sipp_is_passed_on_where_the_proxy_is_not_to_follow(
 
 
 @pytest.mark.parametrize("max_redirects", [0, 1])
+@pytest.mark.rfc("5359", "2.7", "F023")
 async def test_pjsip_sends_baresip_on_to_another_user(
     baresip: StartBaresip, pjsua: StartPjsua, max_redirects: int
 ) -> None:
