@@ -63,10 +63,10 @@ class CallControl:
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
         `headers`: added to the INVITE, behind those of the URI that take a call over, or say what
         it is about (RFC 3261 section 19.1.5). `from_`: the URI to call as, for those who speak for
-        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
-        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
-        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
-        says first what it can do.
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a proxy of ours and
+        our own domain are (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends
+        us on to (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the
+        callee says first what it can do.
         """
         self._desk.check_open()
         self._dialling.check(wait)
@@ -80,7 +80,7 @@ class CallControl:
         uri = line.account.dial_uri(target)
         more = [*headers_of_uri(uri), *header_lines(headers or ())]
         if anonymous:
-            more += [("Privacy", "id"), ("P-Preferred-Identity", str(line.account.identity()))]
+            more.append(("Privacy", "id"))
         return await self._dialling.dial(
             line,
             uri,
