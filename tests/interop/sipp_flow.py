@@ -30,12 +30,13 @@ def sent(
     again: bool = True,
     branch: str = "[branch]",
     call_id: str = "[call_id]",
+    via: str = "[local_ip]:[local_port]",
 ) -> str:
     """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered."""
     return _send(
         again,
         f"{method} {TARGET} SIP/2.0",
-        f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
+        f"Via: SIP/2.0/[transport] {via};branch={branch}",
         "Max-Forwards: 70",
         "From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]",
         f"Call-ID: {call_id}",
@@ -59,24 +60,22 @@ def replied(
     return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
 
 
-def asked(method: str, first: int) -> str:
-    """A request that is demanded, whose headers are kept in the variables from `first` on."""
+def asked(method: str, first: int, *checks: tuple[str, str]) -> str:
+    """A request that is demanded, whose headers are kept in the variables from `first` on.
+
+    `checks`: patterns of its headers, of its body where the name is "".
+    """
     keep = "".join(
         f'<ereg regexp=".*" search_in="hdr" header="{name}" check_it="true"'
         f' assign_to="{first + number}"/>'
         for number, name in enumerate(_KEPT)
     )
-    return f'<recv request="{method}"><action>{keep}</action></recv>'
+    return f'<recv request="{method}"><action>{keep}{_checked(checks)}</action></recv>'
 
 
 def answered(status: int, *checks: tuple[str, str], more: str = "") -> str:
     """A response that is demanded. `checks`: patterns of its headers; `more`: actions."""
-    found = "".join(
-        f'<ereg regexp="{pattern}" search_in="hdr" header="{header}" check_it="true"'
-        f' assign_to="{90 + number}"/><log message="[${90 + number}]"/>'
-        for number, (header, pattern) in enumerate(checks)
-    )
-    return f'<recv response="{status}"><action>{found}{more}</action></recv>'
+    return f'<recv response="{status}"><action>{_checked(checks)}{more}</action></recv>'
 
 
 def maybe(status: int) -> str:
@@ -97,6 +96,17 @@ def scenario(artifacts: Path, name: str, *steps: str) -> Path:
         f"{text}\n{end}\n</scenario>\n"
     )
     return path
+
+
+def _checked(checks: tuple[tuple[str, str], ...]) -> str:
+    return "".join(
+        f'<ereg regexp="{pattern}" {_place(header)} check_it="true" assign_to="{90 + number}"/>'
+        for number, (header, pattern) in enumerate(checks)
+    )
+
+
+def _place(header: str) -> str:
+    return f'search_in="hdr" header="{header}"' if header else 'search_in="body"'
 
 
 def _send(again: bool, *head: str, lines: tuple[str, ...]) -> str:
