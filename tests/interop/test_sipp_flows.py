@@ -289,6 +289,66 @@ async def test_F130_a_call_that_we_send_on_says_why(
         (await caller.finished()).require(1)
 
 
+def described(port: int, payload_type: int, version: int) -> tuple[str, ...]:
+    """A description whose sound goes to a port of ours."""
+    return (
+        "Content-Type: application/sdp", "",
+        "v=0", f"o=- 7 {version} IN IP4 127.0.0.1", "s=-", "c=IN IP4 127.0.0.1", "t=0 0",
+        f"m=audio {port} RTP/AVP {payload_type}",
+    )  # fmt: skip
+
+
+class Ear(asyncio.DatagramProtocol):
+    """Hears RTP: the payload types and the bytes of silence that came."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, set[int]]] = []
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.heard.append((data[1] & 0x7F, set(data[12:])))
+
+
+async def test_F012_codec_and_address_of_a_call_change_by_reinvite(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """From u-law at one port to A-law at another, and what silence is in each."""
+    loop = asyncio.get_running_loop()
+    (first, one), (second, other) = [
+        await loop.create_datagram_endpoint(Ear, local_addr=(HOST, 0)) for _ in range(2)
+    ]
+    ports = [ear.get_extra_info("sockname")[1] for ear in (first, second)]
+    path = scenario(
+        artifacts,
+        "another-codec",
+        sent("INVITE", 1, CONTACT, *described(ports[0], 0, 1)),
+        maybe(100),
+        answered(200, ("", "m=audio [0-9]+ RTP/AVP 0")),
+        sent("ACK", 1, tag=TAG, again=False),
+        '<pause milliseconds="500"/>',
+        sent("INVITE", 2, CONTACT, *described(ports[1], 8, 2), tag=TAG),
+        maybe(100),
+        answered(200, ("", "m=audio [0-9]+ RTP/AVP 8")),
+        sent("ACK", 2, tag=TAG, again=False),
+        '<pause milliseconds="500"/>',
+        sent("BYE", 3, tag=TAG),
+        answered(200),
+    )
+    async with desk(artifacts) as us:
+        caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
+        call = await us.incoming()
+        await call.answer()
+        assert call.codec == "pcmu"
+        await ended(call)
+        assert call.codec == "pcma"
+        (await caller.finished()).require(1)
+    first.close()
+    second.close()
+    assert len(one.heard) >= 10
+    assert len(other.heard) >= 10
+    assert all(packet == (0, {0xFF}) for packet in one.heard)
+    assert all(packet == (8, {0xD5}) for packet in other.heard)
+
+
 async def test_F096_a_session_that_is_too_short_for_us_is_refused_and_asked_for_anew(
     sipp: StartSipp, artifacts: Path
 ) -> None:
