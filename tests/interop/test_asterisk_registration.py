@@ -65,17 +65,26 @@ async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts:
 
 
 @pytest.mark.rfc("7616/8760", "3.9/2", "F115")
-async def test_digest_by_sha256(asterisk: Asterisk, artifacts: Path) -> None:
+@pytest.mark.parametrize(
+    ("user", "offered", "taken"),
+    [("1003", ["SHA-256"], "SHA-256"), ("1004", ["SHA-512-256", "SHA-256", "MD5"], "SHA-512-256")],
+)
+async def test_the_digest_that_asterisk_names_first(
+    asterisk: Asterisk, artifacts: Path, user: str, offered: list[str], taken: str
+) -> None:
     if not asterisk.knows_sha256():
         pytest.skip(f"{asterisk.version()} knows no SHA-256")
     mark = asterisk.mark()
-    async with softphone(asterisk, "1003", artifacts, register=True) as phone:
-        assert len(asterisk.contacts("1003")) == 1
+    async with softphone(asterisk, user, artifacts, register=True) as phone:
+        assert len(asterisk.contacts(user)) == 1
         async with await phone.dial("600"):
             pass
-    sent = re.findall(r"^Authorization: Digest .*", asterisk.log_since(mark), re.MULTILINE)
+    log = asterisk.log_since(mark)
+    asked = re.findall(r"^WWW-Authenticate: Digest .*algorithm=([\w-]+)", log, re.MULTILINE)
+    assert asked[: len(offered)] == offered
+    sent = re.findall(r"^Authorization: Digest .*", log, re.MULTILINE)
     assert len(sent) >= 3
-    assert all("algorithm=SHA-256" in header for header in sent), sent
+    assert all(f"algorithm={taken}," in f"{header}," for header in sent), sent
 
 
 @repeated_after_stalls
