@@ -49,6 +49,11 @@ async def between(caller: Pjsua, callee: Pjsua) -> tuple[int, int]:
     return number, other
 
 
+async def goes_on(peer: Pjsua, number: int) -> None:
+    """Wait until the call is up that has taken another's place; that one's end may be told too."""
+    await peer.wait_for("state", call=number, text="CONFIRMED")
+
+
 def told(call: Call, kind: type) -> list:
     return [event for event in call._events if isinstance(event, kind)]
 
@@ -79,28 +84,37 @@ async def test_F020_F035_F036_F097_pjsip_calls_whom_we_name(
         assert transfer.done()
         statuses = [event.status for event in told(call, TransferProgress)]
         assert statuses[-2:] == [180, 200]
-        await transferee.established(number)
+        await goes_on(transferee, number)
         await target.established(other)
         await target.hangup(other)
         assert (await transferee.closed(number)).status == 200
         assert us.phone.calls == []
 
 
-async def test_F037_F038_pjsip_finds_the_target_busy_and_stays_with_us(
-    pjsua: StartPjsua, artifacts: Path
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        pytest.param(486, "Busy Here", marks=pytest.mark.rfc("5589", "6.3.1", "F038")),
+        pytest.param(480, "Temporarily Un", marks=pytest.mark.rfc("5589", "6.3.2", "F039")),
+    ],
+)
+async def test_F037_pjsip_does_not_reach_the_target_and_stays_with_us(
+    pjsua: StartPjsua, artifacts: Path, status: int, words: str
 ) -> None:
     transferee, target = await pjsua(user="bob"), await pjsua(user="carol")
     async with desk(artifacts) as us:
         call, number = await dial(us, transferee)
         transfer = asyncio.create_task(call.transfer(target.uri))
-        await target.hangup(await target.incoming(), 486)
-        with pytest.raises(CallError, match="the transfer failed: Busy Here") as failure:
+        other = await target.incoming()
+        await target.answer(other, 180)
+        await target.hangup(other, status)
+        with pytest.raises(CallError, match=f"the transfer failed: {words}") as failure:
             await transfer
-        assert failure.value.status == 486
+        assert failure.value.status == status
         await call.hold()
         await call.resume()
         assert call.state is CallState.ACTIVE
-        assert (await transferee.closed(number)).status == 486  # the call that came to nothing
+        assert (await transferee.closed(number)).status == status  # of the call it has tried
         await call.hangup()
         assert us.ladder.lines[-1] == "< 200 BYE"
 
@@ -140,7 +154,7 @@ async def test_F100_who_is_called_for_pjsip_s_sake_hears_of_it(
         await call.answer()
         assert f"sip:bob@{transferor.host}:{transferor.port}" in (call.header("Referred-By") or "")
         assert call.state is CallState.ACTIVE
-        await transferee.established(other)
+        await goes_on(transferee, other)
         await call.hangup()
         await transferee.closed(other)
 
@@ -148,19 +162,51 @@ async def test_F100_who_is_called_for_pjsip_s_sake_hears_of_it(
 # ------------------------------------------------------------ attended
 
 
-async def test_F021_F040_F042_pjsip_takes_our_place_at_the_target(
-    pjsua: StartPjsua, artifacts: Path
+@pytest.mark.parametrize(
+    "protected",
+    [
+        pytest.param(False, marks=pytest.mark.rfc("5589", "7.1", "F040")),
+        pytest.param(True, marks=pytest.mark.rfc("5589", "7.2", "F041")),
+    ],
+)
+async def test_F018_F021_F042_pjsip_takes_our_place_at_the_target(
+    pjsua: StartPjsua, artifacts: Path, protected: bool
 ) -> None:
-    """Its INVITE has the Replaces that we wrote, and the target, PJSIP as well, finds our call."""
+    """Its INVITE has the Replaces that we wrote, and the other, PJSIP as well, finds our call.
+
+    A target that is to be protected is told who waits, and not the other way round.
+    """
     transferee, target = await pjsua(user="bob"), await pjsua(user="carol")
     async with desk(artifacts) as us:
         first, his_first = await dial(us, transferee)
         await first.hold()
         second, her_second = await dial(us, target)
-        await first.transfer(second)
+        await (second.transfer(first) if protected else first.transfer(second))
         assert first.state is second.state is CallState.ENDED
-        await transferee.established(his_first)
-        await target.established(her_second)
+        await goes_on(transferee, his_first)
+        await goes_on(target, her_second)
+        assert us.phone.calls == []
+
+
+async def test_F045_a_target_that_still_rings_is_called_by_pjsip_in_our_place(
+    pjsua: StartPjsua, artifacts: Path
+) -> None:
+    transferee, target = await pjsua(user="bob"), await pjsua(user="carol")
+    async with desk(artifacts) as us:
+        first, his_first = await dial(us, transferee)
+        await first.hold()
+        dialling = asyncio.create_task(us.phone.dial(target.uri, wait="ringing"))
+        ours = await target.incoming()
+        await target.answer(ours, 180)
+        second = await dialling
+        await second.cancel()  # what rings at the target cannot be replaced there
+        assert (await target.closed(ours)).status == 487
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first.transfer(target.uri))
+            theirs = await target.incoming()
+            await target.answer(theirs)
+        await goes_on(transferee, his_first)
+        await target.established(theirs)
         assert us.phone.calls == []
 
 
@@ -176,7 +222,7 @@ async def test_F021_F040_F042_we_take_pjsip_s_place_at_the_target(
         await transferor.replace(number, consultation)
         new = await happens(call, Transferred)
         assert new.state is CallState.ACTIVE
-        await target.established(other)
+        await goes_on(target, other)
         await transferor.hangup(number)
         assert (await ended(call)).by is EndedBy.REMOTE
         await new.hangup()
@@ -199,6 +245,6 @@ async def test_F021_F042_F099_pjsip_takes_the_place_of_pjsip_in_a_call_of_ours(
         assert (await ended(call)).by is EndedBy.LOCAL
         assert call.replaced_by is new
         await transferor.closed(consultation)
-        await transferee.established(other)
+        await goes_on(transferee, other)
         await new.hangup()
         assert (await transferee.closed(other)).status == 200
