@@ -31,16 +31,22 @@ def sent(
     branch: str = "[branch]",
     call_id: str = "[call_id]",
     via: str = "[local_ip]:[local_port]",
+    own_tag: str = "[call_number]",
+    uri: str = TARGET,
+    to: str = "<sip:desk@[remote_ip]:[remote_port]>",
 ) -> str:
-    """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered."""
+    """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered.
+
+    `uri` and `to` have to be said where SIPp has not been told whom to call.
+    """
     return _send(
         again,
-        f"{method} {TARGET} SIP/2.0",
+        f"{method} {uri} SIP/2.0",
         f"Via: SIP/2.0/[transport] {via};branch={branch}",
         "Max-Forwards: 70",
-        "From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]",
+        f"From: <sip:sipp@[local_ip]:[local_port]>;tag={own_tag}",
         f"Call-ID: {call_id}",
-        f"To: <sip:desk@[remote_ip]:[remote_port]>{tag}",
+        f"To: {to}{tag}",
         f"CSeq: {number} {method}",
         lines=lines,
     )
@@ -60,17 +66,17 @@ def replied(
     return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
 
 
-def asked(method: str, first: int, *checks: tuple[str, str]) -> str:
+def asked(method: str, first: int, *checks: tuple[str, str], more: str = "") -> str:
     """A request that is demanded, whose headers are kept in the variables from `first` on.
 
-    `checks`: patterns of its headers, of its body where the name is "".
+    `checks`: patterns of its headers, of its body where the name is ""; `more`: actions.
     """
     keep = "".join(
         f'<ereg regexp=".*" search_in="hdr" header="{name}" check_it="true"'
         f' assign_to="{first + number}"/>'
         for number, name in enumerate(_KEPT)
     )
-    return f'<recv request="{method}"><action>{keep}{_checked(checks)}</action></recv>'
+    return f'<recv request="{method}"><action>{keep}{_checked(checks)}{more}</action></recv>'
 
 
 def answered(status: int, *checks: tuple[str, str], more: str = "") -> str:

@@ -19,6 +19,7 @@ from voip.call import Call
 from voip.config import CallConfig
 from voip.errors import CallError
 from voip.events import CallState, EndedBy
+from voip.sip.call_info import Geolocation
 from voip.sip.server_request import ServerRequest
 
 StartSipp = Callable[..., Awaitable[Sipp]]
@@ -72,6 +73,30 @@ async def test_F008_two_proxies_that_ask_for_credentials_one_after_the_other(
     assert [re.findall('realm="([^"]+)"', line) for line in shown] == [["one"], ["two"]]
     for line in shown:
         assert f'response="{digest("1001", "secret", line)}"' in line
+
+
+async def test_F011_redirected_with_the_description_in_the_ack(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    path = scenario(
+        artifacts,
+        "redirects",
+        asked("INVITE", 1, ("Content-Length:", "^ *0$")),
+        replied(302, 1, "Contact: <sip:bob@[local_ip]:[local_port]>", tag=OURS, again=True),
+        ACKED,
+        asked("INVITE", 5, ("CSeq:", "2 INVITE"), ("Content-Length:", "^ *0$")),
+        replied(200, 5, CONTACT, *DESCRIBED, tag=";tag=bob", again=True),
+        '<recv request="ACK"><action><ereg regexp="m=audio [0-9]+ RTP/AVP 0" search_in="body"'
+        ' check_it="true" assign_to="20"/></action></recv>',
+        *BYE,
+    )
+    peer = await sipp(path)
+    async with desk(artifacts) as us:
+        call = await us.phone.dial(peer.uri, late_offer=True)
+        assert us.ladder.text("> INVITE").startswith(f"INVITE sip:bob@{peer.address} ")
+        assert call.codec == "pcmu"
+        await call.hangup()
+        (await peer.finished()).require(1)
 
 
 @pytest.mark.parametrize("status", [404, 480, 486, 600, 603])
@@ -250,6 +275,23 @@ async def test_F129_who_calls_anonymously_is_in_no_line_of_the_invite(
             await us.phone.dial(peer.uri, anonymous=True)
         (await peer.finished()).require(1)
         assert "alice" not in us.ladder.text("> INVITE")
+
+
+async def test_F132_where_we_are_is_said_in_the_invite(sipp: StartSipp, artifacts: Path) -> None:
+    where = ("Geolocation:", "^ *&lt;https://lis.example/desk>$")
+    path = scenario(
+        artifacts,
+        "place",
+        asked("INVITE", 1, where, ("Geolocation-Routing:", "^ *yes$")),
+        replied(486, 1, tag=OURS, again=True),
+        ACKED,
+    )
+    peer = await sipp(path)
+    place = Geolocation(("https://lis.example/desk",), routing=True)
+    async with desk(artifacts) as us:
+        with pytest.raises(CallError):
+            await us.phone.dial(peer.uri, headers=place.headers())
+        (await peer.finished()).require(1)
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,96 @@ async def test_F099_a_replaces_that_cannot_be_done_is_refused_as_rfc_3891_says(
         (await caller.finished()).require(1)
         assert (await ended(call)).by is EndedBy.REMOTE
         assert call.replaced_by is None
+
+
+def notified(number: int, package: str, state: str, *body: str) -> tuple[str, str]:
+    """SIPp tells us of the subscription that we have asked it for."""
+    head = (CONTACT, f"Event: {package}", f"Subscription-State: {state}")
+    notify = sent("NOTIFY", number, *head, *body, uri="[$61]", to="[$2]", own_tag="n")
+    return notify, answered(200)
+
+
+OUR_CONTACT = (
+    '<ereg regexp="&lt;([^>]+)>" search_in="hdr" header="Contact:" check_it="true"'
+    ' assign_to="60,61"/>'
+)
+
+
+async def test_F034_F097_who_is_asked_to_call_says_how_it_goes(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """Click-to-dial: a REFER outside of any call, and three reports."""
+    said = ("Content-Type: message/sipfrag", "")
+    path = scenario(
+        artifacts,
+        "click-to-dial",
+        asked(
+            "REFER", 1, ("Refer-To:", "sip:carol@192.0.2.3"), ("Referred-By:", "sip:"),
+            more=OUR_CONTACT,
+        ),
+        replied(202, 1, CONTACT, tag=";tag=n"),
+        *notified(1, "refer", "active;expires=60", *said, "SIP/2.0 100 Trying"),
+        *notified(2, "refer", "active;expires=60", *said, "SIP/2.0 180 Ringing"),
+        *notified(3, "refer", "terminated;reason=noresource", *said, "SIP/2.0 [field0]"),
+    )  # fmt: skip
+    for outcome, status in (("200 OK", None), ("486 Busy Here", 486)):
+        outcomes = artifacts / "outcomes.csv"
+        outcomes.write_text(f"SEQUENTIAL\n{outcome}\n")
+        peer = await sipp(path, users=outcomes)
+        async with desk(artifacts, name=f"desk-{status}") as us:
+            if status is None:
+                await us.phone.refer(peer.uri, "sip:carol@192.0.2.3")
+            else:
+                with pytest.raises(CallError) as failure:
+                    await us.phone.refer(peer.uri, "sip:carol@192.0.2.3")
+                assert failure.value.status == status
+            (await peer.finished()).require(1)
+
+
+async def test_F032_a_call_that_rings_at_sipp_is_picked_up_of_its_caller(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """One SIPp rings and says whose call it is; another has called, and finds it replaced."""
+    named = "rings;to-tag=calling;from-tag=ringing"
+    caller = await sipp(
+        scenario(
+            artifacts,
+            "caller",
+            asked(
+                "INVITE", 1, ("Replaces:", f"{named};early-only"), ("Require:", "replaces"),
+            ),
+            replied(200, 1, CONTACT, *DESCRIBED, again=True, tag=";tag=[call_number]"),
+            '<recv request="ACK"/>',
+            asked("BYE", 80),
+            replied(200, 80),
+        )
+    )  # fmt: skip
+    document = (
+        "Content-Type: application/dialog-info+xml", "", '<?xml version="1.0"?>',
+        '<dialog-info xmlns="urn:ietf:params:xml:ns:dialog-info" version="0" state="full"'
+        ' entity="sip:service@[local_ip]">',
+        '<dialog id="1" call-id="rings" local-tag="ringing" remote-tag="calling"'
+        ' direction="recipient"><state>early</state>',
+        f"<remote><identity>{caller.uri}</identity><target uri=\"{caller.uri}\"/></remote>",
+        "</dialog></dialog-info>",
+    )  # fmt: skip
+    phone = await sipp(
+        scenario(
+            artifacts,
+            "rings",
+            asked("SUBSCRIBE", 1, ("Event:", "dialog"), more=OUR_CONTACT),
+            replied(200, 1, CONTACT, "Expires: 600", tag=";tag=n"),
+            *notified(1, "dialog", "active;expires=600", *document),
+            asked("SUBSCRIBE", 5, ("Expires:", "^ *0$")),
+            replied(200, 5, CONTACT, "Expires: 0"),
+            *notified(2, "dialog", "terminated;reason=timeout", *document),
+        )
+    )
+    async with desk(artifacts) as us:
+        async with await us.phone.watch(phone.uri, "dialog") as watch:
+            (rings,) = watch.dialogs
+            call = await us.phone.pick_up(rings)
+        assert call.state is CallState.ACTIVE
+        await call.hangup()
+        (await caller.finished()).require(1)
+        (await phone.finished()).require(1)
