@@ -76,7 +76,7 @@ def phone_of(pbx: EmbeddedPbx, user: str = "1001", **options: Any) -> Softphone:
     return Softphone(pbx.uri(user), **{"password": pbx.password(user), "media": PATIENT, **options})
 
 
-async def refusal(call: Awaitable[Call]) -> CallError:
+async def refusal(call: Awaitable[object]) -> CallError:
     with pytest.raises(CallError) as raised:
         await call
     return raised.value
@@ -210,6 +210,13 @@ async def a_number_there_is_not_is_refused(world: World) -> None:
 @requirement
 async def a_user_who_has_not_registered_is_not_available(world: World) -> None:
     assert (await refusal(world.dial("1002"))).status == 480
+
+
+@requirement
+async def nobody_is_called_because_a_caller_says_so(world: World) -> None:
+    async with await world.dial("600") as call:
+        assert (await refusal(call.transfer("sip:somebody@192.0.2.9"))).status == 603
+        assert call.state is CallState.ACTIVE
 
 
 @requirement
