@@ -108,6 +108,27 @@ async def test_what_else_a_uri_would_have_in_the_invite_is_left_out(net: Network
 
 
 @flow
+async def test_F035_a_transferor_that_does_not_wait_is_followed_and_the_phone_told(
+    net: Network,
+) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob, to_carol = answering(bob), answering(carol, after=30)
+        call, bobs = await up(alice, bob, to_bob)
+        transfer = asyncio.create_task(call.transfer(uri(carol), timeout=120))
+        await asyncio.sleep(20)  # until Bob has been asked
+        await call.hangup()
+        carols = await to_carol.get()
+        await transfer  # is told all the same
+        assert bobs.ended is not None
+        assert told(bobs, Transferred) == []
+        (event,) = [event for event in bob._events if isinstance(event, Transferred)]
+        assert event.call.remote == uri(carol)
+        assert event.call.state is CallState.ACTIVE
+        await carols.hangup()
+        await quiet(alice, bob, carol)
+
+
+@flow
 async def test_F100_the_target_sees_who_referred(net: Network) -> None:
     async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
         to_bob, to_carol = answering(bob), answering(carol)
