@@ -32,8 +32,10 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
 SUPPORTED: Final = ("replaces", "norefersub", "tdialog")
 MIXING: Final = ("join",)
+NAMED: Final = ("gruu",)
 EVENTS: Final = ("refer", "dialog")
-"""What a phone does beyond the agent's own: methods, extensions (some by mixing), packages."""
+"""What a phone does beyond the agent's own: methods, extensions (some by mixing, or with names of
+its own), packages."""
 REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
@@ -54,11 +56,13 @@ def agent_config(
     info_packages: Sequence[str] = (),
     *,
     mixes: bool = True,
+    gruu: bool = False,
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
 
-    `mixes`: whether calls can be joined with each other. A handler for MESSAGE or INFO takes the
-    place of the phone's own.
+    `mixes`: whether calls can be joined with each other. `gruu`: whether the phone asks for names
+    of its own, which it then says in every request (RFC 5627 section 4.4). A handler for MESSAGE
+    or INFO takes the place of the phone's own.
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
@@ -79,7 +83,7 @@ def agent_config(
         allow=tuple(dict.fromkeys((*methods, *requests))),
         supported=(
             *(tag for tag, use in extensions.items() if use != "off"),
-            *("199", *SUPPORTED, *(MIXING if mixes else ())),
+            *("199", *SUPPORTED, *(MIXING if mixes else ()), *(NAMED if gruu else ())),
         ),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
         session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
