@@ -134,6 +134,22 @@ async def test_a_caller_gives_up_and_a_callee_refuses(kamailio: Kamailio, artifa
         assert nobody.value.status == 480
 
 
+async def test_F015_a_phone_that_is_dead_is_given_up_by_kamailio(
+    kamailio: Kamailio, artifacts: Path
+) -> None:
+    """It has registered, and vanished without a word."""
+    dead = softphone(kamailio, "2004", artifacts, register=True)
+    dead.unregister_on_close = False
+    await dead.start()
+    await dead.close()
+    assert len(kamailio.contacts("2004")) == 1
+    async with softphone(kamailio, "2001", artifacts) as alice:
+        with pytest.raises(CallError) as nobody:
+            await alice.dial("2004")
+        assert nobody.value.status == 408
+        assert alice.calls == []
+
+
 @pytest.mark.rfc("5359", "2.12", "F028")
 async def test_three_phones_of_a_user_ring_and_one_answers(
     kamailio: Kamailio, artifacts: Path
