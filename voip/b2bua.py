@@ -2,7 +2,7 @@
 
 Both are calls in their own right, with dialogs and sound of their own; what happens to one is
 passed to the other: ringing, early sound, the answer or the refusal, digits, hanging up and why.
-One that is transferred is followed: the other goes on with whom it was transferred to.
+One that is transferred or replaced is followed: the other goes on with who comes in its place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, MediaError, VoipError
-from voip.events import CallState, DtmfReceived, EarlyMedia, Ringing, Transferred
+from voip.events import CallState, DtmfReceived, EarlyMedia, Replaced, Ringing, Transferred
 from voip.sip.headers import Headers
 
 __all__ = ["Dial", "HeaderList", "HeaderPolicy", "connect"]
@@ -152,13 +152,13 @@ class _Hunt:
 async def _talk(sides: list[Call]) -> None:
     """Answer the caller and let both talk, digits included, until either hangs up.
 
-    `sides`: the caller and the callee. Who is transferred gives its place to the new call.
+    `sides`: the caller and the callee. Who is transferred or replaced gives way to the new call.
     """
     moved = asyncio.Event()
 
     def follow(side: Call) -> None:
         def see(event: object) -> None:
-            if isinstance(event, Transferred) and side in sides:
+            if isinstance(event, Transferred | Replaced) and side in sides:
                 sides[sides.index(side)] = event.call
                 follow(event.call)
                 moved.set()

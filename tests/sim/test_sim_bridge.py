@@ -62,6 +62,31 @@ async def one_hears(speaker: Call, listener: Call, digit: str) -> None:
     assert heard == digit
 
 
+@lossy
+def test_a_callee_whose_place_is_taken_gives_way_to_who_took_it(loss: float) -> None:
+    town = Town(loss)
+
+    async def main() -> None:
+        alice, bob, carol, bridge = [await town.start(name) for name in town.hosts]
+        call = await alice.dial(town.uri("bridge"), timeout=60)
+        bobs = await town.taken["bob"].get()
+        await one_hears(call, bobs, "1")
+        carols = await carol.dial(bobs.place, timeout=60)
+        await bobs.wait_ended()
+        await asyncio.sleep(15)
+        assert call.state is carols.state is CallState.ACTIVE
+        await one_hears(call, carols, "2")
+        await one_hears(carols, call, "3")
+        await call.hangup()
+        assert (await carols.wait_ended()).by is EndedBy.REMOTE
+        await asyncio.sleep(40)
+        assert bridge.calls == []
+        for phone in (alice, bob, carol, bridge):
+            await phone.close()
+
+    town.world.run(town.hosts["alice"].run(main()))
+
+
 @pytest.mark.parametrize("mover", ["callee", "caller"])
 @lossy
 def test_a_call_that_is_transferred_at_one_side_goes_on_with_the_other(
