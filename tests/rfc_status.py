@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,12 @@ FLOWS = Path(__file__).with_name("flows.csv")
 TESTS = Path(__file__).parent
 _FLOWS = re.compile(r"test_((?:F\d{3}_)+)")
 _SECTION = re.compile(r"\d+|\D+")
-_PROPERTY = "rfc"
+_PROPERTY, _OTHERS = "rfc", "others"
+_PEERS = {
+    **{name: name for name in ("asterisk", "baresip", "kamailio", "pjsua", "sipp")},
+    "under_way": "sipp",
+}
+"""Whose software a test calls that asks for such a fixture."""
 _HEAD = """# What of which RFC is there, and which test shows it
 
 Written by `make rfc-status`, which runs the tests named here; nothing in it is written by hand. A
@@ -62,6 +67,7 @@ class RfcStatus:
 
     path: str
     outcomes: dict[Item, dict[str, bool]] = field(default_factory=lambda: defaultdict(dict))
+    others: dict[str, list[str]] = field(default_factory=dict)
 
     @pytest.hookimpl(tryfirst=True)  # before any are chosen by their marks
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -73,6 +79,7 @@ class RfcStatus:
                     raise pytest.UsageError(f"{item.nodeid}: flows.csv has no {number}")
                 flow = known[number]
                 item.add_marker(pytest.mark.rfc(flow.rfc, flow.section, number))
+            item.user_properties.append((_OTHERS, peers_of(getattr(item, "fixturenames", ()))))
             for mark in item.iter_markers("rfc"):
                 item.user_properties.append((_PROPERTY, list(mark.args)))
 
@@ -84,6 +91,8 @@ class RfcStatus:
         test = f"{path}::{name.partition('[')[0]}"
         known = flows()
         for kind, arguments in report.user_properties:
+            if kind == _OTHERS:
+                self.others[test] = list(arguments)
             if kind != _PROPERTY:
                 continue
             rfc, section, flow = [*map(str, arguments), "", ""][:3]
@@ -94,11 +103,11 @@ class RfcStatus:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the table, unless this is one of several processes of a run."""
         if self.path and not hasattr(session.config, "workerinput"):
-            Path(self.path).write_text(render(self.outcomes))
+            Path(self.path).write_text(render(self.outcomes, self.others))
 
 
-def render(outcomes: dict[Item, dict[str, bool]]) -> str:
-    """The table as Markdown."""
+def render(outcomes: Mapping[Item, Mapping[str, bool]], others: Mapping[str, Iterable[str]]) -> str:
+    """The table as Markdown. `others`: whose software each test calls."""
     lines = [*_HEAD.splitlines(), "| RFC | section | what | status | against others | tests |"]
     lines.append("|---|---|---|---|---|---|")
     items = {*flows().values(), *outcomes}
@@ -106,15 +115,15 @@ def render(outcomes: dict[Item, dict[str, bool]]) -> str:
         tests = outcomes.get(item, {})
         status = "not yet" if not tests else "proven" if all(tests.values()) else "**failed**"
         what = f"{item.flow} {item.title}".strip()
-        cells = [item.rfc, item.section, what, status, ", ".join(peers_of(tests)), _links(tests)]
+        peers = sorted({peer for test in tests for peer in others.get(test, ())})
+        cells = [item.rfc, item.section, what, status, ", ".join(peers), _links(tests)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def peers_of(tests: Iterable[str]) -> list[str]:
-    """Whose software the tests call: the interop tests are named after it."""
-    found = (re.match(r"tests/interop/test_([a-z]+)", test) for test in tests)
-    return sorted({match[1] for match in found if match})
+def peers_of(fixtures: Iterable[str]) -> list[str]:
+    """Whose software a test calls that asks for these fixtures."""
+    return sorted({_PEERS[name] for name in fixtures if name in _PEERS})
 
 
 def _links(tests: Iterable[str]) -> str:

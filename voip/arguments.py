@@ -13,7 +13,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.headers import Headers, NameAddr
 from voip.sip.server_request import ServerRequest
 from voip.sip.tel import TelUri
-from voip.sip.uri import uri_scheme
+from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = [
     "HeaderLines",
@@ -21,6 +21,7 @@ __all__ = [
     "agent_config",
     "caller_address",
     "header_lines",
+    "headers_of_uri",
     "instance_urn",
 ]
 
@@ -29,12 +30,13 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
-SUPPORTED: Final = ("replaces", "norefersub")
+SUPPORTED: Final = ("replaces", "norefersub", "tdialog")
 EVENTS: Final = ("refer", "dialog")
 MIXING: Final = ("join",)
 MIXED: Final = ("conference",)
-"""What a phone does beyond the agent's own: methods, extensions and packages, and those of them
-that need a mixer."""
+NAMED: Final = ("gruu",)
+"""What a phone does beyond the agent's own: methods, extensions and packages, those of them that
+need a mixer, and those that need names of its own."""
 REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
@@ -44,6 +46,7 @@ _OWN_HEADERS: Final = (
     *("Supported", "Authorization", "Proxy-Authorization", "Content-Type", "Content-Length"),
     *("Require", "Session-Expires", "Min-SE"),
 )
+_URI_HEADERS: Final = ("Replaces", "Join", "Subject", "Priority")
 
 
 def agent_config(
@@ -54,11 +57,13 @@ def agent_config(
     info_packages: Sequence[str] = (),
     *,
     mixes: bool = True,
+    gruu: bool = False,
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
 
-    `mixes`: whether calls can be joined with each other. A handler for MESSAGE or INFO takes the
-    place of the phone's own.
+    `mixes`: whether calls can be joined with each other. `gruu`: whether the phone asks for names
+    of its own, which it then says in every request (RFC 5627 section 4.4). A handler for MESSAGE
+    or INFO takes the place of the phone's own.
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
@@ -79,7 +84,7 @@ def agent_config(
         allow=tuple(dict.fromkeys((*methods, *requests))),
         supported=(
             *(tag for tag, use in extensions.items() if use != "off"),
-            *("199", *SUPPORTED, *(MIXING if mixes else ())),
+            *("199", *SUPPORTED, *(MIXING if mixes else ()), *(NAMED if gruu else ())),
         ),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
         session_expires=None if calls.session_timer == "off" else calls.session_expires_s,
@@ -106,6 +111,21 @@ def header_lines(headers: HeaderLines) -> list[tuple[str, str]]:
     if taken:
         raise ConfigError(f"{taken[0]} is set by the phone itself", hint="leave it out")
     return list(lines)
+
+
+def headers_of_uri(uri: SipUri) -> list[tuple[str, str]]:
+    """Return those of a URI's headers that an INVITE to it has (RFC 3261 section 19.1.5).
+
+    Who has written the URI may say whose place is taken and what it is about, and nothing else:
+    not who calls, or by which way. `ConfigError` for what could not stand in a message.
+    """
+    lines = [(name, value) for name, value in uri.headers if name.title() in _URI_HEADERS]
+    if any(name.lower() == "require" and value == "replaces" for name, value in uri.headers):
+        lines.append(("Require", "replaces"))
+    try:
+        return list(Headers(lines))
+    except SipError as error:
+        raise ConfigError(error.message, hint="another URI") from error
 
 
 def caller_address(text: str) -> NameAddr:

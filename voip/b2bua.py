@@ -2,19 +2,20 @@
 
 Both are calls in their own right, with dialogs and sound of their own; what happens to one is
 passed to the other: ringing, early sound, the answer or the refusal, digits, hanging up and why.
+One that is transferred or replaced is followed: the other goes on with who comes in its place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, MediaError, VoipError
-from voip.events import CallState, DtmfReceived, EarlyMedia, Ringing
+from voip.events import CallState, DtmfReceived, EarlyMedia, Replaced, Ringing, Transferred
 from voip.sip.headers import Headers
 
 __all__ = ["Dial", "HeaderList", "HeaderPolicy", "connect"]
@@ -81,11 +82,13 @@ async def connect(
             with suppress(CallStateError):  # the caller has given up
                 await call.reject(hunt.status, headers=hunt.reasons)
             return
+        sides = [call, leg]
         try:
-            await _talk(call, leg, gone)
+            await _talk(sides)
         finally:
-            whys = _reasons(call), _reasons(leg)
-            await asyncio.gather(leg.hangup(whys[0]), call.hangup(whys[1]))
+            first, second = sides
+            whys = _reasons(first), _reasons(second)
+            await asyncio.gather(second.hangup(whys[0]), first.hangup(whys[1]))
     finally:
         await _drop(gone)
 
@@ -146,26 +149,57 @@ class _Hunt:
                 await self._call.ring()
 
 
-async def _talk(call: Call, leg: Call, gone: asyncio.Future[Any]) -> None:
-    """Answer the caller and let both talk, digits included, until either hangs up."""
-    parted = asyncio.ensure_future(leg.wait_ended())
-    passing: list[asyncio.Future[None]] = []
+async def _talk(sides: list[Call]) -> None:
+    """Answer the caller and let both talk, digits included, until either hangs up.
+
+    `sides`: the caller and the callee. Who is transferred or replaced gives way to the new call.
+    """
+    moved = asyncio.Event()
+
+    def follow(side: Call) -> None:
+        def see(event: object) -> None:
+            if isinstance(event, Transferred | Replaced) and side in sides:
+                sides[sides.index(side)] = event.call
+                follow(event.call)
+                moved.set()
+
+        side.on_event(see)
+
+    for side in sides:
+        follow(side)
+    passing: dict[Call, asyncio.Future[None]] = {}
     try:
-        await call.answer()
-        await call.bridge(leg)
-        passing.append(asyncio.ensure_future(_pass_digits(call, leg)))
-        passing.append(asyncio.ensure_future(_pass_digits(leg, call)))
-        await asyncio.wait({gone, parted}, return_when=asyncio.FIRST_COMPLETED)
+        await sides[0].answer()
+        while True:
+            moved.clear()
+            first, second = sides
+            await first.bridge(second)
+            for side in first, second:
+                if side not in passing:
+                    passing[side] = asyncio.ensure_future(_pass_digits(side, sides))
+            await _first_of(first.wait_ended(), second.wait_ended(), moved.wait())
+            if not moved.is_set():
+                return
     except CallError:  # one of them hung up meanwhile
         return
     finally:
-        await _drop(parted, *passing)
+        await _drop(*passing.values())
 
 
-async def _pass_digits(source: Call, target: Call) -> None:
-    """Press on `target` what is pressed on `source`: a bridge carries sound alone."""
+async def _first_of(*events: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of these has happened."""
+    waiting = [asyncio.ensure_future(event) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _drop(*waiting)
+
+
+async def _pass_digits(source: Call, sides: Sequence[Call]) -> None:
+    """Press at the other side what is pressed on `source`: a bridge carries sound alone."""
     async for event in source.events():  # from the beginning: some were quick
-        if isinstance(event, DtmfReceived):
+        if isinstance(event, DtmfReceived) and source in sides:
+            target = sides[1 - sides.index(source)]
             with suppress(CallError, MediaError):  # it is over, or takes no telephone-event
                 duration_ms = max(_SHORTEST_MS, round(event.duration_ms))
                 await target.send_dtmf(event.digit, duration_ms=duration_ms)

@@ -42,6 +42,7 @@ from voip.session.transfer import attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
 from voip.sip.reason import Reason
+from voip.sip.replaces import place_of
 from voip.sip.uri import SipUri
 
 __all__ = ["Call"]
@@ -212,6 +213,18 @@ class Call:
         session = self._session
         message = session.response if session.outgoing else session.invite_request
         return message.headers.copy() if message is not None else Headers()
+
+    @property
+    def place(self) -> str:
+        """A URI by which somebody else takes our place in this call: who dials it replaces us.
+
+        To be sent by any way, a text for one (RFC 5359 section 2.6); `transfer` asks the other
+        side instead. `CallStateError` where the call is not up.
+        """
+        dialog = self._session.dialog
+        if dialog is None or not self._session.is_up:
+            raise CallStateError(f"the call is {self.state.value}", hint="answered, and not over")
+        return str(place_of(dialog))
 
     @property
     def end_headers(self) -> Headers:

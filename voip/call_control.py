@@ -9,7 +9,7 @@ import asyncio
 from typing import Final, Literal
 
 from voip.account import Account
-from voip.arguments import HeaderLines, caller_address, header_lines
+from voip.arguments import HeaderLines, caller_address, header_lines, headers_of_uri
 from voip.call import Call
 from voip.config import CallConfig
 from voip.desk import Desk
@@ -17,7 +17,7 @@ from voip.dialling import Dialling, Wait
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
 from voip.referring import ask_to_call
 from voip.sip.packages.dialog_info import WatchedDialog
-from voip.sip.replaces import Replaces
+from voip.sip.replaces import place_of
 from voip.sip.uri import SipUri, uri_scheme
 from voip.watching import Watching
 
@@ -58,11 +58,12 @@ class CallControl:
         `account`: which of several to call as: its name, its password, its proxy; None: the first.
         Returns when the call is answered, or as `wait` says. Raises `CallError` (with the SIP
         status where there is one) when it comes to nothing, `NoAnswerError` after `timeout` s.
-        `headers`: added to the INVITE. `from_`: the URI to call as, for those who speak for
-        others, as a PBX does. `anonymous`: the callee is not told who calls, a trusted proxy of
-        ours is (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends us on to
-        (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the callee
-        says first what it can do.
+        `headers`: added to the INVITE, behind those of the URI that take a call over, or say what
+        it is about (RFC 3261 section 19.1.5). `from_`: the URI to call as, for those who speak for
+        others, as a PBX does. `anonymous`: the callee is not told who calls, a proxy of ours and
+        our own domain are (RFC 3323, RFC 3325). `redirect`: whether to call whom the callee sends
+        us on to (3xx, told as `Redirected`), up to `CallConfig.max_redirects`. `late_offer`: the
+        callee says first what it can do.
         """
         self._desk.check_open()
         self._dialling.check(wait)
@@ -73,12 +74,13 @@ class CallControl:
             and (":" not in target or uri_scheme(target) == "tel")
         ):
             raise ConfigError(f"{target!r} is at no domain", hint="sip:user@host")
-        more = header_lines(headers or ())
+        uri = line.account.dial_uri(target)
+        more = [*headers_of_uri(uri), *header_lines(headers or ())]
         if anonymous:
-            more += [("Privacy", "id"), ("P-Preferred-Identity", str(line.account.identity()))]
+            more.append(("Privacy", "id"))
         return await self._dialling.dial(
             line,
-            line.account.dial_uri(target),
+            uri,
             wait=wait,
             timeout=timeout,
             headers=more,
@@ -142,14 +144,9 @@ class CallControl:
         dialog = call._session.dialog
         if dialog is None or not call._session.is_up:
             raise CallStateError(f"the call is {call.state.value}", hint="park a call that is up")
-        replaces = ("Replaces", str(Replaces.of(dialog)))
-        peer = SipUri.parse(dialog.remote_target)
-        target = SipUri(
-            peer.scheme, peer.user, None, peer.host, peer.port, peer.params, (replaces,)
-        )
         line = self._desk.lines.of_call(call.account)
         self._desk.check_open()
-        await ask_to_call(self._desk, line, orbit, target, timeout=timeout)
+        await ask_to_call(self._desk, line, orbit, place_of(dialog), timeout=timeout)
         await call._session.leave()
 
     async def dial_when_free(

@@ -120,6 +120,7 @@ class Dialling:
             max_redirects=max_redirects,
             focus=focus,
             seek=partial(seek, self._desk, line),
+            preferred=line.account.identity() if anonymous else None,
         )
 
     async def _begin(self, line: Line, uri: SipUri, plan: CallPlan) -> Call:

@@ -116,7 +116,8 @@ class TransferRequested:
 class Transferred:
     """We have called whom the other side asked us to call: `call` (a `Call`) is up.
 
-    The other side hangs this one up.
+    The other side hangs this one up. Where it has done so before, or asked outside of any call,
+    the event is the phone's.
     """
 
     call: Any
@@ -291,5 +292,6 @@ PhoneEvent = (
     | RegistrationFailed
     | MessageReceived
     | MessageWaiting
+    | Transferred
     | CallbackFailed
 )

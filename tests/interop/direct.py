@@ -101,12 +101,17 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    artifacts: Path, *, name: str = "desk", codecs: tuple[str, ...] = CODECS, **settings: Any
+    artifacts: Path,
+    *,
+    name: str = "desk",
+    host: str = HOST,
+    codecs: tuple[str, ...] = CODECS,
+    **settings: Any,
 ) -> AsyncIterator[Desk]:
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
     ladder = Ladder(artifacts / f"{name}.sip")
     async with Softphone(
-        network=NetworkConfig(bind_host=HOST, trusted=(HOST,)),
+        network=NetworkConfig(bind_host=host, trusted=(host,)),
         media=MediaConfig(codecs=codecs, jitter_min_ms=JITTER_MS),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,

@@ -17,6 +17,8 @@ from voip.harness.audio import Sound
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.rfc("3665", "2.1", "F001")
+@pytest.mark.rfc("3665", "2.4", "F004")
 async def test_asterisk_knows_us_while_we_are_registered(
     asterisk: Asterisk, artifacts: Path, transport: str
 ) -> None:
@@ -50,6 +52,7 @@ async def test_the_interval_is_the_one_asterisk_grants(asterisk: Asterisk, artif
         assert (await phone.register()).expires_s == pytest.approx(10, abs=1)
 
 
+@pytest.mark.rfc("3665", "2.5", "F005")
 async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts: Path) -> None:
     phone = softphone(asterisk, "1001", artifacts, register=True, password="secret1002")
     with pytest.raises(AuthenticationError, match="401 twice: wrong password for 1001@") as no:
@@ -62,17 +65,27 @@ async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts:
     assert rest == [Unregistered()]
 
 
-async def test_digest_by_sha256(asterisk: Asterisk, artifacts: Path) -> None:
+@pytest.mark.rfc("7616/8760", "3.9/2", "F115")
+@pytest.mark.parametrize(
+    ("user", "offered", "taken"),
+    [("1003", ["SHA-256"], "SHA-256"), ("1004", ["SHA-512-256", "SHA-256", "MD5"], "SHA-512-256")],
+)
+async def test_the_digest_that_asterisk_names_first(
+    asterisk: Asterisk, artifacts: Path, user: str, offered: list[str], taken: str
+) -> None:
     if not asterisk.knows_sha256():
         pytest.skip(f"{asterisk.version()} knows no SHA-256")
     mark = asterisk.mark()
-    async with softphone(asterisk, "1003", artifacts, register=True) as phone:
-        assert len(asterisk.contacts("1003")) == 1
+    async with softphone(asterisk, user, artifacts, register=True) as phone:
+        assert len(asterisk.contacts(user)) == 1
         async with await phone.dial("600"):
             pass
-    sent = re.findall(r"^Authorization: Digest .*", asterisk.log_since(mark), re.MULTILINE)
+    log = asterisk.log_since(mark)
+    asked = re.findall(r"^WWW-Authenticate: Digest .*algorithm=([\w-]+)", log, re.MULTILINE)
+    assert asked[: len(offered)] == offered
+    sent = re.findall(r"^Authorization: Digest .*", log, re.MULTILINE)
     assert len(sent) >= 3
-    assert all("algorithm=SHA-256" in header for header in sent), sent
+    assert all(f"algorithm={taken}," in f"{header}," for header in sent), sent
 
 
 @repeated_after_stalls

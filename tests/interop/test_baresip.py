@@ -128,6 +128,8 @@ async def test_every_digit_goes_both_ways_at_once(
 
 
 @pytest.mark.parametrize("caller", SIDES)
+@pytest.mark.rfc("5359", "2.1", "F017")
+@pytest.mark.rfc("6337", "5.3-5.4", "F094")
 async def test_we_hold_and_resume(
     baresip: StartBaresip, turned: Path, artifacts: Path, caller: str
 ) -> None:
@@ -155,6 +157,8 @@ async def test_we_hold_and_resume(
 
 
 @pytest.mark.parametrize("caller", SIDES)
+@pytest.mark.rfc("5359", "2.1", "F017")
+@pytest.mark.rfc("6337", "5.3-5.4", "F094")
 async def test_baresip_holds_and_resumes(
     baresip: StartBaresip, turned: Path, artifacts: Path, caller: str
 ) -> None:
@@ -208,6 +212,7 @@ async def test_either_side_hangs_up(
     ]
 
 
+@pytest.mark.rfc("3665", "3.9", "F014")
 async def test_baresip_rejects_us(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:
@@ -222,6 +227,7 @@ async def test_baresip_rejects_us(baresip: StartBaresip, artifacts: Path) -> Non
 
 
 @pytest.mark.parametrize(("status", "told"), [(486, "486 Busy Here"), (603, "603 Decline")])
+@pytest.mark.rfc("3665", "3.9", "F014")
 async def test_we_reject_baresip(
     baresip: StartBaresip, artifacts: Path, status: int, told: str
 ) -> None:
@@ -238,6 +244,7 @@ async def test_we_reject_baresip(
     assert us.ladder.lines == ["< INVITE", "> 180 INVITE", f"> {status} INVITE", "< ACK"]
 
 
+@pytest.mark.rfc("3665", "3.8", "F013")
 async def test_we_give_up_while_baresip_rings(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:
@@ -258,6 +265,7 @@ async def test_we_give_up_while_baresip_rings(baresip: StartBaresip, artifacts: 
     ]
 
 
+@pytest.mark.rfc("3665", "3.8", "F013")
 async def test_baresip_gives_up_while_we_ring(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:

@@ -47,6 +47,8 @@ async def pair(
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.rfc("3665", "2.1", "F001")
+@pytest.mark.rfc("3665", "2.4", "F004")
 async def test_kamailio_knows_us_while_we_are_registered(
     kamailio: Kamailio, artifacts: Path, transport: str
 ) -> None:
@@ -60,6 +62,7 @@ async def test_kamailio_knows_us_while_we_are_registered(
     assert kamailio.contacts("2001") == []
 
 
+@pytest.mark.rfc("3665", "2.5", "F005")
 async def test_a_wrong_password_is_refused_at_the_registrar_and_at_the_proxy(
     kamailio: Kamailio, artifacts: Path
 ) -> None:
@@ -75,6 +78,8 @@ async def test_a_wrong_password_is_refused_at_the_registrar_and_at_the_proxy(
 
 @repeated_after_stalls
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.rfc("3665", "3.5", "F010")
+@pytest.mark.rfc("5359", "2.1", "F017")
 async def test_two_phones_hear_each_other_through_proxy_and_relay(
     kamailio: Kamailio, artifacts: Path, transport: str
 ) -> None:
@@ -103,6 +108,8 @@ async def test_two_phones_hear_each_other_through_proxy_and_relay(
     require_speech(prompt, Sound.read(artifacts / "alice.wav"), what="Alice hears")
 
 
+@pytest.mark.rfc("3665", "3.8", "F013")
+@pytest.mark.rfc("3665", "3.9", "F014")
 async def test_a_caller_gives_up_and_a_callee_refuses(kamailio: Kamailio, artifacts: Path) -> None:
     async with pair(kamailio, artifacts) as (alice, bob):
         rung: asyncio.Queue[Call] = asyncio.Queue()
@@ -127,6 +134,23 @@ async def test_a_caller_gives_up_and_a_callee_refuses(kamailio: Kamailio, artifa
         assert nobody.value.status == 480
 
 
+async def test_F015_a_phone_that_is_dead_is_given_up_by_kamailio(
+    kamailio: Kamailio, artifacts: Path
+) -> None:
+    """It has registered, and vanished without a word."""
+    dead = softphone(kamailio, "2004", artifacts, register=True)
+    dead.unregister_on_close = False
+    await dead.start()
+    await dead.close()
+    assert len(kamailio.contacts("2004")) == 1
+    async with softphone(kamailio, "2001", artifacts) as alice:
+        with pytest.raises(CallError) as nobody:
+            await alice.dial("2004")
+        assert nobody.value.status == 408
+        assert alice.calls == []
+
+
+@pytest.mark.rfc("5359", "2.12", "F028")
 async def test_three_phones_of_a_user_ring_and_one_answers(
     kamailio: Kamailio, artifacts: Path
 ) -> None:

@@ -99,3 +99,54 @@ async def test_we_call_uas(sipp: StartSipp, artifacts: Path, transport: str) -> 
         "> BYE": CALLS,
         "< 200 BYE": CALLS,
     }
+
+
+IPV6 = "::1"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_ipv6_both_ways_with_sound(sipp: StartSipp, artifacts: Path, transport: str) -> None:
+    """SIPp sends back what it hears when we call it."""
+    async with desk(artifacts, host=IPV6) as us:
+        caller = await sipp(
+            "uac",
+            host=IPV6,
+            remote=f"[{IPV6}]:{us.phone.port}",
+            transport=transport,
+            calls=1,
+            duration_ms=200,
+        )
+        call = await us.incoming()
+        await call.answer()
+        assert (await call.wait_ended()).by is EndedBy.REMOTE
+        (await caller.finished()).require(1)
+        assert "c=IN IP6 ::1" in us.ladder.text("> 200 INVITE")
+
+        callee = await sipp("uas", host=IPV6, calls=1, transport=transport, rtp_echo=True)
+        call = await us.phone.dial(callee.uri)
+
+        async def sounds() -> bool:
+            return (await call.measure()).packets_received > 10
+
+        await until(sounds, "our sound to come back")
+        assert call.stats.remote is not None
+        assert call.stats.remote.host == IPV6
+        await call.hangup()
+        (await callee.finished()).require(1)
+
+
+@pytest.mark.rfc("3261", "18.1.1")
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_invite_that_is_too_long_for_udp_goes_by_tcp_where_there_is_tcp(
+    sipp: StartSipp, artifacts: Path, transport: str
+) -> None:
+    callee = await sipp("uas", calls=1, transport=transport)
+    async with desk(artifacts) as us:
+        call = await us.phone.dial(
+            callee.uri.partition(";")[0], headers={"Subject": "a long story " * 100}
+        )
+        dialog = call._session.dialog
+        assert dialog is not None
+        assert dialog.flow.transport == transport
+        await call.hangup()
+        (await callee.finished()).require(1)

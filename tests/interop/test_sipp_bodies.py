@@ -10,50 +10,12 @@ from pathlib import Path
 import pytest
 from direct import HOST, desk
 from peers.sipp import Sipp
+from sipp_flow import CONTACT, SDP, TAG, answered, maybe, scenario, sent
 
 from voip.call import Call
 from voip.events import MessageReceived
 
 StartSipp = Callable[..., Awaitable[Sipp]]
-
-VIA = """Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-Max-Forwards: 70
-From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
-Call-ID: [call_id]
-To: <sip:desk@[remote_ip]:[remote_port]>"""
-TARGET = "sip:desk@[remote_ip]:[remote_port]"
-
-
-def sent(method: str, number: int, *lines: str, tag: str = "", again: bool = True) -> str:
-    """A request of SIPp's; `lines`: headers, an empty one, the body."""
-    head = f"{method} {TARGET} SIP/2.0\n{VIA}{tag}\nCSeq: {number} {method}"
-    if "" not in lines:
-        lines = (*lines, "")
-    headers, body = lines[: lines.index("")], lines[lines.index("") + 1 :]
-    text = "\n".join((head, *headers, "Content-Length: [len]", "", *body))
-    repeat = ' retrans="500"' if again else ""
-    return f"<send{repeat}><![CDATA[\n\n{text}\n\n]]></send>"
-
-
-def answered(status: int, *checks: tuple[str, str], more: str = "") -> str:
-    """A response that SIPp demands. `checks`: patterns of its headers; `more`: actions."""
-    found = "".join(
-        f'<ereg regexp="{pattern}" search_in="hdr" header="{header}" check_it="true"'
-        f' assign_to="{10 + number}"/><log message="[${10 + number}]"/>'
-        for number, (header, pattern) in enumerate(checks)
-    )
-    return f'<recv response="{status}"><action>{found}{more}</action></recv>'
-
-
-def scenario(artifacts: Path, name: str, *steps: str) -> Path:
-    """Write a call flow."""
-    path = artifacts / f"{name}.xml"
-    steps_text = "\n".join(step.replace("<action></action>", "") for step in steps)
-    path.write_text(
-        f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="{name}">\n'
-        f"{steps_text}\n</scenario>\n"
-    )
-    return path
 
 
 def mail(disposition: str) -> tuple[str, ...]:
@@ -91,11 +53,6 @@ async def test_a_text_among_parts_is_taken_and_what_must_be_understood_refused(
     ]
 
 
-SDP = (
-    "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-    "m=audio 9 RTP/AVP 0\r\n"
-)
-"""Its sound goes to nobody."""
 LETTERS = (
     "Content-Type: multipart/mixed;boundary=next", "",
     "--next", "Content-Type: application/sdp", "Content-Transfer-Encoding: base64", "",
@@ -112,27 +69,23 @@ async def test_a_prack_is_refused_for_what_it_carries_and_taken_without(
     sipp: StartSipp, artifacts: Path
 ) -> None:
     """The INVITE has its description in base64, beside what the telephone network says."""
-    tag = "[peer_tag_param]"
     numbered = (
         '<ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" check_it="true" assign_to="1"/>'
     )
     path = scenario(
         artifacts,
         "prack-bodies",
-        sent(
-            "INVITE", 1, "Contact: <sip:sipp@[local_ip]:[local_port]>", "Supported: 100rel",
-            *LETTERS,
-        ),
-        '<recv response="100" optional="true"/>',
+        sent("INVITE", 1, CONTACT, "Supported: 100rel", *LETTERS),
+        maybe(100),
         answered(183, more=numbered),
         sent("PRACK", 2, "RAck: [$1] 1 INVITE", "Content-Type: application/isup", "", "IAM",
-             tag=tag),
+             tag=TAG),
         answered(415, ("Accept:", "application/sdp")),
-        sent("PRACK", 3, "RAck: [$1] 1 INVITE", tag=tag),
+        sent("PRACK", 3, "RAck: [$1] 1 INVITE", tag=TAG),
         answered(200, ("CSeq:", "3 PRACK")),
         answered(200, ("CSeq:", "1 INVITE")),
-        sent("ACK", 1, tag=tag, again=False),
-        sent("BYE", 4, tag=tag),
+        sent("ACK", 1, tag=TAG, again=False),
+        sent("BYE", 4, tag=TAG),
         answered(200, ("CSeq:", "4 BYE")),
     )  # fmt: skip
     over = asyncio.Event()

@@ -149,6 +149,7 @@ class EmbeddedPbx:
             user_agent="voip embedded PBX",
         )
         self._phone.on_incoming(self._take)
+        self._phone.on_transfer(lambda request: False)  # it calls nobody but its users
         self._exit = AsyncExitStack()
         self._serial = count(1)
         self._taking: set[asyncio.Task[None]] = set()

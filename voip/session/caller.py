@@ -43,7 +43,8 @@ class CallPlan:
     `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
     to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
     `focus`: the user of the conference that they are called to. `seek` returns who finds other ways
-    to a place where nobody answers.
+    to a place where nobody answers. `preferred`: who we are where From does not say it, for none
+    but a proxy of ours and our own domain (RFC 3325 section 9.2).
     """
 
     from_: Callable[[Flow], NameAddr]
@@ -56,6 +57,14 @@ class CallPlan:
     max_redirects: int = 5
     focus: str | None = None
     seek: Callable[[SipUri], Seek] | None = None
+    preferred: NameAddr | None = None
+
+    def headers_to(self, uri: SipUri) -> list[tuple[str, str]]:
+        """Return what is added to an INVITE to `uri`."""
+        ours = self.preferred
+        if ours is None or not (self.route or uri.host.lower() == ours.sip_uri.host.lower()):
+            return list(self.headers)
+        return [*self.headers, ("P-Preferred-Identity", str(ours))]
 
 
 class Caller:
@@ -90,11 +99,12 @@ class Caller:
         self, uri: str, flow: Flow, plan: CallPlan, *, tried: frozenset[Peer] = frozenset()
     ) -> None:
         session, self._uri = self._session, uri
+        target = SipUri.parse(uri)
         before = self.invite.request if self.invite is not None else None
         session.contact = plan.contact(flow)
         body = b"" if plan.late_offer else self._media.offer()
         self.invite = self._stack.agent.invite(
-            uri,
+            target,
             flow=flow,
             from_=before.from_ if before else plan.from_(flow),
             to=session.remote,
@@ -102,11 +112,11 @@ class Caller:
             call_id=before.call_id if before else None,
             cseq=before.cseq.number + 1 if before else 1,
             route=plan.route,
-            headers=plan.headers,
+            headers=plan.headers_to(target),
             body=body,
             content_type=SDP if body else None,
             credentials=plan.credentials,
-            seek=None if plan.seek is None else plan.seek(SipUri.parse(uri)),
+            seek=None if plan.seek is None else plan.seek(target),
             tried=tried,
             now=self._stack.signalling.now(),
         )

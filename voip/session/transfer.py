@@ -20,7 +20,7 @@ from voip.sip.events import Notified, SipEvent, SubscriptionEnded
 from voip.sip.headers import NameAddr
 from voip.sip.notifier import Notifier
 from voip.sip.refer import SIPFRAG, read_sipfrag, sipfrag
-from voip.sip.replaces import Replaces
+from voip.sip.replaces import place_of
 from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 
@@ -171,13 +171,11 @@ async def in_our_place(
 
 
 def _ways_to(dialog: Dialog) -> list[tuple[bool, SipUri]]:
-    replaces = str(Replaces.of(dialog))
-    contact = SipUri.parse(dialog.remote_target)
-    by_contact = replace(contact, headers=(("Replaces", replaces),))
-    address = dialog.remote.sip_uri
+    by_contact = place_of(dialog)
+    address, contact = dialog.remote.sip_uri, replace(by_contact, headers=())
     if contact.param("gr") is not None or address.equivalent(contact):
         return [(True, by_contact)]
-    by_address = replace(address, headers=(("Replaces", replaces), ("Require", "replaces")))
+    by_address = replace(address, headers=(*by_contact.headers, ("Require", "replaces")))
     return [(False, by_contact), (True, by_address)]
 
 

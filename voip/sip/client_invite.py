@@ -204,6 +204,7 @@ class ClientInvite:
                 self._core.counters.overload += 1
                 return None
             dialog = Dialog.as_caller(self.request, response, self.flow, self._contact)
+            dialog.go_by(self._attempt.taken)
         except SipError:
             self._core.counters.malformed += 1
             return None

@@ -172,6 +172,8 @@ class Core:
         lines = [*self.response_headers(), *headers]
         if status in (405, 501):
             lines.append(self._allow)
+        elif status == 489:
+            lines += self.allows_events()
         return make_response(request, status, to_tag=tag or self._tag_for(request), headers=lines)
 
     def answer(
@@ -244,15 +246,16 @@ class Core:
 
     def capabilities(self) -> list[tuple[str, str]]:
         """Return what an OPTIONS asks for (section 11.2)."""
-        return [self._allow, self._accept, self._supported, *self.allows_events()]
+        tongue = ("Accept-Language", "en")  # of our reason phrases
+        return [self._allow, *self.accepts(), tongue, self._supported, *self.allows_events()]
 
     def allows_events(self) -> list[tuple[str, str]]:
         """Return what a 489 has to say (RFC 6665 section 8.3.2)."""
         return [self._allow_events] if self.config.events else []
 
     def accepts(self) -> list[tuple[str, str]]:
-        """Return what a 415 has to say (section 8.2.3)."""
-        return [self._accept]
+        """Return what a 415 has to say, whatever it could not read (section 21.4.13)."""
+        return [self._accept, ("Accept-Encoding", "identity")]
 
     def demands(self) -> list[tuple[str, str]]:
         """Return what an INVITE of ours demands of the callee."""

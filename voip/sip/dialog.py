@@ -159,6 +159,18 @@ class Dialog:
             self.remote_target, self.route_set = target, route_set
             self.flow = self._way_to(self.next_hop)
 
+    def go_by(self, flow: Flow) -> None:
+        """Stay with the connection that the INVITE went by, where the next hop asks for that.
+
+        An INVITE that is too long for UDP goes by TCP (section 18.1.1), and what follows by UDP,
+        unless the peer's Contact or its proxy's Record-Route has `transport=tcp`.
+        """
+        hop = self.next_hop
+        if hop is None or hop.transport != flow.transport or self.flow.reliable:
+            return
+        if flow.reliable and (hop.host, hop.port or DEFAULT_PORT) == flow.remote:
+            self.flow = flow
+
     def next_cseq(self) -> int:
         """Count our requests."""
         self.local_cseq += 1

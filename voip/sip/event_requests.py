@@ -66,7 +66,7 @@ def _receive_subscribe(
     if known is None and event.package == "refer":
         core.answer_once(request, flow, 403, now=now)  # RFC 3515 section 2.4.4
     elif known is None and event.package not in core.config.events:
-        core.answer_once(request, flow, 489, core.allows_events(), now=now)
+        core.answer_once(request, flow, 489, now=now)
     elif wished is not None and 0 < wished < min(core.config.subscription_min_s, _HOUR_S):
         least = ("Min-Expires", str(core.config.subscription_min_s))
         core.answer_once(request, flow, 423, [least], now=now)

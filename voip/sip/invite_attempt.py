@@ -81,6 +81,11 @@ class InviteAttempt:
         self._progressed = False
         self._transaction: ClientTransaction | None = None
 
+    @property
+    def taken(self) -> Flow:
+        """The flow that the INVITE has gone by: not the one asked for where it was too long."""
+        return self.flow if self._transaction is None else self._transaction.flow
+
     def start(self, now: float) -> None:
         """Send the INVITE."""
         self._challenges.begin(self.request)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from voip.errors import SipError
 from voip.sip.dialog import Dialog, DialogState
 from voip.sip.dialog_name import DialogName, find_named, only_value, read_name
 from voip.sip.message import Request
+from voip.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from voip.sip.core import Core
 
-__all__ = ["Replaces", "find_replaced"]
+__all__ = ["Replaces", "find_replaced", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class Replaces(DialogName):
 
     def __str__(self) -> str:
         return DialogName.__str__(self) + (";early-only" if self.early_only else "")
+
+
+def place_of(dialog: Dialog) -> SipUri:
+    """Return where who takes our place in `dialog` has to call: the peer, with a Replaces."""
+    peer = SipUri.parse(dialog.remote_target)
+    return replace(peer, headers=(("Replaces", str(Replaces.of(dialog))),))
 
 
 def find_replaced(core: Core, request: Request) -> Dialog | None:

@@ -41,8 +41,8 @@ class Asterisk:
     600 echo, 601 1004 Hz, 603 prompt then BYE, 604 reads four digits, 605 sends `1234*0#`,
     606 early media then echo, 607 busy, 608 congestion, 609 rings for ever, 610 BYE after a
     second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference.
-    1001, 1002 and 1003 register with digest (passwords `secret1001`, ...) and can be dialled; 1003
-    by SHA-256.
+    1001 to 1004 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by
+    SHA-256, 1004 by whatever it prefers, SHA-512-256 first.
     """
 
     host = HOST
@@ -141,7 +141,7 @@ class Asterisk:
         return f"sip:{number}@{self.address}"
 
     def password(self, user: str) -> str:
-        """The digest password of 1001, 1002 or 1003."""
+        """The digest password of a phone."""
         return f"secret{user}"
 
     def knows_sha256(self) -> bool:

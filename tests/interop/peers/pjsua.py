@@ -204,6 +204,14 @@ class Pjsua:
         """Take the call off hold."""
         await self.command("resume", call=call)
 
+    async def transfer(self, call: int, uri: str) -> None:
+        """Ask the other side of a call to call `uri` (REFER)."""
+        await self.command("transfer", call=call, uri=uri)
+
+    async def replace(self, call: int, by: int) -> None:
+        """Ask the other side of a call to take our place in the call `by` (REFER, Replaces)."""
+        await self.command("replace", call=call, by=by)
+
     async def watch(self, uri: str) -> None:
         """Watch somebody's presence, which comes as events of kind `presence`."""
         await self.command("watch", uri=uri)

@@ -3,8 +3,9 @@
 Run by the Python in which `pjsua2` is installed; `pjsua.py` speaks to it. Settings come as one
 JSON object in the first argument. Every answered call's audio is sent back to where it came from.
 Lines in: `{"id": 1, "do": "call", "uri": ...}`, `answer`, `hangup`, `dtmf`, `hold`, `resume`,
-`watch`, answered by `{"id": 1, "ok": true, ...}`; lines out without an id are events. The end of
-standard input ends it.
+`transfer`, `replace`, `watch`, answered by `{"id": 1, "ok": true, ...}`; lines out without an id
+are events. The end of standard input ends it. A call that is made or taken for a transfer has the
+number of the one that it came of.
 
 All of PJSIP runs in this one thread. With threads of its own it waits for Python's lock while it
 holds its own, and a command from here does the reverse.
@@ -224,6 +225,10 @@ def obey(command: dict[str, Any], account: Account, buddies: list[Buddy]) -> dic
         case "resume":
             prm.opt.flag = 1  # PJSUA_CALL_UNHOLD
             calls[command["call"]].reinvite(prm)
+        case "transfer":
+            calls[command["call"]].xfer(command["uri"], prm)
+        case "replace":
+            calls[command["call"]].xferReplaces(calls[command["by"]], prm)
         case "watch":
             buddies.append(Buddy(command["uri"]))
         case other:

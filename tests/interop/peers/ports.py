@@ -80,14 +80,15 @@ def _claim(port: int) -> socket.socket | None:
     return claim
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody has this port of 127.0.0.1, UDP or TCP."""
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether nobody has this port of an address of this machine, UDP or TCP."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
+        with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
             except OSError:
                 return False
     return True

@@ -48,14 +48,13 @@ class Sipp:
     connection sooner has a failed call counted there (`FailedTcpClosed`).
     """
 
-    host = HOST
-
     def __init__(
         self,
         program: Path,
         directory: Path,
         scenario: str | Path,
         *,
+        host: str = HOST,
         remote: str | None = None,
         calls: int = 1,
         rate: float = 10,
@@ -69,7 +68,11 @@ class Sipp:
         timeout_s: int = 60,
         extra: Sequence[str] = (),
     ) -> None:
-        """`service`: the user it calls. `users`: a CSV file for `[field0]`. `extra`: options."""
+        """`host`: its address. `service`: the user it calls. `users`: a CSV file for `[field0]`.
+
+        `extra`: options.
+        """
+        self.host = host
         self._program = program
         self._directory = directory.resolve()
         self._ports: PortBlock | None = None
@@ -111,7 +114,7 @@ class Sipp:
         self._process = await start(command, self._directory / "screen.log", self._directory)
         if self._waits:
             async with asyncio.timeout(START_S):
-                while self._process.returncode is None and is_free(self.port):
+                while self._process.returncode is None and is_free(self.port, self.host):
                     await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
@@ -142,7 +145,7 @@ class Sipp:
     @property
     def address(self) -> str:
         """`host:port`."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def uri(self) -> str:

@@ -22,7 +22,7 @@ from voip.sip.packages.presence import Presence
 
 
 @flow
-async def test_F107_F022_a_text_comes_once_and_is_acknowledged(net: Network) -> None:
+async def test_F107_a_text_comes_once_and_is_acknowledged(net: Network) -> None:
     async with net.phone("alice") as alice, net.phone("bob") as bob:
         heard: list[MessageReceived] = []
         bob.on_message(heard.append)

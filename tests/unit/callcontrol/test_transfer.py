@@ -9,7 +9,7 @@ from callers import answering
 from phone_scene import Network, flow, in_virtual_time, losing, quiet, uri, without
 
 from voip.call import Call
-from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
 from voip.events import (
     CallState,
     EndedBy,
@@ -65,6 +65,66 @@ async def test_F020_F035_F036_unattended_transfer_the_transferee_calls_the_targe
         (invite,) = net.requests("INVITE", to=carol)
         assert invite.headers.get("Referred-By") == f"<{uri(alice)}>"
         await new.hangup()
+        await quiet(alice, bob, carol)
+
+
+@flow
+async def test_F022_who_is_sent_our_place_in_a_text_takes_it(net: Network) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob = answering(bob)
+        texts: list[str] = []
+        carol.on_message(lambda message: texts.append(message.text))
+        call, bobs = await up(alice, bob, to_bob)
+        await bob.message(uri(carol), f"Will you talk to her? {bobs.place}")
+        mine = await carol.dial(texts[0].split()[-1])
+        assert mine.state is CallState.ACTIVE
+        assert (await bobs.wait_ended()).by is EndedBy.REMOTE
+        new = call.replaced_by
+        assert new is not None
+        assert new.remote == uri(carol)
+        assert new.state is CallState.ACTIVE
+        await mine.hangup()
+        with pytest.raises(CallStateError, match="ended"):
+            _ = bobs.place
+        await quiet(alice, bob, carol)
+
+
+@flow
+async def test_what_else_a_uri_would_have_in_the_invite_is_left_out(net: Network) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob:
+        calls = answering(bob)
+        more = "Subject=a%20word&From=%3Csip:eve%40x%3E&Route=%3Csip:y%3E&P-Asserted-Identity=z"
+        call = await alice.dial(f"{uri(bob)}?{more}&body=x")
+        (invite,) = net.requests("INVITE")
+        assert invite.uri == uri(bob)
+        assert invite.headers.get("Subject") == "a word"
+        assert invite.from_.uri == uri(alice)
+        assert not {"Route", "P-Asserted-Identity"} & {name for name, _ in invite.headers}
+        with pytest.raises(ConfigError):
+            await alice.dial(f"{uri(bob)}?Subject=a%0D%0AEvil:%20b")
+        await calls.get()
+        await call.hangup()
+        await quiet(alice, bob)
+
+
+@flow
+async def test_F035_a_transferor_that_does_not_wait_is_followed_and_the_phone_told(
+    net: Network,
+) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob, to_carol = answering(bob), answering(carol, after=30)
+        call, bobs = await up(alice, bob, to_bob)
+        transfer = asyncio.create_task(call.transfer(uri(carol), timeout=120))
+        await asyncio.sleep(20)  # until Bob has been asked
+        await call.hangup()
+        carols = await to_carol.get()
+        await transfer  # is told all the same
+        assert bobs.ended is not None
+        assert told(bobs, Transferred) == []
+        (event,) = [event for event in bob._events if isinstance(event, Transferred)]
+        assert event.call.remote == uri(carol)
+        assert event.call.state is CallState.ACTIVE
+        await carols.hangup()
         await quiet(alice, bob, carol)
 
 
@@ -424,7 +484,10 @@ async def test_F035_a_refer_in_a_dialog_of_its_own_is_followed_where_it_names_th
         to_bob, to_carol = answering(bob), answering(carol)
         call, bobs = await up(alice, bob, to_bob)
         seen = await referred_outside(
-            alice, bob, uri(carol), **{"Target-Dialog": target_dialog(call)}
+            alice,
+            bob,
+            uri(carol),
+            **{"Target-Dialog": target_dialog(call), "Require": "tdialog"},
         )
         assert seen[-2].request.body == b"SIP/2.0 200 OK\r\n"
         assert (await to_carol.get()).remote == uri(bob)

@@ -27,7 +27,7 @@ def phone_of(pbx: EmbeddedPbx, user: str = "1001", **options: Any) -> Softphone:
     return Softphone(pbx.uri(user), **{"password": pbx.password(user), "media": PATIENT, **options})
 
 
-async def refusal(call: Awaitable[Call]) -> CallError:
+async def refusal(call: Awaitable[object]) -> CallError:
     with pytest.raises(CallError) as raised:
         await call
     return raised.value

@@ -17,7 +17,7 @@ import pytest_asyncio
 from pbx_callers import PATIENT, TAIL_S, TONE, ended, in_virtual_time, phone_of, refusal
 
 from voip.call import Call
-from voip.events import Answered, CallEnded, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.events import Answered, CallEnded, CallState, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.harness.audio import Sound, is_silence
 from voip.harness.grade import Bar, grade_tone, grade_waveform
 from voip.harness.pbx import EmbeddedPbx
@@ -170,6 +170,13 @@ async def a_number_there_is_not_is_refused(world: World) -> None:
 @requirement
 async def a_user_who_has_not_registered_is_not_available(world: World) -> None:
     assert (await refusal(world.dial("1002"))).status == 480
+
+
+@requirement
+async def nobody_is_called_because_a_caller_says_so(world: World) -> None:
+    async with await world.dial("600") as call:
+        assert (await refusal(call.transfer("sip:somebody@192.0.2.9"))).status == 603
+        assert call.state is CallState.ACTIVE
 
 
 @requirement

@@ -102,9 +102,34 @@ async def test_F129_a_caller_may_stay_unknown_to_the_callee(pair: Pair) -> None:
     identity = theirs.identity
     assert identity is not None
     assert identity.privacy.hides_identity
-    # for the proxy of ours that asserts it, and takes it away
-    assert [address.uri for address in identity.preferred] == ["sip:alice@wonderland.example"]
+    assert identity.preferred == ()  # it is the callee's own host that the INVITE has gone to
+    assert b"alice" not in theirs._session.invite_request.to_bytes()
     await theirs.reject()
+
+
+@pytest.mark.parametrize(
+    ("account", "target"),
+    [
+        ({"uri": "sip:alice@127.0.0.1:{port}"}, "bob"),
+        (
+            {"uri": "sip:alice@wonderland.example", "proxy": "sip:127.0.0.1:{port}"},
+            "bob@far.example",
+        ),
+    ],
+    ids=["own domain", "proxy"],
+)
+async def test_F129_our_own_servers_are_told_who_stays_unknown(
+    pair: Pair, account: dict[str, str], target: str
+) -> None:
+    settings = {name: value.format(port=pair.bob.port) for name, value in account.items()}
+    async with Softphone(register=False, network=HERE, **settings) as alice:
+        call = await alice.dial(target, wait="started", anonymous=True)
+        theirs = await pair.calls.get()
+        identity = theirs.identity
+        assert identity is not None
+        assert [address.uri for address in identity.preferred] == [str(alice.account.aor)]
+        await theirs.reject()
+        await call.wait_ended()
 
 
 @pytest.mark.parametrize("trusting", [True, False])

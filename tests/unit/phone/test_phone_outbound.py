@@ -246,6 +246,8 @@ async def test_F112_a_gruu_is_where_calls_say_that_we_are(edges):
     assert all(b"gruu" not in one and b"<sip:alice@127.0.0.1" in one for one in contacts)
     invites = [one for one in seen if one.startswith(b"INVITE sip:bob")]
     assert f"Contact: <{gruu}>".encode() in invites[0]
+    supported = parse_message(invites[0]).headers.values("Supported")
+    assert "gruu" in supported  # RFC 5627 section 4.4
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,21 @@ def test_options_is_answered_with_what_we_can_do() -> None:
     assert ok.status == 200
     assert ok.headers.values("Allow") == list(CONFIG.allow)
     assert ok.headers.values("Accept") == ACCEPT
+    assert ok.headers.values("Accept-Encoding") == ["identity"]
+    assert ok.headers.values("Accept-Language") == ["en"]
     assert ok.headers.values("Supported") == list(CONFIG.supported)
     assert ok.headers.get("Server") == "test"
     assert ok.to.tag
     assert stranger.empty()
+
+
+def test_a_compressed_offer_is_refused_with_what_can_be_read() -> None:
+    more = "Content-Encoding: gzip\r\n"
+    stranger = Stranger()
+    refusal = only(stranger.tell(request_text("INVITE", more=more, body="x")))
+    assert refusal.status == 415
+    assert refusal.headers.values("Accept") == ACCEPT
+    assert refusal.headers.values("Accept-Encoding") == ["identity"]
 
 
 @pytest.mark.parametrize(

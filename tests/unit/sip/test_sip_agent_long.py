@@ -67,6 +67,22 @@ def test_a_long_invite_goes_by_tcp_and_the_call_goes_on(net: Net, alice: Phone, 
     assert alice.agent.transactions == bob.agent.transactions == 0
 
 
+def test_what_follows_a_long_invite_goes_by_tcp_where_the_callee_asks_for_that(
+    net: Net, alice: Phone, bob: Phone
+) -> None:
+    contact = f"<sip:bob@{bob.address};transport=TCP>"
+    bob.on(IncomingInvite, lambda event: bob.agent.respond(
+        event.invite, 200, contact=contact, body=ANSWER, content_type="application/sdp",
+        now=net.now,
+    ))  # fmt: skip
+    alice.on(Answered, lambda event: alice.agent.bye(event.dialog, now=net.now))
+    alice.call(bob, body=LONG)
+    net.run(40)
+    for method in ("INVITE", "ACK", "BYE"):
+        assert ways(net, alice, method) == [("tcp", "TCP")]
+    assert alice.only(DialogEnded) and bob.only(DialogEnded)
+
+
 def test_a_long_invite_falls_back_to_udp_in_the_same_transaction(
     net: Net, alice: Phone, bob: Phone
 ) -> None:

@@ -1,0 +1,124 @@
+"""Call flows for SIPp, written step by step: what it sends, and what it demands.
+
+SIPp's own verdict is the judge: a message that it does not await, or one that lacks what is asked
+of it, fails its call.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port]>"
+TAG = "[peer_tag_param]"
+"""Behind the To of what it sends within a call."""
+TARGET = "sip:desk@[remote_ip]:[remote_port]"
+SDP = (
+    "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=audio 9 RTP/AVP 0\r\n"
+)
+"""Its sound goes to nobody."""
+DESCRIBED = ("Content-Type: application/sdp", "", *SDP.split("\r\n")[:-1])
+_KEPT = ("Via:", "From:", "To:", "CSeq:")
+
+
+def sent(
+    method: str,
+    number: int,
+    *lines: str,
+    tag: str = "",
+    again: bool = True,
+    branch: str = "[branch]",
+    call_id: str = "[call_id]",
+    via: str = "[local_ip]:[local_port]",
+    own_tag: str = "[call_number]",
+    uri: str = TARGET,
+    to: str = "<sip:desk@[remote_ip]:[remote_port]>",
+) -> str:
+    """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered.
+
+    `uri` and `to` have to be said where SIPp has not been told whom to call.
+    """
+    return _send(
+        again,
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/[transport] {via};branch={branch}",
+        "Max-Forwards: 70",
+        f"From: <sip:sipp@[local_ip]:[local_port]>;tag={own_tag}",
+        f"Call-ID: {call_id}",
+        f"To: {to}{tag}",
+        f"CSeq: {number} {method}",
+        lines=lines,
+    )
+
+
+def replied(
+    status: int,
+    first: int,
+    *lines: str,
+    again: bool = False,
+    tag: str = "",
+    call_id: str = "[call_id]",
+) -> str:
+    """A response to the request that `asked` has kept from `first` on."""
+    kept = [f"{name}[${first + number}]" for number, name in enumerate(_KEPT)]
+    kept[2] += tag
+    return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
+
+
+def asked(method: str, first: int, *checks: tuple[str, str], more: str = "") -> str:
+    """A request that is demanded, whose headers are kept in the variables from `first` on.
+
+    `checks`: patterns of its headers, of its body where the name is ""; `more`: actions.
+    """
+    keep = "".join(
+        f'<ereg regexp=".*" search_in="hdr" header="{name}" check_it="true"'
+        f' assign_to="{first + number}"/>'
+        for number, name in enumerate(_KEPT)
+    )
+    return f'<recv request="{method}"><action>{keep}{_checked(checks)}{more}</action></recv>'
+
+
+def answered(status: int, *checks: tuple[str, str], more: str = "") -> str:
+    """A response that is demanded. `checks`: patterns of its headers; `more`: actions."""
+    return f'<recv response="{status}"><action>{_checked(checks)}{more}</action></recv>'
+
+
+def maybe(status: int) -> str:
+    """A response that may come."""
+    return f'<recv response="{status}" optional="true"/>'
+
+
+def scenario(artifacts: Path, name: str, *steps: str) -> Path:
+    """Write a call flow."""
+    path = artifacts / f"{name}.xml"
+    text = "\n".join(step.replace("<action></action>", "") for step in steps)
+    assigned = ",".join(re.findall(r'assign_to="([\d,]+)"', text))
+    used = sorted(set(re.findall(r"\d+", assigned)), key=int)
+    mentioned = "".join(f'<log message="[${number}]"/>' for number in used)
+    end = f"<nop><action>{mentioned}</action></nop>" if used else ""  # SIPp wants each used twice
+    path.write_text(
+        f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="{name}">\n'
+        f"{text}\n{end}\n</scenario>\n"
+    )
+    return path
+
+
+def _checked(checks: tuple[tuple[str, str], ...]) -> str:
+    return "".join(
+        f'<ereg regexp="{pattern}" {_place(header)} check_it="true" assign_to="{90 + number}"/>'
+        for number, (header, pattern) in enumerate(checks)
+    )
+
+
+def _place(header: str) -> str:
+    return f'search_in="hdr" header="{header}"' if header else 'search_in="body"'
+
+
+def _send(again: bool, *head: str, lines: tuple[str, ...]) -> str:
+    if "" not in lines:
+        lines = (*lines, "")
+    headers, body = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    text = "\n".join((*head, *headers, "Content-Length: [len]", "", *body))
+    repeat = ' retrans="500"' if again else ""
+    return f"<send{repeat}><![CDATA[\n\n{text}\n\n]]></send>"
