@@ -48,10 +48,12 @@ def report(event: str, *, call: int = 0, text: str = "", status: int = 0, reason
 class Call(pj.Call):
     """A call that hears itself. `number` is ours: PJSIP uses its own anew."""
 
-    def __init__(self, account: Account, *pjsip_id: int) -> None:
+    def __init__(self, account: Account, *pjsip_id: int, number: int = 0) -> None:
         super().__init__(account, *pjsip_id)
         self._account = account
-        self.number = next(account.numbers)
+        self.number = number or next(account.numbers)
+        if number:
+            account.left.append(account.calls[number])  # PJSIP still tells it of its end
         account.calls[self.number] = self
 
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
@@ -70,10 +72,10 @@ class Call(pj.Call):
                 report("media", call=self.number, text=media.status.name)
 
     def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
-        prm.newCall = Call(self._account)
+        prm.newCall = Call(self._account, number=self.number)
 
     def onCallReplaced(self, prm: pj.OnCallReplacedParam) -> None:
-        prm.newCall = Call(self._account, prm.newCallId)
+        prm.newCall = Call(self._account, prm.newCallId, number=self.number)
 
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
         report("dtmf", call=self.number, text=prm.digit)
@@ -85,6 +87,7 @@ class Account(pj.Account):
     def __init__(self) -> None:
         super().__init__()
         self.calls: dict[int, Call] = {}
+        self.left: list[Call] = []
         self.numbers = itertools.count(1)
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
