@@ -35,7 +35,7 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return _read(host)
 
 
-_read = lru_cache(maxsize=1024)(ipaddress.ip_address)
+_read = lru_cache(maxsize=256)(ipaddress.ip_address)
 
 
 def literal(host: str) -> str | None:

@@ -64,7 +64,7 @@ _PAYLOAD_TYPE = re.compile(r"0|[1-9][0-9]{0,2}")
 
 _Value = TypeVar("_Value")
 _USUAL_LENGTH: Final = 80
-_REMEMBERED: Final = 512
+_REMEMBERED: Final = 128
 
 
 def parse(data: bytes | str) -> SessionDescription:

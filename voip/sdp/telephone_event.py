@@ -22,7 +22,7 @@ MAX_RANGES = 256
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?", re.ASCII)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def parse_events(fmtp: str) -> frozenset[int]:
     """Return the event codes of a list such as "0-15,66,70".
 

@@ -69,7 +69,9 @@ class AgentConfig:
 
     max_client_transactions: int = 10_000
     max_server_transactions: int = 65_536
-    """A transaction outlives its answer by 64*T1: this many allow about 1,000 calls a second."""
+    """Others' requests that have no answer yet, or none that has been acknowledged."""
+    max_completed_transactions: int = 262_144
+    """Those that only take repetitions any more, for 64*T1: so many are 4,000 calls a second."""
     max_dialogs: int = 10_000
     """Calls at a time, early ones and unanswered INVITEs too, of both sides."""
     max_forks: int = 12

@@ -75,6 +75,7 @@ class Core:
             self.send,
             max_client=config.max_client_transactions,
             max_server=config.max_server_transactions,
+            max_completed=config.max_completed_transactions,
             max_udp_request=config.max_udp_request,
         )
         self.guard = Guard(config.stranger_rate, config.known_hosts)

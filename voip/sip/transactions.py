@@ -36,7 +36,8 @@ MAX_UDP_ONLY: Final = 1024
 class Transactions:
     """The client and server transactions of one agent.
 
-    New ones are begun while there are less than `max_client` and `max_server` of each.
+    New ones are begun while there are less than `max_client` of ours, `max_server` of others' and
+    `max_completed` of others' that only take repetitions any more.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Transactions:
         *,
         max_client: int,
         max_server: int,
+        max_completed: int,
         max_udp_request: int | None = None,
     ) -> None:
         self._durations = durations
@@ -57,6 +59,7 @@ class Transactions:
         self._again = self._send_again  # one for all, not one for each
         self._max_client = max_client
         self._max_server = max_server
+        self._max_completed = max_completed
         self._max_udp_request = max_udp_request
         self._udp_only: OrderedDict[Address, float] = OrderedDict()
         self._client: dict[tuple[str | None, str], ClientTransaction] = {}
@@ -78,7 +81,8 @@ class Transactions:
     @property
     def full(self) -> bool:
         """Whether no more of others' requests may be taken."""
-        return len(self._server) + len(self._completed) >= self._max_server
+        live, completed = len(self._server), len(self._completed)
+        return live >= self._max_server or completed >= self._max_completed
 
     def check_room(self) -> None:
         """Raise SipError (503) when no more requests of our own may be begun."""

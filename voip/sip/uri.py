@@ -147,7 +147,7 @@ class SipUri:
 
 
 _USUAL_CHARS: Final = 128
-_usual = lru_cache(maxsize=1024)(SipUri._read)
+_usual = lru_cache(maxsize=128)(SipUri._read)
 
 
 def uri_scheme(text: str) -> str | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
-from virtual_sip import ANSWER, SDP, Stranger, request_text
+from virtual_sip import ANSWER, CONFIG, SDP, Stranger, request_text
 
 from voip.sip.completed import Completed
 from voip.sip.events import DialogEnded, IncomingInvite
@@ -90,6 +91,21 @@ def test_a_refused_invite_is_passed_over_until_timer_i() -> None:
     assert stranger.tell(request_text("INVITE", body="v=0")) == []
     stranger.wait(0.2)
     assert stranger.empty()
+
+
+def test_those_that_are_answered_have_a_limit_of_their_own() -> None:
+    stranger = Stranger(replace(CONFIG, max_server_transactions=2, max_completed_transactions=3))
+    for number in range(3):
+        branch, call_id = f"z9hG4bK{number}", f"call{number}"
+        stranger.tell(request_text("INVITE", branch=branch, call_id=call_id))
+        (event,) = (e for e in stranger.agent.events() if isinstance(e, IncomingInvite))
+        stranger.agent.respond(event.invite, 486, now=stranger.now)
+        tag = only(stranger.heard()).to.tag or ""
+        stranger.tell(request_text("ACK", branch=branch, call_id=call_id, to_tag=tag))
+    assert stranger.agent.transactions == 3
+    assert only(stranger.tell(request_text("INVITE", call_id="more"))).status == 503
+    stranger.wait(5.1)
+    assert stranger.tell(request_text("INVITE", call_id="more")) == []
 
 
 def test_each_ends_at_its_own_time_whatever_the_order_they_came_in() -> None:
