@@ -18,6 +18,7 @@ from voip.codecs.ilbc.lpc import polynomials
 from voip.codecs.ilbc.mode import MODE_20, MODES, Mode
 from voip.codecs.ilbc.packing import fields_of, pack, unpack
 from voip.codecs.ilbc.tables import LSF_CODEBOOKS
+from voip.errors import CodecError
 
 pytestmark = pytest.mark.rfc("3951", "3-4")
 
@@ -184,6 +185,26 @@ def test_a_loss_is_filled_and_fades(mode: Mode) -> None:
     assert power[0] > 0.25 * float((last.astype(float) ** 2).mean())
     assert power[4] < power[0]
     assert power[-1] < 1e-3 * power[0], "silent in the end"
+
+
+@EVERY_MODE
+def test_no_streams_are_no_frames_and_other_shapes_are_refused(mode: Mode) -> None:
+    none = np.zeros((0, mode.samples), np.int16)
+    payloads = encode(none, EncoderState.of(0, mode), mode)
+    assert payloads.shape == (0, mode.octets)
+    sound = decode(payloads, np.zeros(0, bool), DecoderState.of(0, mode), mode)
+    assert sound.shape == none.shape
+
+    encoder, decoder = EncoderState.of(2, mode), DecoderState.of(2, mode)
+    for shape, kind in (((2, 80), np.int16), ((1, mode.samples), np.int16), ((2, 1), np.int32)):
+        with pytest.raises(CodecError, match="iLBC encodes int16"):
+            encode(np.zeros(shape, kind), encoder, mode)
+    received = np.ones(2, bool)
+    for shape, kind in (((2, 37), np.uint8), ((3, mode.octets), np.uint8), ((2, 1), np.int16)):
+        with pytest.raises(CodecError, match="iLBC decodes uint8"):
+            decode(np.zeros(shape, kind), received, decoder, mode)
+    with pytest.raises(CodecError, match="`received` is bool"):
+        decode(np.zeros((2, mode.octets), np.uint8), received[:1], decoder, mode)
 
 
 def test_the_frequencies_of_all_indices_are_in_order() -> None:

@@ -50,12 +50,10 @@ _COUNT: Final = 631
 
 @cache
 def _grid(divisions: int) -> Floats:
-    """Return what makes of A(z) its two polynomials at frequencies 0 to pi: (11, 2 * points).
+    """Return what makes of A(z) its two polynomials at the points of a grid: (11, 2 * points).
 
-    Points: `_STEP` apart, divided.
-
-    A(z) plus and minus z^-11 A(1/z), without the root at pi and at 0 that they always have; on
-    the unit circle they are real but for a delay.
+    They are A(z) plus and minus z^-11 A(1/z), without the root at pi and at 0 that they always
+    have; on the unit circle they are real but for a delay.
     """
     angle = _STEP / divisions * np.arange((_COUNT - 1) * divisions + 1)
     out = np.empty((ORDER + 1, 2, angle.size))

@@ -15,6 +15,7 @@ from voip.codecs.ilbc.mode import SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, unpack
 from voip.codecs.ilbc.state import decode_state
 from voip.codecs.ilbc.tables import ORDER, OUTPUT_HIGH_PASS
+from voip.errors import CodecError
 
 __all__ = ["DecoderState", "decode"]
 
@@ -75,8 +76,18 @@ def decode(
     """Return the next frame of each stream, int16 (streams, samples).
 
     payloads: uint8 (streams, octets); where `received` (streams,) is False, and where the payload
-    says that it is empty or is no frame, what is lost is concealed.
+    says that it is empty or is no frame, what is lost is concealed. Raises CodecError for another
+    shape or type, or a state of another number of streams.
     """
+    rows = len(state.lsf)
+    if payloads.shape != (rows, mode.octets) or payloads.dtype != np.uint8:
+        raise CodecError(
+            f"iLBC decodes uint8 {(rows, mode.octets)} here, not {payloads.dtype} {payloads.shape}"
+        )
+    if received.shape != (rows,) or received.dtype != np.bool_:
+        raise CodecError(f"`received` is bool {(rows,)}, not {received.dtype} {received.shape}")
+    if not rows:
+        return np.empty((0, mode.samples), np.int16)
     parameters, counts = unpack(payloads, mode)
     counts &= received
     excitation, filters = _excitation(parameters, counts, state, mode)

@@ -17,6 +17,7 @@ from voip.codecs.ilbc.packing import fields_of, pack
 from voip.codecs.ilbc.search import RESPONSE, search, weigh
 from voip.codecs.ilbc.state import decode_state, encode_state, find_state
 from voip.codecs.ilbc.tables import INPUT_HIGH_PASS, ORDER
+from voip.errors import CodecError
 
 __all__ = ["EncoderState", "encode"]
 
@@ -26,6 +27,7 @@ _WEIGHTING: Final = 0.4222 ** np.arange(ORDER + 1)
 _REMAINDER_RANGE: Final = (58, 58, 58)
 _FIRST_RANGE: Final = (108, 44, 44)
 _RANGE: Final = (108, 108, 108)
+"""How many of the shortest delays each stage may take (table 3.1), of the remainder almost all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +54,17 @@ class EncoderState:
 
 
 def encode(pcm: npt.NDArray[np.int16], state: EncoderState, mode: Mode) -> npt.NDArray[np.uint8]:
-    """Encode the next frame of each stream: int16 (streams, samples) to uint8 (streams, octets)."""
-    rows = len(pcm)
+    """Encode the next frame of each stream: int16 (streams, samples) to uint8 (streams, octets).
+
+    Raises CodecError for another shape or type, or a state of another number of streams.
+    """
+    rows = len(state.lsf)
+    if pcm.shape != (rows, mode.samples) or pcm.dtype != np.int16:
+        raise CodecError(
+            f"iLBC encodes int16 {(rows, mode.samples)} here, not {pcm.dtype} {pcm.shape}"
+        )
+    if not rows:
+        return np.empty((0, mode.octets), np.uint8)
     row = np.arange(rows)
     fields = fields_of(mode)
     parameters = np.empty((rows, fields.parameters), np.uint8)
