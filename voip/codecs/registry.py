@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from voip.codecs.core import Codec, CodecFormat, CodecInfo
 from voip.codecs.g711 import Law
 from voip.codecs.g711_codec import PCMA, PCMU, G711Codec
+from voip.codecs.ilbc.codec import ILBC_30, IlbcCodec, mode_of
 from voip.errors import CodecError
 
 __all__ = ["CodecEntry", "Registry", "default_registry"]
@@ -81,5 +82,6 @@ def default_registry() -> Registry:
         (
             CodecEntry(PCMU, lambda _: G711Codec(Law.ULAW)),
             CodecEntry(PCMA, lambda _: G711Codec(Law.ALAW)),
+            CodecEntry(ILBC_30, lambda format_: IlbcCodec(mode_of(format_.fmtp))),
         )
     )

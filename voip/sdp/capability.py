@@ -15,6 +15,7 @@ from voip.sdp.format import (
     RtpFormat,
     static_payload_type,
 )
+from voip.sdp.ilbc import ILBC, common_mode
 from voip.sdp.telephone_event import TELEPHONE_EVENT, common_events
 
 __all__ = ["PCMA", "PCMU", "TELEPHONE_EVENTS", "AudioCapability", "capabilities_of"]
@@ -87,10 +88,12 @@ class AudioCapability:
         """Return what of this capability fits an offered format, None where nothing does.
 
         Encodings fit by name, clock rate and channels. Of telephone-event the events that both
-        sides know remain (RFC 4733, section 2.5.1.1).
+        sides know remain (RFC 4733, section 2.5.1.1), of iLBC the longer frame.
         """
         if offered.encoding != self.encoding:
             return None
+        if self.name == ILBC:
+            return self._with_fmtp(common_mode(self.fmtp, offered.fmtp))
         if self.name != TELEPHONE_EVENT:
             return self
         events = common_events(self.fmtp, offered.fmtp)

@@ -17,7 +17,7 @@ FORMATS = [info.format for info in default_registry()]
 
 def test_pcmu_and_pcma_are_there_whatever_the_case() -> None:
     registry = default_registry()
-    assert [str(info.format) for info in registry] == ["pcmu/8000", "pcma/8000"]
+    assert [str(info.format) for info in registry] == ["pcmu/8000", "pcma/8000", "ilbc/8000"]
     assert registry.create(CodecFormat("PCMU", 8000)).info is PCMU
     assert CodecFormat("PcMa") in registry
     assert registry.info(CodecFormat("pcma")).bit_rate == 64000
@@ -33,7 +33,7 @@ def test_what_is_not_there_is_named_and_so_is_what_is(format_: CodecFormat) -> N
     with pytest.raises(CodecError) as caught:
         registry.create(format_)
     assert str(format_) in caught.value.message
-    assert caught.value.hint == "there are pcmu/8000, pcma/8000"
+    assert caught.value.hint == "there are pcmu/8000, pcma/8000, ilbc/8000"
 
 
 def test_static_payload_types_are_only_defaults() -> None:
@@ -48,7 +48,7 @@ def test_adding_a_codec_makes_another_registry() -> None:
     mine = CodecEntry(PCMU, lambda _: G711Codec(Law.ALAW))
     registry = default_registry()
     more = registry.extended(mine)
-    assert len(more) == len(registry) == 2
+    assert len(more) == len(registry) == 3
     assert more.create(CodecFormat("pcmu")).info.name == "pcma", "the later one"
     assert registry.create(CodecFormat("pcmu")).info.name == "pcmu", "unchanged"
 
@@ -66,7 +66,7 @@ def test_every_codec_keeps_the_contract(format_: CodecFormat) -> None:
     payload = codec.encode(pcm)
     decoded = codec.decode(payload)
     assert (decoded.dtype, decoded.shape) == (np.int16, (samples,))
-    assert len(payload) * 8 * 1000 == info.bit_rate * info.ptime_ms
+    assert len(payload) * 8 * 1000 // info.ptime_ms == info.bit_rate
 
     codec.reset()
     room, sound = np.zeros(2000, np.uint8), np.zeros(5000, np.int16)

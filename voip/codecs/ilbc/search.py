@@ -1,0 +1,152 @@
+"""What of the codebook comes nearest to a segment (sections 3.6.2, 3.6.4 and 3.7)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.codecs.ilbc.arrays import Floats, Index, windows
+from voip.codecs.ilbc.codebook import LEAST_SCALE, STAGES, Shape, expand
+from voip.codecs.ilbc.tables import GAINS
+
+__all__ = ["RESPONSE", "search", "weigh"]
+
+RESPONSE: Final = 48
+"""Samples after which the weighting filter, whose poles are within 0.4222, answers nothing."""
+
+_MOST_GAIN: Final = 1.3
+_AROUND: Final = 34
+"""Vectors of the expanded section that are tried: around the best of the base section."""
+_GAINS_BETWEEN: Final = tuple((gains[1:] + gains[:-1]) / 2 for gains in GAINS)
+
+
+def weigh(signal: Floats, response: Floats) -> Floats:
+    """Filter (rows, samples), from nothing, by a response (rows, RESPONSE)."""
+    rows, samples = signal.shape
+    padded = np.zeros((rows, samples + RESPONSE - 1))
+    padded[:, RESPONSE - 1 :] = signal
+    out: Floats = np.einsum("snj,sj->sn", windows(padded, RESPONSE), response[:, ::-1])
+    return out
+
+
+def search(
+    memory: Floats, target: Floats, shape: Shape, ranges: tuple[int, int, int]
+) -> tuple[Index, Index]:
+    """Return the indices of vectors and gains of the three stages, each (rows, 3).
+
+    memory, target: (rows, samples), weighted. ranges: how many of the shortest delays each stage
+    may take.
+    """
+    rows, length = target.shape
+    row = np.arange(rows)
+    both = expand(memory)
+    flat = both.reshape(-1)
+    at = both.shape[1] * row[:, None]
+    sections = windows(both.reshape(2 * rows, -1), length)[:, ::-1].reshape(
+        rows, 2, shape.base, length
+    )
+    energy = np.empty((rows, 2, shape.section))
+    squares = np.zeros((rows, 2, shape.memory + 1))
+    np.cumsum((both * both).reshape(rows, 2, -1), axis=2, out=squares[..., 1:])
+    np.subtract(
+        squares[..., : length - 1 : -1],
+        squares[..., -length - 1 :: -1],
+        out=energy[..., : shape.base],
+    )
+    augmented = None
+    if shape.section > shape.base:
+        augmented = _augmented(both.reshape(2 * rows, -1), shape).reshape(rows, 2, -1, length)
+        np.einsum("sean,sean->sea", augmented, augmented, out=energy[..., shape.base :])
+    inverse = np.where(energy > _NOTHING, 1 / np.maximum(energy, _NOTHING), 0.0)
+
+    index, gain_index = np.empty((rows, STAGES), np.intp), np.empty((rows, STAGES), np.intp)
+    left = target.copy()
+    coded = np.zeros(target.shape)
+    scale = np.ones(rows)
+    cross = np.empty(energy.shape)
+    for stage in range(STAGES):
+        np.einsum("sewn,sn->sew", sections, left, out=cross[..., : shape.base])
+        if augmented is not None:
+            np.einsum("sean,sn->sea", augmented, left, out=cross[..., shape.base :])
+        gain = cross * inverse
+        measure = cross * gain
+        bad = np.abs(gain) >= _MOST_GAIN
+        if stage == 0:
+            bad |= cross <= 0
+        measure[bad] = -1.0
+        allowed = _around(shape.base, shape.section, ranges[stage])
+        measure[:, 0, ranges[stage] : shape.base] = -1.0
+        base = measure[:, 0].argmax(axis=1)
+        measure[:, 1][~allowed[base]] = -1.0
+        measure = measure.reshape(rows, -1)
+        best = index[:, stage] = measure.argmax(axis=1)
+        chosen = gain.reshape(rows, -1)[row, best]
+        chosen[measure[row, best] < 0] = 0.0
+
+        level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(chosen / scale)
+        quantised = scale * GAINS[stage][level]
+        part = quantised[:, None] * _vectors(flat, at, shape, best)
+        left -= part
+        coded += part
+        scale = np.maximum(np.abs(quantised), LEAST_SCALE)
+    gain_index[:, 0] = _corrected(gain_index[:, 0], target, coded)
+    return index, gain_index
+
+
+_NOTHING: Final = 1e-9
+
+
+def _vectors(flat: Floats, at: Index, shape: Shape, index: Index) -> Floats:
+    one, other = flat.take(at + shape.one[index]), flat.take(at + shape.other[index])
+    other -= one
+    other *= shape.blend[index]
+    return one + other
+
+
+def _augmented(both: Floats, shape: Shape) -> Floats:
+    """Return the augmented vectors of both sections: (2 * rows, vectors, samples).
+
+    both: (2 * rows, samples). Their delays are 20, 21, ...: a step back for the newest samples,
+    two for those before.
+    """
+    fade = shape.blend[shape.base : shape.section]
+    count, length = fade.shape
+    padded = np.zeros((len(both), shape.memory + count))
+    padded[:, : shape.memory] = both
+    stretches = windows(padded, length)
+    end = shape.memory - length
+    out: Floats = stretches[:, end + count : end : -1] * (1 - fade)
+    out += stretches[:, end : end - 2 * count : -2] * fade
+    return out
+
+
+@cache
+def _around(base: int, section: int, limit: int) -> npt.NDArray[np.bool_]:
+    """Return which vectors of the expanded section are tried for each best one of the base section.
+
+    Bool (section, section). In a circle of the vectors by their delay, the augmented ones (20 to
+    39 samples) come before the stretches (40 and more).
+    """
+    augmented = section - base
+    allowed = np.zeros((section, section), bool)
+    for best in range(section):
+        place = best - section if best >= base else best
+        first = min(max(place - _AROUND // 2, -augmented), limit - _AROUND)
+        allowed[best, np.arange(first, first + _AROUND) % section] = True
+    return allowed
+
+
+def _corrected(index: Index, target: Floats, coded: Floats) -> Index:
+    """Return the index of a first gain by which the coded has the power of the target (3.7)."""
+    wanted: Floats = np.einsum("sn,sn->s", target, target)
+    there: Floats = np.einsum("sn,sn->s", coded, coded)
+    gains = GAINS[0]
+    gain = gains[index]
+    ratio = np.sqrt(wanted / np.maximum(there, _NOTHING))
+    enough = gains.searchsorted(ratio * gain) - 1
+    twice = gains.searchsorted(2 * gain)
+    most: Index = np.minimum(enough, np.minimum(twice, gains.size - 1))
+    return np.maximum(index, most)
