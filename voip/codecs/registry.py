@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from voip.codecs.core import Codec, CodecFormat, CodecInfo
 from voip.codecs.g711 import Law
 from voip.codecs.g711_codec import PCMA, PCMU, G711Codec
+from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.errors import CodecError
 
 __all__ = ["CodecEntry", "Registry", "default_registry"]
@@ -15,7 +16,10 @@ __all__ = ["CodecEntry", "Registry", "default_registry"]
 
 @dataclass(frozen=True, slots=True)
 class CodecEntry:
-    """A codec on offer: `build` makes one for a negotiated format and may refuse its fmtp."""
+    """A codec on offer: `build` makes one for a negotiated format and may refuse its fmtp.
+
+    What was built may have another sample rate and bit rate than `info`, by its fmtp.
+    """
 
     info: CodecInfo
     build: Callable[[CodecFormat], Codec]
@@ -81,5 +85,6 @@ def default_registry() -> Registry:
         (
             CodecEntry(PCMU, lambda _: G711Codec(Law.ULAW)),
             CodecEntry(PCMA, lambda _: G711Codec(Law.ALAW)),
+            CodecEntry(OPUS, lambda format_: OpusCodec.negotiated(format_.fmtp)),
         )
     )
