@@ -269,6 +269,7 @@ def _peers(cache: Path) -> list[Check]:
         "sipvicious": lambda: shutil.which("svmap"),
         "pjsip": lambda: shutil.which(cache / "pjsua2/bin/python"),
         "tshark": lambda: shutil.which("tshark"),
+        "opus-tools": lambda: shutil.which("opusdec"),
     }
     checks = []
     for name, find in places.items():

@@ -43,6 +43,7 @@ NAMES = [
         "sipvicious",
         "pjsip",
         "tshark",
+        "opus-tools",
     ),
     *("pesq", "pystoi"),
 ]
