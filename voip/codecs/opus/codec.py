@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import CodecInfo
-from voip.codecs.opus.binding import libopus
+from voip.codecs.opus.binding import Pcm, libopus
 from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
@@ -32,8 +32,6 @@ OPUS: Final = CodecInfo(
     conceals=True,
 )
 """RFC 7587: 48000 and 2 whatever is sent. The delay is that of 20 ms frames."""
-
-Sound = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 
 class OpusCodec:
@@ -103,7 +101,7 @@ class OpusCodec:
         """By how many samples of each channel what is decoded comes later than what was encoded."""
         return self._encoder.lookahead
 
-    def encode(self, pcm: Sound) -> bytes:
+    def encode(self, pcm: Pcm) -> bytes:
         """Encode (samples,) of 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms into one packet."""
         return self._encoder.encode(pcm)
 
@@ -131,7 +129,7 @@ class OpusCodec:
         self._decoder.decode_fec_into(octets, count, pcm)
         return pcm
 
-    def encode_into(self, pcm: Sound, out: npt.NDArray[np.uint8]) -> int:
+    def encode_into(self, pcm: Pcm, out: npt.NDArray[np.uint8]) -> int:
         """Encode into the beginning of `out`; return how many octets it took.
 
         `out` has at least 1276 octets for each 20 ms. With DTX, 1 or 2 octets need not be sent
@@ -139,7 +137,7 @@ class OpusCodec:
         """
         return self._encoder.encode_into(pcm, out)
 
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: Sound) -> int:
+    def decode_into(self, payload: npt.NDArray[np.uint8], out: Pcm) -> int:
         """Decode into the beginning of `out`; return how many samples it gave."""
         return self._decoder.decode_into(payload, out)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.opus.binding import State, address, address_to_write, libopus
+from voip.codecs.opus.binding import Pcm, State, address, address_to_write, libopus
 from voip.codecs.opus.toc import (
     FRAME_UNITS,
     MAX_FRAME,
@@ -16,8 +16,6 @@ from voip.codecs.opus.toc import (
 from voip.errors import CodecError
 
 __all__ = ["OpusDecoder"]
-
-Sound = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 
 class OpusDecoder:
@@ -52,13 +50,13 @@ class OpusDecoder:
                 return self._frame[toc >> 3]
         return read_packet(payload.data).units * self._unit
 
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: Sound) -> int:
+    def decode_into(self, payload: npt.NDArray[np.uint8], out: Pcm) -> int:
         """Decode a packet into the beginning of `out`; return how many samples it gave."""
         samples = self.samples(payload)
         self._decode(address(payload), payload.size, out, samples, fec=0)
         return samples
 
-    def conceal_into(self, samples: int, out: Sound) -> None:
+    def conceal_into(self, samples: int, out: Pcm) -> None:
         """Go on for `samples` samples that were lost, into the beginning of `out`.
 
         `samples` is a multiple of 2.5 ms; of all channels together.
@@ -67,7 +65,7 @@ class OpusDecoder:
         for begin in range(0, samples, most):
             self._decode(None, 0, out[begin:], min(most, samples - begin), fec=0)
 
-    def decode_fec_into(self, payload: npt.NDArray[np.uint8], samples: int, out: Sound) -> None:
+    def decode_fec_into(self, payload: npt.NDArray[np.uint8], samples: int, out: Pcm) -> None:
         """Decode what a packet repeats of the one before it, which held `samples` samples.
 
         Where it repeats nothing, or less, the library conceals. `samples` as for `conceal_into`.
@@ -83,7 +81,7 @@ class OpusDecoder:
         """Return the least multiple of 2.5 ms that holds `samples` samples."""
         return samples + -samples % self._unit
 
-    def _decode(self, data: int | None, size: int, out: Sound, samples: int, fec: int) -> None:
+    def _decode(self, data: int | None, size: int, out: Pcm, samples: int, fec: int) -> None:
         if out.size < samples:
             raise CodecError(f"opus needs room for {samples} samples, there is {out.size}")
         if out.dtype == self._int16:

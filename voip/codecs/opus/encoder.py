@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.opus.binding import State, address, address_to_write, libopus
+from voip.codecs.opus.binding import Pcm, State, address, address_to_write, libopus
 from voip.codecs.opus.settings import OpusSettings, RateControl
 from voip.codecs.opus.toc import MAX_FRAME, PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
 from voip.errors import CodecError
@@ -85,16 +85,12 @@ class OpusEncoder:
             self._control(request, c_int(value))
         self._settings = settings
 
-    def encode(self, pcm: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> bytes:
+    def encode(self, pcm: Pcm) -> bytes:
         """Encode 2.5, 5, 10, 20, 40, 60, 80, 100 or 120 ms into one packet."""
         out = np.empty(self._room(pcm), np.uint8)
         return out[: self.encode_into(pcm, out)].tobytes()
 
-    def encode_into(
-        self,
-        pcm: npt.NDArray[np.int16] | npt.NDArray[np.float32],
-        out: npt.NDArray[np.uint8],
-    ) -> int:
+    def encode_into(self, pcm: Pcm, out: npt.NDArray[np.uint8]) -> int:
         """Encode into the beginning of `out`, at least 1276 octets for each 20 ms; return how many.
 
         With DTX a packet of 1 or 2 octets need not be sent (RFC 7587, section 3.1.3).
