@@ -1,7 +1,7 @@
 """Install the telephony software that the interop tests call: `make peers`, as root on Debian.
 
-From the machine's own release: SIPp, SIPVicious, baresip, Kamailio, rtpengine, tshark, sox, and the
-compiler that `pesq` needs. No service of theirs is started.
+From the machine's own release: SIPp, SIPVicious, baresip, Kamailio, rtpengine, tshark, sox, the
+Opus tools, and the compiler that `pesq` needs. No service of theirs is started.
 Asterisk is in few Debian releases, so it comes from another one, unpacked beside the system. All
 that is not a Debian package of this machine lies in VOIP_PEER_CACHE (default
 /var/cache/voip-peers):
@@ -43,6 +43,7 @@ PACKAGES = (
     "openssl",
     "tshark",
     "sox",
+    "opus-tools",
     "debootstrap",
     "zstd",
     "gcc",
@@ -357,6 +358,7 @@ def record(suite: str) -> None:
         "pjsip": pjsua2_version(),
         "tshark": upstream(package_version("tshark")),
         "sox": upstream(package_version("sox")),
+        "opus-tools": upstream(package_version("opus-tools")),
         "prometheus": prometheus_version(),
     }
     (CACHE / "peers.json").write_text(

@@ -74,6 +74,13 @@ _RTCP = (
     struct.pack(">BBHII", 0x90, 0, 1, 2, 3) + b"\xbe\xde\x00\x01" + bytes(24),
     struct.pack(">BBHII", 0xA0, 96, 1, 2, 3) + bytes(19) + b"\x04",
 )
+_OPUS = (
+    *(bytes([config << 3, *range(60, 0, -1)]) for config in range(32)),
+    *(bytes([config << 3 | 7, 0xC3, 4, 5, 6]) + bytes(range(40)) for config in (1, 9, 19, 31)),
+    b"\x79" + bytes(range(40)),
+    b"\x0a\x09" + bytes(range(30)),
+    b"maxplaybackrate=16000; stereo=1; useinbandfec=1; maxaveragebitrate=20000; cbr=0",
+)
 _WORDS = (
     *(b"\r\n", b"\r\n ", b"\r\n\t", b"\n", b"\r", b"\0", b" ", b"\t", b"\xff", b"\xc2\x80"),
     *(b"\xe2\x80\xa8", b'"', b'\\"', b"\\", b"<", b">", b",", b";", b":", b"=", b"@", b"?"),
@@ -90,6 +97,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
     """Return what a target's inputs are made from."""
     if target in ("rtcp", "rtp"):
         return list(_RTCP)
+    if target == "opus":
+        return list(_OPUS)
     if target == "sdp":
         return [_SDP]
     if target == "multipart":

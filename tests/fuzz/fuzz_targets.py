@@ -1,7 +1,7 @@
 """What is fuzzed: each target takes bytes and raises only where something is wrong with us.
 
-Errors of ours (`SipError`, `SdpError`, `RtpError`) are the right answer to rubbish. Where something
-was understood it must be written and understood again as the same.
+Errors of ours (`SipError`, `SdpError`, `RtpError`, `CodecError`) are the right answer to rubbish.
+Where something was understood it must be written and understood again as the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from voip.errors import RtpError, SdpError, SipError
+from voip.codecs.opus.codec import OpusCodec
+from voip.codecs.opus.fmtp import OpusParameters
+from voip.codecs.opus.toc import read_packet
+from voip.errors import CodecError, RtpError, SdpError, SipError
 from voip.rtp.packet import parse_headers
 from voip.rtp.rtcp import build_compound, parse_compound
 from voip.sdp.parser import parse as parse_sdp
@@ -269,6 +272,22 @@ def rtp(data: bytes) -> None:
     assert bool(np.all(found.offset[found.valid] >= 12))
 
 
+def opus(data: bytes) -> None:
+    """Packets of Opus, one after the other, and redundancy of each: sound of the stated length."""
+    codec = OpusCodec(8000)
+    for begin in range(0, len(data), 90):
+        payload = data[begin : begin + 90]
+        try:
+            length = read_packet(payload).units * 20
+        except CodecError:
+            length = 0
+        for decode in (codec.decode_fec, codec.decode):
+            with suppress(CodecError):
+                assert decode(payload).size == length > 0
+    said = OpusParameters.read(data.decode("latin-1"))
+    assert OpusParameters.read(said.fmtp) == said
+
+
 def agent(data: bytes) -> None:
     """A user agent that has to bear it: it does not raise, and what it says can be read."""
     found = SipAgent(AgentConfig(allow=METHODS), SeededRandom(1))
@@ -293,5 +312,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sdp": sdp,
     "rtcp": rtcp,
     "rtp": rtp,
+    "opus": opus,
     "agent": agent,
 }

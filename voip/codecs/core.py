@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Codec", "CodecFormat", "CodecInfo"]
+__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class CodecInfo:
     static_payload_type: int | None = None
     conceals: bool = False
     """Whether `conceal` continues the sound; else it is silence, and generic concealment better."""
+    pcm_channels: int = 1
+    """Of the PCM: `channels` is what the name of the format says, for Opus always 2."""
 
     @property
     def format(self) -> CodecFormat:
@@ -66,8 +68,8 @@ class CodecInfo:
 class Codec(Protocol):
     """One direction, or both, of one stream: it may remember what went before.
 
-    PCM is int16 (samples,) at `info.sample_rate`, channels interleaved. Bad payloads and buffers
-    that are too small raise CodecError and leave the codec as it was.
+    PCM is int16 (samples,) at `info.sample_rate`, `info.pcm_channels` interleaved. Bad payloads
+    and buffers that are too small raise CodecError and leave the codec as it was.
     """
 
     @property
@@ -97,4 +99,16 @@ class Codec(Protocol):
 
     def reset(self) -> None:
         """Forget what went before."""
+        ...
+
+
+@runtime_checkable
+class FecCodec(Codec, Protocol):
+    """A codec whose payloads may repeat what the one before them had (forward error correction)."""
+
+    def decode_fec(self, payload: bytes, samples: int | None = None) -> npt.NDArray[np.int16]:
+        """Decode `samples` samples that were lost just before `payload`, which is decoded after.
+
+        None: as many as `payload` holds itself.
+        """
         ...

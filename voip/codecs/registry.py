@@ -9,6 +9,7 @@ from voip.codecs.core import Codec, CodecFormat, CodecInfo
 from voip.codecs.g711 import Law
 from voip.codecs.g711_codec import PCMA, PCMU, G711Codec
 from voip.codecs.ilbc.codec import ILBC_30, IlbcCodec, mode_of
+from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.errors import CodecError
 
 __all__ = ["CodecEntry", "Registry", "default_registry"]
@@ -16,7 +17,10 @@ __all__ = ["CodecEntry", "Registry", "default_registry"]
 
 @dataclass(frozen=True, slots=True)
 class CodecEntry:
-    """A codec on offer: `build` makes one for a negotiated format and may refuse its fmtp."""
+    """A codec on offer: `build` makes one for a negotiated format and may refuse its fmtp.
+
+    What was built may have another sample rate and bit rate than `info`, by its fmtp.
+    """
 
     info: CodecInfo
     build: Callable[[CodecFormat], Codec]
@@ -83,5 +87,6 @@ def default_registry() -> Registry:
             CodecEntry(PCMU, lambda _: G711Codec(Law.ULAW)),
             CodecEntry(PCMA, lambda _: G711Codec(Law.ALAW)),
             CodecEntry(ILBC_30, lambda format_: IlbcCodec(mode_of(format_.fmtp))),
+            CodecEntry(OPUS, lambda format_: OpusCodec.negotiated(format_.fmtp)),
         )
     )

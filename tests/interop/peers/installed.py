@@ -16,13 +16,15 @@ CACHE = Path(os.environ.get("VOIP_PEER_CACHE", "/var/cache/voip-peers"))
 class Installed:
     """Where the peers are; None: not installed. `versions` names them as `peers.json` does.
 
-    kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things. sipvicious:
-    svmap, svwar and svcrack. prometheus: the server, and promtool.
+    kamailio: the proxy, its media relay rtpengine, and kamcmd, which asks it things. opus_tools:
+    opusenc, opusdec and opusinfo. sipvicious: svmap, svwar and svcrack. prometheus: the server,
+    and promtool.
     """
 
     asterisk: Path | None
     baresip: Path | None
     kamailio: tuple[Path, Path, Path] | None
+    opus_tools: tuple[Path, Path, Path] | None
     sipp: Path | None
     sipvicious: tuple[Path, Path, Path] | None
     pjsua_python: Path | None
@@ -42,6 +44,7 @@ def installed(cache: Path = CACHE) -> Installed:
         asterisk=root if os.access(root / "usr/sbin/asterisk", os.X_OK) else None,
         baresip=_program("baresip"),
         kamailio=_programs("kamailio", "rtpengine", "kamcmd"),
+        opus_tools=_programs("opusenc", "opusdec", "opusinfo"),
         sipp=_program("sipp"),
         sipvicious=_programs("svmap", "svwar", "svcrack"),
         pjsua_python=python if os.access(python, os.X_OK) else None,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from voip_program import FURNITURE, Done
 
+from voip.codecs.opus import binding
 from voip.errors import TransportError
 from voip.harness import doctor
 from voip.harness.doctor import Check, Health, examine
@@ -23,6 +24,7 @@ NEEDED = [
 NAMES = [
     *NEEDED[:7],
     *(
+        "libopus",
         "media tick",
         "shipped sounds",
         "UDP on loopback",
@@ -41,6 +43,7 @@ NAMES = [
         "sipvicious",
         "pjsip",
         "tshark",
+        "opus-tools",
     ),
     *("pesq", "pystoi"),
 ]
@@ -70,7 +73,7 @@ def test_people_read_a_line_for_each(voip: Voip) -> None:
     title, *lines = done.stdout.splitlines()
     assert title == "what works on this machine"
     assert [line.strip().split(": ")[0] for line in lines] == NAMES
-    assert "  codecs: ok  pcmu, pcma, ilbc" in lines
+    assert [line for line in lines if line.startswith("  codecs: ok  pcmu, pcma, ilbc")]
 
 
 def test_what_is_needed_and_amiss_is_status_1(voip: Voip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,10 +91,24 @@ def test_what_is_needed_and_amiss_is_status_1(voip: Voip, monkeypatch: pytest.Mo
 def test_a_codec_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from voip.codecs.g711_codec import G711Codec
 
-    right = Check("codecs", Health.OK, "pcmu, pcma, ilbc", "report this, please", True)
-    assert check("codecs") == right
+    assert check("codecs").health is Health.OK
+    assert check("codecs").detail.startswith("pcmu, pcma, ilbc")
     monkeypatch.setattr(G711Codec, "encode", lambda self, pcm: bytes(len(pcm)))
-    assert (check("codecs").health, check("codecs").is_fatal) == (Health.FAILED, True)
+    found = check("codecs")
+    assert (found.health, found.is_fatal) == (Health.FAILED, True)
+    assert found.detail == "pcmu, pcma", "those that are wrong"
+
+
+def test_a_machine_without_libopus_makes_calls_without_opus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(binding, "candidates", lambda: iter(()))
+    binding.libopus.cache_clear()
+    assert check("libopus") == Check(
+        "libopus", Health.MISSING, "there is no libopus on this machine", binding.INSTALL
+    )
+    codecs = check("codecs")
+    assert (codecs.health, codecs.detail) == (Health.OK, "pcmu, pcma, ilbc")
 
 
 def test_the_kernel_is_asked_for_time_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
