@@ -48,7 +48,7 @@ class Bench:
         self.sent: list[tuple[float, Request | Response]] = []
         self.told: list[tuple[float, str]] = []
         self.layer = Transactions(
-            Durations(), self.timers, self._send, max_client=100, max_server=100
+            Durations(), self.timers, self._send, max_client=100, max_server=100, max_completed=100
         )
 
     def _send(self, data: bytes, flow: Flow) -> None:
