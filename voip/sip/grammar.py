@@ -79,11 +79,13 @@ def parse_params(text: str) -> Params:
 
     Empty text has no parameters. SipError (400) when one has no name or a quote never closes.
     """
-    first, semicolon, rest = text.partition(";")
-    if first and first.strip(" \t"):
-        raise SipError(f"parameters begin with ';', not {first[:40]!r}", status=400)
-    if not semicolon:
-        return ()
+    if text[:1] != ";":
+        text = text.lstrip(" \t")
+        if not text:
+            return ()
+        if text[0] != ";":
+            raise SipError(f"parameters begin with ';', not {text[:40]!r}", status=400)
+    rest = text[1:]
     blanks = " " in rest or "\t" in rest
     params: list[tuple[str, str | None]] = []
     for part in _split_params(rest) if '"' in rest else rest.split(";"):

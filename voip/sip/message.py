@@ -132,11 +132,10 @@ class _Field(Generic[_T]):
         if line is None:
             raise SipError(f"the message has no {key}", status=400)
         cache = message._read
-        if key in cache:
-            read, value = cache[key]
-            if read is line:
-                known: _T = value
-                return known
+        known = cache.get(key)
+        if known is not None and known[0] is line:
+            value: _T = known[1]
+            return value
         fresh = self._parse(line.partition(":")[2].strip(" \t"))
         cache[key] = (line, fresh)
         return fresh
@@ -144,10 +143,6 @@ class _Field(Generic[_T]):
     def keep(self, message: Request | Response, value: _T) -> None:
         """Take it that the header reads so: it has just been written from this."""
         message._read[self._name] = (message.headers._first[self._name], value)
-
-
-def _top_via(text: str) -> Via:
-    return Via.parse(split_list(text)[0] if "," in text else text)
 
 
 def _call_id(text: str) -> str:
@@ -170,7 +165,7 @@ class Request:
 
     __slots__ = ("_read", "body", "headers", "method", "uri")
 
-    via = _Field("Via", _top_via)
+    via = _Field("Via", Via.first)
     from_ = _Field("From", NameAddr.parse)
     to = _Field("To", NameAddr.parse)
     cseq = _Field("CSeq", CSeq.parse)
@@ -233,7 +228,7 @@ class Response:
 
     __slots__ = ("_read", "body", "headers", "reason", "status")
 
-    via = _Field("Via", _top_via)
+    via = _Field("Via", Via.first)
     from_ = _Field("From", NameAddr.parse)
     to = _Field("To", NameAddr.parse)
     cseq = _Field("CSeq", CSeq.parse)
@@ -299,7 +294,12 @@ def parse_message(data: bytes) -> Request | Response:
     else:
         message, problem = _start(start, headers)
     if problem is None:
-        problem = _line_problem(start, headers, bad_line) or _take_body(message, data, end)
+        if bad_line is not None or len(start) > MAX_LINE_CHARS or "\r" in start or "\n" in start:
+            problem = _start_problem(start, bad_line)
+        else:
+            problem = _take_body(message, data, end)
+        if problem is None and len(headers._lines) > MAX_HEADERS:
+            problem = _too_many(headers)
         if problem is None:
             return message
     if isinstance(message, Response):
@@ -340,17 +340,19 @@ def _bad_request_line(
     return request, SipError(f"a request in {version[:20]}, not SIP/2.0", status=505)
 
 
-def _line_problem(start: str, headers: Headers, bad_line: str | None) -> SipError | None:
+def _start_problem(start: str, bad_line: str | None) -> SipError:
     if bad_line is not None:
         return SipError(f"a line that is no header: {for_people(bad_line)!r}", status=400)
     if len(start) > MAX_LINE_CHARS:
         return SipError(f"a start line of {len(start)} characters", status=414)
-    if "\n" in start or "\r" in start:
-        return SipError("a start line with a bare line break in it", status=400)
+    return SipError("a start line with a bare line break in it", status=400)
+
+
+def _too_many(headers: Headers) -> SipError | None:
     lines = len(headers)
-    if lines > MAX_HEADERS and lines - headers.count("Content-Length") > MAX_HEADERS:
-        return SipError(f"{lines} header lines, {MAX_HEADERS} are allowed", status=400)
-    return None
+    if lines - headers.count("Content-Length") <= MAX_HEADERS:
+        return None
+    return SipError(f"{lines} header lines, {MAX_HEADERS} are allowed", status=400)
 
 
 def _take_body(message: Request | Response, data: bytes, end: int) -> SipError | None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from voip.errors import SipError
 from voip.ip import literal
 from voip.sip.flow import Flow
-from voip.sip.grammar import TOKEN, Params, find_param, format_params, parse_params
+from voip.sip.grammar import (
+    TOKEN,
+    Params,
+    find_param,
+    format_params,
+    parse_params,
+    split_list,
+)
 from voip.sip.uri import format_host, parse_host_port
 from voip.types import Address, Random
 
@@ -43,11 +50,12 @@ _VIA: Final = re.compile(
     r"(?P<params>;.*+)?",
     re.DOTALL,
 )
-_HOPS: Final = {f"SIP/2.0/{name}": name for name in ("UDP", "TCP", "TLS", "WS", "WSS")}
-_SENT_BY: Final = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?"
+_USUAL: Final = re.compile(
+    r"SIP/2\.0/(UDP|TCP|TLS|WSS?) ([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))"
+    r"(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?(;.*+)?",
+    re.DOTALL,
 )
-"""A Via's beginning as it nearly always comes; what has another form is looked at more closely."""
+"""A Via as it nearly always comes; what has another form is looked at more closely."""
 
 
 class Via(NamedTuple):
@@ -65,17 +73,17 @@ class Via(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Via:
         """Read a single Via value; SipError (400) otherwise."""
-        protocol, _, rest = text.partition(" ")
-        transport = _HOPS.get(protocol)
-        if transport is not None:
-            sent_by, semicolon, _ = rest.partition(";")
-            usual = _SENT_BY.fullmatch(sent_by)
-            if usual is not None:
-                host, port = usual.groups()
-                hop = parse_params(rest[len(sent_by) :]) if semicolon else ()
-                number = int(port) if port else None
-                return tuple.__new__(cls, (transport, host, number, hop, "SIP/2.0"))
-        return cls._parse_any(text)
+        usual = _USUAL.fullmatch(text)
+        if usual is None:
+            return cls._parse_any(text)
+        transport, host, port, params = usual.groups()
+        hop = parse_params(params) if params else ()
+        return tuple.__new__(cls, (transport, host, int(port) if port else None, hop, "SIP/2.0"))
+
+    @classmethod
+    def first(cls, text: str) -> Via:
+        """Read the first of the values that one line has."""
+        return cls.parse(split_list(text)[0] if "," in text else text)
 
     @classmethod
     def _parse_any(cls, text: str) -> Via:
