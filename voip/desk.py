@@ -126,6 +126,7 @@ class Desk:
     new_call: NewCall
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     tell: Callable[[PhoneEvent], None]
+    untell: Callable[[PhoneEvent], None]
     answering: Answering = field(default_factory=Answering)
     opened: bool = False
     closed: bool = False

@@ -190,6 +190,7 @@ class Softphone:
             self._new_call,
             self._tasks.spawn,
             self._tell,
+            self._events.forget,
             answering or Answering(),
         )
         self._dialling = dialling = Dialling(desk)

@@ -109,8 +109,10 @@ class Transfers:
         if call is not None and call.ended is None:
             call._emit(Transferred(new))
             desk.spawn(self._see_off(call))
-        else:  # a call that is over tells nothing any more
-            desk.tell(Transferred(new))
+        elif new.ended is None:  # the call that is over tells nothing any more
+            told = Transferred(new)
+            desk.tell(told)
+            new.on_ended(lambda _: desk.untell(told))
         return 200
 
     def _not_called(self, call: Call | None, status: int) -> int:

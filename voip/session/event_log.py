@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 __all__ = ["MAX_EVENTS", "EventLog"]
@@ -20,13 +21,13 @@ class EventLog(Generic[Event]):
 
     def __init__(self, limit: int = MAX_EVENTS) -> None:
         self.ended = False
-        self._events: deque[Event] = deque(maxlen=limit)
+        self._events: deque[Event | None] = deque(maxlen=limit)  # None: forgotten
         self._count = 0
         self._news = asyncio.Event()
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over what is remembered."""
-        return iter(tuple(self._events))
+        return iter([event for event in self._events if event is not None])
 
     def __len__(self) -> int:
         """How many there have been, those that have fallen out too: the next one's number."""
@@ -39,6 +40,11 @@ class EventLog(Generic[Event]):
         self._events.append(event)
         self._count += 1
         self._wake()
+
+    def forget(self, event: Event) -> None:
+        """Remember it no longer: latecomers do not hear of it, and what it names can go."""
+        with suppress(ValueError):
+            self._events[self._events.index(event)] = None
 
     def end(self) -> None:
         """Say that nothing more will come."""
@@ -53,7 +59,10 @@ class EventLog(Generic[Event]):
         while True:
             number = max(number, self._count - len(self._events))
             if number < self._count:
-                return self._events[number - self._count], number + 1
+                event, number = self._events[number - self._count], number + 1
+                if event is not None:
+                    return event, number
+                continue
             if self.ended:
                 return None
             await self._news.wait()

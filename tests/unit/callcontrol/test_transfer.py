@@ -125,6 +125,8 @@ async def test_F035_a_transferor_that_does_not_wait_is_followed_and_the_phone_to
         assert event.call.remote == uri(carol)
         assert event.call.state is CallState.ACTIVE
         await carols.hangup()
+        await event.call.wait_ended()
+        assert [event for event in bob._events if isinstance(event, Transferred)] == []
         await quiet(alice, bob, carol)
 
 
