@@ -76,7 +76,9 @@ def _run(arguments: list[str]) -> int | None:
     if not sys.stdout.isatty():
         app.rich_markup_mode = None  # plain help
     try:
-        return cast("int | None", app(arguments, prog_name="voip", standalone_mode=False))
+        status = cast("int | None", app(arguments, prog_name="voip", standalone_mode=False))
+        sys.stdout.flush()
+        return status
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else f"voip {arguments[0]}"
         message = f"{error.format_message().rstrip('.')} ({command} --help)"
@@ -87,5 +89,7 @@ def _run(arguments: list[str]) -> int | None:
     except typer.Abort:
         return 130
     except OSError as error:  # no room for what is printed, no file or socket left
+        with Path(os.devnull).open("w") as nowhere:  # or the interpreter complains of it at its end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         warn(error.strerror or str(error))
         return 1

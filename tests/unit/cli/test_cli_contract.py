@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -146,7 +147,10 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
 
 def in_a_shell(redirection: str, arguments: str) -> Done:
     shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
-    done = subprocess.run(shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=usual
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -423,7 +423,7 @@ def test_nothing_grows_and_no_payload_is_allocated(writable: bool) -> None:
     finally:
         tracemalloc.stop()
     assert len(payload) == 1275
-    assert after - before < 256
+    assert after - before < 1000, "a byte a packet would be growth"
     assert peak - before < len(payload), "of a payload's size; PCM is three times as long"
 
 
