@@ -86,6 +86,10 @@ def parse_params(text: str) -> Params:
         if text[0] != ";":
             raise SipError(f"parameters begin with ';', not {text[:40]!r}", status=400)
     rest = text[1:]
+    if ";" not in rest and '"' not in rest:
+        name, equals, value = rest.partition("=")
+        if name in _USUAL_PARAMS:
+            return ((name, value.strip(" \t") if equals else None),)
     blanks = " " in rest or "\t" in rest
     params: list[tuple[str, str | None]] = []
     for part in _split_params(rest) if '"' in rest else rest.split(";"):

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
@@ -37,11 +39,23 @@ def test_in_a_call_it_says_bye(pbx: PbxThread, tmp_path: Path) -> None:
     pbx.do(pbx.server.idle())
 
 
+@contextmanager
+def at_the_end_of_the_terminal(do: signal.Handlers) -> Iterator[None]:
+    """Have programs that are started meanwhile do this at SIGHUP, whatever we do ourselves."""
+    usual = signal.signal(signal.SIGHUP, do)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_when_it_is_ended_or_its_terminal_is_it_says_bye(
     pbx: PbxThread, number: signal.Signals
 ) -> None:
-    with Program("call", pbx.uri("601"), *pbx.account(), "--json") as program:
+    with at_the_end_of_the_terminal(signal.SIG_DFL):
+        program = Program("call", pbx.uri("601"), *pbx.account(), "--json")
+    with program:
         pbx.until(lambda: pbx.methods.count("ACK") == 2)
         program.process.send_signal(number)
         done = program.ended()
@@ -51,11 +65,8 @@ def test_when_it_is_ended_or_its_terminal_is_it_says_bye(
 
 
 def test_nohup_keeps_the_call(pbx: PbxThread) -> None:
-    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # programs that are started inherit it
-    try:
+    with at_the_end_of_the_terminal(signal.SIG_IGN):
         program = Program("call", pbx.uri("601"), *pbx.account(), "--json")
-    finally:
-        signal.signal(signal.SIGHUP, usual)
     with program:
         pbx.until(lambda: pbx.methods.count("ACK") == 2)
         program.process.send_signal(signal.SIGHUP)

@@ -21,7 +21,7 @@ from voip.types import Address, SecureRandom
 
 __all__ = ["attack_ratios", "bytes_per_dialog", "parse_rates", "rss_bytes"]
 
-_BATCH: Final = 250
+_BATCH: Final = 2000
 _FLOW: Final = Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.10", 5060))
 _CONTACT: Final = "<sip:bob@192.0.2.1:5060>"
 _SHORT_S: Final = 0.002
