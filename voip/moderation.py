@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from voip.call import Call
@@ -19,7 +20,7 @@ from voip.sip.focus import as_focus
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
 from voip.sip.uri import SipUri
-from voip.transfers import RING_S, refer_headers, report, status_of
+from voip.transfers import RING_S, follow, refer_headers, report, status_of
 
 __all__ = ["Moderation", "ModerationRequest"]
 
@@ -77,18 +78,8 @@ class Moderation:
                 progress.accept(contact)
             else:
                 notifier.accept_once(contact=contact, now=desk.now())
-            desk.spawn(self._follow(conference, party, target, progress))
-
-    async def _follow(
-        self, conference: Conference, party: Call, target: ReferTarget, progress: Progress | None
-    ) -> None:
-        status = 500
-        try:
-            status = await self._obey(conference, party, target, progress)
-        finally:
-            if progress is not None:
-                progress.tell(status)
-                self._desk.flush()
+            obey = partial(self._obey, conference, party, target, progress)
+            desk.spawn(follow(desk, progress, obey))
 
     async def _obey(
         self, conference: Conference, party: Call, target: ReferTarget, progress: Progress | None

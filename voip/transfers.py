@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from voip.call import Call
@@ -17,7 +18,15 @@ from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
 from voip.target_dialog import named_call
 
-__all__ = ["RING_S", "TransferRequest", "Transfers", "refer_headers", "report", "status_of"]
+__all__ = [
+    "RING_S",
+    "TransferRequest",
+    "Transfers",
+    "follow",
+    "refer_headers",
+    "report",
+    "status_of",
+]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -63,11 +72,11 @@ class Transfers:
             notifier.reject(603, now=desk.now())
         elif not target.wants_subscription:
             notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
-            desk.spawn(self._follow(target, call, line, None))
+            desk.spawn(follow(desk, None, partial(self._obey, target, call, line, None)))
         else:
             progress = Progress(notifier, desk.now)
             progress.accept(line.contact(notifier.flow))
-            desk.spawn(self._follow(target, call, line, progress))
+            desk.spawn(follow(desk, progress, partial(self._obey, target, call, line, progress)))
 
     def _line(self, call: Call | None, notifier: Notifier) -> Line:
         """Return whom we follow as: whose call it is, or whom we were asked as."""
@@ -75,17 +84,6 @@ class Transfers:
         if call is None:
             return lines.called(notifier.request, notifier.flow)
         return lines.of_call(call.account)
-
-    async def _follow(
-        self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
-    ) -> None:
-        status = 500
-        try:
-            status = await self._obey(target, call, line, progress)
-        finally:
-            if progress is not None:
-                progress.tell(status)
-                self._desk.flush()
 
     async def _obey(
         self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
@@ -128,6 +126,17 @@ class Transfers:
             await call._session.wait_ended_for(GOODBYE_S)
         except TimeoutError:
             await call.hangup()
+
+
+async def follow(desk: Desk, progress: Progress | None, obey: Callable[[], Awaitable[int]]) -> None:
+    """Do what a REFER asks for, and report the status that comes of it: 500 for a fault of ours."""
+    status = 500
+    try:
+        status = await obey()
+    finally:
+        if progress is not None:
+            progress.tell(status)
+            desk.flush()
 
 
 def _goes_on(call: Call) -> bool:
