@@ -10,6 +10,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from voip.cli.answer import answer
+from voip.cli.bench_codecs import bench_codecs
 from voip.cli.bench_media import bench_media
 from voip.cli.bench_sim import bench_sim
 from voip.cli.bench_sip import bench_sip
@@ -40,6 +41,7 @@ app.command()(demo)
 app.command()(doctor)
 
 bench = typer.Typer(help="Measure this software on this machine.")
+bench.command("codecs")(bench_codecs)
 bench.command("media")(bench_media)
 bench.command("sim")(bench_sim)
 bench.command("sip")(bench_sip)
