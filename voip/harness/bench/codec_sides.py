@@ -21,7 +21,16 @@ from voip.dsp.resample import resample
 from voip.harness.audio import Pcm, Sound
 from voip.sounds import asset_path
 
-__all__ = ["FRAME_MS", "Material", "Sides", "Work", "alone", "formats", "together"]
+__all__ = [
+    "FRAME_MS",
+    "Material",
+    "Sides",
+    "Work",
+    "alone",
+    "formats",
+    "packet_samples",
+    "together",
+]
 
 FRAME_MS: Final = 20.0
 """What figures are for; codecs of longer frames are counted by what 20 ms of them cost."""
@@ -57,6 +66,12 @@ def formats(registry: Registry) -> dict[str, CodecFormat]:
     }
 
 
+def packet_samples(info: CodecInfo) -> int:
+    """Return how many samples of each channel 20 ms are, or the least whole frames over that."""
+    least = round(info.sample_rate * FRAME_MS / 1000)
+    return -(-least // info.frame_samples) * info.frame_samples
+
+
 class Material:
     """Speech at a codec's rate, in frames of 20 ms, or the least whole frames that are longer.
 
@@ -64,8 +79,7 @@ class Material:
     """
 
     def __init__(self, info: CodecInfo, frames: int, streams: int = 1) -> None:
-        least = round(info.sample_rate * FRAME_MS / 1000)
-        samples = -(-least // info.frame_samples) * info.frame_samples
+        samples = packet_samples(info)
         self.frames = frames
         self.frame_ms = 1000 * samples / info.sample_rate
         with asset_path("speech-16k.wav") as path:

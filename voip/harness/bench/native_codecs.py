@@ -7,25 +7,22 @@ making of its packets and frames, which are Python's objects. Libraries are load
 from __future__ import annotations
 
 import importlib
-import io
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 
 from voip.codecs.core import Codec, CodecFormat
-from voip.codecs.ilbc.codec import mode_of
 from voip.codecs.opus.binding import address, libopus
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
-from voip.harness.bench.codec_sides import Material, Sides
+from voip.errors import CodecError
+from voip.harness.bench.codec_sides import Material, Sides, Work
+from voip.harness.ffmpeg import Ffmpeg
 
 __all__ = ["native"]
 
-_FFMPEG: Final = {"pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "l16": "pcm_s16be", "gsm": "gsm"}
-"""FFmpeg's names of codecs without parameters, by encoding name; iLBC is told its frames."""
 _NOTHING: Final = Sides(None, None)
 
 
@@ -40,23 +37,15 @@ def native(
     if isinstance(codec, OpusCodec):
         return f"libopus {libopus().version}", _libopus(material, codec)
     if format_.name == "g722":
-        package = _loaded("G722")
-        return (None, _NOTHING) if package is None else ("libg722", _libg722(material, package))
-    av = _loaded("av")
-    if av is None or format_.name not in (*_FFMPEG, "ilbc"):
-        return None, _NOTHING
-    name = f"FFmpeg (libavcodec {av.library_versions['libavcodec'][0]})"
-    payloads = [payload.tobytes() for payload in material.payloads(codec)]
-    if format_.name == "ilbc":
-        return name, _ffmpeg_ilbc(av, payloads, mode_of(format_.fmtp).frame_ms)
-    return name, _ffmpeg(av, material, payloads, codec)
-
-
-def _loaded(name: str) -> ModuleType | None:
+        try:
+            return "libg722", _libg722(material, importlib.import_module("G722"))
+        except ImportError:
+            return None, _NOTHING
     try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
+        ffmpeg = Ffmpeg(format_, codec.info)
+    except CodecError:
+        return None, _NOTHING
+    return ffmpeg.version, _ffmpeg(ffmpeg, material, codec)
 
 
 def _libopus(material: Material, codec: OpusCodec) -> Sides:
@@ -103,45 +92,25 @@ def _libg722(material: Material, package: Any) -> Sides:
     return Sides(encode, decode)
 
 
-def _ffmpeg(av: Any, material: Material, payloads: list[bytes], codec: Codec) -> Sides:
-    info = codec.info
-    layout = "mono" if info.pcm_channels == 1 else "stereo"
-
-    def context(way: str) -> Any:
-        made = av.CodecContext.create(_FFMPEG[info.name], way)
-        made.sample_rate, made.layout = info.sample_rate, layout
-        if way == "w":
-            made.format = "s16"
-        return made
-
-    frames = [av.AudioFrame.from_ndarray(pcm, "s16", layout) for pcm in material.pcm]
-    for frame in frames:
-        frame.sample_rate = info.sample_rate
-    decode = _decoding(av, context("r"), payloads)
-    try:
-        coder = context("w")
-    except av.codec.codec.UnknownCodecError:
-        return Sides(None, decode)
+def _ffmpeg(ffmpeg: Ffmpeg, material: Material, codec: Codec) -> Sides:
+    payloads = [payload.tobytes() for payload in material.payloads(codec)]
+    frames = [ffmpeg.frame(pcm[0]) for pcm in material.pcm]
 
     def encode(part: slice) -> None:
         for frame in frames[part]:
-            coder.encode(frame)
+            ffmpeg.encode(frame)
 
-    return Sides(encode, decode)
-
-
-def _ffmpeg_ilbc(av: Any, payloads: list[bytes], frame_ms: int) -> Sides:
-    """FFmpeg decodes iLBC only; how long frames are it learns from the head of a file."""
-    file = io.BytesIO(b"#!iLBC%d\n" % frame_ms + b"".join(payloads))
-    opened = av.open(file, format="ilbc")
-    decode = _decoding(av, opened.streams.audio[0].codec_context, payloads)
-    decode.__dict__["keeps"] = opened
-    return Sides(None, decode)
-
-
-def _decoding(av: Any, context: Any, payloads: list[bytes]) -> Callable[[slice], None]:
     def decode(part: slice) -> None:
         for payload in payloads[part]:
-            context.decode(av.Packet(payload))
+            ffmpeg.frames_of(payload)
 
-    return decode
+    return Sides(_possible(encode), _possible(decode))
+
+
+def _possible(work: Work) -> Work | None:
+    """Return the way itself, None where the first frame shows that it is none."""
+    try:
+        work(slice(0, 1))
+    except CodecError:
+        return None
+    return work
