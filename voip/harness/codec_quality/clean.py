@@ -55,7 +55,7 @@ class CleanScore:
 
 
 def variants(registry: Registry | None = None) -> dict[str, Variant]:
-    """Return what is judged of each codec of a registry; none whose library is missing."""
+    """Return what is judged of each codec: none whose library is missing, no linear PCM."""
     registry = registry or default_registry()
     found: list[Variant] = []
     for name, format_ in formats(registry).items():
@@ -65,7 +65,7 @@ def variants(registry: Registry | None = None) -> dict[str, Variant]:
         for fmtp in _ILBC_MODES if format_.name == "ilbc" else (format_.fmtp,):
             asked = CodecFormat(format_.name, format_.clock_rate, format_.channels, fmtp)
             found.append(Variant(f"{name} {fmtp}".strip(), asked, partial(registry.create, asked)))
-    return {variant.name: variant for variant in found if _is_there(variant)}
+    return {variant.name: variant for variant in found if _is_judged(variant)}
 
 
 def _opus(bit_rate: int) -> Variant:
@@ -82,12 +82,13 @@ def _opus(bit_rate: int) -> Variant:
     )
 
 
-def _is_there(variant: Variant) -> bool:
+def _is_judged(variant: Variant) -> bool:
+    """Tell whether there is something to judge: its library is there, and something is lost."""
     try:
-        variant.build()
+        info = variant.build().info
     except CodecError:
         return False
-    return True
+    return info.bit_rate < 16 * info.sample_rate * info.pcm_channels
 
 
 def clean_score(variant: Variant, path: Path, program: Path | None = None) -> CleanScore:
