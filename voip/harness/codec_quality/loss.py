@@ -143,7 +143,7 @@ def heard(
     codec = build()
     if isinstance(codec, FecCodec):
         for remedy in remedies:
-            yield remedy, [_opus(pcm, loss, which, remedy) for loss, which in lost]
+            yield remedy, list(_opus(pcm, lost, remedy))
         return
     packets = packets_of(pcm, codec.info)
     payloads = [codec.encode(packet) for packet in packets]
@@ -197,23 +197,26 @@ def _one_by_one(codec: Codec, payloads: list[bytes], lost: Flags, *, conceals: b
 # ---------------------------------------------------------------- Opus
 
 
-def _opus(pcm: Pcm, loss: int, lost: Flags, remedy: Remedy) -> Pcm:
-    """Encode for a path that loses so much, of the same bit rate with redundancy and without."""
+def _opus(pcm: Pcm, lost: Sequence[tuple[int, Flags]], remedy: Remedy) -> Iterator[Pcm]:
+    """Encode for paths that lose so much, of the same bit rate with redundancy and without."""
     redundant = remedy is Remedy.REDUNDANCY
-    settings = OpusSettings(_OPUS_BIT_RATE, fec=redundant, expected_loss=loss)
-    codec = OpusCodec(_OPUS_HZ, 1, settings)
-    packets = packets_of(pcm, codec.info)
-    payloads = [codec.encode(packet) for packet in packets]
-    samples = packets.shape[1]
-    sound = []
-    for number, payload in enumerate(payloads):
-        if not lost[number]:
-            sound.append(codec.decode(payload))
-        elif redundant and number + 1 < len(payloads) and not lost[number + 1]:
-            sound.append(codec.decode_fec(payloads[number + 1], samples))
-        else:
-            sound.append(codec.conceal(samples))
-    return np.concatenate(sound)[codec.lookahead :]
+    encoded: dict[int, list[bytes]] = {}
+    for loss, which in lost:
+        settings = OpusSettings(_OPUS_BIT_RATE, fec=redundant, expected_loss=loss)
+        codec = OpusCodec(_OPUS_HZ, 1, settings)
+        packets = packets_of(pcm, codec.info)
+        if loss not in encoded:
+            encoded[loss] = [codec.encode(packet) for packet in packets]
+        payloads, samples = encoded[loss], packets.shape[1]
+        sound = []
+        for number, payload in enumerate(payloads):
+            if not which[number]:
+                sound.append(codec.decode(payload))
+            elif redundant and number + 1 < len(payloads) and not which[number + 1]:
+                sound.append(codec.decode_fec(payloads[number + 1], samples))
+            else:
+                sound.append(codec.conceal(samples))
+        yield np.concatenate(sound)[codec.lookahead :]
 
 
 # ---------------------------------------------------------------- iLBC, all paths at once

@@ -83,7 +83,7 @@ class QualityReport:
     def _lossy(self) -> Iterator[dict[str, Any]]:
         for (codec, remedy), cells in self._in_order():
             means: dict[str, dict[str, float | None]] = {kind.value: {} for kind in Kind}
-            for kind, loss in sorted({(cell.kind, cell.loss) for cell in cells}):
+            for loss, kind in sorted({(cell.loss, cell.kind) for cell in cells}):
                 scores = [
                     score
                     for cell, by_recording in cells.items()
