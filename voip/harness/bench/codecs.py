@@ -142,7 +142,7 @@ def run(
 ) -> CodecReport:
     """Measure every codec of a registry, by default that of this package.
 
-    A codec whose library is missing has no figures. Raises MediaError where none has any.
+    A codec that cannot encode or decode here has no figures. Raises MediaError where none has any.
     """
     registry = registry or default_registry()
     costs, factors = {}, []
@@ -151,7 +151,7 @@ def run(
         factors.append(calibrate(repeats=3).factor(REFERENCE))
         try:
             costs[name] = _measure(registry, format_, rounds, frames, batch_frames, clock)
-        except CodecError as error:  # its library is not installed
+        except CodecError as error:  # its library is not installed, or decodes only
             progress(f"{name}: {error}")
             costs[name] = CodecCosts(format_, None, {})
     if not any(one.us for one in costs.values()):

@@ -26,7 +26,7 @@ from voip.harness.codec_quality.ilbc_program import IlbcProgram
 from voip.harness.codec_quality.speech import Band, score, sound_at
 from voip.harness.ffmpeg import Ffmpeg
 
-__all__ = ["CleanScore", "Variant", "clean_score", "coded", "packets_of", "variants"]
+__all__ = ["CleanScore", "Variant", "clean_score", "coded", "packets_of", "variants", "working"]
 
 _OPUS_BIT_RATES: Final = (16_000, 24_000, 32_000)
 _OPUS_HZ: Final = 48_000
@@ -85,10 +85,17 @@ def _opus(bit_rate: int) -> Variant:
 def _is_judged(variant: Variant) -> bool:
     """Tell whether there is something to judge: its library is there, and something is lost."""
     try:
-        info = variant.build().info
+        info = working(variant.build).info
     except CodecError:
         return False
     return info.bit_rate < 16 * info.sample_rate * info.pcm_channels
+
+
+def working(build: Callable[[], Codec]) -> Codec:
+    """Return a codec that encodes and decodes here. Raises CodecError where it does not."""
+    codec = build()
+    codec.decode(codec.encode(packets_of(np.zeros(0, np.int16), codec.info)[0]))
+    return build()
 
 
 def clean_score(variant: Variant, path: Path, program: Path | None = None) -> CleanScore:
@@ -149,8 +156,13 @@ def _theirs(variant: Variant, sent: Pcm, program: Path | None) -> tuple[str, Pcm
         return "the program of RFC 3951", np.concatenate(heard)
     ffmpeg = Ffmpeg(variant.format, info)
     frames = [*map(ffmpeg.frame, packets), None]
-    payloads = [payload for frame in frames for payload in ffmpeg.encode(frame)]
-    return "FFmpeg", np.concatenate([ffmpeg.decode(payload) for payload in payloads])
+    try:
+        payloads = [payload for frame in frames for payload in ffmpeg.encode(frame)]
+        other = "FFmpeg"
+    except CodecError:  # it decodes only
+        codec, other = variant.build(), "our encoder, FFmpeg's decoder"
+        payloads = [codec.encode(packet) for packet in packets]
+    return other, np.concatenate([ffmpeg.decode(payload) for payload in payloads])
 
 
 def _by_opus_tools(bit_rate: int, sent: Pcm) -> Pcm:

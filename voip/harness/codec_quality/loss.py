@@ -25,7 +25,7 @@ from voip.dsp.conceal import HISTORY_S, conceal, rejoin
 from voip.errors import CodecError
 from voip.harness.audio import Pcm
 from voip.harness.bench.codec_sides import formats
-from voip.harness.codec_quality.clean import packets_of
+from voip.harness.codec_quality.clean import packets_of, working
 from voip.sim.path import GilbertElliott, Link
 from voip.sim.path import Path as NetworkPath
 
@@ -105,7 +105,7 @@ def lossy_codecs(registry: Registry | None = None) -> dict[str, tuple[Remedy, ..
         if format_.name in _AS_ANOTHER:
             continue
         try:
-            codec = codec_of(name, registry)
+            codec = working(partial(codec_of, name, registry))
         except CodecError:
             continue
         if isinstance(codec, FecCodec):
