@@ -86,6 +86,19 @@ def test_loss_without_concealment_costs_what_bpl_4_3_says(loss: float, ie_eff: f
     assert rating.equipment == pytest.approx(ie_eff, abs=0.005)
 
 
+@pytest.mark.parametrize(("loss", "ie_eff"), [(0.0, 11.0), (0.02, 19.0), (0.19, 53.0)])
+def test_g729_costs_what_ie_11_and_bpl_19_say(loss: float, ie_eff: float) -> None:
+    """G.113, appendix I: G.729 annex A; half of 95 - 11 is gone at ppl = Bpl."""
+    rating = call_rating(codec="G729", loss_fraction=loss, one_way_delay_ms=0)
+    assert rating is not None
+    assert rating.equipment == pytest.approx(ie_eff, abs=0.005)
+
+
+@pytest.mark.parametrize("codec", ["g722", "opus", "amr-wb", "ilbc", "gsm"])
+def test_what_no_table_of_this_model_has_is_not_guessed(codec: str) -> None:
+    assert call_mos(codec=codec, loss_fraction=0, one_way_delay_ms=0) is None
+
+
 SWEEPS = {
     "ta": [0, 50, 100, 101, 150, 300, 500, 1000],
     "t": [0, 1, 5, 20, 100, 300, 1000],
