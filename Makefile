@@ -65,7 +65,7 @@ quality: venv ## PESQ, STOI and Matplotlib into .venv; needs a compiler, which `
 	    $(python) -m pip install -qq --disable-pip-version-check --editable '.[quality]'; }
 
 codec-quality: quality ## judge all codecs by PESQ, and write docs/codec-quality.*; some minutes
-	@nice $(python) tests/codec_quality.py
+	@$(python) tests/codec_quality.py
 
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)

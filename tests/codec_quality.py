@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("VOIP_REFERENCE_DATA", ROOT.parent / "shared" / "data
 SETS = ("speech/librivox-16k-pocketsphinx", "speech/asterisk-en-8k")
 """Where the speech is in the reference data; lossy paths have the first."""
 SHOWN = {"librivox-16k-pocketsphinx": "LibriVox", "asterisk-en-8k": "prompts"}
-SEEDS = 8
+SEEDS = 4
 
 _HEAD = """# How codecs sound
 

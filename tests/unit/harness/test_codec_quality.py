@@ -242,6 +242,7 @@ def judge(missing: Callable[[str], NoReturn]) -> None:
         missing("the package pesq is not installed")
 
 
+@pytest.mark.long
 @pytest.mark.reference
 @pytest.mark.usefixtures("judge")
 def test_codecs_are_as_good_as_others_and_remedies_in_their_order(reference_data: Path) -> None:

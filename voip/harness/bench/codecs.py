@@ -2,12 +2,12 @@
 
 The ways to do one thing take turns every 0.2 s of sound, round after round; of each such piece the
 median over the rounds counts, so that what else the machine does matters little and to all alike.
-Time is CPU time, for nothing here waits; of several machine factors the least counts, as for the
-reference.
+Time is CPU time, for nothing here waits; that of the machine factor, its median over codecs, too.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ def run(
     costs, factors = {}, []
     for name, format_ in formats(registry).items():
         progress(f"{name} ...")
-        factors.append(calibrate(repeats=3).factor(REFERENCE))
+        factors.append(calibrate(3, time.process_time).factor(REFERENCE))
         try:
             costs[name] = _measure(registry, format_, rounds, frames, batch_frames, clock)
         except CodecError as error:  # its library is not installed, or decodes only
@@ -156,7 +156,7 @@ def run(
             costs[name] = CodecCosts(format_, None, {})
     if not any(one.us for one in costs.values()):
         raise MediaError("no codec could be measured", hint="voip doctor says which there are")
-    return CodecReport(costs, rounds, min(factors))
+    return CodecReport(costs, rounds, statistics.median(factors))
 
 
 def _measure(

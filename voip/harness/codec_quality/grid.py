@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -151,7 +151,7 @@ def _done(jobs: Sequence[_Job], processes: int | None) -> Iterator[Part]:
     count = min(len(jobs), processes or os.cpu_count() or 1)
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(count, get_context("spawn"), partial(os.nice, _NICE)) as pool,
+        ProcessPoolExecutor(count, get_context("spawn"), _begin) as pool,
     ):
         under_way = [pool.submit(job) for job in jobs]
         try:
@@ -160,6 +160,12 @@ def _done(jobs: Sequence[_Job], processes: int | None) -> Iterator[Part]:
         finally:
             for one in under_way:
                 one.cancel()
+
+
+def _begin() -> None:
+    """Begin a process: let others go first, and end without a word where Ctrl-C ends all."""
+    os.nice(_NICE)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
