@@ -15,6 +15,8 @@ from voip.errors import CodecError
 THERE = [
     *("pcmu/8000", "pcma/8000", "g722/8000", "ilbc/8000", "opus/48000/2"),
     *(f"l16/{rate}{ch}" for rate in (8000, 16000, 44100, 48000) for ch in ("", "/2")),
+    *("gsm/8000", "speex/8000", "speex/16000", "speex/32000", "amr/8000", "amr-wb/16000"),
+    "g729/8000",
 ]
 
 
@@ -30,7 +32,7 @@ def test_pcmu_and_pcma_are_there_whatever_the_case() -> None:
     "format_",
     [
         CodecFormat("opus", 48000),
-        CodecFormat("speex", 16000),
+        CodecFormat("speex", 48000),
         CodecFormat("pcmu", 16000),
         CodecFormat("pcmu", 8000, 2),
     ],
