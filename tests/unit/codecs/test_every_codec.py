@@ -172,7 +172,7 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_lost(format_: CodecFo
 
 @EVERY_CODEC
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_payload_is_sound_or_a_codec_error(format_: CodecFormat, make, data) -> None:
@@ -205,7 +205,7 @@ def test_any_payload_is_sound_or_a_codec_error(format_: CodecFormat, make, data)
 
 @EVERY_CODEC
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(size=st.integers(0, 6000), seed=st.integers(0, 2**32), scale=st.integers(0, 32767))
 def test_any_sound_is_a_payload_of_its_length_or_a_codec_error(
@@ -242,6 +242,7 @@ def test_ten_thousand_frames_are_the_same_copied_or_not(format_: CodecFormat, ma
         assert decoded.tobytes() == sound[: decoded.size].tobytes()
 
 
+@pytest.mark.long
 @EVERY_CODEC
 @pytest.mark.parametrize("kind", [np.int16, np.float32])
 def test_nothing_grows_and_where_it_can_be_nothing_is_allocated(
