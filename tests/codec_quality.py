@@ -86,8 +86,6 @@ _TOLD = {
     "clean_mean": "clean: mean of a set, against the other implementation",
     "clean_recording": "clean: a single recording, against the other implementation",
     "redundancy_from_10_percent": "redundancy against concealment, from 10 % lost",
-    "own_concealment": "own concealment against repetition and silence",
-    "generic_concealment": "generic concealment against repetition and silence",
 }
 
 
@@ -175,7 +173,9 @@ def _difference_lines(differences: Sequence[Mapping[str, Any]], lost: Sequence[s
 def _bar_line(name: str, one: Mapping[str, Any]) -> str:
     verdict = {True: "met", False: "**missed**", None: "not judged"}[one["met"]]
     least = "at least" if one["bar"] else "more than"
-    return f"| {_TOLD[name]} | {_signed(one['figure'])} | {least} {one['bar']:g} | {verdict} |\n"
+    remedy, _, codec = name.partition("_concealment_of_")
+    told = _TOLD.get(name, f"{codec}: {remedy} concealment against repetition and silence")
+    return f"| {told} | {_signed(one['figure'])} | {least} {one['bar']:g} | {verdict} |\n"
 
 
 def _score(score: float | None) -> str:

@@ -13,17 +13,21 @@ from voip.codecs.ilbc.codec import mode_of
 from voip.errors import CodecError
 from voip.harness.audio import Pcm
 
-__all__ = ["FFMPEG_NAMES", "Ffmpeg"]
+__all__ = ["Ffmpeg"]
 
-FFMPEG_NAMES: Final = {
-    "pcmu": "pcm_mulaw",
-    "pcma": "pcm_alaw",
-    "l16": "pcm_s16be",
-    "g722": "g722",
-    "gsm": "gsm",
-    "ilbc": "ilbc",
+_NAMES: Final[dict[str, tuple[str | None, str]]] = {
+    "pcmu": ("pcm_mulaw", "pcm_mulaw"),
+    "pcma": ("pcm_alaw", "pcm_alaw"),
+    "l16": ("pcm_s16be", "pcm_s16be"),
+    "g722": ("g722", "g722"),
+    "amr": ("libopencore_amrnb", "amrnb"),
+    "amr-wb": (None, "amrwb"),
+    "gsm": (None, "gsm"),
+    "ilbc": (None, "ilbc"),
 }
-"""FFmpeg's name of a codec by its encoding name. It decodes GSM and iLBC only."""
+"""FFmpeg's encoder, None where it has none, and decoder, by encoding name."""
+_HEAD: Final = {"amr": 1, "amr-wb": 1}
+"""Octets of a payload before FFmpeg's packet: a request for a mode, octets being aligned."""
 
 
 class Ffmpeg:
@@ -37,7 +41,7 @@ class Ffmpeg:
             self._av: Any = importlib.import_module("av")
         except ImportError:
             raise CodecError("there is no FFmpeg without PyAV", hint="pip install av") from None
-        if format_.name not in FFMPEG_NAMES:
+        if format_.name not in _NAMES:
             raise CodecError(f"FFmpeg is not asked for {format_.name}")
         self._format, self._info = format_, info
         self._layout = "mono" if info.pcm_channels == 1 else "stereo"
@@ -66,25 +70,36 @@ class Ffmpeg:
             self._coder.format = "s16"
         return [bytes(packet) for packet in self._coder.encode(frame)]
 
-    def decode(self, payload: bytes) -> Pcm:
-        """Decode a packet to int16 (samples,)."""
-        frames = self.frames_of(payload)
-        return np.concatenate([np.zeros(0, np.int16), *(one.to_ndarray()[0] for one in frames)])
+    def packet(self, payload: bytes) -> bytes:
+        """Return what FFmpeg takes of a payload of RTP."""
+        return payload[_HEAD.get(self._format.name, 0) :]
 
-    def frames_of(self, payload: bytes) -> list[Any]:
+    def decode(self, packet: bytes) -> Pcm:
+        """Decode a packet to int16 (samples,)."""
+        frames = (one.to_ndarray() for one in self.frames_of(packet))
+        sound = np.concatenate([one[0] for one in frames] or [np.zeros(0, np.int16)])
+        if sound.dtype != np.int16:
+            sound = np.clip(np.rint(sound * 32768), -32768, 32767)
+        return sound.astype(np.int16, copy=False)
+
+    def frames_of(self, packet: bytes) -> list[Any]:
         """Decode a packet to FFmpeg's frames."""
         if self._decoder is None:
             self._decoder = self._ilbc() if self._format.name == "ilbc" else self._context("r")
-        frames: list[Any] = self._decoder.decode(self._av.Packet(payload))
+        frames: list[Any] = self._decoder.decode(self._av.Packet(packet))
         return frames
 
     def _context(self, way: str) -> Any:
-        name = FFMPEG_NAMES[self._format.name]
+        name = _NAMES[self._format.name][0 if way == "w" else 1]
+        if name is None:
+            raise CodecError(f"FFmpeg does not encode {self._format.name}")
         try:
             made = self._av.CodecContext.create(name, way)
         except ValueError as error:  # of which UnknownCodecError is one
             raise CodecError(f"FFmpeg cannot do this with {name}: {error}") from None
         made.sample_rate, made.layout = self._info.sample_rate, self._layout
+        if way == "w":
+            made.bit_rate = self._info.bit_rate
         return made
 
     def _ilbc(self) -> Any:

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from voip.cli.bench_codecs import bench_codecs
-from voip.codecs.core import Codec, CodecFormat, CodecInfo
+from voip.codecs.core import Codec, CodecFormat, CodecInfo, Ways
 from voip.codecs.registry import CodecEntry, Registry, default_registry
 from voip.errors import CodecError, ConfigError, MediaError
 from voip.harness.bench import codecs
@@ -233,10 +233,9 @@ def test_where_nothing_could_be_measured_there_is_no_report() -> None:
 def test_what_is_measured_is_speech_that_is_coded(name: str) -> None:
     registry = default_registry()
     format_ = formats(registry)[name]
-    try:
-        codec = registry.create(format_)
-    except CodecError as error:
-        pytest.skip(str(error))
+    if registry.ways(format_) is not Ways.BOTH:
+        pytest.skip(f"{name} is not coded both ways here")
+    codec = registry.create(format_)
     material = Material(codec.info, frames=20, streams=3)
     assert material.frame_ms == pytest.approx(20)
     assert len({frame.tobytes() for frame in material.pcm.reshape(60, -1)}) == 60

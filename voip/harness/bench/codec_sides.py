@@ -41,7 +41,7 @@ Work: TypeAlias = Callable[[slice], object]
 
 _ROOM: Final = 1276
 """Octets that any codec's 20 ms fit in; a sample takes at most two."""
-_PARAMETERS: Final = {"ilbc": "mode=20"}
+_PARAMETERS: Final = {"ilbc": "mode=20", "amr": "octet-align=1", "amr-wb": "octet-align=1"}
 """fmtp that a codec is measured with, by encoding name; others have none."""
 _APART_S: Final = 0.5
 """By how much streams of a batch hear different parts of the recording."""

@@ -93,7 +93,7 @@ def _libg722(material: Material, package: Any) -> Sides:
 
 
 def _ffmpeg(ffmpeg: Ffmpeg, material: Material, codec: Codec) -> Sides:
-    payloads = [payload.tobytes() for payload in material.payloads(codec)]
+    payloads = [ffmpeg.packet(payload.tobytes()) for payload in material.payloads(codec)]
     frames = [ffmpeg.frame(pcm[0]) for pcm in material.pcm]
 
     def encode(part: slice) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -62,9 +62,11 @@ def variants(registry: Registry | None = None) -> dict[str, Variant]:
         if format_.name == "opus":
             found += [_opus(bit_rate) for bit_rate in _OPUS_BIT_RATES]
             continue
-        for fmtp in _ILBC_MODES if format_.name == "ilbc" else (format_.fmtp,):
-            asked = CodecFormat(format_.name, format_.clock_rate, format_.channels, fmtp)
-            found.append(Variant(f"{name} {fmtp}".strip(), asked, partial(registry.create, asked)))
+        if format_.name == "ilbc":
+            asked = [(f"{name} {fmtp}", replace(format_, fmtp=fmtp)) for fmtp in _ILBC_MODES]
+        else:
+            asked = [(name, format_)]
+        found += [Variant(said, one, partial(registry.create, one)) for said, one in asked]
     return {variant.name: variant for variant in found if _is_judged(variant)}
 
 
@@ -161,7 +163,7 @@ def _theirs(variant: Variant, sent: Pcm, program: Path | None) -> tuple[str, Pcm
         other = "FFmpeg"
     except CodecError:  # it decodes only
         codec, other = variant.build(), "our encoder, FFmpeg's decoder"
-        payloads = [codec.encode(packet) for packet in packets]
+        payloads = [ffmpeg.packet(codec.encode(packet)) for packet in packets]
     return other, np.concatenate([ffmpeg.decode(payload) for payload in payloads])
 
 

@@ -48,6 +48,8 @@ LOSSES: Final = (1, 3, 5, 10, 20)
 BURST: Final = 3.0
 """Packets that a burst has on average."""
 _OPUS_HZ: Final = 16_000
+_WIDEST_HZ: Final = 16_000
+"""Speech has no more here, and PESQ compares no more."""
 _OPUS_BIT_RATE: Final = 24_000
 _AS_ANOTHER: Final = ("pcma", "l16")
 """Left out: what is lost of them sounds as of µ-law, or of what has their rate."""
@@ -107,6 +109,8 @@ def lossy_codecs(registry: Registry | None = None) -> dict[str, tuple[Remedy, ..
         try:
             codec = working(partial(codec_of, name, registry))
         except CodecError:
+            continue
+        if codec.info.sample_rate > _WIDEST_HZ:
             continue
         if isinstance(codec, FecCodec):
             found[name] = (Remedy.REDUNDANCY, Remedy.OWN)

@@ -145,11 +145,13 @@ class QualityReport:
                 0.0,
             ),
             **{
-                f"{remedy}_concealment": (
-                    [one["difference"] for one in lossy if one["remedy"] == remedy],
+                f"{remedy}_concealment_of_{codec}": (
+                    [one["difference"] for one in lossy if one["codec"] == codec],
                     0.0,
                 )
-                for remedy in ("own", "generic")
+                for codec, remedy in {
+                    one["codec"]: one["remedy"] for one in lossy if one["remedy"] != "redundancy"
+                }.items()
             },
         }
         bars: dict[str, dict[str, Any]] = {}
