@@ -120,7 +120,7 @@ def _jobs(
     codecs: Collection[str] | None,
     program: Path | None,
 ) -> Iterator[_Job]:
-    """Yield the longest jobs first."""
+    """Yield the long jobs first."""
     if not sets:
         raise ConfigError("there is no speech to judge codecs by")
     cells = (
@@ -133,7 +133,7 @@ def _jobs(
         ),
     )
     wide = list(sets[0].of_band(Band.WIDE))
-    for codec, remedies in reversed(lossy_codecs().items()):
+    for codec, remedies in lossy_codecs().items():
         if codecs is not None and codec not in codecs:
             continue
         for number, path in enumerate(wide):
