@@ -39,10 +39,11 @@ _CLEAN = """
 ![what is heard on a clean path](codec-quality-clean.svg)
 
 Each recording is encoded and decoded by us, and by another implementation with the same settings:
-FFmpeg (by PyAV); for iLBC the program that RFC 3951 prints, as PJSIP has built it; for Opus
-`opusenc` and `opusdec` (`--vbr --speech --comp 10`). Difference: ours less theirs, the mean, and
-the worst recording. {sets}. Recordings of less than 2.9 s are left out, for PESQ of those is
-chance. Linear PCM (L16) loses nothing, and is not judged.
+FFmpeg (by PyAV; where it only decodes, what we encoded); for iLBC the program that RFC 3951 prints,
+as PJSIP has built it, for FFmpeg leaves the enhancer out; for Opus `opusenc` and `opusdec`
+(`--vbr --speech --comp 10`). Difference: ours less theirs, the mean, and the worst recording.
+Recordings of less than 2.9 s are left out, for PESQ of those is chance. Linear PCM (L16) loses
+nothing, and is not judged. {sets}.
 
 | codec | band | speech | recordings | ours | the other | | difference | worst |
 |---|---|---|---|---|---|---|---|---|
@@ -53,9 +54,10 @@ _LOSS = """
 ![what is heard where packets are lost](codec-quality-loss.svg)
 
 Packets of 20 ms, LibriVox, {seeds} passes over each path with other losses: {scores} scores in
-each mean. Which packets are lost follows from recording, loss and seed, and is the same for every
-codec and remedy. *Random*: each packet by itself; *burst*: in bursts of {burst:g} packets on
-average (Gilbert-Elliott). A-law is as µ-law, and L16 as what has its rate.
+each mean. The plot has the first two remedies of each codec. Which packets are lost follows from
+recording, loss and seed, and is the same for every codec and remedy. *Random*: each packet by
+itself; *burst*: in bursts of {burst:g} packets on average (Gilbert-Elliott). A-law is as µ-law, and
+L16 as what has its rate.
 
 - **redundancy**: Opus at 24 kbit/s and 16 kHz, told of the loss. What a packet repeats of the one
   before it is heard in its place, if the packet came. It takes bits from the packet's own sound,
@@ -212,7 +214,7 @@ def _clean_figure(result: Mapping[str, Any]) -> Any:
     figure, axes = pyplot.subplots(
         2,
         1,
-        figsize=(7, 1.6 + 0.24 * len(result["clean"])),
+        figsize=(9, 1.6 + 0.24 * len(result["clean"])),
         height_ratios=[max(1, len(one)) for one in rows.values()],
         layout="constrained",
     )
@@ -231,35 +233,35 @@ def _clean_figure(result: Mapping[str, Any]) -> Any:
         )
         axis.set(yticks=places, yticklabels=names, xlim=(1, 4.7), title=f"{bands[band]}, MOS-LQO")
         axis.invert_yaxis()
-    axes[0].legend(loc="lower left")
+    axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def _loss_figure(result: Mapping[str, Any]) -> Any:
+    """The first two remedies of each codec: a line and a dashed one."""
     from matplotlib import pyplot
 
     bands = {"nb": "narrow band", "wb": "wide band"}
-    lines = {"redundancy": "-", "own": "-", "generic": "-", "repetition": "--", "silence": ":"}
-    codecs = sorted({one["codec"] for one in result["lossy"]})
-    figure, axes = pyplot.subplots(2, 2, figsize=(8, 7), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
     for row, (band, said) in zip(axes, bands.items(), strict=True):
+        shown = [one for one in result["lossy"] if one["band"] == band]
+        codecs = list(dict.fromkeys(one["codec"] for one in shown))
         for axis, kind in zip(row, ("random", "burst"), strict=True):
-            seen: set[str] = set()
-            for one in (one for one in result["lossy"] if one["band"] == band):
-                scores = sorted((int(loss), score) for loss, score in one[kind].items())
-                second = one["remedy"] == "own" and one["codec"] in seen
-                seen.add(one["codec"])
-                axis.plot(
-                    [loss for loss, _ in scores],
-                    [score for _, score in scores],
-                    "--" if second else lines[one["remedy"]],
-                    marker=".",
-                    color=f"C{codecs.index(one['codec']) % 10}",
-                    label=f"{one['codec']}, {one['remedy']}",
-                )
+            for number, codec in enumerate(codecs):
+                remedies = [one for one in shown if one["codec"] == codec][:2]
+                for one, style in zip(remedies, ("-", "--"), strict=False):
+                    scores = sorted((int(loss), score) for loss, score in one[kind].items())
+                    axis.plot(
+                        [loss for loss, _ in scores],
+                        [score for _, score in scores],
+                        style,
+                        marker=".",
+                        color=f"C{number % 10}",
+                        label=f"{codec}, {one['remedy']}",
+                    )
             axis.set(title=f"{said}, {kind} loss", ylim=(1, 4.6))
         row[0].set_ylabel("MOS-LQO")
-        row[0].legend(loc="upper right", fontsize=7)
+        row[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     for axis in axes[1]:
         axis.set_xlabel("packets lost, %")
     return figure
