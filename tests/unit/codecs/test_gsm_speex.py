@@ -176,6 +176,7 @@ def test_frames_layers_and_messages_are_told_apart(
         (bits(SILENT + "1 000"), 0, "more than 0 layers"),
         (bits("1 000" + SILENT), 1, "nothing below"),
         (bits(SILENT + "1 111 0000"), 1, "no layer of mode 7"),
+        (bits(SILENT + "1 001" + "0" * 32 + "1 010" + "0" * 200), 2, "no layer of mode 2"),
         (bits(SILENT * 11), 0, "not 11"),
     ],
 )
@@ -190,7 +191,9 @@ def test_malformed_speex_is_refused(payload: bytes, layers: int, why: str) -> No
     quality=st.integers(0, 10),
     at=st.lists(st.integers(0, 2**16), max_size=40),
 )
-def test_damaged_speex_is_sound_or_refused(speex, layers: int, quality: int, at: list[int]) -> None:
+def test_damaged_speex_is_sound_or_refused_and_the_library_finds_nothing(
+    speex, capfd, layers: int, quality: int, at: list[int]
+) -> None:
     codec = speex(RATES[layers], quality)
     payload = bytearray(codec.encode(frames_of_speech(RATES[layers])[30]))
     for place in at:
@@ -198,6 +201,7 @@ def test_damaged_speex_is_sound_or_refused(speex, layers: int, quality: int, at:
     with suppress(CodecError):
         assert codec.decode(bytes(payload)).size % (RATES[layers] // 50) == 0
     assert codec.conceal(160).size == 160
+    assert capfd.readouterr().err == "", "it would complain"
 
 
 # ---------------------------------------------------------------- libraries
