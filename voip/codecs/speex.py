@@ -81,7 +81,8 @@ def count_frames(payload: bytes, layers: int) -> int:
     if not 0 < len(payload) <= _MAX_OCTETS:
         raise CodecError(f"a Speex payload has 1 to {_MAX_OCTETS} octets, not {len(payload)}")
     value, size = int.from_bytes(payload, "big"), 8 * len(payload)
-    at = frames = above = 0
+    at = frames = 0
+    above = layers
 
     def take(bits: int) -> int:
         nonlocal at
@@ -90,10 +91,13 @@ def count_frames(payload: bytes, layers: int) -> int:
             raise CodecError("a Speex payload ends within a frame")
         return value >> size - at & (1 << bits) - 1
 
-    while size - at >= 5:  # less cannot be a frame
-        if take(1):
+    while at < size:
+        layer = take(1)
+        if size - at < 4 and not (layer and layers):
+            break  # padding, which begins with a zero
+        if layer:
             above += 1
-            if not frames or above > layers:
+            if above > layers:
                 raise CodecError(f"a Speex frame has more than {layers} layers, or nothing below")
             mode = take(3)
             modes = _LAYER_BITS[above - 1]
@@ -104,6 +108,7 @@ def count_frames(payload: bytes, layers: int) -> int:
         mode = take(4)
         if mode == _END:
             break
+        above = layers  # a layer follows what it is above at once
         if mode == _REQUEST:
             take(_REQUEST_BITS[take(4)])
         elif mode == _USER:
