@@ -67,6 +67,14 @@ def replied(
     return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
 
 
+def echoed(status: int, *lines: str, tag: str = "", again: bool = False) -> str:
+    """A response to what came last, which has been through proxies."""
+    last = ("Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:")
+    kept = [f"[last_{name}]" for name in last]
+    kept[3] += tag
+    return _send(again, f"SIP/2.0 {status} -", *kept, lines=lines)
+
+
 def asked(
     method: str, first: int, *checks: tuple[str, str], more: str = "", or_else: str = ""
 ) -> str:
@@ -106,6 +114,28 @@ def answered(
 def maybe(status: int) -> str:
     """A response that may come."""
     return f'<recv response="{status}" optional="true"/>'
+
+
+def nth_call(*labels: str) -> tuple[str, ...]:
+    """Go on at the first label in the first call of a run, at the second in the second, ..."""
+    tests = "".join(
+        f'<test assign_to="is_{number}" variable="calls" compare="equal" value="{number}"/>'
+        for number, _ in enumerate(labels, 1)
+    )
+    return (
+        '<Global variables="calls"/>',
+        f'<nop><action><add assign_to="calls" value="1"/>{tests}</action></nop>',
+        *(f'<nop next="{label}" test="is_{n}"/>' for n, label in enumerate(labels, 1)),
+    )
+
+
+def at(label: str, *steps: str) -> tuple[str, ...]:
+    """Steps that are gone to, and after which the call is over."""
+    return f'<label id="{label}"/>', *steps, '<nop next="over"/>'
+
+
+OVER = '<label id="over"/>'
+"""The last step of a scenario that has branches."""
 
 
 def scenario(artifacts: Path, name: str, *steps: str) -> Path:

@@ -10,7 +10,20 @@ import pytest
 from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
-from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import (
+    CONTACT,
+    DESCRIBED,
+    OVER,
+    TAG,
+    answered,
+    asked,
+    at,
+    maybe,
+    nth_call,
+    replied,
+    scenario,
+    sent,
+)
 
 from voip.call import Call
 from voip.errors import CallError
@@ -273,14 +286,9 @@ async def test_F033_who_is_busy_at_sipp_is_called_again_when_it_says_it_is_free(
         '<ereg regexp="&lt;([^>]+)>" search_in="hdr" header="Contact:" check_it="true"'
         ' assign_to="60,61"/>'
     )
-    count = (
-        '<add assign_to="calls" value="1"/>'
-        '<test assign_to="busy" variable="calls" compare="equal" value="1"/>'
-    )
     path = scenario(
         artifacts,
         "busy",
-        '<Global variables="calls"/>',
         asked("INVITE", 11, or_else="called"),
         asked("SUBSCRIBE", 1, ("Event:", "dialog"), more=contact),
         replied(200, 1, CONTACT, "Expires: 600", tag=";tag=n"),
@@ -291,17 +299,10 @@ async def test_F033_who_is_busy_at_sipp_is_called_again_when_it_says_it_is_free(
         replied(200, 5, CONTACT, "Expires: 0"),
         *notified(3, "terminated;reason=timeout", *dialogs(2)),
         '<nop next="over"/>',
-        '<label id="called"/>',
-        f"<nop><action>{count}</action></nop>",
-        '<nop next="refused" test="busy"/>',
-        replied(200, 11, CONTACT, *DESCRIBED, tag=OURS, again=True),
-        ACKED,
-        *BYE,
-        '<nop next="over"/>',
-        '<label id="refused"/>',
-        replied(486, 11, tag=OURS, again=True),
-        ACKED,
-        '<label id="over"/>',
+        *at("called", *nth_call("refused", "answered")),
+        *at("refused", replied(486, 11, tag=OURS, again=True), ACKED),
+        *at("answered", replied(200, 11, CONTACT, *DESCRIBED, tag=OURS, again=True), ACKED, *BYE),
+        OVER,
     )
     peer = await sipp(path, calls=3)
     async with desk(artifacts) as us:
