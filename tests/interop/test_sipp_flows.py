@@ -17,8 +17,8 @@ from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, 
 from voip.answering import Answering
 from voip.call import Call
 from voip.config import CallConfig
-from voip.errors import CallError
-from voip.events import CallState, EndedBy
+from voip.errors import CallError, RequestError
+from voip.events import CallState, EndedBy, MessageReceived
 from voip.sip.call_info import Geolocation
 from voip.sip.server_request import ServerRequest
 
@@ -216,6 +216,30 @@ async def test_F108_digits_go_both_ways_by_info(sipp: StartSipp, artifacts: Path
         await call.send_dtmf("7", mode="info")
         assert (await ended(call)).by is EndedBy.REMOTE
         (await caller.finished()).require(1)
+
+
+async def test_F107_texts_go_both_ways(sipp: StartSipp, artifacts: Path) -> None:
+    text = ("Content-Type: text/plain", "", "Watson, come here.")
+    writes = scenario(artifacts, "writes", sent("MESSAGE", 1, *text), answered(200))
+    reads = scenario(
+        artifacts,
+        "reads",
+        asked("MESSAGE", 1, ("Content-Type:", "^ *text/plain"), ("", "^Coming\\.$")),
+        replied(200, 1, tag=OURS),
+    )
+    busy = scenario(artifacts, "cannot-read", asked("MESSAGE", 1), replied(415, 1, tag=OURS))
+    async with desk(artifacts) as us:
+        texts: asyncio.Queue[MessageReceived] = asyncio.Queue()
+        us.phone.on_message(texts.put_nowait)
+        writer = await sipp(writes, remote=f"{HOST}:{us.phone.port}", calls=1)
+        (await writer.finished()).require(1)
+        assert (await texts.get()).text.strip() == "Watson, come here."
+        reader = await sipp(reads)
+        await us.phone.message(reader.uri, "Coming.")
+        (await reader.finished()).require(1)
+        with pytest.raises(RequestError) as refused:
+            await us.phone.message((await sipp(busy)).uri, "Coming.")
+        assert refused.value.status == 415
 
 
 async def test_F110_an_answer_goes_where_the_request_came_from(

@@ -29,6 +29,8 @@ CONTACT_KEPT = (
     '<ereg regexp="&lt;([^>]+)>" search_in="hdr" header="Contact:" check_it="true"'
     ' assign_to="60,61"/>'
 )
+RSEQ_KEPT = '<ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" check_it="true" assign_to="70"/>'
+BRANCH = "z9hG4bK-[call_id]"
 BYE = (sent("BYE", 3, tag=TAG), answered(200, ("CSeq:", "3 BYE")))
 """SIPp hangs up as the caller."""
 
@@ -191,6 +193,88 @@ async def test_F077_sipp_answers_without_an_address_and_is_heard_when_it_has_one
         (await peer.finished()).require(1)
 
 
+# ---------------------------------------------------------------- RFC 6337
+
+
+async def test_F087_F095_sipp_offers_what_can_be_had_and_then_what_cannot(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """A change that is refused leaves the session as it was."""
+    async with ear() as (heard, audio), ear() as (elsewhere, other), desk(artifacts) as us:
+        nobody_knows = (other.replace("AVP 0", "AVP 97"), "a=rtpmap:97 nobody-knows/8000")
+        path = scenario(
+            artifacts,
+            "refused-change",
+            *offers(1, says(1, audio), ("", "m=audio [1-9][0-9]* RTP/AVP 0")),
+            PAUSE,
+            sent("INVITE", 2, CONTACT, *says(2, *nobody_knows), tag=TAG, branch=f"{BRANCH}-2"),
+            maybe(100),
+            answered(488, ("CSeq:", "2 INVITE")),
+            sent("ACK", 2, tag=TAG, again=False, branch=f"{BRANCH}-2"),
+            PAUSE,
+            *BYE,
+        )
+        caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
+        call = await us.incoming()
+        await call.answer()
+        await until(lambda: "> 488 INVITE" in us.ladder.lines, "the change to be refused")
+        before = len(heard.heard)
+        assert call.state is CallState.ACTIVE
+        assert (await ended(call)).by is EndedBy.REMOTE
+        (await caller.finished()).require(1)
+        assert len(heard.heard) >= before + 10
+        assert elsewhere.heard == []
+
+
+async def test_F088_sipp_has_us_offer_and_answers_in_the_ack(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    async with ear() as (heard, audio), desk(artifacts) as us:
+        path = scenario(
+            artifacts,
+            "late-offer",
+            sent("INVITE", 1, CONTACT),
+            maybe(100),
+            answered(200, ("", "m=audio [1-9][0-9]* RTP/AVP 0 8")),
+            sent("ACK", 1, *says(1, audio), tag=TAG, again=False),
+            PAUSE,
+            *BYE,
+        )
+        caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
+        call = await us.incoming()
+        await call.answer()
+        assert (await ended(call)).by is EndedBy.REMOTE
+        (await caller.finished()).require(1)
+        assert len(heard.heard) >= 10
+
+
+async def test_F091_sipp_offers_in_its_prack_and_is_answered_in_the_200(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    async with ear() as (heard, audio), desk(artifacts) as us:
+        path = scenario(
+            artifacts,
+            "offers-in-prack",
+            sent("INVITE", 1, CONTACT, "Supported: 100rel", *DESCRIBED),
+            maybe(100),
+            answered(183, ("Require:", "100rel"), ("", "m=audio [1-9]"), more=RSEQ_KEPT),
+            sent("PRACK", 2, "RAck: [$70] 1 INVITE", *says(2, audio), tag=TAG),
+            answered(200, ("CSeq:", "2 PRACK"), ("", "m=audio [1-9][0-9]* RTP/AVP 0")),
+            answered(200, ("CSeq:", "1 INVITE"), ("Content-Length:", "^ *0$")),
+            sent("ACK", 1, tag=TAG, again=False),
+            PAUSE,
+            *BYE,
+        )
+        caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
+        call = await us.incoming()
+        await call.progress()
+        await until(lambda: "> 200 PRACK" in us.ladder.lines, "SIPp to acknowledge the 183")
+        await call.answer()
+        assert (await ended(call)).by is EndedBy.REMOTE
+        (await caller.finished()).require(1)
+        assert len(heard.heard) >= 10
+
+
 # ---------------------------------------------------------------- UPDATE
 
 
@@ -202,17 +286,16 @@ def updates(number: int, *lines: str, says_back: str) -> tuple[str, str]:
     )
 
 
-async def test_F086_sipp_updates_a_call_before_and_after_it_is_answered(
+async def test_F086_F092_sipp_updates_a_call_before_and_after_it_is_answered(
     sipp: StartSipp, artifacts: Path
 ) -> None:
-    rack = '<ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" check_it="true" assign_to="70"/>'
     async with desk(artifacts) as us:
         path = scenario(
             artifacts,
             "updates",
             sent("INVITE", 1, CONTACT, "Supported: 100rel", *DESCRIBED),
             maybe(100),
-            answered(183, ("Require:", "100rel"), ("Allow:", "UPDATE"), more=rack),
+            answered(183, ("Require:", "100rel"), ("Allow:", "UPDATE"), more=RSEQ_KEPT),
             sent("PRACK", 2, "RAck: [$70] 1 INVITE", tag=TAG),
             answered(200, ("CSeq:", "2 PRACK")),
             *updates(3, "a=sendonly", says_back="a=recvonly"),
@@ -237,7 +320,7 @@ async def test_F086_sipp_updates_a_call_before_and_after_it_is_answered(
         (await caller.finished()).require(1)
 
 
-async def test_F086_we_update_a_call_that_sipp_has_not_answered_yet(
+async def test_F086_F092_we_update_a_call_that_sipp_has_not_answered_yet(
     sipp: StartSipp, artifacts: Path
 ) -> None:
     path = scenario(
