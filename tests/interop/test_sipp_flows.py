@@ -321,9 +321,13 @@ async def test_F132_where_we_are_is_said_in_the_invite(sipp: StartSipp, artifact
 @pytest.mark.parametrize(
     ("flow", "reason"),
     [
-        pytest.param("always", "unconditional", marks=pytest.mark.rfc("5359", "2.7", "F023")),
-        pytest.param("busy", "user-busy", marks=pytest.mark.rfc("5359", "2.8", "F024")),
-        pytest.param("no_answer", "no-answer", marks=pytest.mark.rfc("5359", "2.9", "F025")),
+        pytest.param(
+            "always", "unconditional", marks=pytest.mark.rfc("5359", "2.7", "F023"), id="F023"
+        ),
+        pytest.param("busy", "user-busy", marks=pytest.mark.rfc("5359", "2.8", "F024"), id="F024"),
+        pytest.param(
+            "no_answer", "no-answer", marks=pytest.mark.rfc("5359", "2.9", "F025"), id="F025"
+        ),
     ],
 )
 async def test_F130_a_call_that_we_send_on_says_why(

@@ -322,9 +322,9 @@ async def test_F033_who_is_busy_at_sipp_is_called_again_when_it_says_it_is_free(
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
-        pytest.param("unconditional", 302, marks=pytest.mark.rfc("5359", "2.7", "F023")),
-        pytest.param("user-busy", 486, marks=pytest.mark.rfc("5359", "2.8", "F024")),
-        pytest.param("no-answer", 408, marks=pytest.mark.rfc("5359", "2.9", "F025")),
+        pytest.param("unconditional", 302, marks=pytest.mark.rfc("5359", "2.7", "F023"), id="F023"),
+        pytest.param("user-busy", 486, marks=pytest.mark.rfc("5359", "2.8", "F024"), id="F024"),
+        pytest.param("no-answer", 408, marks=pytest.mark.rfc("5359", "2.9", "F025"), id="F025"),
     ],
 )
 async def test_F130_a_call_that_sipp_sends_on_says_so_where_it_goes(
