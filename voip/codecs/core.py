@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from enum import Flag, auto
+from typing import Final, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
+from voip.codecs.pcm import Octets, Pcm, Whole
+from voip.errors import CodecError
 
-__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec"]
+__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec", "Ways"]
+
+_RTPMAP: Final = re.compile(r"([\w.+-]{1,64})/([1-9]\d{0,8})(?:/([1-9]\d{0,2}))?", re.ASCII)
+
+
+class Ways(Flag):
+    """What a machine can do with an encoding."""
+
+    NONE = 0
+    ENCODE = auto()
+    DECODE = auto()
+    BOTH = ENCODE | DECODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,17 @@ class CodecFormat:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name.lower())
+
+    @classmethod
+    def read(cls, rtpmap: str, fmtp: str = "") -> CodecFormat:
+        """Read what stands after the number in a=rtpmap ("opus/48000/2") and in a=fmtp.
+
+        Raises CodecError for what is no encoding.
+        """
+        match = _RTPMAP.fullmatch(rtpmap.strip())
+        if match is None:
+            raise CodecError(f"{rtpmap[:80]!r} is no encoding", hint='one like "opus/48000/2"')
+        return cls(match[1], int(match[2]), int(match[3] or 1), fmtp.strip())
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -68,8 +92,9 @@ class CodecInfo:
 class Codec(Protocol):
     """One direction, or both, of one stream: it may remember what went before.
 
-    PCM is int16 (samples,) at `info.sample_rate`, `info.pcm_channels` interleaved. Bad payloads
-    and buffers that are too small raise CodecError and leave the codec as it was.
+    PCM is (samples,) at `info.sample_rate`, `info.pcm_channels` interleaved: int16, or float32 in
+    [-1, 1), which `decode_into` gives where `out` is float32. Bad payloads and arrays that do not
+    fit raise CodecError and leave the codec as it was.
     """
 
     @property
@@ -77,23 +102,23 @@ class Codec(Protocol):
         """What is known about the encoding."""
         ...
 
-    def encode(self, pcm: npt.NDArray[np.int16]) -> bytes:
+    def encode(self, pcm: Pcm) -> bytes:
         """Encode whole frames into one payload."""
         ...
 
-    def decode(self, payload: bytes) -> npt.NDArray[np.int16]:
+    def decode(self, payload: bytes) -> Whole:
         """Decode one payload."""
         ...
 
-    def conceal(self, samples: int) -> npt.NDArray[np.int16]:
+    def conceal(self, samples: int) -> Whole:
         """Return what to play instead of `samples` samples that were lost."""
         ...
 
-    def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
+    def encode_into(self, pcm: Pcm, out: Octets) -> int:
         """Encode into the beginning of `out`; return how many octets it took."""
         ...
 
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: npt.NDArray[np.int16]) -> int:
+    def decode_into(self, payload: Octets, out: Pcm) -> int:
         """Decode into the beginning of `out`; return how many samples it gave."""
         ...
 
@@ -106,7 +131,7 @@ class Codec(Protocol):
 class FecCodec(Codec, Protocol):
     """A codec whose payloads may repeat what the one before them had (forward error correction)."""
 
-    def decode_fec(self, payload: bytes, samples: int | None = None) -> npt.NDArray[np.int16]:
+    def decode_fec(self, payload: bytes, samples: int | None = None) -> Whole:
         """Decode `samples` samples that were lost just before `payload`, which is decoded after.
 
         None: as many as `payload` holds itself.

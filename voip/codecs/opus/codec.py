@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import CodecInfo
-from voip.codecs.opus.binding import Pcm, libopus
+from voip.codecs.opus.binding import libopus
 from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
 from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.opus.toc import UNITS_PER_SECOND, Bandwidth
+from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
 __all__ = ["OPUS", "OpusCodec"]
@@ -114,6 +115,8 @@ class OpusCodec:
 
     def conceal(self, samples: int) -> npt.NDArray[np.int16]:
         """Go on where packets are missing, or were not sent: DTX's comfort noise."""
+        if samples < 0:
+            raise CodecError(f"opus cannot conceal {samples} samples")
         pcm = np.empty(self._decoder.whole_units(samples), np.int16)
         self._decoder.conceal_into(pcm.size, pcm)
         return pcm[:samples]

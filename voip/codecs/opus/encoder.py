@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.opus.binding import Pcm, State, address, address_to_write, libopus
+from voip.codecs.opus.binding import State, address, address_to_write, libopus
 from voip.codecs.opus.settings import OpusSettings, RateControl
 from voip.codecs.opus.toc import MAX_FRAME, PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
+from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
 __all__ = ["OpusEncoder"]
@@ -98,6 +99,8 @@ class OpusEncoder:
         room = self._needs.get(pcm.size) or self._room(pcm)
         if out.size < room or out.dtype != np.uint8:
             raise CodecError(f"opus needs room for {room} octets, there is {out.size}")
+        if pcm.ndim != 1:
+            raise CodecError(f"Opus encodes (samples,), not {pcm.shape}")
         if pcm.dtype == self._int16:
             encode = self._library.encode
         elif pcm.dtype == self._float32:
