@@ -52,6 +52,10 @@ class G711Codec:
         """Return silence: G.711 alone conceals nothing."""
         return np.zeros(samples, np.int16)
 
+    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
+        """Return the payload's size: an octet is a sample."""
+        return payload.size
+
     def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
         """Encode into the beginning of `out`; return how many octets it took."""
         g711.encode_into(pcm, self._law, out[: self._fit(pcm.size, out.size)])

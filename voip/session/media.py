@@ -259,7 +259,7 @@ class MediaSession:
             receive=agreed.active and agreed.can_receive,
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
-            receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
+            receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
         )
 
     def _numeric(self, address: Address | None) -> Address | None:

@@ -82,6 +82,10 @@ class IlbcCodec:
         lost = [decode(nothing, _LOST, self._decoder, self._mode) for _ in range(frames)]
         return np.concatenate([np.zeros((1, 0), np.int16), *lost], axis=1)[0, :samples]
 
+    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
+        """Return how many samples a payload holds. Raises CodecError where a frame is not whole."""
+        return self._frames(payload.size, self._mode.octets) * self._mode.samples
+
     def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
         """Encode into the beginning of `out`; return how many octets it took."""
         if pcm.dtype != np.int16 or pcm.ndim != 1 or out.dtype != np.uint8:
