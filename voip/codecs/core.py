@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
+from voip.codecs.pcm import Octets, Pcm, Whole
 
 __all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec"]
 
@@ -70,8 +69,9 @@ class CodecInfo:
 class Codec(Protocol):
     """One direction, or both, of one stream: it may remember what went before.
 
-    PCM is int16 (samples,) at `info.sample_rate`, `info.pcm_channels` interleaved. Bad payloads
-    and buffers that are too small raise CodecError and leave the codec as it was.
+    PCM is (samples,) at `info.sample_rate`, `info.pcm_channels` interleaved: int16, or float32 in
+    [-1, 1), which `decode_into` gives where `out` is float32. Bad payloads and arrays that do not
+    fit raise CodecError and leave the codec as it was.
     """
 
     @property
@@ -79,30 +79,30 @@ class Codec(Protocol):
         """What is known about the encoding."""
         ...
 
-    def encode(self, pcm: npt.NDArray[np.int16]) -> bytes:
+    def encode(self, pcm: Pcm) -> bytes:
         """Encode whole frames into one payload."""
         ...
 
-    def decode(self, payload: bytes) -> npt.NDArray[np.int16]:
+    def decode(self, payload: bytes) -> Whole:
         """Decode one payload."""
         ...
 
-    def conceal(self, samples: int) -> npt.NDArray[np.int16]:
+    def conceal(self, samples: int) -> Whole:
         """Return what to play instead of `samples` samples that were lost."""
         ...
 
-    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
+    def samples(self, payload: Octets) -> int:
         """Return how many samples `decode` makes of a payload, without decoding it.
 
-        Raises CodecError for one that cannot be decoded, as far as its length and first octets say.
+        Raises CodecError for one that is none, as far as its length and first octets tell.
         """
         ...
 
-    def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
+    def encode_into(self, pcm: Pcm, out: Octets) -> int:
         """Encode into the beginning of `out`; return how many octets it took."""
         ...
 
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: npt.NDArray[np.int16]) -> int:
+    def decode_into(self, payload: Octets, out: Pcm) -> int:
         """Decode into the beginning of `out`; return how many samples it gave."""
         ...
 
@@ -115,7 +115,7 @@ class Codec(Protocol):
 class FecCodec(Codec, Protocol):
     """A codec whose payloads may repeat what the one before them had (forward error correction)."""
 
-    def decode_fec(self, payload: bytes, samples: int | None = None) -> npt.NDArray[np.int16]:
+    def decode_fec(self, payload: bytes, samples: int | None = None) -> Whole:
         """Decode `samples` samples that were lost just before `payload`, which is decoded after.
 
         None: as many as `payload` holds itself.

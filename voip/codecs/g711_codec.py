@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
-import numpy.typing as npt
 
 from voip.codecs import g711
+from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
 from voip.codecs.g711 import Law
-from voip.errors import CodecError
+from voip.codecs.pcm import Octets, Whole
 
-__all__ = ["PCMA", "PCMU", "G711Codec"]
+__all__ = ["PCMA", "PCMU", "g711_codec"]
 
 PCMU, PCMA = (
     CodecInfo(
@@ -26,50 +28,34 @@ PCMU, PCMA = (
     )
     for law, payload_type in ((Law.ULAW, 0), (Law.ALAW, 8))
 )
+_PIECE: Final = 1024
 
 
-class G711Codec:
-    """µ-law or A-law; it remembers nothing."""
+def g711_codec(law: Law) -> ArrayCodec:
+    """Build µ-law or A-law; it remembers nothing."""
+    return ArrayCodec(PCMU if law is Law.ULAW else PCMA, lambda: _Coder(law))
 
+
+class _Coder:
     def __init__(self, law: Law) -> None:
         self._law = law
-        self._info = PCMU if law is Law.ULAW else PCMA
+        self._index = np.empty(_PIECE, np.intp)
 
-    @property
-    def info(self) -> CodecInfo:
-        """What is known about the encoding."""
-        return self._info
+    def octets(self, samples: int) -> int:
+        return samples
 
-    def encode(self, pcm: npt.NDArray[np.int16]) -> bytes:
-        """Encode int16 (samples,): an octet a sample."""
-        return g711.encode(pcm, self._law).tobytes()
-
-    def decode(self, payload: bytes) -> npt.NDArray[np.int16]:
-        """Decode octets to int16 (samples,)."""
-        return g711.decode(np.frombuffer(payload, np.uint8), self._law)
-
-    def conceal(self, samples: int) -> npt.NDArray[np.int16]:
-        """Return silence: G.711 alone conceals nothing."""
-        return np.zeros(samples, np.int16)
-
-    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
-        """Return the payload's size: an octet is a sample."""
+    def samples(self, payload: Octets) -> int:
         return payload.size
 
-    def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
-        """Encode into the beginning of `out`; return how many octets it took."""
-        g711.encode_into(pcm, self._law, out[: self._fit(pcm.size, out.size)])
-        return pcm.size
+    def encode(self, pcm: Whole, out: Octets) -> int:
+        for begin in range(0, pcm.size, _PIECE):
+            part = pcm[begin : begin + _PIECE]
+            scratch = self._index[: part.size]
+            g711.encode_into(part, self._law, out[begin : begin + part.size], scratch=scratch)
+        return out.size
 
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: npt.NDArray[np.int16]) -> int:
-        """Decode into the beginning of `out`; return how many samples it gave."""
-        g711.decode_into(payload, self._law, out[: self._fit(payload.size, out.size)])
-        return payload.size
-
-    def reset(self) -> None:
-        """Do nothing: there is nothing to forget."""
-
-    def _fit(self, needed: int, there: int) -> int:
-        if needed > there:
-            raise CodecError(f"{self._info.name} needs room for {needed}, there is {there}")
-        return needed
+    def decode(self, payload: Octets, out: Whole) -> None:
+        for begin in range(0, out.size, _PIECE):
+            part = payload[begin : begin + _PIECE]
+            scratch = self._index[: part.size]
+            g711.decode_into(part, self._law, out[begin : begin + part.size], scratch=scratch)

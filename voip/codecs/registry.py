@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from voip.codecs.core import Codec, CodecFormat, CodecInfo
 from voip.codecs.g711 import Law
-from voip.codecs.g711_codec import PCMA, PCMU, G711Codec
-from voip.codecs.ilbc.codec import ILBC_30, IlbcCodec, mode_of
+from voip.codecs.g711_codec import PCMA, PCMU, g711_codec
+from voip.codecs.g722 import G722, g722_codec
+from voip.codecs.ilbc.codec import ILBC_30, ilbc_codec, mode_of
 from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.errors import CodecError
 
@@ -84,9 +85,10 @@ def default_registry() -> Registry:
     """Return the codecs of this package."""
     return Registry(
         (
-            CodecEntry(PCMU, lambda _: G711Codec(Law.ULAW)),
-            CodecEntry(PCMA, lambda _: G711Codec(Law.ALAW)),
-            CodecEntry(ILBC_30, lambda format_: IlbcCodec(mode_of(format_.fmtp))),
+            CodecEntry(PCMU, lambda _: g711_codec(Law.ULAW)),
+            CodecEntry(PCMA, lambda _: g711_codec(Law.ALAW)),
+            CodecEntry(G722, lambda _: g722_codec()),
+            CodecEntry(ILBC_30, lambda format_: ilbc_codec(mode_of(format_.fmtp))),
             CodecEntry(OPUS, lambda format_: OpusCodec.negotiated(format_.fmtp)),
         )
     )

@@ -51,7 +51,9 @@ class Decoding:
         self.rate_hz = rate_hz
         self._channels = info.pcm_channels
         self._codec_hz = info.sample_rate
-        self._room = np.empty(math.ceil(MAX_SAMPLES_S * self._codec_hz) * self._channels, np.int16)
+        self._room = np.empty(
+            math.ceil(MAX_SAMPLES_S * self._codec_hz) * self._channels, np.float32
+        )
         self._resampler = Resampler(self._codec_hz, rate_hz)
         self._past = np.zeros(round(HISTORY_S * rate_hz), np.float32)
         self._seam = round(REJOIN_S * rate_hz)
@@ -73,7 +75,6 @@ class Decoding:
         self._spare = self._spare[:0]
         pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
         if self._gap and not self.codec.info.conceals and self._gap < FADE_S * self.rate_hz:
-            pcm = pcm.copy()
             blend(self._repeated(self._seam)[None], pcm[None])
         self._gap = 0
         self._remember(pcm)
@@ -95,13 +96,14 @@ class Decoding:
         if not isinstance(self.codec, FecCodec) or own % self.codec.info.frame_samples:
             return None
         try:
-            found = self._at_rate(self.codec.decode_fec(payload.tobytes(), own * self._channels))
+            found = self.codec.decode_fec(payload.tobytes(), own * self._channels)
         except CodecError:
             return None
+        pcm = self._at_rate(_floats(found))
         self._spare = self._spare[:0]
         self._gap = 0
-        self._remember(found)
-        return found
+        self._remember(pcm)
+        return pcm
 
     @property
     def level(self) -> float:
@@ -115,7 +117,8 @@ class Decoding:
         while there < count:
             own = -(-(count - there) * self._codec_hz // self.rate_hz)
             own = -(-own // frame) * frame
-            parts.append(self._at_rate(self.codec.conceal(own * self._channels)))
+            lost = self.codec.conceal(own * self._channels)
+            parts.append(self._at_rate(_floats(lost)))
             there += parts[-1].size
         sound = np.concatenate(parts)
         self._spare = sound[count:]
@@ -126,12 +129,10 @@ class Decoding:
         sound: Pcm = conceal(self._past[None], elapsed, count, rate_hz=self.rate_hz)[0]
         return sound
 
-    def _at_rate(self, pcm: npt.NDArray[np.int16]) -> Pcm:
+    def _at_rate(self, sound: Pcm) -> Pcm:
         """Return what the codec gave as mono at our rate."""
-        sound = pcm.astype(np.float32)
         if self._channels > 1:
             sound = sound.reshape(-1, self._channels).mean(axis=1)
-        sound /= _SCALE
         wanted = sound.size * self.rate_hz // self._codec_hz
         if self._codec_hz != self.rate_hz:
             sound = self._resampler.process(sound)
@@ -163,7 +164,7 @@ class Encoding:
         self._frames = packet_frames(info, ptime_ms)
         self._packet = self._frames * info.frame_samples  # samples of a channel
         self._resampler = Resampler(rate_hz, info.sample_rate)
-        self._waiting = np.zeros((self._packet, self._channels), np.int16)
+        self._waiting = np.zeros((self._packet, self._channels), np.float32)
         self._fill = 0
         self._rest = np.zeros(0, np.float32)
         octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
@@ -208,10 +209,15 @@ class Encoding:
     def _fill_up(self) -> None:
         fits = min(self._rest.size, self._packet - self._fill)
         if fits:
-            piece = np.clip(np.rint(self._rest[:fits] * _SCALE), -32768, 32767)
-            self._waiting[self._fill : self._fill + fits] = piece[:, None]
+            self._waiting[self._fill : self._fill + fits] = self._rest[:fits, None]
             self._fill += fits
             self._rest = self._rest[fits:]
+
+
+def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:
+    sound = pcm.astype(np.float32)
+    sound /= _SCALE
+    return sound
 
 
 def packet_frames(info: CodecInfo, ptime_ms: int) -> int:
@@ -256,7 +262,7 @@ class CodecAdapter:
         encoding = self._encoding
         if encoding.is_empty:
             self._next = frame.timestamp * self._clock // self.format.rate_hz
-        encoding.feed(frame.samples.astype(np.float32) / _SCALE)
+        encoding.feed(_floats(frame.samples))
         found = []
         while (octets := encoding.take()) is not None:
             found.append(Payload(octets.tobytes(), self._next))

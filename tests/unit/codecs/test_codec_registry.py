@@ -8,11 +8,11 @@ import pytest
 from voip.codecs import g711
 from voip.codecs.core import Codec, CodecFormat
 from voip.codecs.g711 import Law
-from voip.codecs.g711_codec import PCMU, G711Codec
+from voip.codecs.g711_codec import PCMU, g711_codec
 from voip.codecs.registry import CodecEntry, default_registry
 from voip.errors import CodecError
 
-THERE = ["pcmu/8000", "pcma/8000", "ilbc/8000", "opus/48000/2"]
+THERE = ["pcmu/8000", "pcma/8000", "g722/8000", "ilbc/8000", "opus/48000/2"]
 FORMATS = [info.format for info in default_registry()]
 
 
@@ -51,7 +51,7 @@ def test_static_payload_types_are_only_defaults() -> None:
 
 
 def test_adding_a_codec_makes_another_registry() -> None:
-    mine = CodecEntry(PCMU, lambda _: G711Codec(Law.ALAW))
+    mine = CodecEntry(PCMU, lambda _: g711_codec(Law.ALAW))
     registry = default_registry()
     more = registry.extended(mine)
     assert len(more) == len(registry) == len(THERE)
@@ -97,7 +97,7 @@ def test_every_codec_keeps_the_contract(format_: CodecFormat) -> None:
 @pytest.mark.parametrize("law", Law)
 def test_g711_codec_is_its_tables(law: Law) -> None:
     every = np.arange(-32768, 32768).astype(np.int16)
-    codec = G711Codec(law)
+    codec = g711_codec(law)
     assert codec.encode(every) == g711.encode(every, law).tobytes()
     assert (
         codec.decode(bytes(range(256))).tolist()

@@ -217,7 +217,7 @@ def test_a_description_that_cannot_be_applied_changes_nothing(desk):
         {"ptime_ms": 15},
         {"ptime_ms": 130},
         {"receive_formats": (PCMU, type(PCMU)(128, "pcmu"))},
-        {"send_format": type(PCMU)(9, "g722")},
+        {"send_format": type(PCMU)(15, "g728")},
         {"receive_dtmf": (PayloadFormat(-1, "telephone-event"),)},
     ):
         assert desk.refused(describe(1, **wrong))

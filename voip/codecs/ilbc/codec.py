@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
 from voip.codecs.ilbc.decoder import DecoderState, decode
 from voip.codecs.ilbc.encoder import EncoderState, encode
 from voip.codecs.ilbc.mode import MODE_20, MODE_30, Mode
+from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 
-__all__ = ["ILBC_20", "ILBC_30", "IlbcCodec", "mode_of"]
+__all__ = ["ILBC_20", "ILBC_30", "ilbc_codec", "mode_of"]
 
 ILBC_20, ILBC_30 = (
     CodecInfo(
@@ -49,93 +49,46 @@ def mode_of(fmtp: str) -> Mode:
     raise CodecError(f"iLBC has no mode {match[1]!r}", hint="mode=20 or mode=30")
 
 
-class IlbcCodec:
-    """iLBC of one frame size, both directions of one stream."""
+def ilbc_codec(mode: Mode = MODE_30) -> ArrayCodec:
+    """Build iLBC of one frame size. A frame that is marked as empty, or is none, is concealed."""
+    return ArrayCodec(_INFO[mode], lambda: _Coder(mode))
 
-    def __init__(self, mode: Mode = MODE_30) -> None:
+
+class _Coder:
+    def __init__(self, mode: Mode) -> None:
         self._mode = mode
-        self._info = _INFO[mode]
-        self.reset()
+        self._encoder = EncoderState.of(1, mode)
+        self._decoder = DecoderState.of(1, mode)
+        self._nothing = np.zeros((1, mode.octets), np.uint8)
 
-    @property
-    def info(self) -> CodecInfo:
-        """What is known about the encoding."""
-        return self._info
+    def octets(self, samples: int) -> int:
+        return self._frames(samples, self._mode.samples, "samples") * self._mode.octets
 
-    def encode(self, pcm: npt.NDArray[np.int16]) -> bytes:
-        """Encode whole frames, one after the other."""
-        out = np.empty(self._frames(pcm.size, self._mode.samples) * self._mode.octets, np.uint8)
-        self.encode_into(pcm, out)
-        return out.tobytes()
+    def samples(self, payload: Octets) -> int:
+        return self._frames(payload.size, self._mode.octets, "octets") * self._mode.samples
 
-    def decode(self, payload: bytes) -> npt.NDArray[np.int16]:
-        """Decode whole frames; one that is marked as empty, or is none, is concealed."""
-        octets = np.frombuffer(payload, np.uint8)
-        out = np.empty(self._frames(octets.size, self._mode.octets) * self._mode.samples, np.int16)
-        self.decode_into(octets, out)
-        return out
+    def encode(self, pcm: Whole, out: Octets) -> int:
+        frames = pcm.reshape(-1, 1, self._mode.samples)
+        for frame, place in zip(frames, out.reshape(-1, self._mode.octets), strict=True):
+            place[:] = encode(frame, self._encoder, self._mode)[0]
+        return out.size
 
-    def conceal(self, samples: int) -> npt.NDArray[np.int16]:
-        """Return what the lost may have sounded like; the stream goes on by whole frames."""
-        frames = -(-samples // self._mode.samples)
-        nothing = np.zeros((1, self._mode.octets), np.uint8)
-        lost = [decode(nothing, _LOST, self._decoder, self._mode) for _ in range(frames)]
-        return np.concatenate([np.zeros((1, 0), np.int16), *lost], axis=1)[0, :samples]
+    def decode(self, payload: Octets, out: Whole) -> None:
+        frames = payload.reshape(-1, 1, self._mode.octets)
+        for frame, place in zip(frames, out.reshape(-1, self._mode.samples), strict=True):
+            place[:] = decode(frame, _RECEIVED, self._decoder, self._mode)[0]
 
-    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
-        """Return how many samples a payload holds. Raises CodecError where a frame is not whole."""
-        return self._frames(payload.size, self._mode.octets) * self._mode.samples
+    def conceal(self, out: Whole) -> None:
+        """Fill `out`; the stream goes on by whole frames."""
+        for begin in range(0, out.size, self._mode.samples):
+            place = out[begin : begin + self._mode.samples]
+            lost = decode(self._nothing, _LOST, self._decoder, self._mode)
+            place[:] = lost[0, : place.size]
 
-    def encode_into(self, pcm: npt.NDArray[np.int16], out: npt.NDArray[np.uint8]) -> int:
-        """Encode into the beginning of `out`; return how many octets it took."""
-        if pcm.dtype != np.int16 or pcm.ndim != 1 or out.dtype != np.uint8:
-            raise CodecError(
-                "iLBC encodes int16 (samples,) to uint8, "
-                f"not {pcm.dtype} {pcm.shape} to {out.dtype}"
-            )
-        frames = self._frames(pcm.size, self._mode.samples)
-        room = self._fit(frames * self._mode.octets, out)
-        for at, place in self._steps(frames):
-            out[place] = encode(pcm[None, at], self._encoder, self._mode)[0]
-        return room
-
-    def decode_into(self, payload: npt.NDArray[np.uint8], out: npt.NDArray[np.int16]) -> int:
-        """Decode into the beginning of `out`; return how many samples it gave."""
-        if payload.dtype != np.uint8 or payload.ndim != 1 or out.dtype != np.int16:
-            raise CodecError(
-                "iLBC decodes uint8 (octets,) to int16, "
-                f"not {payload.dtype} {payload.shape} to {out.dtype}"
-            )
-        frames = self._frames(payload.size, self._mode.octets)
-        room = self._fit(frames * self._mode.samples, out)
-        for place, at in self._steps(frames):
-            out[place] = decode(payload[None, at], _RECEIVED, self._decoder, self._mode)[0]
-        return room
-
-    def reset(self) -> None:
-        """Forget what went before, in both directions."""
-        self._encoder = EncoderState.of(1, self._mode)
-        self._decoder = DecoderState.of(1, self._mode)
-
-    def _frames(self, size: int, of: int) -> int:
+    def _frames(self, size: int, of: int, unit: str) -> int:
         if size % of:
-            unit = "samples" if of == self._mode.samples else "octets"
             raise CodecError(
                 f"iLBC of {self._mode.frame_ms} ms has frames of {of} {unit}, "
                 f"and {size} is no multiple of it"
             )
         return size // of
-
-    def _steps(self, frames: int) -> Iterator[tuple[slice, slice]]:
-        """Yield where each frame is in PCM, and where in the payload."""
-        samples, octets = self._mode.samples, self._mode.octets
-        for n in range(frames):
-            yield (
-                slice(n * samples, (n + 1) * samples),
-                slice(n * octets, (n + 1) * octets),
-            )
-
-    def _fit(self, needed: int, out: npt.NDArray[np.uint8] | npt.NDArray[np.int16]) -> int:
-        if needed > out.size:
-            raise CodecError(f"{self._info.name} needs room for {needed}, there is {out.size}")
-        return needed

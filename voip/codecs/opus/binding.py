@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ctypes import c_char_p, c_int, c_int32, c_void_p
 from functools import cache
 from importlib import metadata
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from voip.errors import CodecError
 __all__ = [
     "INSTALL",
     "LibOpus",
-    "Pcm",
     "State",
     "address",
     "address_to_write",
@@ -37,8 +36,6 @@ INSTALL: Final = "install the system's libopus (Debian: libopus0), or pip instal
 _SYSTEM_NAME: Final = "libopus.so.0"
 _WHEEL: Final = "av"
 """The distribution whose wheels carry a libopus, as a file of its own."""
-Pcm: TypeAlias = npt.NDArray[np.int16] | npt.NDArray[np.float32]
-"""Samples, channels interleaved; float32 in [-1, 1)."""
 
 _first_octet: Final[Callable[[Any], ctypes.c_char]] = ctypes.c_char.from_buffer
 

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import CodecInfo
-from voip.codecs.opus.binding import Pcm, libopus
+from voip.codecs.opus.binding import libopus
 from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
 from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.opus.toc import PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
+from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
 __all__ = ["OPUS", "OpusCodec"]

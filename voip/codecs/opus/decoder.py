@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.opus.binding import Pcm, State, address, address_to_write, libopus
+from voip.codecs.opus.binding import State, address, address_to_write, libopus
 from voip.codecs.opus.toc import (
     FRAME_UNITS,
     MAX_FRAME,
@@ -13,6 +13,7 @@ from voip.codecs.opus.toc import (
     UNITS_PER_SECOND,
     read_packet,
 )
+from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
 __all__ = ["OpusDecoder"]

@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.opus.binding import Pcm, State, address, address_to_write, libopus
+from voip.codecs.opus.binding import State, address, address_to_write, libopus
 from voip.codecs.opus.settings import OpusSettings, RateControl
 from voip.codecs.opus.toc import MAX_FRAME, PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
+from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
 __all__ = ["OpusEncoder"]
