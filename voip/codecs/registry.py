@@ -10,6 +10,7 @@ from voip.codecs.g711 import Law
 from voip.codecs.g711_codec import PCMA, PCMU, g711_codec
 from voip.codecs.g722 import G722, g722_codec
 from voip.codecs.ilbc.codec import ILBC_30, ilbc_codec, mode_of
+from voip.codecs.l16 import L16, l16_codec
 from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.errors import CodecError
 
@@ -90,5 +91,10 @@ def default_registry() -> Registry:
             CodecEntry(G722, lambda _: g722_codec()),
             CodecEntry(ILBC_30, lambda format_: ilbc_codec(mode_of(format_.fmtp))),
             CodecEntry(OPUS, lambda format_: OpusCodec.negotiated(format_.fmtp)),
+            *map(_l16, L16),
         )
     )
+
+
+def _l16(info: CodecInfo) -> CodecEntry:
+    return CodecEntry(info, lambda _: l16_codec(info))

@@ -116,6 +116,8 @@ class OpusCodec:
 
     def conceal(self, samples: int) -> npt.NDArray[np.int16]:
         """Go on where packets are missing, or were not sent: DTX's comfort noise."""
+        if samples < 0:
+            raise CodecError(f"opus cannot conceal {samples} samples")
         pcm = np.empty(self._decoder.whole_units(samples), np.int16)
         self._decoder.conceal_into(pcm.size, pcm)
         return pcm[:samples]

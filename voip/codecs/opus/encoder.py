@@ -99,6 +99,8 @@ class OpusEncoder:
         room = self._needs.get(pcm.size) or self._room(pcm)
         if out.size < room or out.dtype != np.uint8:
             raise CodecError(f"opus needs room for {room} octets, there is {out.size}")
+        if pcm.ndim != 1:
+            raise CodecError(f"Opus encodes (samples,), not {pcm.shape}")
         if pcm.dtype == self._int16:
             encode = self._library.encode
         elif pcm.dtype == self._float32:
