@@ -223,15 +223,18 @@ def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:
 def packet_frames(info: CodecInfo, ptime_ms: int) -> int:
     """Return how many frames a payload of about `ptime_ms` has: as many as fit, one at least.
 
-    Raises CodecError where not even one fits into a packet.
+    Where all of it does not fit into a packet, it is less, in steps of 10 ms. Raises CodecError
+    where not even these fit.
     """
     most = max(1, ptime_ms * info.sample_rate // (1000 * info.frame_samples))
     if info.packet_frames is not None:
         return max((n for n in info.packet_frames if n <= most), default=info.packet_frames[0])
     octets = info.bit_rate * info.frame_samples / (8 * info.sample_rate)
-    if octets > MAX_PAYLOAD:
-        raise CodecError(f"a frame of {info.format} fits into no packet")
-    return min(most, int(MAX_PAYLOAD / octets))
+    step = max(1, info.sample_rate // (100 * info.frame_samples))  # frames of 10 ms
+    fits = int(MAX_PAYLOAD / octets) // step * step
+    if not fits:
+        raise CodecError(f"10 ms of {info.format} fit into no packet")
+    return min(most, fits)
 
 
 class CodecAdapter:
