@@ -9,8 +9,12 @@ from pathlib import Path as FilePath
 import numpy as np
 import pytest
 
+import voip.codecs.registry as registry_module
 from voip import Softphone
 from voip.call import Call
+from voip.codecs.coder import ArrayCodec
+from voip.codecs.core import CodecInfo, Ways
+from voip.codecs.registry import CodecEntry, register
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import CallError, ConfigError
 from voip.harness.audio import Sound, dominant_tone
@@ -175,3 +179,48 @@ def test_a_codec_that_there_is_not_is_refused_before_anything_is_opened() -> Non
         Softphone("sip:alice@10.0.0.1", register=False, media=MediaConfig(codecs=("evs",)))
     with pytest.raises(ConfigError, match="no codec 'l16/12345'"):
         Softphone("sip:a@10.0.0.1", register=False, media=MediaConfig(codecs=("l16/12345",)))
+
+
+class _L8:
+    """The upper eight bits of each sample: somebody's own codec."""
+
+    def octets(self, samples: int) -> int:
+        return samples
+
+    def samples(self, payload: np.ndarray) -> int:
+        return payload.size
+
+    def encode(self, pcm: np.ndarray, out: np.ndarray) -> int:
+        out[:] = (pcm >> 8) + 128
+        return out.size
+
+    def decode(self, payload: np.ndarray, out: np.ndarray) -> None:
+        out[:] = (payload.astype(np.int16) - 128) * 256 + 128
+
+
+def test_calls_speak_a_codec_that_somebody_has_registered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath
+) -> None:
+    monkeypatch.setattr(registry_module, "_default", None)
+    info = CodecInfo("l8", 32000, 32000, 1, 1, 20, 256_000, 0.0)
+    register(CodecEntry(info, lambda format_: ArrayCodec(info, _L8)))
+
+    async def talk(call: Call) -> None:
+        assert (call.codec, call.rate) == ("l8", 32000)
+        async with call.record(tmp_path / "heard.wav"):
+            await call.play(tone(2.0, 32000, 9000.0))
+        heard = Sound.read(tmp_path / "heard.wav")
+        found = dominant_tone(Sound(heard.samples[16000:48000], 32000))
+        assert found is not None
+        assert found.frequency_hz == pytest.approx(9000, abs=3)
+
+    l8 = MediaConfig(codecs=("l8", "pcmu"))
+    two_phones(talk, calling=l8, answering=l8)
+
+
+def test_a_codec_that_goes_one_way_only_is_in_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "_default", None)
+    info = CodecInfo("l8", 8000, 8000, 1, 1, 20, 64_000, 0.0)
+    register(CodecEntry(info, lambda format_: ArrayCodec(info, _L8), lambda: Ways.DECODE))
+    with pytest.raises(ConfigError, match="l8 can only be decoded here"):
+        Softphone("sip:alice@10.0.0.1", register=False, media=MediaConfig(codecs=("l8",)))

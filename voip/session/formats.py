@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from voip.codecs.core import CodecFormat, CodecInfo
+from voip.codecs.core import CodecFormat, CodecInfo, Ways
 from voip.codecs.registry import Registry, default_registry
 from voip.config import MediaConfig
 from voip.errors import CodecError, ConfigError
@@ -60,8 +60,11 @@ def _found(name: str, registry: Registry) -> CodecInfo:
                 registry.create(info.format)
             except CodecError as error:
                 raise ConfigError(f"{name}: {error.message}", hint=error.hint) from None
+            if (ways := registry.ways(info.format)) is not Ways.BOTH:
+                can = "decoded" if Ways.DECODE in ways else "encoded"
+                raise ConfigError(f"{name} can only be {can} here", hint="a call needs both ways")
             return info
-    there = dict.fromkeys(info.name for info in registry)
+    there = dict.fromkeys(info.name for info in registry.offered())
     raise ConfigError(f"no codec {name!r}", hint="there are " + ", ".join(there))
 
 
