@@ -15,6 +15,7 @@ from voip.call import Call
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo, Ways
 from voip.codecs.registry import CodecEntry, register
+from voip.codecs.shadow import Mismatch, ShadowCodec
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import CallError, ConfigError
 from voip.harness.audio import Sound, dominant_tone
@@ -224,3 +225,44 @@ def test_a_codec_that_goes_one_way_only_is_in_no_call(monkeypatch: pytest.Monkey
     register(CodecEntry(info, lambda format_: ArrayCodec(info, _L8), lambda: Ways.DECODE))
     with pytest.raises(ConfigError, match="l8 can only be decoded here"):
         Softphone("sip:alice@10.0.0.1", register=False, media=MediaConfig(codecs=("l8",)))
+
+
+def test_a_call_may_run_two_implementations_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference is written sample by sample; what it does otherwise is told."""
+    monkeypatch.setattr(registry_module, "_default", None)
+    wrong: list[Mismatch] = []
+    shadows: list[ShadowCodec] = []
+
+    def build(reference: type[_L8], info: CodecInfo) -> ShadowCodec:
+        shadow = ShadowCodec(
+            ArrayCodec(info, _L8), ArrayCodec(info, reference), report=wrong.append
+        )
+        shadows.append(shadow)
+        return shadow
+
+    class OneByOne(_L8):
+        def decode(self, payload: np.ndarray, out: np.ndarray) -> None:
+            for n, octet in enumerate(payload.tolist()):
+                out[n] = (octet - 128) * 256 + 128
+
+    class Wrong(_L8):
+        def decode(self, payload: np.ndarray, out: np.ndarray) -> None:
+            super().decode(payload, out)
+            out[payload == 150] += 1
+
+    async def talk(call: Call) -> None:
+        await call.play(tone(2.0, 8000, 440.0))
+
+    info = CodecInfo("l8", 8000, 8000, 1, 1, 20, 64_000, 0.0)
+    for reference in (OneByOne, Wrong):
+        wrong.clear()
+        shadows.clear()
+        register(CodecEntry(info, lambda format_, reference=reference: build(reference, info)))
+        l8 = MediaConfig(codecs=("l8",))
+        two_phones(talk, calling=l8, answering=l8)
+        counted = [shadow.counts for shadow in shadows]
+        assert sum(counts.decoded for counts in counted) > 180
+        assert sum(counts.encoded for counts in counted) > 180
+        assert bool(wrong) == (reference is Wrong)
+        assert len(wrong) == sum(counts.decoded_differently for counts in counted)
+        assert sum(counts.encoded_differently for counts in counted) == 0

@@ -11,10 +11,11 @@ from engine_desk import HOST, PCMU, Desk, describe, place_of, speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voip.codecs.core import CodecFormat
+import voip.codecs.registry as registry_module
+from voip.codecs.core import CodecFormat, CodecInfo
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
-from voip.codecs.registry import default_registry
+from voip.codecs.registry import CodecEntry, default_registry, register
 from voip.media.commands import (
     AddSink,
     DtmfReceived,
@@ -300,6 +301,24 @@ def test_digits_beside_opus_count_its_clock(desk: Desk) -> None:
     assert (digit.digit, digit.duration_ms) == ("5", 120)
 
 
+def test_digits_go_on_where_another_codec_comes(desk: Desk) -> None:
+    """What is sent is packets of 40 ms of G.711 still, by the stream's own encoder now."""
+    row = desk.call(receive_formats=(PCMU, OPUS), ptime_ms=40)
+    come(desk, OPUS, packets(OPUS, tone(2.0, 48000), 20), 20)
+    desk.run(0.5)
+    desk.do(SendDtmf(1, "5", duration_ms=200))
+    desk.run(1.0)
+    sent = [p for p in desk.io.sent if p.row == row]
+    digits = [p for p in sent if p.payload_type == 101]
+    durations = [int.from_bytes(p.payload[2:4]) for p in digits]
+    assert durations == [320, 640, 960, 1280, 1600, 1600, 1600]
+    sound = [p for p in sent if p.payload_type == 0]
+    assert {len(p.payload) for p in sound} == {320}
+    for before, after in pairwise(sound):
+        passed = (after.timestamp - before.timestamp) & 0xFFFFFFFF
+        assert passed == pytest.approx((after.at - before.at) * 8000, abs=80)
+
+
 def test_reports_count_the_clock_of_what_is_sent(desk: Desk) -> None:
     call(desk, OPUS)
     desk.run(20)
@@ -377,3 +396,30 @@ def test_what_cannot_be_coded_here_is_refused_and_changes_nothing(desk: Desk) ->
     feed(desk, tone(1.0, 16000), 16000)
     desk.run(1.0)
     assert {p.payload_type for p in desk.io.sent if p.row == row} == {9}
+
+
+def test_a_codec_that_fails_as_none_should_is_told_of_and_harms_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        info = CodecInfo("broken", 8000, 8000, 1, 1, 20, 64_000, 0.0)
+
+        def __getattr__(self, name: str):
+            def fail(*_: object) -> None:
+                raise ZeroDivisionError(name)
+
+            return fail
+
+    monkeypatch.setattr(registry_module, "_default", None)
+    register(CodecEntry(Broken.info, lambda format_: Broken()))  # type: ignore[arg-type]
+    desk = Desk()
+    broken = PayloadFormat(96, "broken")
+    call(desk, broken, 2)
+    desk.call(1)
+    come(desk, broken, [b"x" * 160] * 50, 20, stream=2)
+    desk.say(speech(1.0))
+    feed(desk, tone(0.5, 8000), 8000, stream=2)
+    desk.run(1.2)
+    assert np.abs(desk.heard(1)).max() > 1000
+    assert not desk.heard(2).any()
+    assert len([r for r in caplog.records if "a codec of broken/8000 failed" in r.message]) == 1
