@@ -1,5 +1,7 @@
 """A codec of one's own: L8 (RFC 3551, section 4.5.10), registered, built from SDP, and used.
 
+A phone that is started after it was registered may be told to use it: MediaConfig(codecs=("l8",)).
+
     python examples/own_codec.py speech.wav
 
 The file is mono, 8000 Hz, 16 bits. What a coder need not care for, `ArrayCodec` does: float32,
@@ -13,7 +15,7 @@ import numpy as np
 
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecFormat, CodecInfo
-from voip.codecs.registry import CodecEntry, default_registry
+from voip.codecs.registry import CodecEntry, default_registry, register
 
 L8 = CodecInfo(
     *("l8", 8000, 8000, 1), frame_samples=1, ptime_ms=20, bit_rate=64000, algorithmic_delay_ms=0.125
@@ -38,9 +40,8 @@ class L8Coder:
 
 
 def main(path: str) -> None:
-    entry = CodecEntry(L8, lambda format_: ArrayCodec(L8, L8Coder))
-    registry = default_registry().extended(entry)  # the one call
-    codec = registry.create(CodecFormat.read("L8/8000"))  # a=rtpmap:96 L8/8000
+    register(CodecEntry(L8, lambda format_: ArrayCodec(L8, L8Coder)))  # phones have it from now on
+    codec = default_registry().create(CodecFormat.read("L8/8000"))  # a=rtpmap:96 L8/8000
     with wave.open(path) as file:
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     packets = np.split(sound, range(160, sound.size, 160))

@@ -46,6 +46,7 @@ from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
 from voip.session.ask import wait_no_longer
 from voip.session.event_log import EventLog
+from voip.session.formats import check_codecs
 from voip.session.manager import SessionManager
 from voip.session.session import CallSession
 from voip.session.stack import Stack
@@ -148,6 +149,7 @@ class Softphone:
     ) -> None:
         self.network = network or NetworkConfig()
         self.media = media or MediaConfig()
+        check_codecs(self.media)
         self.calling = calling or CallConfig()
         own = Account(
             ANONYMOUS_URI if uri is None else uri,

@@ -138,7 +138,7 @@ class World:
                 (PayloadFormat(0, "pcmu"), PayloadFormat(8, "pcma")),
                 ptime_ms=ptime_ms,
                 send_dtmf=PayloadFormat(101, "telephone-event"),
-                receive_dtmf=(101,),
+                receive_dtmf=(PayloadFormat(101, "telephone-event"),),
                 **more,  # type: ignore[arg-type]
             ),
         )

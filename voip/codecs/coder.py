@@ -103,6 +103,11 @@ class ArrayCodec:
             self._coder.conceal(out)
         return out
 
+    def samples(self, payload: Octets) -> int:
+        """Return how many samples a payload holds; CodecError for one that is none."""
+        check_octets(payload, self._info.name)
+        return self._coder.samples(payload)
+
     def encode_into(self, pcm: Pcm, out: Octets) -> int:
         """Encode into the beginning of `out`; return how many octets it took."""
         check_pcm(pcm, self._info.name)

@@ -81,6 +81,8 @@ class CodecInfo:
     """Whether `conceal` continues the sound; else it is silence, and generic concealment better."""
     pcm_channels: int = 1
     """Of the PCM: `channels` is what the name of the format says, for Opus always 2."""
+    packet_frames: tuple[int, ...] | None = None
+    """How many frames one payload may hold, ascending; None: any number of them."""
 
     @property
     def format(self) -> CodecFormat:
@@ -112,6 +114,13 @@ class Codec(Protocol):
 
     def conceal(self, samples: int) -> Whole:
         """Return what to play instead of `samples` samples that were lost."""
+        ...
+
+    def samples(self, payload: Octets) -> int:
+        """Return how many samples `decode` makes of a payload, without decoding it.
+
+        Raises CodecError for one that is none, as far as its length and first octets tell.
+        """
         ...
 
     def encode_into(self, pcm: Pcm, out: Octets) -> int:

@@ -19,7 +19,7 @@ from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.codecs.speex import SPEEX, libspeex, speex_codec
 from voip.errors import CodecError
 
-__all__ = ["CodecEntry", "Registry", "default_registry"]
+__all__ = ["CodecEntry", "Registry", "default_registry", "register"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,27 @@ class Registry:
         return entry
 
 
+def register(*entries: CodecEntry) -> None:
+    """Let all phones that are started from now on, and whoever asks, have more codecs.
+
+    One of the same name, clock rate and channels takes the place of what was there.
+    """
+    global _default
+    _default = default_registry().extended(*entries)
+
+
+_default: Registry | None = None
+
+
 def default_registry() -> Registry:
-    """Return the codecs of this package."""
+    """Return the codecs of this package, and those that were registered."""
+    global _default
+    if _default is None:
+        _default = _own()
+    return _default
+
+
+def _own() -> Registry:
     return Registry(
         (
             CodecEntry(PCMU, lambda _: g711_codec(Law.ULAW)),

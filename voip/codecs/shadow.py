@@ -124,6 +124,10 @@ class ShadowCodec:
 
         return self._both(Way.CONCEALED, work, work)
 
+    def samples(self, payload: Octets) -> int:
+        """Return how many samples the first one makes of a payload."""
+        return self._codec.samples(payload)
+
     def encode_into(self, pcm: Pcm, out: Octets) -> int:
         """Encode with both; the first one into the beginning of `out`."""
 

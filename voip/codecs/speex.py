@@ -45,14 +45,14 @@ MAX_FRAMES: Final = 10
 """Of one payload, read or made: 200 ms."""
 _MAX_OCTETS: Final = 1500
 _FRAME_ROOM: Final = 120
-"""Octets that a frame takes at most: 492 bits, and 352 for each of two layers above."""
+"""Octets that a frame takes at most: 492 bits, and 352 and 36 for the layers above."""
 _BITS_ROOM: Final = 128
 """Octets of a SpeexBits, of which there are 48 on the machines of today."""
 _SET_ENHANCEMENT, _SET_QUALITY, _GET_BIT_RATE = 0, 4, 19
 _NARROW_BITS: Final = {0: 5, 1: 43, 2: 119, 3: 160, 4: 220, 5: 300, 6: 364, 7: 492, 8: 79}
 """Bits of a frame of the narrow band, its header too, by mode (RFC 5574 names the manual)."""
-_LAYER_BITS: Final = {0: 4, 1: 36, 2: 112, 3: 192, 4: 352}
-"""Bits of a layer above it."""
+_LAYER_BITS: Final = ({0: 4, 1: 36, 2: 112, 3: 192, 4: 352}, {0: 4, 1: 36})
+"""Bits of the first and of the second layer above it."""
 _USER, _REQUEST, _END = 13, 14, 15
 _REQUEST_BITS: Final = (1, 1, 4, 4, 4, 4, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64)
 _LAYERS: Final = {8000: 0, 16000: 1, 32000: 2}
@@ -81,7 +81,8 @@ def count_frames(payload: bytes, layers: int) -> int:
     if not 0 < len(payload) <= _MAX_OCTETS:
         raise CodecError(f"a Speex payload has 1 to {_MAX_OCTETS} octets, not {len(payload)}")
     value, size = int.from_bytes(payload, "big"), 8 * len(payload)
-    at = frames = above = 0
+    at = frames = 0
+    above = layers
 
     def take(bits: int) -> int:
         nonlocal at
@@ -90,19 +91,24 @@ def count_frames(payload: bytes, layers: int) -> int:
             raise CodecError("a Speex payload ends within a frame")
         return value >> size - at & (1 << bits) - 1
 
-    while size - at >= 5:  # less cannot be a frame
-        if take(1):
+    while at < size:
+        layer = take(1)
+        if size - at < 4 and not (layer and layers):
+            break  # padding, which begins with a zero
+        if layer:
             above += 1
-            if not frames or above > layers:
+            if above > layers:
                 raise CodecError(f"a Speex frame has more than {layers} layers, or nothing below")
             mode = take(3)
-            if mode not in _LAYER_BITS:
+            modes = _LAYER_BITS[above - 1]
+            if mode not in modes:
                 raise CodecError(f"Speex has no layer of mode {mode}")
-            take(_LAYER_BITS[mode] - 4)
+            take(modes[mode] - 4)
             continue
         mode = take(4)
         if mode == _END:
             break
+        above = layers  # a layer follows what it is above at once
         if mode == _REQUEST:
             take(_REQUEST_BITS[take(4)])
         elif mode == _USER:

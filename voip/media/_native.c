@@ -80,7 +80,7 @@
 
 /* X(name, here and there) */
 #define NUMBERS(X) \
-    X(head_bytes) X(event_meaning) X(idle) X(playing) \
+    X(head_bytes) X(idle) X(playing) \
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(growth) X(heavy) X(window) X(quantile) \
@@ -157,7 +157,7 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     if (size <= 0 || size > t->slot_bytes || packet[0] != 0x80)
         return 0;
     uint8_t code = t->meaning[row * t->payload_types + (packet[1] & 0x7F)];
-    if (code >= t->event_meaning || !t->listening[row] || t->state[row] == t->idle)
+    if (code >= t->codes || !t->listening[row] || t->state[row] == t->idle)
         return 0;
     if (t->ssrc[row] != big_endian(packet + 8) || t->candidate[row] >= 0)
         return 0;

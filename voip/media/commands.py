@@ -85,7 +85,7 @@ class ConnectStream:
     receive: bool = True
     ptime_ms: int = 20
     send_dtmf: PayloadFormat | None = None
-    receive_dtmf: tuple[int, ...] = ()  # payload types that are telephone-event
+    receive_dtmf: tuple[PayloadFormat, ...] = ()  # those that are telephone-event
 
 
 @dataclass(frozen=True, slots=True)

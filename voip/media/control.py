@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CodecError, MediaError
+from voip.codecs.core import CodecFormat
+from voip.codecs.registry import Registry
+from voip.errors import MediaError
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -16,6 +18,7 @@ from voip.media.commands import (
     Opened,
     OpenMix,
     OpenStream,
+    PayloadFormat,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -31,6 +34,7 @@ from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.transmit import MAX_PTIME_MS
+from voip.media.voices import FIRST_CODE, PLAIN, Voice
 from voip.rtp.telephone_event import EventSender
 from voip.types import Random
 
@@ -54,6 +58,7 @@ class Control:
         digits: Digits,
         arena: RingArena,
         random: Random,
+        codecs: Registry,
     ) -> None:
         self._table = table
         self._io = io
@@ -61,6 +66,7 @@ class Control:
         self._digits = digits
         self._arena = arena
         self._random = random
+        self._codecs = codecs
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
@@ -132,8 +138,8 @@ class Control:
                 f"a packet time of {command.ptime_ms} ms cannot be sent",
                 hint=f"10 to {MAX_PTIME_MS} ms, in steps of 10",
             )
-        meaning = self._meaning(command)
-        code = self._send_code(command)
+        voice = self._voice(command, self._table.voices.get(row))
+        meaning = self._meaning(command, voice)
         remote, rtcp_remote = command.rtp, command.rtcp
         if command.rtp is not None and command.rtp == table.negotiated.get(row):
             remote = table.remote[row]  # perhaps learned since, and still believed
@@ -141,7 +147,11 @@ class Control:
             rtcp_remote = table.rtcp_remote[row]
         self._io.connect(row, remote, rtcp_remote)
 
+        self._speak_by(row, voice, now)
         table.meaning[row] = meaning
+        table.event_clocks[row] = {
+            item.payload_type: item.clock_rate for item in command.receive_dtmf
+        }
         table.remote[row], table.rtcp_remote[row] = remote, rtcp_remote
         table.negotiated[row], table.rtcp_negotiated[row] = command.rtp, command.rtcp
         table.described[row] = now
@@ -151,55 +161,97 @@ class Control:
         if not command.receive:
             table.playout.stop(row)
         table.listening[row] = command.receive
-        self._send_as(row, command, code, now)
-        table.schedule(row, 10 if command.ptime_ms % 20 else 20, now)
+        ptime_ms = self._send_as(row, command, now)
+        table.schedule(row, 10 if ptime_ms % 20 else 20, now)
         self._reporter.connect(row, now)
 
-    def _meaning(self, command: ConnectStream) -> npt.NDArray[np.uint8]:
+    def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:
+        """Return what the row hears and speaks by beside the tables; None: by these alone.
+
+        It goes on where nothing of it has changed. Raises CodecError for what cannot be sent.
+        """
+        send = None if command.send_format is None else _format(command.send_format)
+        receive = tuple(
+            format_
+            for item in command.receive_formats
+            if (format_ := _format(item)) in self._codecs
+        )
+        if all(format_.key in PLAIN for format_ in (*receive, *(() if send is None else (send,)))):
+            return None
+        same = (send, receive, command.ptime_ms)
+        if known is not None and (known.send, known.receive, known.ptime_ms) == same:
+            return known
+        return Voice(self._codecs, send, receive, command.ptime_ms)
+
+    def _speak_by(self, row: int, voice: Voice | None, now: float) -> None:
+        """Let a row be heard and sent by a voice of its own from now on; None: by the tables."""
+        table = self._table
+        known = table.voices.get(row)
+        if voice is known:
+            return
+        rate = 8000 if voice is None else voice.rate_hz
+        coded = voice is not None and not voice.is_plain
+        if coded or table.coded[row]:  # what waits was counted, or coded, otherwise
+            table.playout.stop(row)
+            table.transmitter.filled[row] = 0
+            table.feed.clear(row)
+        table.voices.pop(row, None)
+        if voice is not None:
+            table.voices[row] = voice
+        table.coded[row] = coded
+        table.playout.count_by(row, rate)
+        if not coded and table.receiver.clock[row] != rate:
+            table.receiver.count_by(row, rate)
+
+    def _meaning(self, command: ConnectStream, voice: Voice | None) -> npt.NDArray[np.uint8]:
         """Return what each of the 128 payload types stands for: uint8 (128,)."""
-        lane = self._table.lane
         meaning = np.full(128, UNKNOWN, np.uint8)
         for item in command.receive_formats:
-            code = lane.code(item.name, item.clock_rate, item.channels)
+            format_ = _format(item)
+            code = PLAIN.get(format_.key)
+            if (
+                voice is not None
+                and format_ in voice.receive
+                and not (voice.is_plain and code is not None)
+            ):
+                code = FIRST_CODE + voice.receive.index(format_)
             if code is not None:
                 meaning[_payload_type(item.payload_type)] = code
-        for payload_type in command.receive_dtmf:
-            meaning[_payload_type(payload_type)] = EVENT
+        for item in command.receive_dtmf:
+            meaning[_payload_type(item.payload_type)] = EVENT
         return meaning
 
-    def _send_as(self, row: int, command: ConnectStream, code: int | None, now: float) -> None:
+    def _send_as(self, row: int, command: ConnectStream, now: float) -> int:
+        """Send as a description says; return the packet time in ms."""
         table, sender = self._table, self._table.transmitter
-        sends = command.send and code is not None and command.rtp is not None
+        item, ptime_ms = command.send_format, command.ptime_ms
+        sends = command.send and item is not None and command.rtp is not None
         if not sends:
             self._digits.interrupt(row, now)
             sender.pause(row)
             table.feed.clear(row)
         sender.sending[row] = sends
-        if command.send_format is not None and code is not None:
-            full = command.ptime_ms * table.lane.rate_hz // 1000
+        if item is not None:
+            _payload_type(item.payload_type)
+            code = PLAIN.get(_format(item).key, 0)
+            voice = table.voices.get(row)
+            if voice is not None and voice.encoding is not None and table.coded[row]:
+                ptime_ms = int(voice.encoding.ptime_ms)
+                sender.span[row] = voice.encoding.span
+            full = ptime_ms * int(table.playout.rate[row]) // 1000
             if (sender.code[row], sender.full[row]) != (code, full):
                 sender.filled[row] = 0
             sender.code[row] = code
             sender.full[row] = full
-            sender.payload_type[row] = command.send_format.payload_type
-            table.codec[row] = command.send_format.name
+            sender.payload_type[row] = item.payload_type
+            if sender.clock[row] != item.clock_rate:
+                sender.count_by(row, item.clock_rate, now)
+            table.codec[row] = item.name
         table.event_format.pop(row, None)
         event = command.send_dtmf
-        if event is not None and event.clock_rate == table.lane.rate_hz:
+        if event is not None:
             table.event_format[row] = (event.payload_type, event.clock_rate)
-
-    def _send_code(self, command: ConnectStream) -> int | None:
-        item = command.send_format
-        if item is None:
-            return None
-        code = self._table.lane.code(item.name, item.clock_rate, item.channels)
-        if code is None:
-            raise CodecError(
-                f"{item.name}/{item.clock_rate}/{item.channels} cannot be sent",
-                hint="pcmu/8000 and pcma/8000 can",
-            )
-        _payload_type(item.payload_type)
-        return code
+        return ptime_ms
 
     def _close(self, command: CloseStream, now: float) -> StreamStats:
         table = self._table
@@ -254,6 +306,8 @@ class Control:
 
     def _set_source(self, command: SetSource) -> None:
         key, sources, _ = self._rings(command.stream)
+        if key in sources:
+            self._table.forget_converter(key, sources[key])
         if command.ring is None:
             sources.pop(key, None)
         else:
@@ -267,6 +321,7 @@ class Control:
 
     def _remove_sink(self, command: RemoveSink) -> None:
         key, _, sinks = self._rings(command.stream)
+        self._table.forget_converter(key, command.ring)
         left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]
         if left:
             sinks[key] = left
@@ -300,3 +355,7 @@ def _payload_type(number: int) -> int:
     if not 0 <= number <= 127:
         raise MediaError(f"{number} is no payload type", hint="0 to 127")
     return number
+
+
+def _format(item: PayloadFormat) -> CodecFormat:
+    return CodecFormat(item.name, item.clock_rate, item.channels, item.fmtp)

@@ -28,13 +28,23 @@ class Digits:
     # ------------------------------------------------------------ heard
 
     def hear(
-        self, row: int, timestamp: int, payload: bytes, arrival: float, *, marker: bool
+        self,
+        row: int,
+        payload_type: int,
+        timestamp: int,
+        payload: bytes,
+        arrival: float,
+        *,
+        marker: bool,
     ) -> list[EngineEvent]:
         """Take one packet of telephone-event; return the digits that ended by it."""
-        receivers = self._table.event_receivers
-        if row not in receivers:
-            receivers[row] = EventReceiver(self._table.lane.rate_hz)
-        return self._told(row, receivers[row].feed(timestamp, marker, payload, arrival))
+        receivers, events = self._table.event_receivers, []
+        clock = self._table.event_clocks[row][payload_type]
+        receiver = receivers.get(row)
+        if receiver is None or receiver.clock_rate != clock:
+            events += self.forget(row)
+            receiver = receivers[row] = EventReceiver(clock)
+        return events + self._told(row, receiver.feed(timestamp, marker, payload, arrival))
 
     def poll(self, now: float) -> list[EngineEvent]:
         """Return the digits from which nothing has come for long, and those sent no further."""
@@ -74,10 +84,7 @@ class Digits:
         audible = np.ones(rows.size, np.bool_)
         for at, row in enumerate(rows.tolist()):
             if row in table.event_senders:
-                start, samples = (
-                    int(table.transmitter.start[row]),
-                    int(table.transmitter.filled[row]),
-                )
+                start, samples = self._event_time(row)
                 packet = None
                 if row in table.event_format:
                     packet = table.event_senders[row].next_packet(start & 0xFFFFFFFF, samples)
@@ -85,11 +92,24 @@ class Digits:
                 events += self._sent(row, start + samples)
         return rows[audible], events
 
+    def _event_time(self, row: int) -> tuple[int, int]:
+        """Return when the packet in hand begins and how long it is, by the clock of the events.
+
+        That is the sound's, but for peers who have events of another clock only.
+        """
+        sender = self._table.transmitter
+        start, clock = int(sender.start[row]), int(sender.clock[row])
+        length = int(sender.span[row] if self._table.coded[row] else sender.filled[row])
+        events = self._table.event_format.get(row, (0, clock))[1]
+        return start * events // clock, length * events // clock
+
     def interrupt(self, row: int, now: float) -> None:
         """End the digit that `row`, which is to send no more for now, has on the wire."""
         sender = self._table.event_senders.get(row)
         if sender is not None and row in self._table.event_format:
-            timestamp = self._table.transmitter.timestamp(row, now)
+            whole = self._table.transmitter.timestamp(row, now)
+            clock = int(self._table.transmitter.clock[row])
+            timestamp = whole * self._table.event_format[row][1] // clock & 0xFFFFFFFF
             self._send(row, sender.interrupt(timestamp))
             self._news += self._sent(row, timestamp)
 

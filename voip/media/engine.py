@@ -14,8 +14,9 @@ from itertools import count
 
 import numpy as np
 
+from voip.codecs.registry import Registry, default_registry
 from voip.errors import MediaError, VoipError
-from voip.media.columns import Rows, distinct, every, where
+from voip.media.columns import Rows, every, where
 from voip.media.commands import (
     Applied,
     Command,
@@ -36,10 +37,10 @@ from voip.media.native import Native, available
 from voip.media.playout import Playout
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
-from voip.media.router import Router
+from voip.media.router import Router, Step
 from voip.media.stats import StatsSnapshot, snapshot
-from voip.media.table import BASE_STEP_S, StreamTable
-from voip.media.transmit import Transmitter
+from voip.media.table import BASE_STEP_S, Group, StreamTable
+from voip.media.transmit import STEPS_PER_SECOND, Transmitter
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "Engine"]
@@ -56,7 +57,8 @@ _MISSED_S = 0.1
 class Engine:
     """All streams of one process. `submit` may be called from any thread, all else from one.
 
-    `native`: whether the part in C is used; None: where it is there.
+    `native`: whether the part in C is used; None: where it is there. `codecs`: what there is beside
+    G.711; None: what comes with the package.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Engine:
         random: Random | None = None,
         arena: RingArena | None = None,
         native: bool | None = None,
+        codecs: Registry | None = None,
     ) -> None:
         random = random or SecureRandom()
         self.native = available() if native is None else native
@@ -81,7 +84,10 @@ class Engine:
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
-        self._control = Control(self._table, io, self._reporter, self._digits, self.arena, random)
+        self._control = Control(
+            self._table, io, self._reporter, self._digits, self.arena, random,
+            default_registry() if codecs is None else codecs,
+        )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
@@ -164,34 +170,47 @@ class Engine:
         if table.behind(now) > _BEHIND_S:
             skipped = table.leave_out(due, now, _BEHIND_S)
             table.transmitter.leave_out(due, skipped)
-            table.playout.skip(due, skipped)
-            self.skipped_steps += int((skipped // table.step[due]).sum())
-        steps = table.step[due]
-        for samples in distinct(steps):
-            self._step(due if steps.size == 1 else due[steps == samples], samples)
+            table.playout.skip(due, skipped * table.playout.rate[due] // STEPS_PER_SECOND)
+            spans = table.step[due] * STEPS_PER_SECOND // table.playout.rate[due]
+            self.skipped_steps += int((skipped // spans).sum())
+        heard = [self._hear(group) for group in table.groups(due)]
+        self._events += self._router.mix(heard)
+        for step in heard:
+            self._speak(step)
 
-    def _step(self, rows: Rows, samples: int) -> None:
-        """Hear and send `samples` samples of `rows`, which are all due and of this step."""
-        table, transmitter = self._table, self._table.transmitter
-        slot = table.begin_step(rows, samples)
-        heard = self._playout.play(rows, samples, slot * np.float64(BASE_STEP_S))
+    def _hear(self, group: Group) -> Step:
+        """Hear a step of a group, whose rows are all due."""
+        table, rows = self._table, group.rows
+        slot = table.begin_step(rows, group.slots)
+        due = slot * np.float64(BASE_STEP_S)
+        heard = self._playout.play(rows, group.samples, due, coded=group.coded)
         table.levels.hear(rows, heard)
-        self._events += self._router.hear(rows, heard)
+        step = Step(group, slot, heard)
+        self._router.hear(step)
         self._router.record(rows, heard, sent=False)
-        sending = transmitter.sending[rows]
-        speakers = rows
+        return step
+
+    def _speak(self, step: Step) -> None:
+        """Send what a group says in this step."""
+        table = self._table
+        rows, slot = step.group.rows, step.slot
+        sending = table.transmitter.sending[rows]
         if not every(sending):
-            speakers, slot = rows[sending], slot[sending]
-        if speakers.size:
-            sound, events = self._router.gather(speakers, heard)
-            self._events += events
-            table.levels.send(speakers, sound)
-            self._router.record(speakers, sound, sent=True)
-            full = self._transmitter.fill(speakers, sound, slot * table.base_step)
-            full, events = self._digits.replace(full)
-            self._events += events
-            if full.size:
-                self._transmitter.send(full, self._io)
+            rows, slot = rows[sending], slot[sending]
+        if not rows.size:
+            return
+        sound, events = self._router.gather(rows, step)
+        self._events += events
+        table.levels.send(rows, sound)
+        self._router.record(rows, sound, sent=True)
+        if step.group.coded:
+            full = table.transmitter.fill_each(rows, sound, slot, table.voices, table.event_senders)
+        else:
+            full = self._transmitter.fill(rows, sound, slot * table.base_step)
+        full, events = self._digits.replace(full)
+        self._events += events
+        if full.size:
+            self._transmitter.send(full, self._io)
 
     # ------------------------------------------------------------ every now and then
 

@@ -15,7 +15,10 @@ __all__ = ["FifoArray"]
 
 
 class FifoArray:
-    """`data`: float32 (rows, capacity); `fill`: int64 (rows,), samples that are there."""
+    """`data`: float32 (rows, capacity); `fill`: int64 (rows,), samples that are there.
+
+    Memory that a row never fills is never touched: a large `capacity` costs those who use it.
+    """
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.capacity = capacity
@@ -24,9 +27,10 @@ class FifoArray:
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
-        more = rows - self.fill.size
-        self.data = np.concatenate((self.data, np.zeros((more, self.capacity), np.float32)))
-        self.fill = np.concatenate((self.fill, np.zeros(more, np.int64)))
+        old, there = self.data, int(self.fill.max(initial=0))
+        self.data = np.zeros((rows, self.capacity), np.float32)
+        self.data[: len(old), :there] = old[:, :there]
+        self.fill = np.concatenate((self.fill, np.zeros(rows - len(old), np.int64)))
 
     def clear(self, row: int) -> None:
         """Empty one row."""

@@ -17,6 +17,7 @@ from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.media.voices import FIRST_CODE
 from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
@@ -75,10 +76,10 @@ class Intake:
         while left.size:
             first = self._first_of_each_row(rows[left])
             if every(first):
-                events += self._accept(left, rows[left], headers, meaning[left])
+                events += self._accept(left, rows[left], headers, meaning)
                 break
             chosen = left[first]
-            events += self._accept(chosen, rows[chosen], headers, meaning[chosen])
+            events += self._accept(chosen, rows[chosen], headers, meaning)
             left = left[~first]
         return events
 
@@ -99,6 +100,11 @@ class Intake:
         events: list[EngineEvent] = []
         arrival, size = batch.arrival[packets], headers.size[packets]
         marker = headers.marker[packets]
+        meaning = meaning[packets]
+        clock: Ints | int = table.lane.rate_hz
+        if table.voices:
+            meaning = self._heed_voices(packets, rows, headers, meaning)
+            clock = table.receiver.clock[rows]
         audio = meaning != EVENT
         accepted = table.receiver.accept(
             rows,
@@ -108,7 +114,7 @@ class Intake:
             size,
             arrival,
             audio,
-            table.lane.rate_hz,
+            clock,
         )
         if some(accepted.restarted):
             for row in rows[accepted.restarted]:
@@ -119,6 +125,7 @@ class Intake:
                 i, start = int(packets[j]), int(headers.offset[packets[j]])
                 events += self._digits.hear(
                     int(rows[j]),
+                    int(headers.payload_type[i]),
                     int(headers.timestamp[i]),
                     batch.data[batch.slots[i], start : start + int(size[j])].tobytes(),
                     float(arrival[j]),
@@ -133,10 +140,14 @@ class Intake:
             sequence, timestamp, arrival, size = (
                 sequence[play], timestamp[play], arrival[play], size[play],
             )  # fmt: skip
+        duration = size  # of G.711: an octet is a sample
+        if table.voices:
+            timestamp, duration = self._in_samples(packets, rows, headers, meaning, timestamp)
         table.playout.arrive(
             rows,
             sequence,
             timestamp,
+            duration,
             arrival,
             marker,
             meaning,
@@ -146,6 +157,47 @@ class Intake:
             size,
         )
         return events
+
+    def _heed_voices(
+        self, packets: Rows, rows: Rows, headers: RtpHeaders, meaning: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """Prepare `rows` (k,) for what comes; return what it is, which may be another code now.
+
+        A stream that hears more than G.711 for the first time is heard by its own voice from now
+        on; one whose clock is another begins anew.
+        """
+        table = self._table
+        meaning = meaning.copy()
+        for at in where((meaning >= FIRST_CODE) & (meaning < EVENT)):
+            if not table.coded[rows[at]]:
+                table.hear_by_voice(int(rows[at]))
+        for at in where(table.coded[rows] & (meaning != EVENT)):
+            row = int(rows[at])
+            code = meaning[at] = table.meaning[row, headers.payload_type[packets[at]]]
+            clock = table.voices[row].clock(int(code))
+            if table.receiver.clock[row] != clock:
+                table.receiver.count_by(row, clock)
+                table.playout.stop(row)
+        return meaning
+
+    def _in_samples(
+        self,
+        packets: Rows,
+        rows: Rows,
+        headers: RtpHeaders,
+        meaning: npt.NDArray[np.uint8],
+        timestamp: Ints,
+    ) -> tuple[Ints, Ints]:
+        """Return when packets (k,) begin and how long they are, in samples of their rows."""
+        table, batch = self._table, self._batch
+        duration = headers.size[packets].copy()
+        for at in where(table.coded[rows]):
+            i = packets[at]
+            start = int(headers.offset[i])
+            payload = batch.data[batch.slots[i], start : start + int(headers.size[i])]
+            duration[at] = table.voices[int(rows[at])].samples(int(meaning[at]), payload)
+        rate, clock = table.playout.rate[rows], table.receiver.clock[rows]
+        return timestamp * rate // clock, duration
 
     def _believe(
         self,

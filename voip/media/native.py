@@ -16,7 +16,7 @@ import numpy.typing as npt
 from voip.media import payloads, playout, receive
 from voip.media.columns import Floats, Ints, Rows, every
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
-from voip.media.table import EVENT, StreamTable
+from voip.media.table import StreamTable
 from voip.rtp import jitter
 
 try:
@@ -28,7 +28,6 @@ __all__ = ["Native", "available"]
 
 _NUMBERS = {
     "head_bytes": HEAD_BYTES,
-    "event_meaning": EVENT,
     "idle": playout.IDLE,
     "playing": playout.PLAYING,
     "max_dropout": receive.MAX_DROPOUT,
@@ -44,7 +43,7 @@ _NUMBERS = {
     "grow_s": playout.GROW_S,
     "shrink_s": playout.SHRINK_S,
     "faded": playout.FADED,
-    "most_pending": playout.PCM_SAMPLES,
+    "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
 }
 
@@ -86,8 +85,12 @@ class Native:
         """
         return self._current().take(received)
 
-    def play(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
+    def play(
+        self, rows: Rows, count: int, due: Floats, *, coded: bool = False
+    ) -> npt.NDArray[np.float32]:
         """As `Playout.play`."""
+        if coded:
+            return self._table.playout.play(rows, count, due, coded=True)
         tick = self._current()
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)

@@ -61,6 +61,11 @@ class Past:
             self.sound[rows, :-width] = past[:, width:]
             self.sound[rows, HISTORY - width :] = pcm
 
+    def levels(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """Return the loudest of these samples for each of `rows` (k,)."""
+        loudest: npt.NDArray[np.float32] = np.abs(self.last(rows)).max(axis=1)
+        return loudest
+
     def last(self, rows: Rows) -> npt.NDArray[np.float32]:
         """Return the last `HISTORY` samples that `rows` (k,) have heard: float32 (k, HISTORY)."""
         slots = self.packet[rows]

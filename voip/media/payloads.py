@@ -180,6 +180,18 @@ class PayloadRing:
             slots[missed] = np.where(ahead == 0, searched * SLOTS + nearest, -1)
         return slots, gap
 
+    def next_after(self, row: int, timestamp: int) -> int:
+        """Return the slot of the next packet of `row` that begins after `timestamp`; -1: none."""
+        ahead = self.timestamp[row * SLOTS : (row + 1) * SLOTS] - timestamp
+        ahead = np.where(ahead > 0, ahead, _NOTHING_WAITS)
+        nearest = int(ahead.argmin())
+        return row * SLOTS + nearest if ahead[nearest] < _NOTHING_WAITS else -1
+
+    def octets(self, slot: int) -> npt.NDArray[np.uint8]:
+        """Return the payload in one slot: uint8 (octets,), a view."""
+        size, place = int(self.length[slot]), int(self.place[slot])
+        return self.payload[slot, :size] if size <= SLOT_PAYLOAD else self._pool[place, :size]
+
     def payloads(self, slots: Ints, size: int) -> npt.NDArray[np.uint8]:
         """Return the payloads in `slots` (k,), all `size` bytes long: uint8 (k, size)."""
         if size <= SLOT_PAYLOAD:

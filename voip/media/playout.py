@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.conceal import REJOIN_S, blend, conceal
+from voip.dsp.conceal import FADE_S, REJOIN_S, blend, conceal
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -32,18 +32,23 @@ from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
 from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
+from voip.media.voiced import Voiced
+from voip.media.voices import Voice
 from voip.rtp.jitter import DelayEstimator
 
-__all__ = ["PCM_SAMPLES", "Playout"]
+__all__ = ["FAR_SAMPLES", "PCM_SAMPLES", "Playout"]
 
 IDLE, STARTING, PLAYING = range(3)
 """States of a row: nothing has come, the first packet waits for the next step, sound is heard."""
-PCM_SAMPLES = SLOT_BYTES + 160
-"""Decoded samples a row can hold: the longest packet there is, and a step."""
+PCM_SAMPLES = 48 * (120 + 20)
+"""Decoded samples a row can hold: the longest packet, and a step, at the highest rate."""
+FAR_SAMPLES = SLOT_BYTES + 160
+"""Nothing waits within the next 212 ms: the longest packet of G.711, and a step."""
 _SEAM = round(REJOIN_S * 8000)
 """Samples over which concealment leads back into sound."""
-FADED = 480
+FADED = round(FADE_S * 8000)
 """Samples after which concealment is silence: 60 ms at 8 kHz."""
+_LONG_AGO = 1 << 40
 LATE_RUN = 10
 """Packets late in a row after which a stream is started anew."""
 RESTART_S = 2.0
@@ -68,6 +73,7 @@ class Playout:
     sequence: Ints
     silent: Ints
     seam: npt.NDArray[np.float32]
+    rate: Ints
     minimum: Floats
     maximum: Floats
     target: Floats
@@ -87,8 +93,9 @@ class Playout:
         "first": (np.int64, 0, ()),  # timestamp with which the stream started
         "decoded": (np.int64, _NOTHING, ()),  # timestamp up to which sound is decoded
         "sequence": (np.int64, 0, ()),  # of the packet that should come next
-        "silent": (np.int64, FADED, ()),  # samples since the last one that was received
+        "silent": (np.int64, _LONG_AGO, ()),  # samples since the last one that was received
         "seam": (np.float32, 0.0, (_SEAM,)),  # how concealment would go on
+        "rate": (np.int64, 8000, ()),  # samples a second, which all here is counted in
         "minimum": (np.float64, 0.04, ()),
         "maximum": (np.float64, 0.4, ()),
         "target": (np.float64, 0.0, ()),
@@ -111,6 +118,7 @@ class Playout:
         self.past = Past(rows, lane, self.ring)
         self.pcm = FifoArray(rows, PCM_SAMPLES)
         self.delays = DelayEstimator(rows)
+        self._voiced = Voiced(self.ring, self.pcm)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -133,11 +141,25 @@ class Playout:
         """Forget what waits; the next packet starts the row again. Figures stay."""
         self.state[row] = IDLE
         self.decoded[row] = _NOTHING
-        self.silent[row] = FADED
+        self.silent[row] = _LONG_AGO
         self.late_run[row] = 0
         self.ring.clear(row)
         self.pcm.clear(row)
         self.delays.reset(row)
+
+    @property
+    def voices(self) -> dict[int, Voice]:
+        """What rows whose codecs remember are heard by."""
+        return self._voiced.voices
+
+    def count_by(self, row: int, rate_hz: int) -> None:
+        """Count a row's samples, those in its figures too, at another rate from now on."""
+        old = int(self.rate[row])
+        if old != rate_hz:
+            self.rate[row] = rate_hz
+            for figure in (self.concealed, self.accelerated, self.expanded, self.played):
+                figure[row] = figure[row] * rate_hz // old
+            self.delay_sum[row] *= rate_hz / old
 
     # ------------------------------------------------------------ packets
 
@@ -146,6 +168,7 @@ class Playout:
         rows: Rows,
         sequence: Ints,
         timestamp: Ints,
+        duration: Ints,
         arrival: Floats,
         marker: Bools,
         code: npt.NDArray[np.uint8],
@@ -156,12 +179,12 @@ class Playout:
     ) -> None:
         """Take one packet for each of `rows` (k,), each row at most once, and keep it or drop it.
 
-        Sequence and timestamp are extended; marker: whether a talkspurt begins; the payload is
-        `data[packet, offset : offset + size]`. What cannot be decoded is dropped.
+        Sequence and timestamp are extended, timestamp and duration in samples; marker: whether a
+        talkspurt begins; the payload is `data[packet, offset : offset + size]`. What cannot be
+        decoded, which is of no duration, is dropped.
         """
         ring = self.ring
-        duration = self._lane.durations(code, size)
-        transit = arrival - timestamp / self._lane.rate_hz
+        transit = arrival - timestamp / self.rates(rows)
         slots = ring.slots(rows, sequence)
         repeated = ring.sequence[slots] == sequence
         late = timestamp + duration <= self.decoded[rows]
@@ -207,22 +230,33 @@ class Playout:
 
     # ------------------------------------------------------------ time
 
-    def play(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
-        """Return the next `count` samples of `rows` (k,): float32 (k, count).
+    def rates(self, rows: Rows) -> Ints | int:
+        """Return the rates (k,) of `rows`, or one number where it is that of all rows there are."""
+        return self.rate[rows] if self.voices else 8000
 
-        `due` (k,) is when this step was to be: the lateness of a tick is not the network's jitter.
+    def _rate(self, rows: Rows) -> int:
+        """Return the one rate of `rows` (k,), which take a step together."""
+        return int(self.rate[rows[0]]) if self.voices else 8000
+
+    def play(
+        self, rows: Rows, count: int, due: Floats, *, coded: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Return the next `count` samples of `rows` (k,), all of one rate: float32 (k, count).
+
+        `coded`: whether all of them have a voice of their own, or all have none. `due` (k,) is when
+        this step was to be: the lateness of a tick is not the network's jitter.
         The next call overwrites what this one returns.
         """
         state = self.state[rows]
         if every(state == PLAYING):
-            return self._play(rows, count, due)
+            return self._play(rows, count, due, coded)
         starting = state == STARTING
         if some(starting):
             self._start(rows[starting], count, due[starting])
         active = state != IDLE
         heard = np.zeros((rows.size, count), np.float32)
         if some(active):
-            heard[active] = self._play(rows[active], count, due[active])
+            heard[active] = self._play(rows[active], count, due[active], coded)
         return heard
 
     def skip(self, rows: Rows, samples: Ints) -> None:
@@ -237,7 +271,7 @@ class Playout:
         `due` (k,): when the next sample will be heard.
         """
         next_heard = self.decoded[rows] - self.pcm.fill[rows]
-        delay: Floats = due - next_heard / self._lane.rate_hz - self.delays.quickest[rows]
+        delay: Floats = due - next_heard / self.rates(rows) - self.delays.quickest[rows]
         return delay
 
     def _start(self, rows: Rows, count: int, due: Floats) -> None:
@@ -248,14 +282,16 @@ class Playout:
         """
         self.decoded[rows] = self.first[rows]
         self._aim(rows)
-        rate = self._lane.rate_hz
+        rate = self._rate(rows)
         lead = (self.target[rows] - self.delay(rows, due)) * rate
         slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
         self.decoded[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
         self.state[rows] = PLAYING
 
-    def _play(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
-        self._adapt(rows, count, due)
+    def _play(self, rows: Rows, count: int, due: Floats, coded: bool) -> npt.NDArray[np.float32]:
+        self._adapt(rows, count, due, coded)
+        if coded:
+            return self._play_pieces(rows, count, due, coded=True)
         ring = self.ring
         sequence, decoded = self.sequence[rows], self.decoded[rows]
         slots = ring.slots(rows, sequence)
@@ -263,7 +299,7 @@ class Playout:
         whole &= self.pcm.fill[rows] == 0
         at = where(whole)
         if not at.size:
-            return self._play_pieces(rows, count, due)
+            return self._play_pieces(rows, count, due, coded=False)
         # what the few others get here is overwritten: to move what the many hear costs more
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)
@@ -275,7 +311,7 @@ class Playout:
         else:
             self._hear_packets(rows[at], slots[at], heard, at)
             odd = where(~whole)
-            heard[odd] = self._play_pieces(rows[odd], count, due[odd])
+            heard[odd] = self._play_pieces(rows[odd], count, due[odd], coded=False)
         return heard
 
     def _hear_packets(
@@ -301,7 +337,9 @@ class Playout:
         if after_gap.size:
             self.past.hear(rows[after_gap], sound)
 
-    def _play_pieces(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
+    def _play_pieces(
+        self, rows: Rows, count: int, due: Floats, *, coded: bool
+    ) -> npt.NDArray[np.float32]:
         """Put `count` samples together from what waits, packet by packet, and from nothing."""
         for _ in range(_ROUNDS):
             short = self.pcm.fill[rows] < count
@@ -311,11 +349,12 @@ class Playout:
             slots, gap = self.ring.find(needy, self.decoded[needy], self.sequence[needy])
             there = slots >= 0
             if some(there):
-                self._decode(needy[there], slots[there])
+                decode = self._decode_each if coded else self._decode
+                decode(needy[there], slots[there])
             if not every(there):
                 lacking, gap = needy[~there], gap[~there]
                 missing = np.minimum(gap, count - self.pcm.fill[lacking])
-                waits = self._fill_gap(lacking, missing, gap, due[short][~there])
+                waits = self._fill_gap(lacking, missing, gap, due[short][~there], coded)
                 # most likely, packets of a step each are lost; else a search will tell
                 self.sequence[lacking] += np.where(waits, 0, missing // count)
         else:
@@ -344,6 +383,16 @@ class Playout:
                 self.decoded[rows[here]] += pcm.shape[1]
         ring.release(rows, slots)
 
+    def _decode_each(self, rows: Rows, slots: Ints) -> None:
+        """As `_decode`, for rows with voices of their own."""
+        ring = self.ring
+        into = self.decoded[rows] - ring.timestamp[slots]
+        self.sequence[rows] = ring.sequence[slots] + 1
+        self.dropped[self._voiced.decode(rows, slots, into)] += 1
+        self.silent[rows] = 0
+        self.decoded[rows] += ring.duration[slots] - into
+        ring.release(rows, slots)
+
     def _rejoin(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
         """Lead, in place, from what was concealed of `rows` (k,) into `pcm`, (k, samples)."""
         silent = self.silent[rows]
@@ -356,32 +405,41 @@ class Playout:
             blend(self.seam[rows[audible]], joined)
             pcm[audible] = joined
 
-    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats) -> Bools:
+    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats, coded: bool) -> Bools:
         """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`.
 
         Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
         """
+        rate = self._rate(rows)
+        faded, far = FADED * rate // 8000, FAR_SAMPLES * rate // 8000
         silent = self.silent[rows]
-        fading = silent < FADED
+        fading = silent < faded
+        self.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
+        self.silent[rows] = silent + missing
+        # nothing waits, and packets need longer than they are given: wait for them
+        waits = (gap > far) & fading
+        if some(waits):
+            waits &= self.target[rows] - self.delay(rows, due) > GROW_S
+            self.expanded[rows] += np.where(waits, missing, 0)
+        if coded:
+            missing = self._voiced.conceal(rows, silent, missing, gap, self.decoded[rows])
+        else:
+            self._conceal(rows, silent, missing, fading)
+        self.decoded[rows] += np.where(waits, 0, missing)
+        return waits
+
+    def _conceal(self, rows: Rows, silent: Ints, missing: Ints, fading: Bools) -> None:
+        """Append `missing` samples (k,) of a gap, of which there were `silent` (k,) before."""
         width = int(missing.max()) + _SEAM
         if every(fading):
             sound = conceal(self.past.last(rows), silent, width)
         else:
             sound = np.zeros((rows.size, width), np.float32)
             sound[fading] = conceal(self.past.last(rows[fading]), silent[fading], width)
-        self.concealed[rows] += np.minimum(np.maximum(FADED - silent, 0), missing)
-        self.silent[rows] = silent + missing
-        # nothing waits, and packets need longer than they are given: wait for them
-        waits = (gap > PCM_SAMPLES) & fading
-        if some(waits):
-            waits &= self.target[rows] - self.delay(rows, due) > GROW_S
-            self.expanded[rows] += np.where(waits, missing, 0)
         for size in distinct(missing):
             here = missing == size
             self.pcm.append(rows[here], sound[here, :size])
             self.seam[rows[here]] = sound[here, size : size + _SEAM]
-        self.decoded[rows] += np.where(waits, 0, missing)
-        return waits
 
     def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
@@ -399,31 +457,33 @@ class Playout:
 
     # ------------------------------------------------------------ delay
 
-    def _adapt(self, rows: Rows, count: int, due: Floats) -> None:
+    def _adapt(self, rows: Rows, count: int, due: Floats, coded: bool) -> None:
         delay = self.delay(rows, due)
         self.delay_sum[rows] += delay * count
         played = self.played[rows] + count
         self.played[rows] = played
-        turn = played % AIM_SAMPLES < count
+        turn = played % (AIM_SAMPLES * self._rate(rows) // 8000) < count
         if some(turn):
             self._aim(rows[turn])
         excess = delay - self.target[rows]
         if excess.max() > SHRINK_S or excess.min() < -GROW_S:
             off = (excess > SHRINK_S) | (excess < -GROW_S)
-            self._correct(rows[off], excess[off], count)
+            self._correct(rows[off], excess[off], count, coded)
 
     def _aim(self, rows: Rows) -> None:
         wanted = self.delays.target(rows)
         self.target[rows] = np.clip(wanted, self.minimum[rows], self.maximum[rows])
 
-    def _correct(self, rows: Rows, excess: Floats, quantum: int) -> None:
+    def _correct(self, rows: Rows, excess: Floats, quantum: int, coded: bool) -> None:
         """Bring rows that are off their target nearer, in pauses where that can wait."""
-        level = np.abs(self.past.last(rows)).max(axis=1)
-        pause = (level < _QUIET) | (self.silent[rows] >= FADED)
+        rate = self._rate(rows)
+        levels = self._voiced.levels if coded else self.past.levels
+        level = levels(rows)
+        pause = (level < _QUIET) | (self.silent[rows] >= FADED * rate // 8000)
         # too late in the buffer: leave a step out in a pause; everything at once when far off
         over = (excess > SHRINK_S) & (pause | (excess > _FORCE_S))
         for row, far in zip(rows[over], excess[over], strict=True):
-            skip = quantum if far <= _FORCE_S else int((far - SHRINK_S) * self._lane.rate_hz)
+            skip = quantum if far <= _FORCE_S else int((far - SHRINK_S) * rate)
             self._skip(int(row), skip)
             self.accelerated[row] += skip
         # too early: insert a step of silence in a pause; speech waits for a gap (_fill_gap)

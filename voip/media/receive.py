@@ -21,6 +21,7 @@ from voip.media.columns import (
     grow,
     make,
     reset,
+    some,
 )
 
 __all__ = ["MAX_DROPOUT", "MAX_MISORDER", "RESTART_S", "Accepted", "Receiver"]
@@ -56,6 +57,7 @@ class Receiver:
     """Reception state of every row."""
 
     ssrc: Ints
+    clock: Ints
     candidate: Ints
     expected_restart: Ints
     first_sequence: Ints
@@ -74,6 +76,7 @@ class Receiver:
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "ssrc": (np.int64, -1, ()),
+        "clock": (np.int64, 8000, ()),  # what timestamps count, Hz
         "candidate": (np.int64, -1, ()),  # the SSRC of a packet that did not fit
         "expected_restart": (np.int64, -1, ()),  # the sequence number that would confirm it
         "first_sequence": (np.int64, 0, ()),
@@ -113,12 +116,13 @@ class Receiver:
         octets: Ints,
         arrival: Floats,
         timed: Bools,
-        clock_hz: float,
+        clock_hz: Ints | int,
     ) -> Accepted:
         """Take one packet for each of `rows`, (k,), each row at most once.
 
         arrival: seconds; timed: whether the timestamp tells when the packet was made (it does not
-        in telephone-event, RFC 4733, 2.2), all of shape (k,); clock_hz: the timestamps' rate.
+        in telephone-event, RFC 4733, 2.2), all of shape (k,); clock_hz: the timestamps' rate, one
+        for all or (k,).
         """
         last = self.last_sequence[rows]
         step = (sequence - last).astype(np.int16)  # modulo 2^16, the shorter way
@@ -143,6 +147,7 @@ class Receiver:
             rows, ssrc, octets, timed = rows[ok], ssrc[ok], octets[ok], timed[ok]
             step = step[ok]
             arrival, stamp, extended, last = arrival[ok], stamp[ok], extended[ok], last[ok]
+            clock_hz = _some(clock_hz, ok)
         if self._suspicious:
             # whoever is interrupted by the present source was not in sequence
             self.candidate[rows[self.candidate[rows] != ssrc]] = -1
@@ -160,13 +165,21 @@ class Receiver:
             ahead &= timed
             self.last_timestamp[rows[ahead]] = stamp[ahead]
             rows, arrival, stamp = rows[timed], arrival[timed], stamp[timed]
+            clock_hz = _some(clock_hz, timed)
         self._measure_jitter(rows, arrival * clock_hz - stamp, clock_hz)
         return verdict
 
-    def _measure_jitter(self, rows: Rows, transit: Floats, clock_hz: float) -> None:
+    def count_by(self, row: int, clock_hz: int) -> None:
+        """Let timestamps of a row count another clock from the next packet on."""
+        self.clock[row] = clock_hz
+        self.last_transit[row] = _FAR
+        self.jitter[row] = 0.0
+
+    def _measure_jitter(self, rows: Rows, transit: Floats, clock_hz: Ints | int) -> None:
         change = np.abs(transit - self.last_transit[rows])
-        if change.max(initial=0.0) >= RESTART_S * clock_hz:  # the first, or another time base
-            change *= change < RESTART_S * clock_hz
+        far = change >= RESTART_S * clock_hz
+        if some(far):  # the first, or another time base
+            change[far] = 0.0
         jitter = self.jitter[rows]
         change -= jitter
         change *= 1.0 / 16.0
@@ -217,3 +230,7 @@ class Receiver:
         self.expected_prior[rows] = expected
         self.received_prior[rows] = received
         return since
+
+
+def _some(clock_hz: Ints | int, chosen: Bools) -> Ints | int:
+    return clock_hz[chosen] if isinstance(clock_hz, np.ndarray) else clock_hz

@@ -207,7 +207,7 @@ class Reporter:
                 before,
                 packets_lost=block.packets_lost,
                 fraction_lost=block.fraction_lost / 256,
-                jitter_ms=1000 * block.jitter / self._table.lane.rate_hz,
+                jitter_ms=1000 * block.jitter / int(self._table.transmitter.clock[row]),
                 rtt_ms=before.rtt_ms if round_trip is None else 1000 * round_trip,
             )
 
@@ -225,7 +225,8 @@ class Reporter:
             # within the last two intervals (section 6.4)
             sent=(sent > self.sent_before[rows]) & (wall is not None),
             ntp=ntp.from_wall(wall or 0.0),
-            timestamp=transmitter.origin[rows] + round(now * self._table.lane.rate_hz),
+            timestamp=transmitter.origin[rows]
+            + np.rint(now * transmitter.clock[rows]).astype(np.int64),
             packets=sent,
             octets=transmitter.octets[rows],
         )

@@ -14,12 +14,12 @@ from voip.errors import MediaError
 
 __all__ = ["AudioRing", "RingArena"]
 
-_WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED = range(5)
+_WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED, _RATE = range(6)
 _HEADER_BYTES = 64
 
 
 class AudioRing:
-    """A ring of int16 mono samples over `memory`.
+    """A ring of int16 mono samples over `memory`, `rate_hz` of them a second.
 
     Counters only grow: `written` and `read` count samples since the start; `claimed` runs ahead of
     `written` while the writer is at work, so that a reader sees what is being overwritten. `push`
@@ -31,6 +31,15 @@ class AudioRing:
         self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
         self._data = np.frombuffer(memory, np.int16, offset=_HEADER_BYTES)
         self.capacity = self._data.size
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second; the engine converts where a stream has another rate."""
+        return int(self._header[_RATE])
+
+    @rate_hz.setter
+    def rate_hz(self, rate_hz: int) -> None:
+        self._header[_RATE] = rate_hz
 
     @property
     def available(self) -> int:
@@ -119,8 +128,8 @@ class RingArena:
     def __len__(self) -> int:
         return len(self._rings)
 
-    def allocate(self, samples: int) -> int:
-        """Make a ring with room for `samples` int16 samples; return its number.
+    def allocate(self, samples: int, rate_hz: int = 8000) -> int:
+        """Make a ring with room for `samples` int16 samples, `rate_hz` a second; return its number.
 
         Raises `MediaError` when the arena is full.
         """
@@ -128,7 +137,9 @@ class RingArena:
             raise MediaError(f"{self._limit} audio rings are in use", hint="close some calls")
         number = self._next
         self._next += 1
-        self._rings[number] = AudioRing(memoryview(bytearray(_HEADER_BYTES + 2 * samples)))
+        ring = AudioRing(memoryview(bytearray(_HEADER_BYTES + 2 * samples)))
+        ring.rate_hz = rate_hz
+        self._rings[number] = ring
         return number
 
     def ring(self, number: int) -> AudioRing:

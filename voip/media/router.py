@@ -2,62 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
-from voip.media.columns import Ints, Rows, every, some
+from voip.media.columns import Ints, Rows, every, some, where
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.rings import RingArena
-from voip.media.table import StreamTable
+from voip.media.table import Group, StreamTable
 
-__all__ = ["Router"]
+__all__ = ["Router", "Step"]
 
 Pcm = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What a group of rows (k,) hears, float32 (k, samples), from base step `slot` (k,) on."""
+
+    group: Group
+    slot: Ints
+    heard: Pcm
+
+
 class Router:
-    """Routes the sound of one step at a time: `hear`, then `gather`, then `record`."""
+    """Routes the sound of one tick: `hear` each group, `mix` all, `gather` for each, `record`."""
 
     def __init__(self, table: StreamTable, arena: RingArena) -> None:
         self._table = table
         self._arena = arena
-        self._place: Ints = np.zeros(0, np.int64)  # of a row in the step's arrays, else -1
+        self._place: Ints = np.zeros(0, np.int64)  # of a row in its group's arrays, else -1
+        self._placed: Rows | None = None  # whose places these are
         self._sound: Pcm = np.zeros((0, 0), np.float32)
 
-    def hear(self, rows: Rows, heard: Pcm) -> list[EngineEvent]:
-        """Take what `rows` (k,) hear in this step: float32 (k, samples).
+    def hear(self, step: Step) -> None:
+        """Keep what a group hears for those rows that send it on and are of another."""
+        if self._table.routed.size:
+            self._keep_for_later(step)
 
-        What a row sends on that is not in the same step is kept for it.
-        """
-        table = self._table
-        if table.routed.size:
-            self._keep_for_later(rows, heard)
-        return [] if table.mixer.is_idle else table.mixer.hear(rows, heard, self._arena)
+    def _put_in_place(self, rows: Rows) -> Ints:
+        if self._placed is not rows:
+            if self._place.size != self._table.active.size:
+                self._place = np.zeros(self._table.active.size, np.int64)
+            self._place.fill(-1)
+            self._place[rows] = np.arange(rows.size)
+            self._placed = rows
+        return self._place
 
-    def _keep_for_later(self, rows: Rows, heard: Pcm) -> None:
-        table = self._table
-        if self._place.size != table.active.size:
-            self._place = np.zeros(table.active.size, np.int64)
-        self._place.fill(-1)
-        self._place[rows] = np.arange(rows.size)
+    def _keep_for_later(self, step: Step) -> None:
+        table, rates = self._table, self._table.playout.rate
+        places = self._put_in_place(step.group.rows)
         routed = table.routed
-        place = self._place[table.source[routed]]
-        later = (self._place[routed] < 0) | (table.feed.fill[routed] > 0)
+        source = table.source[routed]
+        place = places[source]
+        later = (places[routed] < 0) | (table.feed.fill[routed] > 0)
         later &= (place >= 0) & table.transmitter.sending[routed]
-        if some(later):
-            table.feed.append(routed[later], heard[place[later]])
+        if not some(later):
+            return
+        other = later & (rates[routed] != rates[source])
+        same = later & ~other
+        if some(same):
+            table.feed.append(routed[same], step.heard[place[same]])
+        for at in where(other):
+            row = int(routed[at])
+            convert = table.converter(row, "route", int(rates[source[at]]), int(rates[row]))
+            sound = convert.process(step.heard[place[at]])
+            table.feed.append(routed[at : at + 1], sound[None])
 
-    def gather(self, rows: Rows, heard: Pcm) -> tuple[Pcm, list[EngineEvent]]:
-        """Return what `rows` (k,), of this step, are to send: float32 (k, samples).
+    def mix(self, steps: Sequence[Step]) -> list[EngineEvent]:
+        """Let the rows of all groups hear each other, those that are in a mix."""
+        mixer = self._table.mixer
+        if mixer.is_idle:
+            return []
+        if len(steps) == 1 and not steps[0].group.coded:
+            return mixer.hear(steps[0].group.rows, steps[0].heard, self._arena)
+        rows, sounds = [], []
+        for step in steps:
+            at = where(mixer.mix[step.group.rows] >= 0)
+            if at.size:
+                rows.append(step.group.rows[at])
+                sounds.append(self._for_mix(rows[-1], step.heard[at]))
+        if not rows:
+            return []
+        return mixer.hear(np.concatenate(rows), np.concatenate(sounds), self._arena)
+
+    def _for_mix(self, rows: Rows, heard: Pcm) -> Pcm:
+        """Return what `rows` (k,) of a group hear at the mixes' rate."""
+        table = self._table
+        rate, mixed = int(table.playout.rate[rows[0]]), table.lane.rate_hz
+        if rate == mixed:
+            return heard
+        return np.stack(
+            [
+                table.converter(row, "mix", rate, mixed).process(sound)
+                for row, sound in zip(rows.tolist(), heard, strict=True)
+            ]
+        )
+
+    def _add_mix(self, rows: Rows, sound: Pcm) -> None:
+        """Add to `sound`, float32 (k, samples), what `rows` (k,) hear in their mixes."""
+        table = self._table
+        rate, mixed = int(table.playout.rate[rows[0]]), table.lane.rate_hz
+        if rate == mixed:
+            table.mixer.add(rows, sound)
+            return
+        at = where(table.mixer.mix[rows] >= 0)
+        if not at.size:
+            return
+        others = np.zeros((at.size, sound.shape[1] * mixed // rate), np.float32)
+        table.mixer.add(rows[at], others)
+        for place, row, heard in zip(at.tolist(), rows[at].tolist(), others, strict=True):
+            sound[place] += table.converter(row, "mixed", mixed, rate).process(heard)
+
+    def gather(self, rows: Rows, step: Step) -> tuple[Pcm, list[EngineEvent]]:
+        """Return what `rows` (k,), of this step's group, are to send: float32 (k, samples).
 
         It may be changed at will, and is overwritten by the next call.
         """
         table = self._table
-        sound = self._routed_sound(rows, heard)
+        sound = self._routed_sound(rows, step)
         events: list[EngineEvent] = []
         if not table.mixer.is_idle:
-            table.mixer.add(rows, sound)
+            self._add_mix(rows, sound)
         if table.pcm_source:
             for at, row in enumerate(rows.tolist()):
                 if row in table.pcm_source:
@@ -67,13 +136,15 @@ class Router:
             sound[muted] = 0.0
         return sound, events
 
-    def _routed_sound(self, rows: Rows, heard: Pcm) -> Pcm:
+    def _routed_sound(self, rows: Rows, step: Step) -> Pcm:
         """Return what `rows` (k,) send of what others hear: float32 (k, samples)."""
-        table, samples = self._table, heard.shape[1]
+        table, heard = self._table, step.heard
+        samples = heard.shape[1]
         if not table.routed.size:
             return np.zeros((rows.size, samples), np.float32)
+        places = self._put_in_place(step.group.rows)
         source, fill = table.source[rows], table.feed.fill[rows]
-        place = np.where((source >= 0) & (fill == 0), self._place[source], -1)
+        place = np.where((source >= 0) & (fill == 0), places[source], -1)
         direct = place >= 0
         if every(direct):
             if self._sound.shape != heard.shape:
@@ -95,27 +166,45 @@ class Router:
             ring = self._arena.ring(number)
         except MediaError:  # given back meanwhile
             del table.pcm_source[row]
+            table.forget_converter(row, number)
             return []
-        pcm = ring.read(sound.size)
-        sound[: pcm.size] += pcm / np.float32(32768.0)
+        rate = int(table.playout.rate[row])
+        wanted = sound.size * ring.rate_hz // rate
+        pcm = ring.read(wanted)
+        if ring.rate_hz == rate:
+            sound[: pcm.size] += pcm / np.float32(32768.0)
+        else:
+            block = np.zeros(wanted, np.float32)
+            block[: pcm.size] = pcm / np.float32(32768.0)
+            convert = table.converter(row, number, ring.rate_hz, rate)
+            sound += convert.process(block)
+        missing = (wanted - pcm.size) * rate // ring.rate_hz
         if not ring.closed:
-            table.underrun[row] += sound.size - pcm.size
+            table.underrun[row] += missing
         elif not ring.available:
             del table.pcm_source[row]
+            table.forget_converter(row, number)
             return [SourceDrained(int(table.stream[row]), number)]
         return []
 
     def record(self, rows: Rows, pcm: Pcm, *, sent: bool) -> None:
         """Write what `rows` (k,) hear, or send, float32 (k, samples), to the rings that want it."""
-        if not self._table.sinks:
+        table = self._table
+        if not table.sinks:
             return
         for at, row in enumerate(rows.tolist()):
-            for number, wants_sent in tuple(self._table.sinks.get(row, ())):
+            for number, wants_sent in tuple(table.sinks.get(row, ())):
                 if wants_sent != sent:
                     continue
-                scaled = np.rint(pcm[at] * np.float32(32768.0))
-                samples = np.clip(scaled, -32768, 32767).astype(np.int16)
                 try:
-                    self._arena.ring(number).overwrite(samples)
+                    ring = self._arena.ring(number)
                 except MediaError:  # given back meanwhile
-                    self._table.sinks[row].remove((number, sent))
+                    table.sinks[row].remove((number, sent))
+                    table.forget_converter(row, number)
+                    continue
+                sound, rate = pcm[at], int(table.playout.rate[row])
+                if ring.rate_hz != rate:
+                    convert = table.converter(row, number, rate, ring.rate_hz)
+                    sound = convert.process(sound)
+                scaled = np.rint(sound * np.float32(32768.0))
+                ring.overwrite(np.clip(scaled, -32768, 32767).astype(np.int16))

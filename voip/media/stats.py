@@ -22,11 +22,11 @@ __all__ = ["SUMMED", "StatsSnapshot", "snapshot", "stream_stats"]
 
 _RECEIVER = (
     "ssrc", "octets", "reordered", "jitter", "first_sequence", "last_sequence", "received",
-    "received_before", "lost_before",
+    "received_before", "lost_before", "clock",
 )  # fmt: skip
 _PLAYOUT = (
     "state", "decoded", "late", "duplicate", "dropped", "peak", "concealed", "accelerated",
-    "expanded", "played", "delay_sum",
+    "expanded", "played", "delay_sum", "rate",
 )  # fmt: skip
 _TABLE = ("slot", "discarded", "underrun")
 _LEVELS = ("heard", "heard_before", "sent", "sent_before")
@@ -69,7 +69,6 @@ class StatsSnapshot:
 
     version: int
     at: float
-    rate_hz: int
     kernel_timestamps: bool
     rows: dict[int, int]
     columns: dict[str, npt.NDArray[Any]]
@@ -101,15 +100,17 @@ class StatsSnapshot:
         }
         for name, column in _COUNTED.items():
             found[name] = int(columns[column][rows].sum())
+        rate = columns["rate"][rows]
         for name, column in _SAMPLES.items():
-            found[name] = 1000 * float(columns[column][rows].sum()) / self.rate_hz
+            found[name] = 1000 * float((columns[column][rows] / rate).sum())
         return found
 
     def jitter_ms(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the jitter of those rows that have heard anything: float64 (rows,)."""
         received, _ = self._received_and_lost(rows)
-        jitter = self.columns["jitter"][rows[received > 0]]
-        return np.asarray(1000 * jitter / self.rate_hz, np.float64)
+        heard = rows[received > 0]
+        jitter = self.columns["jitter"][heard] / self.columns["clock"][heard]
+        return np.asarray(1000 * jitter, np.float64)
 
     def rtt_ms(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the round trips of those rows that know theirs: float64 (rows,)."""
@@ -132,7 +133,7 @@ class StatsSnapshot:
         def figure(name: str) -> Any:
             return self.columns[name][row].item()
 
-        rate = self.rate_hz
+        rate = figure("rate")
         received, lost = (count.item() for count in self._received_and_lost(row))
         expected = received + lost
         missing = lost + figure("duplicate")  # a copy makes up for no loss
@@ -158,7 +159,7 @@ class StatsSnapshot:
             packets_discarded=figure("discarded"),
             packets_from_strangers=strangers,
             strangers=names,
-            jitter_ms=1000 * figure("jitter") / rate if received else None,
+            jitter_ms=1000 * figure("jitter") / figure("clock") if received else None,
             delay_ms=delay_ms,
             rtt_ms=report.rtt_ms if report else None,
             remote_packets_lost=report.packets_lost if report else None,
@@ -193,7 +194,6 @@ def snapshot(
     return StatsSnapshot(
         version,
         at,
-        table.lane.rate_hz,
         kernel_timestamps,
         dict(table.rows),
         {name: column.copy() for name, column in _columns(table).items()},
@@ -212,7 +212,6 @@ def stream_stats(
     live = StatsSnapshot(
         0,
         0.0,
-        table.lane.rate_hz,
         kernel_timestamps,
         table.rows,
         _columns(table),

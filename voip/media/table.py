@@ -5,11 +5,13 @@ Nothing but the tick touches it. Rows are reused; the table doubles when it is f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.resample import Resampler
 from voip.errors import MediaError
 from voip.media.columns import (
     Bools,
@@ -17,6 +19,7 @@ from voip.media.columns import (
     Floats,
     Ints,
     Rows,
+    distinct,
     grow,
     make,
     reset,
@@ -28,14 +31,23 @@ from voip.media.levels import Levels
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
-from voip.media.transmit import MAX_PTIME_MS, Transmitter
+from voip.media.transmit import MAX_PTIME_MS, STEPS_PER_SECOND, Transmitter
+from voip.media.voices import FIRST_CODE, PLAIN, Voice
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
 
-__all__ = ["BASE_STEP_S", "EVENT", "MEDIA_SILENT_S", "PHASE_ROWS", "UNKNOWN", "StreamTable"]
+__all__ = [
+    "BASE_STEP_S",
+    "EVENT",
+    "MEDIA_SILENT_S",
+    "PHASE_ROWS",
+    "UNKNOWN",
+    "Group",
+    "StreamTable",
+]
 
-BASE_STEP_S = 0.010
+BASE_STEP_S = 1 / STEPS_PER_SECOND
 MEDIA_SILENT_S = 5.0
 """A peer that sends nothing for so long is told of, unless `WatchStream` says otherwise."""
 _NEVER = 1 << 62
@@ -44,18 +56,32 @@ PHASE_ROWS = 512
 
 Half of what a tick of 250 rows costs it costs for one row, too; 512 are done in a third of 20 ms.
 """
-_FEED_SAMPLES = 640
-"""What a row sends of another's sound may wait this long: two steps of each, and something over."""
+_FEED_SAMPLES = 48 * 80
+"""What a row sends of another's sound may wait 80 ms: two steps of each, and something over."""
 UNKNOWN = 255
 """A payload type that was not negotiated."""
 EVENT = 254
 """A payload type that is telephone-event."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Rows that take a step together: `samples` of each, `slots` base steps long.
+
+    coded: all are heard and sent by their own voices; else by the lane.
+    """
+
+    rows: Rows
+    samples: int
+    slots: int
+    coded: bool
+
+
 class StreamTable:
     """Rows and what belongs to them; the parts have the same number of rows."""
 
     active: Bools
+    coded: Bools
     stream: Ints
     step: Ints
     slot: Ints
@@ -74,6 +100,7 @@ class StreamTable:
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "active": (np.bool_, False, ()),
+        "coded": (np.bool_, False, ()),  # it is heard and sent by its own voice, not by tables
         "stream": (np.int64, -1, ()),
         "step": (np.int64, 160, ()),  # samples a step
         "slot": (np.int64, _NEVER, ()),  # of the next step: which of the base steps begins it
@@ -85,7 +112,7 @@ class StreamTable:
         "watched": (np.float64, -np.inf, ()),  # silence before then does not count
         "patience": (np.float64, MEDIA_SILENT_S, ()),  # silence is told of so often
         "missed": (np.int64, 0, ()),  # how often the peer's present silence has been told
-        "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: lane code, EVENT, UNKNOWN
+        "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
@@ -94,13 +121,16 @@ class StreamTable:
     def __init__(self, lane: Lane, rows: int = 16) -> None:
         make(self, rows)
         self.lane = lane
-        self.base_step = int(BASE_STEP_S * lane.rate_hz)
+        self.base_step = lane.rate_hz // STEPS_PER_SECOND
         self.receiver = Receiver(rows)
         self.playout = Playout(rows, lane)
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
         self.mixer = Mixer(rows)
+        self.voices: dict[int, Voice] = self.playout.voices
+        """Of the rows that may hear or send anything but G.711."""
+        self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
         self.rows: dict[int, int] = {}
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
@@ -116,6 +146,7 @@ class StreamTable:
         self.event_receivers: dict[int, EventReceiver] = {}
         self.event_senders: dict[int, EventSender] = {}
         self.event_format: dict[int, tuple[int, int]] = {}  # payload type and clock we send with
+        self.event_clocks: dict[int, dict[int, int]] = {}  # by payload type, what we hear with
         self.pcm_source: dict[int, int] = {}  # row -> ring
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
 
@@ -156,6 +187,9 @@ class StreamTable:
         self.routed = where(self.source >= 0)
         self.mixer.leave(row)
         for part in (
+            self.voices,
+            self.converters,
+            self.event_clocks,
             self.cname,
             self.codec,
             self.negotiated,
@@ -181,7 +215,7 @@ class StreamTable:
     def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
         """Let `row` take part in a mix: it takes every base step from now on, as all others do."""
         self.mixer.join(row, mix, gain, hears=hears)
-        self.step[row] = self.base_step
+        self.step[row] = self.step_of(row, 10)
 
     def leave(self, row: int) -> None:
         """Let `row` take part in no mix, and take longer steps again where its packets allow it."""
@@ -196,24 +230,58 @@ class StreamTable:
         One that is filled by an odd number of base steps goes out with one too many, once; where
         there is no room for that it loses one.
         """
-        sender, step = self.transmitter, 2 * self.base_step
+        sender, step = self.transmitter, self.step_of(row, 20)
         if sender.full[row] % step:
             return
         self.step[row] = step
+        if self.coded[row]:
+            return
         if sender.full[row] + self.base_step > MAX_PTIME_MS * self.lane.rate_hz // 1000:
             sender.filled[row] -= sender.filled[row] % step
+
+    def converter(self, row: int, way: object, rate_in_hz: int, rate_out_hz: int) -> Resampler:
+        """Return what converts a row's sound on one of its ways, from what it was given before on.
+
+        It begins anew where the rates are others now. Few rows have any.
+        """
+        ways = self.converters.setdefault(row, {})
+        known = ways.get(way)
+        if known is None or known[:2] != (rate_in_hz, rate_out_hz):
+            known = ways[way] = rate_in_hz, rate_out_hz, Resampler(rate_in_hz, rate_out_hz)
+        return known[2]
+
+    def forget_converter(self, row: int, way: object) -> None:
+        """Let nothing go that way any more."""
+        self.converters.get(row, {}).pop(way, None)
+
+    def step_of(self, row: int, ms: int) -> int:
+        """Return how many samples of a row's are `ms` milliseconds."""
+        return ms * int(self.playout.rate[row]) // 1000
+
+    def hear_by_voice(self, row: int) -> None:
+        """Hear and send a row by its own voice from now on: what comes is more than G.711."""
+        voice, meaning = self.voices[row], self.meaning[row]
+        self.coded[row] = True
+        self.playout.stop(row)
+        self.transmitter.filled[row] = 0
+        if voice.encoding is not None:
+            self.transmitter.span[row] = voice.encoding.span
+        for code, format_ in enumerate(voice.receive, FIRST_CODE):
+            if format_.key in PLAIN:
+                meaning[meaning == PLAIN[format_.key]] = code
 
     def schedule(self, row: int, step_ms: int, now: float) -> None:
         """Let a row take part from the next step on; in a mix by base steps.
 
         Rows gather in the fuller phase while that has room: a tick's first rows cost most.
         """
-        step = step_ms * self.lane.rate_hz // 1000
-        self.step[row] = self.base_step if self.mixer.mix[row] >= 0 else step
+        self.step[row] = self.step_of(row, 10 if self.mixer.mix[row] >= 0 else step_ms)
         if self.slot[row] < _NEVER:
             return  # it keeps its place
         slot = int(now / BASE_STEP_S) + 1
-        taken = self.slot[(self.slot < _NEVER) & (self.step > self.base_step)]
+        taken = self.slot[
+            (self.slot < _NEVER) & (self.step > self.playout.rate // STEPS_PER_SECOND)
+        ]
         odd = np.count_nonzero(taken % 2)
         here, there = (odd, taken.size - odd) if slot % 2 else (taken.size - odd, odd)
         gather = max(here, there) < PHASE_ROWS
@@ -223,26 +291,44 @@ class StreamTable:
         """Return the rows whose step is due, in order."""
         return where(self.slot <= _slot_at(now))
 
+    def groups(self, due: Rows) -> list[Group]:
+        """Sort rows that are due (k,) by how they take their step."""
+        found: list[Group] = []
+        plain = due
+        if self.voices:
+            coded = self.coded[due]
+            plain, rows = due[~coded], due[coded]
+            rates, steps = self.playout.rate[rows], self.step[rows]
+            for rate in distinct(rates):
+                for samples in distinct(steps[rates == rate]):
+                    here = rows[(rates == rate) & (steps == samples)]
+                    slots = samples * STEPS_PER_SECOND // rate
+                    found.append(Group(here, samples, slots, True))
+        steps = self.step[plain]
+        for samples in distinct(steps):
+            here = plain if steps.size == 1 else plain[steps == samples]
+            found.append(Group(here, samples, samples // self.base_step, False))
+        return found
+
     def behind(self, now: float) -> float:
         """How late the latest row is, in seconds; not above 0 where none is due."""
         return (_slot_at(now) - int(self.slot.min())) * BASE_STEP_S
 
-    def begin_step(self, rows: Rows, samples: int) -> Ints:
-        """Begin the step of `rows` (k,), which is of `samples`; return its slots (k,)."""
+    def begin_step(self, rows: Rows, slots: int) -> Ints:
+        """Begin a step of `rows` (k,), `slots` base steps long; return where it begins (k,)."""
         slot = self.slot[rows]
-        self.slot[rows] = slot + samples // self.base_step
+        self.slot[rows] = slot + slots
         return slot
 
     def leave_out(self, rows: Rows, now: float, behind_s: float) -> Ints:
         """Let those of `rows` (k,) that are later than `behind_s` catch up with `now`.
 
-        Returns the samples (k,) that each of them leaves out.
+        Returns the base steps (k,) that each of them leaves out, in whole steps of its own.
         """
         late = _slot_at(now) - self.slot[rows]
-        span = self.step[rows] // self.base_step
-        steps = np.where(late * BASE_STEP_S > behind_s, late // span, 0)
-        self.slot[rows] += steps * span
-        skipped: Ints = steps * self.step[rows]
+        span = self.step[rows] * STEPS_PER_SECOND // self.playout.rate[rows]
+        skipped: Ints = np.where(late * BASE_STEP_S > behind_s, late // span, 0) * span
+        self.slot[rows] += skipped
         return skipped
 
     def next_due(self) -> float | None:

@@ -6,11 +6,13 @@ buffer of a row is written in place and sent from there.
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.media.adapter import MAX_PAYLOAD
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -25,12 +27,17 @@ from voip.media.columns import (
 )
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
+from voip.media.voices import Voice
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 
-__all__ = ["MAX_PTIME_MS", "Transmitter"]
+__all__ = ["MAX_PTIME_MS", "STEPS_PER_SECOND", "Transmitter"]
 
 MAX_PTIME_MS = 120
-_PACKET_BYTES = HEADER_BYTES + MAX_PTIME_MS * 8
+STEPS_PER_SECOND = 100
+"""Base steps: 10 ms."""
+_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD
+_DTX_OCTETS = 2
+"""A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""
 
 
 class Transmitter:
@@ -40,6 +47,8 @@ class Transmitter:
     code: npt.NDArray[np.uint8]
     payload_type: npt.NDArray[np.uint8]
     ssrc: Ints
+    clock: Ints
+    span: Ints
     first: Ints
     sequence: Ints
     origin: Ints
@@ -55,6 +64,8 @@ class Transmitter:
         "code": (np.uint8, 0, ()),
         "payload_type": (np.uint8, 0, ()),
         "ssrc": (np.int64, 0, ()),
+        "clock": (np.int64, 8000, ()),  # what timestamps count, Hz
+        "span": (np.int64, 160, ()),  # of a packet, in these
         "first": (np.int64, 0, ()),  # sequence number of the first packet
         "sequence": (np.int64, 0, ()),  # of the next one
         "origin": (np.int64, 0, ()),  # what the timestamps count from
@@ -87,8 +98,14 @@ class Transmitter:
         self.origin[row] = timestamp
 
     def timestamp(self, row: int, now: float) -> int:
-        """Return the RTP timestamp of `row` at `now`, 32 bits; it goes on while nothing is sent."""
-        return (int(self.origin[row]) + round(now * self._lane.rate_hz)) & 0xFFFFFFFF
+        """Return the RTP timestamp of `row` at `now`, not cut to 32 bits; it never stands still."""
+        return int(self.origin[row]) + round(now * int(self.clock[row]))
+
+    def count_by(self, row: int, clock_hz: int, now: float) -> None:
+        """Let timestamps count another clock from `now` on, without a jump (RFC 7160, 4.1)."""
+        before = round(now * int(self.clock[row]))
+        self.origin[row] += before - round(now * clock_hz)
+        self.clock[row] = clock_hz
 
     def pause(self, row: int) -> None:
         """Stop sending."""
@@ -96,9 +113,9 @@ class Transmitter:
         self.filled[row] = 0
         self.marker[row] = True
 
-    def leave_out(self, rows: Rows, samples: Ints) -> None:
-        """Let time pass unsent for `rows` (k,): what is in a packet moves behind the gap."""
-        self.start[rows] += samples
+    def leave_out(self, rows: Rows, steps: Ints) -> None:
+        """Let base steps (k,) pass unsent for `rows`: what is in a packet moves behind the gap."""
+        self.start[rows] += steps * self.clock[rows] // STEPS_PER_SECOND
 
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:
         """Put `pcm`, float32 (k, samples), into the packets of `rows` (k,), which are sending.
@@ -120,6 +137,38 @@ class Transmitter:
         self.filled[rows] = filled
         full = filled >= self.full[rows]
         return rows if every(full) else rows[full]
+
+    def fill_each(
+        self,
+        rows: Rows,
+        pcm: npt.NDArray[np.float32],
+        slots: Ints,
+        voices: Mapping[int, Voice],
+        wanted: Container[int],
+    ) -> Rows:
+        """As `fill`, for rows with voices of their own; `slots` (k,) count base steps of all time.
+
+        A packet that says nothing is none, but for rows in `wanted`: in theirs goes something else.
+        """
+        full = []
+        for at, row in enumerate(rows.tolist()):
+            encoding = voices[row].encoding
+            if encoding is None:
+                continue
+            if encoding.is_empty:
+                now = int(slots[at]) * int(self.clock[row]) // STEPS_PER_SECOND
+                self.start[row] = int(self.origin[row]) + now
+            payload = voices[row].say(pcm[at])
+            if payload is None:
+                continue
+            if _DTX_OCTETS < payload.size <= MAX_PAYLOAD or row in wanted:
+                size = min(payload.size, MAX_PAYLOAD)
+                self.packet[row, HEADER_BYTES : HEADER_BYTES + size] = payload[:size]
+                self.filled[row] = size
+                full.append(row)
+            else:
+                self.marker[row] = True
+        return np.array(full, np.intp)
 
     def send(self, rows: Rows, io: PacketIO) -> None:
         """Send what is in the packets of `rows`."""

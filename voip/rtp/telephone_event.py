@@ -273,7 +273,7 @@ class EventReceiver:
     """
 
     def __init__(self, clock_rate: int = 8000, *, timeout_s: float = END_TIMEOUT_S) -> None:
-        self._clock_rate = clock_rate
+        self.clock_rate = clock_rate
         self._timeout_s = timeout_s
         self._open: _Heard | None = None
         self._closed: deque[_Heard] = deque(maxlen=_HISTORY)
@@ -368,7 +368,7 @@ class EventReceiver:
         newest = self._open or (self._closed[-1] if self._closed else None)
         if newest is None or newest.last < since:
             return False
-        late = 0 < _ahead(newest.segment, timestamp) < _STRAGGLE_S * self._clock_rate
+        late = 0 < _ahead(newest.segment, timestamp) < _STRAGGLE_S * self.clock_rate
         self.ignored += late
         return late
 
@@ -384,7 +384,7 @@ class EventReceiver:
         if not heard.duration:  # announced by reports without duration only: no event (2.3.5)
             self.ignored += 1
             return []
-        duration_ms = (heard.before + heard.duration) * 1000.0 / self._clock_rate
+        duration_ms = (heard.before + heard.duration) * 1000.0 / self.clock_rate
         return [Digit(DIGITS[heard.event], duration_ms, heard.start)]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voip.sdp.capability import AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
 from voip.sdp.format import RtpFormat
+from voip.sdp.ilbc import ILBC
 from voip.sdp.matching import Match
 from voip.sdp.telephone_event import TELEPHONE_EVENT
 from voip.types import Address
@@ -84,14 +85,24 @@ def agree(
         active=True,
         remote_rtp=rtp,
         remote_rtcp=session.rtcp_address(theirs),
-        send_format=speech.remote,
-        receive_formats=tuple(f for f in ours.encodings if f.name != TELEPHONE_EVENT),
+        send_format=_with_common(speech.remote, found),
+        receive_formats=tuple(
+            _with_common(f, found) for f in ours.encodings if f.name != TELEPHONE_EVENT
+        ),
         send_events=_send_events(found, speech.remote.clock_rate),
         receive_events=tuple(f for f in ours.encodings if f.name == TELEPHONE_EVENT),
         ptime_ms=_packet_time(speech.capability, theirs, ptime_ms),
         direction=(ours.direction or Direction.SENDRECV) & theirs_direction.mirrored,
         remote_hold=hold or rtp is None,
     )
+
+
+def _with_common(format_: RtpFormat, found: Sequence[Match]) -> RtpFormat:
+    """Return a format with the parameters that hold for both sides, where the codec has such."""
+    if format_.name != ILBC:
+        return format_
+    common = (m.capability.fmtp for m in found if m.capability.encoding == format_.encoding)
+    return replace(format_, fmtp=next(common, format_.fmtp))
 
 
 def _send_events(found: Sequence[Match], clock_rate: int) -> RtpFormat | None:

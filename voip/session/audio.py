@@ -35,6 +35,10 @@ PIECE_S = 0.1
 class Carrier(Protocol):
     """What the engine does for a call's sound, or for a conference's."""
 
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of the sound."""
+
     def check_carried(self) -> None:
         """Raise `CallStateError` or `MediaError` where there is no sound (yet, or any more)."""
 
@@ -60,8 +64,8 @@ class CallAudio:
     def __init__(
         self, stack: Stack, media: Carrier, lost: Callable[[float], None], log: CallLog
     ) -> None:
-        self.rate = 8000
         self.over = False
+        self._rate: int | None = None
         self.log = log
         self._stack = stack
         self._media = media
@@ -71,6 +75,20 @@ class CallAudio:
         self._playing: dict[int, _FileJob] = {}
         self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of what is sent and read here.
+
+        That of the codec which is agreed on when sound is first sent or read; it stays, whatever
+        is agreed on later.
+        """
+        return self._media.rate_hz if self._rate is None else self._rate
+
+    def _allocate(self, seconds: float) -> int:
+        """Make a ring, of what will be the rate from now on."""
+        self._rate = self.rate
+        return self._stack.arena.allocate(int(seconds * self._rate), self._rate)
 
     # ------------------------------------------------------------ sending
 
@@ -85,7 +103,7 @@ class CallAudio:
         sound = _checked(source) if isinstance(source, np.ndarray) else fspath(source)
         async with self._sending:
             self._check_open()
-            number = self._stack.arena.allocate(int(RING_S * self.rate))
+            number = self._allocate(RING_S)
             ring, job = self._stack.arena.ring(number), _FileJob()
             feeder: FileSource | ArraySource
             if isinstance(sound, np.ndarray):
@@ -142,7 +160,7 @@ class CallAudio:
         """Return the ring of `send`, which is made by the first one."""
         arena = self._stack.arena
         if self._send_ring is None:
-            number = arena.allocate(int(RING_S * self.rate))
+            number = self._allocate(RING_S)
             try:
                 await self._media.set_source(number)
                 self._check_open()
@@ -186,7 +204,7 @@ class CallAudio:
             raise ConfigError(
                 f"frames of {frame_ms} ms cannot be read", hint=f"up to {MAX_FRAME_MS} ms"
             )
-        return AudioReader(self, round(self.rate * frame_ms / 1000))
+        return AudioReader(self, frame_ms)
 
     async def listen(self, listener: _Listener, seconds: float) -> tuple[int, AudioRing]:
         """Let the engine write what is heard to a new ring; return its number and itself.
@@ -195,7 +213,7 @@ class CallAudio:
         """
         self._check_open()
         arena = self._stack.arena
-        number = arena.allocate(int(seconds * self.rate))
+        number = self._allocate(seconds)
         ring = arena.ring(number)
         try:
             await self._media.add_sink(number)
@@ -238,9 +256,9 @@ class AudioReader:
     so does the end of the call. Raises `CallStateError` where the call has no sound yet.
     """
 
-    def __init__(self, audio: CallAudio, frame: int) -> None:
+    def __init__(self, audio: CallAudio, frame_ms: float) -> None:
         self._audio = audio
-        self._frame = max(1, frame)
+        self._frame_s = frame_ms / 1000
         self._number: int | None = None
         self._ring: AudioRing | None = None
         self._lost = 0
@@ -250,7 +268,7 @@ class AudioReader:
         return self
 
     async def __anext__(self) -> npt.NDArray[np.int16]:
-        pcm = await self._collect(self._frame)
+        pcm = await self.read(self._frame_s)
         if not pcm.size:
             await self.aclose()
             raise StopAsyncIteration
@@ -267,6 +285,8 @@ class AudioReader:
         """Return the next `seconds` of sound, less only where the call ends: int16 (samples,)."""
         if not 0 <= seconds <= MAX_READ_S:
             raise ConfigError(f"{seconds} s cannot be read at once", hint=f"up to {MAX_READ_S} s")
+        if not self._closed and not (self._ring is None and self._audio.over):
+            await self._open()
         return await self._collect(round(seconds * self._audio.rate))
 
     async def aclose(self) -> None:

@@ -29,19 +29,17 @@ from voip.media.commands import (
 )
 from voip.media.elsewhere import no_sound
 from voip.sdp.agreement import AgreedAudio
-from voip.sdp.capability import PCMA, PCMU, TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.description import Direction
 from voip.sdp.format import RtpFormat
 from voip.sdp.negotiation import NegotiationState, Negotiator
 from voip.sdp.parser import parse
+from voip.session.formats import rate_of
 from voip.session.stack import Stack
 from voip.types import Address
 
 __all__ = ["SDP", "MediaSession", "Share"]
 
 SDP = "application/sdp"
-
-_CAPABILITIES = {"pcmu": PCMU, "pcma": PCMA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,11 @@ class MediaSession:
         """Encoding name of what we send."""
         agreed = self.agreed
         return agreed.send_format.name if agreed and agreed.send_format else None
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of its sound."""
+        return rate_of(self.agreed.send_format if self.agreed else None)
 
     @property
     def held_by_remote(self) -> bool:
@@ -137,7 +140,7 @@ class MediaSession:
         self._refuse_if_closed()  # it waits for its turn
         self.local_rtp = Address(advertised, opened.rtp.port)
         self._negotiator = Negotiator(
-            self._capabilities(),
+            stack.capabilities,
             address=self.local_rtp,
             rtcp=Address(advertised, opened.rtcp.port),
             random=stack.random,
@@ -171,9 +174,6 @@ class MediaSession:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise CallStateError("the call is over")
-
-    def _capabilities(self) -> list[AudioCapability]:
-        return [*(_CAPABILITIES[name] for name in self._stack.media.codecs), TELEPHONE_EVENTS]
 
     # ------------------------------------------------------------ offer and answer
 
@@ -259,7 +259,7 @@ class MediaSession:
             receive=agreed.active and agreed.can_receive,
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
-            receive_dtmf=tuple(item.payload_type for item in agreed.receive_events),
+            receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
         )
 
     def _numeric(self, address: Address | None) -> Address | None:

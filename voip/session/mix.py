@@ -39,6 +39,11 @@ class Mix:
             with suppress(MediaError):  # the engine has stopped
                 await self._stack.driver.apply(CloseStream(self.number))
 
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of what is said in it."""
+        return 8000
+
     def check_carried(self) -> None:
         """Raise `CallStateError` where it is over."""
         if not self._open:

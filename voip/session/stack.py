@@ -16,6 +16,8 @@ from voip.config import CallConfig, MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.rings import RingArena
+from voip.sdp.capability import AudioCapability
+from voip.session.formats import capabilities
 from voip.sip.agent import SipAgent
 from voip.sip.endpoint.ways import WayFigures
 from voip.sip.events import SipEvent
@@ -75,7 +77,8 @@ class Stack:
     `sessions` finds the session of an INVITE or a dialog; the sessions keep it themselves.
     `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
-    `asked`: what those wait for who have sent a request outside of calls.
+    `asked`: what those wait for who have sent a request outside of calls. `capabilities`: the
+    codecs that calls offer.
     """
 
     agent: SipAgent
@@ -93,3 +96,7 @@ class Stack:
     call_changed: Callable[[], None] = lambda: None
     watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)
     asked: set[asyncio.Future[SipEvent]] = field(default_factory=set)
+    capabilities: tuple[AudioCapability, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.capabilities = capabilities(self.media.codecs, self.media.ptime_ms)

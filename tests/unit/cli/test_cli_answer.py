@@ -155,7 +155,7 @@ def test_a_caller_that_gives_up_is_not_counted(answer: Voip, pbx: PbxThread) -> 
         (["--bind", "127.0.0.1:{port}"], "127.0.0.1:{port} is in use"),
         (["--play", "none.wav"], "none.wav cannot be read"),
         (["--record", "none/x.wav"], "there is no folder none"),
-        (["--codec", "g729"], "no codec 'g729'"),
+        (["--codec", "evs"], "no codec 'evs'"),
         (["--from", "sip:"], "not a SIP URI"),
         (["--from", "sip:a@127.0.0.1:9"], "nobody listens at 127.0.0.1:9"),
         (["--from", "sip:1002@127.0.0.1:{port}"], "401 twice: wrong password for 1002@"),

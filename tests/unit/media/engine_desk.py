@@ -316,7 +316,7 @@ def describe(stream: int = 1, **more: object) -> ConnectStream:
         "send_format": PCMU,
         "receive_formats": (PCMU, PCMA),
         "send_dtmf": DTMF,
-        "receive_dtmf": (101,),
+        "receive_dtmf": (PayloadFormat(101, "telephone-event"),),
     }
     settings |= {"rtp": at, "rtcp": Address(at.host, at.port + 1)} | more
     return ConnectStream(stream, **settings)  # type: ignore[arg-type]

@@ -217,8 +217,8 @@ def test_a_description_that_cannot_be_applied_changes_nothing(desk):
         {"ptime_ms": 15},
         {"ptime_ms": 130},
         {"receive_formats": (PCMU, type(PCMU)(128, "pcmu"))},
-        {"send_format": type(PCMU)(9, "g722")},
-        {"receive_dtmf": (-1,)},
+        {"send_format": type(PCMU)(15, "g728")},
+        {"receive_dtmf": (PayloadFormat(-1, "telephone-event"),)},
     ):
         assert desk.refused(describe(1, **wrong))
     assert desk.io.peers[row][0] == peer(1)
@@ -375,11 +375,11 @@ def test_a_stream_that_cannot_be_opened_as_the_table_grows_disturbs_nobody(desk,
 
 def test_what_cannot_be_done_of_an_agreement_is_told_to_the_call(desk):
     desk.call()
-    opus = PayloadFormat(111, "opus", 48000, 2)
-    assert "opus/48000/2 cannot be sent" in desk.refused(describe(send_format=opus))
+    evs = PayloadFormat(111, "evs", 16000)
+    assert "no codec for evs/16000" in desk.refused(describe(send_format=evs))
     desk.refused(describe(rtp=Address("2001:db8::1", 9)))
     codec, address = desk.of(StreamRefused)
-    assert "opus" in codec.message
+    assert "evs" in codec.message
     assert "2001:db8::1" in address.message
     desk.refused(WatchStream(1, 0.0))
     assert len(desk.of(StreamRefused)) == 2  # nobody's agreement

@@ -274,9 +274,14 @@ def test_another_payload_type_in_the_middle_of_a_digit_is_used_from_then_on(desk
     assert heard_digits(events(desk) + late) == "12"
 
 
-def test_telephone_event_of_another_clock_than_the_sound_is_not_sent(desk):
-    desk.call(send_dtmf=PayloadFormat(102, "telephone-event", 48_000))
-    assert "telephone-event" in desk.refused(SendDtmf(1, "1"))
+def test_events_count_their_own_clock_where_the_peer_has_none_of_the_sounds(desk):
+    desk.call(send_dtmf=PayloadFormat(101, "telephone-event", 48_000))
+    desk.do(SendDtmf(1, "1", duration_ms=100))
+    desk.run(0.5)
+    sent = events(desk)
+    assert len({packet.timestamp for packet in sent}) == 1
+    assert [packet.payload[1] >> 7 for packet in sent[-3:]] == [1, 1, 1]  # the end, three times
+    assert int.from_bytes(sent[-1].payload[2:4]) == 4800
 
 
 def test_digits_cannot_be_queued_without_end_nor_be_anything(desk):

@@ -24,6 +24,8 @@ from voip.media.commands import (
 from voip.media.control import MAX_GAIN
 from voip.media.mix import Mixer
 from voip.media.rings import RingArena
+from voip.media.router import Step
+from voip.media.table import Group
 
 MIX = 1000
 
@@ -178,14 +180,15 @@ def test_whoever_comes_and_goes_each_is_sent_what_the_others_said_in_that_step(
     steps: list[tuple[list[int], list[int], int]] = []
     shares: dict[int, tuple[int, float]] = {}  # stream -> mix, gain
     taken: list[dict[int, tuple[int, float]]] = []
-    step = desk.engine._step
+    hear = desk.engine._hear
 
-    def noted(rows: np.ndarray, samples: int) -> None:
-        steps.append((table.stream[rows].tolist(), table.slot[rows].tolist(), samples))
+    def noted(group: Group) -> Step:
+        rows = group.rows
+        steps.append((table.stream[rows].tolist(), table.slot[rows].tolist(), group.samples))
         taken.append(dict(shares))
-        step(rows, samples)
+        return hear(group)
 
-    monkeypatch.setattr(desk.engine, "_step", noted)
+    monkeypatch.setattr(desk.engine, "_hear", noted)
     desk.do(*(OpenMix(MIX + n) for n in range(3)))
     parties: dict[int, Party] = {}
     marks: dict[int, int] = {}  # the first step that a party's rings may have

@@ -15,7 +15,7 @@ from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
 from voip.codecs.opus.settings import OpusSettings
-from voip.codecs.opus.toc import UNITS_PER_SECOND, Bandwidth
+from voip.codecs.opus.toc import PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
 from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
@@ -31,6 +31,7 @@ OPUS: Final = CodecInfo(
     bit_rate=OpusSettings().bit_rate,
     algorithmic_delay_ms=26.5,
     conceals=True,
+    packet_frames=PACKET_UNITS,
 )
 """RFC 7587: 48000 and 2 whatever is sent. The delay is that of 20 ms frames."""
 
@@ -131,6 +132,13 @@ class OpusCodec:
         pcm = np.empty(max(0, count), np.int16)
         self._decoder.decode_fec_into(octets, count, pcm)
         return pcm
+
+    def samples(self, payload: npt.NDArray[np.uint8]) -> int:
+        """Return how many samples a packet holds, those of all channels together.
+
+        Raises CodecError for one that is malformed.
+        """
+        return self._decoder.samples(payload)
 
     def encode_into(self, pcm: Pcm, out: npt.NDArray[np.uint8]) -> int:
         """Encode into the beginning of `out`; return how many octets it took.

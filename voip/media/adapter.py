@@ -1,0 +1,290 @@
+"""Between the payloads of one codec and sound as the engine, or an application, works with it.
+
+A codec has a rate, a number of channels and a frame of its own, and RTP counts by a clock that may
+be none of them (G.722: 8000 Hz for 16 kHz of sound). `Decoding` and `Encoding` are the two
+directions of one stream, float32 mono at any rate; `CodecAdapter` is both, in frames of int16.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
+from voip.dsp.resample import Resampler
+from voip.errors import CodecError, ConfigError
+from voip.types import AudioFormat, AudioFrame
+
+__all__ = ["MAX_PAYLOAD", "CodecAdapter", "Decoding", "Encoding", "Payload", "packet_frames"]
+
+MAX_PAYLOAD = 1400
+"""Octets of a payload: what an Ethernet frame has room for beside the headers."""
+MAX_SAMPLES_S = 0.120
+"""The longest packet that is played."""
+_SCALE = np.float32(32768.0)
+
+Pcm = npt.NDArray[np.float32]
+Octets = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What one packet carries; `timestamp` counts the codec's RTP clock."""
+
+    octets: bytes
+    timestamp: int
+
+
+class Decoding:
+    """Payloads of one stream, each once and in order, to float32 (samples,) at `rate_hz`.
+
+    What was lost is concealed by the codec, or as `voip.dsp.conceal` does where it cannot.
+    """
+
+    def __init__(self, codec: Codec, rate_hz: int) -> None:
+        info = codec.info
+        self.codec = codec
+        self.rate_hz = rate_hz
+        self._channels = info.pcm_channels
+        self._codec_hz = info.sample_rate
+        self._room = np.empty(
+            math.ceil(MAX_SAMPLES_S * self._codec_hz) * self._channels, np.float32
+        )
+        self._resampler = Resampler(self._codec_hz, rate_hz)
+        self._past = np.zeros(round(HISTORY_S * rate_hz), np.float32)
+        self._seam = round(REJOIN_S * rate_hz)
+        self._gap = 0  # samples concealed since the last payload
+        self._spare = np.zeros(0, np.float32)  # of a frame that the codec concealed
+
+    def samples(self, payload: Octets) -> int:
+        """Return how many samples a payload holds; 0 where it cannot be played."""
+        try:
+            own = self.codec.samples(payload)
+        except CodecError:
+            return 0
+        if not 0 < own <= self._room.size // self._channels:
+            return 0
+        return own * self.rate_hz // self._codec_hz
+
+    def decode(self, payload: Octets) -> Pcm:
+        """Decode the next payload. Raises CodecError where it is none of the codec's."""
+        self._spare = self._spare[:0]
+        pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
+        if self._gap and not self.codec.info.conceals and self._gap < FADE_S * self.rate_hz:
+            blend(self._repeated(self._seam)[None], pcm[None])
+        self._gap = 0
+        self._remember(pcm)
+        return pcm
+
+    def conceal(self, count: int) -> Pcm:
+        """Return `count` samples instead of what did not come."""
+        conceal = self._concealed if self.codec.info.conceals else self._repeated
+        sound = conceal(count)
+        self._gap += count
+        return sound
+
+    def recover(self, payload: Octets, count: int) -> Pcm | None:
+        """Return `count` samples that were lost just before `payload`, from what it says of them.
+
+        None where the codec repeats nothing. The payload itself is to be decoded afterwards.
+        """
+        own = count * self._codec_hz // self.rate_hz
+        if not isinstance(self.codec, FecCodec) or own % self.codec.info.frame_samples:
+            return None
+        try:
+            found = self.codec.decode_fec(payload.tobytes(), own * self._channels)
+        except CodecError:
+            return None
+        pcm = self._at_rate(_floats(found))
+        self._spare = self._spare[:0]
+        self._gap = 0
+        self._remember(pcm)
+        return pcm
+
+    @property
+    def level(self) -> float:
+        """The loudest sample of what was heard last."""
+        return float(np.abs(self._past).max())
+
+    def _concealed(self, count: int) -> Pcm:
+        """Let the codec conceal whole frames, and keep what of them is not due yet."""
+        parts, there = [self._spare], self._spare.size
+        frame = self.codec.info.frame_samples
+        while there < count:
+            own = -(-(count - there) * self._codec_hz // self.rate_hz)
+            own = -(-own // frame) * frame
+            lost = self.codec.conceal(own * self._channels)
+            parts.append(self._at_rate(_floats(lost)))
+            there += parts[-1].size
+        sound = np.concatenate(parts)
+        self._spare = sound[count:]
+        return sound[:count]
+
+    def _repeated(self, count: int) -> Pcm:
+        elapsed = np.array([self._gap], np.int64)
+        sound: Pcm = conceal(self._past[None], elapsed, count, rate_hz=self.rate_hz)[0]
+        return sound
+
+    def _at_rate(self, sound: Pcm) -> Pcm:
+        """Return what the codec gave as mono at our rate."""
+        if self._channels > 1:
+            sound = sound.reshape(-1, self._channels).mean(axis=1)
+        wanted = sound.size * self.rate_hz // self._codec_hz
+        if self._codec_hz != self.rate_hz:
+            sound = self._resampler.process(sound)
+            sound = (
+                sound[:wanted] if sound.size >= wanted else np.pad(sound, (0, wanted - sound.size))
+            )
+        return sound
+
+    def _remember(self, pcm: Pcm) -> None:
+        size = self._past.size
+        if pcm.size >= size:
+            self._past[:] = pcm[-size:]
+        elif pcm.size:
+            self._past[: -pcm.size] = self._past[pcm.size :]
+            self._past[-pcm.size :] = pcm
+
+
+class Encoding:
+    """Float32 (samples,) at `rate_hz`, in blocks of any length, to payloads of one length in time.
+
+    `ptime_ms` is a wish: the payload has as many of the codec's frames as fit, one at least.
+    """
+
+    def __init__(self, codec: Codec, rate_hz: int, ptime_ms: int) -> None:
+        info = codec.info
+        self.codec = codec
+        self.rate_hz = rate_hz
+        self._channels = info.pcm_channels
+        self._frames = packet_frames(info, ptime_ms)
+        self._packet = self._frames * info.frame_samples  # samples of a channel
+        self._resampler = Resampler(rate_hz, info.sample_rate)
+        self._waiting = np.zeros((self._packet, self._channels), np.float32)
+        self._fill = 0
+        self._rest = np.zeros(0, np.float32)
+        octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
+        self._out = np.empty(max(octets, 2 * self._waiting.size), np.uint8)
+
+    @property
+    def ptime_ms(self) -> float:
+        """How long the payloads are."""
+        return 1000 * self._packet / self.codec.info.sample_rate
+
+    @property
+    def span(self) -> int:
+        """The same in units of the RTP clock."""
+        info = self.codec.info
+        return self._packet * info.clock_rate // info.sample_rate
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next sample begins a packet."""
+        return self._fill == 0 and self._rest.size == 0
+
+    def feed(self, pcm: Pcm) -> None:
+        """Take more sound; what is out of [-1, 1) saturates."""
+        if self.rate_hz != self.codec.info.sample_rate:
+            pcm = self._resampler.process(pcm)
+        self._rest = np.concatenate((self._rest, pcm)) if self._rest.size else pcm
+        self._fill_up()
+
+    def take(self) -> Octets | None:
+        """Return the next payload that is full, which the next call overwrites, or None."""
+        if self._fill < self._packet:
+            return None
+        size = self.codec.encode_into(self._waiting.ravel(), self._out)
+        self._fill = 0
+        self._fill_up()
+        return self._out[:size]
+
+    def drop(self) -> None:
+        """Forget what is in hand."""
+        self._fill, self._rest = 0, self._rest[:0]
+
+    def _fill_up(self) -> None:
+        fits = min(self._rest.size, self._packet - self._fill)
+        if fits:
+            self._waiting[self._fill : self._fill + fits] = self._rest[:fits, None]
+            self._fill += fits
+            self._rest = self._rest[fits:]
+
+
+def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:
+    sound = pcm.astype(np.float32)
+    sound /= _SCALE
+    return sound
+
+
+def packet_frames(info: CodecInfo, ptime_ms: int) -> int:
+    """Return how many frames a payload of about `ptime_ms` has: as many as fit, one at least.
+
+    Where all of it does not fit into a packet, it is less, in steps of 10 ms. Raises CodecError
+    where not even these fit.
+    """
+    most = max(1, ptime_ms * info.sample_rate // (1000 * info.frame_samples))
+    if info.packet_frames is not None:
+        return max((n for n in info.packet_frames if n <= most), default=info.packet_frames[0])
+    octets = info.bit_rate * info.frame_samples / (8 * info.sample_rate)
+    step = max(1, info.sample_rate // (100 * info.frame_samples))  # frames of 10 ms
+    fits = int(MAX_PAYLOAD / octets) // step * step
+    if not fits:
+        raise CodecError(f"10 ms of {info.format} fit into no packet")
+    return min(most, fits)
+
+
+class CodecAdapter:
+    """A codec, both directions of one stream, in frames of `format` (mono) and RTP timestamps."""
+
+    def __init__(self, codec: Codec, format_: AudioFormat, ptime_ms: int = 20) -> None:
+        if format_.channels != 1:
+            raise ConfigError(f"frames of {format_.channels} channels are not adapted", hint="mono")
+        self.format = format_
+        self._clock = codec.info.clock_rate
+        self._decoding = Decoding(codec, format_.rate_hz)
+        self._encoding = Encoding(codec, format_.rate_hz, ptime_ms)
+        self._next = 0
+
+    @property
+    def ptime_ms(self) -> float:
+        """How long the payloads are that `encode` gives."""
+        return self._encoding.ptime_ms
+
+    def encode(self, frame: AudioFrame) -> list[Payload]:
+        """Return the payloads that are full with this frame; others begin where it ends.
+
+        Timestamps count from that of the frame that began the first of them. Raises ConfigError
+        for a frame of another format.
+        """
+        if frame.format != self.format or frame.samples.dtype != np.int16:
+            raise ConfigError(f"a frame of {frame.format} where {self.format} is adapted")
+        encoding = self._encoding
+        if encoding.is_empty:
+            self._next = frame.timestamp * self._clock // self.format.rate_hz
+        encoding.feed(_floats(frame.samples))
+        found = []
+        while (octets := encoding.take()) is not None:
+            found.append(Payload(octets.tobytes(), self._next))
+            self._next += encoding.span
+        return found
+
+    def decode(self, payload: Payload) -> AudioFrame:
+        """Return what a payload holds. Raises CodecError where it is none of the codec's."""
+        octets = np.frombuffer(payload.octets, np.uint8)
+        if not self._decoding.samples(octets):
+            raise CodecError(
+                f"{octets.size} octets are no payload of {self._decoding.codec.info.format}"
+            )
+        return self._frame(self._decoding.decode(octets), payload.timestamp)
+
+    def conceal(self, samples: int, timestamp: int) -> AudioFrame:
+        """Return what to hear instead of `samples` samples of the frames' rate that were lost."""
+        return self._frame(self._decoding.conceal(samples), timestamp)
+
+    def _frame(self, sound: Pcm, timestamp: int) -> AudioFrame:
+        pcm = np.clip(np.rint(sound * _SCALE), -32768, 32767).astype(np.int16)
+        return AudioFrame(pcm, self.format, timestamp * self.format.rate_hz // self._clock)

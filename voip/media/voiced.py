@@ -1,0 +1,76 @@
+"""What playout does row by row, for rows whose codecs remember: decode, conceal, recover."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.media.columns import Floats, Ints, Rows
+from voip.media.fifo import FifoArray
+from voip.media.payloads import PayloadRing
+from voip.media.voices import Voice
+
+__all__ = ["Voiced"]
+
+_HANG_S = 1.0
+"""A codec that conceals is asked for so long: in pauses of a talk (DTX) that is its noise."""
+_NEAR_S = 0.120
+"""What a packet repeats of the one before is no longer than this."""
+
+
+class Voiced:
+    """Takes payloads from `ring` to samples in `pcm`, both of all rows, by the rows' `voices`."""
+
+    def __init__(self, ring: PayloadRing, pcm: FifoArray) -> None:
+        self.voices: dict[int, Voice] = {}
+        self._ring = ring
+        self._pcm = pcm
+
+    def decode(self, rows: Rows, slots: Ints, into: Ints) -> Rows:
+        """Append what the packets in `slots` (k,) hold from sample `into` (k,) on.
+
+        Returns the rows whose packet was none, though it looked like one: it is concealed.
+        """
+        ring, broken = self._ring, []
+        for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            voice, start, whole = self.voices[row], int(into[at]), int(ring.duration[slot])
+            pcm = voice.decode(int(ring.code[slot]), ring.octets(slot))
+            if pcm is None:
+                broken.append(row)
+                pcm = voice.conceal(whole)
+            self._pcm.append(rows[at : at + 1], pcm[None, start:whole])
+        return np.array(broken, np.intp)
+
+    def conceal(self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints) -> Ints:
+        """Append `missing` samples (k,) of a gap that begins at `wanted` (k,), after `silent` ones.
+
+        Returns how many there are. Where the packet after the gap repeats what is lost, that is
+        all of the `gap` (k,).
+        """
+        filled = missing.copy()
+        for at, row in enumerate(rows.tolist()):
+            voice = self.voices[row]
+            sound = self._recover(row, voice, int(gap[at]), int(wanted[at]))
+            if sound is None:
+                count = int(missing[at])
+                lasts = silent[at] < _HANG_S * voice.rate_hz
+                sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
+            filled[at] = sound.size
+            self._pcm.append(rows[at : at + 1], sound[None])
+        return filled
+
+    def levels(self, rows: Rows) -> Floats:
+        """Return the loudest sample (k,) that `rows` have heard of late."""
+        return np.array([self.voices[row].level for row in rows.tolist()])
+
+    def _recover(
+        self, row: int, voice: Voice, gap: int, wanted: int
+    ) -> npt.NDArray[np.float32] | None:
+        """Return the `gap` samples before the next packet of `row` from what it says of them."""
+        if gap > _NEAR_S * voice.rate_hz:
+            return None
+        ring = self._ring
+        slot = ring.next_after(row, wanted)
+        if slot < 0 or gap > ring.duration[slot]:
+            return None
+        return voice.recover(int(ring.code[slot]), ring.octets(slot), gap)

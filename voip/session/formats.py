@@ -1,0 +1,81 @@
+"""From the codecs a phone is told to use to what it says of them in session descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from voip.codecs.core import CodecFormat, CodecInfo, Ways
+from voip.codecs.registry import Registry, default_registry
+from voip.config import MediaConfig
+from voip.errors import CodecError, ConfigError
+from voip.sdp.capability import TELEPHONE_EVENTS, AudioCapability
+from voip.sdp.format import RtpFormat
+
+__all__ = ["capabilities", "check_codecs", "rate_of"]
+
+_EVENTS = TELEPHONE_EVENTS.fmtp
+
+
+def capabilities(
+    names: Iterable[str], ptime_ms: int, codecs: Registry | None = None
+) -> tuple[AudioCapability, ...]:
+    """Return what a phone offers that has been told to use codecs, in this order.
+
+    A name is "opus", or "l16/16000" or "l16/48000/2" where one alone is not enough. Digits
+    (telephone-event) are offered for each clock that is in use (RFC 4733, section 2.1). Raises
+    ConfigError for a codec that there is not, or that this machine cannot do.
+    """
+    registry = codecs or default_registry()
+    speech = [_capability(_found(name, registry), ptime_ms) for name in names]
+    clocks = dict.fromkeys([TELEPHONE_EVENTS.clock_rate, *(one.clock_rate for one in speech)])
+    others = [
+        AudioCapability(TELEPHONE_EVENTS.name, clock, fmtp=_EVENTS)
+        for clock in clocks
+        if clock != TELEPHONE_EVENTS.clock_rate
+    ]
+    return (*speech, TELEPHONE_EVENTS, *others)
+
+
+def check_codecs(media: MediaConfig) -> None:
+    """Raise ConfigError where a phone cannot have the codecs it is told to use."""
+    capabilities(media.codecs, media.ptime_ms)
+
+
+def rate_of(agreed: RtpFormat | None) -> int:
+    """Return the samples a second of an encoding's sound; 8000 where nothing is agreed on."""
+    if agreed is None:
+        return 8000
+    try:
+        return default_registry().info(CodecFormat(*agreed.encoding)).sample_rate
+    except CodecError:
+        return 8000
+
+
+def _found(name: str, registry: Registry) -> CodecInfo:
+    asked = name.lower().split("/")
+    for info in registry:
+        key = [info.name, str(info.clock_rate), str(info.channels)]
+        if key[: len(asked)] == asked:
+            try:
+                registry.create(info.format)
+            except CodecError as error:
+                raise ConfigError(f"{name}: {error.message}", hint=error.hint) from None
+            if (ways := registry.ways(info.format)) is not Ways.BOTH:
+                can = "decoded" if Ways.DECODE in ways else "encoded"
+                raise ConfigError(f"{name} can only be {can} here", hint="a call needs both ways")
+            return info
+    there = dict.fromkeys(info.name for info in registry.offered())
+    raise ConfigError(f"no codec {name!r}", hint="there are " + ", ".join(there))
+
+
+def _capability(info: CodecInfo, ptime_ms: int) -> AudioCapability:
+    return AudioCapability(info.name, info.clock_rate, info.channels, _fmtp(info, ptime_ms))
+
+
+def _fmtp(info: CodecInfo, ptime_ms: int) -> str:
+    """Return what we say of a codec that we receive."""
+    if info.name == "opus":
+        return "useinbandfec=1"  # what a lost packet's successor repeats is heard
+    if info.name == "ilbc":
+        return "mode=30" if ptime_ms % 30 == 0 else "mode=20"
+    return ""
