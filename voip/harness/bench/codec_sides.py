@@ -53,6 +53,8 @@ class Sides:
 
     encode: Work | None
     decode: Work | None
+    keeps: object = None
+    """What they have nothing of but pointers."""
 
 
 def formats(registry: Registry) -> dict[str, CodecFormat]:

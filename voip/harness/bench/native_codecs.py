@@ -69,9 +69,7 @@ def _libopus(material: Material, codec: OpusCodec) -> Sides:
         for pointer, size in payloads[part]:
             library.decode(decoder.pointer, pointer, size, heard, samples, 0)
 
-    # pointers do not keep what they point to
-    encode.__dict__["keeps"], decode.__dict__["keeps"] = (pieces, out), (packets, pcm)
-    return Sides(encode, decode)
+    return Sides(encode, decode, keeps=(pieces, packets, out, pcm))
 
 
 def _libg722(material: Material, package: Any) -> Sides:
