@@ -24,6 +24,7 @@ from voip.events import (
     CallState,
     DtmfReceived,
     DtmfSent,
+    Replaced,
     SourceLearned,
 )
 from voip.journal import Journal
@@ -44,6 +45,7 @@ from voip.sip.identity import Identity
 from voip.sip.reason import Reason
 from voip.sip.replaces import place_of
 from voip.sip.uri import SipUri
+from voip.successors import Successors
 
 __all__ = ["Call"]
 
@@ -65,6 +67,7 @@ class Call:
     replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
     replaced_by: Call | None = None  # what has taken its place
     conference: Any = None  # the `Conference` of ours that it is in
+    bridged = False  # by `voip.b2bua`, which goes on with who takes its place
     auto_answered = False  # by the phone itself, because the caller asked for that
 
     def __init__(
@@ -82,6 +85,7 @@ class Call:
         self._spawn = spawn
         self._events: EventLog[CallEvent] = EventLog()
         self._digits = ""
+        self.successors: Successors[Call] = Successors()  # who comes in the other side's place
 
     def _bind(self, session: CallSession) -> None:
         self._session = session
@@ -508,6 +512,8 @@ class Call:
         """Note an event and tell of it; what happens meanwhile is told after it."""
         if self._events.ended:  # nothing comes after `CallEnded`
             return
+        if isinstance(event, CallEnded):
+            self._tell_replaced()
         self._events.add(event)
         self._journal.tell(event, self._session)
         if isinstance(event, DtmfReceived):
@@ -517,6 +523,21 @@ class Call:
             self._audio.end()
             self._callbacks.end(self._report)
         self._callbacks.tell(event)
+
+    def _give_place(self, new: Call) -> None:
+        """Take it that `new` has taken this call's place; tell so once."""
+        if self.replaced_by is None:
+            self.replaced_by = new
+            self._emit(Replaced(new))
+
+    def _tell_replaced(self) -> None:
+        """Tell of one that has been answered in our place before the end, though not acknowledged.
+
+        Its ACK was lost: the transferor has heard of the answer from elsewhere, and hung up.
+        """
+        for new in self.successors.calls:
+            if new.replaces is self and new._session.is_answered and new.ended is None:
+                self._give_place(new)
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

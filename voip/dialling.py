@@ -148,8 +148,10 @@ class Dialling:
             else:
                 await call._session.wait_progress(timeout)
         except BaseException as error:
-            if isinstance(error, CallError) and call.replaced_by is not None:
-                return call.replaced_by  # somebody else has picked it up
+            if isinstance(error, CallError) and call.ended is not None:
+                picked_up = await call.successors.settled()  # by somebody else
+                if picked_up is not None:
+                    return picked_up
             await self._give_up(call, error)
             raise
         return call

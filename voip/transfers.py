@@ -16,6 +16,7 @@ from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
+from voip.successors import Successor, Successors
 from voip.target_dialog import named_call
 
 __all__ = [
@@ -70,13 +71,16 @@ class Transfers:
             notifier.reject(481 if call is not None else 503, now=desk.now())
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
-        elif not target.wants_subscription:
-            notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
-            desk.spawn(follow(desk, None, partial(self._obey, target, call, line, None)))
         else:
-            progress = Progress(notifier, desk.now)
-            progress.accept(line.contact(notifier.flow))
-            desk.spawn(follow(desk, progress, partial(self._obey, target, call, line, progress)))
+            progress = None
+            if target.wants_subscription:
+                progress = Progress(notifier, desk.now)
+                progress.accept(line.contact(notifier.flow))
+            else:
+                notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
+            expected = (Successors[Call]() if call is None else call.successors).expect()
+            obey = partial(self._obey, target, call, line, progress, expected)
+            desk.spawn(follow(desk, progress, obey))
 
     def _line(self, call: Call | None, notifier: Notifier) -> Line:
         """Return whom we follow as: whose call it is, or whom we were asked as."""
@@ -86,8 +90,31 @@ class Transfers:
         return lines.of_call(call.account)
 
     async def _obey(
-        self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
+        self,
+        target: ReferTarget,
+        call: Call | None,
+        line: Line,
+        progress: Progress | None,
+        expected: Successor[Call],
     ) -> int:
+        status = 500
+        try:
+            status = await self._call(target, call, line, progress, expected)
+        finally:
+            if status >= 300:
+                expected.fail(status)
+                self._tell_not_made(call, status)
+        return status
+
+    async def _call(
+        self,
+        target: ReferTarget,
+        call: Call | None,
+        line: Line,
+        progress: Progress | None,
+        expected: Successor[Call],
+    ) -> int:
+        """Call the target, if that is wanted; return what became of it."""
         desk = self._desk
         request = TransferRequest(
             str(target.uri), call, target.referred_by, target.replaces is not None
@@ -96,14 +123,20 @@ class Transfers:
             call._emit(TransferRequested(request.target, request.referred_by))
         handler = desk.handlers.transfer
         if handler is not None and not await desk.ask(handler, request, False):
-            return self._not_called(call, 603)
+            return 603
         try:
             new = await self._dialling.place(line, target.uri, headers=refer_headers(target))
             if progress is not None:
                 new.on_event(lambda event: report(desk, progress, event))
+            await expected.begin(new)
             await new.wait_answered(RING_S)
         except VoipError as error:
-            return self._not_called(call, status_of(error))
+            return status_of(error)
+        if not expected.take():  # somebody else was quicker, or nobody waits any more
+            await new.hangup()
+            return 487
+        if call is not None:
+            desk.spawn(call.successors.give_up())
         if call is not None and call.ended is None:
             call._emit(Transferred(new))
             desk.spawn(self._see_off(call))
@@ -113,12 +146,11 @@ class Transfers:
             new.on_ended(lambda _: desk.untell(told))
         return 200
 
-    def _not_called(self, call: Call | None, status: int) -> int:
-        """Say that we have not called whom we were asked to call; return what is reported."""
+    def _tell_not_made(self, call: Call | None, status: int) -> None:
+        """Say in the log that we have not called whom we were asked to call."""
         if call is not None:
             words = "the transfer that it asked for came to nothing"
             call.log.event(logging.INFO, "transfer_not_made", words, status=status)
-        return status
 
     async def _see_off(self, call: Call) -> None:
         """Hang up what the referrer should have hung up by now."""

@@ -11,6 +11,7 @@ from phone_scene import Network, flow, in_virtual_time, losing, quiet, uri, with
 from voip.call import Call
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError
 from voip.events import (
+    CallEnded,
     CallState,
     EndedBy,
     HeldByRemote,
@@ -291,6 +292,56 @@ async def test_F021_F040_F042_attended_transfer_the_target_s_call_is_replaced(
             net.requests("INVITE", to=carol)[0].call_id
         )
         await new.hangup()
+        await quiet(alice, bob, carol)
+
+
+def losing_acks(net: Network, phone: Softphone, seconds: float) -> None:
+    """Let no ACK of a phone arrive for a while."""
+    until = net.world.elapsed + seconds
+    losing(
+        phone,
+        lambda message: (
+            isinstance(message, Request) and message.method == "ACK" and net.world.elapsed < until
+        ),
+    )
+
+
+@flow
+async def test_F042_a_call_whose_place_was_taken_says_so_though_the_ack_comes_after_the_bye(
+    net: Network,
+) -> None:
+    """The transferor hears of the answer and hangs up while the target waits for the ACK."""
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        first, bobs, second, carols = await consultation(net, alice, bob, carol)
+        to_carol = answering(carol)
+        losing_acks(net, bob, 12)
+        await first.transfer(second, timeout=120)
+        await carols.wait_ended()
+        assert to_carol.empty()  # its ACK has not come
+        *_, last_but_one, last = carols._events
+        assert isinstance(last_but_one, Replaced)
+        assert isinstance(last, CallEnded)
+        new, theirs = await transferred(bobs), await to_carol.get()
+        assert last_but_one.call is carols.replaced_by is theirs
+        assert new.state is theirs.state is CallState.ACTIVE
+        await new.hangup()
+        await quiet(alice, bob, carol)
+
+
+@flow
+async def test_F042_a_call_that_takes_another_s_place_and_is_never_acknowledged_ends(
+    net: Network,
+) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        first, bobs, second, carols = await consultation(net, alice, bob, carol)
+        losing_acks(net, bob, 60)
+        await first.transfer(second, timeout=120)
+        await carols.wait_ended()
+        theirs = carols.replaced_by
+        assert theirs is not None
+        end = await theirs.wait_ended()
+        assert (end.by, end.status) == (EndedBy.FAILURE, 408)
+        await (await transferred(bobs)).wait_ended()
         await quiet(alice, bob, carol)
 
 
