@@ -220,12 +220,14 @@ class Subscription:
             core.answer_once(request, flow, 415, [accept], now=now)
             return
         core.answer_once(request, flow, 200, now=now)
-        self._silence = _stop(self._silence)
         self.event = event_of(request)
         core.emit(Notified(self, request, state))
         if state.terminated:
             self._on_terminated(state, now)
             return
+        if self._leaving and self._asked_s == 0:
+            return  # it has crossed our last SUBSCRIBE; Timer N goes on
+        self._silence = _stop(self._silence)
         active = state.value != "pending"
         self.status = SubscriptionStatus.ACTIVE if active else SubscriptionStatus.PENDING
         if state.expires_s is not None:
