@@ -39,7 +39,7 @@ from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info, dtmf_relay
 from voip.session.session import CallSession
-from voip.session.transfer import attended, refer
+from voip.session.transfer import Beside, attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
 from voip.sip.reason import Reason
@@ -87,8 +87,9 @@ class Call:
         self._digits = ""
         self.successors: Successors[Call] = Successors()  # who comes in the other side's place
 
-    def _bind(self, session: CallSession) -> None:
+    def _bind(self, session: CallSession, beside: Beside) -> None:
         self._session = session
+        self._beside = beside
         self.log.know(call_id=self.id)
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
@@ -320,10 +321,13 @@ class Call:
         self.log.event(logging.INFO, "transfer_asked", "the other side is to call %s", whom)
         try:
             if isinstance(target, Call):
-                await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+                await attended(
+                    self._session, target._session, self._beside, timeout=timeout, tell=self._emit
+                )
                 await target._session.leave()
             else:
-                await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+                uri = self._resolve(target)
+                await refer(self._session, uri, self._beside, timeout=timeout, tell=self._emit)
         except VoipError as error:
             self.log.event(
                 logging.WARNING, "transfer_failed", "%s", error.message, status=error.status
