@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from callers import transferred
 from flow_scene import Scene, in_all_weathers
 from phone_scene import without
 
 from voip.call import Call
 from voip.errors import CallError
-from voip.events import CallState, Transferred
+from voip.events import CallState
 from voip.sip.message import Request
 from voip.sip.uri import SipUri
 
@@ -30,15 +31,6 @@ def refers(scene: Scene) -> list[Request]:
         if isinstance(message, Request) and message.method == "REFER":
             found.setdefault(message.call_id, message)
     return list(found.values())
-
-
-async def transferred(call: Call) -> Call:
-    async with asyncio.timeout(120):
-        while True:
-            for event in call._events:
-                if isinstance(event, Transferred):
-                    return event.call
-            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("transferee", ["callee", "caller"])
