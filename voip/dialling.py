@@ -89,10 +89,14 @@ class Dialling:
         uri: SipUri,
         *,
         headers: Sequence[tuple[str, str]],
+        who: NameAddr | None = None,
         focus: str | None = None,
     ) -> Call:
-        """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
-        return await self._begin(line, uri, self._plan(line, headers, uri, focus=focus))
+        """Begin to call `uri` as `line`, and as `who`; returns when the INVITE is on its way."""
+        anonymous = who is not None and who.uri == ANONYMOUS.uri
+        more = [("Privacy", "id")] if anonymous else []
+        plan = self._plan(line, [*headers, *more], uri, from_=who, anonymous=anonymous, focus=focus)
+        return await self._begin(line, uri, plan)
 
     def _plan(
         self,

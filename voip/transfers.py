@@ -14,6 +14,7 @@ from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
+from voip.sip.headers import NameAddr
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
 from voip.successors import Successor, Successors
@@ -33,6 +34,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RING_S: Final = 120.0
 """How long the target of a transfer may ring."""
+MAX_EXPECTED: Final = 4
+"""Transfers of one call that are under way at a time."""
 
 
 class Transfers:
@@ -71,16 +74,26 @@ class Transfers:
             notifier.reject(481 if call is not None else 503, now=desk.now())
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
+        elif self._is_crowded(call):
+            notifier.reject(503, headers=[("Retry-After", "5")], now=desk.now())
         else:
             progress = None
+            dialog = notifier.dialog
+            contact = line.contact(notifier.flow) if dialog is None else dialog.contact
             if target.wants_subscription:
                 progress = Progress(notifier, desk.now)
-                progress.accept(line.contact(notifier.flow))
+                progress.accept(contact)
             else:
-                notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
+                notifier.accept_once(contact=contact, now=desk.now())
             expected = (Successors[Call]() if call is None else call.successors).expect()
             obey = partial(self._obey, target, call, line, progress, expected)
             desk.spawn(follow(desk, progress, obey))
+
+    def _is_crowded(self, call: Call | None) -> bool:
+        """Whether nobody more is called, at anybody's wish or at that of one call's other side."""
+        desk = self._desk
+        theirs = 0 if call is None else len(call.successors)
+        return theirs >= MAX_EXPECTED or len(desk.calls) >= desk.max_calls
 
     def _line(self, call: Call | None, notifier: Notifier) -> Line:
         """Return whom we follow as: whose call it is, or whom we were asked as."""
@@ -125,7 +138,9 @@ class Transfers:
         if handler is not None and not await desk.ask(handler, request, False):
             return 603
         try:
-            new = await self._dialling.place(line, target.uri, headers=refer_headers(target))
+            who = None if call is None else _who_was_called(call, line)
+            headers = refer_headers(target)
+            new = await self._dialling.place(line, target.uri, headers=headers, who=who)
             if progress is not None:
                 new.on_event(lambda event: report(desk, progress, event))
             await expected.begin(new)
@@ -172,9 +187,21 @@ async def follow(desk: Desk, progress: Progress | None, obey: Callable[[], Await
 
 
 def _goes_on(call: Call) -> bool:
-    """Whether a call is answered and not over; its ACK may be overtaken by the REFER."""
-    over = call.state in (CallState.ENDING, CallState.ENDED)
+    """Whether a call is answered, and goes on; its ACK may be overtaken by the REFER."""
+    over = call.state in (CallState.ENDING, CallState.ENDED) or call.successors.taken is not None
     return call._session.is_answered and not over
+
+
+def _who_was_called(call: Call, line: Line) -> NameAddr | None:
+    """Return who we are to the referrer, so that we are the same to the target (RFC 3892 2.2).
+
+    None: as always. A call that came in may have been for one of many names, which not all servers
+    let us call as.
+    """
+    dialog = call._session.dialog
+    if dialog is None or (line.named and not call.outgoing):
+        return None
+    return NameAddr(dialog.local.display, dialog.local.uri)
 
 
 def report(desk: Desk, progress: Progress, event: CallEvent) -> None:

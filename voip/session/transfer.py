@@ -189,6 +189,8 @@ async def in_our_place(
     for last, target in _ways_to(dialog):
         try:
             await ask(target)
+        except NoAnswerError:  # it may be calling still
+            raise
         except CallError as error:
             if last or error.status not in _UNREACHED or not goes_on():
                 raise

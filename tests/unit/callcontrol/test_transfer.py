@@ -18,8 +18,8 @@ from voip.events import (
     Transferred,
     TransferRequested,
 )
-from voip.sip.message import Request
-from voip.transfers import TransferRequest
+from voip.sip.message import Request, Response
+from voip.transfers import MAX_EXPECTED, TransferRequest
 
 
 @flow
@@ -217,6 +217,66 @@ async def test_F097_a_handler_that_raises_follows_no_transfer(net: Network) -> N
         assert failure.value.status == 603
         await call.hangup()
         await quiet(alice, bob)
+
+
+@flow
+async def test_F097_whom_one_call_has_us_call_at_a_time_is_limited(net: Network) -> None:
+    """Those of which no reports are wanted count as well (RFC 4488)."""
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob, _ = answering(bob), answering(carol, after=400)
+        call, _ = await up(alice, bob, to_bob)
+        dialog, refused = call._session.dialog, []
+        assert dialog is not None
+        for _ in range(MAX_EXPECTED + 2):
+            handle = alice._agent.subscriptions.refer(
+                dialog, f"<{uri(carol)}>", subscribe=False, now=alice._transport.now()
+            )
+            alice._stack.watchers[handle] = refused.append
+            alice._transport.flush()
+            await asyncio.sleep(15)
+        assert len(carol.calls) == MAX_EXPECTED
+        assert [one.status for one in refused] == [202] * MAX_EXPECTED + [503, 503]
+        await call.hangup()
+        alice._stack.watchers.clear()
+        await quiet(alice, bob, carol, seconds=500)
+
+
+@flow
+async def test_F097_nobody_more_is_called_where_there_are_too_many_calls(net: Network) -> None:
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        bob._desk.max_calls = 1
+        to_carol = answering(carol)
+        call, bobs = await up(alice, bob, answering(bob))
+        with pytest.raises(CallError) as failure:
+            await call.transfer(uri(carol))
+        assert failure.value.status == 503
+        assert bob.calls == [bobs]
+        assert to_carol.empty()
+        await call.hangup()
+        await quiet(alice, bob, carol)
+
+
+@pytest.mark.rfc("3892", "2.2")
+@flow
+async def test_who_called_anonymously_stays_so_when_transferred(net: Network) -> None:
+    """Neither the referrer nor the target is told who it is."""
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        to_bob, to_carol = answering(bob), answering(carol)
+        call = await alice.dial(uri(bob), anonymous=True)
+        await (await to_bob.get()).transfer(uri(carol))
+        new, carols = await transferred(call), await to_carol.get()
+        assert carols.remote == "sip:anonymous@anonymous.invalid"
+        assert carols.header("Privacy") == "id"
+        alices = [
+            str(one.headers.get("Contact"))
+            for _, one, _ in net.wire
+            if (isinstance(one, Request) and one.via.host == alice.network.bind_host)
+            or (isinstance(one, Response) and one.cseq.method == "REFER")
+        ]
+        assert alices
+        assert not [contact for contact in alices if "alice" in contact]
+        await new.hangup()
+        await quiet(alice, bob, carol)
 
 
 def test_a_transfer_is_asked_for_in_a_call_that_is_up() -> None:

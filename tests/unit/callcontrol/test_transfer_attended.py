@@ -10,7 +10,7 @@ from phone_scene import Network, flow, quiet, uri, without
 from transfer_scene import consultation, losing_acks, up
 
 from voip.call import Call
-from voip.errors import CallError, CallStateError
+from voip.errors import CallError, CallStateError, NoAnswerError
 from voip.events import (
     CallEnded,
     CallState,
@@ -155,6 +155,23 @@ async def test_F044_where_the_contact_leads_nowhere_the_address_of_record_is_tri
         assert "Require=replaces" in refers[1].headers.get("Refer-To")
         assert net.requests("INVITE", to=carol)[-1].headers.get("Require") == "replaces"
         await new.hangup()
+        await quiet(alice, bob, carol)
+
+
+@flow
+async def test_F044_a_transferee_that_is_slow_is_not_asked_a_second_time(net: Network) -> None:
+    """It may be calling still: silence does not mean that nobody was found."""
+    async with net.phone("alice") as alice, net.phone("bob") as bob, net.phone("carol") as carol:
+        first, bobs, second, _ = await consultation(net, alice, bob, carol)
+        second._session.dialog.remote_target = uri(carol).replace("carol", "desk")
+        to_carol = answering(carol, after=50)
+        with pytest.raises(NoAnswerError, match="in 30 s"):
+            await first.transfer(second, timeout=30)
+        assert len(net.requests("REFER")) == 1
+        await to_carol.get()
+        new = await transferred(bobs)
+        await new.hangup()
+        await second.hangup()
         await quiet(alice, bob, carol)
 
 
