@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from callers import answering, told
-from phone_scene import Network, flow, in_virtual_time, quiet, uri
+from phone_scene import Network, Server, flow, in_virtual_time, quiet, uri
 from transfer_scene import up
 
 from voip.call import Call
@@ -14,6 +14,9 @@ from voip.events import (
     Transferred,
 )
 from voip.phone import Softphone
+from voip.sip.config import AgentConfig
+from voip.sip.events import ReferReceived
+from voip.sip.refer import SIPFRAG, sipfrag
 
 
 def target_dialog(call: Call) -> str:
@@ -102,3 +105,34 @@ def test_F097_what_is_no_call_is_not_followed(refer_to: str, status: int) -> Non
             await quiet(alice, bob)
 
     in_virtual_time(run)
+
+
+@pytest.mark.rfc("3515", "3.4")
+@pytest.mark.parametrize("refreshes", [True, False], ids=["refreshed", "refused"])
+@flow
+async def test_F097_reports_go_on_for_as_long_as_the_target_rings(
+    net: Network, refreshes: bool
+) -> None:
+    """A server grants a minute, and the target rings for more; who cannot be asked is awaited."""
+    allow = (*AgentConfig().allow, "REFER", *(("SUBSCRIBE",) if refreshes else ()))
+    config = AgentConfig(allow=allow, subscription_s=60 if refreshes else 200)
+    server = await net.server("bob", config, following)
+    async with net.phone("alice") as alice:
+        asking = asyncio.ensure_future(alice.refer(server.uri, "sip:carol@192.0.2.77", timeout=300))
+        await asyncio.sleep(150)
+        (notifier,) = server.notes
+        notifier.terminate("noresource", sipfrag(200), now=server.now())
+        server.transport.flush()
+        await asking
+        asked = [one for one in net.requests("SUBSCRIBE") if one.headers.get("Event")]
+        assert len(asked) >= 2 if refreshes else len(asked) == 1
+        await quiet(alice)
+
+
+def following(event: object, server: Server) -> None:
+    """Take a REFER, and say that it is being tried."""
+    if isinstance(event, ReferReceived):
+        server.notes.append(event.notifier)
+        event.notifier.accept(
+            contact=server.contact, body=sipfrag(100), content_type=SIPFRAG, now=server.now()
+        )
