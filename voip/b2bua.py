@@ -191,7 +191,7 @@ class _Bridge:
                 await self._connect(first, second)
             for side in first, second:
                 if side.ended is not None and not side.successors:
-                    return side.successors.status if side in self._left else 200
+                    return (side.successors.status or 480) if side in self._left else 200
                 if side.ended is not None and side not in self._left:
                     self._left[side] = None
                     words = "it has left a transfer behind: who is called for it is waited for"

@@ -220,6 +220,8 @@ class Subscription:
         if request.body and request.content_type not in self.wanted.accept:
             accept = ("Accept", ", ".join(self.wanted.accept))
             core.answer_once(request, flow, 415, [accept], now=now)
+            if state.terminated:  # that can be read
+                self._on_terminated(state, now)
             return
         core.answer_once(request, flow, 200, now=now)
         self.event = event_of(request)
