@@ -28,6 +28,11 @@ class Successor(Generic[AnyCall]):
         self._of = of
         self._given_up = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the place is still to be had."""
+        return not self._given_up and self._of.taken is None
+
     async def begin(self, call: AnyCall) -> None:
         """Take it that `call` is on its way; it is hung up where nobody waits for it any more."""
         self.call = call
@@ -37,7 +42,7 @@ class Successor(Generic[AnyCall]):
     def take(self) -> bool:
         """Take the place, `call` being answered; False where that is another's, or nobody's."""
         of = self._of
-        if self._given_up or of.taken is not None or self.call is None:
+        if not self.is_wanted or self.call is None:
             of._decided(self)
             return False
         of.taken = self.call

@@ -137,6 +137,8 @@ class Transfers:
         handler = desk.handlers.transfer
         if handler is not None and not await desk.ask(handler, request, False):
             return 603
+        if not expected.is_wanted:  # the handler took its time
+            return 487
         try:
             who = None if call is None else _who_was_called(call, line)
             headers = refer_headers(target)

@@ -18,6 +18,7 @@ from voip.errors import CallError
 from voip.events import CallState, EndedBy
 from voip.sim import Path, World
 from voip.sip.uri import SipUri
+from voip.transfers import TransferRequest
 
 pytestmark = pytest.mark.rfc("5589", "6")
 
@@ -234,6 +235,32 @@ def test_a_target_rings_no_longer_when_nobody_is_left_to_speak_with(
         assert town.phones["carol"].calls == []
         assert town.phones["bridge"].calls == []
         assert town.taken["carol"].empty()
+
+    town.run(main)
+
+
+@lossy
+def test_nobody_is_called_for_two_who_have_hung_up_before_the_handler_agrees(loss: float) -> None:
+    town = Town(loss)
+
+    async def main() -> None:
+        moves, stays = await town.bridged()
+
+        @town.phones["bridge"].on_transfer
+        async def agree_late(request: TransferRequest) -> bool:
+            await asyncio.sleep(60)
+            return True
+
+        rung = []
+        town.phones["carol"].on_incoming(rung.append)
+        transfer = asyncio.ensure_future(moves.transfer(town.uri("carol"), timeout=120))
+        await until_rung(moves)
+        await moves.hangup()
+        await stays.hangup()
+        with pytest.raises(CallError) as failure:
+            await transfer
+        assert failure.value.status == 487
+        assert rung == []
 
     town.run(main)
 
