@@ -185,7 +185,9 @@ class _Bridge:
             return error.status or 487
         while True:
             self._changed.clear()
-            self._go_on()
+            for left in self._go_on():
+                with suppress(VoipError):  # it may be over
+                    await left.mute()  # it need not hear what is said from now on
             first, second = self._sides
             if first.state in _UP and second.state in _UP:
                 await self._connect(first, second)
@@ -212,14 +214,17 @@ class _Bridge:
         await asyncio.gather(*(side.hangup() for side in self._sides))  # answered at that moment
         await _drop(*self._digits.values())
 
-    def _go_on(self) -> None:
-        """Take those for sides who have come in the place of one."""
+    def _go_on(self) -> list[Call]:
+        """Take those for sides who have come in the place of one; return whose place they took."""
+        left = []
         for index, side in enumerate(self._sides):
             while side.successors.taken is not None:
+                left.append(side)
                 side = side.successors.taken
             if side is not self._sides[index]:
                 self._sides[index] = side
                 self._enter(side)
+        return left
 
     def _enter(self, side: Call) -> None:
         side.bridged = True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import numpy as np
 import pytest
 from flow_scene import lossy
 from phone_scene import losing
@@ -147,6 +148,38 @@ def test_a_call_that_is_transferred_at_one_side_goes_on_with_the_other(
         assert (await stays.wait_ended()).by is EndedBy.REMOTE
         await asyncio.sleep(40)
         assert town.statuses == [200]
+
+    town.run(main)
+
+
+@lossy
+def test_a_transferor_that_stays_hears_nothing_of_what_is_said_after_it(loss: float) -> None:
+    """It has a while for its BYE; meanwhile the two that are connected are among themselves."""
+    town = Town(loss)
+
+    async def loudest(call: Call) -> int:
+        frames = call.audio()
+        return max([int(np.abs((await anext(frames)).astype(int)).max()) for _ in range(50)])
+
+    async def main() -> None:
+        moves, stays = await town.bridged()
+        tone = (8000 * np.sin(np.arange(stays.rate * 60) * 0.3)).astype(np.int16)
+        playing = asyncio.ensure_future(stays.play(tone))
+        assert await loudest(moves) > 4000
+        dialog = moves._session.dialog
+        assert dialog is not None
+        phone = town.phones["alice"]
+        phone._agent.subscriptions.refer(
+            dialog, f"<{town.uri('carol')}>", now=phone._transport.now()
+        )
+        phone._transport.flush()
+        carols = await town.taken["carol"].get()
+        assert await loudest(carols) > 4000
+        if moves.ended is None:
+            assert await loudest(moves) < 100
+        await playing
+        await stays.hangup()
+        await carols.wait_ended()
 
     town.run(main)
 
