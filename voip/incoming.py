@@ -82,6 +82,8 @@ class IncomingCalls:
             self._refuse(invite, 503, "there are too many calls")
         elif invite.replaces is not None and replaced is None:
             self._refuse(invite, 481, "it is to replace a call that is none of ours")
+        elif replaced is not None and replaced.successors.taken is not None:
+            self._refuse(invite, 603, "it is to replace a call whose place has been taken")
         elif replaced is not None:
             self._take_over(invite, replaced)
         elif invite.joins is not None or self._conferencing.called(invite) is not None:

@@ -36,7 +36,7 @@ class Successor(Generic[AnyCall]):
     async def begin(self, call: AnyCall) -> None:
         """Take it that `call` is on its way; it is hung up where nobody waits for it any more."""
         self.call = call
-        if self._given_up:
+        if not self.is_wanted:
             await call.hangup()
 
     def take(self) -> bool:

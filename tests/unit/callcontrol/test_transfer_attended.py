@@ -276,3 +276,28 @@ async def test_F099_a_replacement_that_is_refused_leaves_the_call_as_it_is(net: 
         await first.hangup()
         await second.hangup()
         await quiet(alice, bob, carol)
+
+
+@flow
+async def test_F099_a_call_that_has_been_transferred_is_not_replaced_any_more(
+    net: Network,
+) -> None:
+    """RFC 3891 section 3 declines for a call that is over (603); this one is as good as that."""
+    phones = [net.phone(name) for name in ("alice", "bob", "carol", "dave")]
+    alice, bob, carol, dave = phones
+    async with alice, bob, carol, dave:
+        to_bob, to_carol = answering(bob), answering(carol)
+        call, bobs = await up(alice, bob, to_bob)
+        place, dialog = call.place, call._session.dialog
+        assert dialog is not None
+        alice._agent.subscriptions.refer(dialog, f"<{uri(carol)}>", now=alice._transport.now())
+        alice._transport.flush()
+        new = await transferred(bobs)  # and Alice does not hang up yet
+        await to_carol.get()
+        with pytest.raises(CallError) as failure:
+            await dave.dial(place)
+        assert failure.value.status == 603
+        assert bob.calls in ([bobs, new], [new])
+        assert new.state is CallState.ACTIVE
+        await new.hangup()
+        await quiet(*phones)
