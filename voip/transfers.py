@@ -15,6 +15,7 @@ from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, 
 from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
 from voip.successors import Successor, Successors
@@ -78,8 +79,7 @@ class Transfers:
             notifier.reject(503, headers=[("Retry-After", "5")], now=desk.now())
         else:
             progress = None
-            dialog = notifier.dialog
-            contact = line.contact(notifier.flow) if dialog is None else dialog.contact
+            contact = _contact(call, line, notifier)
             if target.wants_subscription:
                 progress = Progress(notifier, desk.now)
                 progress.accept(contact)
@@ -140,7 +140,7 @@ class Transfers:
         if not expected.is_wanted:  # the handler took its time
             return 487
         try:
-            who = None if call is None else _who_was_called(call, line)
+            who = None if call is None else _who_we_are(call, line)
             headers = refer_headers(target)
             new = await self._dialling.place(line, target.uri, headers=headers, who=who)
             if progress is not None:
@@ -194,7 +194,15 @@ def _goes_on(call: Call) -> bool:
     return call._session.is_answered and not over
 
 
-def _who_was_called(call: Call, line: Line) -> NameAddr | None:
+def _contact(call: Call | None, line: Line, notifier: Notifier) -> str:
+    """Return how we are reached about a transfer: as in the call, and as anonymous as there."""
+    if notifier.dialog is not None:
+        return notifier.dialog.contact
+    who = None if call is None else _who_we_are(call, line)
+    return line.contact(notifier.flow, anonymous=who is not None and who.uri == ANONYMOUS.uri)
+
+
+def _who_we_are(call: Call, line: Line) -> NameAddr | None:
     """Return who we are to the referrer, so that we are the same to the target (RFC 3892 2.2).
 
     None: as always. A call that came in may have been for one of many names, which not all servers

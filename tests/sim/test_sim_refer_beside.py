@@ -187,3 +187,35 @@ def test_who_calls_without_a_name_refers_in_the_call_and_without_one(
             await phone.close()
 
     scene.run(main)
+
+
+@in_all_weathers
+def test_who_called_without_a_name_is_asked_beside_the_call_and_stays_so(
+    loss: float, seed: int
+) -> None:
+    """Its temporary GRUU finds it, and neither the reports nor the new call tell who it is."""
+    scene = Scene(loss, seed)
+
+    async def main() -> None:
+        bob, _ = await scene.answering("bob", **NAMED["bob"])
+        carol, to_carol = await scene.answering("carol")
+        alice, to_alice = await scene.answering("alice")
+        theirs, mine = await scene.up(bob, "alice", to_alice, anonymous=True)
+        await mine.transfer("carol", timeout=120)
+        new = await transferred(theirs)
+        assert (await to_carol.get()).remote == "sip:anonymous@anonymous.invalid"
+        (refer,) = refers(scene)
+        assert refer.to.tag is None
+        told = [
+            str(one.headers.get("Contact"))
+            for one in scene.arrived["10.0.0.1"]
+            if one.cseq.method in ("REFER", "NOTIFY") and one.contacts
+        ]
+        assert told
+        assert not [contact for contact in told if "bob" in contact]
+        await new.hangup()
+        await scene.settled(alice, bob, carol)
+        for phone in (alice, bob, carol):
+            await phone.close()
+
+    scene.run(main)
