@@ -23,6 +23,7 @@ from sipp_flow import (
     called,
     goodbye,
     invited,
+    maybe,
     replied,
     scenario,
     sent,

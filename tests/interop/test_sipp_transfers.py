@@ -12,6 +12,7 @@ from phones import ended
 from sipp_flow import (
     CONTACT,
     DESCRIBED,
+    TAG,
     answered,
     asked,
     called,
