@@ -147,10 +147,10 @@ class ClientInvite:
             usage.confirm()
             usage.timer.on_success(self.request, response, now)
             answered = bool(usage.early_description(self.request))
-            usage.acknowledge(self.request, offered=self.offered or answered)
+            usage.acknowledge(self.request, offered=self.offered or answered, now=now)
             self._core.emit(Answered(self, response, usage.dialog))
             return
-        usage.acknowledge(self.request, offered=True)
+        usage.acknowledge(self.request, offered=True, now=now)
         usage.drop(now)
         if self.state is not InviteState.ANSWERED:
             self.on_failure(Failure(487, REASONS[487], Cause.CANCELLED, response), now)
@@ -204,7 +204,6 @@ class ClientInvite:
                 self._core.counters.overload += 1
                 return None
             dialog = Dialog.as_caller(self.request, response, self.flow, self._contact)
-            dialog.go_by(self._attempt.taken)
         except SipError:
             self._core.counters.malformed += 1
             return None

@@ -13,6 +13,7 @@ from voip.sip.failover import Sought
 from voip.sip.flow import Flow, Peer
 from voip.sip.flow_token import FlowTokens
 from voip.sip.headers import Headers, NameAddr
+from voip.sip.locating import transport_of
 from voip.sip.message import Request
 from voip.sip.proxy_policy import Forward, Target
 from voip.sip.uri import SipUri, uri_scheme
@@ -116,7 +117,7 @@ class ProxyWay:
         if sought is not None and literal(hop.host):
             failed(f"{hop.host} is one address", now)
             return
-        transport = "tls" if hop.scheme == "sips" else hop.transport
+        transport = transport_of(hop)
         plain = transport in (None, "udp") and came_by.transport == "udp"
         if plain and literal(hop.host) and version_of(hop.host) == version_of(came_by.remote.host):
             found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)

@@ -70,6 +70,8 @@ class Reinvite:
 
     def abandon(self, now: float) -> None:
         """Take it that the call is over. What is on its way is still acknowledged."""
+        if self._attempt is not None:
+            self._attempt.withdraw()
         self._done(Failure(487, REASONS[487], Cause.CANCELLED), now)
 
     def on_progress(self, response: Response, now: float) -> None:
@@ -93,7 +95,7 @@ class Reinvite:
         if not over:
             self._usage.timer.on_success(invite, response, now)
         early = self._usage.early_description(invite)
-        self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
+        self._usage.acknowledge(invite, offered=bool(self._body or early) or over, now=now)
         self._done(response, now, early or session_description(response))
 
     def on_failure(self, failure: Failure, now: float) -> None:
@@ -196,7 +198,7 @@ class _Left:
     def on_success(self, response: Response, now: float) -> None:
         """Acknowledge it: the peer waits for that."""
         if not self._usage.repeat_ack(self._invite):
-            self._usage.acknowledge(self._invite, offered=True)
+            self._usage.acknowledge(self._invite, offered=True, now=now)
 
     def on_failure(self, failure: Failure, now: float) -> None:
         """Pass over it: the other one counts."""
