@@ -134,7 +134,7 @@ class ClientInvite:
         """Acknowledge every 2xx, and keep the first one's dialog (section 13.2.2.4)."""
         usage = self._usage(response)
         if usage is None:
-            # Nobody to acknowledge it to; the callee will give up in 64*T1.
+            self._send_away(response, now)
             reason = "an answer that cannot be read"
             self.on_failure(Failure(502, reason, Cause.RESPONSE, response), now)
             return
@@ -180,6 +180,24 @@ class ClientInvite:
         ringing = any(dialog.state is DialogState.EARLY for dialog in self.dialogs)
         if self.state is InviteState.PROCEEDING and not ringing:
             self.cancel(now)
+
+    def _send_away(self, response: Response, now: float) -> None:
+        """Acknowledge a 2xx that does not say readably where the callee is, and hang up.
+
+        By the way that the INVITE went, to whom it was sent: else the callee would be in a call
+        until it gives up after 64*T1. It has no place where there are too many forks already.
+        """
+        core, invite, tag = self._core, self.request, response.to.tag or ""
+        usage = self._usages.get(tag)
+        if usage is None:
+            if len(self._usages) >= core.config.max_forks:
+                return
+            dialog = Dialog.unreadable(invite, response, self.flow, self._contact)
+            dialog.credentials = self._challenges.credentials
+            usage = self._usages[tag] = InviteUsage(core, dialog, self)
+        if not usage.repeat_ack(invite):
+            usage.acknowledge(invite, offered=True, now=now)
+            usage.drop(now)
 
     def _forget_early(self, now: float) -> None:
         for usage in self._usages.values():

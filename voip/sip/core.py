@@ -167,6 +167,7 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> Response:
         """Return a response of the agent's own; its To tag is the same at every repetition."""
         self.counters.refused += status >= 300
@@ -175,7 +176,8 @@ class Core:
             lines.append(self._allow)
         elif status == 489:
             lines += self.allows_events()
-        return make_response(request, status, to_tag=tag or self._tag_for(request), headers=lines)
+        tag = tag or self._tag_for(request)
+        return make_response(request, status, reason, to_tag=tag, headers=lines)
 
     def answer(
         self,
@@ -184,9 +186,10 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> None:
         """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
-        self._send_own(request, flow, status, headers, tag)
+        self._send_own(request, flow, status, headers, tag, reason)
         if self.refusals is not None and status >= 300 and _begins_call(request):
             self.refusals.refused(request, status)
 
@@ -197,8 +200,9 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        response = self.own_response(request, status, headers, tag)
+        response = self.own_response(request, status, headers, tag, reason)
         self.send(response.to_bytes(), way_back(request, flow))
 
     def flood(self, host: str, *, is_call: bool) -> None:

@@ -96,21 +96,28 @@ class Dialog:
     def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
         """Begin a dialog from a 101-299 to our INVITE (section 12.1.2).
 
-        SipError when its Contact or Record-Route cannot be read.
+        Without a Contact, which it should have, the callee is who was called, and is reached as it
+        was then: a call that was answered is worth more than that. SipError when its Contact or
+        Record-Route cannot be read.
         """
-        dialog = cls(
+        dialog = cls.unreadable(invite, response, flow, contact)
+        dialog.learn_route(response)
+        return dialog
+
+    @classmethod
+    def unreadable(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
+        """Begin one to end it: the callee is reached by the way that our INVITE has gone."""
+        return cls(
             call_id=invite.call_id,
             local=invite.from_,
             remote=response.to,
             remote_target=invite.uri,
-            route_set=(),
+            route_set=tuple(invite.headers.values("Route")),
             is_caller=True,
             flow=flow,
             contact=contact,
             local_cseq=invite.cseq.number,
         )
-        dialog.learn_route(response)
-        return dialog
 
     @classmethod
     def as_callee(cls, invite: Request, local_tag: str, flow: Flow, contact: str) -> Dialog:

@@ -14,7 +14,7 @@ from hashlib import blake2s
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.check import validate
+from voip.sip.check import told_reason, validate
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
 from voip.sip.event_requests import receive_event_request
@@ -460,15 +460,15 @@ class ProxyAgent:
 
     # Answers of our own.
 
-    def _refuse(self, request: Request, flow: Flow, status: int) -> None:
+    def _refuse(self, request: Request, flow: Flow, status: int, reason: str | None = None) -> None:
         if request.method != "ACK":
-            self.core.answer(request, flow, status)
+            self.core.answer(request, flow, status, reason=reason)
 
     def _refuse_unreadable(self, request: Request, flow: Flow, error: SipError) -> None:
         self.core.counters.malformed += 1
         if error.status is not None:
             with suppress(SipError):  # no way back, or nothing that can be written
-                self._refuse(request, flow, error.status)
+                self._refuse(request, flow, error.status, told_reason(error))
 
     def _receive_response(self, response: Response, now: float) -> None:
         core = self.core

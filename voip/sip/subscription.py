@@ -11,6 +11,7 @@ from typing import Final
 
 from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
+from voip.sip.check import check_contact
 from voip.sip.client_request import ClientRequest
 from voip.sip.compose import new_request
 from voip.sip.core import Core
@@ -193,7 +194,8 @@ class Subscription:
         return self
 
     def _enter(self, request: Request, flow: Flow) -> None:
-        """Begin the dialog (4.4.1): its route is the NOTIFY's."""
+        """Begin the dialog (4.4.1): its route is the NOTIFY's, which has to name its sender."""
+        check_contact(request)
         dialog = Dialog.as_callee(request, request.to.tag or "", flow, self.wanted.contact)
         dialog.is_caller = True
         dialog.local_cseq = self._cseq_of_first

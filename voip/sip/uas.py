@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.check import accepts_answer, validate
+from voip.sip.check import accepts_answer, check_contact, told_reason, validate
 from voip.sip.core import Core
 from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
@@ -68,7 +68,7 @@ def refuse_unreadable(core: Core, request: Request, flow: Flow, error: SipError)
     with suppress(SipError):  # the answer then goes without `received`
         mark_source(request, flow.remote)
     with suppress(SipError):  # no way back, or nothing that can be written
-        core.answer(request, flow, error.status)
+        core.answer(request, flow, error.status, reason=told_reason(error))
 
 
 def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
@@ -201,6 +201,8 @@ def _check_addresses(request: Request) -> None:
     if request.method == "INVITE":
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri
+        if request.to.tag is None:
+            check_contact(request)
 
 
 def _tags(request: Request, name: str) -> list[str]:
