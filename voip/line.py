@@ -17,6 +17,7 @@ from voip.session.stack import Stack
 from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
+from voip.sip.sips import answers_by_sips, top_is_sips
 from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = ["Line"]
@@ -137,8 +138,21 @@ class Line:
         return self.contacts.identity(flow)
 
     def contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
-        """Return our Contact towards the other end of a flow: see `Contacts.of_dialog`."""
+        """Return our Contact towards the other end of a flow: see `Contacts.of_dialog`.
+
+        `secure`: by a sips: URI, as it must be where one was called.
+        """
         return self.contacts.of_dialog(flow, secure=secure, anonymous=anonymous)
+
+    def contact_to(self, uri: SipUri, flow: Flow, *, anonymous: bool = False) -> str:
+        """Return our Contact in a request to `uri`."""
+        route = self.registrars.of(flow).route()
+        secure = uri.scheme == "sips" or top_is_sips(route)
+        return self.contact(flow, secure=secure, anonymous=anonymous)
+
+    def contact_for(self, request: Request, flow: Flow) -> str:
+        """Return our Contact in the answer to a request that came by `flow`."""
+        return self.contact(flow, secure=answers_by_sips(request))
 
 
 def _sip_uri(text: str) -> SipUri | None:

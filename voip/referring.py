@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from voip.call import Call
 from voip.desk import Desk
 from voip.errors import CallStateError
@@ -39,11 +41,11 @@ async def ask_to_call(
         flow=flow,
         from_=identity,
         to=f"<{uri}>",
-        contact=line.contact(flow),
+        contact=line.contact_to(uri, flow),
         route=registrar.route(),
         headers=[("Referred-By", str(NameAddr("", identity.uri))), *headers],
         credentials=account.credentials(),
-        seek=seek(desk, line, uri, line.contact),
+        seek=seek(desk, line, uri, partial(line.contact_to, uri)),
         now=desk.now(),
     )
     await follow(desk.stack, handle, str(uri), timeout=timeout, tell=lambda _: None)

@@ -71,11 +71,13 @@ class Transfers:
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
         elif not target.wants_subscription:
-            notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
+            notifier.accept_once(
+                contact=line.contact_for(notifier.request, notifier.flow), now=desk.now()
+            )
             desk.spawn(follow(desk, None, partial(self._obey, target, call, line, None)))
         else:
             progress = Progress(notifier, desk.now)
-            progress.accept(line.contact(notifier.flow))
+            progress.accept(line.contact_for(notifier.request, notifier.flow))
             desk.spawn(follow(desk, progress, partial(self._obey, target, call, line, progress)))
 
     def _line(self, call: Call | None, notifier: Notifier) -> Line:

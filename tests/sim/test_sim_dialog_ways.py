@@ -16,7 +16,14 @@ from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
 from voip.sip.endpoint.endpoint import SipEndpoint
 from voip.sip.endpoint.trace import SipTraceRecord
-from voip.sip.events import Acknowledged, Answered, DialogEnded, IncomingInvite, SipEvent
+from voip.sip.events import (
+    Acknowledged,
+    Answered,
+    DialogEnded,
+    IncomingInvite,
+    InviteFailed,
+    SipEvent,
+)
 from voip.sip.message import Request, parse_message
 from voip.types import Address, SeededRandom
 
@@ -57,11 +64,11 @@ class Peer:
                 event.invite, 200, contact=self._contact, body=SDP,
                 content_type="application/sdp", now=self.endpoint.now(),
             )  # fmt: skip
-        if isinstance(event, Answered | Acknowledged | DialogEnded):
+        if isinstance(event, Answered | Acknowledged | DialogEnded | InviteFailed):
             self.happened.put_nowait(event)
 
-    async def call(self, phone: Softphone) -> None:
-        uri = f"sip:desk@{PHONE}:{phone.port}"
+    async def call(self, phone: Softphone, scheme: str = "sip") -> None:
+        uri = f"{scheme}:desk@{PHONE}:{phone.port}"
         self.agent.invite(
             uri, flow=await self.endpoint.flow_to(PHONE, phone.port, "udp"),
             from_=f"<sip:peer@{PEER}>", to=f"<{uri}>", contact=self._contact, body=SDP,
@@ -69,8 +76,10 @@ class Peer:
         )  # fmt: skip
         self.endpoint.flush()
 
-    async def event(self, kind: type[Any]) -> None:
-        assert isinstance(await asyncio.wait_for(self.happened.get(), 40), kind)
+    async def event(self, kind: type[Any]) -> Any:
+        event = await asyncio.wait_for(self.happened.get(), 40)
+        assert isinstance(event, kind)
+        return event
 
 
 def scene(
@@ -144,3 +153,35 @@ def test_a_contact_that_leads_nowhere_costs_no_call(contact: str) -> None:
     udp = ("udp",)
     assert scene(contact, dials, udp) == [("INVITE", "udp"), ("ACK", "udp"), ("BYE", "udp")]
     assert scene(contact, is_called, udp) == [("BYE", "udp")]
+
+
+@pytest.mark.rfc("5630", "5.1.2")
+def test_a_call_to_sips_that_comes_by_udp_rings_nowhere() -> None:
+    async def is_called(phone: Softphone, peer: Peer) -> None:
+        phone.on_incoming(rung.append)
+        await peer.call(phone, "sips")
+        refused = (await peer.event(InviteFailed)).response
+        assert (refused.status, refused.headers.get("Warning")) == (
+            480,
+            '380 voip "SIPS Not Allowed"',
+        )
+
+    rung: list[Call] = []
+    scene(f"<sips:peer@{PEER}>", is_called)
+    assert rung == []
+
+
+@pytest.mark.rfc("3261", "8.1.1.8")
+def test_a_call_from_nowhere_rings_nowhere() -> None:
+    async def is_called(phone: Softphone, peer: Peer) -> None:
+        phone.on_incoming(rung.append)
+        await peer.call(phone)
+        refused = await peer.event(InviteFailed)
+        assert (refused.status, refused.reason) == (
+            400,
+            "a SIP URI is needed in the Contact of INVITE",
+        )
+
+    rung: list[Call] = []
+    scene("<tel:+493012345>", is_called)
+    assert rung == []

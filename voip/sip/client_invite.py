@@ -63,6 +63,7 @@ class ClientInvite:
         self._failover = failover
         self._attempt = InviteAttempt(core, self, request, flow, challenges, failover)
         self._usages: dict[str, InviteUsage] = {}  # by the callee's tag
+        self._fault = ""  # of the last response that made no dialog
 
     @property
     def request(self) -> Request:
@@ -135,7 +136,7 @@ class ClientInvite:
         usage = self._usage(response)
         if usage is None:
             self._send_away(response, now)
-            reason = "an answer that cannot be read"
+            reason = f"an answer that cannot be taken: {self._fault}"
             self.on_failure(Failure(502, reason, Cause.RESPONSE, response), now)
             return
         if usage.repeat_ack(self.request):
@@ -220,10 +221,12 @@ class ClientInvite:
                 return usage
             if len(self._usages) >= self._core.config.max_forks:
                 self._core.counters.overload += 1
+                self._fault = "too many have answered"
                 return None
             dialog = Dialog.as_caller(self.request, response, self.flow, self._contact)
-        except SipError:
+        except SipError as error:
             self._core.counters.malformed += 1
+            self._fault = error.message
             return None
         dialog.credentials = self._challenges.credentials
         usage = self._usages[tag] = InviteUsage(self._core, dialog, self)

@@ -19,6 +19,7 @@ from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
 from voip.sip.locating import transport_of
 from voip.sip.message import Request, Response
+from voip.sip.sips import is_sips, secured
 from voip.sip.uri import SipUri
 from voip.sip.via import default_port, is_behind_nat, new_via
 from voip.types import Address, Random
@@ -82,6 +83,8 @@ class Dialog:
     """The methods the peer answers, as far as it has said so (Allow)."""
     remote_is_focus: bool = False
     """The peer's Contact is a conference (RFC 4579)."""
+    secure: bool = False
+    """It was begun by TLS and for a sips: URI: the peer is to be reached by sips: as well."""
     seeks_way: bool = False
     """The next hop is reached otherwise than the dialog was begun: a connection is to be opened."""
     waiting: list[Callable[[float], None]] = field(default_factory=list, repr=False)
@@ -117,6 +120,7 @@ class Dialog:
             flow=flow,
             contact=contact,
             local_cseq=invite.cseq.number,
+            secure=flow.secure and is_sips(invite.uri),
         )
 
     @classmethod
@@ -135,6 +139,7 @@ class Dialog:
             flow=flow,
             contact=contact,
             remote_cseq=invite.cseq.number,
+            secure=flow.secure and is_sips(invite.uri),
         )
         dialog.stay_on_flow = not dialog.route_set and is_behind_nat(invite)
         dialog.refresh_target(invite)
@@ -167,9 +172,11 @@ class Dialog:
         self._take(message, self.route_set)
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
+        contacts = message.contacts
+        if self.secure and contacts and not is_sips(contacts[0].uri):
+            raise SipError("a Contact that is not sips: though sips: was called", status=400)
         if "Allow" in message.headers:
             self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
-        contacts = message.contacts
         if contacts:
             self.remote_is_focus = is_focus(contacts[0])
         if contacts:
@@ -233,7 +240,7 @@ class Dialog:
     def _target_and_route(self) -> tuple[str, tuple[str, ...]]:
         first = self.next_hop if self.route_set else None
         if first is None or first.is_loose_router:
-            return self.remote_target, self.route_set
+            return self.remote_target, tuple(secured(self.remote_target, self.route_set))
         # A strict router (RFC 2543) wants itself in the Request-URI and the target at the end.
         strict = SipUri(
             first.scheme,

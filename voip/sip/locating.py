@@ -53,13 +53,14 @@ SECURED: Final = {"udp": None, "tcp": "tls", "tls": "tls", "ws": "wss", "wss": "
 """What sips: makes of a transport; of UDP, which was a mere default, nothing is left."""
 
 
-def transport_of(uri: SipUri) -> str | None:
+def transport_of(uri: SipUri, *, secure: bool = False) -> str | None:
     """Return the transport that a URI asks for, None where it leaves that open.
 
-    Of a sips: URI `transport=tcp` is TLS over TCP (RFC 3261 section 26.2.2).
+    Of a sips: URI, or where it is to be `secure`, `transport=tcp` is TLS over TCP (RFC 3261
+    section 26.2.2).
     """
     named = uri.transport
-    if uri.scheme != "sips":
+    if uri.scheme != "sips" and not secure:
         return named
     return (SECURED.get(named, named) if named is not None else None) or "tls"
 

@@ -29,6 +29,7 @@ from voip.sip.failover import Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request, Response
+from voip.sip.sips import secured
 from voip.sip.timers import Timer
 from voip.sip.via import new_via
 
@@ -272,7 +273,7 @@ class Subscription:
             to=wanted.to,
             call_id=core.random.token(_CALL_ID_CHARS),
             cseq=1,
-            route=wanted.route,
+            route=secured(wanted.uri, wanted.route),
             headers=headers,
             body=wanted.body,
             content_type=wanted.content_type,

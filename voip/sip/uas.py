@@ -27,6 +27,7 @@ from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import interval_too_small
+from voip.sip.sips import check_contact_scheme, comes_insecurely, not_allowed
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
@@ -124,11 +125,16 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     if method not in core.config.allow:
         core.answer(request, flow, 405 if _is_a_method_name(method) else 501)
         return
+    if comes_insecurely(request, flow):
+        core.answer(request, flow, *not_allowed())
+        return
     unsupported = [tag for tag in _tags(request, "Require") if tag not in core.config.supported]
     if unsupported:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
+    dialog = None if request.to.tag is None else core.dialog(_dialog_id(request))
+    check_contact_scheme(request, secure=dialog is not None and dialog.secure)
     if method != "INVITE" and "Join" in request.headers:
         raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
     missing = _missing(core, request)
