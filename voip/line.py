@@ -13,6 +13,7 @@ from voip.events import PhoneEvent
 from voip.keepalives import KeepAlives
 from voip.registrars import Registrars
 from voip.registration import Registrar
+from voip.session.failures import unreachable
 from voip.session.stack import Stack
 from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
@@ -116,7 +117,7 @@ class Line:
     ) -> AsyncGenerator[tuple[Registrar, Flow]]:
         """Yield the ways to `uri`, the best first, each with the registration it belongs to.
 
-        None of those `without`. Raises `TransportError` for none at all.
+        None of those `without`. Raises `UnreachableError` for none at all.
         """
         failure: TransportError | None = None
         is_there = False
@@ -131,7 +132,7 @@ class Line:
             except TransportError as error:
                 failure = failure or error
         if failure is not None and not is_there:
-            raise failure
+            raise unreachable(failure.message, hint=failure.hint) from failure
 
     def identity(self, flow: Flow) -> NameAddr:
         """Return who we are in From."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
-from voip.errors import AuthenticationError, RegistrationError, SipError
+from voip.errors import AuthenticationError, RegistrationError, SipError, UnreachableError
 from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
 from voip.sip.digest import CredentialSource
@@ -426,7 +426,8 @@ class Registration:
                 status=event.status,
             )
         if event.cause is not Cause.AUTHENTICATION:
-            return RegistrationError(event.reason, status=event.status)
+            hint = "check the address and the transport"
+            return UnreachableError(event.reason, hint=hint, status=event.status)
         if self._credentials is None:
             return AuthenticationError(
                 f"{event.status} but no password was given for {self._who}",
