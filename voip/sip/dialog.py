@@ -19,7 +19,7 @@ from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
 from voip.sip.locating import transport_of
 from voip.sip.message import Request, Response
-from voip.sip.sips import is_sips, secured
+from voip.sip.sips import check_contact_scheme, is_sips, secured
 from voip.sip.uri import SipUri
 from voip.sip.via import default_port, is_behind_nat, new_via
 from voip.types import Address, Random
@@ -173,8 +173,7 @@ class Dialog:
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
         contacts = message.contacts
-        if self.secure and contacts and not is_sips(contacts[0].uri):
-            raise SipError("a Contact that is not sips: though sips: was called", status=400)
+        check_contact_scheme(message, secure=self.secure)
         if "Allow" in message.headers:
             self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
         if contacts:

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from voip.errors import SipError
-from voip.sip.flow import Flow
+from voip.sip.flow import SECURE, Flow
 from voip.sip.headers import NameAddr
 from voip.sip.uri import uri_scheme
 
 if TYPE_CHECKING:
-    from voip.sip.message import Request
+    from voip.sip.message import Request, Response
 
 __all__ = [
     "answers_by_sips",
     "check_contact_scheme",
+    "check_request",
     "comes_insecurely",
     "is_sips",
     "not_allowed",
@@ -42,15 +43,21 @@ def not_allowed() -> tuple[int, list[tuple[str, str]]]:
     return 480, [("Warning", '380 voip "SIPS Not Allowed"')]
 
 
-def check_contact_scheme(request: Request, *, secure: bool) -> None:
-    """Raise SipError (400) for a sip: Contact where sips: was called (RFC 5630 section 5.1.2).
+def check_contact_scheme(message: Request | Response, *, secure: bool) -> None:
+    """Raise SipError (400) for a Contact by sip: where sips: was called (RFC 5630 section 5.1.2).
 
-    `secure`: the dialog that the request is of was begun so.
+    `secure`: the dialog was begun so. What names TLS in another way is let pass: Asterisk calls who
+    has registered by sips: from `sip:...;transport=TLS`.
     """
-    if request.method in _REFRESHING and (secure or is_sips(request.uri)):
-        for contact in request.contacts:
-            if not is_sips(contact.uri):
-                raise SipError("a Contact that is not sips: though sips: was called", status=400)
+    for contact in message.contacts if secure else ():
+        if not is_sips(contact.uri) and contact.sip_uri.transport not in SECURE:
+            raise SipError("a Contact that is not sips: though sips: was called", status=400)
+
+
+def check_request(request: Request, *, secure: bool) -> None:
+    """Raise SipError (400) for such a Contact of whoever sends a request; `secure` as above."""
+    if request.method in _REFRESHING:
+        check_contact_scheme(request, secure=secure or is_sips(request.uri))
 
 
 def answers_by_sips(request: Request) -> bool:

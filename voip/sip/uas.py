@@ -27,7 +27,7 @@ from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import interval_too_small
-from voip.sip.sips import check_contact_scheme, comes_insecurely, not_allowed
+from voip.sip.sips import check_request, comes_insecurely, not_allowed
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
@@ -134,7 +134,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         return
     _check_addresses(request)
     dialog = None if request.to.tag is None else core.dialog(_dialog_id(request))
-    check_contact_scheme(request, secure=dialog is not None and dialog.secure)
+    check_request(request, secure=dialog is not None and dialog.secure)
     if method != "INVITE" and "Join" in request.headers:
         raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
     missing = _missing(core, request)

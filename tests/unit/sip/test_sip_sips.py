@@ -67,6 +67,21 @@ def test_what_comes_by_tls_is_taken(flow: Flow) -> None:
     peer.agent.respond(event.invite, 480, now=0)
 
 
+def test_a_contact_that_names_tls_in_the_old_way_is_let_pass() -> None:
+    """As Asterisk's does, which calls who has registered by sips: so."""
+    peer = Stranger()
+    peer.tell(called("Contact: <sip:asterisk@192.0.2.9:5061;transport=TLS>"), TLS)
+    (event,) = peer.agent.events()
+    peer.agent.respond(event.invite, 200, contact=f"<{US}>", body=b"v=0", now=0)
+    dialog = event.invite.dialog
+    peer.tell(called(method="ACK", to_tag=dialog.local.tag, branch="z9hG4bKa", cseq="1 ACK"), TLS)
+    peer.heard()
+    peer.agent.bye(dialog, now=0)
+    ((bye, flow),) = peer.heard_with_flows()
+    assert isinstance(bye, Request)
+    assert (bye.uri, flow) == ("sip:asterisk@192.0.2.9:5061;transport=TLS", TLS)
+
+
 def test_a_contact_that_is_not_sips_where_sips_was_called_is_refused() -> None:
     peer = Stranger()
     (answer,) = peer.tell(called(PLAIN), TLS)
