@@ -292,9 +292,9 @@ class Registration:
         return NameAddr(contact.display, contact.uri, (*contact.params, *more))
 
     def _supported(self) -> str:
-        if self._instance is None:
-            return "path"
-        return "path, gruu" if self._reg_id is None else "path, outbound, gruu"
+        """Return what we know of registering; who knows GRUUs says so (RFC 5627 section 4.1)."""
+        flows = self._instance is not None and self._reg_id is not None
+        return "path, outbound, gruu" if flows else "path, gruu"
 
     def _judge(self, response: Response, now: float) -> None:
         """Take the registrar's final word."""
