@@ -9,7 +9,7 @@ from voip.sip.challenge import Challenges, Failure
 from voip.sip.compose import over, renewed
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
-from voip.sip.dialog_way import by_way_of
+from voip.sip.dialog_way import by_way_of, seek_within
 from voip.sip.events import Cause, RequestDone, RequestFailed
 from voip.sip.failover import Failover, Seek, Way
 from voip.sip.flow import Flow
@@ -53,7 +53,7 @@ class ClientRequest:
         self._finish = finish
         self._moved = moved
         self._failover: Failover[Response | Failure] = core.failover(
-            core.seek_within(dialog) if dialog is not None else seek
+            seek_within(core, dialog) if dialog is not None else seek
         )
         self._transaction: ClientTransaction | None = None
 

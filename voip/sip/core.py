@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from voip.errors import SipError
-from voip.ip import literal
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.digest import DigestClient
 from voip.sip.event_usages import EventUsages
@@ -121,16 +119,6 @@ class Core:
     def failover(self, seek: Seek | None, tried: Iterable[Peer] = ()) -> Failover[Any]:
         """Return the ways of one request; see `Failover`."""
         return Failover(seek, self.timers, self.config.failover_s, tried)
-
-    def seek_within(self, dialog: Dialog) -> Seek | None:
-        """Return who finds other ways for a request in `dialog`: to those that its next hop names.
-
-        None where that is an address, or nobody looks names up.
-        """
-        if self.look_up is None or dialog.stay_on_flow:
-            return None
-        hop = dialog.next_hop
-        return None if hop is None or literal(hop.host) else partial(self.look_up, dialog)
 
     def new_tag(self) -> str:
         """Return a tag nobody can guess (section 19.3)."""

@@ -198,6 +198,14 @@ class Dialog:
         domain = "" if transport in ("udp", "tcp") else bare
         return Flow(transport, self._begun_by.local, there, domain)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the next hop is an address that can be meant, and not the end of our flow."""
+        straight = self.straight
+        if straight is None or not _makes_sense(straight.remote, self.flow):
+            return False
+        return (straight.transport, straight.remote) != (self.flow.transport, self.flow.remote)
+
     def next_cseq(self) -> int:
         """Count our requests."""
         self.local_cseq += 1

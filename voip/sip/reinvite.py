@@ -9,6 +9,7 @@ from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
+from voip.sip.dialog_way import seek_within
 from voip.sip.events import Cause, ReinviteDone, ReinviteProgress
 from voip.sip.failover import Way
 from voip.sip.flow import Peer
@@ -154,7 +155,7 @@ class Reinvite:
             request,
             self.dialog.flow,
             challenges,
-            core.failover(core.seek_within(self.dialog), self._tried),
+            core.failover(seek_within(core, self.dialog), self._tried),
             self.dialog,
         )
         self._attempt.start(now)
