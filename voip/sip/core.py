@@ -259,6 +259,13 @@ class Core:
         supported = [self._supported] if self.config.supported else []
         return [self._allow, *supported, *self.allows_events()]
 
+    def learn_target(self, dialog: Dialog, response: Response) -> None:
+        """Take the peer's Contact of a 2xx to a request that refreshes ours (section 12.2.1.2)."""
+        try:
+            dialog.refresh_target(response)
+        except SipError:
+            self.counters.malformed += 1  # the old target stays
+
     def dialog(self, dialog_id: DialogId) -> Dialog | None:
         """Return the dialog of that name, whatever uses it (RFC 5057)."""
         usage = self.usages.get(dialog_id)

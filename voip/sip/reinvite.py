@@ -88,10 +88,7 @@ class Reinvite:
         invite = self._request
         if self._usage.repeat_ack(invite):
             return
-        try:
-            self.dialog.refresh_target(response)
-        except SipError:
-            self._core.counters.malformed += 1  # the old target stays
+        self._core.learn_target(self.dialog, response)
         over = self.state is ReinviteState.DONE
         if not over:
             self._usage.timer.on_success(invite, response, now)

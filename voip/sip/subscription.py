@@ -362,6 +362,8 @@ class Subscription:
             self._go_on_until_expiry(now)
 
     def _on_success(self, response: Response, request: Request, now: float) -> None:
+        if self.dialog is not None and request.to.tag is not None:
+            self._core.learn_target(self.dialog, response)
         if request.method == "REFER":
             refer_sub = (response.headers.get("Refer-Sub") or "true").strip().lower()
             if refer_sub.partition(";")[0].strip() == "false":  # RFC 4488

@@ -128,7 +128,8 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     if comes_insecurely(request, flow):
         core.answer(request, flow, *not_allowed())
         return
-    unsupported = [tag for tag in _tags(request, "Require") if tag not in core.config.supported]
+    supported = core.config.supported
+    unsupported = [tag for tag in _tags(request, "Require") if tag.lower() not in supported]
     if unsupported:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return

@@ -331,6 +331,8 @@ class InviteUsage:
         for invite in self._theirs.values():
             invite.release()
         self._theirs.clear()
+        for served in self.served:
+            served.give_up(now)
         self.served.clear()
 
     def judge(self, outcome: Response | Failure, now: float) -> None:
