@@ -90,6 +90,8 @@ class Dialog:
     waiting: list[Callable[[float], None]] = field(default_factory=list, repr=False)
     """What is sent as soon as the way is found."""
     _begun_by: Flow = field(init=False, repr=False)
+    _by_peer: bool = field(default=False, init=False, repr=False)
+    """It was begun by a request of the peer's."""
     _hop: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +143,7 @@ class Dialog:
             remote_cseq=invite.cseq.number,
             secure=flow.secure and is_sips(invite.uri),
         )
+        dialog._by_peer = True
         dialog.stay_on_flow = not dialog.route_set and is_behind_nat(invite)
         dialog.refresh_target(invite)
         return dialog
@@ -167,9 +170,18 @@ class Dialog:
         """
         self._take(response, tuple(reversed(_route_set(response))))
 
-    def refresh_target(self, message: Request | Response) -> None:
-        """Take the peer's new Contact, if it gives one (section 12.2); SipError if unreadable."""
+    def refresh_target(self, message: Request | Response, flow: Flow | None = None) -> None:
+        """Take the peer's new Contact, if it gives one (section 12.2); SipError if unreadable.
+
+        `flow`: how a request came. A peer that only its flow reaches is reached by this one from
+        now on: its NAT has given it another port, or it has opened another connection.
+        """
         self._take(message, self.route_set)
+        begun = self._begun_by
+        if flow is None or not self._by_peer or self.route_set or flow.secure < begun.secure:
+            return
+        if self.stay_on_flow or (begun.reliable and flow.reliable):
+            self._begun_by = self.flow = flow
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
         contacts = message.contacts

@@ -168,7 +168,7 @@ class Notifier:
         if self.dialog is None or self.is_over:
             core.answer_once(request, flow, 481, now=now)
             return
-        self.dialog.refresh_target(request)
+        self.dialog.refresh_target(request, flow)
         lines = [("Expires", str(seconds)), ("Contact", self.dialog.contact)]
         core.answer_once(request, flow, 200, lines, now=now)
         self._last(seconds, now)

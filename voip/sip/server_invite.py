@@ -293,7 +293,7 @@ class ServerInvite:
         usage.timer.on_request(self.request)
         usage.timer.on_granted(expires, now)
         if self.is_reinvite:
-            usage.dialog.refresh_target(self.request)
+            usage.dialog.refresh_target(self.request, self.flow)
             usage.dialog.contact = self._contact or usage.dialog.contact
         else:
             usage.confirm()

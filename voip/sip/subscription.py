@@ -190,7 +190,7 @@ class Subscription:
                 return None
             return self._fork(request, flow, state, now)
         else:
-            self.dialog.refresh_target(request)
+            self.dialog.refresh_target(request, flow)
         self._take(request, flow, state, now)
         return self
 

@@ -241,3 +241,50 @@ def test_a_proxied_call_goes_on_straight_where_no_proxy_stays_in_it() -> None:
     (answered,) = here.agent.events()
     assert isinstance(answered, Answered)
     assert answered.dialog.flow.remote == Address("192.0.2.9", 5060)
+
+
+BEHIND_NAT = "SIP/2.0/UDP 10.0.0.5:5060;branch=z9hG4bK{};rport"
+
+
+@pytest.mark.rfc("3581", "4")
+@pytest.mark.parametrize(
+    ("transport", "via", "follows"),
+    [
+        ("udp", BEHIND_NAT, True),
+        ("udp", "SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK{}", False),
+        ("tcp", "SIP/2.0/TCP 192.0.2.9:5060;branch=z9hG4bK{}", True),
+        ("tls", "SIP/2.0/TLS 10.0.0.5:5061;branch=z9hG4bK{};rport", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_who_is_reached_by_its_flow_only_is_reached_by_the_newest(
+    method: str, transport: str, via: str, follows: bool
+) -> None:
+    """A NAT has given it another port, or it has opened another connection."""
+    peer = Stranger()
+    first = Flow(transport, peer.flow.local, Address("192.0.2.9", 40001))
+    later = Flow(transport, peer.flow.local, Address("192.0.2.9", 40002))
+    peer.tell(request_text("INVITE", via=via.format(1)), first)
+    (event,) = peer.agent.events()
+    peer.agent.respond(event.invite, 200, contact="<sip:us@192.0.2.1>", body=b"v=0", now=0)
+    dialog, tag = event.invite.dialog, event.invite.tag
+    peer.tell(request_text("ACK", to_tag=tag, cseq="1 ACK", via=via.format(2)), first)
+    before = dialog.flow
+    peer.tell(request_text(method, to_tag=tag, cseq=f"2 {method}", via=via.format(3)), later)
+    if method == "INVITE":
+        assert dialog.flow == before  # until it is accepted
+        peer.agent.respond(peer.agent.events()[-1].invite, 200, body=b"v=0", now=0)
+    assert dialog.flow == (later if follows else before)
+
+
+def test_who_was_heard_by_tls_is_not_followed_to_where_others_hear() -> None:
+    peer = Stranger()
+    by_tls = Flow("tls", peer.flow.local, Address("192.0.2.9", 40001))
+    by_tcp = Flow("tcp", peer.flow.local, Address("192.0.2.9", 40002))
+    peer.tell(request_text("INVITE"), by_tls)
+    (event,) = peer.agent.events()
+    peer.agent.respond(event.invite, 200, contact="<sip:us@192.0.2.1>", body=b"v=0", now=0)
+    dialog, tag = event.invite.dialog, event.invite.tag
+    peer.tell(request_text("ACK", to_tag=tag, cseq="1 ACK", branch="z9hG4bK2"), by_tls)
+    peer.tell(request_text("UPDATE", to_tag=tag, cseq="2 UPDATE", branch="z9hG4bK3"), by_tcp)
+    assert dialog.flow == by_tls
