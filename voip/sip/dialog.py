@@ -21,7 +21,7 @@ from voip.sip.locating import transport_of
 from voip.sip.message import Request, Response
 from voip.sip.sips import check_contact_scheme, is_sips, secured
 from voip.sip.uri import SipUri
-from voip.sip.via import default_port, is_behind_nat, new_via
+from voip.sip.via import DEFAULT_PORT, default_port, is_behind_nat, new_via
 from voip.types import Address, Random
 
 __all__ = ["Dialog", "DialogId", "DialogState"]
@@ -283,10 +283,14 @@ class Dialog:
         self.seeks_way = False
         if self.stay_on_flow or flow.reliable or next_hop is None:
             return flow
+        wanted = transport_of(next_hop)
+        if wanted in (None, "udp") and next_hop.host == flow.remote.host:  # as it nearly always is
+            there = Address(next_hop.host, next_hop.port or DEFAULT_PORT)
+            return flow if there == flow.local else flow.to(there)
         straight = self.straight
         if straight is not None and not _makes_sense(straight.remote, flow):
             return flow
-        if transport_of(next_hop) not in (None, "udp"):
+        if wanted not in (None, "udp"):
             self.seeks_way = True
             return flow
         return flow if straight is None else flow.to(straight.remote)

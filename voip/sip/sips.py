@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from voip.errors import SipError
 from voip.sip.flow import SECURE, Flow
 from voip.sip.headers import NameAddr
-from voip.sip.uri import uri_scheme
 
 if TYPE_CHECKING:
+    from voip.sip.dialog import Dialog
     from voip.sip.message import Request, Response
 
 __all__ = [
@@ -30,7 +30,7 @@ _REFRESHING: Final = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFE
 
 def is_sips(uri: str) -> bool:
     """Whether a URI is to be reached by TLS only."""
-    return uri_scheme(uri) == "sips"
+    return uri[:5].lower() == "sips:"
 
 
 def comes_insecurely(request: Request, flow: Flow) -> bool:
@@ -54,9 +54,11 @@ def check_contact_scheme(message: Request | Response, *, secure: bool) -> None:
             raise SipError("a Contact that is not sips: though sips: was called", status=400)
 
 
-def check_request(request: Request, *, secure: bool) -> None:
-    """Raise SipError (400) for such a Contact of whoever sends a request; `secure` as above."""
+def check_request(request: Request, dialog: Callable[[], Dialog | None]) -> None:
+    """Raise SipError (400) for such a Contact of whoever sends a request, in a dialog or not."""
     if request.method in _REFRESHING:
+        within = None if request.to.tag is None else dialog()
+        secure = within is not None and within.secure
         check_contact_scheme(request, secure=secure or is_sips(request.uri))
 
 

@@ -134,8 +134,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
-    dialog = None if request.to.tag is None else core.dialog(_dialog_id(request))
-    check_request(request, secure=dialog is not None and dialog.secure)
+    check_request(request, lambda: core.dialog(_dialog_id(request)))
     if method != "INVITE" and "Join" in request.headers:
         raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
     missing = _missing(core, request)
