@@ -180,7 +180,7 @@ async def test_F113_path_is_supported_and_what_it_says_is_passed_over(edges):
 @pytest.mark.rfc("5627", "4.1")
 @pytest.mark.parametrize("proxies", [0, 1, 2])
 @pytest.mark.parametrize("outbound", [False, True])
-async def test_F112_who_knows_gruus_says_so_in_whatever_it_sends(edges, proxies, outbound):
+async def test_who_knows_gruus_says_so_in_whatever_it_sends(edges, proxies, outbound):
     """And asks for one by its instance only where it wants one."""
     calls = answering(edges[0])
     uris = [f"sip:127.0.0.1:{desk.phone.port}" for desk in edges][:proxies]
