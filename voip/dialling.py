@@ -13,7 +13,6 @@ from voip.desk import Desk
 from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
 from voip.line import Line
 from voip.session.caller import CallPlan
-from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
@@ -63,7 +62,6 @@ class Dialling:
         plan = self._plan(
             line,
             headers,
-            uri,
             from_=from_,
             anonymous=anonymous,
             late_offer=late_offer,
@@ -95,14 +93,13 @@ class Dialling:
         """Begin to call `uri` as `line`, and as `who`; returns when the INVITE is on its way."""
         anonymous = who is not None and who.uri == ANONYMOUS.uri
         more = [("Privacy", "id")] if anonymous else []
-        plan = self._plan(line, [*headers, *more], uri, from_=who, anonymous=anonymous, focus=focus)
+        plan = self._plan(line, [*headers, *more], from_=who, anonymous=anonymous, focus=focus)
         return await self._begin(line, uri, plan)
 
     def _plan(
         self,
         line: Line,
         headers: Sequence[tuple[str, str]],
-        uri: SipUri,
         *,
         from_: NameAddr | None = None,
         anonymous: bool = False,
@@ -110,13 +107,9 @@ class Dialling:
         max_redirects: int = 0,
         focus: str | None = None,
     ) -> CallPlan:
-        def contact(flow: Flow) -> str:
-            secure = line.registrars.of(flow).where(uri).secure
-            return line.contact(flow, secure=secure, anonymous=anonymous)
-
         return CallPlan(
             lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
-            contact,
+            partial(line.contact_to, anonymous=anonymous),
             headers=headers,
             credentials=line.account.credentials(),
             late_offer=late_offer,

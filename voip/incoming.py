@@ -23,7 +23,6 @@ from voip.sip.focus import user_of
 from voip.sip.headers import Headers
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import uri_scheme
 from voip.strangers import Strangers
 from voip.successors import Successor
 
@@ -151,8 +150,7 @@ class IncomingCalls:
 
     def _new_call(self, invite: ServerInvite, line: Line) -> Call:
         call = self._desk.new_call(line, outgoing=False, remote=invite.request.from_)
-        secure = uri_scheme(invite.request.uri) == "sips"
-        call._session.incoming(invite, line.contact(invite.flow, secure=secure))
+        call._session.incoming(invite, line.contact_for(invite.request, invite.flow))
         return call
 
     def _take_over(self, invite: ServerInvite, replaced: Call) -> None:

@@ -178,7 +178,6 @@ class Softphone:
             self.network,
             info_packages,
             mixes=self.media.elsewhere is None,
-            gruu=outbound,
         )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()

@@ -62,7 +62,7 @@ async def _refer(
 ) -> Subscription:
     registrar, flow = await desk.way_to(line, uri)
     who = who or line.identity(flow)
-    contact = partial(line.contact, anonymous=who.uri == ANONYMOUS.uri)
+    contact = partial(line.contact_to, uri, anonymous=who.uri == ANONYMOUS.uri)
     return desk.stack.agent.subscriptions.refer_outside(
         uri,
         str(NameAddr("", str(target))),

@@ -199,7 +199,8 @@ def _contact(call: Call | None, line: Line, notifier: Notifier) -> str:
     if notifier.dialog is not None:
         return notifier.dialog.contact
     who = None if call is None else _who_we_are(call, line)
-    return line.contact(notifier.flow, anonymous=who is not None and who.uri == ANONYMOUS.uri)
+    anonymous = who is not None and who.uri == ANONYMOUS.uri
+    return line.contact_for(notifier.request, notifier.flow, anonymous=anonymous)
 
 
 def _who_we_are(call: Call, line: Line) -> NameAddr | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -274,14 +275,14 @@ class Watching:
             flow=flow,
             from_=line.identity(flow),
             to=f"<{uri}>",
-            contact=line.contact(flow),
+            contact=line.contact_to(uri, flow),
             accept=accept,
             expires_s=expires_s,
             keep=expires_s > 0,
             route=registrar.route(),
             headers=headers,
             credentials=line.account.credentials(),
-            seek=seek(desk, line, uri, line.contact),
+            seek=seek(desk, line, uri, partial(line.contact_to, uri)),
             now=desk.now(),
         )
         watch = Watch(desk, line, subscription, lambda one: self._watches.pop(one, None))
@@ -325,7 +326,9 @@ class Watching:
             return
         # nobody may be kept waiting (section 4.2.1.1): pending until the application has said
         line = desk.lines.called(notifier.request, notifier.flow)
-        notifier.accept(contact=line.contact(notifier.flow), pending=True, now=desk.now())
+        notifier.accept(
+            contact=line.contact_for(notifier.request, notifier.flow), pending=True, now=desk.now()
+        )
         desk.stack.watchers[notifier] = self._on_notifier
         request = WatchRequest(notifier.request.from_.uri, str(notifier.event))
         desk.spawn(self._decide(notifier, line, request))

@@ -11,6 +11,7 @@ from typing import Final
 
 from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
+from voip.sip.check import check_contact
 from voip.sip.client_request import ClientRequest
 from voip.sip.compose import new_request
 from voip.sip.core import Core
@@ -28,6 +29,7 @@ from voip.sip.failover import Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request, Response
+from voip.sip.sips import secured
 from voip.sip.timers import Timer
 from voip.sip.via import new_via
 
@@ -190,12 +192,13 @@ class Subscription:
                 return None
             return self._fork(request, flow, state, now)
         else:
-            self.dialog.refresh_target(request)
+            self.dialog.refresh_target(request, flow)
         self._take(request, flow, state, now)
         return self
 
     def _enter(self, request: Request, flow: Flow) -> None:
-        """Begin the dialog (4.4.1): its route is the NOTIFY's."""
+        """Begin the dialog (4.4.1): its route is the NOTIFY's, which has to name its sender."""
+        check_contact(request)
         dialog = Dialog.as_callee(request, request.to.tag or "", flow, self.wanted.contact)
         dialog.is_caller = True
         dialog.local_cseq = self._cseq_of_first
@@ -276,7 +279,7 @@ class Subscription:
             to=wanted.to,
             call_id=core.random.token(_CALL_ID_CHARS),
             cseq=1,
-            route=wanted.route,
+            route=secured(wanted.uri, wanted.route),
             headers=headers,
             body=wanted.body,
             content_type=wanted.content_type,
@@ -372,6 +375,8 @@ class Subscription:
         return refreshes and status in (405, 489, 501) and not self._leaving
 
     def _on_success(self, response: Response, request: Request, now: float) -> None:
+        if self.dialog is not None and request.to.tag is not None:
+            self._core.learn_target(self.dialog, response)
         if request.method == "REFER":
             refer_sub = (response.headers.get("Refer-Sub") or "true").strip().lower()
             if refer_sub.partition(";")[0].strip() == "false":  # RFC 4488

@@ -28,6 +28,7 @@ __all__ = [
     "Via",
     "default_port",
     "is_behind_nat",
+    "is_of_rfc_3261",
     "mark_source",
     "new_via",
     "via_of",
@@ -187,6 +188,12 @@ def way_back(request: Request, flow: Flow) -> Flow:
     via = request.via
     port = flow.remote.port if via.wants_rport else via.port or DEFAULT_PORT
     return flow.to(Address(flow.remote.host, port))
+
+
+def is_of_rfc_3261(via: Via) -> bool:
+    """Whether the branch names one transaction, as that of RFC 2543 did not (section 17.2.3)."""
+    branch = via.branch
+    return branch is not None and branch.startswith(BRANCH_COOKIE) and branch != BRANCH_COOKIE
 
 
 def is_behind_nat(request: Request) -> bool:

@@ -235,7 +235,7 @@ class World:
         """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
         plan = CallPlan(
-            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more
+            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda uri, flow: CONTACTS[OURS], **more
         )
         return call._session.caller.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 

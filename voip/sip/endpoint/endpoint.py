@@ -29,7 +29,7 @@ from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.ports import SAME_PORT, Ports
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways
+from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways, instead_of
 from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
@@ -334,7 +334,8 @@ class SipEndpoint(Generic[Event]):
         self._observe(True, flow, data)
         if flow.transport != "udp" and self._streams is not None:
             self._remember(flow)
-            self._streams.send(data, flow.peer)
+            is_open = self._streams.is_open(flow.peer)
+            self._streams.send(data, flow.peer if is_open else instead_of(flow.peer, data))
             return
         datagrams = self._ports.udp.get(version_of(flow.remote.host))
         if datagrams is None:

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from voip.errors import SipError
 from voip.sip.flow import Flow, Peer
+from voip.sip.message import parse_message
+from voip.sip.via import default_port
+from voip.types import Address
 
-__all__ = ["AVOIDED_S", "WayFigures", "Ways"]
+__all__ = ["AVOIDED_S", "WayFigures", "Ways", "instead_of"]
 
 REMEMBERED_FLOWS: Final = 4096
 FLOWS_PER_PEER: Final = 8
@@ -19,6 +23,7 @@ ROUTE_SECONDS: Final = 10.0
 AVOIDED_S: Final = 30.0
 """How long another way is preferred to one that led nowhere."""
 MAX_AVOIDED: Final = 1024
+_RESPONSE: Final = b"SIP/2.0 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,21 @@ class _Known:
     flow: Flow
     until: float
     used: dict[Flow, None]  # in order: a simulation repeats
+
+
+def instead_of(peer: Peer, data: bytes) -> Peer:
+    """Return where a message goes whose connection is gone: a response to where its Via says.
+
+    To the host that the request has come from, at the port where that accepts connections (RFC
+    3261 section 18.2.2). By TCP only: over TLS the host alone does not show who it is.
+    """
+    if peer.transport != "tcp" or not data.startswith(_RESPONSE):
+        return peer
+    try:
+        port = parse_message(data).via.port
+    except SipError:
+        return peer
+    return Peer("tcp", Address(peer.remote.host, port or default_port("tcp")))
 
 
 class Ways:
