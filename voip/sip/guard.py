@@ -5,8 +5,8 @@ that is known are never held back. What is beyond the rate over UDP is dropped u
 (503, RFC 3261 section 21.5.4) would go to whoever the source address names, which nobody has shown
 to be the sender. Over a connection it is answered.
 
-Calls of strangers are counted besides until somebody sends the ACK: a call takes as much memory as
-fifty other requests, and a forged source never sends one.
+Calls of strangers are counted besides until somebody sends the ACK: a call that rings takes some 15
+kB, one that is answered has ports too, and a forged source never sends one.
 """
 
 from __future__ import annotations
