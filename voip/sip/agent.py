@@ -97,6 +97,7 @@ class SipAgent:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self._core.timers.run(now)
+        self._core.guard.forget_full(now)
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """Return the messages to send, in order, once."""

@@ -180,6 +180,7 @@ class ProxyAgent:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self.core.timers.run(now)
+        self.core.guard.forget_full(now)
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """Return the messages to send, in order, once."""

@@ -79,6 +79,7 @@ def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
             known.receive_ack(request, now)
         else:
             _receive_ack(core, request, now)
+        core.guard.acknowledge(request.to.tag)
     elif known is not None:
         known.repeated(now)
     else:
@@ -154,7 +155,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 200, [*core.capabilities(), *focus_of(core, request)])
     elif method in ("BYE", "PRACK", "UPDATE"):
         core.answer(request, flow, 481)
-    elif core.transactions.full or (method == "INVITE" and core.full):
+    elif core.transactions.full or (method == "INVITE" and not _has_room(core, flow, now)):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
         replaces, joins = find_replaced(core, request), find_joined(core, request)
@@ -165,6 +166,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
             return
         invite = ServerInvite(core, request, flow, None, now)
         invite.replaces, invite.joins = replaces, joins
+        core.guard.begin(flow.remote.host, invite.tag, now)
         core.emit(IncomingInvite(invite))
     elif method in EVENT_METHODS:
         receive_event_request(core, request, flow, now)
@@ -184,6 +186,10 @@ def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> Non
         _refuse_overload(core, request, flow)
     else:
         receive_in_dialog(core, usage, request, flow, now)
+
+
+def _has_room(core: Core, flow: Flow, now: float) -> bool:
+    return not core.full and core.guard.has_room(flow.remote.host, now)
 
 
 def _missing(core: Core, request: Request) -> list[str]:

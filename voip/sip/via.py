@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voip.errors import SipError
@@ -53,10 +54,24 @@ _VIA: Final = re.compile(
 )
 _USUAL: Final = re.compile(
     r"SIP/2\.0/(UDP|TCP|TLS|WSS?) ([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))"
-    r"(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?(;.*+)?",
-    re.DOTALL,
+    r"(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?"
 )
-"""A Via as it nearly always comes; what has another form is looked at more closely."""
+"""What precedes the parameters, as it nearly always comes; what does not is looked at closely."""
+_LONGEST: Final = 300
+"""Characters of it that are remembered."""
+
+
+@lru_cache(maxsize=128)
+def _sent_by(text: str) -> tuple[str, str, int | None] | None:
+    """Read what is before the parameters: transport, host and port; None for an unusual form.
+
+    All that one neighbour sends has the same; the last ones are remembered.
+    """
+    usual = _USUAL.fullmatch(text)
+    if usual is None:
+        return None
+    transport, host, port = usual.groups()
+    return transport, host, int(port) if port else None
 
 
 class Via(NamedTuple):
@@ -74,12 +89,13 @@ class Via(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Via:
         """Read a single Via value; SipError (400) otherwise."""
-        usual = _USUAL.fullmatch(text)
-        if usual is None:
+        head, semicolon, params = text.partition(";")
+        sent_by = _sent_by(head) if len(head) < _LONGEST else None
+        if sent_by is None:
             return cls._parse_any(text)
-        transport, host, port, params = usual.groups()
-        hop = parse_params(params) if params else ()
-        return tuple.__new__(cls, (transport, host, int(port) if port else None, hop, "SIP/2.0"))
+        transport, host, port = sent_by
+        hop = parse_params(";" + params) if semicolon else ()
+        return tuple.__new__(cls, (transport, host, port, hop, "SIP/2.0"))
 
     @classmethod
     def first(cls, text: str) -> Via:

@@ -352,7 +352,9 @@ class SipEndpoint(Generic[Event]):
             log.exception("handling %s failed", type(event).__name__)
 
     def _set_timer(self) -> None:
-        due = self._agent.next_timer()
+        due, idle = self._agent.next_timer(), self._ways.next_timer()
+        if due is None or (idle is not None and idle < due):
+            due = idle
         if self._timer is not None:
             if due is not None and self._timer.when() <= due:  # it finds nothing, and is set anew
                 return
@@ -363,6 +365,7 @@ class SipEndpoint(Generic[Event]):
 
     def _timer_due(self, due: float) -> None:
         self._timer = None
+        self._ways.forget_idle(max(due, self.now()))
         try:
             self._agent.handle_timer(max(due, self.now()))
         except Exception:  # a fault of ours costs one timer, not all
@@ -385,12 +388,13 @@ class SipEndpoint(Generic[Event]):
         elif (datagrams := self._ports.udp.get(version_of(peer.remote.host))) is not None:
             datagrams.send(data, peer.remote)
 
-    def _is_dead(self, peer: Peer, why: str) -> None:
+    def _is_dead(self, flow: Flow, why: str) -> None:
         """Take it that a flow is of no use any more though nothing has said so but silence."""
-        if peer.transport != "udp" and self._streams is not None:
-            self._streams.cut(peer, why)
+        if flow.reliable and self._streams is not None:
+            self._streams.cut(flow.peer, why)
         else:
-            self._failed(peer, why, is_dead=True)
+            self._remember(flow)  # it may have been idle but for the pings
+            self._failed(flow.peer, why, is_dead=True)
 
     # ------------------------------------------------------------ receiving
 
