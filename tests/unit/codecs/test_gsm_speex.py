@@ -97,7 +97,9 @@ def test_speech_goes_through_speex_as_late_as_is_said(speex, rate_hz: int) -> No
     heard = np.concatenate([codec.decode(codec.encode(frame)) for frame in sound]).astype(float)
     lag = round((codec.info.algorithmic_delay_ms - 20) * rate_hz / 1000)
     before = sound.ravel()[: heard.size - 2000].astype(float)
-    likeness = [np.corrcoef(before, heard[d : d + before.size])[0, 1] for d in range(lag - 30, lag + 31)]
+    likeness = [
+        np.corrcoef(before, heard[d : d + before.size])[0, 1] for d in range(lag - 30, lag + 31)
+    ]
     assert abs(int(np.argmax(likeness)) - 30) <= 1
     assert max(likeness) > 0.65
 
