@@ -89,10 +89,14 @@ class Dialling:
         uri: SipUri,
         *,
         headers: Sequence[tuple[str, str]],
+        who: NameAddr | None = None,
         focus: str | None = None,
     ) -> Call:
-        """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
-        return await self._begin(line, uri, self._plan(line, headers, uri, focus=focus))
+        """Begin to call `uri` as `line`, and as `who`; returns when the INVITE is on its way."""
+        anonymous = who is not None and who.uri == ANONYMOUS.uri
+        more = [("Privacy", "id")] if anonymous else []
+        plan = self._plan(line, [*headers, *more], uri, from_=who, anonymous=anonymous, focus=focus)
+        return await self._begin(line, uri, plan)
 
     def _plan(
         self,
@@ -148,8 +152,10 @@ class Dialling:
             else:
                 await call._session.wait_progress(timeout)
         except BaseException as error:
-            if isinstance(error, CallError) and call.replaced_by is not None:
-                return call.replaced_by  # somebody else has picked it up
+            if isinstance(error, CallError) and call.ended is not None:
+                picked_up = await call.successors.settled()  # by somebody else
+                if picked_up is not None:
+                    return picked_up
             await self._give_up(call, error)
             raise
         return call

@@ -168,7 +168,9 @@ class Subscription:
 
     @property
     def _cseq_of_first(self) -> int:
-        return self._handle.request.cseq.number if self._handle is not None else self._first_cseq
+        if self._first_cseq or self._handle is None:
+            return self._first_cseq
+        return self._handle.request.cseq.number
 
     # NOTIFY.
 
@@ -218,14 +220,18 @@ class Subscription:
         if request.body and request.content_type not in self.wanted.accept:
             accept = ("Accept", ", ".join(self.wanted.accept))
             core.answer_once(request, flow, 415, [accept], now=now)
+            if state.terminated:  # that can be read
+                self._on_terminated(state, now)
             return
         core.answer_once(request, flow, 200, now=now)
-        self._silence = _stop(self._silence)
         self.event = event_of(request)
         core.emit(Notified(self, request, state))
         if state.terminated:
             self._on_terminated(state, now)
             return
+        if self._leaving and self._asked_s == 0:
+            return  # it has crossed our last SUBSCRIBE; Timer N goes on
+        self._silence = _stop(self._silence)
         active = state.value != "pending"
         self.status = SubscriptionStatus.ACTIVE if active else SubscriptionStatus.PENDING
         if state.expires_s is not None:
@@ -349,6 +355,8 @@ class Subscription:
         response = outcome.response if isinstance(outcome, Failure) else outcome
         if not isinstance(outcome, Failure) and outcome.status < 300:
             self._on_success(outcome, handle.request, now)
+        elif self._is_only_unknown(handle.request, outcome.status):
+            self._silence = _stop(self._silence)
         elif self.status is SubscriptionStatus.NOTIFY_WAIT or outcome.status in _DESTROYING:
             self._on_refused(outcome, response, now)
         elif outcome.status == 423 and self._may_ask_longer(response):
@@ -357,6 +365,11 @@ class Subscription:
             self._over("unsubscribed", None, None, now)
         else:
             self._go_on_until_expiry(now)
+
+    def _is_only_unknown(self, request: Request, status: int) -> bool:
+        """Whether a SUBSCRIBE in the place of a REFER is not understood: what REFER got holds."""
+        refreshes = self.wanted.method == "REFER" and request.method == "SUBSCRIBE"
+        return refreshes and status in (405, 489, 501) and not self._leaving
 
     def _on_success(self, response: Response, request: Request, now: float) -> None:
         if request.method == "REFER":
@@ -420,10 +433,16 @@ class Subscription:
         self._stop_clock()
         self.expires_at = now + seconds
         self._expiry = core.timers.start(self.expires_at, self._on_expired)
-        if self._wished_s > 0 and self.wanted.method != "REFER":
+        if self._wished_s > 0 and self._may_be_refreshed:
             latest = max(0.5 * seconds, min(0.9 * seconds, seconds - _MARGIN_S))
             at = now + core.random.uniform(0.5 * seconds, latest)
             self._refresh = core.timers.start(at, self.refresh)
+
+    @property
+    def _may_be_refreshed(self) -> bool:
+        """Whether to ask for more time: who takes a REFER may say that it knows no SUBSCRIBE."""
+        allowed = frozenset() if self.dialog is None else self.dialog.allowed
+        return self.wanted.method != "REFER" or not allowed or "SUBSCRIBE" in allowed
 
     def _go_on_until_expiry(self, now: float) -> None:
         """Try once more half-way to the end: a refresh that fails ends nothing (4.1.2.2)."""

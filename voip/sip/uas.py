@@ -129,8 +129,8 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
-    if method != "INVITE" and "Join" in request.headers:
-        raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
+    if method != "INVITE" and ("Join" in request.headers or "Replaces" in request.headers):
+        raise SipError("only an INVITE joins or replaces (RFC 3911 4, RFC 3891 3)", status=400)
     missing = _missing(core, request)
     if missing:
         core.answer(request, flow, 421, [("Require", ", ".join(missing))])
