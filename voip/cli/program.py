@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, TextIO, cast
 
 import typer
 
@@ -102,12 +102,12 @@ def main() -> None:
     """Entry point of the `voip` program."""
     with Path(os.devnull).open("w") as nowhere:  # they are None where a shell has closed them (>&-)
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
-        status = _run(sys.argv[1:] or ["--help"])
+        status = _run(sys.argv[1:] or ["--help"], nowhere)
     sys.exit(status)
 
 
-def _run(arguments: list[str]) -> int | None:
-    """Carry out a command; returns the exit status, None for 0."""
+def _run(arguments: list[str], nowhere: TextIO) -> int | None:
+    """Carry out a command; returns the exit status, None for 0. `nowhere`: what takes all."""
     if not sys.stdout.isatty():
         app.rich_markup_mode = None  # plain help
     try:
@@ -124,7 +124,7 @@ def _run(arguments: list[str]) -> int | None:
     except typer.Abort:
         return 130
     except OSError as error:  # no room for what is printed, no file or socket left
-        with Path(os.devnull).open("w") as nowhere:  # or the interpreter complains of it at its end
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        # or the interpreter complains of it at its end
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
         warn(error.strerror or str(error))
         return 1

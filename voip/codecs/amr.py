@@ -37,6 +37,7 @@ AMR: Final = CodecInfo(
     bit_rate=12200,
     algorithmic_delay_ms=25.0,
     conceals=True,
+    packet_frames=tuple(range(1, MAX_FRAMES + 1)),
 )
 AMR_WB: Final = replace(
     AMR,

@@ -21,6 +21,9 @@ from voip.errors import CodecError
 
 __all__ = ["MAX_FRAMES", "SPEEX", "count_frames", "libspeex", "speex_codec"]
 
+MAX_FRAMES: Final = 10
+"""Of one payload, read or made: 200 ms."""
+
 SPEEX: Final = tuple(
     CodecInfo(
         name="speex",
@@ -32,6 +35,7 @@ SPEEX: Final = tuple(
         bit_rate=bit_rate,
         algorithmic_delay_ms=delay_ms,
         conceals=True,
+        packet_frames=tuple(range(1, MAX_FRAMES + 1)),
     )
     for rate_hz, bit_rate, delay_ms in (
         (8000, 15000, 30.0),
@@ -41,8 +45,6 @@ SPEEX: Final = tuple(
 )
 """Narrow, wide and ultra-wide band; the bit rates are those of quality 8."""
 
-MAX_FRAMES: Final = 10
-"""Of one payload, read or made: 200 ms."""
 _MAX_OCTETS: Final = 1500
 _FRAME_ROOM: Final = 120
 """Octets that a frame takes at most: 492 bits, and 352 and 36 for the layers above."""

@@ -175,8 +175,8 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     assert ended.value.exit_code == 1
 
 
-def in_a_shell(redirection: str, arguments: str) -> Done:
-    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
+def in_a_shell(redirection: str, arguments: str, before: str = "") -> Done:
+    shell = ["sh", "-c", f'{before}exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=usual
@@ -188,6 +188,16 @@ def in_a_shell(redirection: str, arguments: str) -> Done:
 def test_no_room_for_what_is_printed_is_one_line(arguments: str) -> None:
     done = in_a_shell(">/dev/full", arguments)
     assert (done.status, done.complaint) == (1, "No space left on device")
+
+
+@pytest.mark.parametrize("limit", [5, 6, 7, 8, 9, 10])
+def test_too_few_files_are_one_line_that_says_what_to_do(limit: int) -> None:
+    """Not enough for an event loop, for one and no more, for SIP and no RTP."""
+    call = "call sip:x@127.0.0.1:9 --bind 127.0.0.1 --json"
+    done = in_a_shell("", call, f"ulimit -n {limit}; ")
+    complaint = "Too many open files (raise the limit of open files (ulimit -n))"
+    assert (done.status, done.complaint.endswith(complaint)) == (1, True)
+    assert done.json["error"] == done.complaint
 
 
 @pytest.mark.parametrize("arguments", ["--help", "doctor"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,14 @@ from engine_desk import HOST, PCMU, Desk, describe, place_of, speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import voip
 import voip.codecs.registry as registry_module
 from voip.codecs.core import CodecFormat, CodecInfo
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
+from voip.codecs.opus.toc import read_packet
 from voip.codecs.registry import CodecEntry, default_registry, register
+from voip.media import wav
 from voip.media.commands import (
     AddSink,
     DtmfReceived,
@@ -197,6 +201,22 @@ def test_what_a_lost_packet_had_is_heard_from_the_next_ones_repetition(desk: Des
     assert np.abs(part - expected).max() <= 1
     assert np.abs(part - worse).max() > 1000
     assert desk.stats().packets_lost == len(lost)
+
+
+def test_packets_repeat_the_one_before_for_whom_it_is_of_use() -> None:
+    """`useinbandfec` of the peer (RFC 7587, section 6.1); what it is worth, libopus decides."""
+    speech = Path(voip.__file__).parent / "assets" / "speech-8k.wav"
+    sound = wav.read(speech, 48_000)[: 3 * 48_000]
+    repeating = {}
+    for fmtp in ("useinbandfec=1", ""):
+        desk = Desk()
+        call(desk, OPUS, send_format=PayloadFormat(111, "opus", 48000, 2, fmtp))
+        feed(desk, sound, 48_000)
+        desk.run(3.0)
+        payloads = [packet.payload for packet in desk.io.sent]
+        repeating[fmtp] = sum(read_packet(payload).has_fec(payload) for payload in payloads)
+    assert repeating["useinbandfec=1"] > 50
+    assert repeating[""] == 0
 
 
 @every_format
