@@ -49,7 +49,7 @@ AMR_WB: Final = replace(
     algorithmic_delay_ms=25.9375,
     conceals=False,
 )
-"""Its library all but falls silent in a gap, and in the frame after it: repetition sounds better."""
+"""Its library all but falls silent in a gap and the frame after it: repetition sounds better."""
 
 _NARROW_RATES: Final = (4750, 5150, 5900, 6700, 7400, 7950, 10200, 12200)
 _WIDE_RATES: Final = (6600, 8850, 12650, 14250, 15850, 18250, 19850, 23050, 23850)
