@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 __all__ = ["Authority"]
 
+TN_AUTH_LIST = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.26")
 DAY = dt.timedelta(days=1)
 
 
@@ -54,14 +55,24 @@ class Authority:
         until_days: float = 20,
         self_signed: bool = False,
         common_name: str = "a telephone",
+        provider: str = "",
     ) -> Path:
-        """Return a file with a certificate for `names` (sip:domain, DNS names, IP) and its key."""
+        """Return a file with a certificate for `names` (sip:domain, DNS names, IP) and its key.
+
+        `provider`: the code of a telephone company, whose numbers it is for (RFC 8226 section 9).
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         issued = None if self_signed else self.certificate
         builder = self._builder(_name(common_name), key, since_days, until_days, issued=issued)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(_general(names)), critical=False
+            )
+        if provider:
+            spc = _der(0xA0, _der(0x16, provider.encode()))
+            numbers = x509.UnrecognizedExtension(TN_AUTH_LIST, _der(0x30, spc))
+            builder = builder.add_extension(numbers, critical=False).add_extension(
+                x509.BasicConstraints(False, None), critical=True
             )
         certificate = builder.sign(key if self_signed else self._key, hashes.SHA256())
         self._count += 1
@@ -97,6 +108,10 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False
             )
         )
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    return bytes((tag, len(content))) + content
 
 
 def _general(names: Sequence[str]) -> list[x509.GeneralName]:

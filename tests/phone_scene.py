@@ -12,10 +12,13 @@ from itertools import count
 from typing import Any
 
 import pytest
+from callers import until
 
 from voip import Softphone
+from voip.call import Call
 from voip.config import NetworkConfig
-from voip.errors import VoipError
+from voip.errors import CallError, VoipError
+from voip.events import CallState
 from voip.harness.soak.census import left_in_phone
 from voip.media.commands import (
     CloseStream,
@@ -126,6 +129,10 @@ class Network:
         for host in self._hosts.values():
             if host is not gone:
                 self.world.cut(host, gone)
+
+    def host_of(self, server: Server) -> Host:
+        """Where a server is."""
+        return self._hosts[server.uri.rpartition("@")[2]]
 
     def requests(self, method: str, to: Softphone | None = None) -> list[Request]:
         """What was sent of a method, repetitions left out."""
@@ -242,3 +249,49 @@ async def quiet(*phones: Phone, seconds: float = 100.0) -> None:
     for phone in phones:
         left = {**left_in_phone(phone), "streams": phone.sound.streams}
         assert left == {"streams": {}}, f"{uri(phone)}: {left}"
+
+
+def said(net: Network, what: str) -> list[Request | Response]:
+    """Messages by method, or by status and method, repetitions left out."""
+    found = {
+        m.to_bytes(): m
+        for _, m, _ in net.wire
+        if (m.method if isinstance(m, Request) else f"{m.status} {m.cseq.method}") == what
+    }
+    return list(found.values())
+
+
+def taking(phone: Phone, before: Callable[[Call], Awaitable[None]] | None = None) -> list[Call]:
+    """Let a phone answer every call, when it has done something before; return its calls."""
+    calls: list[Call] = []
+
+    @phone.on_incoming
+    async def taken(call: Call) -> None:
+        calls.append(call)
+        with suppress(CallError):  # the caller may hang up before it acknowledges
+            if before is not None:
+                await before(call)
+            await call.answer()
+            await call.wait_ended()
+
+    return calls
+
+
+async def dial(caller: Phone, callee: Phone, **more: Any) -> Call:
+    """Begin to call somebody."""
+    return await caller.dial(uri(callee), wait="started", **more)
+
+
+async def up(alice: Phone, bob: Phone, **more: Any) -> tuple[Call, Call]:
+    calls = taking(bob)
+    mine = await dial(alice, bob, **more)
+    await until(lambda: bool(calls) and mine._session.is_up and calls[0]._session.is_up)
+    assert alice.sound.sends_to == Address(bob.host.address, SOUND_PORT)
+    assert bob.sound.sends_to == Address(alice.host.address, SOUND_PORT)
+    return mine, calls[0]
+
+
+async def hang_up(call: Call, *phones: Phone) -> None:
+    await call.hangup()
+    await quiet(*phones)
+    assert call.state is CallState.ENDED

@@ -81,6 +81,25 @@ _OPUS = (
     b"\x0a\x09" + bytes(range(30)),
     b"maxplaybackrate=16000; stereo=1; useinbandfec=1; maxaveragebitrate=20000; cbr=0",
 )
+_PAYLOADS = (
+    *(bytes(range(size)) for size in (1, 11, 33, 38, 50, 160)),
+    bytes([0xD0]) + bytes(range(32)),  # GSM
+    b"\xf0\x3c" + bytes(range(31)),  # AMR, octet-aligned
+    b"\xf3\xc6" + bytes(range(30)),
+    b"\xf4\x7c" + bytes(range(59)),
+    bytes.fromhex("1d8e") + bytes(range(36)),  # Speex
+    b"\x80\x02\x80\x0a\x00" + bytes(range(170)),  # RED
+    b"\x28" + bytes(range(100, 110)),  # comfort noise
+)
+_PARAMETERS = (
+    b"opus/48000/2 maxplaybackrate=16000; stereo=1; useinbandfec=1; cbr=0",
+    b"iLBC/8000 mode=20",
+    b"AMR/8000 octet-align=1; mode-set=0,2,5; mode-change-period=2; max-red=0",
+    b"AMR-WB/16000 mode-set=0,8;crc=1;interleaving=20;robust-sorting=1",
+    b"speex/16000 vbr=vad;cng=on;mode=any",
+    b"G729/8000 annexb=no",
+    b"telephone-event/8000 0-15,66,70",
+)
 _WORDS = (
     *(b"\r\n", b"\r\n ", b"\r\n\t", b"\n", b"\r", b"\0", b" ", b"\t", b"\xff", b"\xc2\x80"),
     *(b"\xe2\x80\xa8", b'"', b'\\"', b"\\", b"<", b">", b",", b";", b":", b"=", b"@", b"?"),
@@ -99,6 +118,10 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
         return list(_RTCP)
     if target == "opus":
         return list(_OPUS)
+    if target == "payloads":
+        return [*_OPUS, *_PAYLOADS]
+    if target == "parameters":
+        return list(_PARAMETERS)
     if target == "sdp":
         return [_SDP]
     if target == "multipart":

@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from voip.codecs.comfort_noise import ComfortNoise, NoiseSource
+from voip.codecs.core import Codec, CodecFormat, FecCodec
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.fmtp import OpusParameters
 from voip.codecs.opus.toc import read_packet
+from voip.codecs.red import RedCodec, pack, unpack
+from voip.codecs.registry import default_registry
 from voip.errors import CodecError, RtpError, SdpError, SipError
+from voip.fmtp import read as read_parameters
+from voip.fmtp import write as write_parameters
 from voip.rtp.packet import parse_headers
 from voip.rtp.rtcp import build_compound, parse_compound
+from voip.sdp.capability import AudioCapability
+from voip.sdp.format import RtpFormat
 from voip.sdp.parser import parse as parse_sdp
 from voip.sip.agent import SipAgent
 from voip.sip.check import validate
@@ -288,6 +297,52 @@ def opus(data: bytes) -> None:
     assert OpusParameters.read(said.fmtp) == said
 
 
+def payloads(data: bytes) -> None:
+    """A payload of every codec there is, and of the formats around them."""
+    for codec in _codecs():
+        with suppress(CodecError):
+            sound = codec.decode(data)
+            assert sound.size % codec.info.pcm_channels == 0
+        if isinstance(codec, FecCodec):
+            with suppress(CodecError):
+                assert codec.decode_fec(data, 160).size == 160
+    with suppress(CodecError):
+        blocks = unpack(data)
+        assert pack(blocks) == data
+    with suppress(CodecError):
+        noise = ComfortNoise.read(data)
+        assert ComfortNoise.read(noise.payload) == noise
+        assert np.isfinite(NoiseSource(np.random.default_rng(1)).generate(noise, 160)).all()
+
+
+@cache
+def _codecs() -> tuple[Codec, ...]:
+    """Codecs of this machine, which go on with what they remember; RED last."""
+    registry = default_registry()
+    found = [registry.create(info.format) for info in registry if registry.ways(info.format)]
+    found += [registry.create(CodecFormat("ilbc", fmtp="mode=20"))]
+    with suppress(CodecError):
+        found += [registry.create(CodecFormat("amr", fmtp="octet-align=1"))]
+    return (*found, RedCodec(registry.create(CodecFormat("pcmu")), 0))
+
+
+def parameters(data: bytes) -> None:
+    """A format and its parameters, as a=rtpmap and a=fmtp have them, and an answer to them."""
+    rtpmap, _, fmtp = data.decode("latin-1").partition(" ")
+    with suppress(CodecError):
+        found = CodecFormat.read(rtpmap, fmtp)
+        assert str(CodecFormat.read(str(found))) == str(found)
+        with suppress(CodecError):
+            default_registry().create(found)
+    for name, encoding in ENCODINGS.items():
+        said = read_parameters(name, fmtp)
+        assert read_parameters(name, write_parameters(name, said)) == said
+        AudioCapability(*encoding).answering(RtpFormat(100, *encoding, fmtp))
+
+
+ENCODINGS = {info.name: info.format.key for info in default_registry()}
+
+
 def agent(data: bytes) -> None:
     """A user agent that has to bear it: it does not raise, and what it says can be read."""
     found = SipAgent(AgentConfig(allow=METHODS), SeededRandom(1))
@@ -313,5 +368,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rtcp": rtcp,
     "rtp": rtp,
     "opus": opus,
+    "payloads": payloads,
+    "parameters": parameters,
     "agent": agent,
 }

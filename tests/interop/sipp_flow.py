@@ -34,6 +34,7 @@ def sent(
     own_tag: str = "[call_number]",
     uri: str = TARGET,
     to: str = "<sip:desk@[remote_ip]:[remote_port]>",
+    sender: str = "<sip:sipp@[local_ip]:[local_port]>",
 ) -> str:
     """A request; `lines`: headers, an empty one, the body. `again`: repeated until answered.
 
@@ -44,7 +45,7 @@ def sent(
         f"{method} {uri} SIP/2.0",
         f"Via: SIP/2.0/[transport] {via};branch={branch}",
         "Max-Forwards: 70",
-        f"From: <sip:sipp@[local_ip]:[local_port]>;tag={own_tag}",
+        f"From: {sender};tag={own_tag}",
         f"Call-ID: {call_id}",
         f"To: {to}{tag}",
         f"CSeq: {number} {method}",
@@ -66,27 +67,75 @@ def replied(
     return _send(again, f"SIP/2.0 {status} -", *kept, f"Call-ID: {call_id}", lines=lines)
 
 
-def asked(method: str, first: int, *checks: tuple[str, str], more: str = "") -> str:
+def echoed(status: int, *lines: str, tag: str = "", again: bool = False) -> str:
+    """A response to what came last, which has been through proxies."""
+    last = ("Via:", "Record-Route:", "From:", "To:", "Call-ID:", "CSeq:")
+    kept = [f"[last_{name}]" for name in last]
+    kept[3] += tag
+    return _send(again, f"SIP/2.0 {status} -", *kept, lines=lines)
+
+
+def asked(
+    method: str, first: int, *checks: tuple[str, str], more: str = "", or_else: str = ""
+) -> str:
     """A request that is demanded, whose headers are kept in the variables from `first` on.
 
-    `checks`: patterns of its headers, of its body where the name is ""; `more`: actions.
+    `checks`: patterns of its headers, the first of a name; of its body where the name is "", of all
+    of it where that is "*". `more`: actions.
+    `or_else`: the label where it goes on when this is what came; the next step may come instead.
     """
     keep = "".join(
         f'<ereg regexp=".*" search_in="hdr" header="{name}" check_it="true"'
         f' assign_to="{first + number}"/>'
         for number, name in enumerate(_KEPT)
     )
-    return f'<recv request="{method}"><action>{keep}{_checked(checks)}{more}</action></recv>'
+    branch = f' optional="true" next="{or_else}"' if or_else else ""
+    return (
+        f'<recv request="{method}"{branch}><action>{keep}{_checked(checks)}{more}</action></recv>'
+    )
 
 
-def answered(status: int, *checks: tuple[str, str], more: str = "") -> str:
-    """A response that is demanded. `checks`: patterns of its headers; `more`: actions."""
-    return f'<recv response="{status}"><action>{_checked(checks)}{more}</action></recv>'
+def answered(
+    status: int,
+    *checks: tuple[str, str],
+    more: str = "",
+    challenge: bool = False,
+    routed: bool = False,
+) -> str:
+    """A response that is demanded. `checks`: patterns of its headers; `more`: actions.
+
+    `challenge`: what it asks is answered by the line `[authentication]` of the next request;
+    `routed`: its Record-Route is kept as `[routes]`, where to send as `[next_url]`.
+    """
+    kept = (' auth="true"' if challenge else "") + (' rrs="true"' if routed else "")
+    return f'<recv response="{status}"{kept}><action>{_checked(checks)}{more}</action></recv>'
 
 
 def maybe(status: int) -> str:
     """A response that may come."""
     return f'<recv response="{status}" optional="true"/>'
+
+
+def nth_call(*labels: str) -> tuple[str, ...]:
+    """Go on at the first label in the first call of a run, at the second in the second, ..."""
+    tests = "".join(
+        f'<test assign_to="is_{number}" variable="calls" compare="equal" value="{number}"/>'
+        for number, _ in enumerate(labels, 1)
+    )
+    return (
+        '<Global variables="calls"/>',
+        f'<nop><action><add assign_to="calls" value="1"/>{tests}</action></nop>',
+        *(f'<nop next="{label}" test="is_{n}"/>' for n, label in enumerate(labels, 1)),
+    )
+
+
+def at(label: str, *steps: str) -> tuple[str, ...]:
+    """Steps that are gone to, and after which the call is over."""
+    return f'<label id="{label}"/>', *steps, '<nop next="over"/>'
+
+
+OVER = '<label id="over"/>'
+"""The last step of a scenario that has branches."""
 
 
 def scenario(artifacts: Path, name: str, *steps: str) -> Path:
@@ -112,7 +161,10 @@ def _checked(checks: tuple[tuple[str, str], ...]) -> str:
 
 
 def _place(header: str) -> str:
-    return f'search_in="hdr" header="{header}"' if header else 'search_in="body"'
+    whole = {"": "body", "*": "msg"}
+    if header in whole:
+        return f'search_in="{whole[header]}"'
+    return f'search_in="hdr" header="{header}"'
 
 
 def _send(again: bool, *head: str, lines: tuple[str, ...]) -> str:

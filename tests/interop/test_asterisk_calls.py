@@ -33,8 +33,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_refusals_say_why(asterisk: Asterisk, artifacts: Path) -> None:
+async def test_F014_refusals_say_why(asterisk: Asterisk, artifacts: Path) -> None:
     async with softphone(asterisk, "1001", artifacts) as phone:
         errors = await asyncio.gather(
             *(phone.dial(number) for number in REFUSALS), return_exceptions=True
@@ -61,8 +60,7 @@ async def test_a_wrong_or_missing_password_is_named(asterisk: Asterisk, artifact
     assert asterisk.calls() == 0
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-async def test_what_nobody_answers_is_cancelled(asterisk: Asterisk, artifacts: Path) -> None:
+async def test_F013_what_nobody_answers_is_cancelled(asterisk: Asterisk, artifacts: Path) -> None:
     mark = asterisk.mark()
     async with softphone(asterisk, "1001", artifacts) as phone:
         ringing = await phone.dial("609", wait="ringing")
@@ -105,9 +103,7 @@ async def test_a_call_over_tcp(asterisk: Asterisk, artifacts: Path) -> None:
 
 
 @repeated_after_stalls
-@pytest.mark.rfc("3665", "3.1", "F006")
-@pytest.mark.rfc("3261", "24.1-24.2", "F084")
-async def test_two_phones_hear_each_other_through_asterisk(
+async def test_F006_F084_two_phones_hear_each_other_through_asterisk(
     asterisk: Asterisk, artifacts: Path
 ) -> None:
     speech, prompt = shipped("speech-8k.wav"), shipped("prompt-8k.wav")
@@ -138,9 +134,9 @@ async def test_two_phones_hear_each_other_through_asterisk(
     require_speech(prompt, Sound.read(artifacts / "alice.wav"), what="Alice hears")
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_a_phone_refuses_and_a_caller_gives_up(asterisk: Asterisk, artifacts: Path) -> None:
+async def test_F013_F014_a_phone_refuses_and_a_caller_gives_up(
+    asterisk: Asterisk, artifacts: Path
+) -> None:
     async with (
         softphone(asterisk, "1001", artifacts) as alice,
         softphone(asterisk, "1002", artifacts, register=True) as bob,

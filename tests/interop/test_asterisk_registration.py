@@ -17,9 +17,7 @@ from voip.harness.audio import Sound
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-@pytest.mark.rfc("3665", "2.1", "F001")
-@pytest.mark.rfc("3665", "2.4", "F004")
-async def test_asterisk_knows_us_while_we_are_registered(
+async def test_F001_F004_asterisk_knows_us_while_we_are_registered(
     asterisk: Asterisk, artifacts: Path, transport: str
 ) -> None:
     async with softphone(
@@ -52,8 +50,7 @@ async def test_the_interval_is_the_one_asterisk_grants(asterisk: Asterisk, artif
         assert (await phone.register()).expires_s == pytest.approx(10, abs=1)
 
 
-@pytest.mark.rfc("3665", "2.5", "F005")
-async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts: Path) -> None:
+async def test_F005_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts: Path) -> None:
     phone = softphone(asterisk, "1001", artifacts, register=True, password="secret1002")
     with pytest.raises(AuthenticationError, match="401 twice: wrong password for 1001@") as no:
         await phone.start()
@@ -65,12 +62,11 @@ async def test_a_wrong_password_is_not_registered(asterisk: Asterisk, artifacts:
     assert rest == [Unregistered()]
 
 
-@pytest.mark.rfc("7616/8760", "3.9/2", "F115")
 @pytest.mark.parametrize(
     ("user", "offered", "taken"),
     [("1003", ["SHA-256"], "SHA-256"), ("1004", ["SHA-512-256", "SHA-256", "MD5"], "SHA-512-256")],
 )
-async def test_the_digest_that_asterisk_names_first(
+async def test_F115_the_digest_that_asterisk_names_first(
     asterisk: Asterisk, artifacts: Path, user: str, offered: list[str], taken: str
 ) -> None:
     if not asterisk.knows_sha256():

@@ -133,9 +133,7 @@ async def test_606_is_heard_before_it_answers_and_echoes_after(
 
 
 @repeated_after_stalls
-@pytest.mark.rfc("5359", "2.1", "F017")
-@pytest.mark.rfc("5359", "2.3", "F019")
-async def test_hold_silences_asterisk_for_us_and_not_us_for_asterisk(
+async def test_F017_F019_hold_silences_asterisk_for_us_and_not_us_for_asterisk(
     asterisk: Asterisk, artifacts: Path
 ) -> None:
     mark = asterisk.mark()

@@ -128,9 +128,7 @@ async def test_every_digit_goes_both_ways_at_once(
 
 
 @pytest.mark.parametrize("caller", SIDES)
-@pytest.mark.rfc("5359", "2.1", "F017")
-@pytest.mark.rfc("6337", "5.3-5.4", "F094")
-async def test_we_hold_and_resume(
+async def test_F017_F094_we_hold_and_resume(
     baresip: StartBaresip, turned: Path, artifacts: Path, caller: str
 ) -> None:
     peer = await baresip(play=turned)
@@ -157,9 +155,7 @@ async def test_we_hold_and_resume(
 
 
 @pytest.mark.parametrize("caller", SIDES)
-@pytest.mark.rfc("5359", "2.1", "F017")
-@pytest.mark.rfc("6337", "5.3-5.4", "F094")
-async def test_baresip_holds_and_resumes(
+async def test_F017_F094_baresip_holds_and_resumes(
     baresip: StartBaresip, turned: Path, artifacts: Path, caller: str
 ) -> None:
     peer = await baresip(play=turned)
@@ -212,8 +208,7 @@ async def test_either_side_hangs_up(
     ]
 
 
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_baresip_rejects_us(baresip: StartBaresip, artifacts: Path) -> None:
+async def test_F014_baresip_rejects_us(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:
         dialling = asyncio.create_task(us.phone.dial(peer.uri))
@@ -227,8 +222,7 @@ async def test_baresip_rejects_us(baresip: StartBaresip, artifacts: Path) -> Non
 
 
 @pytest.mark.parametrize(("status", "told"), [(486, "486 Busy Here"), (603, "603 Decline")])
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_we_reject_baresip(
+async def test_F014_we_reject_baresip(
     baresip: StartBaresip, artifacts: Path, status: int, told: str
 ) -> None:
     peer = await baresip()
@@ -244,8 +238,7 @@ async def test_we_reject_baresip(
     assert us.ladder.lines == ["< INVITE", "> 180 INVITE", f"> {status} INVITE", "< ACK"]
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-async def test_we_give_up_while_baresip_rings(baresip: StartBaresip, artifacts: Path) -> None:
+async def test_F013_we_give_up_while_baresip_rings(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:
         call = await us.phone.dial(peer.uri, wait="ringing")
@@ -265,8 +258,7 @@ async def test_we_give_up_while_baresip_rings(baresip: StartBaresip, artifacts: 
     ]
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-async def test_baresip_gives_up_while_we_ring(baresip: StartBaresip, artifacts: Path) -> None:
+async def test_F013_baresip_gives_up_while_we_ring(baresip: StartBaresip, artifacts: Path) -> None:
     peer = await baresip()
     async with desk(artifacts) as us:
         await peer.dial(us.uri())

@@ -47,9 +47,7 @@ async def pair(
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-@pytest.mark.rfc("3665", "2.1", "F001")
-@pytest.mark.rfc("3665", "2.4", "F004")
-async def test_kamailio_knows_us_while_we_are_registered(
+async def test_F001_F004_kamailio_knows_us_while_we_are_registered(
     kamailio: Kamailio, artifacts: Path, transport: str
 ) -> None:
     async with softphone(
@@ -62,8 +60,7 @@ async def test_kamailio_knows_us_while_we_are_registered(
     assert kamailio.contacts("2001") == []
 
 
-@pytest.mark.rfc("3665", "2.5", "F005")
-async def test_a_wrong_password_is_refused_at_the_registrar_and_at_the_proxy(
+async def test_F005_a_wrong_password_is_refused_at_the_registrar_and_at_the_proxy(
     kamailio: Kamailio, artifacts: Path
 ) -> None:
     phone = softphone(kamailio, "2001", artifacts, register=True, password="wrong")
@@ -78,9 +75,7 @@ async def test_a_wrong_password_is_refused_at_the_registrar_and_at_the_proxy(
 
 @repeated_after_stalls
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-@pytest.mark.rfc("3665", "3.5", "F010")
-@pytest.mark.rfc("5359", "2.1", "F017")
-async def test_two_phones_hear_each_other_through_proxy_and_relay(
+async def test_F010_F017_two_phones_hear_each_other_through_proxy_and_relay(
     kamailio: Kamailio, artifacts: Path, transport: str
 ) -> None:
     speech, prompt = shipped("speech-8k.wav"), shipped("prompt-8k.wav")
@@ -108,9 +103,9 @@ async def test_two_phones_hear_each_other_through_proxy_and_relay(
     require_speech(prompt, Sound.read(artifacts / "alice.wav"), what="Alice hears")
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_a_caller_gives_up_and_a_callee_refuses(kamailio: Kamailio, artifacts: Path) -> None:
+async def test_F013_F014_a_caller_gives_up_and_a_callee_refuses(
+    kamailio: Kamailio, artifacts: Path
+) -> None:
     async with pair(kamailio, artifacts) as (alice, bob):
         rung: asyncio.Queue[Call] = asyncio.Queue()
 
@@ -150,8 +145,7 @@ async def test_F015_a_phone_that_is_dead_is_given_up_by_kamailio(
         assert alice.calls == []
 
 
-@pytest.mark.rfc("5359", "2.12", "F028")
-async def test_three_phones_of_a_user_ring_and_one_answers(
+async def test_F028_three_phones_of_a_user_ring_and_one_answers(
     kamailio: Kamailio, artifacts: Path
 ) -> None:
     async with AsyncExitStack() as open_phones:

@@ -107,8 +107,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-@pytest.mark.rfc("3665", "3.4", "F009")
-async def test_F133_all_that_a_phone_asks_for_reaches_the_server_that_answers(
+async def test_F009_F133_all_that_a_phone_asks_for_reaches_the_server_that_answers(
     kamailio: Kamailio, artifacts: Path
 ) -> None:
     published: list[str] = []

@@ -96,9 +96,7 @@ async def test_every_digit_goes_both_ways_at_once(
 
 
 @pytest.mark.parametrize("holder", SIDES)
-@pytest.mark.rfc("5359", "2.1", "F017")
-@pytest.mark.rfc("6337", "5.3-5.4", "F094")
-async def test_speech_comes_back_after_a_hold(
+async def test_F017_F094_speech_comes_back_after_a_hold(
     pjsua: StartPjsua, artifacts: Path, holder: str
 ) -> None:
     prompt = shipped("prompt-8k.wav")
@@ -123,8 +121,7 @@ async def test_speech_comes_back_after_a_hold(
     require_speech(prompt, heard)
 
 
-@pytest.mark.rfc("3665", "3.9", "F014")
-async def test_each_side_rejects_the_other(pjsua: StartPjsua, artifacts: Path) -> None:
+async def test_F014_each_side_rejects_the_other(pjsua: StartPjsua, artifacts: Path) -> None:
     peer = await pjsua()
     async with desk(artifacts) as us:
         dialling = asyncio.create_task(us.phone.dial(peer.uri))
@@ -142,8 +139,9 @@ async def test_each_side_rejects_the_other(pjsua: StartPjsua, artifacts: Path) -
         assert (told.status, told.reason) == (486, "Busy Here")
 
 
-@pytest.mark.rfc("3665", "3.8", "F013")
-async def test_each_side_gives_up_while_the_other_rings(pjsua: StartPjsua, artifacts: Path) -> None:
+async def test_F013_each_side_gives_up_while_the_other_rings(
+    pjsua: StartPjsua, artifacts: Path
+) -> None:
     peer = await pjsua()
     async with desk(artifacts) as us:
         dialling = asyncio.create_task(us.phone.dial(peer.uri, wait="ringing"))

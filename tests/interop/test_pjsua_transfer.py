@@ -94,8 +94,10 @@ async def test_F020_F035_F036_F097_pjsip_calls_whom_we_name(
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        pytest.param(486, "Busy Here", marks=pytest.mark.rfc("5589", "6.3.1", "F038")),
-        pytest.param(480, "Temporarily Un", marks=pytest.mark.rfc("5589", "6.3.2", "F039")),
+        pytest.param(486, "Busy Here", marks=pytest.mark.rfc("5589", "6.3.1", "F038"), id="F038"),
+        pytest.param(
+            480, "Temporarily Un", marks=pytest.mark.rfc("5589", "6.3.2", "F039"), id="F039"
+        ),
     ],
 )
 async def test_F037_pjsip_does_not_reach_the_target_and_stays_with_us(
@@ -165,8 +167,8 @@ async def test_F100_who_is_called_for_pjsip_s_sake_hears_of_it(
 @pytest.mark.parametrize(
     "protected",
     [
-        pytest.param(False, marks=pytest.mark.rfc("5589", "7.1", "F040")),
-        pytest.param(True, marks=pytest.mark.rfc("5589", "7.2", "F041")),
+        pytest.param(False, marks=pytest.mark.rfc("5589", "7.1", "F040"), id="F040"),
+        pytest.param(True, marks=pytest.mark.rfc("5589", "7.2", "F041"), id="F041"),
     ],
 )
 async def test_F018_F021_F042_pjsip_takes_our_place_at_the_target(

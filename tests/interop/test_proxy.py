@@ -351,8 +351,7 @@ async def test_F111_where_sipp_says_that_a_flow_failed_the_next_one_is_tried_bes
 
 
 @pytest.mark.parametrize("max_redirects", [0, 1])
-@pytest.mark.rfc("5359", "2.7", "F023")
-async def test_pjsip_sends_baresip_on_to_another_user(
+async def test_F023_pjsip_sends_baresip_on_to_another_user(
     baresip: StartBaresip, pjsua: StartPjsua, max_redirects: int
 ) -> None:
     """It is registered, and answers 302: our proxy goes there, or tells baresip, who does."""

@@ -154,8 +154,7 @@ async def test_F111_pjsip_registers_a_flow_and_is_called_by_it_and_by_its_instan
     assert "480" in (await alice.closed()).param
 
 
-@pytest.mark.rfc("3665", "3.2", "F007")
-async def test_F113_baresip_behind_kamailio_is_called_by_the_path_it_has_registered_by(
+async def test_F007_F113_baresip_behind_kamailio_is_called_by_the_path_it_has_registered_by(
     proxy: SipProxy, seen: Seen, baresip: StartBaresip, kamailio: Kamailio
 ) -> None:
     """Kamailio is the edge, our registrar keeps the Path and our proxy goes by it."""
@@ -188,8 +187,7 @@ async def test_F113_baresip_behind_kamailio_is_called_by_the_path_it_has_registe
     require_tone((await bob.recording()).received, 700)
 
 
-@pytest.mark.rfc("3665", "3.2", "F007")
-async def test_F114_our_phone_calls_by_kamailio_where_our_registrar_says_so(
+async def test_F007_F114_our_phone_calls_by_kamailio_where_our_registrar_says_so(
     seen: Seen, baresip: StartBaresip, kamailio: Kamailio
 ) -> None:
     route = f"<sip:{kamailio.address};lr>"

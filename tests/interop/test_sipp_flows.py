@@ -17,8 +17,8 @@ from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, 
 from voip.answering import Answering
 from voip.call import Call
 from voip.config import CallConfig
-from voip.errors import CallError
-from voip.events import CallState, EndedBy
+from voip.errors import CallError, RequestError
+from voip.events import CallState, EndedBy, MessageReceived
 from voip.sip.call_info import Geolocation
 from voip.sip.server_request import ServerRequest
 
@@ -218,6 +218,30 @@ async def test_F108_digits_go_both_ways_by_info(sipp: StartSipp, artifacts: Path
         (await caller.finished()).require(1)
 
 
+async def test_F107_texts_go_both_ways(sipp: StartSipp, artifacts: Path) -> None:
+    text = ("Content-Type: text/plain", "", "Watson, come here.")
+    writes = scenario(artifacts, "writes", sent("MESSAGE", 1, *text), answered(200))
+    reads = scenario(
+        artifacts,
+        "reads",
+        asked("MESSAGE", 1, ("Content-Type:", "^ *text/plain"), ("", "^Coming\\.$")),
+        replied(200, 1, tag=OURS),
+    )
+    busy = scenario(artifacts, "cannot-read", asked("MESSAGE", 1), replied(415, 1, tag=OURS))
+    async with desk(artifacts) as us:
+        texts: asyncio.Queue[MessageReceived] = asyncio.Queue()
+        us.phone.on_message(texts.put_nowait)
+        writer = await sipp(writes, remote=f"{HOST}:{us.phone.port}", calls=1)
+        (await writer.finished()).require(1)
+        assert (await texts.get()).text.strip() == "Watson, come here."
+        reader = await sipp(reads)
+        await us.phone.message(reader.uri, "Coming.")
+        (await reader.finished()).require(1)
+        with pytest.raises(RequestError) as refused:
+            await us.phone.message((await sipp(busy)).uri, "Coming.")
+        assert refused.value.status == 415
+
+
 async def test_F110_an_answer_goes_where_the_request_came_from(
     sipp: StartSipp, artifacts: Path
 ) -> None:
@@ -297,9 +321,13 @@ async def test_F132_where_we_are_is_said_in_the_invite(sipp: StartSipp, artifact
 @pytest.mark.parametrize(
     ("flow", "reason"),
     [
-        pytest.param("always", "unconditional", marks=pytest.mark.rfc("5359", "2.7", "F023")),
-        pytest.param("busy", "user-busy", marks=pytest.mark.rfc("5359", "2.8", "F024")),
-        pytest.param("no_answer", "no-answer", marks=pytest.mark.rfc("5359", "2.9", "F025")),
+        pytest.param(
+            "always", "unconditional", marks=pytest.mark.rfc("5359", "2.7", "F023"), id="F023"
+        ),
+        pytest.param("busy", "user-busy", marks=pytest.mark.rfc("5359", "2.8", "F024"), id="F024"),
+        pytest.param(
+            "no_answer", "no-answer", marks=pytest.mark.rfc("5359", "2.9", "F025"), id="F025"
+        ),
     ],
 )
 async def test_F130_a_call_that_we_send_on_says_why(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,48 @@ async def test_F050_a_cancel_that_crosses_our_200(sipp: StartSipp, artifacts: Pa
         answered(200, ("CSeq:", "1 CANCEL")),
         ACK,
         *goodbye(2),
+    )  # fmt: skip
+
+
+async def test_F051_an_early_bye_that_crosses_our_200(sipp: StartSipp, artifacts: Path) -> None:
+    async def ring(call: Call) -> None:
+        await call.ring()
+        await asyncio.sleep(0.3)
+        with pytest.raises(CallError, match="hung up by the other side"):
+            await call.answer()
+
+    us = await play(
+        sipp, artifacts, ring,
+        sent("INVITE", 1, CONTACT, *DESCRIBED, branch=BRANCH),
+        maybe(100),
+        answered(180),
+        answered(200, ("CSeq:", "1 INVITE")),
+        *goodbye(2),
+        ACK,
+    )  # fmt: skip
+    assert us.ladder.lines[:5] == [
+        "< INVITE", "> 180 INVITE", "> 200 INVITE", "< BYE", "> 200 BYE",
+    ]  # fmt: skip
+
+
+async def test_F051_an_early_bye_that_comes_before_our_200(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    """It ends the INVITE as well (RFC 3261 section 15.1.2)."""
+
+    async def ring(call: Call) -> None:
+        await call.ring()
+        assert (await call.wait_ended()).by is EndedBy.REMOTE
+
+    await play(
+        sipp, artifacts, ring,
+        sent("INVITE", 1, CONTACT, *DESCRIBED, branch=BRANCH),
+        maybe(100),
+        answered(180),
+        sent("BYE", 2, tag=TAG, branch=f"{BRANCH}-2"),
+        answered(200, ("CSeq:", "2 BYE")),
+        answered(487, ("CSeq:", "1 INVITE")),
+        sent("ACK", 1, tag=TAG, again=False, branch=BRANCH),
     )  # fmt: skip
 
 
@@ -201,6 +244,25 @@ async def test_F061_a_refer_that_crosses_our_bye(sipp: StartSipp, artifacts: Pat
     assert "> INVITE" not in us.ladder.lines
 
 
+async def test_F058_our_bye_waits_for_the_ack(sipp: StartSipp, artifacts: Path) -> None:
+    async def leave_at_once(call: Call) -> None:
+        answering = asyncio.ensure_future(call.answer())
+        await asyncio.sleep(0.1)
+        await call.hangup()
+        with suppress(CallError):
+            await answering
+
+    us = await play(
+        sipp, artifacts, leave_at_once,
+        *INVITED,
+        '<pause milliseconds="400"/>',  # a BYE that comes now fails the call
+        ACK,
+        asked("BYE", 1),
+        replied(200, 1),
+    )  # fmt: skip
+    assert us.ladder.lines == ["< INVITE", "> 200 INVITE", "< ACK", "> BYE", "< 200 BYE"]
+
+
 # 3.3: changes that cross.
 
 
@@ -211,7 +273,7 @@ async def hold(call: Call) -> None:
     assert (await call.wait_ended()).by is EndedBy.REMOTE
 
 
-async def test_F059_two_reinvites_that_cross(sipp: StartSipp, artifacts: Path) -> None:
+async def test_F059_F093_two_reinvites_that_cross(sipp: StartSipp, artifacts: Path) -> None:
     """Ours comes again, first, as the Call-ID is SIPp's; SIPp's would after 2 s."""
     await play(
         sipp, artifacts, hold,
@@ -230,7 +292,9 @@ async def test_F059_two_reinvites_that_cross(sipp: StartSipp, artifacts: Path) -
     )  # fmt: skip
 
 
-async def test_F060_an_update_that_crosses_our_reinvite(sipp: StartSipp, artifacts: Path) -> None:
+async def test_F060_F093_an_update_that_crosses_our_reinvite(
+    sipp: StartSipp, artifacts: Path
+) -> None:
     await play(
         sipp, artifacts, hold,
         *UP,
@@ -244,3 +308,22 @@ async def test_F060_an_update_that_crosses_our_reinvite(sipp: StartSipp, artifac
         '<recv request="ACK"/>',
         *goodbye(3),
     )  # fmt: skip
+
+
+# RFC 6026: an INVITE that is answered.
+
+
+async def test_F116_our_200_is_repeated_until_the_ack_and_the_invite_absorbed_after_it(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    us = await play(
+        sipp, artifacts, stay,
+        *INVITED,
+        '<pause milliseconds="1700"/>',  # it comes again at 0.5 and 1.5 s
+        ACK,
+        sent("INVITE", 1, CONTACT, *DESCRIBED, branch=BRANCH, again=False),
+        '<pause milliseconds="300"/>',
+        *goodbye(2),
+    )  # fmt: skip
+    assert us.ladder.lines == ["< INVITE", "> 200 INVITE", "< ACK", "< BYE", "> 200 BYE"]
+    assert us.ladder.resent == 3  # our 200 twice, their INVITE

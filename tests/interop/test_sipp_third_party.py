@@ -125,7 +125,11 @@ async def two(us: Desk) -> tuple[Call, Call]:
 @pytest.mark.parametrize(
     "flow",
     [
-        pytest.param(flow, marks=[pytest.mark.rfc("3725", *what) for what in proven])
+        pytest.param(
+            flow,
+            marks=[pytest.mark.rfc("3725", *what) for what in proven],
+            id="-".join(number for _, number in proven),
+        )
         for flow, proven in PROVES.items()
     ],
 )

@@ -225,3 +225,29 @@ async def test_F032_a_call_that_rings_at_sipp_is_picked_up_of_its_caller(
         await call.hangup()
         (await caller.finished()).require(1)
         (await phone.finished()).require(1)
+
+
+async def test_F098_who_is_asked_for_no_reports_calls_and_makes_none(
+    sipp: StartSipp, artifacts: Path
+) -> None:
+    target = await sipp("uas")
+    path = scenario(
+        artifacts,
+        "no-reports",
+        *UP,
+        sent("REFER", 2, CONTACT, "Refer-Sub: false", f"Refer-To: <{target.uri}>", tag=TAG),
+        answered(202, ("CSeq:", "2 REFER"), ("Refer-Sub:", "^ *false")),
+        '<pause milliseconds="800"/>',  # a NOTIFY that comes now fails the call
+        sent("BYE", 3, tag=TAG),
+        answered(200, ("CSeq:", "3 BYE")),
+    )
+    async with desk(artifacts) as us:
+        transferor = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
+        call = await us.incoming()
+        await call.answer()
+        (await transferor.finished()).require(1)
+        (event,) = [event for event in call._events if isinstance(event, Transferred)]
+        assert event.call.state is CallState.ACTIVE
+        assert "> NOTIFY" not in us.ladder.lines
+        await event.call.hangup()
+        (await target.finished()).require(1)

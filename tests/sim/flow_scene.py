@@ -76,11 +76,11 @@ class Scene:
         }
         return [status for _, status in found if status >= 200]
 
-    def phone(self, name: str, host: Host, **more: Any) -> Softphone:
+    def phone(self, name: str, host: Host, domain: str = SERVER, **more: Any) -> Softphone:
         more.setdefault("media", MediaConfig(elsewhere=Address(host.address, 40000)))
         more.setdefault("network", NetworkConfig(bind_host=host.address, bind_port=5060))
         more.setdefault("password", PASSWORDS[name])
-        return Softphone(f"sip:{name}@{SERVER}", trace=self.trace, **more)
+        return Softphone(f"sip:{name}@{domain}", trace=self.trace, **more)
 
     async def answering(
         self, name: str = "bob", host: Host | None = None, **more: Any

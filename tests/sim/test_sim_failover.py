@@ -44,7 +44,9 @@ def test_F133_a_call_is_up_by_the_second_server_when_the_first_says_nothing() ->
             async with await alice.dial(f"sip:bob@{OFFICE}"):
                 assert now() - began < 1.0  # the silent one is left alone for a while
             assert len(calls) == 2
+            await asyncio.sleep(2 * T1_64)
             assert alice._agent.dialogs == []
+            assert alice._agent.dialling == 0  # the one that was left is forgotten
         await bob.close()
 
     scene.run(main)

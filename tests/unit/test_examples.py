@@ -129,8 +129,8 @@ def require_same(sent: Path, heard: Path) -> None:
 # ---------------------------------------------------------------- the programs
 
 
-def test_there_are_six_and_each_is_short() -> None:
-    assert len(EXAMPLES) == 6
+def test_there_are_seven_and_each_is_short() -> None:
+    assert len(EXAMPLES) == 7
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES}
     assert max(lengths.values()) < 60, lengths
 
@@ -140,7 +140,18 @@ def test_who_gives_no_arguments_is_told_which(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", [str(path)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")
-    assert f"python examples/{path.name} sip:" in str(ended.value.code)
+    first = "SPEECH.wav" if path.stem == "own_codec" else "sip:"
+    assert f"python examples/{path.name} {first}" in str(ended.value.code)
+
+
+@requirement
+async def own_codec_is_registered_and_used(pbx: EmbeddedPbx, tmp_path: Path) -> None:
+    with asset_path("speech-8k.wav") as speech:
+        async with example("own_codec.py", speech) as program:
+            status, stdout, stderr = await program.ended()
+    assert (status, stderr) == (0, "")
+    name, level = stdout.removesuffix(" dB\n").split(": ")
+    assert (name, 20 < float(level) < 40) == ("l8/8000", True)
 
 
 @requirement

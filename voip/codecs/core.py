@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from enum import Flag, auto
+from typing import Final, Protocol, runtime_checkable
 
 from voip.codecs.pcm import Octets, Pcm, Whole
+from voip.errors import CodecError
 
-__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec"]
+__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec", "Ways"]
+
+_RTPMAP: Final = re.compile(r"([\w.+-]{1,64})/([1-9]\d{0,8})(?:/([1-9]\d{0,2}))?", re.ASCII)
+
+
+class Ways(Flag):
+    """What a machine can do with an encoding."""
+
+    NONE = 0
+    ENCODE = auto()
+    DECODE = auto()
+    BOTH = ENCODE | DECODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,17 @@ class CodecFormat:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name.lower())
+
+    @classmethod
+    def read(cls, rtpmap: str, fmtp: str = "") -> CodecFormat:
+        """Read what stands after the number in a=rtpmap ("opus/48000/2") and in a=fmtp.
+
+        Raises CodecError for what is no encoding.
+        """
+        match = _RTPMAP.fullmatch(rtpmap.strip())
+        if match is None:
+            raise CodecError(f"{rtpmap[:80]!r} is no encoding", hint='one like "opus/48000/2"')
+        return cls(match[1], int(match[2]), int(match[3] or 1), fmtp.strip())
 
     @property
     def key(self) -> tuple[str, int, int]:

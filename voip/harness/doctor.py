@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from voip.codecs.core import Codec
+from voip.codecs.core import Codec, CodecFormat, Ways
 from voip.codecs.opus.binding import libopus
 from voip.codecs.registry import default_registry
 from voip.errors import CodecError, TransportError, VoipError
@@ -44,6 +44,15 @@ PEER_CACHE: Final = Path("/var/cache/voip-peers")
 
 _OLDEST_PYTHON: Final = (3, 11)
 _LIBRARIES: Final = ("numpy", "scipy", "sdp-transform", "rich", "typer")
+_OPTIONAL: Final = {
+    "G.722": CodecFormat("g722"),
+    "GSM": CodecFormat("gsm"),
+    "Speex": CodecFormat("speex"),
+    "AMR": CodecFormat("amr"),
+    "AMR-WB": CodecFormat("amr-wb", 16000),
+    "G.729": CodecFormat("g729"),
+}
+"""Codecs that are there where a library is."""
 _TONE_HZ: Final = 400
 _TONE_PACKETS: Final = 10  # half of them until a codec has found the tone
 _TONE_LEVEL: Final = 8000
@@ -89,7 +98,9 @@ def examine(cache: Path | None = None) -> list[Check]:
     """Check everything, in order. `cache`: where `make peers` keeps what it installed."""
     if cache is None:
         cache = Path(os.environ.get("VOIP_PEER_CACHE", PEER_CACHE))
-    checks = [_python(), *map(_library, _LIBRARIES), _codecs(), _libopus(), _native(), _sounds()]
+    checks = [_python(), *map(_library, _LIBRARIES), _codecs(), _libopus()]
+    checks += [_optional(name, format_) for name, format_ in _OPTIONAL.items()]
+    checks += [_native(), _sounds()]
     checks += [_packets(), _sip_port(), _rtp_ports(), _open_files(), _ipv4(), _ipv6()]
     return checks + _peers(cache)
 
@@ -117,28 +128,43 @@ def _version(distribution: str) -> str:
 
 
 def _codecs() -> Check:
-    """Encode and decode a tone with every codec there is."""
-    good: list[str] = []
-    bad: list[str] = []
-    for info in default_registry():
-        try:
-            codec = default_registry().create(info.format)
-        except CodecError:  # its library is not here, which has a line of its own
-            continue
-        (good if _keeps_a_tone(codec) else bad).append(info.name)
+    """Encode and decode a tone with every codec that this machine has both ways."""
+    registry = default_registry()
+    good: dict[str, None] = {}
+    bad: dict[str, None] = {}
+    for info in registry.offered():
+        keeps = _keeps_a_tone(registry.create(info.format))
+        (good if keeps else bad)[info.name] = None
     health = Health.FAILED if bad else Health.OK
     return Check("codecs", health, ", ".join(bad or good), "report this, please", needed=True)
 
 
 def _keeps_a_tone(codec: Codec) -> bool:
     """Whether a tone is what is decoded, about as loud as it was."""
-    rate_hz, packet = codec.info.sample_rate, codec.info.sample_rate * codec.info.ptime_ms // 1000
+    rate_hz, channels = codec.info.sample_rate, codec.info.pcm_channels
+    packet = rate_hz * codec.info.ptime_ms // 1000
     phase = 2 * np.pi * _TONE_HZ / rate_hz * np.arange(packet * _TONE_PACKETS)
-    tone = np.rint(_TONE_LEVEL * np.sin(phase)).astype(np.int16).reshape(-1, packet)
-    heard = np.concatenate([codec.decode(codec.encode(part)) for part in tone])
+    tone = np.rint(_TONE_LEVEL * np.sin(phase)).astype(np.int16).repeat(channels)
+    parts = tone.reshape(-1, packet * channels)
+    heard = np.concatenate([codec.decode(codec.encode(part)) for part in parts])[::channels]
     signal, rest = fit_tones(heard[None, heard.size // 2 :], rate_hz, (_TONE_HZ,))
     gain_db = snr_db(signal[0], _TONE_LEVEL**2 / 2)
     return abs(gain_db) < 3 and snr_db(signal[0], rest[0]) > _TONE_SNR_DB
+
+
+def _optional(name: str, format_: CodecFormat) -> Check:
+    """Tell what a codec's libraries can do here; without both ways it is not offered."""
+    registry = default_registry()
+    ways = registry.ways(format_)
+    if ways is Ways.BOTH:
+        return Check(name, Health.OK, "encoded and decoded")
+    if ways is Ways.NONE:
+        try:
+            registry.create(format_)
+        except CodecError as error:
+            return Check(name, Health.MISSING, error.message, error.hint)
+    only = "decoded" if ways is Ways.DECODE else "encoded"
+    return Check(name, Health.OK, f"{only} only, so never offered")
 
 
 def _libopus() -> Check:

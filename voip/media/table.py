@@ -260,11 +260,13 @@ class StreamTable:
 
     def hear_by_voice(self, row: int) -> None:
         """Hear and send a row by its own voice from now on: what comes is more than G.711."""
+        voice, meaning = self.voices[row], self.meaning[row]
         self.coded[row] = True
         self.playout.stop(row)
         self.transmitter.filled[row] = 0
-        meaning = self.meaning[row]
-        for code, format_ in enumerate(self.voices[row].receive, FIRST_CODE):
+        if voice.encoding is not None:
+            self.transmitter.span[row] = voice.encoding.span
+        for code, format_ in enumerate(voice.receive, FIRST_CODE):
             if format_.key in PLAIN:
                 meaning[meaning == PLAIN[format_.key]] = code
 

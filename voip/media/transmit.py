@@ -158,8 +158,7 @@ class Transmitter:
             if encoding.is_empty:
                 now = int(slots[at]) * int(self.clock[row]) // STEPS_PER_SECOND
                 self.start[row] = int(self.origin[row]) + now
-            encoding.feed(pcm[at])
-            payload = encoding.take()
+            payload = voices[row].say(pcm[at])
             if payload is None:
                 continue
             if _DTX_OCTETS < payload.size <= MAX_PAYLOAD or row in wanted:

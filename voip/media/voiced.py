@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CodecError
 from voip.media.columns import Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
@@ -35,9 +34,8 @@ class Voiced:
         ring, broken = self._ring, []
         for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
             voice, start, whole = self.voices[row], int(into[at]), int(ring.duration[slot])
-            try:
-                pcm = voice.decode(int(ring.code[slot]), ring.octets(slot))
-            except CodecError:
+            pcm = voice.decode(int(ring.code[slot]), ring.octets(slot))
+            if pcm is None:
                 broken.append(row)
                 pcm = voice.conceal(whole)
             self._pcm.append(rows[at : at + 1], pcm[None, start:whole])

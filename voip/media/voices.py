@@ -7,13 +7,17 @@ them, and so on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
+from voip.errors import CodecError
 from voip.media.adapter import Decoding, Encoding, Octets, Pcm
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FIRST_CODE", "PLAIN", "Voice"]
 
@@ -51,6 +55,7 @@ class Voice:
         self.encoding = None if encoder is None else Encoding(encoder, self.rate_hz, ptime_ms)
         self._decodings: list[Decoding | None] = [None] * len(self.receive)
         self._recent: Decoding | None = None
+        self._broken = False
 
     @property
     def is_plain(self) -> bool:
@@ -68,23 +73,61 @@ class Voice:
 
     def samples(self, code: int, payload: Octets) -> int:
         """Return how many samples at `rate_hz` a payload holds; 0 where it cannot be played."""
-        return self._decoding(code).samples(payload)
+        try:
+            return self._decoding(code).samples(payload)
+        except Exception:
+            self._tell_broken()
+            return 0
 
-    def decode(self, code: int, payload: Octets) -> Pcm:
-        """Decode the next payload. Raises CodecError where it is none."""
-        self._recent = self._decoding(code)
-        return self._recent.decode(payload)
+    def decode(self, code: int, payload: Octets) -> Pcm | None:
+        """Decode the next payload; None where it is none, though it looked like one."""
+        try:
+            self._recent = self._decoding(code)
+            return self._recent.decode(payload)
+        except CodecError:
+            return None
+        except Exception:
+            self._tell_broken()
+            return None
 
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
-        if self._recent is None:
-            return np.zeros(count, np.float32)
-        return self._recent.conceal(count)
+        if self._recent is not None:
+            try:
+                return self._recent.conceal(count)
+            except Exception:
+                self._tell_broken()
+        return np.zeros(count, np.float32)
 
     def recover(self, code: int, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`; None where it has none."""
-        decoding = self._decoding(code)
-        return decoding.recover(payload, count) if decoding is self._recent else None
+        try:
+            decoding = self._decoding(code)
+            return decoding.recover(payload, count) if decoding is self._recent else None
+        except Exception:
+            self._tell_broken()
+            return None
+
+    def say(self, pcm: Pcm) -> Octets | None:
+        """Take more sound to send; return the payload that is full with it, if there is one."""
+        if self.encoding is None:
+            return None
+        try:
+            self.encoding.feed(pcm)
+            return self.encoding.take()
+        except Exception:
+            self._tell_broken()
+            self.encoding.drop()
+            return None
+
+    def _tell_broken(self) -> None:
+        """Log, once, that a codec fails in a way that codecs should not: anybody's may be here.
+
+        The tick goes on: other calls have nothing to do with it.
+        """
+        if not self._broken:
+            self._broken = True
+            log.exception("a codec of %s failed; what it fails at is silent", self.send)
 
     def _decoding(self, code: int) -> Decoding:
         """Return the decoder of a format, which is made when the first payload of it comes."""

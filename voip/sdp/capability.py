@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from voip.errors import ConfigError
+from voip.fmtp import Value, read, write
+from voip.sdp.answers import answer_fmtp
+from voip.sdp.bit_rates import bit_rates
 from voip.sdp.description import MediaDescription
 from voip.sdp.format import (
     MAX_NAME_LENGTH,
@@ -15,8 +18,7 @@ from voip.sdp.format import (
     RtpFormat,
     static_payload_type,
 )
-from voip.sdp.ilbc import ILBC, common_mode
-from voip.sdp.telephone_event import TELEPHONE_EVENT, common_events
+from voip.sdp.telephone_event import TELEPHONE_EVENT, parse_events
 
 __all__ = ["PCMA", "PCMU", "TELEPHONE_EVENTS", "AudioCapability", "capabilities_of"]
 
@@ -65,6 +67,39 @@ class AudioCapability:
                     hint="leave it out, or take one from 96 to 127",
                 )
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        clock_rate: int = 8000,
+        channels: int = 1,
+        *,
+        ptime_ms: int | None = None,
+        maxptime_ms: int | None = None,
+        **parameters: Value,
+    ) -> AudioCapability:
+        """Return a capability with typed parameters: `of("opus", 48000, 2, usedtx=True)`.
+
+        They are those of `voip.fmtp`, a hyphen of a name being an underscore here. Raises
+        ConfigError for one that the encoding has not, and for no value of it.
+        """
+        return cls(name, clock_rate, channels, write(name, parameters), ptime_ms, maxptime_ms)
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """What `fmtp` says, in the types of `voip.fmtp`; what is not known there is left out."""
+        return read(self.name, self.fmtp)
+
+    @property
+    def events(self) -> frozenset[int]:
+        """The event codes of telephone-event, none of other encodings."""
+        return parse_events(self.fmtp) if self.name == TELEPHONE_EVENT else frozenset()
+
+    @property
+    def bit_rates(self) -> tuple[int, int] | None:
+        """The least and the highest bit rate in bit/s, of sound alone; None where unknown."""
+        return bit_rates(self.encoding, self.parameters)
+
     @property
     def encoding(self) -> Encoding:
         """What it is compared by: name, clock rate, channels."""
@@ -87,22 +122,16 @@ class AudioCapability:
     def answering(self, offered: RtpFormat) -> AudioCapability | None:
         """Return what of this capability fits an offered format, None where nothing does.
 
-        Encodings fit by name, clock rate and channels. Of telephone-event the events that both
-        sides know remain (RFC 4733, section 2.5.1.1), of iLBC the longer frame.
+        Encodings fit by name, clock rate and channels; `voip.sdp.answers` says what becomes of
+        their parameters.
         """
         if offered.encoding != self.encoding:
             return None
-        if self.name == ILBC:
-            return self._with_fmtp(common_mode(self.fmtp, offered.fmtp))
-        if self.name != TELEPHONE_EVENT:
-            return self
-        events = common_events(self.fmtp, offered.fmtp)
-        return self._with_fmtp(events) if events else None
+        fmtp = answer_fmtp(self.name, self.fmtp, offered.fmtp)
+        return None if fmtp is None else self._with_fmtp(fmtp)
 
     def _with_fmtp(self, fmtp: str) -> AudioCapability:
-        return AudioCapability(
-            *self.encoding, fmtp, self.ptime_ms, self.maxptime_ms, self.payload_type
-        )
+        return self if fmtp == self.fmtp else replace(self, fmtp=fmtp)
 
 
 PCMU = AudioCapability("pcmu")

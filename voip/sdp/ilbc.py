@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from voip.fmtp import read
 
 __all__ = ["ILBC", "common_mode", "mode_ms"]
 
 ILBC = "ilbc"
 """The encoding name, as it stands in `RtpFormat.name`."""
-
-_MODE_20 = re.compile(r"(?:.*;)?\s*mode\s*=\s*20\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
 
 def mode_ms(fmtp: str) -> int:
@@ -18,7 +16,7 @@ def mode_ms(fmtp: str) -> int:
     A side that says nothing means 30; so does one that says 0 (reserved) or nonsense, because
     every implementation has the longer frame.
     """
-    return 20 if _MODE_20.fullmatch(fmtp) else 30
+    return 20 if read(ILBC, fmtp).get("mode") == 20 else 30
 
 
 def common_mode(one: str, other: str) -> str:

@@ -15,6 +15,7 @@ from voip.errors import CallError, MediaError, SdpError, VoipError
 from voip.events import CallEnded, CallState, EarlyMedia, EndedBy, Redirected, Ringing
 from voip.session.early import EarlyDialogs
 from voip.session.failures import call_failure
+from voip.session.forwarding import following_headers
 from voip.session.media import SDP
 from voip.session.redirect import Redirects
 from voip.sip.client_invite import ClientInvite
@@ -234,10 +235,12 @@ class Caller:
             return False
         if response is not None:
             redirects.learn(response)
-        uri = redirects.next()
-        if uri is None:
+        contact = redirects.next()
+        if contact is None:
             return False
-        self._go_on(self._redirect(uri, plan, event))
+        headers = following_headers(plan.headers, response, contact)
+        plan = self._plan = replace(plan, headers=headers)
+        self._go_on(self._redirect(contact.sip_uri, plan, event))
         return True
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from voip.codecs.core import CodecFormat, CodecInfo
+from voip.codecs.core import CodecFormat, CodecInfo, Ways
 from voip.codecs.registry import Registry, default_registry
 from voip.config import MediaConfig
 from voip.errors import CodecError, ConfigError
+from voip.fmtp import Value, write
 from voip.sdp.capability import TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.format import RtpFormat
 
@@ -60,19 +61,20 @@ def _found(name: str, registry: Registry) -> CodecInfo:
                 registry.create(info.format)
             except CodecError as error:
                 raise ConfigError(f"{name}: {error.message}", hint=error.hint) from None
+            if (ways := registry.ways(info.format)) is not Ways.BOTH:
+                can = "decoded" if Ways.DECODE in ways else "encoded"
+                raise ConfigError(f"{name} can only be {can} here", hint="a call needs both ways")
             return info
-    there = dict.fromkeys(info.name for info in registry)
+    there = dict.fromkeys(info.name for info in registry.offered())
     raise ConfigError(f"no codec {name!r}", hint="there are " + ", ".join(there))
 
 
 def _capability(info: CodecInfo, ptime_ms: int) -> AudioCapability:
-    return AudioCapability(info.name, info.clock_rate, info.channels, _fmtp(info, ptime_ms))
-
-
-def _fmtp(info: CodecInfo, ptime_ms: int) -> str:
     """Return what we say of a codec that we receive."""
+    said: dict[str, Value] = {}
     if info.name == "opus":
-        return "useinbandfec=1"  # what a lost packet's successor repeats is heard
-    if info.name == "ilbc":
-        return "mode=30" if ptime_ms % 30 == 0 else "mode=20"
-    return ""
+        said["useinbandfec"] = True  # what the packet after a lost one repeats of it is heard
+    elif info.name == "ilbc":
+        said["mode"] = 30 if ptime_ms % 30 == 0 else 20
+    fmtp = write(info.name, said)
+    return AudioCapability(info.name, info.clock_rate, info.channels, fmtp)

@@ -1,17 +1,28 @@
-"""Sending a call on: what a 302 says of where it goes, and the way it came (RFC 5806, 7044)."""
+"""Sending a call on: what a 302 says of where it goes and the way it came (RFC 5806, RFC 7044).
+
+And what the INVITE says that follows one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from voip.sip.headers import NameAddr
-from voip.sip.message import Request
+from voip.sip.headers import Headers, NameAddr
+from voip.sip.message import Request, Response
 from voip.sip.reason import Reason
-from voip.sip.retargeting import Diversion, HistoryEntry, diversions, history, retargeted
+from voip.sip.retargeting import (
+    MAX_HISTORY,
+    Diversion,
+    HistoryEntry,
+    diversions,
+    followed,
+    history,
+    retargeted,
+)
 from voip.sip.uri import SipUri
 
-__all__ = ["forwarding_headers", "may_forward"]
+__all__ = ["following_headers", "forwarding_headers", "may_forward"]
 
 MAX_DIVERSIONS: Final = 5
 """A call that has been sent on so often is refused: it goes round in circles."""
@@ -40,4 +51,25 @@ def forwarding_headers(
         ("Diversion", str(Diversion(called, reason))),
         *(("Diversion", str(one)) for one in diversions(invite.headers)),
         *(("History-Info", str(entry)) for entry in entries),
+    ]
+
+
+def following_headers(
+    headers: Sequence[tuple[str, str]], refusal: Response | None, contact: NameAddr
+) -> list[tuple[str, str]]:
+    """Return what an INVITE to the Contact of a 3xx adds, where the one before it added `headers`.
+
+    Who sent the call on (RFC 5806 section 5.2) and the way it has come (RFC 7044 section 6.1), as
+    far as the 3xx tells. `refusal`: what the one before it came to, which may be no 3xx where
+    an earlier 3xx named several places.
+    """
+    before = Headers(headers)
+    told = refusal.headers if refusal is not None and refusal.status // 100 == 3 else Headers()
+    by = diversions(told)
+    by += [one for one in diversions(before) if one not in by]
+    way = followed(history(told) or history(before), contact)
+    return [
+        *(line for line in headers if line[0].lower() not in ("diversion", "history-info")),
+        *(("Diversion", str(one)) for one in by[:MAX_HISTORY]),
+        *(("History-Info", str(entry)) for entry in way[:MAX_HISTORY]),
     ]

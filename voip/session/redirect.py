@@ -20,33 +20,35 @@ class Redirects:
     def __init__(self, first: str, limit: int) -> None:
         self._left = limit
         self._tried = [SipUri.parse(first)]
-        self._next: list[SipUri] = []
+        self._next: list[NameAddr] = []
 
     def learn(self, response: Response) -> None:
         """Take the contacts of a 3xx; they come before those of earlier ones."""
         if response.status not in _FOLLOWED:
             return
-        found: list[tuple[float, SipUri]] = []
+        found: list[tuple[float, NameAddr]] = []
         try:
             contacts = response.contacts[:MAX_CONTACTS]
         except SipError:
             return
         for contact in contacts:
             try:
-                found.append((_q(contact), contact.sip_uri))
+                _ = contact.sip_uri
             except SipError:
                 continue  # tel:, mailto:, or nothing that can be read
+            found.append((_q(contact), contact))
         found.sort(key=lambda entry: -entry[0])
-        self._next = [uri for _, uri in found] + self._next
+        self._next = [contact for _, contact in found] + self._next
 
-    def next(self) -> SipUri | None:
+    def next(self) -> NameAddr | None:
         """Return the next one, None when there is none, or there have been enough."""
         while self._next and self._left > 0:
-            uri = self._next.pop(0)
+            contact = self._next.pop(0)
+            uri = contact.sip_uri
             if not any(uri.equivalent(tried) for tried in self._tried):
                 self._left -= 1
                 self._tried.append(uri)
-                return uri
+                return contact
         return None
 
 

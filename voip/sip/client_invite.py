@@ -101,6 +101,7 @@ class ClientInvite:
     def on_way(self, way: Way, now: float) -> None:
         """Leave it to the user to call by another way; who answers late is told that it is over."""
         self.state = InviteState.FAILED
+        self._core.dialling.discard(self)
         self._forget_early(now)
         self._attempt.leave(None, now)
         self._core.emit(InviteLeft(self, way, frozenset(self._failover.tried)))

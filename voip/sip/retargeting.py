@@ -18,7 +18,7 @@ from voip.sip.identity import NO_PRIVACY, Privacy
 from voip.sip.reason import Reason
 from voip.sip.uri import SipUri
 
-__all__ = ["Diversion", "HistoryEntry", "diversions", "history", "retargeted"]
+__all__ = ["Diversion", "HistoryEntry", "diversions", "followed", "history", "retargeted"]
 
 _INDEX: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,69}")
 """As deep as Max-Forwards lets a request go."""
@@ -153,6 +153,18 @@ def retargeted(
         last = replace(last, reasons=(*last.reasons, reason))
     index = (*last.index, 1)
     return [*earlier, last, HistoryEntry(NameAddr("", uri), index, mp=last.index)]
+
+
+def followed(entries: Sequence[HistoryEntry], contact: NameAddr) -> list[HistoryEntry]:
+    """Return the history of a call that goes on to the Contact of a 3xx (sections 6.1, 10.4).
+
+    The way there is what the Contact says of it; a 3xx may name the place in its history already.
+    """
+    if not entries or any(entry.address.uri == contact.uri for entry in entries):
+        return list(entries)
+    index = (max(entry.index[0] for entry in entries) + 1,)
+    rc, mp = (_read_index(contact.param(name)) for name in ("rc", "mp"))
+    return [*entries, HistoryEntry(NameAddr("", contact.uri), index, rc=rc, mp=mp)]
 
 
 def _read_index(text: str | None) -> tuple[int, ...] | None:

@@ -44,7 +44,8 @@ class Asterisk:
     second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference.
     1001 to 1004 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by
     SHA-256, 1004 by whatever it prefers, SHA-512-256 first. 1005 and 1006 speak Opus, G.722, GSM
-    and Speex beside G.711.
+    and Speex beside G.711. +12155550121 and +12155550131 call with a signature alone, and are
+    called with one (RFC 8224).
     """
 
     host = HOST
@@ -60,6 +61,10 @@ class Asterisk:
         )
         self.run = run.resolve()
         self.log = self.run / "full"
+        self.providers: Authority
+        """Who signs for whose signatures of calls it takes, its own among them."""
+        self.signing: Path
+        """What it signs calls with: a certificate, and its key."""
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: PortBlock | None = None
 
@@ -264,6 +269,9 @@ class Asterisk:
 
     def _configure(self, ports: PortBlock) -> None:
         rtp_first, rtp_last = ports.rtp
+        self.providers = Authority(self.run, "Providers")
+        self.signing = self.providers.issue(common_name="SHAKEN 1234", provider="1234")
+        (self.run / "certificates").mkdir(exist_ok=True)
         values = {
             "RUN": self.run,
             "MODULES": self._modules,
@@ -273,6 +281,8 @@ class Asterisk:
             "WS": ports.service(3),
             "WSS": ports.service(4),
             "CERTIFICATE": Authority(self.run).issue(self.host),
+            "PROVIDERS": self.providers.file,
+            "SIGNING_KEY": self.signing,
             "RTP_FIRST": rtp_first,
             "RTP_LAST": rtp_last,
         }

@@ -58,6 +58,9 @@ async def test_F023_F130_call_forwarding_unconditional(net: Network) -> None:
         assert (came.address.uri.partition("?")[0], came.index) == (uri(bob), (1,))
         assert (goes.address.uri, goes.index, goes.mp) == (uri(carol), (1, 1), (1,))
         assert came.reasons[0].cause == 302
+        (invite,) = net.requests("INVITE", to=carol)
+        assert diversions(invite.headers) == diversions(told.headers)
+        assert history(invite.headers) == history(told.headers)
         await call.hangup()
         await quiet(alice, bob, carol)
 

@@ -6,14 +6,19 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from voip_program import FURNITURE, Done
 
+from voip.codecs.core import Codec, CodecFormat, Ways
+from voip.codecs.l16 import L16, l16_codec
 from voip.codecs.opus import binding
-from voip.errors import TransportError
+from voip.codecs.registry import CodecEntry, Registry
+from voip.errors import CodecError, TransportError
 from voip.harness import doctor
+from voip.harness.doctor import _OPTIONAL as OPTIONAL
 from voip.harness.doctor import Check, Health, examine
 
 Voip = Callable[..., Done]
@@ -25,6 +30,7 @@ NAMES = [
     *NEEDED[:7],
     *(
         "libopus",
+        *("G.722", "GSM", "Speex", "AMR", "AMR-WB", "G.729"),
         "media tick",
         "shipped sounds",
         "UDP on loopback",
@@ -108,7 +114,38 @@ def test_a_machine_without_libopus_makes_calls_without_opus(
         "libopus", Health.MISSING, "there is no libopus on this machine", binding.INSTALL
     )
     codecs = check("codecs")
-    assert (codecs.health, codecs.detail) == (Health.OK, "pcmu, pcma, g722, ilbc")
+    assert codecs.health is Health.OK
+    assert codecs.detail.startswith("pcmu, pcma, g722, ilbc, l16")
+    assert "opus" not in codecs.detail
+
+
+def test_codecs_are_told_by_what_their_libraries_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check("G.722") == Check("G.722", Health.OK, "encoded and decoded")
+    for ways, told in (
+        (Ways.NONE, (Health.MISSING, "there is no libgsm on this machine")),
+        (Ways.DECODE, (Health.OK, "decoded only, so never offered")),
+        (Ways.BOTH, (Health.OK, "encoded and decoded")),
+    ):
+        monkeypatch.setattr(doctor, "default_registry", lambda ways=ways: gsm_can(ways))
+        found = check("GSM")
+        assert (found.health, found.detail) == told
+        assert (found.hint == "install it") == (ways is Ways.NONE)
+        assert check("codecs").detail == ("gsm" if ways is Ways.BOTH else "")
+
+
+def gsm_can(ways: Ways) -> Registry:
+    """Return a registry of optional codecs, of which GSM can do so much and the others nothing."""
+
+    def build(format_: CodecFormat) -> Codec:
+        if ways is Ways.NONE:
+            raise CodecError("there is no libgsm on this machine", hint="install it")
+        return l16_codec(replace(L16[0], name="gsm"))
+
+    infos = [replace(L16[0], name=f.name, clock_rate=f.clock_rate) for f in OPTIONAL.values()]
+    return Registry(
+        CodecEntry(info, build, lambda info=info: ways if info.name == "gsm" else Ways.DECODE)
+        for info in infos
+    )
 
 
 def test_the_kernel_is_asked_for_time_stamps(monkeypatch: pytest.MonkeyPatch) -> None:

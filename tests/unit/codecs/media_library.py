@@ -1,4 +1,4 @@
-"""FFmpeg as a judge of codecs, through PyAV."""
+"""FFmpeg as a judge of codecs, through PyAV, and the speech that it judges."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["decoded_by_ffmpeg", "encoded_by_ffmpeg"]
+from voip.harness.audio import Sound
+from voip.sounds import asset_path
+
+__all__ = ["decoded_by_ffmpeg", "encoded_by_ffmpeg", "speech"]
 
 Pcm = npt.NDArray[np.int16]
+
+
+def speech(rate_hz: int) -> Pcm:
+    """Return speech that ships: int16 (samples,) at 8000 or 16000 Hz, else by nearest sample."""
+    known = 8000 if rate_hz == 8000 else 16000
+    with asset_path(f"speech-{known // 1000}k.wav") as path:
+        samples = Sound.read(path).samples
+    return samples[np.arange(samples.size * rate_hz // known) * known // rate_hz]
 
 
 def _context(name: str, mode: str, missing: Callable[[str], NoReturn], settings: Any) -> Any:

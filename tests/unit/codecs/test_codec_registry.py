@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from voip.codecs import g711
 from voip.codecs.core import CodecFormat
@@ -15,6 +19,8 @@ from voip.errors import CodecError
 THERE = [
     *("pcmu/8000", "pcma/8000", "g722/8000", "ilbc/8000", "opus/48000/2"),
     *(f"l16/{rate}{ch}" for rate in (8000, 16000, 44100, 48000) for ch in ("", "/2")),
+    *("gsm/8000", "speex/8000", "speex/16000", "speex/32000", "amr/8000", "amr-wb/16000"),
+    "g729/8000",
 ]
 
 
@@ -30,7 +36,7 @@ def test_pcmu_and_pcma_are_there_whatever_the_case() -> None:
     "format_",
     [
         CodecFormat("opus", 48000),
-        CodecFormat("speex", 16000),
+        CodecFormat("speex", 48000),
         CodecFormat("pcmu", 16000),
         CodecFormat("pcmu", 8000, 2),
     ],
@@ -44,14 +50,47 @@ def test_what_is_not_there_is_named_and_so_is_what_is(format_: CodecFormat) -> N
     assert caught.value.hint == "there are " + ", ".join(THERE)
 
 
+@pytest.mark.parametrize(
+    ("rtpmap", "fmtp", "format_"),
+    [
+        ("PCMU/8000", "", CodecFormat("pcmu")),
+        ("opus/48000/2", "stereo=1", CodecFormat("opus", 48000, 2, "stereo=1")),
+        (" iLBC/8000 ", " mode=20 ", CodecFormat("ilbc", fmtp="mode=20")),
+        ("L16/44100/2", "", CodecFormat("l16", 44100, 2)),
+        ("AMR-WB/16000/1", "octet-align=1", CodecFormat("amr-wb", 16000, fmtp="octet-align=1")),
+    ],
+)
+def test_a_codec_is_built_of_what_sdp_says(rtpmap: str, fmtp: str, format_: CodecFormat) -> None:
+    read = CodecFormat.read(rtpmap, fmtp)
+    assert read == format_
+    assert read in default_registry()
+    if read.name in ("pcmu", "ilbc", "l16"):
+        assert default_registry().create(read).info.format == replace(format_, fmtp="")
+
+
+@given(st.text(max_size=60))
+@example("opus/0")
+@example("opus/48000/0")
+@example("x/" + "9" * 30)
+def test_what_is_no_encoding_is_a_codec_error(rtpmap: str) -> None:
+    try:
+        read = CodecFormat.read(rtpmap)
+    except CodecError as error:
+        assert error.hint
+    else:
+        assert rtpmap.strip().lower() in (str(read), f"{read}/1")
+
+
 def test_static_payload_types_are_only_defaults() -> None:
     registry = default_registry()
     assert registry.static_format(0) == CodecFormat("pcmu")
     assert registry.static_format(8) == CodecFormat("pcma")
     assert registry.static_format(10) == CodecFormat("l16", 44100, 2)
     assert registry.static_format(11) == CodecFormat("l16", 44100, 1)
-    with pytest.raises(CodecError, match="Unsupported payload type: 99"):
+    with pytest.raises(CodecError, match="Unsupported payload type: 99") as caught:
         registry.static_format(99)
+    assert "0 pcmu/8000" in caught.value.hint
+    assert "None" not in caught.value.hint
 
 
 def test_adding_a_codec_makes_another_registry() -> None:

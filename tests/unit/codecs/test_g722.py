@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import media_library
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,8 +17,7 @@ from voip.codecs.core import CodecFormat
 from voip.codecs.g722 import G722, g722_codec
 from voip.codecs.registry import default_registry
 from voip.errors import CodecError
-from voip.harness.audio import Sound, fit_tones, snr_db
-from voip.sounds import asset_path
+from voip.harness.audio import fit_tones, snr_db
 
 pytestmark = pytest.mark.rfc("3551", "4.5.2")
 
@@ -33,8 +33,7 @@ def words(reference_data: Path, name: str, count: int) -> Pcm:
 
 
 def speech() -> Pcm:
-    with asset_path("speech-16k.wav") as path:
-        samples = Sound.read(path).samples
+    samples = media_library.speech(16000)
     return samples[: samples.size // 320 * 320]
 
 

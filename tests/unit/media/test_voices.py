@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,14 @@ from engine_desk import HOST, PCMU, Desk, describe, place_of, speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voip.codecs.core import CodecFormat
+import voip
+import voip.codecs.registry as registry_module
+from voip.codecs.core import CodecFormat, CodecInfo
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
-from voip.codecs.registry import default_registry
+from voip.codecs.opus.toc import read_packet
+from voip.codecs.registry import CodecEntry, default_registry, register
+from voip.media import wav
 from voip.media.commands import (
     AddSink,
     DtmfReceived,
@@ -198,6 +203,22 @@ def test_what_a_lost_packet_had_is_heard_from_the_next_ones_repetition(desk: Des
     assert desk.stats().packets_lost == len(lost)
 
 
+def test_packets_repeat_the_one_before_for_whom_it_is_of_use() -> None:
+    """`useinbandfec` of the peer (RFC 7587, section 6.1); what it is worth, libopus decides."""
+    speech = Path(voip.__file__).parent / "assets" / "speech-8k.wav"
+    sound = wav.read(speech, 48_000)[: 3 * 48_000]
+    repeating = {}
+    for fmtp in ("useinbandfec=1", ""):
+        desk = Desk()
+        call(desk, OPUS, send_format=PayloadFormat(111, "opus", 48000, 2, fmtp))
+        feed(desk, sound, 48_000)
+        desk.run(3.0)
+        payloads = [packet.payload for packet in desk.io.sent]
+        repeating[fmtp] = sum(read_packet(payload).has_fec(payload) for payload in payloads)
+    assert repeating["useinbandfec=1"] > 50
+    assert repeating[""] == 0
+
+
 @every_format
 def test_a_gap_is_concealed_and_what_follows_is_heard_in_its_place(
     desk: Desk, format_: PayloadFormat
@@ -300,6 +321,24 @@ def test_digits_beside_opus_count_its_clock(desk: Desk) -> None:
     assert (digit.digit, digit.duration_ms) == ("5", 120)
 
 
+def test_digits_go_on_where_another_codec_comes(desk: Desk) -> None:
+    """What is sent is packets of 40 ms of G.711 still, by the stream's own encoder now."""
+    row = desk.call(receive_formats=(PCMU, OPUS), ptime_ms=40)
+    come(desk, OPUS, packets(OPUS, tone(2.0, 48000), 20), 20)
+    desk.run(0.5)
+    desk.do(SendDtmf(1, "5", duration_ms=200))
+    desk.run(1.0)
+    sent = [p for p in desk.io.sent if p.row == row]
+    digits = [p for p in sent if p.payload_type == 101]
+    durations = [int.from_bytes(p.payload[2:4]) for p in digits]
+    assert durations == [320, 640, 960, 1280, 1600, 1600, 1600]
+    sound = [p for p in sent if p.payload_type == 0]
+    assert {len(p.payload) for p in sound} == {320}
+    for before, after in pairwise(sound):
+        passed = (after.timestamp - before.timestamp) & 0xFFFFFFFF
+        assert passed == pytest.approx((after.at - before.at) * 8000, abs=80)
+
+
 def test_reports_count_the_clock_of_what_is_sent(desk: Desk) -> None:
     call(desk, OPUS)
     desk.run(20)
@@ -377,3 +416,30 @@ def test_what_cannot_be_coded_here_is_refused_and_changes_nothing(desk: Desk) ->
     feed(desk, tone(1.0, 16000), 16000)
     desk.run(1.0)
     assert {p.payload_type for p in desk.io.sent if p.row == row} == {9}
+
+
+def test_a_codec_that_fails_as_none_should_is_told_of_and_harms_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        info = CodecInfo("broken", 8000, 8000, 1, 1, 20, 64_000, 0.0)
+
+        def __getattr__(self, name: str):
+            def fail(*_: object) -> None:
+                raise ZeroDivisionError(name)
+
+            return fail
+
+    monkeypatch.setattr(registry_module, "_default", None)
+    register(CodecEntry(Broken.info, lambda format_: Broken()))  # type: ignore[arg-type]
+    desk = Desk()
+    broken = PayloadFormat(96, "broken")
+    call(desk, broken, 2)
+    desk.call(1)
+    come(desk, broken, [b"x" * 160] * 50, 20, stream=2)
+    desk.say(speech(1.0))
+    feed(desk, tone(0.5, 8000), 8000, stream=2)
+    desk.run(1.2)
+    assert np.abs(desk.heard(1)).max() > 1000
+    assert not desk.heard(2).any()
+    assert len([r for r in caplog.records if "a codec of broken/8000 failed" in r.message]) == 1

@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any
 
 import pytest
 from callers import until
-from phone_scene import SOUND_PORT, Network, Phone, flow, quiet, uri, without
+from phone_scene import SOUND_PORT, Network, dial, flow, hang_up, said, taking, up, without
 
 from voip.call import Call
 from voip.errors import CallError
 from voip.events import CallState, EndedBy
-from voip.sip.message import Request, Response
+from voip.sip.message import Request
 from voip.types import Address
-
-
-def said(net: Network, what: str) -> list[Request | Response]:
-    """Messages by method, or by status and method, repetitions left out."""
-    found = {
-        m.to_bytes(): m
-        for _, m, _ in net.wire
-        if (m.method if isinstance(m, Request) else f"{m.status} {m.cseq.method}") == what
-    }
-    return list(found.values())
-
-
-def taking(phone: Phone, before: Callable[[Call], Awaitable[None]] | None = None) -> list[Call]:
-    """Let a phone answer every call, when it has done something before; return its calls."""
-    calls: list[Call] = []
-
-    @phone.on_incoming
-    async def taken(call: Call) -> None:
-        calls.append(call)
-        with suppress(CallError):  # the caller may hang up before it acknowledges
-            if before is not None:
-                await before(call)
-            await call.answer()
-            await call.wait_ended()
-
-    return calls
-
-
-async def dial(caller: Phone, callee: Phone, **more: Any) -> Call:
-    """Begin to call somebody."""
-    return await caller.dial(uri(callee), wait="started", **more)
-
-
-async def up(alice: Phone, bob: Phone, **more: Any) -> tuple[Call, Call]:
-    calls = taking(bob)
-    mine = await dial(alice, bob, **more)
-    await until(lambda: bool(calls) and mine._session.is_up and calls[0]._session.is_up)
-    assert alice.sound.sends_to == Address(bob.host.address, SOUND_PORT)
-    assert bob.sound.sends_to == Address(alice.host.address, SOUND_PORT)
-    return mine, calls[0]
-
-
-async def hang_up(call: Call, *phones: Phone) -> None:
-    await call.hangup()
-    await quiet(*phones)
-    assert call.state is CallState.ENDED
 
 
 async def early(call: Call) -> None:

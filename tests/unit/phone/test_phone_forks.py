@@ -162,6 +162,48 @@ def test_contacts_are_called_by_q_until_one_takes_the_call(world):
     assert len(targets(world)) == 4
 
 
+def retold(world: World, *headers: tuple[str, str], contact: str = "<sip:a@192.0.2.2>") -> Request:
+    """They send us on and say why; return our next INVITE."""
+    invites = [e.invite for e in world.their_events if isinstance(e, IncomingInvite)]
+    world.their(world.their_agent.respond, invites[-1], 302, contact=contact, headers=headers)
+    world.deliver_all()
+    return [m for m in world.carried if isinstance(m, Request) and m.method == "INVITE"][-1]
+
+
+def test_F130_who_sent_the_call_on_is_named_to_whom_it_goes(world):
+    dialled(world, redirect=_same_way, headers=[("Subject", "lunch"), ("Diversion", "<sip:x@y>")])
+    bob = "<sip:bob@biloxi.example>;reason=user-busy;counter=1"
+    came = "<sip:bob@biloxi.example?Reason=SIP%3Bcause%3D486>;index=1"
+    second = retold(world, ("Diversion", bob), ("History-Info", came),
+                    contact="<sip:a@192.0.2.2>;mp=1, <sip:b@192.0.2.2>;q=0.1;rc=1")  # fmt: skip
+    assert second.headers.get_all("Diversion") == [bob, "<sip:x@y>;reason=unknown;counter=1"]
+    assert second.headers.get_all("History-Info") == [came, "<sip:a@192.0.2.2>;index=2;mp=1"]
+    assert second.headers.get("Subject") == "lunch"
+    world.they_respond(486, b"", [e.invite for e in world.their_events
+                                  if isinstance(e, IncomingInvite)][-1])  # fmt: skip
+    world.deliver_all()
+    third = [m for m in world.carried if isinstance(m, Request) and m.method == "INVITE"][-1]
+    assert third.uri == "sip:b@192.0.2.2"
+    assert third.headers.get_all("Diversion") == second.headers.get_all("Diversion")
+    assert third.headers.get_all("History-Info")[1:] == [
+        "<sip:a@192.0.2.2>;index=2;mp=1", "<sip:b@192.0.2.2>;index=3;rc=1",
+    ]  # fmt: skip
+
+
+def test_F130_a_302_that_tells_nothing_or_nonsense_adds_nothing(world):
+    dialled(world, redirect=_same_way)
+    second = retold(world, ("Diversion", "<sip:bob@y"), ("History-Info", "<sip:bob@y>"))
+    assert second.headers.get("Diversion") is None
+    assert second.headers.get("History-Info") is None
+
+
+def test_F130_a_place_that_is_in_the_history_already_stands_there_once(world):
+    dialled(world, redirect=_same_way)
+    way = ["<sip:bob@biloxi.example>;index=1", "<sip:a@192.0.2.2>;index=1.1;mp=1"]
+    second = retold(world, *(("History-Info", entry) for entry in way))
+    assert second.headers.get_all("History-Info") == way
+
+
 def test_a_circle_of_redirections_is_left(world):
     waiting = dialled(world, redirect=_same_way)
     moved(world, "<sip:a@192.0.2.2>")

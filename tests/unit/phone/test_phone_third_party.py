@@ -5,84 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
+from bare_agents import BareAgent
 from callers import until
-from phone_scene import SOUND_PORT, Network, Phone, Server, flow, quiet, uri
+from phone_scene import SOUND_PORT, Network, Phone, flow, quiet
 
 from voip.call import Call
 from voip.events import CallState
 from voip.sdp.description import Connection, SessionDescription
 from voip.sdp.parser import parse
-from voip.sip.config import AgentConfig
-from voip.sip.events import Answered, DialogEnded, ReinviteDone
+from voip.sip.events import Answered
 from voip.types import Address
-
-E = TypeVar("E")
-SDP = "application/sdp"
 
 NO_MEDIA = b"v=0\r\no=controller 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
 BLACK_HOLE = (
     b"v=0\r\no=controller 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
     b"m=audio 9000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n"
 )
-
-
-class Controller:
-    """A bare agent that connects others; `told` is what it was told."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.told = server.notes
-
-    @classmethod
-    async def of(cls, net: Network) -> Controller:
-        config = AgentConfig(user_agent="controller")
-        return cls(
-            await net.server("controller", config, lambda it, server: server.notes.append(it))
-        )
-
-    async def call(self, party: Phone, body: bytes = b"") -> Answered:
-        """Call somebody, and return the answer."""
-        there = await self.server.transport.flow_to(party.host.address, 5060)
-        invite = self.act(
-            "invite", uri(party), flow=there, from_=self.server.contact, to=f"<{uri(party)}>",
-            contact=self.server.contact, body=body,
-        )  # fmt: skip
-        return await self.wait(Answered, invite=invite)
-
-    async def change(self, dialog: Any, body: bytes = b"") -> ReinviteDone:
-        """Offer something else in a call, or ask for an offer, and return the answer."""
-        done = await self.wait(ReinviteDone, handle=self.act("reinvite", dialog, body=body))
-        assert done.status == 200, done
-        return done
-
-    async def hang_up(self, *dialogs: Any) -> None:
-        for dialog in dialogs:
-            self.act("bye", dialog)
-        for dialog in dialogs:
-            await self.wait(DialogEnded, dialog=dialog)
-
-    def act(self, method: str, *arguments: Any, body: bytes = b"", **more: Any) -> Any:
-        """Let the agent do something that may have a description."""
-        if body:
-            more |= {"body": body, "content_type": SDP}
-        result = getattr(self.server.agent, method)(*arguments, now=self.server.now(), **more)
-        self.server.transport.flush()
-        return result
-
-    async def wait(self, kind: type[E], **attributes: Any) -> E:
-        """Let time go by until an event of a kind, with these attributes, has come."""
-
-        def found() -> list[E]:
-            return [
-                event for event in self.told
-                if isinstance(event, kind)
-                and all(getattr(event, name) is value for name, value in attributes.items())
-            ]  # fmt: skip
-
-        await until(lambda: bool(found()))
-        return found()[-1]
 
 
 class Origins:
@@ -135,7 +75,7 @@ async def talk(a: Phone, b: Phone) -> None:
     assert b.sound.sends_to == sound_of(a)
 
 
-async def hang_up(controller: Controller, *dialogs: Any, parties: tuple[Phone, ...]) -> None:
+async def hang_up(controller: BareAgent, *dialogs: Any, parties: tuple[Phone, ...]) -> None:
     await controller.hang_up(*dialogs)
     await quiet(*parties)
     agent = controller.server.agent
@@ -144,7 +84,7 @@ async def hang_up(controller: Controller, *dialogs: Any, parties: tuple[Phone, .
 
 @flow
 async def test_F078_flow_I_passes_offer_and_answer_on(net: Network) -> None:
-    controller = await Controller.of(net)
+    controller = await BareAgent.of(net)
     async with party(net, "a") as a, party(net, "b") as b:
         first = await controller.call(a)
         second = await controller.call(b, first.response.body)
@@ -155,7 +95,7 @@ async def test_F078_flow_I_passes_offer_and_answer_on(net: Network) -> None:
 
 @flow
 async def test_F079_flow_II_begins_with_a_black_hole(net: Network) -> None:
-    controller, origins = await Controller.of(net), Origins()
+    controller, origins = await BareAgent.of(net), Origins()
     async with party(net, "a") as a, party(net, "b") as b:
         first = await controller.call(a, origins.say(a, BLACK_HOLE))
         here = f"c=IN IP4 {a.host.address}".encode()
@@ -172,7 +112,7 @@ async def test_F079_flow_II_begins_with_a_black_hole(net: Network) -> None:
 
 
 async def flow_III_or_IV(
-    controller: Controller, a: Phone, b: Phone, first: Answered, origins: Origins
+    controller: BareAgent, a: Phone, b: Phone, first: Answered, origins: Origins
 ) -> Any:
     """Let B offer, A answer, and B hear that in the ACK."""
     second = await controller.call(b)
@@ -183,7 +123,7 @@ async def flow_III_or_IV(
 
 @flow
 async def test_F080_flow_III_answers_with_a_black_hole_first(net: Network) -> None:
-    controller, origins = await Controller.of(net), Origins()
+    controller, origins = await BareAgent.of(net), Origins()
     async with party(net, "a") as a, party(net, "b") as b:
         first = await controller.call(a)
         nowhere = origins.say(a, first.response.body, black_hole=True)
@@ -197,7 +137,7 @@ async def test_F080_flow_III_answers_with_a_black_hole_first(net: Network) -> No
 
 @flow
 async def test_F081_flow_IV_begins_without_media(net: Network) -> None:
-    controller, origins = await Controller.of(net), Origins()
+    controller, origins = await BareAgent.of(net), Origins()
     async with party(net, "a") as a, party(net, "b") as b:
         first = await controller.call(a, origins.say(a, NO_MEDIA))
         assert parse(first.response.body).media == ()
@@ -214,7 +154,7 @@ async def test_F082_click_to_dial(net: Network) -> None:
         await call.ring()
         await asyncio.sleep(6.0)
 
-    controller, origins = await Controller.of(net), Origins()
+    controller, origins = await BareAgent.of(net), Origins()
     async with party(net, "customer") as customer, party(net, "agent", ring) as agent:
         first = await controller.call(customer, origins.say(customer, NO_MEDIA))
         second = await flow_III_or_IV(controller, customer, agent, first, origins)
@@ -224,7 +164,7 @@ async def test_F082_click_to_dial(net: Network) -> None:
 
 @flow
 async def test_F083_an_announcement_in_the_middle_of_a_call(net: Network) -> None:
-    controller, origins = await Controller.of(net), Origins()
+    controller, origins = await BareAgent.of(net), Origins()
     user, called, server = party(net, "user"), party(net, "called"), party(net, "server")
     async with user, called, server:
         first = await controller.call(user)

@@ -13,9 +13,11 @@ from voip.sdp import (
     PCMU,
     TELEPHONE_EVENTS,
     AudioCapability,
+    Connection,
     MediaDescription,
     NegotiationState,
     Negotiator,
+    Origin,
     SessionDescription,
     parse,
 )
@@ -70,3 +72,21 @@ def refusal(offer: SessionDescription, **options: Any) -> SdpError:
         callee.receive_offer(offer)
     assert callee.state is NegotiationState.IDLE
     return caught.value
+
+
+def line_of(capability: AudioCapability, number: int) -> MediaDescription:
+    return MediaDescription(
+        "audio",
+        4000,
+        "RTP/AVP",
+        (str(number),),
+        encodings=(capability.as_format(number),),
+        ptime_ms=capability.ptime_ms,
+        maxptime_ms=capability.maxptime_ms,
+    )
+
+
+def sent(media: MediaDescription) -> MediaDescription:
+    here = Connection("192.0.2.1")
+    session = SessionDescription(Origin("-", 1, 1, here), connection=here, media=(media,))
+    return parse(session.to_bytes()).media[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sdp_exchange import line_of, sent
 
 from voip.errors import ConfigError
 from voip.sdp import (
@@ -16,11 +17,7 @@ from voip.sdp import (
     PCMU,
     TELEPHONE_EVENTS,
     AudioCapability,
-    Connection,
-    MediaDescription,
-    Origin,
     RtpFormat,
-    SessionDescription,
     capabilities_of,
     parse,
 )
@@ -32,24 +29,6 @@ pytestmark = pytest.mark.rfc("3551", "6")
 
 OPUS = AudioCapability("opus", 48000, 2, "useinbandfec=1", ptime_ms=20, maxptime_ms=60)
 ILBC = AudioCapability("ilbc", fmtp="mode=30")
-
-
-def line_of(capability: AudioCapability, number: int) -> MediaDescription:
-    return MediaDescription(
-        "audio",
-        4000,
-        "RTP/AVP",
-        (str(number),),
-        encodings=(capability.as_format(number),),
-        ptime_ms=capability.ptime_ms,
-        maxptime_ms=capability.maxptime_ms,
-    )
-
-
-def sent(media: MediaDescription) -> MediaDescription:
-    here = Connection("192.0.2.1")
-    session = SessionDescription(Origin("-", 1, 1, here), connection=here, media=(media,))
-    return parse(session.to_bytes()).media[0]
 
 
 _TEXT = st.text(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ from voip.codecs.ilbc.encoder import EncoderState, encode
 from voip.codecs.ilbc.mode import MODE_20, MODE_30, Mode
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
+from voip.fmtp import pairs
 
 __all__ = ["ILBC_20", "ILBC_30", "ilbc_codec", "mode_of"]
 
@@ -32,7 +32,6 @@ ILBC_20, ILBC_30 = (
     for mode in (MODE_20, MODE_30)
 )
 _INFO: Final = {MODE_20: ILBC_20, MODE_30: ILBC_30}
-_MODE: Final = re.compile(r"(?:^|;)\s*mode\s*=\s*(\w*)", re.IGNORECASE)
 _RECEIVED, _LOST = np.ones(1, bool), np.zeros(1, bool)
 
 
@@ -41,12 +40,12 @@ def mode_of(fmtp: str) -> Mode:
 
     Raises CodecError for a mode that there is not.
     """
-    match = _MODE.search(fmtp)
-    if match is None or match[1] in ("0", "30"):
-        return MODE_30
-    if match[1] == "20":
-        return MODE_20
-    raise CodecError(f"iLBC has no mode {match[1]!r}", hint="mode=20 or mode=30")
+    for name, text in pairs(fmtp):
+        if name == "mode" and text not in ("0", "30"):
+            if text == "20":
+                return MODE_20
+            raise CodecError(f"iLBC has no mode {text!r}", hint="mode=20 or mode=30")
+    return MODE_30
 
 
 def ilbc_codec(mode: Mode = MODE_30) -> ArrayCodec:

@@ -7,16 +7,15 @@ may not be, and no state is ever entered by two threads at once.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from collections.abc import Callable, Iterator
 from ctypes import c_char_p, c_int, c_int32, c_void_p
 from functools import cache
-from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.codecs import libraries
 from voip.errors import CodecError
 
 __all__ = [
@@ -34,8 +33,6 @@ INSTALL: Final = "install the system's libopus (Debian: libopus0), or pip instal
 """What to do where there is no libopus."""
 
 _SYSTEM_NAME: Final = "libopus.so.0"
-_WHEEL: Final = "av"
-"""The distribution whose wheels carry a libopus, as a file of its own."""
 
 _first_octet: Final[Callable[[Any], ctypes.c_char]] = ctypes.c_char.from_buffer
 
@@ -101,17 +98,7 @@ def libopus() -> LibOpus:
 
 def candidates() -> Iterator[str]:
     """Where a libopus may be: the system's first, then the one that PyAV's wheel carries."""
-    yield _SYSTEM_NAME
-    named = ctypes.util.find_library("opus")
-    if named is not None:
-        yield named
-    try:
-        files = metadata.distribution(_WHEEL).files or ()
-    except metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name.startswith("libopus") and file.parts[0] != "..":
-            yield str(file.locate())
+    return libraries.candidates(_SYSTEM_NAME)
 
 
 def open_library(paths: Iterator[str]) -> LibOpus:

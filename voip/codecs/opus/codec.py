@@ -36,6 +36,10 @@ OPUS: Final = CodecInfo(
 """RFC 7587: 48000 and 2 whatever is sent. The delay is that of 20 ms frames."""
 
 
+_IN_CALLS: Final = OpusSettings(expected_loss=5)
+"""Where nobody knows the path: some redundancy for who can use it, at little cost of sound."""
+
+
 class OpusCodec:
     """Opus at `rate_hz` (8, 12, 16, 24 or 48 kHz) with 1 or 2 `channels`, which it may mix.
 
@@ -71,7 +75,7 @@ class OpusCodec:
         return cls(
             int(widest(receiver.maxplaybackrate)),
             2 if receiver.stereo else 1,
-            sending(receiver, wanted or OpusSettings()),
+            sending(receiver, wanted or _IN_CALLS),
         )
 
     @cached_property

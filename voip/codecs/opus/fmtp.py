@@ -9,13 +9,11 @@ on the offer (section 7.1): it is the answerer's own `OpusParameters.fmtp`. `sen
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from itertools import islice
 from math import ceil
-from typing import Any, Final
+from typing import Any
 
+from voip import fmtp as fmtp_
 from voip.codecs.opus.settings import (
-    MAX_BIT_RATE,
-    MIN_BIT_RATE,
     Application,
     OpusSettings,
     RateControl,
@@ -31,17 +29,6 @@ __all__ = [
     "sending",
     "widest",
 ]
-
-_MOST_PARAMETERS: Final = 64
-_MOST_DIGITS: Final = 9
-_RATES: Final = range(8000, 48001)
-_FLAG: Final = range(2)
-_VALUES: Final = {
-    "maxplaybackrate": _RATES,
-    "sprop-maxcapturerate": _RATES,
-    "maxaveragebitrate": range(MIN_BIT_RATE, MAX_BIT_RATE + 1),
-    **dict.fromkeys(("stereo", "sprop-stereo", "cbr", "useinbandfec", "usedtx"), _FLAG),
-}
 
 # Section 3.1.1, the upper ends of what is recommended: the limits where no other is told.
 _NARROW_SPEECH, _WIDE_SPEECH, _FULL_SPEECH = 12_000, 20_000, 40_000
@@ -74,15 +61,9 @@ class OpusParameters:
 
         It is the network's: what is unknown, or no value of its parameter, is as if not said.
         """
-        said: dict[str, Any] = {}
-        for part in islice(fmtp.split(";"), _MOST_PARAMETERS):
-            name, _, text = (word.strip().lower() for word in part.partition("="))
-            values = _VALUES.get(name)
-            if values is None or not (text.isascii() and text.isdigit()):
-                continue
-            if len(text) <= _MOST_DIGITS and int(text) in values:
-                value = int(text)
-                said.setdefault(_field(name), bool(value) if values is _FLAG else value)
+        said: dict[str, Any] = {
+            _field(name): value for name, value in fmtp_.read("opus", fmtp).items()
+        }
         if ptime_ms is not None:
             said["ptime_ms"] = ptime_ms
         if maxptime_ms is not None:
@@ -93,10 +74,8 @@ class OpusParameters:
     def fmtp(self) -> str:
         """What to say after a=fmtp: all that is not the default; "" where nothing is."""
         usual = {field.name: field.default for field in fields(self)}
-        values = {name: getattr(self, _field(name)) for name in _VALUES}
-        return ";".join(
-            f"{name}={int(value)}" for name, value in values.items() if value != usual[_field(name)]
-        )
+        said = {name: getattr(self, _field(name)) for name in fmtp_.PARAMETERS["opus"]}
+        return fmtp_.write("opus", {n: v for n, v in said.items() if v != usual[_field(n)]})
 
 
 def _field(name: str) -> str:
