@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from codec_floor import (
     G722,
+    GSM,
     L16,
+    L16_NARROW,
     OPUS,
     Ear,
     Spoken,
@@ -42,8 +44,14 @@ CROSSING = 3
 """Packets that may be on their way when a call begins or ends."""
 EARLY = 3
 """Those that may come before the answer has said where from."""
-THEIR_NAMES = {"g722": "G722", "opus": "opus", "l16/16000": "L16/16000/1", "gsm": "GSM"}
-CODECS = [G722, OPUS, L16]
+THEIR_NAMES = {
+    "g722": "G722",
+    "gsm": "GSM",
+    "l16/16000": "L16/16000/1",
+    "l16/8000": "L16/8000/1",
+    "opus": "opus",
+}
+CODECS = [G722, OPUS, L16, L16_NARROW, GSM]
 each_codec = pytest.mark.parametrize(
     "codec", CODECS, ids=lambda codec: codec.name.replace("/", "-")
 )
@@ -87,7 +95,7 @@ async def calling(
     peer = await start(baresip, codec, artifacts, ptime_ms)
     async with desk(artifacts, codecs=(codec.name,), ptime_ms=ptime_ms) as us:
         call = await connect(us, peer, caller)
-        assert call.codec == codec.name.partition("/")[0]
+        assert call.codec == codec.encoding
         assert call.rate == codec.rate_hz
         yield us, peer, call
 

@@ -1,7 +1,7 @@
 """PJSIP's codecs in calls with us: iLBC, for which it is the only peer, and others.
 
-PJSIP plays and records, so that each direction is judged by itself. What a codec should give is
-taken from calls of PJSIP with PJSIP.
+PJSIP plays and records, so that each direction is judged by itself. What iLBC should give is taken
+from calls of PJSIP with PJSIP.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 from codec_floor import (
     G722,
+    GSM,
     ILBC,
     PCMU,
+    SPEEX,
+    SPEEX_WIDE,
     Ear,
     Spoken,
     floor,
@@ -30,7 +33,7 @@ from codec_floor import (
 from direct import Desk, desk
 from peers.pjsua import Pjsua
 from peers.tshark import rtp_streams
-from phones import TAIL_S, echo_of, ended, until
+from phones import TAIL_S, echo_of, ended, part, until
 from stalls import repeated_after_stalls
 
 from voip.call import Call
@@ -50,9 +53,16 @@ THEIR_NAMES = {
     "g722": "G722/16000/1",
     "ilbc": "iLBC/8000/1",
     "gsm": "GSM/8000/1",
-    "pcma": "PCMA/8000/1",
     "pcmu": "PCMU/8000/1",
+    "speex/8000": "speex/8000/1",
+    "speex/16000": "speex/16000/1",
 }
+
+
+def id_of(codec: Spoken) -> str:
+    return codec.name.replace("/", "-")
+
+
 pytestmark = pytest.mark.usefixtures("pesq")
 
 
@@ -68,10 +78,20 @@ async def start(pjsua: StartPjsua, codec: Spoken, directory: Path, **settings: A
     return await pjsua(codecs=names, play=said, rate_hz=codec.rate_hz, **settings)
 
 
-def over_and_over(codec: Spoken) -> Sound:
+def over_and_over(codec: Spoken, *, turned: bool = True) -> Sound:
     """What PJSIP says, from wherever in it one listens for as long as the speech lasts."""
-    said = codec.speech(turned=True)
+    said = codec.speech(turned=turned)
     return Sound(np.tile(said.samples, 3), said.rate_hz)
+
+
+def what_we_say(codec: Spoken) -> Sound:
+    """The speech; by G.722 half as loud.
+
+    PJSIP 2.14 makes of G.722 twice what it is, until that clips, and from there on once: speech
+    that becomes quieter within a word is no measure of the codec.
+    """
+    said = codec.speech()
+    return Sound(said.samples // 2, said.rate_hz) if codec is G722 else said
 
 
 async def connect(us: Desk, peer: Pjsua, caller: str) -> tuple[Call, int]:
@@ -92,6 +112,7 @@ async def connect(us: Desk, peer: Pjsua, caller: str) -> tuple[Call, int]:
         return (await call.measure()).packets_received > 5
 
     await until(sounds, "sound from PJSIP")
+    await asyncio.sleep(PAUSE_S)  # until it comes out of the jitter buffers
     return call, number
 
 
@@ -110,8 +131,8 @@ async def converse(
     peer = await start(pjsua, codec, directory, **settings)
     async with desk(directory, codecs=(codec.name,), ptime_ms=ptime_ms) as us:
         call, number = await connect(us, peer, caller)
-        assert (call.codec, call.rate) == (codec.name, codec.rate_hz)
-        heard = await echo_of(call, codec.speech(), directory / "heard.wav")
+        assert (call.codec, call.rate) == (codec.encoding, codec.rate_hz)
+        heard = await echo_of(call, what_we_say(codec), directory / "heard.wav")
         await peer.hangup(number)
         assert (await ended(call)).by is EndedBy.REMOTE
         await peer.closed(number)
@@ -141,9 +162,12 @@ async def among_themselves(
     await asyncio.sleep(codec.speech().seconds + TAIL_S)
     await one.hangup(there)
     await asyncio.gather(one.closed(there), other.closed(here))
+    heard = [Sound.read(peer.recordings(n)[-1]) for peer, n in ((other, here), (one, there))]
+    # not what comes before there is sound
+    here_heard, there_heard = (part(sound, PAUSE_S, sound.seconds) for sound in heard)
     return (
-        quality(codec.speech(), Sound.read(other.recordings(here)[-1]), codec.judged_hz),
-        quality(codec.speech(turned=True), Sound.read(one.recordings(there)[-1]), codec.judged_hz),
+        quality(over_and_over(codec, turned=False), here_heard, codec.judged_hz),
+        quality(over_and_over(codec), there_heard, codec.judged_hz),
     )
 
 
@@ -180,12 +204,12 @@ async def test_ilbc_is_heard_as_well_as_between_two_pjsips(
 
 
 @pytest.mark.parametrize("ptime_ms", [10, 20, 40, 60])
-@pytest.mark.parametrize("codec", [G722], ids=lambda codec: codec.name)
+@pytest.mark.parametrize("codec", [G722, GSM, SPEEX, SPEEX_WIDE], ids=id_of)
 @repeated_after_stalls
 async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
     pjsua: StartPjsua, artifacts: Path, codec: Spoken, ptime_ms: int
 ) -> None:
-    floors = await among_themselves(pjsua, artifacts / "theirs", codec)
+    floors = floor(codec), floor(codec, turned=True)
 
     async def speak(caller: str) -> list[Ear]:
         return await converse(pjsua, artifacts / caller, codec, caller, floors, ptime_ms=ptime_ms)
@@ -197,7 +221,7 @@ async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
 
 
 @pytest.mark.parametrize("caller", SIDES)
-@pytest.mark.parametrize("codec", [ILBC, G722], ids=lambda codec: codec.name)
+@pytest.mark.parametrize("codec", [ILBC, G722, GSM, SPEEX], ids=id_of)
 @repeated_after_stalls
 @pytest.mark.rfc("4733", "2")
 async def test_digits_go_both_ways_and_speech_after_holds(
@@ -221,7 +245,7 @@ async def test_digits_go_both_ways_and_speech_after_holds(
         await peer.resume(number)
         await until(lambda: call.state is CallState.ACTIVE, "the end of the hold")
         await asyncio.sleep(PAUSE_S)  # until there is sound again
-        heard = await echo_of(call, codec.speech(), artifacts / "heard.wav")
+        heard = await echo_of(call, what_we_say(codec), artifacts / "heard.wav")
         await call.hangup()
         await peer.closed(number)
         received = Sound.read(peer.recordings(number)[-1])
@@ -253,7 +277,7 @@ async def test_pjsip_changes_the_codec_while_we_talk(pjsua: StartPjsua, artifact
                 )  # until its new address, which it told wrongly, is learned
             assert call.rate == order[0].rate_hz
             path = artifacts / f"heard-{len(heard)}.wav"
-            heard.append(await echo_of(call, order[0].speech(), path))
+            heard.append(await echo_of(call, what_we_say(order[0]), path))
         await peer.hangup(number)
         await ended(call)
         await peer.closed(number)

@@ -19,7 +19,12 @@ from peers.process import start, stop
 from peers.sound import write_looped, write_tone
 
 MODULES = ("g711", "aufile", "aubridge", "sndfile")
-CODEC_MODULES = {"g722": "g722", "gsm": "gsm", "l16": "l16", "opus": "opus"}
+CODEC_MODULES = {
+    "g722": "g722",
+    "gsm": "gsm",
+    "l16": "l16",
+    "opus": "opus",
+}
 """Those of codecs that are not always loaded; names as SDP has them, in lower case."""
 PROGRAM_MODULES = ("menu", "ctrl_tcp", "debug_cmd")
 START_S = 10.0
@@ -332,7 +337,7 @@ class Baresip:
             write_looped(play, self._play, self._rate_hz)
         rtp_first, rtp_last = ports.rtp
         spoken = {codec.partition("/")[0].lower() for codec in self._codecs}
-        modules = (*MODULES, *(CODEC_MODULES[name] for name in sorted(spoken & {*CODEC_MODULES})))
+        modules = [*MODULES, *sorted({CODEC_MODULES[name] for name in spoken & {*CODEC_MODULES}})]
         # File names are relative, because it cuts them off at 128 characters; its TLS listener
         # takes the port after the SIP port.
         settings = [
