@@ -25,13 +25,14 @@ from voip.codecs.core import CodecFormat
 from voip.codecs.registry import default_registry
 from voip.config import NetworkConfig
 from voip.harness.audio import Sound, find_offset
-from voip.harness.grade import pesq_installed
 
 LIVE_BAR = 0.15
 """How much less of MOS-LQO a call may have than the codec alone."""
 SPEECH_S = 6.0
 """As much speech as a score must rest on, at least."""
 WIDE_HZ, NARROW_HZ = 16000, 8000
+PTIMES = [20, *(pytest.param(ms, marks=pytest.mark.matrix) for ms in (10, 40, 60))]
+"""Packet times to be tried."""
 OUR_PORTS = range(*NetworkConfig().rtp_ports)
 
 Pcm = npt.NDArray[np.int16]
@@ -43,9 +44,8 @@ class Spoken:
 
     `clock_hz`: what its timestamps count. `octets_ms`: of payload in a millisecond, where it is
     always the same. `shortest_ms`, `longest_ms`: our packets, of those that are asked
-    for here.
-    `ffmpeg`: FFmpeg's encoder and decoder, with the encoder's `options`; None: it has none, or none
-    is needed.
+    for here. `ffmpeg`: FFmpeg's encoder and decoder, with the encoder's `options`; None: it has
+    none, or none is needed.
     """
 
     name: str
@@ -94,12 +94,6 @@ SPEEX_WIDE = Spoken("speex/16000", 16000, 16000, shortest_ms=20)
 AMR_CODERS = ("libopencore_amrnb", "libopencore_amrnb")
 AMR = Spoken("amr", shortest_ms=20, ffmpeg=AMR_CODERS, options=(("b", "12200"),))
 AMR_WB = Spoken("amr-wb", 16000, 16000, shortest_ms=20)
-
-
-def needs_pesq() -> None:
-    """Skip where PESQ is missing."""
-    if not pesq_installed():
-        pytest.skip("the package pesq is not installed")
 
 
 def at_rate(sound: Sound, rate_hz: int) -> Sound:
@@ -207,7 +201,8 @@ def coded(codec: Spoken, sound: Sound) -> Sound:
 
 
 def _by_ffmpeg(encoder: str, decoder: str, options: dict[str, str], sound: Sound) -> Sound:
-    av = pytest.importorskip("av")
+    import av
+
     encoding = av.CodecContext.create(encoder, "w")
     encoding.sample_rate, encoding.layout, encoding.format = sound.rate_hz, "mono", "s16"
     encoding.options = options
@@ -218,12 +213,14 @@ def _by_ffmpeg(encoder: str, decoder: str, options: dict[str, str], sound: Sound
     whole = sound.samples[: len(sound.samples) // size * size].reshape(-1, 1, size)
     heard = []
     for frame in [*whole, None]:
-        for packet in encoding.encode(None if frame is None else _frame(av, frame, sound.rate_hz)):
+        for packet in encoding.encode(None if frame is None else _frame(frame, sound.rate_hz)):
             heard += decoding.decode(packet)
     return at_rate(Sound(np.concatenate([*map(_pcm, heard)]), heard[0].sample_rate), sound.rate_hz)
 
 
-def _frame(av: Any, pcm: npt.NDArray[np.int16], rate_hz: int) -> Any:
+def _frame(pcm: Pcm, rate_hz: int) -> Any:
+    import av
+
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm), "s16", "mono")
     frame.sample_rate = rate_hz
     return frame

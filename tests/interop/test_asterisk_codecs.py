@@ -21,12 +21,12 @@ from codec_floor import (
     OUR_PORTS,
     PCMA,
     PCMU,
+    PTIMES,
     SPEEX,
     SPEEX_WIDE,
     Ear,
     Spoken,
     floor,
-    needs_pesq,
     require_floors,
 )
 from peers.asterisk import Asterisk
@@ -62,12 +62,7 @@ PLAYED_BY_OPUS = replace(OPUS, rate_hz=8000, options=(("b", "11000"), ("applicat
 each_codec = pytest.mark.parametrize(
     "codec", CODECS, ids=lambda codec: codec.name.replace("/", "-")
 )
-pytestmark = pytest.mark.usefixtures("pesq")
-
-
-@pytest.fixture(scope="module")
-def pesq() -> None:
-    needs_pesq()
+pytestmark = pytest.mark.usefixtures("codec_judges")
 
 
 def lower(one: Spoken, other: Spoken) -> int:
@@ -75,12 +70,12 @@ def lower(one: Spoken, other: Spoken) -> int:
     return min(one.judged_hz, other.judged_hz)
 
 
-@pytest.mark.parametrize("held", [False, True], ids=["", "after-holds"])
+@pytest.mark.parametrize("held", [False, pytest.param(True, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize(
     ("calling", "called"), PAIRS, ids=lambda codec: codec.name.replace("/", "-")
 )
 @repeated_after_stalls
-async def test_two_phones_without_a_common_codec_hear_each_other(
+async def test_F017_two_phones_without_a_common_codec_hear_each_other(
     asterisk: Asterisk, artifacts: Path, calling: Spoken, called: Spoken, held: bool
 ) -> None:
     taken: asyncio.Queue[Call] = asyncio.Queue()
@@ -132,7 +127,7 @@ async def test_two_phones_without_a_common_codec_hear_each_other(
     )
 
 
-@pytest.mark.parametrize("ptime_ms", [10, 20, 40, 60])
+@pytest.mark.parametrize("ptime_ms", PTIMES)
 @each_codec
 @repeated_after_stalls
 async def test_616_records_what_we_say_at_every_packet_time(

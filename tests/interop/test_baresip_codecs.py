@@ -18,10 +18,10 @@ from codec_floor import (
     L16,
     L16_NARROW,
     OPUS,
+    PTIMES,
     Ear,
     Spoken,
     floor,
-    needs_pesq,
     require_floors,
     require_packets,
     write,
@@ -55,12 +55,7 @@ CODECS = [G722, OPUS, L16, L16_NARROW, GSM]
 each_codec = pytest.mark.parametrize(
     "codec", CODECS, ids=lambda codec: codec.name.replace("/", "-")
 )
-pytestmark = pytest.mark.usefixtures("pesq")
-
-
-@pytest.fixture(scope="module")
-def pesq() -> None:
-    needs_pesq()
+pytestmark = pytest.mark.usefixtures("codec_judges")
 
 
 async def start(baresip: StartBaresip, codec: Spoken, directory: Path, ptime_ms: int) -> Baresip:
@@ -114,7 +109,7 @@ async def require_whole(us: Desk, peer: Baresip, call: Call) -> None:
     assert abs(stats.packets_received - int(counted["PS"])) <= CROSSING, text
 
 
-@pytest.mark.parametrize("ptime_ms", [10, 20, 40, 60])
+@pytest.mark.parametrize("ptime_ms", PTIMES)
 @each_codec
 @repeated_after_stalls
 async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
@@ -144,8 +139,8 @@ async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
 @pytest.mark.parametrize("caller", SIDES)
 @each_codec
 @repeated_after_stalls
-@pytest.mark.rfc("4733", "2", "F086")
-async def test_digits_go_both_ways_and_speech_comes_back_after_holds(
+@pytest.mark.rfc("4733", "2")
+async def test_F017_F094_digits_go_both_ways_and_speech_comes_back_after_holds(
     baresip: StartBaresip, artifacts: Path, codec: Spoken, caller: str
 ) -> None:
     async with calling(baresip, artifacts, codec, caller) as (_, peer, call):

@@ -19,12 +19,12 @@ from codec_floor import (
     GSM,
     ILBC,
     PCMU,
+    PTIMES,
     SPEEX,
     SPEEX_WIDE,
     Ear,
     Spoken,
     floor,
-    needs_pesq,
     quality,
     require_floors,
     require_packets,
@@ -63,12 +63,7 @@ def id_of(codec: Spoken) -> str:
     return codec.name.replace("/", "-")
 
 
-pytestmark = pytest.mark.usefixtures("pesq")
-
-
-@pytest.fixture(scope="module")
-def pesq() -> None:
-    needs_pesq()
+pytestmark = pytest.mark.usefixtures("codec_judges")
 
 
 async def start(pjsua: StartPjsua, codec: Spoken, directory: Path, **settings: Any) -> Pjsua:
@@ -203,7 +198,7 @@ async def test_ilbc_is_heard_as_well_as_between_two_pjsips(
     require_floors(*itertools.chain(*ears))
 
 
-@pytest.mark.parametrize("ptime_ms", [10, 20, 40, 60])
+@pytest.mark.parametrize("ptime_ms", PTIMES)
 @pytest.mark.parametrize("codec", [G722, GSM, SPEEX, SPEEX_WIDE], ids=id_of)
 @repeated_after_stalls
 async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
@@ -224,7 +219,7 @@ async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
 @pytest.mark.parametrize("codec", [ILBC, G722, GSM, SPEEX], ids=id_of)
 @repeated_after_stalls
 @pytest.mark.rfc("4733", "2")
-async def test_digits_go_both_ways_and_speech_after_holds(
+async def test_F017_F094_digits_go_both_ways_and_speech_after_holds(
     pjsua: StartPjsua, artifacts: Path, codec: Spoken, caller: str
 ) -> None:
     peer = await start(pjsua, codec, artifacts)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 STREAM = re.compile(
     r"^ *[\d.]+ +[\d.]+ +\S+ +(?P<port>\d+) +\S+ +\d+ +(?P<ssrc>0x[0-9A-F]+) +(?P<names>\S.*?) +"
@@ -55,8 +52,6 @@ class RtpStream:
 
 def rtp_streams(capture: Path) -> list[RtpStream]:
     """The streams of a capture in which their session descriptions are, too."""
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
     found: dict[tuple[int, str], list[RtpPacket]] = {}
     fields = ("udp.srcport", "rtp.ssrc", "rtp.p_type", "rtp.seq", "rtp.timestamp", "rtp.marker")
     shown = [word for name in (*fields, "udp.length") for word in ("-e", name)]
