@@ -52,9 +52,13 @@ THEIR_NAMES = {
     "opus": "opus",
 }
 CODECS = [G722, OPUS, L16, L16_NARROW, GSM]
-each_codec = pytest.mark.parametrize(
-    "codec", CODECS, ids=lambda codec: codec.name.replace("/", "-")
-)
+
+
+def id_of(codec: Spoken) -> str:
+    return codec.name.replace("/", "-")
+
+
+each_codec = pytest.mark.parametrize("codec", CODECS, ids=id_of)
 pytestmark = pytest.mark.usefixtures("codec_judges")
 
 
@@ -110,11 +114,27 @@ async def require_whole(us: Desk, peer: Baresip, call: Call) -> None:
 
 
 @pytest.mark.parametrize("ptime_ms", PTIMES)
-@each_codec
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if codec is not GSM], ids=id_of)
 @repeated_after_stalls
 async def test_both_sides_hear_speech_as_well_as_the_codec_allows(
     baresip: StartBaresip, artifacts: Path, codec: Spoken, ptime_ms: int
 ) -> None:
+    await require_both_hear(baresip, artifacts, codec, ptime_ms)
+
+
+@repeated_after_stalls
+async def test_both_sides_hear_speech_as_well_as_gsm_allows(
+    baresip: StartBaresip, artifacts: Path
+) -> None:
+    # baresip decodes the first frame of a packet only, and sends nothing by packets of 10 ms
+    await require_both_hear(baresip, artifacts, GSM, 20)
+
+
+async def require_both_hear(
+    baresip: StartBaresip, artifacts: Path, codec: Spoken, ptime_ms: int
+) -> None:
+    """Two calls at once, one each way; each side's recording is held against the floor."""
+
     async def converse(caller: str) -> list[Ear]:
         directory = artifacts / caller
         directory.mkdir(exist_ok=True)

@@ -167,7 +167,14 @@ async def among_themselves(
 
 
 # Frames of 30 ms if either side prefers them: octets of one, milliseconds (RFC 3952, section 2)
-ILBC_MODES = [(20, 20, 38, 20), (30, 30, 50, 30), (20, 30, 50, 30), (30, 20, 50, 30)]
+ILBC_MODES = [
+    (20, 20, 38, 20),
+    (30, 30, 50, 30),
+    (20, 30, 50, 30),
+    (30, 20, 50, 30),
+    pytest.param(40, 20, 38, 20, marks=pytest.mark.matrix),
+    pytest.param(60, 30, 50, 30, marks=pytest.mark.matrix),
+]
 
 
 @pytest.mark.parametrize(("ours", "theirs", "octets", "frame_ms"), ILBC_MODES)
