@@ -19,10 +19,10 @@ pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint peers quality fuzz soak interop rfc-status clean
+.PHONY: help venv demo test check lint peers quality codec-quality fuzz soak interop rfc-status clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(ready) ## set up .venv
 
@@ -59,10 +59,13 @@ peers: ## install the real peers; needs root on Debian
 	then $(MAKE) --no-print-directory quality; \
 	else runuser -u "$$owner" -- $(MAKE) --no-print-directory quality; fi
 
-quality: venv ## PESQ and STOI into .venv; needs a compiler, which `make peers` installs
-	@$(python) -c 'import importlib.metadata as m; m.version("pesq"); m.version("pystoi")' 2>/dev/null || { \
+quality: venv ## PESQ, STOI and Matplotlib into .venv; needs a compiler, which `make peers` installs
+	@$(python) -c 'from importlib.metadata import version as v; v("pesq"), v("pystoi"), v("matplotlib")' 2>/dev/null || { \
 	    echo "Building PESQ ..."; \
 	    $(python) -m pip install -qq --disable-pip-version-check --editable '.[quality]'; }
+
+codec-quality: quality ## judge all codecs by PESQ, and write docs/codec-quality.*; some minutes
+	@$(python) tests/codec_quality.py
 
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from voip import Softphone
 from voip.call import Call
 from voip.errors import CallError
+from voip.events import Transferred
 
-__all__ = ["answering", "echo", "status_of", "until"]
+__all__ = ["answering", "echo", "status_of", "told", "transferred", "until"]
 
 
 def answering(phone: Softphone, after: float = 0.0) -> asyncio.Queue[Call]:
@@ -50,3 +51,14 @@ async def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)
+
+
+def told(call: Call, kind: type) -> list:
+    """The events of a kind that a call has told of."""
+    return [event for event in call._events if isinstance(event, kind)]
+
+
+async def transferred(call: Call) -> Call:
+    """The call that a transferee has made in the place of `call`."""
+    await until(lambda: told(call, Transferred), 120)
+    return told(call, Transferred)[0].call

@@ -188,9 +188,10 @@ def without(method: str, *phones: Phone) -> None:
         )
 
 
-def losing(phone: Softphone, lost: Callable[[Message], bool]) -> None:
-    """Let some of what a phone sends get lost, on purpose."""
-    agent, outgoing = phone._agent, phone._agent.outgoing
+def losing(sender: Softphone | Server, lost: Callable[[Message], bool]) -> None:
+    """Let some of what a phone or a server sends get lost, on purpose."""
+    agent = sender.agent if isinstance(sender, Server) else sender._agent
+    outgoing = agent.outgoing
     agent.outgoing = lambda: [sent for sent in outgoing() if not lost(parse_message(sent[0]))]
 
 

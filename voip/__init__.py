@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RequestError,
         SubscriptionError,
         TransportError,
+        UnreachableError,
         VoipError,
     )
     from voip.events import CallEnded, CallState
@@ -64,6 +65,7 @@ __all__ = [
     "SubscriptionError",
     "TlsConfig",
     "TransportError",
+    "UnreachableError",
     "VoipError",
 ]
 

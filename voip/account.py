@@ -12,7 +12,7 @@ from voip.errors import ConfigError, SipError
 from voip.sip.digest import Credentials, CredentialsLookup, CredentialSource
 from voip.sip.headers import NameAddr
 from voip.sip.limits import MAX_SECONDS
-from voip.sip.locating import Where
+from voip.sip.locating import SECURED, Where
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, for_people, format_host, uri_scheme
 
@@ -22,8 +22,6 @@ _HAS_SCHEME: Final = re.compile(
     r"(?:sips?|tel|im|pres|mailto|https?|urn):|[A-Z][A-Z0-9+.-]*:(?![0-9]{1,5}(?:[;?]|$))", re.I
 )
 """What is before the colon is a scheme, and no host with a port behind it."""
-_SECURED: Final = {"udp": None, "tcp": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
-"""What sips: makes of a transport; of UDP, which was a mere default, nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Account:
                 hint="leave transport=udp out",
             )
         if secure and transport is not None:
-            transport = _SECURED[transport]
+            transport = SECURED[transport]
         return Where(hop.host, hop.port, transport, secure)
 
     def route(self) -> list[str]:

@@ -30,13 +30,13 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 """Headers to be added to a message: a mapping, or pairs where a name stands more than once."""
 
 METHODS: Final = ("SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "INFO")
-SUPPORTED: Final = ("replaces", "norefersub", "tdialog")
+SUPPORTED: Final = ("replaces", "norefersub", "tdialog", "gruu")
 EVENTS: Final = ("refer", "dialog")
 MIXING: Final = ("join",)
 MIXED: Final = ("conference",)
-NAMED: Final = ("gruu",)
-"""What a phone does beyond the agent's own: methods, extensions and packages, those of them that
-need a mixer, and those that need names of its own."""
+"""What a phone does beyond the agent's own: methods, extensions and packages, and those of them
+that need a mixer. Who knows GRUUs says so in whatever it sends (RFC 5627 sections 4.1 and 4.4), and
+not only where it has asked for one by its instance."""
 REPLACEABLE: Final = ("MESSAGE", "INFO")
 """Those that an application may handle itself."""
 
@@ -57,13 +57,11 @@ def agent_config(
     info_packages: Sequence[str] = (),
     *,
     mixes: bool = True,
-    gruu: bool = False,
 ) -> AgentConfig:
     """Return the agent's settings; `ConfigError` for what could not stand in a message.
 
-    `mixes`: whether calls can be joined with each other. `gruu`: whether the phone asks for names
-    of its own, which it then says in every request (RFC 5627 section 4.4). A handler for MESSAGE
-    or INFO takes the place of the phone's own.
+    `mixes`: whether calls can be joined with each other. A handler for MESSAGE or INFO takes the
+    place of the phone's own.
     """
     if not user_agent.isprintable():
         raise ConfigError(f"{user_agent!r} cannot be a phone's name", hint="printable characters")
@@ -84,7 +82,7 @@ def agent_config(
         allow=tuple(dict.fromkeys((*methods, *requests))),
         supported=(
             *(tag for tag, use in extensions.items() if use != "off"),
-            *("199", *SUPPORTED, *(MIXING if mixes else ()), *(NAMED if gruu else ())),
+            *("199", *SUPPORTED, *(MIXING if mixes else ())),
         ),
         required=tuple(tag for tag, use in extensions.items() if use == "required"),
         session_expires=None if calls.session_timer == "off" else calls.session_expires_s,

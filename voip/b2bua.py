@@ -2,12 +2,14 @@
 
 Both are calls in their own right, with dialogs and sound of their own; what happens to one is
 passed to the other: ringing, early sound, the answer or the refusal, digits, hanging up and why.
-One that is transferred or replaced is followed: the other goes on with who comes in its place.
+One that is transferred or replaced is followed: the other goes on with who comes in its place, and
+waits for that where who had asked for it has left already.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +17,10 @@ from typing import Any, Final
 
 from voip.call import Call
 from voip.errors import CallError, CallStateError, MediaError, VoipError
-from voip.events import CallState, DtmfReceived, EarlyMedia, Replaced, Ringing, Transferred
+from voip.events import CallState, DtmfReceived, EarlyMedia, Ringing
 from voip.sip.headers import Headers
+from voip.sip.message import REASONS
+from voip.sip.reason import reason_header
 
 __all__ = ["Dial", "HeaderList", "HeaderPolicy", "connect"]
 
@@ -24,6 +28,8 @@ RING_S: Final = 30.0
 """How long callees ring unless told otherwise."""
 _TOLD: Final = (486, 600, 603)
 """Refusals the caller hears of as they are; all others are 480."""
+
+_UP: Final = (CallState.ACTIVE, CallState.HELD)
 
 _SHORTEST_MS: Final = 40
 """The shortest digit every receiver has to hear (ITU-T Q.24)."""
@@ -67,11 +73,17 @@ async def connect(
     *,
     policy: HeaderPolicy | None = None,
     ring_s: float = RING_S,
-) -> None:
+) -> int:
     """Ring all `targets` for `call`, connect it to the first that answers, until either hangs up.
 
     The caller is refused with 486, 600 or 603 where a callee said so, else with 480; when the
     caller gives up, so do we. Of a single callee's early sound the caller hears what there is.
+
+    One who leaves while somebody is called at his wish (REFER) is waited for: the other goes on
+    with whom that brings, or is hung up with its status as the Reason where it brings nobody.
+
+    Returns 200 where they were connected until one hung up, else the status that says why not: of
+    the refusal (487: the caller gave up), or of the transfer that left one alone.
     """
     gone = asyncio.ensure_future(call.wait_ended())
     headers = (policy or HeaderPolicy()).passed(call.headers)
@@ -79,16 +91,16 @@ async def connect(
     try:
         leg = await hunt.first(targets, gone)
         if leg is None:
-            with suppress(CallStateError):  # the caller has given up
+            try:
                 await call.reject(hunt.status, headers=hunt.reasons)
-            return
-        sides = [call, leg]
+            except CallStateError:  # the caller has given up
+                return 487
+            return hunt.status
+        bridge = _Bridge(call, leg)
         try:
-            await _talk(sides)
+            return await bridge.talk()
         finally:
-            first, second = sides
-            whys = _reasons(first), _reasons(second)
-            await asyncio.gather(second.hangup(whys[0]), first.hangup(whys[1]))
+            await bridge.end()
     finally:
         await _drop(gone)
 
@@ -134,7 +146,11 @@ class _Hunt:
         leg.on_event(lambda event: self._pass_progress(leg, event))
         try:
             await leg.wait_answered(self._ring_s)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, CallError):
+                picked_up = await leg.successors.settled()
+                if picked_up is not None:
+                    return picked_up
             self.reasons = _reasons(leg) or self.reasons
             await leg.hangup(_reasons(self._call))
             raise
@@ -149,41 +165,84 @@ class _Hunt:
                 await self._call.ring()
 
 
-async def _talk(sides: list[Call]) -> None:
-    """Answer the caller and let both talk, digits included, until either hangs up.
+class _Bridge:
+    """The two sides of a bridge: who comes in the place of one is the side from then on."""
 
-    `sides`: the caller and the callee. Who is transferred or replaced gives way to the new call.
-    """
-    moved = asyncio.Event()
+    def __init__(self, caller: Call, callee: Call) -> None:
+        self._sides = [caller, callee]
+        self._left: dict[Call, None] = {}  # those who left a transfer behind
+        self._changed = asyncio.Event()
+        self._digits: dict[Call, asyncio.Future[None]] = {}
+        for side in self._sides:
+            self._enter(side)
 
-    def follow(side: Call) -> None:
-        def see(event: object) -> None:
-            if isinstance(event, Transferred | Replaced) and side in sides:
-                sides[sides.index(side)] = event.call
-                follow(event.call)
-                moved.set()
-
-        side.on_event(see)
-
-    for side in sides:
-        follow(side)
-    passing: dict[Call, asyncio.Future[None]] = {}
-    try:
-        await sides[0].answer()
+    async def talk(self) -> int:
+        """Answer the caller and let both talk, digits included; return as `connect`."""
+        caller = self._sides[0]
+        try:
+            await caller.answer()
+        except CallError as error:
+            return error.status or 487
         while True:
-            moved.clear()
-            first, second = sides
-            await first.bridge(second)
+            self._changed.clear()
+            for left in self._go_on():
+                with suppress(VoipError):  # it may be over
+                    await left.mute()  # it need not hear what is said from now on
+            first, second = self._sides
+            if first.state in _UP and second.state in _UP:
+                await self._connect(first, second)
             for side in first, second:
-                if side not in passing:
-                    passing[side] = asyncio.ensure_future(_pass_digits(side, sides))
-            await _first_of(first.wait_ended(), second.wait_ended(), moved.wait())
-            if not moved.is_set():
-                return
-    except CallError:  # one of them hung up meanwhile
-        return
-    finally:
-        await _drop(*passing.values())
+                if side.ended is not None and not side.successors:
+                    return (side.successors.status or 480) if side in self._left else 200
+                if side.ended is not None and side not in self._left:
+                    self._left[side] = None
+                    words = "it has left a transfer behind: who is called for it is waited for"
+                    side.log.event(logging.INFO, "bridge_waits", words)
+            there = [side for side in (first, second) if side.ended is None]
+            await _first_of(self._changed.wait(), *(side.wait_ended() for side in there))
+
+    async def end(self) -> None:
+        """Hang up, and call nobody any more; each hears why the other side is gone."""
+        self._go_on()
+        first, second = self._sides
+        await asyncio.gather(
+            second.hangup(self._why(first)),
+            first.hangup(self._why(second)),
+            *(side.successors.give_up() for side in self._sides),
+        )
+        self._go_on()
+        await asyncio.gather(*(side.hangup() for side in self._sides))  # answered at that moment
+        await _drop(*self._digits.values())
+
+    def _go_on(self) -> list[Call]:
+        """Take those for sides who have come in the place of one; return whose place they took."""
+        left = []
+        for index, side in enumerate(self._sides):
+            while side.successors.taken is not None:
+                left.append(side)
+                side = side.successors.taken
+            if side is not self._sides[index]:
+                self._sides[index] = side
+                self._enter(side)
+        return left
+
+    def _enter(self, side: Call) -> None:
+        side.bridged = True
+        side.successors.on_decided(self._changed.set)
+        self._digits[side] = asyncio.ensure_future(_pass_digits(side, self._sides))
+
+    async def _connect(self, first: Call, second: Call) -> None:
+        try:
+            await first.bridge(second)
+        except VoipError:
+            if first.state in _UP and second.state in _UP:
+                raise
+
+    def _why(self, side: Call) -> HeaderList:
+        status = side.successors.status
+        if side in self._left and status:
+            return [reason_header(status, REASONS.get(status, ""))]
+        return _reasons(side)
 
 
 async def _first_of(*events: Coroutine[Any, Any, object]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from os import PathLike
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
 from voip.callbacks import Callback, Callbacks, Spawn
-from voip.digits import take_digits
+from voip.digits import Digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -24,6 +23,7 @@ from voip.events import (
     CallState,
     DtmfReceived,
     DtmfSent,
+    Replaced,
     SourceLearned,
 )
 from voip.journal import Journal
@@ -32,24 +32,23 @@ from voip.media.commands import DtmfReceived as DigitHeard
 from voip.media.commands import DtmfSent as DigitsSent
 from voip.media.commands import EngineEvent, SourceDrained, StreamStats
 from voip.media.commands import SourceLearned as MediaSourceLearned
+from voip.parts import PartMethod
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
-from voip.session.info import Info, dtmf_relay
+from voip.session.info import Info
 from voip.session.session import CallSession
-from voip.session.transfer import attended, refer
+from voip.session.transfer import Beside, attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
 from voip.sip.reason import Reason
 from voip.sip.replaces import place_of
 from voip.sip.uri import SipUri
+from voip.successors import Successors
 
 __all__ = ["Call"]
 
-MAX_DIGITS = 1024
-"""Digits a call remembers that nobody has collected."""
-DIGITS = "0123456789*#ABCD"
 MAX_TARGETS = 10
 """Places that a caller can be sent on to at once."""
 
@@ -65,6 +64,7 @@ class Call:
     replaces: Call | None = None  # whose place it takes once it is answered (RFC 3891)
     replaced_by: Call | None = None  # what has taken its place
     conference: Any = None  # the `Conference` of ours that it is in
+    bridged = False  # by `voip.b2bua`, which goes on with who takes its place
     auto_answered = False  # by the phone itself, because the caller asked for that
 
     def __init__(
@@ -81,13 +81,16 @@ class Call:
         self._report = report
         self._spawn = spawn
         self._events: EventLog[CallEvent] = EventLog()
-        self._digits = ""
+        self.successors: Successors[Call] = Successors()  # who comes in the other side's place
 
-    def _bind(self, session: CallSession) -> None:
+    def _bind(self, session: CallSession, beside: Beside) -> None:
         self._session = session
+        self._beside = beside
         self.log.know(call_id=self.id)
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
+        self._digits = Digits(session, self._events)
+        self._parts: Mapping[type, Any] = {Digits: self._digits}
         self._journal = Journal(self.log)
         self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
@@ -316,10 +319,13 @@ class Call:
         self.log.event(logging.INFO, "transfer_asked", "the other side is to call %s", whom)
         try:
             if isinstance(target, Call):
-                await attended(self._session, target._session, timeout=timeout, tell=self._emit)
+                await attended(
+                    self._session, target._session, self._beside, timeout=timeout, tell=self._emit
+                )
                 await target._session.leave()
             else:
-                await refer(self._session, self._resolve(target), timeout=timeout, tell=self._emit)
+                uri = self._resolve(target)
+                await refer(self._session, uri, self._beside, timeout=timeout, tell=self._emit)
         except VoipError as error:
             self.log.event(
                 logging.WARNING, "transfer_failed", "%s", error.message, status=error.status
@@ -420,67 +426,8 @@ class Call:
 
     # ------------------------------------------------------------ digits
 
-    async def send_dtmf(
-        self,
-        digits: str,
-        *,
-        duration_ms: int = 100,
-        gap_ms: int = 60,
-        mode: Literal["rfc4733", "info"] = "rfc4733",
-    ) -> None:
-        """Send digits (0-9, *, #, A-D); returns when the last has gone out.
-
-        mode: in the sound by RFC 4733 (`MediaError` where the other side takes none), or each in an
-        INFO of its own as older phones do (`CallError` where it refuses).
-        """
-        bad = sorted(set(digits.upper()) - set(DIGITS))
-        if bad or not digits:
-            raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
-        if mode == "info":
-            for digit in digits.upper():
-                await self._session.send_info(dtmf_relay(digit, duration_ms))
-            self._emit(DtmfSent(digits))
-            return
-        start = len(self._events)
-        await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
-        if not await self._happens(DtmfSent, start):
-            raise CallStateError("the call ended before all digits were sent")
-
-    async def collect(
-        self, count: int, *, timeout: float = 10.0, terminator: str | None = "#"
-    ) -> str:
-        """Return up to `count` digits, fewer after `timeout` s without one or at `terminator`.
-
-        Digits pressed before are not lost: each is returned once. The terminator is taken and
-        not returned.
-        """
-        if count < 1:
-            raise ConfigError(f"{count} digits cannot be collected", hint="1 or more")
-        while True:
-            heard = len(self._events)
-            entered, rest = take_digits(self._digits, count, terminator)
-            if rest is None and not self._events.ended and await self._digit(heard, timeout):
-                continue
-            if rest is None:  # no more come; the last may have come at the last moment
-                entered, rest = take_digits(self._digits, count, terminator)
-            entered, self._digits = (self._digits, "") if rest is None else (entered, rest)
-            return entered
-
-    async def _digit(self, start: int, timeout: float) -> bool:
-        """Wait for a digit; False where none came in time, or the call ended."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._happens(DtmfReceived, start)
-        except TimeoutError:
-            return False
-
-    async def _happens(self, kind: type[CallEvent], start: int) -> bool:
-        """Wait for an event of a kind, from number `start` on; False where the call ended."""
-        while (found := await self._events.next(start)) is not None:
-            event, start = found
-            if isinstance(event, kind):
-                return True
-        return False
+    send_dtmf = PartMethod(Digits, Digits.send_dtmf)
+    collect = PartMethod(Digits, Digits.collect)
 
     # ------------------------------------------------------------ events
 
@@ -508,15 +455,32 @@ class Call:
         """Note an event and tell of it; what happens meanwhile is told after it."""
         if self._events.ended:  # nothing comes after `CallEnded`
             return
+        if isinstance(event, CallEnded):
+            self._tell_replaced()
         self._events.add(event)
         self._journal.tell(event, self._session)
         if isinstance(event, DtmfReceived):
-            self._digits = (self._digits + event.digit)[-MAX_DIGITS:]
+            self._digits.heard(event.digit)
         if isinstance(event, CallEnded):
             self._events.end()
             self._audio.end()
             self._callbacks.end(self._report)
         self._callbacks.tell(event)
+
+    def _give_place(self, new: Call) -> None:
+        """Take it that `new` has taken this call's place; tell so once."""
+        if self.replaced_by is None:
+            self.replaced_by = new
+            self._emit(Replaced(new))
+
+    def _tell_replaced(self) -> None:
+        """Tell of one that has been answered in our place before the end, though not acknowledged.
+
+        Its ACK was lost: the transferor has heard of the answer from elsewhere, and hung up.
+        """
+        for new in self.successors.calls:
+            if new.replaces is self and new._session.is_answered and new.ended is None:
+                self._give_place(new)
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

@@ -187,8 +187,16 @@ class Conference:
             del self._followed[call]
             if share is not None:
                 self._forget(call)
+                if call.successors and call.successors.taken is None:
+                    self._desk.spawn(self._succeed_later(call, share))
         elif share is not None and isinstance(event, Transferred | Replaced):
             self._desk.spawn(self._succeed(event.call, share))
+
+    async def _succeed_later(self, call: Call, share: Share) -> None:
+        """Let who is called at the wish of one that has left take its part, once answered."""
+        new = await call.successors.settled()
+        if new is not None:
+            await self._succeed(new, share)
 
     async def _succeed(self, new: Call, share: Share) -> None:
         """Let a call take the part of the one whose place it has taken."""

@@ -71,8 +71,9 @@ class NetworkConfig:
     often as they like. stranger_rate: requests a second that one source may begin which is neither
     of them, nor answers our requests (a registrar does); twice as many at once; all such sources
     together may twice as many. What is beyond that is dropped, or refused with 503 over a
-    connection. None: no limit. failover_s: a server that has not said a word to a request by then
-    is left for the next one that the DNS or another proxy offers, where there is one (RFC 3263
+    connection. Of their calls there may be twice that number before one is acknowledged; further
+    ones are refused with 503. None: no limit. failover_s: a server that has not said a word to a
+    request by then is left for the next one that the DNS or another proxy offers (RFC 3263
     section 4.3); None: only when the transaction times out, after 32 s. tcp_alias: let others send
     requests to us by the TCP connections that we have opened, and send by theirs where they offer
     it (RFC 5923), though nobody shows who he is: whoever shares an address with another could get

@@ -38,15 +38,21 @@ class Contacts:
         """
         registrar = self.registrars.of(flow)
         gruu = registrar.terms.temp_gruu if anonymous else registrar.gruu
-        if gruu is not None:
-            return f"<{gruu}>"
+        secure = secure and flow.secure
+        if gruu is not None:  # whatever its scheme, the other one is granted with it (RFC 5630)
+            return f"<{'sips' if secure else 'sip'}:{gruu.partition(':')[2]}>"
         contact = self.at(flow, secure=secure, anonymous=anonymous)
         return f"{contact[:-1]};ob>" if registrar.terms.outbound else contact
 
-    def at(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
-        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8)."""
+    def at(self, flow: Flow, *, secure: bool | None = None, anonymous: bool = False) -> str:
+        """Return where we are reached; by sips: where that was asked for (RFC 3261, 8.1.1.8).
+
+        `secure` None: as the address of record is, for a registration; in a dialog it is as it was
+        begun, for who called sip: may have no sips: (RFC 5630 section 5.1.1.2).
+        """
+        secure = self._account.aor.scheme == "sips" if secure is None else secure
         user = self._account.user if self._named and not anonymous else None
-        if flow.secure and (secure or self._account.aor.scheme == "sips"):
+        if flow.secure and secure:
             uri = SipUri("sips", user, None, *flow.sent_by)
             if flow.transport != "tls":
                 uri = uri.with_params(transport="ws")

@@ -13,7 +13,6 @@ from voip.desk import Desk
 from voip.errors import CallError, ConfigError, MediaError, NoAnswerError, SipError
 from voip.line import Line
 from voip.session.caller import CallPlan
-from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.identity import ANONYMOUS
 from voip.sip.uri import SipUri
@@ -63,7 +62,6 @@ class Dialling:
         plan = self._plan(
             line,
             headers,
-            uri,
             from_=from_,
             anonymous=anonymous,
             late_offer=late_offer,
@@ -89,16 +87,19 @@ class Dialling:
         uri: SipUri,
         *,
         headers: Sequence[tuple[str, str]],
+        who: NameAddr | None = None,
         focus: str | None = None,
     ) -> Call:
-        """Begin to call `uri` as `line`; returns when the INVITE is on its way."""
-        return await self._begin(line, uri, self._plan(line, headers, uri, focus=focus))
+        """Begin to call `uri` as `line`, and as `who`; returns when the INVITE is on its way."""
+        anonymous = who is not None and who.uri == ANONYMOUS.uri
+        more = [("Privacy", "id")] if anonymous else []
+        plan = self._plan(line, [*headers, *more], from_=who, anonymous=anonymous, focus=focus)
+        return await self._begin(line, uri, plan)
 
     def _plan(
         self,
         line: Line,
         headers: Sequence[tuple[str, str]],
-        uri: SipUri,
         *,
         from_: NameAddr | None = None,
         anonymous: bool = False,
@@ -106,13 +107,9 @@ class Dialling:
         max_redirects: int = 0,
         focus: str | None = None,
     ) -> CallPlan:
-        def contact(flow: Flow) -> str:
-            secure = line.registrars.of(flow).where(uri).secure
-            return line.contact(flow, secure=secure, anonymous=anonymous)
-
         return CallPlan(
             lambda flow: ANONYMOUS if anonymous else from_ or line.identity(flow),
-            contact,
+            partial(line.contact_to, anonymous=anonymous),
             headers=headers,
             credentials=line.account.credentials(),
             late_offer=late_offer,
@@ -148,8 +145,10 @@ class Dialling:
             else:
                 await call._session.wait_progress(timeout)
         except BaseException as error:
-            if isinstance(error, CallError) and call.replaced_by is not None:
-                return call.replaced_by  # somebody else has picked it up
+            if isinstance(error, CallError) and call.ended is not None:
+                picked_up = await call.successors.settled()  # by somebody else
+                if picked_up is not None:
+                    return picked_up
             await self._give_up(call, error)
             raise
         return call

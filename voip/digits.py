@@ -1,11 +1,99 @@
-"""Digits as people enter them: so many, or up to a terminator."""
+"""The digits of a call: sent, and collected as people enter them, so many or up to a terminator."""
 
 from __future__ import annotations
 
-__all__ = ["take_digits"]
+import asyncio
+from typing import Final, Literal
+
+from voip.errors import CallStateError, ConfigError
+from voip.events import CallEvent, DtmfReceived, DtmfSent
+from voip.session.event_log import EventLog
+from voip.session.info import dtmf_relay
+from voip.session.session import CallSession
+
+__all__ = ["DIGITS", "Digits"]
+
+MAX_DIGITS: Final = 1024
+"""Digits a call remembers that nobody has collected."""
+DIGITS: Final = "0123456789*#ABCD"
 
 
-def take_digits(digits: str, count: int, terminator: str | None) -> tuple[str, str | None]:
+class Digits:
+    """Of one call, whose events are `events`."""
+
+    def __init__(self, session: CallSession, events: EventLog[CallEvent]) -> None:
+        self._session = session
+        self._events = events
+        self._heard = ""
+
+    def heard(self, digit: str) -> None:
+        """Remember a digit of the other side's for whoever collects."""
+        self._heard = (self._heard + digit)[-MAX_DIGITS:]
+
+    async def send_dtmf(
+        self,
+        digits: str,
+        *,
+        duration_ms: int = 100,
+        gap_ms: int = 60,
+        mode: Literal["rfc4733", "info"] = "rfc4733",
+    ) -> None:
+        """Send digits (0-9, *, #, A-D); returns when the last has gone out.
+
+        mode: in the sound by RFC 4733 (`MediaError` where the other side takes none), or each in an
+        INFO of its own as older phones do (`CallError` where it refuses).
+        """
+        bad = sorted(set(digits.upper()) - set(DIGITS))
+        if bad or not digits:
+            raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
+        if mode == "info":
+            for digit in digits.upper():
+                await self._session.send_info(dtmf_relay(digit, duration_ms))
+            self._session.emit(DtmfSent(digits))
+            return
+        start = len(self._events)
+        await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
+        if not await self._happens(DtmfSent, start):
+            raise CallStateError("the call ended before all digits were sent")
+
+    async def collect(
+        self, count: int, *, timeout: float = 10.0, terminator: str | None = "#"
+    ) -> str:
+        """Return up to `count` digits, fewer after `timeout` s without one or at `terminator`.
+
+        Digits pressed before are not lost: each is returned once. The terminator is taken and
+        not returned.
+        """
+        if count < 1:
+            raise ConfigError(f"{count} digits cannot be collected", hint="1 or more")
+        while True:
+            so_far = len(self._events)
+            entered, rest = _take(self._heard, count, terminator)
+            if rest is None and not self._events.ended and await self._digit(so_far, timeout):
+                continue
+            if rest is None:  # no more come; the last may have come at the last moment
+                entered, rest = _take(self._heard, count, terminator)
+            entered, self._heard = (self._heard, "") if rest is None else (entered, rest)
+            return entered
+
+    async def _digit(self, start: int, timeout: float) -> bool:
+        """Wait for a digit; False where none came in time, or the call ended."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._happens(DtmfReceived, start)
+        except TimeoutError:
+            return False
+
+    async def _happens(self, kind: type[CallEvent], start: int) -> bool:
+        """Wait for an event of a kind, from number `start` on; False where the call ended."""
+        while (found := await self._events.next(start)) is not None:
+            event, start = found
+            if isinstance(event, kind):
+                return True
+        return False
+
+
+def _take(digits: str, count: int, terminator: str | None) -> tuple[str, str | None]:
     """Return (what was entered, what is left), the latter None where it is not complete."""
     if terminator and terminator in digits[: count + 1]:
         entered, _, rest = digits.partition(terminator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 __all__ = [
@@ -21,8 +22,16 @@ __all__ = [
     "SipError",
     "SubscriptionError",
     "TransportError",
+    "UnreachableError",
     "VoipError",
+    "hint_for_files",
 ]
+
+
+def hint_for_files(error: OSError) -> str:
+    """Return what to do where no file or socket can be opened any more, "" for other errors."""
+    is_out = error.errno in (errno.EMFILE, errno.ENFILE)
+    return "raise the limit of open files (ulimit -n)" if is_out else ""
 
 
 class VoipError(Exception):
@@ -128,6 +137,15 @@ class AuthenticationError(CallError, RegistrationError):
     """Credentials were asked for and are missing or wrong."""
 
     code = "authentication"
+
+
+class UnreachableError(CallError, RegistrationError, RequestError, TransportError):
+    """Nothing gets there: nobody listens, there is no route, a name has no address.
+
+    The same by every transport, of which some say so at once and others when something was sent.
+    """
+
+    code = "unreachable"
 
 
 class NoAnswerError(CallError):

@@ -14,7 +14,6 @@ from voip.conference import Conference
 from voip.conferencing import Conferencing
 from voip.desk import Authorize, Desk, IncomingHandler
 from voip.errors import CallError, VoipError
-from voip.events import Replaced
 from voip.line import Line
 from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
@@ -24,8 +23,8 @@ from voip.sip.focus import user_of
 from voip.sip.headers import Headers
 from voip.sip.message import Request
 from voip.sip.server_invite import ServerInvite
-from voip.sip.uri import uri_scheme
 from voip.strangers import Strangers
+from voip.successors import Successor
 
 __all__ = ["IncomingCalls"]
 
@@ -82,6 +81,8 @@ class IncomingCalls:
             self._refuse(invite, 503, "there are too many calls")
         elif invite.replaces is not None and replaced is None:
             self._refuse(invite, 481, "it is to replace a call that is none of ours")
+        elif replaced is not None and replaced.successors.taken is not None:
+            self._refuse(invite, 603, "it is to replace a call whose place has been taken")
         elif replaced is not None:
             self._take_over(invite, replaced)
         elif invite.joins is not None or self._conferencing.called(invite) is not None:
@@ -149,20 +150,20 @@ class IncomingCalls:
 
     def _new_call(self, invite: ServerInvite, line: Line) -> Call:
         call = self._desk.new_call(line, outgoing=False, remote=invite.request.from_)
-        secure = uri_scheme(invite.request.uri) == "sips"
-        call._session.incoming(invite, line.contact(invite.flow, secure=secure))
+        call._session.incoming(invite, line.contact_for(invite.request, invite.flow))
         return call
 
     def _take_over(self, invite: ServerInvite, replaced: Call) -> None:
         """Take a call that is to take another's place (RFC 3891).
 
-        The handler is asked where it was asked for the other one; else it is answered at once.
+        The handler is asked where it was asked for the other one, and has not connected that to
+        another call; else it is answered at once.
         """
         handler = self._desk.handlers.incoming
         call = self._new_call(invite, self._desk.lines.of(replaced.account))
         call.replaces = replaced
-        self._desk.spawn(self._replace(replaced, call))
-        if handler is not None and not replaced.outgoing:
+        self._desk.spawn(self._replace(replaced, call, replaced.successors.expect(call)))
+        if handler is not None and not (replaced.outgoing or replaced.bridged):
             self._desk.spawn(self._handle(handler, call))
         else:
             self._desk.spawn(self._answer(call))
@@ -204,15 +205,19 @@ class IncomingCalls:
         except CallError as error:
             call.log.info("it was to replace another call: %s", error)
 
-    async def _replace(self, old: Call, new: Call) -> None:
+    async def _replace(self, old: Call, new: Call, successor: Successor[Call]) -> None:
         """End the old call once the new one is answered; where that fails it stays as it is."""
         try:
             await new.wait_answered()
-        except CallError:
+        except CallError as error:
+            successor.fail(error.status or 480)
             return
+        if not successor.take():  # the place is another's by now
+            await new.hangup()
+            return
+        old._give_place(new)
+        self._desk.spawn(old.successors.give_up())
         if old.ended is None:
-            old.replaced_by = new
-            old._emit(Replaced(new))
             await old.hangup()
 
     async def _handle(self, handler: IncomingHandler, call: Call) -> None:

@@ -13,10 +13,12 @@ from voip.events import PhoneEvent
 from voip.keepalives import KeepAlives
 from voip.registrars import Registrars
 from voip.registration import Registrar
+from voip.session.failures import unreachable
 from voip.session.stack import Stack
 from voip.sip.flow import Flow, Peer
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request
+from voip.sip.sips import answers_by_sips, top_is_sips
 from voip.sip.uri import SipUri, uri_scheme
 
 __all__ = ["Line"]
@@ -115,7 +117,7 @@ class Line:
     ) -> AsyncGenerator[tuple[Registrar, Flow]]:
         """Yield the ways to `uri`, the best first, each with the registration it belongs to.
 
-        None of those `without`. Raises `TransportError` for none at all.
+        None of those `without`. Raises `UnreachableError` for none at all.
         """
         failure: TransportError | None = None
         is_there = False
@@ -130,15 +132,28 @@ class Line:
             except TransportError as error:
                 failure = failure or error
         if failure is not None and not is_there:
-            raise failure
+            raise unreachable(failure.message, hint=failure.hint) from failure
 
     def identity(self, flow: Flow) -> NameAddr:
         """Return who we are in From."""
         return self.contacts.identity(flow)
 
     def contact(self, flow: Flow, *, secure: bool = False, anonymous: bool = False) -> str:
-        """Return our Contact towards the other end of a flow: see `Contacts.of_dialog`."""
+        """Return our Contact towards the other end of a flow: see `Contacts.of_dialog`.
+
+        `secure`: by a sips: URI, as it must be where one was called.
+        """
         return self.contacts.of_dialog(flow, secure=secure, anonymous=anonymous)
+
+    def contact_to(self, uri: SipUri, flow: Flow, *, anonymous: bool = False) -> str:
+        """Return our Contact in a request to `uri`."""
+        route = self.registrars.of(flow).route()
+        secure = uri.scheme == "sips" or top_is_sips(route)
+        return self.contact(flow, secure=secure, anonymous=anonymous)
+
+    def contact_for(self, request: Request, flow: Flow, *, anonymous: bool = False) -> str:
+        """Return our Contact in the answer to a request that came by `flow`."""
+        return self.contact(flow, secure=answers_by_sips(request), anonymous=anonymous)
 
 
 def _sip_uri(text: str) -> SipUri | None:

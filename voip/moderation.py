@@ -71,7 +71,7 @@ class Moderation:
             notifier.reject(403, now=desk.now())
         else:
             line = desk.lines.of_call(party.account)
-            contact = as_focus(line.contact(notifier.flow), conference.user)
+            contact = as_focus(line.contact_for(notifier.request, notifier.flow), conference.user)
             progress = None
             if target.wants_subscription:
                 progress = Progress(notifier, desk.now)

@@ -44,6 +44,7 @@ from voip.parts import PartMethod
 from voip.platform import MediaPlane, Platform
 from voip.publishing import Publishing
 from voip.quality_reports import QualityReports
+from voip.referring import refer_beside
 from voip.session.ask import wait_no_longer
 from voip.session.event_log import EventLog
 from voip.session.formats import check_codecs
@@ -177,7 +178,6 @@ class Softphone:
             self.network,
             info_packages,
             mixes=self.media.elsewhere is None,
-            gruu=outbound,
         )
         self._calls: dict[CallSession, Call] = {}
         self._tasks = Tasks()
@@ -450,7 +450,7 @@ class Softphone:
         session = self._sessions.create(
             outgoing=outgoing, remote=remote, emit=lambda event: self._call_event(call, event)
         )
-        call._bind(session)
+        call._bind(session, partial(refer_beside, self._desk, line, required=True))
         self._calls[session] = call
         return call
 

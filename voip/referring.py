@@ -1,6 +1,9 @@
-"""Asking others to call somebody, outside of any call (RFC 3515, RFC 4579)."""
+"""Asking others to call somebody, outside of any call, or beside one (RFC 3515, 4538, 4579)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 from voip.call import Call
 from voip.desk import Desk
@@ -9,11 +12,13 @@ from voip.line import Line
 from voip.session.transfer import follow
 from voip.sip.dialog import Dialog
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
+from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 from voip.target_dialog import target_dialog
 from voip.ways import seek
 
-__all__ = ["ask_to_call", "dialog_of"]
+__all__ = ["ask_to_call", "dialog_of", "refer_beside"]
 
 
 async def ask_to_call(
@@ -23,30 +28,54 @@ async def ask_to_call(
 
     A call means what its other side has in its Contact: a conference, to which our call is known.
     """
-    account = line.account
-    headers = []
     if isinstance(whom, Call):
         dialog = dialog_of(whom)
-        uri = SipUri.parse(dialog.remote_target)
-        headers.append(target_dialog(dialog))
+        handle = await refer_beside(desk, line, dialog, target)
     else:
-        uri = account.dial_uri(whom)
+        uri = line.account.dial_uri(whom)
+        handle = await _refer(desk, line, uri, target)
+    await follow(desk.stack, handle, handle.wanted.uri, timeout=timeout, tell=lambda _: None)
+
+
+async def refer_beside(
+    desk: Desk, line: Line, dialog: Dialog, target: SipUri, *, required: bool = False
+) -> Subscription:
+    """Make a REFER to the other side of a call in a dialog of its own that names the call.
+
+    required: whether only who knows Target-Dialog is to take it (RFC 4538). We are who we are in
+    the call.
+    """
+    headers = [target_dialog(dialog), *([("Require", "tdialog")] if required else [])]
+    who = NameAddr(dialog.local.display, dialog.local.uri)
+    uri = SipUri.parse(dialog.remote_target)
+    return await _refer(desk, line, uri, target, headers=headers, who=who)
+
+
+async def _refer(
+    desk: Desk,
+    line: Line,
+    uri: SipUri,
+    target: SipUri,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    who: NameAddr | None = None,
+) -> Subscription:
     registrar, flow = await desk.way_to(line, uri)
-    identity = line.identity(flow)
-    handle = desk.stack.agent.subscriptions.refer_outside(
+    who = who or line.identity(flow)
+    contact = partial(line.contact_to, uri, anonymous=who.uri == ANONYMOUS.uri)
+    return desk.stack.agent.subscriptions.refer_outside(
         uri,
         str(NameAddr("", str(target))),
         flow=flow,
-        from_=identity,
+        from_=who,
         to=f"<{uri}>",
-        contact=line.contact(flow),
+        contact=contact(flow),
         route=registrar.route(),
-        headers=[("Referred-By", str(NameAddr("", identity.uri))), *headers],
-        credentials=account.credentials(),
-        seek=seek(desk, line, uri, line.contact),
+        headers=[("Referred-By", str(NameAddr("", who.uri))), *headers],
+        credentials=line.account.credentials(),
+        seek=seek(desk, line, uri, contact),
         now=desk.now(),
     )
-    await follow(desk.stack, handle, str(uri), timeout=timeout, tell=lambda _: None)
 
 
 def dialog_of(call: Call) -> Dialog:

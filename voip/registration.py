@@ -17,6 +17,7 @@ from voip.account import Account
 from voip.errors import RegistrationError, TransportError, VoipError
 from voip.events import PhoneEvent, Registered, RegistrationFailed, Unregistered
 from voip.keepalives import KeepAlives
+from voip.session.failures import unreachable
 from voip.session.stack import Stack
 from voip.sip import registration as sip
 from voip.sip.events import SipEvent
@@ -158,7 +159,7 @@ class Registrar:
                 binding = self._binding or self._bind(flow)
         except TransportError as error:
             self._try_later(error)
-            raise
+            raise unreachable(error.message, hint=error.hint) from error
         self._unreached = 0
         answer: asyncio.Future[Registered] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)

@@ -78,7 +78,7 @@ class Roster:
         if crowded or len(self._watchers) >= MAX_WATCHERS:
             notifier.reject(503, headers=[("Retry-After", "60")], now=desk.now())
             return
-        contact = as_focus(line.contact(notifier.flow), self._user)
+        contact = as_focus(line.contact_for(notifier.request, notifier.flow), self._user)
         watcher = _Watcher(NameAddr.parse(contact).uri, call, may=call is not None)
         self._watchers[notifier] = watcher
         desk.stack.watchers[notifier] = self._on_notifier

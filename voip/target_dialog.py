@@ -18,13 +18,16 @@ _TARGET_DIALOG: Final = re.compile(r"[ \t]*+([^;,\s]++)[ \t]*+(;.*)", re.DOTALL)
 
 
 def target_dialog(dialog: Dialog) -> tuple[str, str]:
-    """Return the header that names a call of ours to its other side."""
-    tags = f"local-tag={dialog.local.tag};remote-tag={dialog.remote.tag}"
+    """Return the header that names a call of ours to its other side, whose own tag is the local."""
+    tags = f"local-tag={dialog.remote.tag};remote-tag={dialog.local.tag}"
     return ("Target-Dialog", f"{dialog.call_id};{tags}")
 
 
 def named_call(desk: Desk, request: Request) -> Call | None:
-    """Return the answered call that a request names, whichever tag is called local."""
+    """Return the answered call that a request names, whichever tag is called local.
+
+    Ours is, by RFC 4538; some name a call as they see it themselves.
+    """
     match = _TARGET_DIALOG.fullmatch(request.headers.get("Target-Dialog") or "")
     if match is None:
         return None
@@ -32,7 +35,7 @@ def named_call(desk: Desk, request: Request) -> Call | None:
         params = parse_params(match[2])
     except SipError:
         return None
-    ours, theirs = find_param(params, "remote-tag"), find_param(params, "local-tag")
+    ours, theirs = find_param(params, "local-tag"), find_param(params, "remote-tag")
     if not ours or not theirs:
         return None
     agent = desk.stack.agent

@@ -14,8 +14,11 @@ from voip.errors import CallError, SipError, VoipError
 from voip.events import CallEvent, CallState, EarlyMedia, Ringing, Transferred, TransferRequested
 from voip.line import Line
 from voip.session.transfer import GOODBYE_S, Progress
+from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.notifier import Notifier
 from voip.sip.refer import ReferTarget, refer_target
+from voip.successors import Successor, Successors
 from voip.target_dialog import named_call
 
 __all__ = [
@@ -32,6 +35,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 RING_S: Final = 120.0
 """How long the target of a transfer may ring."""
+MAX_EXPECTED: Final = 4
+"""Transfers of one call that are under way at a time."""
 
 
 class Transfers:
@@ -70,13 +75,25 @@ class Transfers:
             notifier.reject(481 if call is not None else 503, now=desk.now())
         elif call is None and desk.handlers.transfer is None:
             notifier.reject(603, now=desk.now())
-        elif not target.wants_subscription:
-            notifier.accept_once(contact=line.contact(notifier.flow), now=desk.now())
-            desk.spawn(follow(desk, None, partial(self._obey, target, call, line, None)))
+        elif self._is_crowded(call):
+            notifier.reject(503, headers=[("Retry-After", "5")], now=desk.now())
         else:
-            progress = Progress(notifier, desk.now)
-            progress.accept(line.contact(notifier.flow))
-            desk.spawn(follow(desk, progress, partial(self._obey, target, call, line, progress)))
+            progress = None
+            contact = _contact(call, line, notifier)
+            if target.wants_subscription:
+                progress = Progress(notifier, desk.now)
+                progress.accept(contact)
+            else:
+                notifier.accept_once(contact=contact, now=desk.now())
+            expected = (Successors[Call]() if call is None else call.successors).expect()
+            obey = partial(self._obey, target, call, line, progress, expected)
+            desk.spawn(follow(desk, progress, obey))
+
+    def _is_crowded(self, call: Call | None) -> bool:
+        """Whether nobody more is called, at anybody's wish or at that of one call's other side."""
+        desk = self._desk
+        theirs = 0 if call is None else len(call.successors)
+        return theirs >= MAX_EXPECTED or len(desk.calls) >= desk.max_calls
 
     def _line(self, call: Call | None, notifier: Notifier) -> Line:
         """Return whom we follow as: whose call it is, or whom we were asked as."""
@@ -86,8 +103,31 @@ class Transfers:
         return lines.of_call(call.account)
 
     async def _obey(
-        self, target: ReferTarget, call: Call | None, line: Line, progress: Progress | None
+        self,
+        target: ReferTarget,
+        call: Call | None,
+        line: Line,
+        progress: Progress | None,
+        expected: Successor[Call],
     ) -> int:
+        status = 500
+        try:
+            status = await self._call(target, call, line, progress, expected)
+        finally:
+            if status >= 300:
+                expected.fail(status)
+                self._tell_not_made(call, status)
+        return status
+
+    async def _call(
+        self,
+        target: ReferTarget,
+        call: Call | None,
+        line: Line,
+        progress: Progress | None,
+        expected: Successor[Call],
+    ) -> int:
+        """Call the target, if that is wanted; return what became of it."""
         desk = self._desk
         request = TransferRequest(
             str(target.uri), call, target.referred_by, target.replaces is not None
@@ -96,14 +136,24 @@ class Transfers:
             call._emit(TransferRequested(request.target, request.referred_by))
         handler = desk.handlers.transfer
         if handler is not None and not await desk.ask(handler, request, False):
-            return self._not_called(call, 603)
+            return 603
+        if not expected.is_wanted:  # the handler took its time
+            return 487
         try:
-            new = await self._dialling.place(line, target.uri, headers=refer_headers(target))
+            who = None if call is None else _who_we_are(call, line)
+            headers = refer_headers(target)
+            new = await self._dialling.place(line, target.uri, headers=headers, who=who)
             if progress is not None:
                 new.on_event(lambda event: report(desk, progress, event))
+            await expected.begin(new)
             await new.wait_answered(RING_S)
         except VoipError as error:
-            return self._not_called(call, status_of(error))
+            return status_of(error)
+        if not expected.take():  # somebody else was quicker, or nobody waits any more
+            await new.hangup()
+            return 487
+        if call is not None:
+            desk.spawn(call.successors.give_up())
         if call is not None and call.ended is None:
             call._emit(Transferred(new))
             desk.spawn(self._see_off(call))
@@ -113,12 +163,11 @@ class Transfers:
             new.on_ended(lambda _: desk.untell(told))
         return 200
 
-    def _not_called(self, call: Call | None, status: int) -> int:
-        """Say that we have not called whom we were asked to call; return what is reported."""
+    def _tell_not_made(self, call: Call | None, status: int) -> None:
+        """Say in the log that we have not called whom we were asked to call."""
         if call is not None:
             words = "the transfer that it asked for came to nothing"
             call.log.event(logging.INFO, "transfer_not_made", words, status=status)
-        return status
 
     async def _see_off(self, call: Call) -> None:
         """Hang up what the referrer should have hung up by now."""
@@ -140,9 +189,30 @@ async def follow(desk: Desk, progress: Progress | None, obey: Callable[[], Await
 
 
 def _goes_on(call: Call) -> bool:
-    """Whether a call is answered and not over; its ACK may be overtaken by the REFER."""
-    over = call.state in (CallState.ENDING, CallState.ENDED)
+    """Whether a call is answered, and goes on; its ACK may be overtaken by the REFER."""
+    over = call.state in (CallState.ENDING, CallState.ENDED) or call.successors.taken is not None
     return call._session.is_answered and not over
+
+
+def _contact(call: Call | None, line: Line, notifier: Notifier) -> str:
+    """Return how we are reached about a transfer: as in the call, and as anonymous as there."""
+    if notifier.dialog is not None:
+        return notifier.dialog.contact
+    who = None if call is None else _who_we_are(call, line)
+    anonymous = who is not None and who.uri == ANONYMOUS.uri
+    return line.contact_for(notifier.request, notifier.flow, anonymous=anonymous)
+
+
+def _who_we_are(call: Call, line: Line) -> NameAddr | None:
+    """Return who we are to the referrer, so that we are the same to the target (RFC 3892 2.2).
+
+    None: as always. A call that came in may have been for one of many names, which not all servers
+    let us call as.
+    """
+    dialog = call._session.dialog
+    if dialog is None or (line.named and not call.outgoing):
+        return None
+    return NameAddr(dialog.local.display, dialog.local.uri)
 
 
 def report(desk: Desk, progress: Progress, event: CallEvent) -> None:

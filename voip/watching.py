@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -85,6 +87,7 @@ class Watch:
         self._log: EventLog[Notification] = EventLog()
         self._confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
+        self._closed = False
         self._dialogs = dialog_info.DialogTable()
         self._contacts = reg.RegTable()
         self._conference = conference_info.ConferenceTable()
@@ -97,8 +100,11 @@ class Watch:
 
     @property
     def state(self) -> str:
-        """How the subscription stands: notify-wait, pending, active, waiting, terminated."""
-        return self._subscription.status.value
+        """How the subscription stands: notify-wait, pending, active, waiting, terminated.
+
+        Terminated, too, once it has been closed, though its last word has not come.
+        """
+        return "terminated" if self._closed else self._subscription.status.value
 
     @property
     def dialogs(self) -> list[dialog_info.WatchedDialog]:
@@ -127,14 +133,17 @@ class Watch:
             yield notification
 
     async def close(self) -> None:
-        """Give it up; returns when the other side has agreed, or after a moment."""
+        """Give it up; returns when the other side has agreed, or after a moment.
+
+        Nothing is told after that: what still comes is answered, and heard by nobody.
+        """
         self._subscription.unsubscribe(self._desk.now())
         self._desk.flush()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._ended.wait()
-        except TimeoutError:
-            self._log.end()
+        self._closed = True
+        self._log.end()
 
     async def __aenter__(self) -> Watch:
         return self
@@ -148,6 +157,8 @@ class Watch:
 
     def _on_event(self, event: SipEvent) -> None:
         match event:
+            case Notified() if self._closed:
+                pass
             case Notified(_, request, state):
                 self._take(request, state)
                 self._settle(None)
@@ -264,14 +275,14 @@ class Watching:
             flow=flow,
             from_=line.identity(flow),
             to=f"<{uri}>",
-            contact=line.contact(flow),
+            contact=line.contact_to(uri, flow),
             accept=accept,
             expires_s=expires_s,
             keep=expires_s > 0,
             route=registrar.route(),
             headers=headers,
             credentials=line.account.credentials(),
-            seek=seek(desk, line, uri, line.contact),
+            seek=seek(desk, line, uri, partial(line.contact_to, uri)),
             now=desk.now(),
         )
         watch = Watch(desk, line, subscription, lambda one: self._watches.pop(one, None))
@@ -315,7 +326,9 @@ class Watching:
             return
         # nobody may be kept waiting (section 4.2.1.1): pending until the application has said
         line = desk.lines.called(notifier.request, notifier.flow)
-        notifier.accept(contact=line.contact(notifier.flow), pending=True, now=desk.now())
+        notifier.accept(
+            contact=line.contact_for(notifier.request, notifier.flow), pending=True, now=desk.now()
+        )
         desk.stack.watchers[notifier] = self._on_notifier
         request = WatchRequest(notifier.request.from_.uri, str(notifier.event))
         desk.spawn(self._decide(notifier, line, request))

@@ -11,7 +11,7 @@ from voip.line import Line
 from voip.sip.dialog import Dialog
 from voip.sip.failover import Seek, Sought, Way
 from voip.sip.flow import Flow
-from voip.sip.locating import Where
+from voip.sip.locating import Where, transport_of
 from voip.sip.uri import SipUri
 
 __all__ = ["look_up_within", "seek"]
@@ -33,7 +33,7 @@ def seek(desk: Desk, line: Line, uri: SipUri, contact: Callable[[Flow], str] | N
 
 
 def look_up_within(desk: Desk, dialog: Dialog, sought: Sought) -> None:
-    """Find another way for a request within a dialog: to the next hop that it names.
+    """Find the way, or another one, for a request within a dialog: to the next hop that it names.
 
     What nobody else could read does not go on where anybody can.
     """
@@ -42,7 +42,7 @@ def look_up_within(desk: Desk, dialog: Dialog, sought: Sought) -> None:
         hop, left = dialog.next_hop, sought.left
         if hop is None:
             return
-        transport = hop.transport or (left.transport if left.secure else None)
+        transport = transport_of(hop) or (left.transport if left.secure else None)
         where = Where(hop.host, hop.port, transport, hop.scheme == "sips")
         flows = desk.stack.signalling.flows(where, without=sought.tried)
         async with aclosing(flows):
@@ -64,6 +64,6 @@ async def _look(desk: Desk, ways: AsyncGenerator[Way], sought: Sought) -> None:
         way = None
     if way is None:
         sought.lost(signalling.now())
-    elif sought.found(way, signalling.now()):
+    elif sought.found(way, signalling.now()) and sought.leaves:
         signalling.avoid(sought.left)
     signalling.flush()

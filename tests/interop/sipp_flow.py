@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port]>"
 TAG = "[peer_tag_param]"
@@ -136,6 +137,35 @@ def at(label: str, *steps: str) -> tuple[str, ...]:
 
 OVER = '<label id="over"/>'
 """The last step of a scenario that has branches."""
+
+
+def invited(
+    number: int,
+    *lines: str,
+    status: int = 200,
+    checks: tuple[tuple[str, str], ...] = (),
+    more: str = "",
+    body: tuple[str, ...] = DESCRIBED,
+    **how: str,
+) -> tuple[str, ...]:
+    """An INVITE that is answered. `lines`: further headers; `how`: as `sent` has it."""
+    return (
+        sent("INVITE", number, CONTACT, *lines, *body, **how),
+        maybe(100),
+        answered(status, ("CSeq:", f"{number} INVITE"), *checks, more=more),
+    )
+
+
+def called(number: int, *lines: str, **more: Any) -> tuple[str, ...]:
+    """The same, acknowledged."""
+    same = ("call_id",) if more.get("status", 200) < 300 else ("call_id", "branch")
+    how = {name: more[name] for name in same if name in more}
+    return (*invited(number, *lines, **more), sent("ACK", number, tag=TAG, again=False, **how))
+
+
+def goodbye(number: int, tag: str = TAG) -> tuple[str, str]:
+    """SIPp hangs up."""
+    return sent("BYE", number, tag=tag), answered(200, ("CSeq:", f"{number} BYE"))
 
 
 def scenario(artifacts: Path, name: str, *steps: str) -> Path:

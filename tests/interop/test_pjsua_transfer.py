@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from callers import told
 from direct import Desk, desk
 from peers.pjsua import Pjsua
 from phones import ended, until
@@ -52,10 +53,6 @@ async def between(caller: Pjsua, callee: Pjsua) -> tuple[int, int]:
 async def goes_on(peer: Pjsua, number: int) -> None:
     """Wait until the call is up that has taken another's place; that one's end may be told too."""
     await peer.wait_for("state", call=number, text="CONFIRMED")
-
-
-def told(call: Call, kind: type) -> list:
-    return [event for event in call._events if isinstance(event, kind)]
 
 
 async def happens(call: Call, kind: type) -> Call:

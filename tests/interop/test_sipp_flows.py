@@ -12,7 +12,19 @@ import pytest
 from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
-from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import (
+    CONTACT,
+    DESCRIBED,
+    TAG,
+    answered,
+    asked,
+    called,
+    goodbye,
+    maybe,
+    replied,
+    scenario,
+    sent,
+)
 
 from voip.answering import Answering
 from voip.call import Call
@@ -194,18 +206,14 @@ async def test_F108_digits_go_both_ways_by_info(sipp: StartSipp, artifacts: Path
     path = scenario(
         artifacts,
         "info",
-        sent("INVITE", 1, CONTACT, "Recv-Info: x-sipp", *DESCRIBED),
-        maybe(100),
-        answered(200, ("Allow:", "INFO"), ("Recv-Info:", "x-bell")),
-        sent("ACK", 1, tag=TAG, again=False),
+        *called(1, "Recv-Info: x-sipp", checks=(("Allow:", "INFO"), ("Recv-Info:", "x-bell"))),
         sent("INFO", 2, *relay, "Signal=5", "Duration=160", tag=TAG),
         answered(200, ("CSeq:", "2 INFO")),
         sent("INFO", 3, "Info-Package: x-horn", tag=TAG),
         answered(469, ("Recv-Info:", "x-bell")),
         asked("INFO", 1, ("Content-Type:", "application/dtmf-relay"), ("", "Signal= *7")),
         replied(200, 1),
-        sent("BYE", 4, tag=TAG),
-        answered(200),
+        *goodbye(4),
     )
     async with desk(artifacts, info_packages=("x-bell",)) as us:
         caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
@@ -359,6 +367,11 @@ async def test_F130_a_call_that_we_send_on_says_why(
         (await caller.finished()).require(1)
 
 
+def takes(payload_type: int) -> tuple[tuple[str, str], ...]:
+    """What the answer to such a description says."""
+    return (("", f"m=audio [0-9]+ RTP/AVP {payload_type}"),)
+
+
 def described(port: int, payload_type: int, version: int) -> tuple[str, ...]:
     """A description whose sound goes to a port of ours."""
     return (
@@ -390,18 +403,11 @@ async def test_F012_codec_and_address_of_a_call_change_by_reinvite(
     path = scenario(
         artifacts,
         "another-codec",
-        sent("INVITE", 1, CONTACT, *described(ports[0], 0, 1)),
-        maybe(100),
-        answered(200, ("", "m=audio [0-9]+ RTP/AVP 0")),
-        sent("ACK", 1, tag=TAG, again=False),
+        *called(1, body=described(ports[0], 0, 1), checks=takes(0)),
         '<pause milliseconds="500"/>',
-        sent("INVITE", 2, CONTACT, *described(ports[1], 8, 2), tag=TAG),
-        maybe(100),
-        answered(200, ("", "m=audio [0-9]+ RTP/AVP 8")),
-        sent("ACK", 2, tag=TAG, again=False),
+        *called(2, body=described(ports[1], 8, 2), checks=takes(8), tag=TAG),
         '<pause milliseconds="500"/>',
-        sent("BYE", 3, tag=TAG),
-        answered(200),
+        *goodbye(3),
     )
     async with desk(artifacts) as us:
         caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
@@ -422,21 +428,16 @@ async def test_F012_codec_and_address_of_a_call_change_by_reinvite(
 async def test_F096_a_session_that_is_too_short_for_us_is_refused_and_asked_for_anew(
     sipp: StartSipp, artifacts: Path
 ) -> None:
+    branch = "z9hG4bK-[call_number]-1"
     short = ("Supported: timer", "Session-Expires: 90")
+    granted = (("Session-Expires:", "120;refresher=uac"), ("Require:", "timer"))
+    longer = ("Supported: timer", "Session-Expires: 120;refresher=uac", "Min-SE: 120")
     path = scenario(
         artifacts,
         "too-short",
-        sent("INVITE", 1, CONTACT, *short, *DESCRIBED, branch="z9hG4bK-[call_number]-1"),
-        maybe(100),
-        answered(422, ("Min-SE:", "120")),
-        sent("ACK", 1, tag=TAG, again=False, branch="z9hG4bK-[call_number]-1"),
-        sent("INVITE", 2, CONTACT, "Supported: timer", "Session-Expires: 120;refresher=uac",
-             "Min-SE: 120", *DESCRIBED),
-        maybe(100),
-        answered(200, ("Session-Expires:", "120;refresher=uac"), ("Require:", "timer")),
-        sent("ACK", 2, tag=TAG, again=False),
-        sent("BYE", 3, tag=TAG),
-        answered(200),
+        *called(1, *short, status=422, branch=branch, checks=(("Min-SE:", "120"),)),
+        *called(2, *longer, checks=granted),
+        *goodbye(3),
     )  # fmt: skip
     async with desk(artifacts, calling=CallConfig(session_min_s=120)) as us:
         caller = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)

@@ -14,7 +14,20 @@ from pathlib import Path
 import pytest
 from direct import HOST, Desk, desk
 from peers.sipp import Sipp
-from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import (
+    CONTACT,
+    DESCRIBED,
+    TAG,
+    answered,
+    asked,
+    called,
+    goodbye,
+    invited,
+    maybe,
+    replied,
+    scenario,
+    sent,
+)
 
 from voip.call import Call
 from voip.errors import CallError
@@ -24,19 +37,10 @@ StartSipp = Callable[..., Awaitable[Sipp]]
 Program = Callable[[Call], Awaitable[None]]
 BRANCH = "z9hG4bK-[call_id]-1"
 
-INVITED = (
-    sent("INVITE", 1, CONTACT, *DESCRIBED, branch=BRANCH),
-    maybe(100),
-    answered(200, ("CSeq:", "1 INVITE")),
-)
+INVITED = invited(1, branch=BRANCH)
 """A call that is answered, and not acknowledged yet."""
 ACK = sent("ACK", 1, tag=TAG, again=False)
 UP = (*INVITED, ACK)
-
-
-def goodbye(number: int) -> tuple[str, str]:
-    """SIPp hangs up."""
-    return sent("BYE", number, tag=TAG), answered(200, ("CSeq:", f"{number} BYE"))
 
 
 async def play(sipp: StartSipp, artifacts: Path, program: Program, *steps: str) -> Desk:
@@ -149,10 +153,7 @@ async def test_F052_a_reinvite_before_the_ack(sipp: StartSipp, artifacts: Path) 
     await play(
         sipp, artifacts, stay,
         *INVITED,
-        sent("INVITE", 2, CONTACT, *DESCRIBED, tag=TAG),
-        maybe(100),
-        answered(200, ("CSeq:", "2 INVITE")),
-        sent("ACK", 2, tag=TAG, again=False),
+        *called(2, tag=TAG),
         ACK,
         *goodbye(3),
     )  # fmt: skip
@@ -163,18 +164,10 @@ async def test_F053_a_reinvite_before_the_ack_that_has_the_answer(
 ) -> None:
     await play(
         sipp, artifacts, stay,
-        sent("INVITE", 1, CONTACT, branch=BRANCH),
-        maybe(100),
-        answered(200, ("CSeq:", "1 INVITE"), ("Content-Type:", "application/sdp")),
-        sent("INVITE", 2, CONTACT, *DESCRIBED, tag=TAG, branch=f"{BRANCH}-2"),
-        maybe(100),
-        answered(491, ("CSeq:", "2 INVITE")),
-        sent("ACK", 2, tag=TAG, again=False, branch=f"{BRANCH}-2"),
+        *invited(1, branch=BRANCH, body=(), checks=(("Content-Type:", "application/sdp"),)),
+        *called(2, tag=TAG, branch=f"{BRANCH}-2", status=491),
         sent("ACK", 1, *DESCRIBED, tag=TAG, again=False),
-        sent("INVITE", 3, CONTACT, *DESCRIBED, tag=TAG),
-        maybe(100),
-        answered(200, ("CSeq:", "3 INVITE")),
-        sent("ACK", 3, tag=TAG, again=False),
+        *called(3, tag=TAG),
         *goodbye(4),
     )  # fmt: skip
 
@@ -200,10 +193,7 @@ async def test_F056_a_reinvite_that_crosses_our_bye(sipp: StartSipp, artifacts: 
         sipp, artifacts, leave,
         *UP,
         asked("BYE", 1),
-        sent("INVITE", 2, CONTACT, *DESCRIBED, tag=TAG, branch=f"{BRANCH}-2"),
-        maybe(100),
-        answered(481, ("CSeq:", "2 INVITE")),
-        sent("ACK", 2, tag=TAG, again=False, branch=f"{BRANCH}-2"),
+        *called(2, tag=TAG, branch=f"{BRANCH}-2", status=481),
         replied(200, 1),
     )  # fmt: skip
 
@@ -279,10 +269,7 @@ async def test_F059_F093_two_reinvites_that_cross(sipp: StartSipp, artifacts: Pa
         sipp, artifacts, hold,
         *UP,
         asked("INVITE", 1),
-        sent("INVITE", 2, CONTACT, *DESCRIBED, tag=TAG, branch=f"{BRANCH}-2"),
-        maybe(100),
-        answered(491, ("CSeq:", "2 INVITE")),
-        sent("ACK", 2, tag=TAG, again=False, branch=f"{BRANCH}-2"),
+        *called(2, tag=TAG, branch=f"{BRANCH}-2", status=491),
         replied(491, 1),
         '<recv request="ACK"/>',
         asked("INVITE", 5),

@@ -9,7 +9,18 @@ import pytest
 from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
-from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import (
+    CONTACT,
+    DESCRIBED,
+    TAG,
+    answered,
+    asked,
+    called,
+    goodbye,
+    replied,
+    scenario,
+    sent,
+)
 
 from voip.call import Call
 from voip.errors import CallError
@@ -17,15 +28,10 @@ from voip.events import CallState, EndedBy, Transferred
 
 StartSipp = Callable[..., Awaitable[Sipp]]
 
-UP = (
-    sent("INVITE", 1, CONTACT, *DESCRIBED),
-    maybe(100),
-    answered(
-        200,
-        more='<ereg regexp="tag=([^;]+)" search_in="hdr" header="To:" check_it="true"'
-        ' assign_to="50,51"/>',
-    ),
-    sent("ACK", 1, tag=TAG, again=False),
+UP = called(
+    1,
+    more='<ereg regexp="tag=([^;]+)" search_in="hdr" header="To:" check_it="true"'
+    ' assign_to="50,51"/>',
 )
 """A call of SIPp's; our tag is in the variable 51."""
 ANOTHER = "other///[call_id]"
@@ -53,8 +59,7 @@ async def test_F035_a_refer_beside_the_call_is_followed_and_told_of_there(
         ),
         answered(202, ("CSeq:", "1 REFER")),
         *told(1), *told(5), *told(9),  # 100, 180, 200
-        sent("BYE", 2, tag=";tag=[$51]"),
-        answered(200, ("CSeq:", "2 BYE")),
+        *goodbye(2, ";tag=[$51]"),
     )  # fmt: skip
     async with desk(artifacts) as us:
         transferor = await sipp(path, remote=f"{HOST}:{us.phone.port}", calls=1)
@@ -99,13 +104,8 @@ async def test_F043_who_takes_no_refer_stays_in_the_call(
 def replacing(number: int, status: int, value: str, *more: str) -> tuple[str, ...]:
     """An INVITE of a dialog of its own, with Replaces, and how it is refused."""
     branch = f"z9hG4bK-[call_number]-{number}"
-    return (
-        sent("INVITE", number, CONTACT, f"Replaces: {value}", *more, *DESCRIBED,
-             call_id=ANOTHER, branch=branch),
-        maybe(100),
-        answered(status, ("CSeq:", f"{number} INVITE")),
-        sent("ACK", number, tag=TAG, again=False, call_id=ANOTHER, branch=branch),
-    )  # fmt: skip
+    lines = (f"Replaces: {value}", *more)
+    return called(number, *lines, status=status, call_id=ANOTHER, branch=branch)
 
 
 async def test_F099_a_replaces_that_cannot_be_done_is_refused_as_rfc_3891_says(
@@ -121,8 +121,7 @@ async def test_F099_a_replaces_that_cannot_be_done_is_refused_as_rfc_3891_says(
         *replacing(3, 486, f"{ours};early-only"),
         *replacing(4, 400, ours, f"Replaces: {ours}"),
         *replacing(5, 400, "[call_id];to-tag=[$51]"),
-        sent("BYE", 2, tag=";tag=[$51]"),
-        answered(200, ("CSeq:", "2 BYE")),
+        *goodbye(2, ";tag=[$51]"),
         *replacing(6, 603, ours),
     )
     async with desk(artifacts) as us:

@@ -35,6 +35,7 @@ from conference_scene import (
 from flow_scene import Scene, in_all_weathers
 
 from voip import CallError, CallStateError, ConfigError, MediaError, Softphone
+from voip.call import Call
 from voip.events import CallState, Transferred
 from voip.harness.audio import Sound
 from voip.sim import Host
@@ -478,6 +479,37 @@ def test_a_party_that_transfers_its_call_is_succeeded_in_the_conference() -> Non
         levels = await matrix(voices)
         assert levels[0][2] < QUIET_DB  # and is as muted as she was
         await three.conference.unmute(new)
+        assert_each_hears_the_others(await matrix(voices))
+        await daves.hangup()
+        await scene.settled(dave)
+        await dave.close()
+
+    in_a_conference(main)
+
+
+def test_a_party_that_leaves_before_the_target_of_its_transfer_answers_is_succeeded() -> None:
+    """RFC 5589 section 6: the transferor may hang up once its REFER is accepted."""
+
+    async def main(three: Three) -> None:
+        scene = three.scene
+        answer = asyncio.Event()
+
+        async def take(call: Call) -> None:
+            await call.ring()
+            await answer.wait()
+            await call.answer()
+            await call.wait_ended()
+
+        dave = await scene.taking("gateway", take, scene.world.host("10.0.0.6"), media=SOUND)
+        transfer = asyncio.ensure_future(three.carols.transfer("gateway"))
+        await until(lambda: dave.calls and dave.calls[0].state is CallState.RINGING)
+        await three.carols.hangup()
+        await until(lambda: three.conference.parties == [three.first])
+        answer.set()
+        await transfer
+        (daves,) = dave.calls
+        await until(lambda: daves.is_focus and len(three.conference.parties) == 2)
+        voices = [(three.alices, ALICE), (three.conference, BOB), (daves, DAVE)]
         assert_each_hears_the_others(await matrix(voices))
         await daves.hangup()
         await scene.settled(dave)

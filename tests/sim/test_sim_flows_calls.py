@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 import pytest
-from callers import until
+from callers import transferred, until
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,7 +22,7 @@ from flow_scene import SERVER, Scene, in_all_weathers
 from voip.call import Call
 from voip.config import CallConfig, MediaConfig
 from voip.errors import CallError, RequestError
-from voip.events import CallState, Transferred
+from voip.events import CallState
 from voip.sip.message import Response
 from voip.sip.proxy_policy import Target
 from voip.sip.server_invite import ServerInvite
@@ -42,16 +42,6 @@ def tone(hertz: int, seconds: float) -> npt.NDArray[np.int16]:
 def loudest(pcm: npt.NDArray[np.int16]) -> int:
     """The frequency that is loudest in the last second of it, in Hz."""
     return int(np.argmax(np.abs(np.fft.rfft(pcm[-RATE:].astype(float)))))
-
-
-async def transferred(call: Call) -> Call:
-    """The call that a transferee has made in the place of `call`."""
-    async with asyncio.timeout(120):
-        while True:
-            for event in call._events:
-                if isinstance(event, Transferred):
-                    return event.call
-            await asyncio.sleep(0.05)
 
 
 def call_id(call: Call) -> str:

@@ -24,8 +24,8 @@ Measured: TypeAlias = tuple[dict[str, Any], str, Sequence[tuple[str, ...]]]
 
 
 def show(measure: Callable[[Progress], Measured], *, as_json: bool, earlier: Path | None) -> None:
-    """Measure and print; with `earlier` the ratio to that run too."""
-    from voip.harness.bench.comparison import compare, read_earlier
+    """Measure and print; with `earlier` the ratio to that run too, and what has become slower."""
+    from voip.harness.bench.comparison import compare, read_earlier, slower
 
     watched = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
     with telling(as_json=as_json):
@@ -35,12 +35,19 @@ def show(measure: Callable[[Progress], Measured], *, as_json: bool, earlier: Pat
         )
         compared = None if before is None else compare(report, before)
     if as_json:
-        print_json(report if compared is None else {**report, "compared": compared})
+        more = {} if compared is None else {"compared": compared, "slower": slower(compared)}
+        print_json({**report, **more})
         return
     print_table(title, lines)
     if compared is not None:
+        grown = set(slower(compared))
         rows = [
-            (name, f"{one['earlier']:g} -> {one['now']:g}", f"x {one['ratio']:.2f}")
+            (
+                name,
+                f"{one['earlier']:g} -> {one['now']:g}",
+                f"x {one['ratio']:.2f}",
+                "slower" if name in grown else "",
+            )
             for name, one in compared.items()
         ]
         print_table(f"compared with {earlier}", rows)

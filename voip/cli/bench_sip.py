@@ -110,4 +110,14 @@ def _flood_lines(flood: dict[str, Any], bars: dict[str, Any]) -> list[tuple[str,
             f"{flood['rss_kept_mb']:.1f} MB",
             bar(bars["flood_rss_kept_mb"], "MB at most"),
         ),
+        (
+            "what the same floods add to it",
+            f"{flood['rss_added_mb']:.1f} MB",
+            bar(bars["flood_rss_added_mb"], "MB at most"),
+        ),
+        (
+            "blocks of memory in use after all",
+            str(flood["blocks_left"]),
+            bar(bars["flood_blocks_left"], "more than before"),
+        ),
     ]

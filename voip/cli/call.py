@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from voip.account import Account
-from voip.call import DIGITS, Call
+from voip.call import Call
 from voip.cli import options
 from voip.cli.observing import Metered
 from voip.cli.report import call_report, print_call
@@ -26,6 +26,7 @@ from voip.cli.run import (
     unless_stopped,
     warn,
 )
+from voip.digits import DIGITS
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError, VoipError
 from voip.events import Answered, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.phone import Softphone

@@ -6,10 +6,11 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
-from voip.errors import VoipError
+from voip.errors import ConfigError, VoipError, hint_for_files
 from voip.logs import log_to
 from voip.sip.endpoint.trace import SipTraceRecord
 
@@ -40,6 +41,9 @@ _T = TypeVar("_T")
 
 _NOTES: Final = logging.getLogger("voip.cli")
 """What is said in one line on stderr, where everything there is JSON."""
+
+_FILES_OF_A_LOOP: Final = 3
+"""What it waits with, and a pair of sockets that wakes it."""
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C where nothing came of it, as a shell has it: 128 + SIGINT."""
@@ -80,6 +84,7 @@ def run(
     gc.collect()
     gc.freeze()
     with telling(as_json=as_json, failed=failed):
+        _look_for_files()
         return asyncio.run(interruptible(command))
 
 
@@ -101,13 +106,24 @@ def telling(
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as bug:
-        if as_json:
+        if isinstance(bug, OSError) and (hint := hint_for_files(bug)):
+            error = ConfigError(bug.strerror or str(bug), hint=hint)
+        elif as_json:
             print_json({"error": f"{type(bug).__name__}: {bug}", "code": "bug"})
-        raise
+            raise
+        else:
+            raise
     message = str(error)
     if as_json:
         print_json(failed(message, error) if failed else {"error": message, "code": error.code})
     fail(message, INTERRUPTED if isinstance(error, Interrupted) else 1)
+
+
+def _look_for_files() -> None:
+    """Raise OSError where there are too few for an event loop, which falls to pieces over that."""
+    with ExitStack() as opened:
+        for _ in range(_FILES_OF_A_LOOP):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
 
 
 def _log(level: LogLevel | None, as_json: bool) -> None:

@@ -37,6 +37,7 @@ AMR: Final = CodecInfo(
     bit_rate=12200,
     algorithmic_delay_ms=25.0,
     conceals=True,
+    packet_frames=tuple(range(1, MAX_FRAMES + 1)),
 )
 AMR_WB: Final = replace(
     AMR,
@@ -46,7 +47,9 @@ AMR_WB: Final = replace(
     frame_samples=320,
     bit_rate=23850,
     algorithmic_delay_ms=25.9375,
+    conceals=False,
 )
+"""Its library all but falls silent in a gap and the frame after it: repetition sounds better."""
 
 _NARROW_RATES: Final = (4750, 5150, 5900, 6700, 7400, 7950, 10200, 12200)
 _WIDE_RATES: Final = (6600, 8850, 12650, 14250, 15850, 18250, 19850, 23050, 23850)
@@ -74,9 +77,10 @@ def amr_codec(
             f"{kind.name} cannot use mode {first} of {allowed}",
             hint=f"modes are 0 to {len(kind.bit_rates) - 1}",
         )
+    make = _ConcealingCoder if info.conceals else _Coder
     return ArrayCodec(
         replace(info, bit_rate=kind.bit_rates[first]),
-        lambda: _Coder(info, kind, aligned, allowed, first),
+        lambda: make(info, kind, aligned, allowed, first),
     )
 
 
@@ -211,10 +215,6 @@ class _Coder:
             whole = frame.good and frame.type < len(self._kind.bits)
             self._fill(bytes([frame.type << 3 | 4]) + frame.data if whole else _NOTHING, place)
 
-    def conceal(self, out: Whole) -> None:
-        for begin in range(0, out.size, self._frame):
-            self._fill(_NOTHING, out[begin : begin + self._frame])
-
     def _fill(self, stored: bytes, out: Whole) -> None:
         self._octets[: len(stored)] = np.frombuffer(stored, np.uint8)
         self._decoder(self._octets, self._sound)
@@ -222,3 +222,9 @@ class _Coder:
 
     def _read(self, payload: Octets) -> tuple[int, tuple[AmrFrame, ...]]:
         return unpack(payload.tobytes(), self._kind, aligned=self._aligned)
+
+
+class _ConcealingCoder(_Coder):
+    def conceal(self, out: Whole) -> None:
+        for begin in range(0, out.size, self._frame):
+            self._fill(_NOTHING, out[begin : begin + self._frame])

@@ -17,6 +17,8 @@ from voip.errors import CodecError
 
 __all__ = ["G729", "g729_codec", "g729_ways"]
 
+_MAX_FRAMES: Final = 20
+
 G729: Final = CodecInfo(
     name="g729",
     clock_rate=8000,
@@ -27,12 +29,12 @@ G729: Final = CodecInfo(
     bit_rate=8000,
     algorithmic_delay_ms=15.0,
     static_payload_type=18,
+    packet_frames=tuple(range(1, _MAX_FRAMES + 1)),
 )
 _SAMPLES: Final = G729.frame_samples
 _OCTETS: Final = 10
 _SILENCE: Final = 2
 """Octets of a frame of Annex B, which comes last and describes silence (RFC 3551, 4.5.6)."""
-_MAX_FRAMES: Final = 20
 
 
 def g729_codec() -> ArrayCodec:

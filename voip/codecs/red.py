@@ -144,11 +144,13 @@ class RedCodec:
         """Decode the newest block."""
         return self._codec.decode(self._newest(payload))
 
+    def samples(self, payload: Octets) -> int:
+        """Return how many samples the newest block holds."""
+        return self._codec.samples(self._newest_of(payload))
+
     def decode_into(self, payload: Octets, out: Pcm) -> int:
         """Decode the newest block into the beginning of `out`; return how many samples it gave."""
-        check_octets(payload, "red")
-        newest = self._newest(payload.tobytes())
-        return self._codec.decode_into(np.frombuffer(newest, np.uint8), out)
+        return self._codec.decode_into(self._newest_of(payload), out)
 
     def decode_fec(self, payload: bytes, samples: int | None = None) -> Whole:
         """Decode `samples` samples that were lost just before `payload`, which is decoded after.
@@ -195,6 +197,10 @@ class RedCodec:
             if offset <= MAX_OFFSET and len(payload) <= MAX_LENGTH:
                 blocks.append(RedBlock(self._type, payload, offset))
         return blocks[::-1]
+
+    def _newest_of(self, payload: Octets) -> Octets:
+        check_octets(payload, "red")
+        return np.frombuffer(self._newest(payload.tobytes()), np.uint8)
 
     def _newest(self, payload: bytes) -> bytes:
         newest = unpack(payload)[-1]

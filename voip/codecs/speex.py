@@ -21,6 +21,9 @@ from voip.errors import CodecError
 
 __all__ = ["MAX_FRAMES", "SPEEX", "count_frames", "libspeex", "speex_codec"]
 
+MAX_FRAMES: Final = 10
+"""Of one payload, read or made: 200 ms."""
+
 SPEEX: Final = tuple(
     CodecInfo(
         name="speex",
@@ -32,6 +35,7 @@ SPEEX: Final = tuple(
         bit_rate=bit_rate,
         algorithmic_delay_ms=delay_ms,
         conceals=True,
+        packet_frames=tuple(range(1, MAX_FRAMES + 1)),
     )
     for rate_hz, bit_rate, delay_ms in (
         (8000, 15000, 30.0),
@@ -41,8 +45,6 @@ SPEEX: Final = tuple(
 )
 """Narrow, wide and ultra-wide band; the bit rates are those of quality 8."""
 
-MAX_FRAMES: Final = 10
-"""Of one payload, read or made: 200 ms."""
 _MAX_OCTETS: Final = 1500
 _FRAME_ROOM: Final = 120
 """Octets that a frame takes at most: 492 bits, and 352 and 36 for the layers above."""
@@ -81,7 +83,8 @@ def count_frames(payload: bytes, layers: int) -> int:
     if not 0 < len(payload) <= _MAX_OCTETS:
         raise CodecError(f"a Speex payload has 1 to {_MAX_OCTETS} octets, not {len(payload)}")
     value, size = int.from_bytes(payload, "big"), 8 * len(payload)
-    at = frames = above = 0
+    at = frames = 0
+    above = layers
 
     def take(bits: int) -> int:
         nonlocal at
@@ -90,10 +93,13 @@ def count_frames(payload: bytes, layers: int) -> int:
             raise CodecError("a Speex payload ends within a frame")
         return value >> size - at & (1 << bits) - 1
 
-    while size - at >= 5:  # less cannot be a frame
-        if take(1):
+    while at < size:
+        layer = take(1)
+        if size - at < 4 and not (layer and layers):
+            break  # padding, which begins with a zero
+        if layer:
             above += 1
-            if not frames or above > layers:
+            if above > layers:
                 raise CodecError(f"a Speex frame has more than {layers} layers, or nothing below")
             mode = take(3)
             modes = _LAYER_BITS[above - 1]
@@ -104,6 +110,7 @@ def count_frames(payload: bytes, layers: int) -> int:
         mode = take(4)
         if mode == _END:
             break
+        above = layers  # a layer follows what it is above at once
         if mode == _REQUEST:
             take(_REQUEST_BITS[take(4)])
         elif mode == _USER:

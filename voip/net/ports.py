@@ -7,7 +7,7 @@ import errno
 import socket
 from dataclasses import dataclass
 
-from voip.errors import ConfigError, TransportError
+from voip.errors import ConfigError, TransportError, hint_for_files
 from voip.ip import literal
 from voip.net.address import family_of, to_socket
 from voip.types import Random
@@ -143,6 +143,4 @@ class SocketPairs:
 def _hint(error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return "it is not an address of this machine"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "raise the limit of open files (ulimit -n)"
-    return ""
+    return hint_for_files(error)

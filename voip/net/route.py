@@ -7,7 +7,7 @@ import contextlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from voip.errors import TransportError
+from voip.errors import TransportError, hint_for_files
 from voip.ip import is_loopback, is_wildcard
 from voip.net.address import family_of
 from voip.sip.endpoint.tasks import is_cancelled
@@ -29,7 +29,8 @@ def local_address_toward(host: str) -> str:
             found: str = probe.getsockname()[0]
     except OSError as error:
         raise TransportError(
-            f"there is no route to {host}: {error.strerror}", hint="check the network"
+            f"there is no route to {host}: {error.strerror}",
+            hint=hint_for_files(error) or "check the network",
         ) from error
     if is_wildcard(found) or (is_loopback(found) and not _is_here(host)):
         raise TransportError(f"there is no route to {host}", hint="check the network")

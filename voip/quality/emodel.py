@@ -213,9 +213,18 @@ class Impairment:
     bpl: float
 
 
-IMPAIRMENTS = {"pcmu": Impairment(0.0, 4.3), "pcma": Impairment(0.0, 4.3)}
-"""By encoding name. G.711 without concealment: ours has no listening test behind it (with that of
-G.711 appendix I, Bpl would be 25.1)."""
+IMPAIRMENTS = {
+    "pcmu": Impairment(0.0, 4.3),
+    "pcma": Impairment(0.0, 4.3),
+    "g729": Impairment(11.0, 19.0),
+    "ilbc": Impairment(10.0, 34.0),
+}
+"""By encoding name, of G.113 (11/2007), appendix I. G.711 without concealment: ours has no
+listening test behind it (with that of G.711 appendix I, Bpl would be 25.1). G.729 is its annex A
+with silence suppression, 20 ms a packet, and its own concealment. iLBC's (15.2 kbit/s) are planning
+values that go about and are in no edition at hand; the scores in docs/codec-quality.json come to
+the same Bpl. Codecs without figures have none here; wide-band ones have theirs on another scale
+(G.107.1), which this model is not."""
 
 
 def call_rating(

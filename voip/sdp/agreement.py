@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from voip.sdp.answers import SHARED
 from voip.sdp.capability import AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
 from voip.sdp.format import RtpFormat
-from voip.sdp.ilbc import ILBC
 from voip.sdp.matching import Match
 from voip.sdp.telephone_event import TELEPHONE_EVENT
 from voip.types import Address
@@ -99,7 +99,7 @@ def agree(
 
 def _with_common(format_: RtpFormat, found: Sequence[Match]) -> RtpFormat:
     """Return a format with the parameters that hold for both sides, where the codec has such."""
-    if format_.name != ILBC:
+    if format_.name not in SHARED:
         return format_
     common = (m.capability.fmtp for m in found if m.capability.encoding == format_.encoding)
     return replace(format_, fmtp=next(common, format_.fmtp))

@@ -15,7 +15,11 @@ from voip.fmtp import Value, read, write
 from voip.sdp.ilbc import ILBC, common_mode
 from voip.sdp.telephone_event import TELEPHONE_EVENT, common_events
 
-__all__ = ["answer_fmtp"]
+__all__ = ["SHARED", "answer_fmtp"]
+
+SHARED: Final = frozenset({ILBC, "amr", "amr-wb", "g729"})
+"""Encodings of which an answer's parameters hold for both directions."""
+
 
 _SAME: Final = ("octet-align", "crc", "robust-sorting", "interleaving")
 """What of AMR makes another payload format: both sides have the same (RFC 4867, 8.3.1)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from voip.errors import RequestError
+from voip.session.failures import unreachable
 from voip.session.stack import Stack
 from voip.sip.client_request import ClientRequest
 from voip.sip.events import Cause, RequestDone, RequestFailed, SipEvent
@@ -40,6 +41,8 @@ async def ask(stack: Stack, handle: ClientRequest, whom: str) -> Response:
                 status=response.status,
                 response=response,
             )
+        case RequestFailed(_, status, reason, Cause.TRANSPORT):
+            raise unreachable(f"{method} to {whom}: {reason}", status)
         case RequestFailed(_, status, reason, cause):
             hint = "is the password right?" if cause is Cause.AUTHENTICATION else ""
             raise RequestError(f"{method} to {whom}: {reason}", status=status, hint=hint)

@@ -41,15 +41,15 @@ _CALLING = (CallState.CALLING, CallState.RINGING, CallState.EARLY)
 class CallPlan:
     """How somebody is called, wherever others send us on to.
 
-    `from_` and `contact` say who we are and how we are reached by a flow; `redirect` finds the flow
-    to another place (None: 3xx are not followed). `late_offer`: the callee makes the offer.
-    `focus`: the user of the conference that they are called to. `seek` returns who finds other ways
-    to a place where nobody answers. `preferred`: who we are where From does not say it, for none
-    but a proxy of ours and our own domain (RFC 3325 section 9.2).
+    `from_` and `contact` say who we are and how whom we call is to reach us by a flow; `redirect`
+    finds the flow to another place (None: 3xx are not followed). `late_offer`: the callee makes the
+    offer. `focus`: the user of the conference that they are called to. `seek` returns who finds
+    other ways to a place where nobody answers. `preferred`: who we are where From does not say it,
+    for none but a proxy of ours and our own domain (RFC 3325 section 9.2).
     """
 
     from_: Callable[[Flow], NameAddr]
-    contact: Callable[[Flow], str]
+    contact: Callable[[SipUri, Flow], str]
     route: Sequence[str] = ()
     headers: Sequence[tuple[str, str]] = ()
     credentials: CredentialSource | None = field(default=None, repr=False)
@@ -102,7 +102,7 @@ class Caller:
         session, self._uri = self._session, uri
         target = SipUri.parse(uri)
         before = self.invite.request if self.invite is not None else None
-        session.contact = plan.contact(flow)
+        session.contact = plan.contact(target, flow)
         body = b"" if plan.late_offer else self._media.offer()
         self.invite = self._stack.agent.invite(
             target,

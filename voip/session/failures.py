@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from voip.errors import AuthenticationError, CallError, NoAnswerError, VoipError
+from voip.errors import (
+    AuthenticationError,
+    CallError,
+    NoAnswerError,
+    UnreachableError,
+    VoipError,
+)
 from voip.sip.events import Cause, InviteFailed
 from voip.sip.uri import for_people
 
-__all__ = ["call_failure", "sdp_warning"]
+__all__ = ["call_failure", "sdp_warning", "unreachable"]
 
 
 def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallError:
@@ -22,12 +28,17 @@ def call_failure(event: InviteFailed, uri: str, *, has_password: bool) -> CallEr
                 status=status,
             )
         case Cause.TRANSPORT:
-            hint = "check the address and the transport"
-            return CallError(reason, hint=hint, status=status)
+            return unreachable(reason, status)
         case Cause.CANCELLED:
             return CallError(f"the call to {uri} was given up", status=status)
         case _:
             return CallError(f"{reason.lower()} ({status})", status=status)
+
+
+def unreachable(reason: str, status: int = 503, *, hint: str = "") -> UnreachableError:
+    """Return the error that says that nothing gets there, and why."""
+    hint = hint or "check the address and the transport"
+    return UnreachableError(reason, hint=hint, status=status)
 
 
 def _not_authorized(event: InviteFailed, has_password: bool) -> AuthenticationError:

@@ -20,6 +20,7 @@ class Redirects:
     def __init__(self, first: str, limit: int) -> None:
         self._left = limit
         self._tried = [SipUri.parse(first)]
+        self._secure = self._tried[0].scheme == "sips"
         self._next: list[NameAddr] = []
 
     def learn(self, response: Response) -> None:
@@ -33,10 +34,11 @@ class Redirects:
             return
         for contact in contacts:
             try:
-                _ = contact.sip_uri
+                uri = contact.sip_uri
             except SipError:
                 continue  # tel:, mailto:, or nothing that can be read
-            found.append((_q(contact), contact))
+            if uri.scheme == "sips" or not self._secure:  # never less than was asked for
+                found.append((_q(contact), contact))
         found.sort(key=lambda entry: -entry[0])
         self._next = [contact for _, contact in found] + self._next
 

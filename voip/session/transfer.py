@@ -11,23 +11,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from voip.errors import CallError, CallStateError, NoAnswerError
+from voip.errors import CallError, CallStateError, NoAnswerError, SipError
 from voip.events import TransferProgress
 from voip.session.session import CallSession
 from voip.session.stack import Stack
 from voip.sip.dialog import Dialog
 from voip.sip.events import Notified, SipEvent, SubscriptionEnded
 from voip.sip.headers import NameAddr
+from voip.sip.identity import ANONYMOUS
 from voip.sip.notifier import Notifier
 from voip.sip.refer import SIPFRAG, read_sipfrag, sipfrag
 from voip.sip.replaces import place_of
 from voip.sip.subscription import Subscription
 from voip.sip.uri import SipUri
 
-__all__ = ["Progress", "attended", "follow", "in_our_place", "refer"]
+__all__ = ["Beside", "Progress", "attended", "follow", "in_our_place", "refer"]
 
 GOODBYE_S: Final = 5.0
 """How long a transferred call may stay before it is hung up."""
+Beside = Callable[[Dialog, SipUri], Awaitable[Subscription]]
+"""Makes a REFER to the peer of a call to call a URI, in a dialog of its own."""
 _UNREACHED: Final = frozenset((404, 408, 410, 480, 481, 484, 485, 500, 502, 503, 504, 604))
 """What a transferee reports where it did not find the target by the address it was given."""
 
@@ -35,13 +38,15 @@ _UNREACHED: Final = frozenset((404, 408, 410, 480, 481, 484, 485, 500, 502, 503,
 async def refer(
     session: CallSession,
     target: SipUri,
+    beside: Beside,
     *,
     timeout: float,
     tell: Callable[[TransferProgress], None],
 ) -> None:
     """Ask the peer of `session` to call `target`; returns when it says that it has.
 
-    Raises `CallError` with the status it reports where that came to nothing: the call goes on.
+    In the call's dialog, but `beside` it where the peer takes that. Raises `CallError` with the
+    status it reports where that came to nothing: the call goes on.
     """
     dialog = session.dialog
     if dialog is None or not session.is_up:
@@ -49,14 +54,34 @@ async def refer(
             f"the call is {session.state.value}", hint="transfer a call that is up"
         )
     stack = session.stack
-    by = NameAddr("", dialog.local.uri)
-    handle = stack.agent.subscriptions.refer(
-        dialog,
-        str(NameAddr("", str(target))),
-        headers=[("Referred-By", str(by))],
-        now=stack.signalling.now(),
-    )
+    if _takes_beside(session, dialog):
+        handle = await beside(dialog, target)
+    else:
+        by = NameAddr("", dialog.local.uri)
+        handle = stack.agent.subscriptions.refer(
+            dialog,
+            str(NameAddr("", str(target))),
+            headers=[("Referred-By", str(by))],
+            now=stack.signalling.now(),
+        )
     await follow(stack, handle, session.remote.uri, timeout=timeout, tell=tell)
+
+
+def _takes_beside(session: CallSession, dialog: Dialog) -> bool:
+    """Whether a REFER finds the peer, and the peer the call, outside of the dialog.
+
+    Its Contact is a GRUU, and it knows Target-Dialog (RFC 5589 section 5, RFC 6665 section 4.5.2).
+    Who is anonymous stays in the dialog: outside of it servers ask who that is.
+    """
+    said = session.answer_response if session.outgoing else session.invite_request
+    if said is None or "tdialog" not in said.headers.values("Supported"):
+        return False
+    if dialog.local.uri == ANONYMOUS.uri:
+        return False
+    try:
+        return SipUri.parse(dialog.remote_target).param("gr") is not None
+    except SipError:  # no SIP URI
+        return False
 
 
 async def follow(
@@ -133,6 +158,7 @@ class _Outcome:
 async def attended(
     session: CallSession,
     other: CallSession,
+    beside: Beside,
     *,
     timeout: float,
     tell: Callable[[TransferProgress], None],
@@ -148,7 +174,7 @@ async def attended(
         raise CallStateError(f"the other call is {other.state.value}", hint="wait for its answer")
 
     async def ask(target: SipUri) -> None:
-        await refer(session, target, timeout=timeout, tell=tell)
+        await refer(session, target, beside, timeout=timeout, tell=tell)
 
     await in_our_place(other.dialog, ask, lambda: session.is_up and other.is_up)
 
@@ -163,6 +189,8 @@ async def in_our_place(
     for last, target in _ways_to(dialog):
         try:
             await ask(target)
+        except NoAnswerError:  # it may be calling still
+            raise
         except CallError as error:
             if last or error.status not in _UNREACHED or not goes_on():
                 raise

@@ -29,6 +29,7 @@ from voip.sip.reinvite import Reinvite
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import wanted
+from voip.sip.sips import secured
 from voip.sip.subscriptions import Subscriptions
 from voip.sip.uas import belongs, receive_request, refuse_unreadable
 from voip.sip.update import Update
@@ -96,6 +97,7 @@ class SipAgent:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self._core.timers.run(now)
+        self._core.guard.forget_full(now)
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """Return the messages to send, in order, once."""
@@ -543,7 +545,7 @@ class SipAgent:
             to=NameAddr.parse(to) if isinstance(to, str) else to,
             call_id=call_id or random.token(_CALL_ID_CHARS),
             cseq=cseq,
-            route=route,
+            route=secured(str(target), route),
             headers=headers,
             body=body,
             content_type=content_type,

@@ -11,8 +11,9 @@ from typing import Final
 from voip.errors import SipError
 from voip.sip.message import Request, Response
 from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.via import is_of_rfc_3261
 
-__all__ = ["accepts_answer", "validate"]
+__all__ = ["accepts_answer", "check_contact", "told_reason", "validate"]
 
 _ONCE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type", "Expires")
 
@@ -43,6 +44,29 @@ def accepts_answer(request: Request, media_type: str = "application/sdp") -> boo
         accepted.partition(";")[0].strip(" \t").lower() in (media_type, f"{main}/*", "*/*")
         for accepted in request.headers.values("Accept")
     )
+
+
+def check_contact(request: Request) -> None:
+    """Raise SipError (400) where a request that begins a dialog does not say where its sender is.
+
+    It has one Contact, a SIP or SIPS URI (section 8.1.1.8). RFC 2543, whose branches begin
+    otherwise, did not ask for it in an INVITE.
+    """
+    contacts = request.contacts
+    if not contacts and request.method == "INVITE" and not is_of_rfc_3261(request.via):
+        return
+    if len(contacts) != 1:
+        raise SipError(
+            f"one Contact is needed in {request.method}, not {len(contacts)}", status=400
+        )
+    if uri_scheme(contacts[0].uri) not in ("sip", "sips"):
+        raise SipError(f"a SIP URI is needed in the Contact of {request.method}", status=400)
+    _ = contacts[0].sip_uri
+
+
+def told_reason(error: SipError) -> str | None:
+    """Return the reason phrase of a 400, which should say what is wrong (section 21.4.1)."""
+    return error.message if error.status == 400 and error.message.isprintable() else None
 
 
 def _check(message: Request | Response) -> None:

@@ -63,6 +63,7 @@ class ClientInvite:
         self._failover = failover
         self._attempt = InviteAttempt(core, self, request, flow, challenges, failover)
         self._usages: dict[str, InviteUsage] = {}  # by the callee's tag
+        self._fault = ""  # of the last response that made no dialog
 
     @property
     def request(self) -> Request:
@@ -135,8 +136,8 @@ class ClientInvite:
         """Acknowledge every 2xx, and keep the first one's dialog (section 13.2.2.4)."""
         usage = self._usage(response)
         if usage is None:
-            # Nobody to acknowledge it to; the callee will give up in 64*T1.
-            reason = "an answer that cannot be read"
+            self._send_away(response, now)
+            reason = f"an answer that cannot be taken: {self._fault}"
             self.on_failure(Failure(502, reason, Cause.RESPONSE, response), now)
             return
         if usage.repeat_ack(self.request):
@@ -148,10 +149,10 @@ class ClientInvite:
             usage.confirm()
             usage.timer.on_success(self.request, response, now)
             answered = bool(usage.early_description(self.request))
-            usage.acknowledge(self.request, offered=self.offered or answered)
+            usage.acknowledge(self.request, offered=self.offered or answered, now=now)
             self._core.emit(Answered(self, response, usage.dialog))
             return
-        usage.acknowledge(self.request, offered=True)
+        usage.acknowledge(self.request, offered=True, now=now)
         usage.drop(now)
         if self.state is not InviteState.ANSWERED:
             self.on_failure(Failure(487, REASONS[487], Cause.CANCELLED, response), now)
@@ -182,6 +183,24 @@ class ClientInvite:
         if self.state is InviteState.PROCEEDING and not ringing:
             self.cancel(now)
 
+    def _send_away(self, response: Response, now: float) -> None:
+        """Acknowledge a 2xx that does not say readably where the callee is, and hang up.
+
+        By the way that the INVITE went, to whom it was sent: else the callee would be in a call
+        until it gives up after 64*T1. It has no place where there are too many forks already.
+        """
+        core, invite, tag = self._core, self.request, response.to.tag or ""
+        usage = self._usages.get(tag)
+        if usage is None:
+            if len(self._usages) >= core.config.max_forks:
+                return
+            dialog = Dialog.unreadable(invite, response, self.flow, self._contact)
+            dialog.credentials = self._challenges.credentials
+            usage = self._usages[tag] = InviteUsage(core, dialog, self)
+        if not usage.repeat_ack(invite):
+            usage.acknowledge(invite, offered=True, now=now)
+            usage.drop(now)
+
     def _forget_early(self, now: float) -> None:
         for usage in self._usages.values():
             if usage.dialog.state is DialogState.EARLY:
@@ -203,11 +222,12 @@ class ClientInvite:
                 return usage
             if len(self._usages) >= self._core.config.max_forks:
                 self._core.counters.overload += 1
+                self._fault = "too many have answered"
                 return None
             dialog = Dialog.as_caller(self.request, response, self.flow, self._contact)
-            dialog.go_by(self._attempt.taken)
-        except SipError:
+        except SipError as error:
             self._core.counters.malformed += 1
+            self._fault = error.message
             return None
         dialog.credentials = self._challenges.credentials
         usage = self._usages[tag] = InviteUsage(self._core, dialog, self)

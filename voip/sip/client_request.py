@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from voip.sip.challenge import Challenges, Failure
-from voip.sip.compose import renewed
+from voip.sip.compose import over, renewed
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
+from voip.sip.dialog_way import by_way_of, seek_within
 from voip.sip.events import Cause, RequestDone, RequestFailed
 from voip.sip.failover import Failover, Seek, Way
 from voip.sip.flow import Flow
@@ -52,7 +53,7 @@ class ClientRequest:
         self._finish = finish
         self._moved = moved
         self._failover: Failover[Response | Failure] = core.failover(
-            core.seek_within(dialog) if dialog is not None else seek
+            seek_within(core, dialog) if dialog is not None else seek
         )
         self._transaction: ClientTransaction | None = None
 
@@ -67,8 +68,19 @@ class ClientRequest:
         return self._challenges.proven
 
     def start(self, now: float) -> None:
-        """Send it."""
+        """Send it; within a dialog when the way is known."""
         self._challenges.begin(self.request)
+        if self.dialog is None:
+            self._begin(now)
+        else:
+            by_way_of(self._core, self.dialog, self._begin, now)
+
+    def _begin(self, now: float) -> None:
+        if self.done:
+            return
+        if self.dialog is not None and self.dialog.flow != self.flow:
+            self.flow = self.dialog.flow
+            self.request = over(self.request, self.flow)
         self._failover.begin(self.flow, self._go_by, now)
         self._send(now)
 

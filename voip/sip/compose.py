@@ -8,6 +8,7 @@ from typing import Final
 from voip.sip.flow import Flow
 from voip.sip.headers import CSeq, Headers, NameAddr
 from voip.sip.message import Request, Response
+from voip.sip.sips import secured
 from voip.sip.via import Via, via_of
 
 __all__ = ["ack_failure", "cancel", "credentials_of", "new_request", "over", "renewed"]
@@ -66,7 +67,7 @@ def renewed(
     for name, value in changed:
         headers.set(name, value)
     if route:
-        headers.set("Route", ", ".join(route))
+        headers.set("Route", ", ".join(secured(request.uri, route)))
     elif route is not None:
         headers.remove("Route")
     for name, value in authorization:

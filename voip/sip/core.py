@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from voip.errors import SipError
-from voip.ip import literal
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.digest import DigestClient
 from voip.sip.event_usages import EventUsages
@@ -122,16 +120,6 @@ class Core:
         """Return the ways of one request; see `Failover`."""
         return Failover(seek, self.timers, self.config.failover_s, tried)
 
-    def seek_within(self, dialog: Dialog) -> Seek | None:
-        """Return who finds other ways for a request in `dialog`: to those that its next hop names.
-
-        None where that is an address, or nobody looks names up.
-        """
-        if self.look_up is None or dialog.stay_on_flow:
-            return None
-        hop = dialog.next_hop
-        return None if hop is None or literal(hop.host) else partial(self.look_up, dialog)
-
     def new_tag(self) -> str:
         """Return a tag nobody can guess (section 19.3)."""
         return self.random.token(_TAG_CHARS)
@@ -167,6 +155,7 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> Response:
         """Return a response of the agent's own; its To tag is the same at every repetition."""
         self.counters.refused += status >= 300
@@ -175,7 +164,8 @@ class Core:
             lines.append(self._allow)
         elif status == 489:
             lines += self.allows_events()
-        return make_response(request, status, to_tag=tag or self._tag_for(request), headers=lines)
+        tag = tag or self._tag_for(request)
+        return make_response(request, status, reason, to_tag=tag, headers=lines)
 
     def answer(
         self,
@@ -184,9 +174,10 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> None:
         """Answer without keeping anything (section 8.2.7): a repetition is answered anew alike."""
-        self._send_own(request, flow, status, headers, tag)
+        self._send_own(request, flow, status, headers, tag, reason)
         if self.refusals is not None and status >= 300 and _begins_call(request):
             self.refusals.refused(request, status)
 
@@ -197,8 +188,9 @@ class Core:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         tag: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        response = self.own_response(request, status, headers, tag)
+        response = self.own_response(request, status, headers, tag, reason)
         self.send(response.to_bytes(), way_back(request, flow))
 
     def flood(self, host: str, *, is_call: bool) -> None:
@@ -266,6 +258,13 @@ class Core:
     def _abilities(self) -> list[tuple[str, str]]:
         supported = [self._supported] if self.config.supported else []
         return [self._allow, *supported, *self.allows_events()]
+
+    def learn_target(self, dialog: Dialog, response: Response) -> None:
+        """Take the peer's Contact of a 2xx to a request that refreshes ours (section 12.2.1.2)."""
+        try:
+            dialog.refresh_target(response)
+        except SipError:
+            self.counters.malformed += 1  # the old target stays
 
     def dialog(self, dialog_id: DialogId) -> Dialog | None:
         """Return the dialog of that name, whatever uses it (RFC 5057)."""

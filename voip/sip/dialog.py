@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Final, TypeAlias
 
 from voip.errors import SipError
-from voip.ip import address_of
+from voip.ip import address_of, literal
 from voip.sip.compose import new_request
 from voip.sip.digest import CredentialSource
 from voip.sip.flow import Flow
 from voip.sip.focus import is_focus
 from voip.sip.grammar import split_list
 from voip.sip.headers import NameAddr
+from voip.sip.locating import transport_of
 from voip.sip.message import Request, Response
+from voip.sip.sips import check_contact_scheme, is_sips, secured
 from voip.sip.uri import SipUri
-from voip.sip.via import DEFAULT_PORT, is_behind_nat, new_via
+from voip.sip.via import DEFAULT_PORT, default_port, is_behind_nat, new_via
 from voip.types import Address, Random
 
 __all__ = ["Dialog", "DialogId", "DialogState"]
@@ -59,7 +61,8 @@ class Dialog:
     `remote_target` is where the peer wants requests (any URI), `route_set` the proxies between, as
     Route values. `flow` is the way our requests take: chosen anew from `next_hop` whenever that
     changes, by the rule of `_way_to`; whoever resolves names or opens connections may set it at
-    any time. `credentials` answer the challenges of later requests, BYE among them.
+    any time. While it `seeks_way` that has to be done before anything is sent: see `dialog_way`.
+    `credentials` answer the challenges of later requests, BYE among them.
     """
 
     call_id: str
@@ -80,26 +83,47 @@ class Dialog:
     """The methods the peer answers, as far as it has said so (Allow)."""
     remote_is_focus: bool = False
     """The peer's Contact is a conference (RFC 4579)."""
+    secure: bool = False
+    """It was begun by TLS and for a sips: URI: the peer is to be reached by sips: as well."""
+    seeks_way: bool = False
+    """The next hop is reached otherwise than the dialog was begun: a connection is to be opened."""
+    waiting: list[Callable[[float], None]] = field(default_factory=list, repr=False)
+    """What is sent as soon as the way is found."""
+    _begun_by: Flow = field(init=False, repr=False)
+    _by_peer: bool = field(default=False, init=False, repr=False)
+    """It was begun by a request of the peer's."""
+    _hop: str = field(default="", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._begun_by = self.flow
 
     @classmethod
     def as_caller(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
         """Begin a dialog from a 101-299 to our INVITE (section 12.1.2).
 
-        SipError when its Contact or Record-Route cannot be read.
+        Without a Contact, which it should have, the callee is who was called, and is reached as it
+        was then: a call that was answered is worth more than that. SipError when its Contact or
+        Record-Route cannot be read.
         """
-        dialog = cls(
+        dialog = cls.unreadable(invite, response, flow, contact)
+        dialog.learn_route(response)
+        return dialog
+
+    @classmethod
+    def unreadable(cls, invite: Request, response: Response, flow: Flow, contact: str) -> Dialog:
+        """Begin one to end it: the callee is reached by the way that our INVITE has gone."""
+        return cls(
             call_id=invite.call_id,
             local=invite.from_,
             remote=response.to,
             remote_target=invite.uri,
-            route_set=(),
+            route_set=tuple(invite.headers.values("Route")),
             is_caller=True,
             flow=flow,
             contact=contact,
             local_cseq=invite.cseq.number,
+            secure=flow.secure and is_sips(invite.uri),
         )
-        dialog.learn_route(response)
-        return dialog
 
     @classmethod
     def as_callee(cls, invite: Request, local_tag: str, flow: Flow, contact: str) -> Dialog:
@@ -117,7 +141,9 @@ class Dialog:
             flow=flow,
             contact=contact,
             remote_cseq=invite.cseq.number,
+            secure=flow.secure and is_sips(invite.uri),
         )
+        dialog._by_peer = True
         dialog.stay_on_flow = not dialog.route_set and is_behind_nat(invite)
         dialog.refresh_target(invite)
         return dialog
@@ -144,32 +170,53 @@ class Dialog:
         """
         self._take(response, tuple(reversed(_route_set(response))))
 
-    def refresh_target(self, message: Request | Response) -> None:
-        """Take the peer's new Contact, if it gives one (section 12.2); SipError if unreadable."""
+    def refresh_target(self, message: Request | Response, flow: Flow | None = None) -> None:
+        """Take the peer's new Contact, if it gives one (section 12.2); SipError if unreadable.
+
+        `flow`: how a request came. A peer that only its flow reaches is reached by this one from
+        now on: its NAT has given it another port, or it has opened another connection.
+        """
         self._take(message, self.route_set)
+        begun = self._begun_by
+        if flow is None or not self._by_peer or self.route_set or flow.secure < begun.secure:
+            return
+        if self.stay_on_flow or (begun.reliable and flow.reliable):
+            self._begun_by = self.flow = flow
 
     def _take(self, message: Request | Response, route_set: tuple[str, ...]) -> None:
+        contacts = message.contacts
+        check_contact_scheme(message, secure=self.secure)
         if "Allow" in message.headers:
             self.allowed = _methods(", ".join(message.headers.get_all("Allow")))
-        contacts = message.contacts
         if contacts:
             self.remote_is_focus = is_focus(contacts[0])
-        target = contacts[0].uri if contacts else self.remote_target
-        if (target, route_set) != (self.remote_target, self.route_set):
-            self.remote_target, self.route_set = target, route_set
+        if contacts:
+            self.remote_target = contacts[0].uri
+        self.route_set = route_set
+        hop = route_set[0] if route_set else contacts[0].uri if contacts else self._hop
+        if hop != self._hop:
+            self._hop = hop
             self.flow = self._way_to(self.next_hop)
 
-    def go_by(self, flow: Flow) -> None:
-        """Stay with the connection that the INVITE went by, where the next hop asks for that.
-
-        An INVITE that is too long for UDP goes by TCP (section 18.1.1), and what follows by UDP,
-        unless the peer's Contact or its proxy's Record-Route has `transport=tcp`.
-        """
+    @property
+    def straight(self) -> Flow | None:
+        """The flow to a next hop that is an address, by the transport it names; else None."""
         hop = self.next_hop
-        if hop is None or hop.transport != flow.transport or self.flow.reliable:
-            return
-        if flow.reliable and (hop.host, hop.port or DEFAULT_PORT) == flow.remote:
-            self.flow = flow
+        bare = None if hop is None else literal(hop.host)
+        if hop is None or bare is None:
+            return None
+        transport = transport_of(hop) or "udp"
+        there = Address(bare, hop.port or default_port(transport))
+        domain = "" if transport in ("udp", "tcp") else bare
+        return Flow(transport, self._begun_by.local, there, domain)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the next hop is an address that can be meant, and not the end of our flow."""
+        straight = self.straight
+        if straight is None or not _makes_sense(straight.remote, self.flow):
+            return False
+        return (straight.transport, straight.remote) != (self.flow.transport, self.flow.remote)
 
     def next_cseq(self) -> int:
         """Count our requests."""
@@ -212,7 +259,7 @@ class Dialog:
     def _target_and_route(self) -> tuple[str, tuple[str, ...]]:
         first = self.next_hop if self.route_set else None
         if first is None or first.is_loose_router:
-            return self.remote_target, self.route_set
+            return self.remote_target, tuple(secured(self.remote_target, self.route_set))
         # A strict router (RFC 2543) wants itself in the Request-URI and the target at the end.
         strict = SipUri(
             first.scheme,
@@ -225,29 +272,28 @@ class Dialog:
         return str(strict), (*self.route_set[1:], f"<{self.remote_target}>")
 
     def _way_to(self, next_hop: SipUri | None) -> Flow:
-        """Choose the flow: straight to a numeric next hop that can be meant, else stay on it.
+        """Choose the flow: straight to a numeric next hop that can be meant, else as it was begun.
 
-        Stay for a connection (it is open), for another transport or a name (whoever opens
-        connections and resolves names sets `flow`), for a peer behind a NAT, and for an address
-        that makes no sense from here: unspecified, multicast, of the other IP version, local
+        A next hop that names another transport than UDP is to be looked for (RFC 3263 section
+        4.1). Stay with a connection (it is open), with a name, with a peer behind a NAT, and where
+        an address makes no sense from here: unspecified, multicast, of the other IP version, local
         (loopback, private) while the peer is not, or our own (a name that we have given).
         """
-        flow = self.flow
+        flow = self._begun_by
+        self.seeks_way = False
         if self.stay_on_flow or flow.reliable or next_hop is None:
             return flow
-        if next_hop.transport not in (None, flow.transport) or next_hop.scheme != "sip":
+        wanted = transport_of(next_hop)
+        if wanted in (None, "udp") and next_hop.host == flow.remote.host:  # as it nearly always is
+            there = Address(next_hop.host, next_hop.port or DEFAULT_PORT)
+            return flow if there == flow.local else flow.to(there)
+        straight = self.straight
+        if straight is not None and not _makes_sense(straight.remote, flow):
             return flow
-        try:
-            target = address_of(next_hop.host)
-            here = address_of(flow.remote.host)
-        except ValueError:
+        if wanted not in (None, "udp"):
+            self.seeks_way = True
             return flow
-        if target.version != here.version or target.is_unspecified or target.is_multicast:
-            return flow
-        if target.is_loopback > here.is_loopback or _is_private(target) > _is_private(here):
-            return flow
-        there = Address(next_hop.host, next_hop.port or DEFAULT_PORT)
-        return flow if there == flow.local else flow.to(there)
+        return flow if straight is None else flow.to(straight.remote)
 
 
 @lru_cache(maxsize=64)
@@ -262,6 +308,22 @@ def _route_set(message: Request | Response) -> tuple[str, ...]:
     for value in values:
         _ = NameAddr.parse(value).sip_uri
     return tuple(values)
+
+
+def _makes_sense(there: Address, flow: Flow) -> bool:
+    """Whether an address that was named by the other end of `flow` can be meant: see `_way_to`."""
+    try:
+        target, here = address_of(there.host), address_of(flow.remote.host)
+    except ValueError:
+        return False
+    return not (
+        target.version != here.version
+        or target.is_unspecified
+        or target.is_multicast
+        or target.is_loopback > here.is_loopback
+        or _is_private(target) > _is_private(here)
+        or there == flow.local
+    )
 
 
 def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from voip.sip.check import check_contact
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
 from voip.sip.event_headers import event_of, state_of
@@ -86,6 +87,7 @@ def _begin(core: Core, request: Request, flow: Flow, dialog: Dialog | None, now:
         core.answer_once(request, flow, 503, [("Retry-After", "5")], now=now)
         return
     if dialog is None:
+        check_contact(request)
         _ = Dialog.as_callee(request, "", flow, "")  # SipError while it can still be refused
     notifier = Notifier(core, request, flow, dialog, now)
     refer = request.method == "REFER"

@@ -36,7 +36,8 @@ class Sought:
 
     `left`: the way that leads nowhere; `failed`: it is known to, and not only silent. `now`: when
     it is asked for. Call `found` or `lost` once, and flush. `found` returns whether the way is
-    taken: an answer may have come.
+    taken: an answer may have come. Not `leaves`: it is the first way that is looked for, and
+    nothing is wrong with the one before.
     """
 
     tried: frozenset[Peer]
@@ -45,6 +46,7 @@ class Sought:
     now: float
     found: Callable[[Way, float], bool]
     lost: Callable[[float], None]
+    leaves: bool = True
 
 
 Seek: TypeAlias = Callable[[Sought], None]

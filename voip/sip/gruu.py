@@ -51,7 +51,8 @@ class Gruus:
         """Return the Contact parameters of a 200, none for a phone without instance (5.2)."""
         if binding.instance is None or not binding.series:
             return ()
-        name = registered_aor(register)
+        scheme = "sip" if binding.sip_uri is None else binding.sip_uri.scheme
+        name = replace(registered_aor(register), scheme=scheme)  # RFC 5630 section 5.2.1
         public = public_gruu(name, binding.instance)
         hidden = replace(name, user=self._seal(binding.series, address)).with_params(gr=None)
         return ("pub-gruu", f'"{public}"'), ("temp-gruu", f'"{hidden}"')

@@ -4,6 +4,9 @@ A request that belongs to a call or a transaction, a response, and whatever come
 that is known are never held back. What is beyond the rate over UDP is dropped unread: an answer
 (503, RFC 3261 section 21.5.4) would go to whoever the source address names, which nobody has shown
 to be the sender. Over a connection it is answered.
+
+Calls of strangers are counted besides until somebody sends the ACK: a call that rings takes some 15
+kB, one that is answered has ports too, and a forged source never sends one.
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ ALL_SOURCES: Final = 2
 """All strangers together may have this many times the rate of one."""
 BURST_S: Final = 2.0
 """A source that was silent may send as much as this many seconds allow, at once."""
-MAX_SOURCES: Final = 1024
+MAX_SOURCES: Final = 256
 """Buckets at a time. A source whose bucket was forgotten begins anew; all have one in common."""
 MAX_KNOWN: Final = 16_384
 """Sources that are known, besides those that always are."""
+HALF_OPEN_S: Final = 32.0
+"""How long a stranger's call counts as half open: a transaction lasts as long, 64*T1. One that
+rings for longer takes nobody's place."""
 KNOWN_S: Final = 3600.0
 """How long a source is known after it has last shown who it is."""
 
@@ -68,10 +74,12 @@ class Guard:
 
     def __init__(self, rate: float | None, trusted: Iterable[str] = ()) -> None:
         self._rate = rate
+        self._burst = max(1.0, (rate or 0.0) * BURST_S)
         self._trusted = frozenset(trusted)
         self._known: OrderedDict[str, float] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._all: _Bucket | None = None
+        self._half_open: dict[str, float] = {}  # our tags, and since when
 
     def __len__(self) -> int:
         return len(self._known) + len(self._buckets)
@@ -114,8 +122,8 @@ class Guard:
         rate = self._rate
         if rate is None:
             return True
-        burst = max(1.0, rate * BURST_S)
-        self._forget_full(now)
+        burst = self._burst
+        self.forget_full(now)
         bucket = self._buckets.get(host)
         if bucket is None:
             bucket = self._buckets[host] = _Bucket(burst, now)
@@ -129,10 +137,30 @@ class Guard:
             self._all = _Bucket(ALL_SOURCES * burst, now)
         return self._all.take(ALL_SOURCES * rate, ALL_SOURCES * burst, now)
 
-    def _forget_full(self, now: float) -> None:
+    def has_room(self, host: str, now: float) -> bool:
+        """Whether a call may begin: a stranger's, while fewer than a burst are half open.
+
+        Such are those whose answer, whatever it was, nobody has acknowledged.
+        """
+        if self._rate is None or self.knows(host, now):
+            return True
+        half_open = self._half_open
+        while half_open and half_open[oldest := next(iter(half_open))] <= now - HALF_OPEN_S:
+            del half_open[oldest]
+        return len(half_open) < self._burst
+
+    def begin(self, host: str, tag: str, now: float) -> None:
+        """Take it that a call has begun, whose answers have this tag of ours."""
+        if not self.knows(host, now):
+            self._half_open[tag] = now
+
+    def acknowledge(self, tag: str | None) -> None:
+        """Take an ACK to our tag, which shows that the caller is where it says."""
+        if tag is not None:
+            self._half_open.pop(tag, None)
+
+    def forget_full(self, now: float) -> None:
         """Forget sources that were silent until their buckets were full: they are as new ones."""
-        for _ in range(2):  # as many go as come, and then some
-            host = next(iter(self._buckets), None)
-            if host is None or now - self._buckets[host].at < BURST_S:
-                return
-            del self._buckets[host]
+        buckets = self._buckets
+        while buckets and now - buckets[oldest := next(iter(buckets))].at >= BURST_S:
+            del buckets[oldest]

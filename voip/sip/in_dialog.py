@@ -97,7 +97,7 @@ def _receive_update(
 
     def replied(response: Response, now: float) -> None:
         if response.status < 300:
-            usage.dialog.refresh_target(request)
+            usage.dialog.refresh_target(request, flow)
             if usage.dialog.state is DialogState.CONFIRMED:
                 usage.timer.on_request(request)
                 usage.timer.on_granted(expires, now)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from voip.sip.challenge import Challenges, Failure
-from voip.sip.compose import cancel, renewed
+from voip.sip.compose import cancel, over, renewed
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
+from voip.sip.dialog_way import by_way_of
 from voip.sip.events import Cause
 from voip.sip.failover import Failover, Way
 from voip.sip.flow import Flow
@@ -81,14 +82,21 @@ class InviteAttempt:
         self._progressed = False
         self._transaction: ClientTransaction | None = None
 
-    @property
-    def taken(self) -> Flow:
-        """The flow that the INVITE has gone by: not the one asked for where it was too long."""
-        return self.flow if self._transaction is None else self._transaction.flow
-
     def start(self, now: float) -> None:
-        """Send the INVITE."""
+        """Send the INVITE; within a dialog when the way is known."""
         self._challenges.begin(self.request)
+        if self._dialog is None:
+            self._begin(now)
+        else:
+            by_way_of(self._core, self._dialog, self._begin, now)
+
+    def _begin(self, now: float) -> None:
+        if self.cancelled:  # it is nowhere
+            self._fail(Failure(487, REASONS[487], Cause.CANCELLED), now)
+            return
+        if self._dialog is not None and self._dialog.flow != self.flow:
+            self.flow = self._dialog.flow
+            self.request = over(self.request, self.flow)
         self._failover.begin(self.flow, self._go_by, now)
         self._send(now)
 
@@ -108,6 +116,10 @@ class InviteAttempt:
             elif self._progressed:
                 self._send_cancel(now)
             self._failover.stop()
+
+    def withdraw(self) -> None:
+        """Do not send it any more; nothing happens once it is on its way."""
+        self.cancelled = self.cancelled or self._transaction is None
 
     def leave(self, owner: AttemptOwner | None, now: float) -> None:
         """Give the INVITE up for one that goes another way; `owner` has what still comes of it."""

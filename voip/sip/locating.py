@@ -11,10 +11,22 @@ from typing import Final, Protocol
 
 from voip.errors import TransportError
 from voip.ip import literal
+from voip.sip.uri import SipUri
 from voip.sip.via import default_port
 from voip.types import Address, Random
 
-__all__ = ["Hop", "Names", "Naptr", "Srv", "Where", "hops", "preferred", "weighted"]
+__all__ = [
+    "SECURED",
+    "Hop",
+    "Names",
+    "Naptr",
+    "Srv",
+    "Where",
+    "hops",
+    "preferred",
+    "transport_of",
+    "weighted",
+]
 
 MAX_RECORDS: Final = 64
 """Records of one answer that are looked at."""
@@ -35,6 +47,22 @@ _PREFIXES: Final = {
 }
 _WITHOUT_NAPTR: Final = ("udp", "tcp", "tls")
 """Transports whose SRV records are asked for where there is no NAPTR, the first found is taken."""
+
+
+SECURED: Final = {"udp": None, "tcp": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
+"""What sips: makes of a transport; of UDP, which was a mere default, nothing is left."""
+
+
+def transport_of(uri: SipUri, *, secure: bool = False) -> str | None:
+    """Return the transport that a URI asks for, None where it leaves that open.
+
+    Of a sips: URI, or where it is to be `secure`, `transport=tcp` is TLS over TCP (RFC 3261
+    section 26.2.2).
+    """
+    named = uri.transport
+    if uri.scheme != "sips" and not secure:
+        return named
+    return (SECURED.get(named, named) if named is not None else None) or "tls"
 
 
 @dataclass(frozen=True, slots=True)

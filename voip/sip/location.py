@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -56,7 +56,8 @@ class Binding:
             return (self.instance, self.reg_id) == (other.instance, other.reg_id)
         if self.sip_uri is None or other.sip_uri is None:
             return self.contact.uri == other.contact.uri
-        return self.sip_uri.equivalent(other.sip_uri)
+        other_uri = replace(other.sip_uri, scheme=self.sip_uri.scheme)  # RFC 5630, 5.1.1.1
+        return self.sip_uri.equivalent(other_uri)
 
 
 class Location:

@@ -151,8 +151,20 @@ def _call_id(text: str) -> str:
     return text
 
 
-def _contacts(headers: Headers) -> list[NameAddr]:
-    return [NameAddr.parse(value) for value in headers.values("Contact")]
+def _contacts(message: Request | Response) -> list[NameAddr]:
+    """Read all Contacts, once as long as there is one line of them and nobody has changed it."""
+    headers = message.headers
+    line = headers._first.get("Contact")
+    if line is None:
+        return []
+    known = message._read.get("Contact")
+    if known is not None and known[0] is line and "Contact" not in headers._more:
+        found: list[NameAddr] = known[1]
+        return found
+    fresh = [NameAddr.parse(value) for value in headers.values("Contact")]
+    if "Contact" not in headers._more:
+        message._read["Contact"] = (line, fresh)
+    return fresh
 
 
 def _media_type(headers: Headers) -> str | None:
@@ -183,7 +195,7 @@ class Request:
     @property
     def contacts(self) -> list[NameAddr]:
         """All Contact values; `Contact: *` is one whose uri is "*"."""
-        return _contacts(self.headers)
+        return _contacts(self)
 
     @property
     def content_type(self) -> str | None:
@@ -250,7 +262,7 @@ class Response:
     @property
     def contacts(self) -> list[NameAddr]:
         """All Contact values."""
-        return _contacts(self.headers)
+        return _contacts(self)
 
     @property
     def content_type(self) -> str | None:

@@ -168,7 +168,7 @@ class Notifier:
         if self.dialog is None or self.is_over:
             core.answer_once(request, flow, 481, now=now)
             return
-        self.dialog.refresh_target(request)
+        self.dialog.refresh_target(request, flow)
         lines = [("Expires", str(seconds)), ("Contact", self.dialog.contact)]
         core.answer_once(request, flow, 200, lines, now=now)
         self._last(seconds, now)
@@ -255,6 +255,8 @@ class Notifier:
 
     def _on_told(self, handle: ClientRequest, outcome: Response | Failure, now: float) -> None:
         self._handle = None
+        if isinstance(outcome, Response) and outcome.status < 300 and handle.dialog is not None:
+            self._core.learn_target(handle.dialog, outcome)
         if outcome.status >= 300 and not self.is_over:
             response = outcome.response if isinstance(outcome, Failure) else outcome
             wait = parse_seconds(response.headers.get("Retry-After")) if response else None

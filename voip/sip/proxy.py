@@ -14,7 +14,7 @@ from hashlib import blake2s
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.check import validate
+from voip.sip.check import told_reason, validate
 from voip.sip.config import AgentConfig, Counters
 from voip.sip.core import Core
 from voip.sip.event_requests import receive_event_request
@@ -47,6 +47,7 @@ from voip.sip.proxy_way import (
 )
 from voip.sip.recursion import Recursion
 from voip.sip.server_request import ServerRequest
+from voip.sip.sips import comes_insecurely, is_sips, not_allowed
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import (
@@ -179,6 +180,7 @@ class ProxyAgent:
     def handle_timer(self, now: float) -> None:
         """Do everything that is due."""
         self.core.timers.run(now)
+        self.core.guard.forget_full(now)
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """Return the messages to send, in order, once."""
@@ -221,7 +223,7 @@ class ProxyAgent:
         if request.method == "CANCEL":
             self._receive_cancel(request, flow, now)
             return
-        refusal = self._check(request)
+        refusal = self._check(request, flow)
         if refusal is not None:
             if request.method != "ACK":
                 core.answer(request, flow, refusal.status, refusal.headers)
@@ -329,9 +331,13 @@ class ProxyAgent:
         redirect, limit = self._redirect, self.config.max_redirects
         if redirect is None or limit < 1 or request.to.tag is not None:
             return None
-        return Recursion(
-            lambda uri, now: redirect(uri, self._is_ours(uri), now), limit, request.uri, groups
-        )
+
+        def follow(uri: SipUri, now: float) -> Groups:
+            if (uri.scheme == "sips") != is_sips(request.uri):
+                return ()  # the caller has to say whether it may be less, or more (RFC 5630, 5.3)
+            return redirect(uri, self._is_ours(uri), now)
+
+        return Recursion(follow, limit, request.uri, groups)
 
     def _forward_ack(
         self, request: Request, flow: Flow, decision: Forward, loop: str, now: float
@@ -357,8 +363,8 @@ class ProxyAgent:
         if found is not None and isinstance(found.user, Forking):
             found.user.cancel(now)
 
-    def _check(self, request: Request) -> Refuse | None:
-        """Validate as section 16.3 says."""
+    def _check(self, request: Request, flow: Flow) -> Refuse | None:
+        """Validate as section 16.3 says; and what was to be secure and was not goes no further."""
         if request.max_forwards == 0:
             return Refuse(483)
         required = [tag for tag in request.headers.values("Proxy-Require") if tag]
@@ -366,6 +372,8 @@ class ProxyAgent:
             return Refuse(420, [("Unsupported", ", ".join(required))])
         if uri_scheme(request.uri) not in ("sip", "sips", "tel"):
             return Refuse(416)
+        if comes_insecurely(request, flow):
+            return Refuse(*not_allowed())
         return None
 
     def _take_route(self, request: Request, flow: Flow) -> tuple[bool, Flow | None, Flow | None]:
@@ -460,15 +468,15 @@ class ProxyAgent:
 
     # Answers of our own.
 
-    def _refuse(self, request: Request, flow: Flow, status: int) -> None:
+    def _refuse(self, request: Request, flow: Flow, status: int, reason: str | None = None) -> None:
         if request.method != "ACK":
-            self.core.answer(request, flow, status)
+            self.core.answer(request, flow, status, reason=reason)
 
     def _refuse_unreadable(self, request: Request, flow: Flow, error: SipError) -> None:
         self.core.counters.malformed += 1
         if error.status is not None:
             with suppress(SipError):  # no way back, or nothing that can be written
-                self._refuse(request, flow, error.status)
+                self._refuse(request, flow, error.status, told_reason(error))
 
     def _receive_response(self, response: Response, now: float) -> None:
         core = self.core

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, TypeAlias
@@ -19,6 +19,7 @@ from voip.sip.message import Request
 from voip.sip.notifier import Notifier
 from voip.sip.registrar import Registrar
 from voip.sip.server_request import ServerRequest
+from voip.sip.sips import is_sips, not_allowed
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 
@@ -75,6 +76,8 @@ class Target:
     flow: Flow | None = None
     spares: tuple[Target, ...] | None = None
     lost: int = 503
+    secure: bool = False
+    """It is sent there by TLS only, though it is a sip: URI (RFC 5630 section 5.3)."""
 
 
 Groups: TypeAlias = tuple[tuple[Target, ...], ...]
@@ -191,6 +194,7 @@ class LocationPolicy:
             return Refuse(found.status, found.challenge)
         if incoming.ours and "Route" not in request.headers:
             decision = self._to_user(user or "", now) if gruu is None else self._to_phone(gruu, now)
+            decision = _as_asked(decision, request.uri)
             is_stranger = sender is None and incoming.flow.remote.host not in self._known_hosts
             is_told = request.method in _NOTICED and not isinstance(decision, Refuse)
             if self._hides_users and is_stranger and not is_told:
@@ -222,7 +226,7 @@ class LocationPolicy:
         """Say where a contact of a 3xx leads: to where the user is, if it is one of `ours`."""
         if not ours:
             return ((Target(str(uri)),),)
-        decision = self._to_user(uri.user or "", now)
+        decision = _as_asked(self._to_user(uri.user or "", now), str(uri))
         return decision.groups if isinstance(decision, Forward) else ()
 
     def _sender(self, incoming: Incoming, now: float) -> tuple[str | None, Authentication | None]:
@@ -265,6 +269,7 @@ class LocationPolicy:
         Its Path is left out where the call has a route of its own (RFC 5627 section 6.1).
         """
         request, decision = incoming.request, self._to_phone(gruu, now)
+        decision = _as_asked(decision, request.uri)
         if isinstance(decision, Forward) and "Route" in request.headers:
             return Forward(tuple((_straight(group[0]),) for group in decision.groups))
         if isinstance(decision, Refuse) and incoming.by_flow:
@@ -290,6 +295,31 @@ class LocationPolicy:
         if not groups:
             return Refuse(480)
         return Forward(tuple(tuple(_target(one, there) for one in group) for group in groups))
+
+
+def _as_asked(decision: Decision, uri: str) -> Decision:
+    """Send to where as much is secure as `uri` asks for, and neither less nor more.
+
+    What has registered by sip: is not called by sips:, and what has registered by sips: is called
+    by sip:, if by TLS, where that was asked for (RFC 5630 section 5.3).
+    """
+    if not isinstance(decision, Forward):
+        return decision
+    groups = [_schemed(group, secure=is_sips(uri)) for group in decision.groups]
+    groups = [group for group in groups if group]
+    return replace(decision, groups=tuple(groups)) if groups else Refuse(*not_allowed())
+
+
+def _schemed(targets: Iterable[Target], *, secure: bool) -> tuple[Target, ...]:
+    found: list[Target] = []
+    for target in targets:
+        spares = None if target.spares is None else _schemed(target.spares, secure=secure)
+        if is_sips(target.uri) == secure:
+            found.append(replace(target, spares=spares))
+        elif not secure:
+            uri = f"sip{target.uri[4:]}"
+            found.append(replace(target, uri=uri, spares=spares, secure=True))
+    return tuple(found)
 
 
 def _straight(target: Target) -> Target:

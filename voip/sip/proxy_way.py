@@ -13,9 +13,11 @@ from voip.sip.failover import Sought
 from voip.sip.flow import Flow, Peer
 from voip.sip.flow_token import FlowTokens
 from voip.sip.headers import Headers, NameAddr
+from voip.sip.locating import transport_of
 from voip.sip.message import Request
 from voip.sip.proxy_policy import Forward, Target
-from voip.sip.uri import SipUri, uri_scheme
+from voip.sip.sips import is_sips, top_is_sips
+from voip.sip.uri import SipUri
 from voip.sip.via import DEFAULT_PORT, is_behind_nat, new_via
 from voip.types import Address
 
@@ -90,11 +92,12 @@ class ProxyWay:
 
         `sought`: another flow than it has gone by.
         """
+        secure = target.secure or is_sips(target.uri)
 
         def found(flow: Flow, now: float) -> None:
             self._proxy.learn(flow.local)
             try:
-                if uri_scheme(target.uri) == "sips" and not flow.secure:
+                if secure and not flow.secure:
                     raise SipError("sips: asks for TLS")
                 copy = self._copy(request, came_by, target, flow, breadth)
             except SipError as error:
@@ -116,7 +119,7 @@ class ProxyWay:
         if sought is not None and literal(hop.host):
             failed(f"{hop.host} is one address", now)
             return
-        transport = "tls" if hop.scheme == "sips" else hop.transport
+        transport = transport_of(hop, secure=secure)
         plain = transport in (None, "udp") and came_by.transport == "udp"
         if plain and literal(hop.host) and version_of(hop.host) == version_of(came_by.remote.host):
             found(came_by.to(Address(hop.host, hop.port or DEFAULT_PORT)), now)
@@ -149,7 +152,8 @@ class ProxyWay:
         # a NOTIFY says by what way a subscription goes on (RFC 6665 section 4.3)
         begins = request.to.tag is None or (self._in_dialog and request.method == "NOTIFY")
         if self._proxy.config.record_route and begins:
-            for value in self._record_route(request, came_by, target, flow):
+            secure = is_sips(uri) or top_is_sips(route)
+            for value in self._record_route(request, came_by, target, flow, secure=secure):
                 headers.prepend("Record-Route", value)
         via = new_via(flow, self.core.random)
         headers.prepend("Via", str(via.with_params(branch=f"{via.branch}.{self._loop}")))
@@ -169,12 +173,12 @@ class ProxyWay:
         return Headers([*kept, *add])
 
     def _record_route(
-        self, request: Request, came_by: Flow, target: Target, flow: Flow
+        self, request: Request, came_by: Flow, target: Target, flow: Flow, *, secure: bool
     ) -> list[str]:
         """Return what to put in front, the last one topmost: ours on either side.
 
-        One value where both sides are alike; two where they are not (RFC 5658), or where a side
-        is reached by its flow only.
+        `secure`: by sips: URIs, where that can be. One value where both sides are alike; two where
+        they are not (RFC 5658), or where a side is reached by its flow only.
         """
         tokens = self._proxy.tokens
         first_hop = len(request.headers.values("Via")) == 1
@@ -192,9 +196,8 @@ class ProxyWay:
         ):
             sides = sides[:1]
         call = tokens.of_call(request.call_id)
-        scheme = "sips" if uri_scheme(target.uri) == "sips" else "sip"
         return [
-            f"<{_own_uri(scheme, side, tokens.of_flow(only) if only is not None else None, call)}>"
+            f"<{_own_uri(side, tokens.of_flow(only) if only is not None else None, call, secure)}>"
             for side, only in sides
         ]
 
@@ -206,9 +209,8 @@ def own_path(tokens: FlowTokens, request: Request, flow: Flow) -> str:
     """
     if request.method != "REGISTER" or len(request.headers.values("Via")) != 1:
         return ""
-    uri = SipUri("sip", tokens.of_flow(flow, path=True), None, flow.local.host, flow.local.port)
-    if flow.transport != "udp":
-        uri = uri.with_params(transport=flow.transport)
+    user = tokens.of_flow(flow, path=True)
+    uri = _here(flow, user, secure=is_sips(request.uri))
     return f"<{replace(uri, params=(*uri.params, ('lr', None), (OUTBOUND, None)))}>"
 
 
@@ -220,8 +222,14 @@ def _wants_its_flow(request: Request) -> bool:
         return False
 
 
-def _own_uri(scheme: str, flow: Flow, user: str | None, call: str) -> SipUri:
+def _here(flow: Flow, user: str | None, *, secure: bool) -> SipUri:
+    scheme = "sips" if secure and flow.secure else "sip"
     uri = SipUri(scheme, user, None, flow.local.host, flow.local.port)
-    if flow.transport != "udp" and not (scheme == "sips" and flow.transport == "tls"):
-        uri = uri.with_params(transport=flow.transport)
+    if flow.transport == "udp" or (scheme == "sips" and flow.transport == "tls"):
+        return uri
+    return uri.with_params(transport=flow.transport)
+
+
+def _own_uri(flow: Flow, user: str | None, call: str, secure: bool) -> SipUri:
+    uri = _here(flow, user, secure=secure)
     return replace(uri, params=(*uri.params, ("lr", None), (DIALOG, call)))

@@ -17,6 +17,7 @@ from voip.sip.gruu import Gruus, in_series, registered_aor
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.location import Binding, Location, preference
 from voip.sip.message import Request
+from voip.sip.sips import is_sips, top_is_sips
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import is_behind_nat
 
@@ -136,6 +137,7 @@ class Registrar:
                 _check_order(known, request)
             return []
         path = tuple(str(NameAddr.parse(value)) for value in request.headers.values("Path"))
+        _check_sips(request, path)
         lasting = 0
         for contact in contacts:
             expires = parse_seconds(contact.param("expires"))
@@ -228,6 +230,15 @@ def _check_order(binding: Binding, request: Request) -> None:
     """Refuse what was sent before the REGISTER that made this binding (section 10.3, step 7)."""
     if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
         raise SipError("a later REGISTER has been answered already", status=500)
+
+
+def _check_sips(request: Request, path: Iterable[str]) -> None:
+    """Refuse a sips: contact unless all that leads there is secure (RFC 5630 section 5.2)."""
+    contacts = [is_sips(contact.uri) for contact in request.contacts]
+    if any(contacts) and not (
+        all(contacts) and is_sips(request.uri) and all(top_is_sips([hop]) for hop in path)
+    ):
+        raise SipError("a sips: contact, and not all the way to it is sips:", status=400)
 
 
 def _check_no_loop(binding: Binding, aor: SipUri) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
-from voip.errors import AuthenticationError, RegistrationError, SipError
+from voip.errors import AuthenticationError, RegistrationError, SipError, UnreachableError
 from voip.sip.agent import SipAgent
 from voip.sip.client_request import ClientRequest
 from voip.sip.digest import CredentialSource
@@ -292,9 +292,9 @@ class Registration:
         return NameAddr(contact.display, contact.uri, (*contact.params, *more))
 
     def _supported(self) -> str:
-        if self._instance is None:
-            return "path"
-        return "path, gruu" if self._reg_id is None else "path, outbound, gruu"
+        """Return what we know of registering; who knows GRUUs says so (RFC 5627 section 4.1)."""
+        flows = self._instance is not None and self._reg_id is not None
+        return "path, outbound, gruu" if flows else "path, gruu"
 
     def _judge(self, response: Response, now: float) -> None:
         """Take the registrar's final word."""
@@ -426,7 +426,8 @@ class Registration:
                 status=event.status,
             )
         if event.cause is not Cause.AUTHENTICATION:
-            return RegistrationError(event.reason, status=event.status)
+            hint = "check the address and the transport"
+            return UnreachableError(event.reason, hint=hint, status=event.status)
         if self._credentials is None:
             return AuthenticationError(
                 f"{event.status} but no password was given for {self._who}",

@@ -9,6 +9,7 @@ from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog
+from voip.sip.dialog_way import seek_within
 from voip.sip.events import Cause, ReinviteDone, ReinviteProgress
 from voip.sip.failover import Way
 from voip.sip.flow import Peer
@@ -70,6 +71,8 @@ class Reinvite:
 
     def abandon(self, now: float) -> None:
         """Take it that the call is over. What is on its way is still acknowledged."""
+        if self._attempt is not None:
+            self._attempt.withdraw()
         self._done(Failure(487, REASONS[487], Cause.CANCELLED), now)
 
     def on_progress(self, response: Response, now: float) -> None:
@@ -85,15 +88,12 @@ class Reinvite:
         invite = self._request
         if self._usage.repeat_ack(invite):
             return
-        try:
-            self.dialog.refresh_target(response)
-        except SipError:
-            self._core.counters.malformed += 1  # the old target stays
+        self._core.learn_target(self.dialog, response)
         over = self.state is ReinviteState.DONE
         if not over:
             self._usage.timer.on_success(invite, response, now)
         early = self._usage.early_description(invite)
-        self._usage.acknowledge(invite, offered=bool(self._body or early) or over)
+        self._usage.acknowledge(invite, offered=bool(self._body or early) or over, now=now)
         self._done(response, now, early or session_description(response))
 
     def on_failure(self, failure: Failure, now: float) -> None:
@@ -152,7 +152,7 @@ class Reinvite:
             request,
             self.dialog.flow,
             challenges,
-            core.failover(core.seek_within(self.dialog), self._tried),
+            core.failover(seek_within(core, self.dialog), self._tried),
             self.dialog,
         )
         self._attempt.start(now)
@@ -196,7 +196,7 @@ class _Left:
     def on_success(self, response: Response, now: float) -> None:
         """Acknowledge it: the peer waits for that."""
         if not self._usage.repeat_ack(self._invite):
-            self._usage.acknowledge(self._invite, offered=True)
+            self._usage.acknowledge(self._invite, offered=True, now=now)
 
     def on_failure(self, failure: Failure, now: float) -> None:
         """Pass over it: the other one counts."""

@@ -18,7 +18,7 @@ from voip.sip.limits import MAX_CSEQ, MAX_SECONDS
 from voip.sip.message import Request, Response
 from voip.sip.timers import Timer
 
-__all__ = ["OPTION", "RAck", "ReliableResponses", "response_number", "supports"]
+__all__ = ["OPTION", "RAck", "ReliableResponses", "has_option", "response_number", "supports"]
 
 OPTION: Final = "100rel"
 MAX_QUEUED: Final = 8
@@ -51,7 +51,7 @@ class RAck:
 
 def response_number(response: Response) -> int | None:
     """Return the RSeq of a provisional response that asks for PRACK, None where it does not."""
-    if response.status <= 100 or OPTION not in response.headers.values("Require"):
+    if response.status <= 100 or not has_option(response, "Require", OPTION):
         return None
     match = _RSEQ.fullmatch(response.headers.get("RSeq") or "")
     return int(match[1]) if match and int(match[1]) <= MAX_SECONDS else None
@@ -59,8 +59,12 @@ def response_number(response: Response) -> int | None:
 
 def supports(request: Request, option: str) -> bool:
     """Whether the sender of a request knows an extension (Supported, or Require)."""
-    values = request.headers.values
-    return option in values("Supported") or option in values("Require")
+    return has_option(request, "Supported", option) or has_option(request, "Require", option)
+
+
+def has_option(message: Request | Response, name: str, option: str) -> bool:
+    """Whether a header lists an option tag: a token, so in whatever case (section 7.3.1)."""
+    return any(value.lower() == option for value in message.headers.values(name))
 
 
 class ReliableResponses:

@@ -18,7 +18,7 @@ from voip.sip.flow import Flow
 from voip.sip.headers import parse_seconds
 from voip.sip.message import Request, Response, make_response
 from voip.sip.multipart import session_description
-from voip.sip.reliable import OPTION, ReliableResponses, supports
+from voip.sip.reliable import OPTION, ReliableResponses, has_option, supports
 from voip.sip.session_timer import OPTION as TIMER
 from voip.sip.session_timer import SessionExpires, granted
 from voip.sip.timers import Timer
@@ -117,7 +117,7 @@ class ServerInvite:
     @property
     def must_be_reliable(self) -> bool:
         """Whether the caller demands reliable provisional responses."""
-        return OPTION in self.request.headers.values("Require")
+        return has_option(self.request, "Require", OPTION)
 
     @property
     def may_be_reliable(self) -> bool:
@@ -293,7 +293,7 @@ class ServerInvite:
         usage.timer.on_request(self.request)
         usage.timer.on_granted(expires, now)
         if self.is_reinvite:
-            usage.dialog.refresh_target(self.request)
+            usage.dialog.refresh_target(self.request, self.flow)
             usage.dialog.contact = self._contact or usage.dialog.contact
         else:
             usage.confirm()

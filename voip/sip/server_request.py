@@ -18,8 +18,9 @@ class ServerRequest:
     """A request to be replied to, once.
 
     `flow` is how it came; `dialog` the dialog it came in, None outside of any; `tag` our To tag. A
-    reply later than 64*T1 is not sent: nobody waits for it any more. `describe` returns the agent's
-    own headers of a reply by its status; `replied` is told of a final one that has been sent.
+    reply later than 64*T1, or than the end of the call, is not sent: nobody waits for it any more.
+    `describe` returns the agent's own headers of a reply by its status; `replied` is told of a
+    final one that has been sent.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class ServerRequest:
         self.flow = flow
         self.dialog = dialog
         self.replied = False
+        self._is_over = False
         self._core = core
         self.tag = request.to.tag or core.new_tag()
         self._describe = describe
@@ -62,6 +64,9 @@ class ServerRequest:
 
         SipError for what RFC 4320 forbids: 408, and any provisional response but 100.
         """
+        if self._is_over:
+            self._core.counters.late_replies += 1
+            return
         if self.replied:
             raise CallStateError(
                 f"the {self.request.method} has been answered", hint="reply once to each request"
@@ -88,6 +93,15 @@ class ServerRequest:
             self._transaction.release()
             if self._on_replied is not None:
                 self._on_replied(response, now)
+
+    def give_up(self, now: float) -> None:
+        """Answer 487 where nothing has been replied: the call is over (RFC 3261 section 15.1.2)."""
+        if not self.replied and self.waiting:
+            own = self._core.response_headers()
+            response = make_response(self.request, 487, to_tag=self.tag, headers=own)
+            self._transaction.respond(response, now)
+            self._transaction.release()
+            self.replied = self._is_over = True
 
     def on_ack(self, request: Request, now: float) -> None:
         """Never comes: this is no INVITE."""

@@ -15,7 +15,7 @@ from voip.sip.config import AgentConfig
 from voip.sip.grammar import find_param, parse_params
 from voip.sip.headers import parse_seconds
 from voip.sip.message import Request, Response
-from voip.sip.reliable import supports
+from voip.sip.reliable import has_option, supports
 from voip.sip.timers import Timer, Timers
 
 __all__ = [
@@ -83,7 +83,7 @@ def wanted(config: AgentConfig) -> list[tuple[str, str]]:
 
 def interval_too_small(request: Request, config: AgentConfig) -> bool:
     """Whether a refresh or INVITE asks for less than we allow: 422 (section 9)."""
-    if OPTION not in config.supported or OPTION not in request.headers.values("Supported"):
+    if OPTION not in config.supported or not has_option(request, "Supported", OPTION):
         return False
     asked = SessionExpires.of(request)
     return asked is not None and asked.interval < config.min_session_expires

@@ -11,6 +11,7 @@ from typing import Final
 
 from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
+from voip.sip.check import check_contact
 from voip.sip.client_request import ClientRequest
 from voip.sip.compose import new_request
 from voip.sip.core import Core
@@ -28,6 +29,7 @@ from voip.sip.failover import Seek, Way
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr, parse_seconds
 from voip.sip.message import Request, Response
+from voip.sip.sips import secured
 from voip.sip.timers import Timer
 from voip.sip.via import new_via
 
@@ -168,7 +170,9 @@ class Subscription:
 
     @property
     def _cseq_of_first(self) -> int:
-        return self._handle.request.cseq.number if self._handle is not None else self._first_cseq
+        if self._first_cseq or self._handle is None:
+            return self._first_cseq
+        return self._handle.request.cseq.number
 
     # NOTIFY.
 
@@ -188,12 +192,13 @@ class Subscription:
                 return None
             return self._fork(request, flow, state, now)
         else:
-            self.dialog.refresh_target(request)
+            self.dialog.refresh_target(request, flow)
         self._take(request, flow, state, now)
         return self
 
     def _enter(self, request: Request, flow: Flow) -> None:
-        """Begin the dialog (4.4.1): its route is the NOTIFY's."""
+        """Begin the dialog (4.4.1): its route is the NOTIFY's, which has to name its sender."""
+        check_contact(request)
         dialog = Dialog.as_callee(request, request.to.tag or "", flow, self.wanted.contact)
         dialog.is_caller = True
         dialog.local_cseq = self._cseq_of_first
@@ -218,14 +223,18 @@ class Subscription:
         if request.body and request.content_type not in self.wanted.accept:
             accept = ("Accept", ", ".join(self.wanted.accept))
             core.answer_once(request, flow, 415, [accept], now=now)
+            if state.terminated:  # that can be read
+                self._on_terminated(state, now)
             return
         core.answer_once(request, flow, 200, now=now)
-        self._silence = _stop(self._silence)
         self.event = event_of(request)
         core.emit(Notified(self, request, state))
         if state.terminated:
             self._on_terminated(state, now)
             return
+        if self._leaving and self._asked_s == 0:
+            return  # it has crossed our last SUBSCRIBE; Timer N goes on
+        self._silence = _stop(self._silence)
         active = state.value != "pending"
         self.status = SubscriptionStatus.ACTIVE if active else SubscriptionStatus.PENDING
         if state.expires_s is not None:
@@ -270,7 +279,7 @@ class Subscription:
             to=wanted.to,
             call_id=core.random.token(_CALL_ID_CHARS),
             cseq=1,
-            route=wanted.route,
+            route=secured(wanted.uri, wanted.route),
             headers=headers,
             body=wanted.body,
             content_type=wanted.content_type,
@@ -349,6 +358,8 @@ class Subscription:
         response = outcome.response if isinstance(outcome, Failure) else outcome
         if not isinstance(outcome, Failure) and outcome.status < 300:
             self._on_success(outcome, handle.request, now)
+        elif self._is_only_unknown(handle.request, outcome.status):
+            self._silence = _stop(self._silence)
         elif self.status is SubscriptionStatus.NOTIFY_WAIT or outcome.status in _DESTROYING:
             self._on_refused(outcome, response, now)
         elif outcome.status == 423 and self._may_ask_longer(response):
@@ -358,7 +369,14 @@ class Subscription:
         else:
             self._go_on_until_expiry(now)
 
+    def _is_only_unknown(self, request: Request, status: int) -> bool:
+        """Whether a SUBSCRIBE in the place of a REFER is not understood: what REFER got holds."""
+        refreshes = self.wanted.method == "REFER" and request.method == "SUBSCRIBE"
+        return refreshes and status in (405, 489, 501) and not self._leaving
+
     def _on_success(self, response: Response, request: Request, now: float) -> None:
+        if self.dialog is not None and request.to.tag is not None:
+            self._core.learn_target(self.dialog, response)
         if request.method == "REFER":
             refer_sub = (response.headers.get("Refer-Sub") or "true").strip().lower()
             if refer_sub.partition(";")[0].strip() == "false":  # RFC 4488
@@ -420,10 +438,16 @@ class Subscription:
         self._stop_clock()
         self.expires_at = now + seconds
         self._expiry = core.timers.start(self.expires_at, self._on_expired)
-        if self._wished_s > 0 and self.wanted.method != "REFER":
+        if self._wished_s > 0 and self._may_be_refreshed:
             latest = max(0.5 * seconds, min(0.9 * seconds, seconds - _MARGIN_S))
             at = now + core.random.uniform(0.5 * seconds, latest)
             self._refresh = core.timers.start(at, self.refresh)
+
+    @property
+    def _may_be_refreshed(self) -> bool:
+        """Whether to ask for more time: who takes a REFER may say that it knows no SUBSCRIBE."""
+        allowed = frozenset() if self.dialog is None else self.dialog.allowed
+        return self.wanted.method != "REFER" or not allowed or "SUBSCRIBE" in allowed
 
     def _go_on_until_expiry(self, now: float) -> None:
         """Try once more half-way to the end: a refresh that fails ends nothing (4.1.2.2)."""

@@ -22,7 +22,7 @@ from voip.sip.transaction import (
     ServerTransaction,
     ServerUser,
 )
-from voip.sip.via import BRANCH_COOKIE
+from voip.sip.via import is_of_rfc_3261
 from voip.types import Address
 
 __all__ = ["Transactions"]
@@ -230,7 +230,7 @@ def _key(request: Request, method: str) -> ServerKey:
     """Return what names a request's server transaction."""
     via = request.via
     branch = via.branch
-    if branch is not None and branch.startswith(BRANCH_COOKIE) and branch != BRANCH_COOKIE:
+    if is_of_rfc_3261(via):
         return branch, via.host.lower(), via.port, method
     # As RFC 2543 did. Without the To tag, which the ACK has and its INVITE has not.
     cseq, sender = request.cseq.number, request.from_.tag

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from voip.errors import SipError
-from voip.sip.check import accepts_answer, validate
+from voip.sip.check import accepts_answer, check_contact, told_reason, validate
 from voip.sip.core import Core
 from voip.sip.event_requests import EVENT_METHODS, receive_event_request
 from voip.sip.events import IncomingInvite, RequestReceived
@@ -27,6 +27,7 @@ from voip.sip.replaces import find_replaced
 from voip.sip.server_invite import ServerInvite
 from voip.sip.server_request import ServerRequest
 from voip.sip.session_timer import interval_too_small
+from voip.sip.sips import check_request, comes_insecurely, not_allowed
 from voip.sip.tel import TelUri
 from voip.sip.uri import SipUri, uri_scheme
 from voip.sip.via import mark_source
@@ -68,7 +69,7 @@ def refuse_unreadable(core: Core, request: Request, flow: Flow, error: SipError)
     with suppress(SipError):  # the answer then goes without `received`
         mark_source(request, flow.remote)
     with suppress(SipError):  # no way back, or nothing that can be written
-        core.answer(request, flow, error.status)
+        core.answer(request, flow, error.status, reason=told_reason(error))
 
 
 def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
@@ -78,6 +79,7 @@ def _dispatch(core: Core, request: Request, flow: Flow, now: float) -> None:
             known.receive_ack(request, now)
         else:
             _receive_ack(core, request, now)
+        core.guard.acknowledge(request.to.tag)
     elif known is not None:
         known.repeated(now)
     else:
@@ -124,13 +126,18 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
     if method not in core.config.allow:
         core.answer(request, flow, 405 if _is_a_method_name(method) else 501)
         return
-    unsupported = [tag for tag in _tags(request, "Require") if tag not in core.config.supported]
+    if comes_insecurely(request, flow):
+        core.answer(request, flow, *not_allowed())
+        return
+    supported = core.config.supported
+    unsupported = [tag for tag in _tags(request, "Require") if tag.lower() not in supported]
     if unsupported:
         core.answer(request, flow, 420, [("Unsupported", ", ".join(unsupported))])
         return
     _check_addresses(request)
-    if method != "INVITE" and "Join" in request.headers:
-        raise SipError("only an INVITE joins a call (RFC 3911 section 4)", status=400)
+    check_request(request, lambda: core.dialog(_dialog_id(request)))
+    if method != "INVITE" and ("Join" in request.headers or "Replaces" in request.headers):
+        raise SipError("only an INVITE joins or replaces (RFC 3911 4, RFC 3891 3)", status=400)
     missing = _missing(core, request)
     if missing:
         core.answer(request, flow, 421, [("Require", ", ".join(missing))])
@@ -148,7 +155,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
         core.answer(request, flow, 200, [*core.capabilities(), *focus_of(core, request)])
     elif method in ("BYE", "PRACK", "UPDATE"):
         core.answer(request, flow, 481)
-    elif core.transactions.full or (method == "INVITE" and core.full):
+    elif core.transactions.full or (method == "INVITE" and not _has_room(core, flow, now)):
         _refuse_overload(core, request, flow)
     elif method == "INVITE":
         replaces, joins = find_replaced(core, request), find_joined(core, request)
@@ -159,6 +166,7 @@ def _receive_new(core: Core, request: Request, flow: Flow, now: float) -> None:
             return
         invite = ServerInvite(core, request, flow, None, now)
         invite.replaces, invite.joins = replaces, joins
+        core.guard.begin(flow.remote.host, invite.tag, now)
         core.emit(IncomingInvite(invite))
     elif method in EVENT_METHODS:
         receive_event_request(core, request, flow, now)
@@ -178,6 +186,10 @@ def _receive_tagged(core: Core, request: Request, flow: Flow, now: float) -> Non
         _refuse_overload(core, request, flow)
     else:
         receive_in_dialog(core, usage, request, flow, now)
+
+
+def _has_room(core: Core, flow: Flow, now: float) -> bool:
+    return not core.full and core.guard.has_room(flow.remote.host, now)
 
 
 def _missing(core: Core, request: Request) -> list[str]:
@@ -201,6 +213,8 @@ def _check_addresses(request: Request) -> None:
     if request.method == "INVITE":
         for value in request.headers.values("Record-Route"):
             _ = NameAddr.parse(value).sip_uri
+        if request.to.tag is None:
+            check_contact(request)
 
 
 def _tags(request: Request, name: str) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from voip.errors import SipError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.client_request import ClientRequest
 from voip.sip.core import Core
@@ -108,10 +107,7 @@ class Update:
         if self.state is not UpdateState.SENT:
             return
         if isinstance(outcome, Response) and outcome.status < 300:
-            try:
-                self.dialog.refresh_target(outcome)
-            except SipError:
-                self._core.counters.malformed += 1  # the old target stays
+            self._core.learn_target(self.dialog, outcome)
             self._usage.timer.on_success(handle.request, outcome, now)
             self._done(outcome, now)
             self._usage.settle(now)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from voip.errors import CallStateError
 from voip.sip.challenge import Challenges, Failure
 from voip.sip.client_request import ClientRequest, Finish
-from voip.sip.compose import credentials_of
+from voip.sip.compose import credentials_of, over
 from voip.sip.core import Core
 from voip.sip.dialog import Dialog, DialogState
+from voip.sip.dialog_way import by_way_of
 from voip.sip.events import DialogEnded, RefreshDue
 from voip.sip.flow import Flow
 from voip.sip.headers import Headers
@@ -51,7 +52,7 @@ class InviteUsage:
         self.served: list[ServerRequest] = []
         self._core = core
         self._announced = False  # the user knows this dialog and is owed its end
-        self._acks: dict[int, tuple[bytes, Flow]] = {}  # by the INVITE's CSeq number
+        self._acks: dict[int, tuple[bytes, Flow] | None] = {}  # by the INVITE's CSeq number
         self._owed: Request | None = None  # our INVITE without offer, whose ACK the user makes
         self._pracks: Acknowledgements | None = None  # of our last INVITE in this dialog
         self._theirs: dict[int, ServerInvite] = {}  # unanswered or unacknowledged, by CSeq number
@@ -65,10 +66,10 @@ class InviteUsage:
         self.dialog.state = DialogState.CONFIRMED
         self._announced = True
 
-    def acknowledge(self, invite: Request, *, offered: bool) -> None:
+    def acknowledge(self, invite: Request, *, offered: bool, now: float) -> None:
         """Send the ACK to a first 2xx; one that answers the 2xx's offer waits for `ack`."""
         if offered:
-            self._send_ack(invite, b"", None)
+            self._send_ack(invite, b"", None, now)
         else:
             self._owed = invite
 
@@ -78,16 +79,17 @@ class InviteUsage:
             raise CallStateError(
                 "no ACK is owed", hint="only an INVITE without an offer is acknowledged by hand"
             )
-        self._send_ack(self._owed, body, content_type)
+        self._send_ack(self._owed, body, content_type, now)
         self._owed = None
         self.settle(now)
 
     def repeat_ack(self, invite: Request) -> bool:
         """Acknowledge a repeated 2xx again; False when this is the first one."""
-        ack = self._acks.get(invite.cseq.number)
+        number = invite.cseq.number
+        ack = self._acks.get(number)
         if ack is not None:
             self._core.send(*ack)
-        return ack is not None or self._owed is invite
+        return number in self._acks or self._owed is invite
 
     def forget_ack(self, invite: Request) -> None:
         """Take it that the 2xx is not repeated any more."""
@@ -95,7 +97,7 @@ class InviteUsage:
         if self._owed is invite:
             self._owed = None  # nobody waits for it any more
 
-    def _send_ack(self, invite: Request, body: bytes, content_type: str | None) -> None:
+    def _send_ack(self, invite: Request, body: bytes, content_type: str | None, now: float) -> None:
         ack = self.dialog.request(
             "ACK",
             random=self._core.random,
@@ -104,8 +106,17 @@ class InviteUsage:
             body=body,
             content_type=content_type,
         )
-        self._acks[invite.cseq.number] = ack.to_bytes(), self.dialog.flow
-        self._core.send(*self._acks[invite.cseq.number])
+        number, before = invite.cseq.number, self.dialog.flow
+        self._acks[number] = None  # until its way is known
+
+        def send(now: float) -> None:
+            flow = self.dialog.flow
+            made = (ack if flow == before else over(ack, flow)).to_bytes(), flow
+            if number in self._acks:
+                self._acks[number] = made
+            self._core.send(*made)
+
+        by_way_of(self._core, self.dialog, send, now)
 
     # Reliable provisional responses to our INVITEs (RFC 3262).
 
@@ -320,6 +331,8 @@ class InviteUsage:
         for invite in self._theirs.values():
             invite.release()
         self._theirs.clear()
+        for served in self.served:
+            served.give_up(now)
         self.served.clear()
 
     def judge(self, outcome: Response | Failure, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from voip.errors import SipError
@@ -28,6 +29,7 @@ __all__ = [
     "Via",
     "default_port",
     "is_behind_nat",
+    "is_of_rfc_3261",
     "mark_source",
     "new_via",
     "via_of",
@@ -52,10 +54,24 @@ _VIA: Final = re.compile(
 )
 _USUAL: Final = re.compile(
     r"SIP/2\.0/(UDP|TCP|TLS|WSS?) ([A-Za-z0-9][A-Za-z0-9._-]{0,253}+(?<!-))"
-    r"(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?(;.*+)?",
-    re.DOTALL,
+    r"(?::([1-9][0-9]{0,3}+|[1-5][0-9]{4}))?"
 )
-"""A Via as it nearly always comes; what has another form is looked at more closely."""
+"""What precedes the parameters, as it nearly always comes; what does not is looked at closely."""
+_LONGEST: Final = 300
+"""Characters of it that are remembered."""
+
+
+@lru_cache(maxsize=128)
+def _sent_by(text: str) -> tuple[str, str, int | None] | None:
+    """Read what is before the parameters: transport, host and port; None for an unusual form.
+
+    All that one neighbour sends has the same; the last ones are remembered.
+    """
+    usual = _USUAL.fullmatch(text)
+    if usual is None:
+        return None
+    transport, host, port = usual.groups()
+    return transport, host, int(port) if port else None
 
 
 class Via(NamedTuple):
@@ -73,12 +89,13 @@ class Via(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Via:
         """Read a single Via value; SipError (400) otherwise."""
-        usual = _USUAL.fullmatch(text)
-        if usual is None:
+        head, semicolon, params = text.partition(";")
+        sent_by = _sent_by(head) if len(head) < _LONGEST else None
+        if sent_by is None:
             return cls._parse_any(text)
-        transport, host, port, params = usual.groups()
-        hop = parse_params(params) if params else ()
-        return tuple.__new__(cls, (transport, host, int(port) if port else None, hop, "SIP/2.0"))
+        transport, host, port = sent_by
+        hop = parse_params(";" + params) if semicolon else ()
+        return tuple.__new__(cls, (transport, host, port, hop, "SIP/2.0"))
 
     @classmethod
     def first(cls, text: str) -> Via:
@@ -187,6 +204,12 @@ def way_back(request: Request, flow: Flow) -> Flow:
     via = request.via
     port = flow.remote.port if via.wants_rport else via.port or DEFAULT_PORT
     return flow.to(Address(flow.remote.host, port))
+
+
+def is_of_rfc_3261(via: Via) -> bool:
+    """Whether the branch names one transaction, as that of RFC 2543 did not (section 17.2.3)."""
+    branch = via.branch
+    return branch is not None and branch.startswith(BRANCH_COOKIE) and branch != BRANCH_COOKIE
 
 
 def is_behind_nat(request: Request) -> bool:

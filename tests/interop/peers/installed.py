@@ -28,6 +28,8 @@ class Installed:
     sipp: Path | None
     sipvicious: tuple[Path, Path, Path] | None
     pjsua_python: Path | None
+    ilbc_program: Path | None
+    """RFC 3951's program as a library, which PJSIP's wheel carries."""
     prometheus: tuple[Path, Path] | None
     versions: dict[str, str]
 
@@ -48,6 +50,7 @@ def installed(cache: Path = CACHE) -> Installed:
         sipp=_program("sipp"),
         sipvicious=_programs("svmap", "svwar", "svcrack"),
         pjsua_python=python if os.access(python, os.X_OK) else None,
+        ilbc_program=next((cache / "pjsua2").rglob("libilbccodec-*.so*"), None),
         prometheus=(prometheus, promtool) if os.access(promtool, os.X_OK) else None,
         versions=dict(record.get("versions", {})),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from callers import answering
-from phone_scene import Network, Server, flow, in_virtual_time, quiet, uri
+from phone_scene import Network, Server, flow, in_virtual_time, losing, quiet, uri
 
 from voip.errors import ConfigError, SubscriptionError
 from voip.events import CallState, MessageWaiting
@@ -66,6 +66,32 @@ async def test_F102_a_mailbox_is_watched_and_the_phone_told(net: Network) -> Non
         assert told[-1].new == 3
         await quiet(alice)
         assert server.notes == []
+
+
+@pytest.mark.parametrize("crossed", [False, True], ids=["", "another word crosses the SUBSCRIBE"])
+@flow
+async def test_F102_a_watch_that_is_closed_is_over_though_its_last_word_is_lost(
+    net: Network, crossed: bool
+) -> None:
+    """RFC 6665 section 4.1.2.3: a last NOTIFY is waited for, up to Timer N, by nobody's call."""
+    server = await net.server("vm", NOTIFYING, notifying(mail(2), CONTENT_TYPE))
+    async with net.phone("alice") as alice:
+        watch = await alice.watch(server.uri, "message-summary", expires_s=6000)
+        await asyncio.sleep(40)
+        losing(
+            server,
+            lambda message: "terminated" in (message.headers.get("Subscription-State") or ""),
+        )
+        if crossed:
+            server.notes[-1].notify(mail(3), now=server.now())
+            server.transport.flush()
+        await watch.close()
+        assert watch.state == "terminated"
+        told = len([one async for one in watch.notifications()])
+        await quiet(alice)  # before the time of the subscription has come
+        assert watch.state == "terminated"
+        assert len([one async for one in watch.notifications()]) == told
+        assert len([one for one in net.requests("SUBSCRIBE") if one.to.tag is not None]) == 1
 
 
 @flow

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,7 +16,7 @@ from voip_program import FURNITURE, PATIENCE_S, PROGRAM, Done
 
 from voip.cli.program import app
 from voip.cli.run import print_json, printable, run
-from voip.errors import CallError
+from voip.errors import CallError, ConfigError
 
 Voip = Callable[..., Done]
 TLS = {"--tls-ca", "--tls-cert", "--tls-key", "--tls-insecure"}
@@ -46,6 +48,8 @@ OPTIONS = {
     },
     "demo": {"--json", "--pcap", "--record"},
     "doctor": {"--json"},
+    "bench codecs": {"--rounds", "--compare", "--json"},
+    "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
     "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
 }
 
@@ -104,6 +108,30 @@ def test_wrong_use_is_one_line_and_status_2(voip: Voip, arguments: list[str]) ->
     assert (done.status, done.json["code"]) == (2, "usage")
 
 
+@pytest.mark.parametrize(
+    ("figure", "work"),
+    [
+        ("codecs", "voip.harness.bench.codecs.run"),
+        ("tick_lateness_ms", "voip.harness.bench.media.run"),
+        ("parse_route_per_s", "voip.harness.bench.sip.run"),
+    ],
+)
+def test_a_report_is_compared_by_the_benchmark_it_is_of(
+    voip: Voip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, figure: str, work: str
+) -> None:
+    def ran(*_: object, **__: object) -> None:
+        raise ConfigError(f"this is {work}")
+
+    monkeypatch.setattr(work, ran)
+    file = tmp_path / "before.json"
+    file.write_text(json.dumps({figure: {}}))
+    assert voip("bench", "--compare", str(file)).complaint == f"this is {work}"
+    file.write_text("{}")
+    done = voip("bench", "--compare", str(file), "--json")
+    assert (done.status, done.json["code"]) == (1, "config")
+    assert voip("bench", "--compare", str(file), "media").status == 2
+
+
 def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
     async def broken(stop: object) -> None:
         raise ZeroDivisionError("oops")
@@ -117,6 +145,8 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("command", "work"),
     [
+        ("bench codecs", "voip.harness.bench.codecs.run"),
+        ("bench quality", "voip.harness.codec_quality.grid.run"),
         ("bench media", "voip.harness.bench.media.run"),
         ("bench sip", "voip.harness.bench.sip.run"),
         ("bench sim", "voip.harness.bench.sim.run"),
@@ -145,8 +175,8 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     assert ended.value.exit_code == 1
 
 
-def in_a_shell(redirection: str, arguments: str) -> Done:
-    shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
+def in_a_shell(redirection: str, arguments: str, before: str = "") -> Done:
+    shell = ["sh", "-c", f'{before}exec "$@" {redirection}', "sh", *PROGRAM, *arguments.split()]
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         shell, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=usual
@@ -158,6 +188,16 @@ def in_a_shell(redirection: str, arguments: str) -> Done:
 def test_no_room_for_what_is_printed_is_one_line(arguments: str) -> None:
     done = in_a_shell(">/dev/full", arguments)
     assert (done.status, done.complaint) == (1, "No space left on device")
+
+
+@pytest.mark.parametrize("limit", [5, 6, 7, 8, 9, 10])
+def test_too_few_files_are_one_line_that_says_what_to_do(limit: int) -> None:
+    """Not enough for an event loop, for one and no more, for SIP and no RTP."""
+    call = "call sip:x@127.0.0.1:9 --bind 127.0.0.1 --json"
+    done = in_a_shell("", call, f"ulimit -n {limit}; ")
+    complaint = "Too many open files (raise the limit of open files (ulimit -n))"
+    assert (done.status, done.complaint.endswith(complaint)) == (1, True)
+    assert done.json["error"] == done.complaint
 
 
 @pytest.mark.parametrize("arguments", ["--help", "doctor"])

@@ -41,7 +41,7 @@ def test_an_interval_that_is_too_brief_is_what_the_registrar_wants(
             "authentication",
             401,
         ),
-        ("sip:1001@127.0.0.1:9", "nobody listens at 127.0.0.1:9", "registration", None),
+        ("sip:1001@127.0.0.1:9", "nobody listens at 127.0.0.1:9", "unreachable", None),
         ("sip:", "not a SIP URI: 'sip:' (such as sip:alice@pbx.example)", "config", None),
     ],
 )

@@ -95,7 +95,9 @@ def test_it_keeps_the_contract(format_: CodecFormat, make) -> None:
     np.testing.assert_array_equal(sound[:count], decoded)
     assert not sound[count:].any()
 
-    codec.conceal(info.pcm_channels * 123)
+    assert codec.samples(room[:octets]) == pcm.size
+    frames = pcm.size // info.pcm_channels // info.frame_samples
+    assert info.packet_frames is None or frames in info.packet_frames
     assert codec.conceal(info.pcm_channels * 123).shape == (info.pcm_channels * 123,)
     assert codec.conceal(0).shape == (0,)
 
@@ -190,12 +192,14 @@ def test_any_payload_is_sound_or_a_codec_error(format_: CodecFormat, make, data)
             sound = codec.decode(payload)
         except CodecError as error:
             assert error.message
-            with pytest.raises(CodecError):
-                codec.decode_into(np.frombuffer(payload, np.uint8), room)
+            for ask in (codec.samples, lambda octets: codec.decode_into(octets, room)):
+                with pytest.raises(CodecError):
+                    ask(np.frombuffer(payload, np.uint8))
             continue
         assert (sound.dtype, sound.ndim) == (np.int16, 1)
         assert sound.size % codec.info.pcm_channels == 0
         array = np.frombuffer(payload, np.uint8)
+        assert codec.samples(array) == sound.size
         assert codec.decode_into(array, room) == sound.size
         assert codec.decode_into(array, fractions) == sound.size
         assert np.isfinite(fractions[: sound.size]).all()

@@ -97,8 +97,10 @@ def test_speech_goes_through_speex_as_late_as_is_said(speex, rate_hz: int) -> No
     heard = np.concatenate([codec.decode(codec.encode(frame)) for frame in sound]).astype(float)
     lag = round((codec.info.algorithmic_delay_ms - 20) * rate_hz / 1000)
     before = sound.ravel()[: heard.size - 2000].astype(float)
-    likeness = [np.corrcoef(before, heard[d : d + before.size])[0, 1] for d in range(2 * lag)]
-    assert abs(int(np.argmax(likeness)) - lag) <= 1
+    likeness = [
+        np.corrcoef(before, heard[d : d + before.size])[0, 1] for d in range(lag - 30, lag + 31)
+    ]
+    assert abs(int(np.argmax(likeness)) - 30) <= 1
     assert max(likeness) > 0.65
 
 
@@ -154,6 +156,9 @@ SILENT = "0 0000"
         (bits(SILENT * 3 + "0 1111"), 0, 3),
         (bits(SILENT + "1 000" + SILENT + "1 000"), 1, 2),
         (bits(SILENT + "1 000 1 000"), 2, 1),
+        (bits(SILENT + "110"), 0, 1),
+        (bits("0 0001" + "0" * 38 + SILENT + "0 0001" + "0" * 38 + "1 000" + "0"), 1, 3),
+        (bits("0 0001" + "0" * 38 + SILENT * 5 + "1 000"), 2, 6),
         (bits("0 1110 0010 1010" + SILENT), 0, 1),  # a request in band, of 4 bits
         (bits("0 1101 0001 00000 10101010" + SILENT), 0, 1),  # a user's message of one octet
     ],
@@ -177,6 +182,8 @@ def test_frames_layers_and_messages_are_told_apart(
         (bits("1 000" + SILENT), 1, "nothing below"),
         (bits(SILENT + "1 111 0000"), 1, "no layer of mode 7"),
         (bits(SILENT + "1 001" + "0" * 32 + "1 010" + "0" * 200), 2, "no layer of mode 2"),
+        (bits(SILENT + "0 1110 0000 1" + "1 000"), 1, "nothing below"),
+        (bits(SILENT + "110"), 1, "ends within a frame"),
         (bits(SILENT * 11), 0, "not 11"),
     ],
 )

@@ -73,13 +73,18 @@ async def test_F111_a_connection_whose_peer_is_silent_is_cut_and_told(station: S
     assert len(one.transport._keeper) == 0
 
 
-async def test_F111_a_udp_flow_whose_peer_is_silent_is_dead_and_told(station: Stations) -> None:
+@pytest.mark.parametrize("idle", [False, True], ids=["", "nothing but pings was sent for long"])
+async def test_F111_a_udp_flow_whose_peer_is_silent_is_dead_and_told(
+    station: Stations, idle: bool
+) -> None:
     one = await station()
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as deaf:
         deaf.bind((HOST, 0))
         deaf.settimeout(5)
         flow = await one.transport.flow_to(*deaf.getsockname())
         one.transport.keep_alive(flow, answers=True, flow_timer_s=0)
+        if idle:
+            one.transport._ways.forget_idle(one.transport.now() + 3600)
         await until(lambda: one.lost)  # type: ignore[attr-defined]
         assert one.lost == [flow]  # type: ignore[attr-defined]
         pings = [deaf.recv(100) for _ in range(7)]

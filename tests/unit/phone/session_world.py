@@ -31,11 +31,14 @@ from voip.session.manager import SessionManager
 from voip.session.stack import Stack
 from voip.sip.agent import SipAgent
 from voip.sip.config import AgentConfig
+from voip.sip.dialog import Dialog
 from voip.sip.events import IncomingInvite, SipEvent
 from voip.sip.flow import Flow
 from voip.sip.headers import NameAddr
 from voip.sip.message import Request, Response, make_response, parse_message
 from voip.sip.server_invite import ServerInvite
+from voip.sip.subscription import Subscription
+from voip.sip.uri import SipUri
 from voip.types import Address, SeededRandom
 
 OURS, THEIRS = Address("192.0.2.1", 5060), Address("192.0.2.2", 5060)
@@ -214,7 +217,8 @@ class World:
             self.events.append(event)
             call._emit(event)
 
-        call._bind(self.manager.create(outgoing=outgoing, remote=remote, emit=emit))
+        session = self.manager.create(outgoing=outgoing, remote=remote, emit=emit)
+        call._bind(session, _beside)
         self.call = call
         return call
 
@@ -231,7 +235,7 @@ class World:
         """Return what calls them."""
         call = self._make(outgoing=True, remote=NameAddr("", f"sip:them@{THEIRS}"))
         plan = CallPlan(
-            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda flow: CONTACTS[OURS], **more
+            lambda flow: NameAddr.parse(CONTACTS[OURS]), lambda uri, flow: CONTACTS[OURS], **more
         )
         return call._session.caller.call(f"sip:them@{THEIRS}", plan, flow=Flow("udp", OURS, THEIRS))
 
@@ -478,3 +482,7 @@ def dialled(world: World, **more: Any) -> asyncio.Task[None]:
     waiting = world.start(world.call.wait_answered(30))
     world.deliver_all()
     return waiting
+
+
+async def _beside(dialog: Dialog, target: SipUri) -> Subscription:
+    raise AssertionError(f"{target} is referred to in the call")

@@ -19,7 +19,10 @@ from voip.errors import (
     ConfigError,
     MediaError,
     NoAnswerError,
+    RegistrationError,
+    RequestError,
     TransportError,
+    UnreachableError,
 )
 from voip.events import CallbackFailed, DtmfReceived, EndedBy
 from voip.harness.pbx import USERS, EmbeddedPbx
@@ -60,11 +63,26 @@ async def test_a_silent_callee_ends_with_the_timeout():
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_nobody_listening_is_said_at_once(transport):
-    async with phone() as alice:
-        with pytest.raises((CallError, TransportError), match=r"nobody listens at 127\.0\.0\.1:9"):
-            async with asyncio.timeout(1):
-                await alice.dial(f"sip:x@127.0.0.1:9;transport={transport}")
+@pytest.mark.parametrize("what", ["dial", "options", "message", "register"])
+async def test_nobody_listening_is_said_at_once_and_alike(transport, what):
+    uri = f"sip:x@127.0.0.1:9;transport={transport}"
+    settings = {"uri": uri, "register": False} if what == "register" else {}
+    async with phone(**settings) as alice:
+        asked = {
+            "dial": lambda: alice.dial(uri),
+            "options": lambda: alice.options(uri),
+            "message": lambda: alice.message(uri, "hello"),
+            "register": lambda: alice.register(),
+        }
+        with pytest.raises(UnreachableError, match=r"nobody listens at 127\.0\.0\.1:9 ") as caught:
+            async with asyncio.timeout(5):
+                await asked[what]()
+        error = caught.value
+        assert (error.code, error.status) == ("unreachable", 503)
+        assert error.hint == "check the address and the transport"
+        kinds = (CallError, TransportError, RequestError, RegistrationError)
+        assert all(isinstance(error, kind) for kind in kinds)
+        assert alice.calls == []
 
 
 async def test_credentials_may_be_looked_up_by_realm():

@@ -52,7 +52,7 @@ async def test_settings_that_cannot_work_are_refused(settings):
         lambda: NetworkConfig(transport="sctp"),
         lambda: NetworkConfig(public_address="what is this"),
         lambda: MediaConfig(codecs=()),
-        lambda: MediaConfig(codecs=("opus",)),
+        lambda: Softphone(media=MediaConfig(codecs=("evs",))),
         lambda: MediaConfig(ptime_ms=0),
         lambda: MediaConfig(ptime_ms=25),
         lambda: MediaConfig(jitter_min_ms=float("nan")),

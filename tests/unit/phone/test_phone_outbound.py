@@ -173,8 +173,38 @@ async def test_F113_path_is_supported_and_what_it_says_is_passed_over(edges):
     desk.more = [("Path", "<sip:edge.example;lr>, <sip:x@other.example;lr>")]
     async with Softphone(desk.uri, network=HERE) as alice:
         supported = desk.asked[0].request.headers.values("Supported")
-        assert "path" in supported and not {"outbound", "gruu"} & set(supported)
+        assert "path" in supported and "outbound" not in supported
         assert alice.registered and "reg-id" not in desk.asked[0].request.headers.get("Contact")
+
+
+@pytest.mark.rfc("5627", "4.1")
+@pytest.mark.parametrize("proxies", [0, 1, 2])
+@pytest.mark.parametrize("outbound", [False, True])
+async def test_who_knows_gruus_says_so_in_whatever_it_sends(edges, proxies, outbound):
+    """And asks for one by its instance only where it wants one."""
+    calls = answering(edges[0])
+    uris = [f"sip:127.0.0.1:{desk.phone.port}" for desk in edges][:proxies]
+    seen: list[bytes] = []
+    async with Softphone(
+        edges[0].uri,
+        network=HERE,
+        proxy=uris,
+        outbound=outbound,
+        trace=lambda one: seen.append(one.data) if one.sent else None,
+    ) as alice:
+        async with await alice.dial("bob"):
+            pass
+        assert len(calls) == 1
+        alice.on_incoming(Call.answer)
+        async with await edges[0].phone.dial(f"sip:alice@127.0.0.1:{alice.port}"):
+            pass
+    asked = [one for one in seen if one.startswith((b"REGISTER", b"INVITE", b"BYE"))]
+    asked += [one for one in seen if one.startswith(b"SIP/2.0 200") and b" INVITE\r\n" in one]
+    assert len(asked) >= 4
+    for one in asked:
+        assert any(b"gruu" in line for line in re.findall(rb"Supported: (.*)\r\n", one)), one
+    wants = any(b"+sip.instance" in one for one in asked)
+    assert wants == (outbound or proxies > 1)
 
 
 async def test_F114_requests_go_by_the_service_route_until_it_is_gone(edges):

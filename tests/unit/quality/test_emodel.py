@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import ConfigError
-from voip.quality.emodel import EModel, Rating, call_mos, call_rating, mos_from_r
+from voip.quality.emodel import IMPAIRMENTS, EModel, Rating, call_mos, call_rating, mos_from_r
 
 
 def test_at_its_defaults_r_is_93_2_and_mos_4_41() -> None:
@@ -84,6 +87,41 @@ def test_loss_without_concealment_costs_what_bpl_4_3_says(loss: float, ie_eff: f
     rating = call_rating(codec="PCMA", loss_fraction=loss, one_way_delay_ms=0)
     assert rating is not None
     assert rating.equipment == pytest.approx(ie_eff, abs=0.005)
+
+
+@pytest.mark.parametrize(("loss", "ie_eff"), [(0.0, 11.0), (0.02, 19.0), (0.19, 53.0)])
+def test_g729_costs_what_ie_11_and_bpl_19_say(loss: float, ie_eff: float) -> None:
+    """G.113, appendix I: G.729 annex A; half of 95 - 11 is gone at ppl = Bpl."""
+    rating = call_rating(codec="G729", loss_fraction=loss, one_way_delay_ms=0)
+    assert rating is not None
+    assert rating.equipment == pytest.approx(ie_eff, abs=0.005)
+
+
+def test_bpl_of_ilbc_is_what_pesq_gives_over_a_sweep_of_losses() -> None:
+    """As ITU-T P.834 derives it: scores to ratings, and Bpl by the least squares of Ie-eff."""
+    result = json.loads((Path(__file__).parents[3] / "docs/codec-quality.json").read_text())
+    (swept,) = (
+        one["random"] for one in result["lossy"] if (one["codec"], one["remedy"]) == ("ilbc", "own")
+    )
+    ratings = np.linspace(10, 99, 8901)  # MOS grows with them
+    scores = [mos_from_r(rating) for rating in ratings]
+    rated = {int(loss): float(np.interp(score, scores, ratings)) for loss, score in swept.items()}
+    assert len(rated) == 6
+    ie = Rating.of(EModel()).r - rated[0]
+
+    def miss(bpl: float) -> float:
+        lost = [ie + (95 - ie) * loss / (loss + bpl) for loss in rated]
+        return sum(
+            (rated[0] + ie - cost - r) ** 2 for cost, r in zip(lost, rated.values(), strict=True)
+        )
+
+    best = min(range(1, 100), key=miss)
+    assert best == pytest.approx(IMPAIRMENTS["ilbc"].bpl, abs=6)
+
+
+@pytest.mark.parametrize("codec", ["g722", "opus", "amr-wb", "gsm"])
+def test_what_no_table_of_this_model_has_is_not_guessed(codec: str) -> None:
+    assert call_mos(codec=codec, loss_fraction=0, one_way_delay_ms=0) is None
 
 
 SWEEPS = {

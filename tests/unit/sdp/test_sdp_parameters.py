@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sdp_exchange import line_of, sent
+from sdp_exchange import answered as exchange_answered
+from sdp_exchange import audio, described, line_of, sent
 
 from voip.codecs.amr import KINDS
 from voip.codecs.core import CodecFormat
@@ -237,3 +238,26 @@ def test_any_offer_has_an_answer_or_none(theirs: str) -> None:
         ours = AudioCapability(info.name, info.clock_rate, info.channels)
         assert isinstance(answered(ours, theirs), str | None)
     assert isinstance(answered(TELEPHONE_EVENTS, theirs), str | None)
+
+
+@pytest.mark.rfc("4867", "8.3.1")
+@pytest.mark.parametrize(
+    ("ours", "said", "agreed"),
+    [
+        (AudioCapability.of("amr", mode_set=(0, 2)), "", "mode-set=0,2"),
+        (AudioCapability("amr"), "mode-set=7", "mode-set=7"),
+        (AudioCapability.of("g729", annexb=False), "annexb=yes", "annexb=no"),
+        (AudioCapability.of("opus", 48000, 2, cbr=True), "stereo=1", "stereo=1"),
+    ],
+)
+def test_what_holds_for_both_is_what_the_answer_says(
+    ours: AudioCapability, said: str, agreed: str
+) -> None:
+    name, clock, channels = ours.encoding
+    lines = [f"rtpmap:96 {name}/{clock}" + (f"/{channels}" if channels > 1 else "")]
+    lines += [f"fmtp:96 {said}"] if said else []
+    callee, answer = exchange_answered(described(audio("96", *lines)), [ours])
+    assert callee.agreed is not None
+    assert callee.agreed.send_format == RtpFormat(96, *ours.encoding, agreed)
+    (written,) = answer.media[0].encodings
+    assert written.fmtp == (ours.fmtp if name == "opus" else agreed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from virtual_sip import CONFIG, OFFER, SDP, Stranger, request_text
+from virtual_sip import CONFIG, OFFER, SDP, Stranger, request_text, response_text
 
 from voip.sip.agent import SipAgent
 from voip.sip.client_invite import ClientInvite
@@ -355,11 +355,20 @@ def test_a_response_with_rubbish_in_it_is_dropped(status: int, name: str, value:
 
 @pytest.mark.parametrize("name", ["Contact", "Record-Route"])
 def test_an_answer_that_leads_nowhere_ends_the_call(name: str) -> None:
+    """The callee is told so, as it was called: it would wait for an ACK for 32 s."""
     stranger = Stranger()
     invite = calling(stranger)
     response = make_response(invite.request, 200, to_tag="t", headers=[(name, "<sip:a b>")])
-    for _ in range(2):
-        assert stranger.tell(response.to_bytes()) == []
+    ack, bye = stranger.tell(response.to_bytes())
+    assert isinstance(ack, Request)
+    assert isinstance(bye, Request)
+    assert (ack.method, bye.method) == ("ACK", "BYE")
+    assert ack.uri == bye.uri == invite.request.uri
+    assert ack.to.tag == bye.to.tag == "t"
+    assert ack.cseq.number == invite.request.cseq.number
+    (again,) = stranger.tell(response.to_bytes())
+    assert again.to_bytes() == ack.to_bytes()
+    stranger.tell(response_text(bye, 200, tag="t"))
     [failed] = stranger.agent.events()
     assert isinstance(failed, InviteFailed)
     assert (failed.status, failed.cause) == (502, Cause.RESPONSE)

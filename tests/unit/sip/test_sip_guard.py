@@ -11,12 +11,13 @@ from voip.sip.digest import Credentials
 from voip.sip.digest_server import DigestServer
 from voip.sip.events import DialogEnded, IncomingInvite, RequestDone
 from voip.sip.flow import Flow
-from voip.sip.guard import ALL_SOURCES, BURST_S, MAX_SOURCES, Admission, Guard
+from voip.sip.guard import ALL_SOURCES, BURST_S, HALF_OPEN_S, MAX_SOURCES, Admission, Guard
 from voip.sip.location import Location
 from voip.sip.message import Response
 from voip.sip.proxy import ProxyConfig
 from voip.sip.proxy_policy import LocationPolicy
 from voip.sip.registrar import Registrar
+from voip.sip.server_invite import ServerInvite
 from voip.types import Address, SeededRandom
 
 RATE = 10.0
@@ -66,9 +67,10 @@ def test_a_source_that_was_silent_until_its_bucket_was_full_is_forgotten() -> No
     for number in range(100):
         guard.admit_new(f"192.0.2.{number}", 0.0)
     assert len(guard) == 100
-    for number in range(60):
-        guard.admit_new("198.51.100.1", BURST_S + number)
+    guard.admit_new("198.51.100.1", BURST_S)
     assert len(guard) == 1
+    guard.forget_full(2 * BURST_S)  # and by itself, where nobody comes any more
+    assert len(guard) == 0
 
 
 def test_a_clock_that_stands_still_or_errs_gives_no_tokens() -> None:
@@ -115,6 +117,82 @@ def test_without_a_rate_nobody_is_held_back_and_nothing_is_remembered() -> None:
 
 
 # An agent behind it.
+
+
+def test_sources_are_forgotten_when_a_timer_is_due_whose_ever_it_is() -> None:
+    agent = Stranger(GUARDED).agent
+    agent.guard.admit_new("192.0.2.9", 0.0)
+    agent.handle_timer(BURST_S - 0.1)
+    assert len(agent.guard) == 1
+    agent.handle_timer(BURST_S)
+    assert len(agent.guard) == 0
+
+
+class Caller(Stranger):
+    """Calls that phone again and again, as slowly as it may; `rings` has what it rings for."""
+
+    def __init__(self) -> None:
+        super().__init__(GUARDED)
+        self.rings: list[ServerInvite] = []
+        self._count = 0
+
+    def call(self, count: int) -> list[int]:
+        """Call so often; return what was answered at once, 100 for what rings."""
+        return [self._call_once() for _ in range(count)]
+
+    def _call_once(self) -> int:
+        self.now += 1 / RATE
+        self._count += 1
+        names = {"branch": f"z9hG4bK{self._count}", "call_id": f"c{self._count}"}
+        answers = self.tell(request_text("INVITE", body="x", **names))
+        self.rings += [e.invite for e in self.agent.events() if isinstance(e, IncomingInvite)]
+        [status] = [answer.status for answer in answers if isinstance(answer, Response)] or [100]
+        return status
+
+    def refuse(self, invite: ServerInvite) -> None:
+        self.agent.respond(invite, 480, now=self.now)
+        self.heard()
+
+    def acknowledge(self, invite: ServerInvite) -> None:
+        request = invite.request
+        names = {"branch": request.via.branch or "", "call_id": request.call_id}
+        self.tell(request_text("ACK", to_tag=invite.tag, **names))
+
+
+def test_strangers_have_a_burst_of_calls_whose_answer_nobody_acknowledges() -> None:
+    caller = Caller()
+    most = int(BURST_S * RATE)
+    assert caller.call(most + 50) == [100] * most + [503] * 50
+    assert caller.agent.transactions == most  # what is refused leaves nothing
+    assert caller.agent.counters.overload == 50
+    for invite in caller.rings:
+        caller.refuse(invite)
+    assert caller.call(3) == [503] * 3  # the caller may be a forged address
+    for invite in caller.rings[:2]:
+        caller.acknowledge(invite)
+    assert caller.call(3) == [100, 100, 503]
+    caller.now = HALF_OPEN_S + 1
+    assert caller.call(1) == [100]
+
+
+def test_calls_that_are_answered_and_acknowledged_have_no_such_limit() -> None:
+    caller = Caller()
+    for _ in range(5 * int(BURST_S * RATE)):
+        assert caller.call(1) == [100]
+        invite = caller.rings[-1]
+        caller.agent.respond(
+            invite, 200, contact="<sip:p@192.0.2.1>", body=OFFER, content_type=SDP, now=caller.now
+        )
+        caller.heard()
+        caller.acknowledge(invite)
+
+
+def test_who_is_known_may_call_while_strangers_may_not() -> None:
+    caller = Caller()
+    assert caller.call(30)[-1] == 503
+    caller.agent.guard.know("192.0.2.9", caller.now)
+    assert caller.call(30) == [100] * 30
+    assert len(caller.rings) == 2 * RATE + 30
 
 
 def test_a_flood_over_udp_is_dropped_without_a_word() -> None:
@@ -250,3 +328,5 @@ def test_a_proxy_holds_strangers_back_and_not_who_has_shown_a_password() -> None
     assert [event.response.status for event in alice.events(RequestDone)] == [200] * 100
     assert set(known) == {"192.0.2.1"}
     assert proxy.agent.counters.flooded == 200 - 2 * RATE
+    proxy.agent.handle_timer(net.now + BURST_S)
+    assert len(proxy.agent.core.guard) == len(set(known))

@@ -15,7 +15,7 @@ from voip.sip.grammar import (
     unquote_string,
 )
 from voip.sip.headers import ContentType, CSeq, Headers, NameAddr, parse_seconds
-from voip.sip.via import Via
+from voip.sip.via import Via, _sent_by
 
 pytestmark = pytest.mark.rfc("3261", "20")
 
@@ -330,6 +330,20 @@ class TestVia:
         assert via.protocol == "SIP/7.0"
         assert str(via) == "SIP/7.0/UDP h;branch=z9hG4bKx"
         assert Via.parse(str(via)) == via
+
+    def test_what_is_remembered_of_neighbours_is_short_and_shows_nowhere(self) -> None:
+        first = Via.parse("SIP/2.0/UDP h.example:5070;branch=z9hG4bK1;rport")
+        again = Via.parse("SIP/2.0/UDP h.example:5070;branch=z9hG4bK2")
+        assert again == ("UDP", "h.example", 5070, (("branch", "z9hG4bK2"),), "SIP/2.0")
+        assert again.host is first.host  # read once
+        _sent_by.cache_clear()
+        remembered = _sent_by.cache_info().currsize
+        with pytest.raises(SipError):
+            Via.parse(f"SIP/2.0/UDP {'a' * 8000};branch=z9hG4bK")
+        assert _sent_by.cache_info().currsize == remembered
+        for number in range(1000):
+            assert Via.parse(f"SIP/2.0/TCP h{number}").host == f"h{number}"
+        assert _sent_by.cache_info().currsize <= 128
 
 
 class TestSmallValues:

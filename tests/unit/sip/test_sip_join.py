@@ -100,9 +100,11 @@ def test_F101_what_names_no_one_call_is_refused(lines: str) -> None:
 
 
 @pytest.mark.rfc("3911", "4")
+@pytest.mark.rfc("3891", "3")
+@pytest.mark.parametrize("header", ["Join", "Replaces"])
 @pytest.mark.parametrize("method", ["OPTIONS", "REFER", "SUBSCRIBE"])
-def test_F101_only_an_invite_joins(method: str) -> None:
-    (answer,) = Stranger(MIXES).tell(request_text(method, more=f"Join: {NAMED}\r\n"))
+def test_F099_F101_only_an_invite_joins_or_replaces(method: str, header: str) -> None:
+    (answer,) = Stranger(MIXES).tell(request_text(method, more=f"{header}: {NAMED}\r\n"))
     assert answer.status == 400
 
 

@@ -183,7 +183,8 @@ class TestRoutes:
 
     def test_what_asks_for_tls_goes_by_nothing_else(self) -> None:
         desk = Desk(Says(lambda _: Forward(((Target("sips:bob@192.0.2.2"),),))))
-        desk.tell(request_text("INVITE", uri="sips:bob@here.example"))
+        by_tls = Flow("tls", Address(P1, 5061), Address("192.0.2.9", 40000))
+        desk.tell(request_text("INVITE", uri="sips:bob@here.example"), by_tls)
         [needed] = desk.agent.events()
         assert (needed.host, needed.transport) == ("192.0.2.2", "tls")
         needed.found(Flow("tls", Address(P1, 5061), Address("192.0.2.2", 5061)), 0.0)
@@ -193,7 +194,7 @@ class TestRoutes:
         assert flow.secure
         assert [(uri.scheme, uri.transport, uri.port) for uri in routes] == [
             ("sips", None, 5061),
-            ("sips", None, 5060),
+            ("sips", None, 5061),
         ]
         desk = Desk(Says(lambda _: Forward(((Target("sips:bob@x", flow=desk.flow),),))))
         answers = desk.tell(request_text("INVITE"))

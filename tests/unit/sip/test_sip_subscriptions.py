@@ -406,6 +406,42 @@ def test_F104_a_body_that_cannot_be_read_is_415() -> None:
     assert alice.events(Notified) == []
 
 
+def test_F104_a_last_notify_whose_body_cannot_be_read_is_the_last_all_the_same() -> None:
+    stranger, subscription, sent = subscribed()
+    assert status_of(stranger, notify_text(sent)) == 200
+    last = "Event: presence\r\nSubscription-State: terminated;reason=noresource\r\n"
+    text = notify_text(sent, cseq=2, more=f"{last}Content-Type: text/xml\r\n")
+    text = text.replace("Length: 0\r\n\r\n", "Length: 4\r\n\r\n<x/>")
+    assert status_of(stranger, text) == 415
+    assert subscription.status is SubscriptionStatus.TERMINATED
+    (end,) = [one for one in stranger.agent.events() if isinstance(one, SubscriptionEnded)]
+    assert end.reason == "noresource"
+
+
+def test_F097_a_report_that_crosses_our_subscribe_is_known_by_the_number_of_the_refer() -> None:
+    """RFC 3515 section 2.4.6: its id stays that of the REFER, whatever we have sent since."""
+    stranger = Stranger(EVENTS)
+    refer = stranger.agent.subscriptions.refer_outside(
+        "sip:bob@192.0.2.9", "<sip:carol@192.0.2.8>", flow=stranger.flow,
+        from_="<sip:us@192.0.2.1>", to="<sip:bob@192.0.2.9>", contact="<sip:us@192.0.2.1>", now=0,
+    )  # fmt: skip
+    (sent,) = stranger.heard()
+    assert isinstance(sent, Request)
+    reported = "Event: refer;id=1\r\nSubscription-State: active;expires=60\r\n"
+    stranger.tell(
+        f"SIP/2.0 202 Accepted\r\nVia: {sent.headers.get('Via')}\r\n"
+        f"From: {sent.headers.get('From')}\r\nTo: <sip:bob@192.0.2.9>;tag=n1\r\n"
+        f"Call-ID: {sent.call_id}\r\nCSeq: 1 REFER\r\nContact: <sip:n1@192.0.2.9>\r\n"
+        "Content-Length: 0\r\n\r\n"
+    )
+    assert status_of(stranger, notify_text(sent, more=reported)) == 200
+    refer.unsubscribe(stranger.now)
+    (subscribe,) = stranger.heard()
+    assert isinstance(subscribe, Request)
+    assert (subscribe.method, subscribe.cseq.number) == ("SUBSCRIBE", 2)
+    assert status_of(stranger, notify_text(sent, cseq=2, more=reported)) == 200
+
+
 def test_F102_an_unsolicited_message_summary_is_taken_and_nothing_else() -> None:
     stranger = Stranger(EVENTS)
     more = "Event: message-summary\r\nSubscription-State: active\r\n"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from voip.errors import ConfigError
 
-__all__ = ["compare", "read_earlier"]
+__all__ = ["SLOWER", "compare", "read_earlier", "slower"]
+
+SLOWER: Final = 1.25
+"""What takes so much longer than before, on a machine that is as fast, has become slower."""
 
 
 def read_earlier(path: Path) -> dict[str, Any]:
@@ -40,6 +43,19 @@ def compare(now: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, dic
     if not found:
         raise ConfigError("the earlier report has none of these figures", hint="another benchmark?")
     return found
+
+
+def slower(compared: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return which times in microseconds have grown, by their names, in what `compare` returned.
+
+    Where both runs have a machine factor, what it has grown by is the machine's.
+    """
+    machine = compared.get("machine_factor", {"ratio": 1.0})["ratio"]
+    return [
+        name
+        for name, one in compared.items()
+        if "us" in name.rpartition(".")[2].split("_") and one["ratio"] > SLOWER * machine
+    ]
 
 
 def _figures(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

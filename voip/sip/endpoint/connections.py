@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voip.errors import TransportError
+from voip.errors import TransportError, hint_for_files
 from voip.sip.endpoint.aliases import Aliases
 from voip.sip.endpoint.connection import Connection
 from voip.sip.endpoint.network import SipNetwork
@@ -282,4 +282,6 @@ def _unreachable(remote: Address, error: OSError) -> TransportError:
         return TransportError(f"nobody listens at {remote}", hint=hint)
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return TransportError(f"there is no route to {remote}")
-    return TransportError(f"no connection to {remote}: {error.strerror or error}")
+    return TransportError(
+        f"no connection to {remote}: {error.strerror or error}", hint=hint_for_files(error)
+    )

@@ -29,7 +29,7 @@ from voip.sip.endpoint.network import SipNetwork
 from voip.sip.endpoint.ports import SAME_PORT, Ports
 from voip.sip.endpoint.tls import client_context, server_context
 from voip.sip.endpoint.trace import SipTap, SipTrace, SipTraceRecord
-from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways
+from voip.sip.endpoint.ways import AVOIDED_S, WayFigures, Ways, instead_of
 from voip.sip.flow import SECURE, Flow, Peer
 from voip.sip.locating import Hop, Where, hops
 from voip.types import Address, Random, SecureRandom
@@ -334,7 +334,8 @@ class SipEndpoint(Generic[Event]):
         self._observe(True, flow, data)
         if flow.transport != "udp" and self._streams is not None:
             self._remember(flow)
-            self._streams.send(data, flow.peer)
+            is_open = self._streams.is_open(flow.peer)
+            self._streams.send(data, flow.peer if is_open else instead_of(flow.peer, data))
             return
         datagrams = self._ports.udp.get(version_of(flow.remote.host))
         if datagrams is None:
@@ -351,7 +352,9 @@ class SipEndpoint(Generic[Event]):
             log.exception("handling %s failed", type(event).__name__)
 
     def _set_timer(self) -> None:
-        due = self._agent.next_timer()
+        due, idle = self._agent.next_timer(), self._ways.next_timer()
+        if due is None or (idle is not None and idle < due):
+            due = idle
         if self._timer is not None:
             if due is not None and self._timer.when() <= due:  # it finds nothing, and is set anew
                 return
@@ -362,6 +365,7 @@ class SipEndpoint(Generic[Event]):
 
     def _timer_due(self, due: float) -> None:
         self._timer = None
+        self._ways.forget_idle(max(due, self.now()))
         try:
             self._agent.handle_timer(max(due, self.now()))
         except Exception:  # a fault of ours costs one timer, not all
@@ -384,12 +388,13 @@ class SipEndpoint(Generic[Event]):
         elif (datagrams := self._ports.udp.get(version_of(peer.remote.host))) is not None:
             datagrams.send(data, peer.remote)
 
-    def _is_dead(self, peer: Peer, why: str) -> None:
+    def _is_dead(self, flow: Flow, why: str) -> None:
         """Take it that a flow is of no use any more though nothing has said so but silence."""
-        if peer.transport != "udp" and self._streams is not None:
-            self._streams.cut(peer, why)
+        if flow.reliable and self._streams is not None:
+            self._streams.cut(flow.peer, why)
         else:
-            self._failed(peer, why, is_dead=True)
+            self._remember(flow)  # it may have been idle but for the pings
+            self._failed(flow.peer, why, is_dead=True)
 
     # ------------------------------------------------------------ receiving
 

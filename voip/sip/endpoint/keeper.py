@@ -17,13 +17,13 @@ MAX_KEPT: Final = 20_000
 
 
 class Keeper:
-    """Keeps flows alive. `ping(peer, data)` sends; `dead(peer, why)` is told of those that fail."""
+    """Keeps flows alive. `ping(peer, data)` sends; `dead(flow, why)` is told of those that fail."""
 
     def __init__(
         self,
         random: Random,
         ping: Callable[[Peer, bytes], None],
-        dead: Callable[[Peer, str], None],
+        dead: Callable[[Flow, str], None],
     ) -> None:
         self._random = random
         self._ping = ping
@@ -86,7 +86,7 @@ class Keeper:
             self._set_timer(peer)
         else:
             self.release(peer)
-            self._dead(peer, kept.failed)
+            self._dead(kept.flow, kept.failed)
 
     def _set_timer(self, peer: Peer) -> None:
         due = self._kept[peer].next_timer()

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from ssl import SSLContext
 
-from voip.errors import TransportError
+from voip.errors import TransportError, hint_for_files
 from voip.ip import version_of
 from voip.sip.endpoint.network import DatagramPort, SipNetwork, StreamListener
 from voip.sip.flow import SECURE
@@ -107,4 +107,6 @@ def _cannot_bind(address: Address, error: OSError) -> TransportError:
         return TransportError(f"{address.host} is not an address of this machine")
     if error.errno == errno.EACCES:
         return TransportError(f"{address} may not be bound", hint="ports below 1024 need root")
-    return TransportError(f"cannot bind {address}: {error.strerror or error}")
+    return TransportError(
+        f"cannot bind {address}: {error.strerror or error}", hint=hint_for_files(error)
+    )
