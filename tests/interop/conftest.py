@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -67,6 +68,17 @@ def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
 def peers() -> Installed:
     """What `make peers` has installed."""
     return installed()
+
+
+@pytest.fixture(scope="session")
+def codec_judges(missing: Callable[[str], NoReturn]) -> None:
+    """What `codec_floor` judges codecs by: PESQ, FFmpeg in PyAV's wheel, SoX and tshark."""
+    for module in ("pesq", "av"):
+        if find_spec(module) is None:
+            missing(f"the package {module} is not installed")
+    for program in ("sox", "tshark"):
+        if shutil.which(program) is None:
+            missing(f"{program} is not installed (make peers)")
 
 
 @pytest.fixture(scope="session")

@@ -106,13 +106,14 @@ async def desk(
     name: str = "desk",
     host: str = HOST,
     codecs: tuple[str, ...] = CODECS,
+    ptime_ms: int = 20,
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
     ladder = Ladder(artifacts / f"{name}.sip")
     async with Softphone(
         network=NetworkConfig(bind_host=host, trusted=(host,)),
-        media=MediaConfig(codecs=codecs, jitter_min_ms=JITTER_MS),
+        media=MediaConfig(codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,
         **settings,

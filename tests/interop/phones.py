@@ -50,6 +50,7 @@ def softphone(
     *,
     register: bool = False,
     codecs: tuple[str, ...] = CODECS,
+    ptime_ms: int = 20,
     transport: str = "udp",
     **settings: Any,
 ) -> Softphone:
@@ -60,7 +61,7 @@ def softphone(
         server.uri(user),
         register=register,
         network=replace(NetworkConfig(), transport=transport),
-        media=MediaConfig(codecs=codecs, jitter_min_ms=JITTER_MS),
+        media=MediaConfig(codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS),
         pcap=artifacts / f"{user}.pcap",
         **settings,
     )

@@ -20,6 +20,7 @@ from certificates import Authority
 
 from peers.ports import HOST, PortBlock
 from peers.process import end, leashed, log_end, log_since
+from voip.sounds import asset
 
 CONF = Path(__file__).parent / "asterisk_conf"
 BOOT_S = 30.0
@@ -42,8 +43,9 @@ class Asterisk:
     606 early media then echo, 607 busy, 608 congestion, 609 rings for ever, 610 BYE after a
     second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference.
     1001 to 1004 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by
-    SHA-256, 1004 by whatever it prefers, SHA-512-256 first. +12155550121 and +12155550131 call with
-    a signature alone, and are called with one (RFC 8224).
+    SHA-256, 1004 by whatever it prefers, SHA-512-256 first. 1005 and 1006 speak Opus, G.722, GSM
+    and Speex beside G.711. +12155550121 and +12155550131 call with a signature alone, and are
+    called with one (RFC 8224).
     """
 
     host = HOST
@@ -221,12 +223,16 @@ class Asterisk:
         ]
 
     async def recording(self, number: str, timeout: float = 5.0) -> Path:
-        """The newest recording (WAV, 8 kHz) that 612 or 614 made, once no call is up."""
+        """The newest recording (WAV, 8 kHz; 616: 16 kHz) of a number, once no call is up."""
+        return (await self.recordings(number, timeout))[-1]
+
+    async def recordings(self, number: str, timeout: float = 5.0) -> list[Path]:
+        """All that were made at a number, the newest last, once no call is up."""
         await self.idle(timeout)
-        found = sorted(self.run.glob(f"{number}-*.wav"), key=lambda path: path.stat().st_mtime_ns)
+        found = sorted(self.run.glob(f"{number}-*.wav*"), key=lambda path: path.stat().st_mtime_ns)
         if not found:
             raise FileNotFoundError(f"Asterisk recorded nothing at {number}")
-        return found[-1]
+        return found
 
     async def mail(self, mailbox: str, timeout: float = 5.0) -> Path:
         """The newest message (WAV, 8 kHz) that was left in a mailbox, once no call is up."""
@@ -287,6 +293,7 @@ class Asterisk:
             for name, value in values.items():
                 text = text.replace(f"@{name}@", str(value))
             (self.run / "etc" / template.name).write_text(text)
+        (self.run / "speech.wav").write_bytes(asset("speech-8k.wav"))
         share = self.run / "share"
         (share / "sounds").mkdir(parents=True, exist_ok=True)
         system = self._root / "usr/share/asterisk"

@@ -19,6 +19,13 @@ from peers.process import start, stop
 from peers.sound import write_looped, write_tone
 
 MODULES = ("g711", "aufile", "aubridge", "sndfile")
+CODEC_MODULES = {
+    "g722": "g722",
+    "gsm": "gsm",
+    "l16": "l16",
+    "opus": "opus",
+}
+"""Those of codecs that are not always loaded; names as SDP has them, in lower case."""
 PROGRAM_MODULES = ("menu", "ctrl_tcp", "debug_cmd")
 START_S = 10.0
 ANSWER_S = 5.0
@@ -36,7 +43,7 @@ class BaresipEvent:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Both directions of one call as baresip saw them, WAV, 8 kHz mono 16 bit.
+    """Both directions of one call as baresip saw them, WAV, 16 bit, as its codec is.
 
     `sent` is what it gave to its encoder, `received` what came out of its decoder. `received` ends
     with the first re-INVITE: baresip 1.0 takes that recorder down and does not set it up again.
@@ -50,8 +57,9 @@ class Baresip:
     """A running baresip with one account; `async with` starts and stops it.
 
     Call it at `uri`. With a `registrar` (`host:port`) it registers there as `user`, which
-    `registered()` waits for. It plays `play` (WAV, 8 kHz mono 16 bit, looped) or a tone of
-    `tone_hz`, and records both directions of every call. `codecs` are in order of preference.
+    `registered()` waits for. It plays `play` (WAV, mono 16 bit, looped) or a tone of `tone_hz`,
+    both at `rate_hz`, and records both directions of every call. `codecs` are in order of
+    preference, "PCMU" or "L16/16000/1"; what it sends at a rate is resampled for one of another.
     """
 
     host = HOST
@@ -69,6 +77,8 @@ class Baresip:
         answer: Literal["auto", "manual"] = "manual",
         play: Path | None = None,
         tone_hz: float = 440.0,
+        rate_hz: int = 8000,
+        ptime_ms: int = 20,
         account: str = "",
         certificate: Path | None = None,
         ca_file: Path | None = None,
@@ -91,6 +101,8 @@ class Baresip:
         self._answer = answer
         self._play = play
         self._tone_hz = tone_hz
+        self._rate_hz = rate_hz
+        self._ptime_ms = ptime_ms
         self._account = account
         self._modules = tuple(modules)
         self._contacts = tuple(contacts)
@@ -312,6 +324,7 @@ class Baresip:
         where = self._registrar or f"{self.host}:{self.port}"
         line = f"<sip:{self._user}@{where};transport={self._transport}>"
         line += f";answermode={self._answer};audio_codecs={','.join(self._codecs)}"
+        line += f";ptime={self._ptime_ms}"
         line += f";auth_user={self._user};auth_pass={self._password}" if self._password else ""
         line += ";regint=60" if self._registrar else ";regint=0"
         return f"{line};{self._account}" if self._account else line
@@ -319,10 +332,12 @@ class Baresip:
     def _configure(self, ports: PortBlock) -> None:
         play = self._directory / "play.wav"
         if self._play is None:
-            write_tone(play, self._tone_hz)
+            write_tone(play, self._tone_hz, self._rate_hz)
         else:
-            write_looped(play, self._play)
+            write_looped(play, self._play, self._rate_hz)
         rtp_first, rtp_last = ports.rtp
+        spoken = {codec.partition("/")[0].lower() for codec in self._codecs}
+        modules = [*MODULES, *sorted({CODEC_MODULES[name] for name in spoken & {*CODEC_MODULES}})]
         # File names are relative, because it cuts them off at 128 characters; its TLS listener
         # takes the port after the SIP port.
         settings = [
@@ -338,8 +353,8 @@ class Baresip:
             f"audio_source aufile,{play.name}",
             "audio_player aubridge,sink",
             "audio_alert aubridge,alert",
-            "ausrc_srate 8000",
-            "auplay_srate 8000",
+            f"ausrc_srate {self._rate_hz}",
+            f"auplay_srate {self._rate_hz}",
             "ausrc_channels 1",
             "auplay_channels 1",
             "audio_telev_pt 101",
@@ -349,7 +364,10 @@ class Baresip:
             "snd_path .",
             "statmode_default off",
             f"module_path {_module_path()}",
-            *(f"module {name}.so" for name in MODULES),
+            *(f"module {name}.so" for name in modules),
+            "opus_bitrate 32000",
+            "opus_stereo no",
+            "opus_sprop_stereo no",
             "module_tmp account.so",
             *(f"module_app {name}.so" for name in (*PROGRAM_MODULES, *self._modules)),
         ]
@@ -373,7 +391,7 @@ def _complete(path: Path) -> bool:
     """Whether the header counts all samples that are in the file, and there are some."""
     try:
         with wave.open(str(path)) as wav:
-            samples: int = wav.getnframes()
+            size: int = wav.getnframes() * wav.getnchannels() * 2
     except (wave.Error, EOFError):
         return False
-    return samples > 0 and samples * 2 + 44 == path.stat().st_size
+    return size > 0 and size + 44 == path.stat().st_size

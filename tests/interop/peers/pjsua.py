@@ -1,4 +1,4 @@
-"""PJSIP, the most used SIP stack: a process of its own that sends back what it hears."""
+"""PJSIP, the most used SIP stack: a process of its own that sends back what it hears, or plays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,8 +41,9 @@ class Pjsua:
     """A running PJSIP with one account and at most four calls; `async with` starts and stops it.
 
     Call it at `uri`. With a `registrar` (`host:port`) it registers there as `user`. It offers
-    Speex, iLBC, GSM, PCMU, PCMA and G.722, and takes what is answered; its SDP names the machine's
-    own address and not 127.0.0.1, from which its packets come all the same.
+    Speex, iLBC, GSM, PCMU, PCMA and G.722, and takes what is answered, or `codecs` ("iLBC/8000/1")
+    alone; its SDP names the machine's own address and not 127.0.0.1, from which its packets come
+    all the same. With a file to `play` (WAV, over and over) it records what it hears, at `rate_hz`.
     """
 
     host = HOST
@@ -55,6 +57,10 @@ class Pjsua:
         registrar: str | None = None,
         password: str = "",
         transport: Literal["udp", "tcp"] = "udp",
+        codecs: Sequence[str] = (),
+        ilbc_mode: Literal[20, 30] = 30,
+        play: Path | None = None,
+        rate_hz: int = 8000,
     ) -> None:
         """`python`: the interpreter that has `pjsua2`. `directory` takes its log."""
         self._python = python
@@ -65,6 +71,10 @@ class Pjsua:
             "registrar": registrar,
             "password": password,
             "transport": transport,
+            "codecs": list(codecs),
+            "ilbc_mode": ilbc_mode,
+            "play": str(play.resolve()) if play else "",
+            "rate_hz": rate_hz,
         }
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -204,6 +214,10 @@ class Pjsua:
         """Take the call off hold."""
         await self.command("resume", call=call)
 
+    async def speak(self, *codecs: str, call: int = 0) -> None:
+        """Use these codecs alone from now on; in a `call`, too, by re-INVITE."""
+        await self.command("codecs", codecs=codecs, call=call)
+
     async def transfer(self, call: int, uri: str) -> None:
         """Ask the other side of a call to call `uri` (REFER)."""
         await self.command("transfer", call=call, uri=uri)
@@ -220,6 +234,13 @@ class Pjsua:
         """The digits that were heard in a call so far."""
         heard = [event for event in self._inbox.seen if event.kind == "dtmf"]
         return "".join(event.text for event in heard if event.call == call)
+
+    def recordings(self, call: int) -> list[Path]:
+        """What was heard in a call that has ended, of a peer that plays: WAV, mono 16 bit.
+
+        One for each time that a session description began or changed what is heard.
+        """
+        return sorted(self._directory.glob(f"heard-{call}-*.wav"))
 
     def codec(self) -> str:
         """The codec of the newest stream, as its log says it: `PCMU`; empty when there was none."""

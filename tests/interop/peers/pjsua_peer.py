@@ -1,11 +1,12 @@
 """PJSIP as a process: one account, at most four calls, JSON lines in and out.
 
 Run by the Python in which `pjsua2` is installed; `pjsua.py` speaks to it. Settings come as one
-JSON object in the first argument. Every answered call's audio is sent back to where it came from.
+JSON object in the first argument. Every answered call's audio is sent back to where it came from;
+where there is a file to play, that is heard instead and what comes is recorded.
 Lines in: `{"id": 1, "do": "call", "uri": ...}`, `answer`, `hangup`, `dtmf`, `hold`, `resume`,
-`transfer`, `replace`, `watch`, answered by `{"id": 1, "ok": true, ...}`; lines out without an id
-are events. The end of standard input ends it. A call that is made or taken for a transfer has the
-number of the one that it came of.
+`codecs`, `transfer`, `replace`, `watch`, answered by `{"id": 1, "ok": true, ...}`; lines out
+without an id are events. The end of standard input ends it. A call that is made or taken for a
+transfer has the number of the one that it came of.
 
 All of PJSIP runs in this one thread. With threads of its own it waits for Python's lock while it
 holds its own, and a command from here does the reverse.
@@ -51,6 +52,8 @@ class Call(pj.Call):
     def __init__(self, account: Account, *pjsip_id: int, number: int = 0) -> None:
         super().__init__(account, *pjsip_id)
         self._account = account
+        self._recorder: int | None = None
+        self._recorded = 0
         self.number = number or next(account.numbers)
         if number:
             account.left.append(account.calls[number])  # PJSIP still tells it of its end
@@ -59,6 +62,8 @@ class Call(pj.Call):
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
         info = self.info
         status = int(info.lastStatusCode)
+        if info.stateText == "DISCONNECTED":
+            self._stop_recording()
         report(
             "state", call=self.number, text=info.stateText, status=status, reason=info.lastReason
         )
@@ -67,9 +72,27 @@ class Call(pj.Call):
         for index, media in enumerate(self.info.media):
             if media.type == pj.MediaType.AUDIO:
                 if media.status == pj.CallMediaStatus.ACTIVE:
-                    audio = self.getAudioMedia(index)
-                    audio.startTransmit(audio)
+                    self._connect(self.getAudioMedia(index))
                 report("media", call=self.number, text=media.status.name)
+
+    def _connect(self, audio: pj.AudioMedia) -> None:
+        """Say again what is heard, or play the file and record."""
+        player = self._account.player
+        if player is None:
+            audio.startTransmit(audio)
+            return
+        self._stop_recording()
+        self._recorded += 1
+        self._recorder = recorder(f"heard-{self.number}-{self._recorded:02}.wav")
+        LIBRARY.pjsua_conf_connect(LIBRARY.pjsua_player_get_conf_port(player), audio.portId)
+        LIBRARY.pjsua_conf_connect(
+            audio.portId, LIBRARY.pjsua_recorder_get_conf_port(self._recorder)
+        )
+
+    def _stop_recording(self) -> None:
+        if self._recorder is not None:
+            LIBRARY.pjsua_recorder_destroy(self._recorder)
+            self._recorder = None
 
     def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
         prm.newCall = Call(self._account, number=self.number)
@@ -89,6 +112,7 @@ class Account(pj.Account):
         self.calls: dict[int, Call] = {}
         self.left: list[Call] = []
         self.numbers = itertools.count(1)
+        self.player: int | None = None
 
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         report("registration", status=int(prm.code), reason=prm.reason)
@@ -102,6 +126,36 @@ class Text(ctypes.Structure):
     """A string of PJSIP's (pj_str_t)."""
 
     _fields_ = (("data", ctypes.c_char_p), ("length", ctypes.c_ssize_t))
+
+
+def text(words: str) -> Text:
+    """A string for PJSIP."""
+    data = words.encode()
+    return Text(data, len(data))
+
+
+def player(path: str) -> int:
+    """What plays a WAV file over and over."""
+    made = ctypes.c_int(-1)
+    if LIBRARY.pjsua_player_create(ctypes.byref(text(path)), 0, ctypes.byref(made)):
+        raise RuntimeError(f"PJSIP cannot play {path}")
+    return made.value
+
+
+def recorder(path: str) -> int:
+    """What writes a WAV file until it is destroyed."""
+    made, name = ctypes.c_int(-1), ctypes.byref(text(path))
+    unlimited = ctypes.c_ssize_t(0)
+    if LIBRARY.pjsua_recorder_create(name, 0, None, unlimited, 0, ctypes.byref(made)):
+        raise RuntimeError(f"PJSIP cannot record {path}")
+    return made.value
+
+
+def speak(codecs: list[str]) -> None:
+    """Use these codecs alone from the next session description on, in this order."""
+    for codec, priority in [("*", 0), *((name, 254 - n) for n, name in enumerate(codecs))]:
+        if LIBRARY.pjsua_codec_set_priority(ctypes.byref(text(codec)), ctypes.c_uint8(priority)):
+            raise RuntimeError(f"PJSIP has no codec {codec}")
 
 
 class BuddyConfig(ctypes.Structure):
@@ -162,7 +216,8 @@ def start(settings: dict[str, Any]) -> pj.Endpoint:
     config.logConfig.level = 4
     config.logConfig.consoleLevel = 4
     config.logConfig.msgLogging = 1
-    config.medConfig.clockRate = 8000
+    config.medConfig.clockRate = settings["rate_hz"]
+    config.medConfig.ilbcMode = settings["ilbc_mode"]
     config.medConfig.noVad = True
     config.medConfig.ecTailLen = 0
     # What it hears it says again, unaltered: its adaptive buffer leaves frames out when it shrinks.
@@ -228,6 +283,11 @@ def obey(command: dict[str, Any], account: Account, buddies: list[Buddy]) -> dic
         case "resume":
             prm.opt.flag = 1  # PJSUA_CALL_UNHOLD
             calls[command["call"]].reinvite(prm)
+        case "codecs":
+            speak(command["codecs"])
+            if command["call"]:
+                prm.opt.flag = 16  # PJSUA_CALL_REINIT_MEDIA
+                calls[command["call"]].reinvite(prm)
         case "transfer":
             calls[command["call"]].xfer(command["uri"], prm)
         case "replace":
@@ -245,6 +305,10 @@ def main() -> None:
     endpoint = start(settings)
     account = Account()
     account.create(account_config(settings))
+    if settings["codecs"]:
+        speak(settings["codecs"])
+    if settings["play"]:
+        account.player = player(settings["play"])
     report("ready", text=endpoint.version.full)
     pending = b""
     buddies: list[Buddy] = []
