@@ -21,7 +21,7 @@ from voip.sim import Path, World
 from voip.sip.uri import SipUri
 from voip.transfers import TransferRequest
 
-pytestmark = pytest.mark.rfc("5589", "6")
+pytestmark = [pytest.mark.rfc("5589", "6"), pytest.mark.long]
 
 NAMES = ("alice", "bob", "carol", "dave", "bridge")
 either_side = pytest.mark.parametrize("mover", ["caller", "callee"])

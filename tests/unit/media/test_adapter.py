@@ -55,6 +55,7 @@ def ptime(format_: CodecFormat) -> int:
     return 30 if format_.fmtp == "mode=30" else 20
 
 
+@pytest.mark.long
 @every_format
 def test_what_the_adapter_does_is_what_the_codec_does_to_the_bit(format_: CodecFormat) -> None:
     """The codec's own rate and frames: nothing is converted, and nothing changes."""
@@ -166,6 +167,7 @@ def test_what_cannot_be_adapted_is_refused() -> None:
         adapter.decode(Payload(bytes(37), 0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "target"),
     list(itertools.product(FORMATS, FORMATS)),

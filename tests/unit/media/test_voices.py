@@ -389,7 +389,7 @@ def test_pauses_are_not_sent_and_what_follows_them_is_marked(desk: Desk) -> None
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(
