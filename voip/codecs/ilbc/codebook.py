@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
+from voip.codecs.ilbc.arrays import Floats, Index, correlated
 from voip.codecs.ilbc.mode import LONG_MEMORY, MODES, SHORT_MEMORY, SUB_BLOCK, Layout, Mode
 from voip.codecs.ilbc.tables import EXPANSION, GAINS
 
@@ -22,6 +22,7 @@ __all__ = [
     "expand",
     "narrowed",
     "shape_of",
+    "vectors",
     "widened",
 ]
 
@@ -45,9 +46,13 @@ class Shape:
     """Vectors that are stretches of the memory; as many are stretches of the expanded memory."""
     section: int
     """With the augmented ones: where the expanded section begins."""
+    step: int
+    """Divides `base`: of how many stretches of memory the correlations are had at once."""
     one: Index
     other: Index
     blend: Floats
+    fades: npt.NDArray[np.bool_]
+    """(vectors,): which are made of both."""
 
 
 def _shape(length: int, memory: int) -> Shape:
@@ -71,9 +76,11 @@ def _shape(length: int, memory: int) -> Shape:
         memory,
         base,
         section,
+        max(step for step in range(1, 13) if base % step == 0),
         one[which] + memory * expanded[:, None],
         other[which] + memory * expanded[:, None],
         blend[which],
+        blend[which].any(axis=1),
     )
 
 
@@ -94,7 +101,7 @@ def expand(memory: Floats) -> Floats:
     padded[:, 3:-4] = memory
     out = np.empty((rows, 2 * samples))
     out[:, :samples] = memory
-    np.einsum("snj,j->sn", windows(padded, 8), EXPANSION, out=out[:, samples:])
+    out[:, samples:] = correlated(padded, EXPANSION)
     return out
 
 
@@ -125,11 +132,28 @@ def decode_segment(
     """Write one segment of frames (rows, samples + 1): index, gains (rows, 3)."""
     row = np.arange(len(frame))[:, None] * frame.shape[1]
     shape = shape_of(layout)
-    both = expand(frame.reshape(-1).take(row + layout.memory[case])).reshape(-1)
-    at = np.arange(len(frame))[:, None, None] * (2 * shape.memory)
-    vectors = both.take(at + shape.one[index])
-    vectors += shape.blend[index] * (both.take(at + shape.other[index]) - vectors)
-    np.put(frame, row + layout.target[case], np.einsum("sk,skn->sn", gains, vectors))
+    both = expand(frame.reshape(-1).take(row + layout.memory.take(case, axis=0))).reshape(-1)
+    at = np.arange(len(frame)) * (2 * shape.memory)
+    parts = vectors(both, np.repeat(at, STAGES)[:, None], index.reshape(-1), shape)
+    segment = gains[:, None] @ parts.reshape(len(frame), STAGES, -1)
+    np.put(frame, row + layout.target.take(case, axis=0), segment)
+
+
+def vectors(both: Floats, at: Index, index: npt.NDArray[np.integer], shape: Shape) -> Floats:
+    """Return vectors (n, samples) of their indices (n,).
+
+    both: memory and expanded memory of all rows in one dimension; at: (n, 1), where that of each
+    vector's row begins.
+    """
+    out: Floats = both.take(at + shape.one.take(index, axis=0))
+    faded = shape.fades.take(index).nonzero()[0]
+    if faded.size:
+        which = index[faded]
+        other = both.take(at[faded] + shape.other.take(which, axis=0))
+        other -= out[faded]
+        other *= shape.blend.take(which, axis=0)
+        out[faded] += other
+    return out
 
 
 def widened(index: Index) -> Index:

@@ -15,7 +15,7 @@ from voip.codecs.ilbc.lpc import high_pass, high_pass_matrix, polynomials, resid
 from voip.codecs.ilbc.mode import MODE_20, SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, pack
 from voip.codecs.ilbc.search import RESPONSE, search, weigh
-from voip.codecs.ilbc.state import decode_state, encode_state, find_state
+from voip.codecs.ilbc.state import decode_state, dispersion, encode_state, find_state
 from voip.codecs.ilbc.tables import INPUT_HIGH_PASS, ORDER
 from voip.errors import CodecError
 
@@ -84,13 +84,15 @@ def encode(pcm: npt.NDArray[np.int16], state: EncoderState, mode: Mode) -> npt.N
     parameters[:, fields.first] = case % 2
     places = mode.state_at[case]
     quantising = filters[row, start]
+    response = unit_response(quantising[:, None], SUB_BLOCK)[:, 0]
+    spread = dispersion(quantising, response, mode.state)
     maximum, levels = encode_state(
-        excitation[row[:, None], places], quantising, weighting[row[:, None], places // SUB_BLOCK]
+        excitation[row[:, None], places], spread, weighting[row[:, None], places // SUB_BLOCK]
     )
     parameters[:, fields.maximum] = maximum
     parameters[:, fields.state] = levels
     frame = np.zeros((rows, mode.samples + 1))
-    frame[row[:, None], places] = decode_state(maximum, levels, quantising)
+    frame[row[:, None], places] = decode_state(maximum, levels, spread)
 
     index, gains = _segments(excitation, frame, case, unit_response(weighting, RESPONSE), mode)
     parameters[:, fields.codebook] = index
@@ -132,7 +134,7 @@ def _segments(
             axis=1,
         )
         weighted = weigh(signal, responses[row, layout.sub_block[case]])
-        memory, target = np.split(weighted, [shape.memory], axis=1)
+        memory, target = weighted[:, : shape.memory], weighted[:, shape.memory :]
         ranges = (_REMAINDER_RANGE, _FIRST_RANGE)[segment] if segment < 2 else _RANGE
         index, gain_index = search(memory, target, shape, ranges)
         gains = codebook.dequantise_gains(gain_index)

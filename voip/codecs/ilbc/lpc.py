@@ -31,30 +31,32 @@ def polynomials(lsf: Floats) -> Floats:
     Half the sum of a symmetric and an antisymmetric polynomial, whose roots on the unit circle are
     the odd and the even frequencies (section 3.2.3).
     """
-    shape = lsf.shape[:-1]
-    cosines = -2 * np.cos(lsf).reshape(*shape, ORDER // 2, 2)
-    both = np.zeros((*shape, ORDER + 2, 2))
-    both[..., 0, :] = 1
-    both[..., 1, :] = 1, -1
-    for pair in range(ORDER // 2):
-        last = 2 * pair + 2
-        longer = both[..., : last + 2, :].copy()
-        longer[..., 1:, :] += cosines[..., pair, None, :] * both[..., : last + 1, :]
-        longer[..., 2:, :] += both[..., :last, :]
-        both[..., : last + 2, :] = longer
-    whole = both[..., 0] + both[..., 1]
-    return 0.5 * whole[..., : ORDER + 1]
+    # Filters along the last axis: coefficient by coefficient for all of them at once.
+    cosines = -2 * np.cos(np.ascontiguousarray(lsf.reshape(-1, ORDER).T))
+    filters = cosines.shape[1]
+    # Two zeros stand before z^0, so that a delay by one or two is a slice.
+    both = np.zeros((2 + ORDER + 2, 2, filters))
+    both[2] = 1
+    both[3] = np.array([[1], [-1]])
+    for pair, cosine in enumerate(cosines.reshape(ORDER // 2, 2, filters)):
+        length = 2 * pair + 4
+        longer = cosine * both[1 : 1 + length]
+        longer += both[2 : 2 + length]
+        longer += both[:length]
+        both[2 : 2 + length] = longer
+    whole = 0.5 * (both[2:-1, 0] + both[2:-1, 1])
+    return np.ascontiguousarray(whole.T).reshape(*lsf.shape[:-1], ORDER + 1)
 
 
 @cache
 def _circle(length: int) -> tuple[Floats, Floats]:
     """Return matrices from A to its values on a circle, and from 1/A there to its response.
 
-    The circle is inside the unit circle by so much that what lies beyond its period is below
-    rounding, and not so much that the beginning drowns it.
+    The circle is inside the unit circle by so much that of what lies beyond its period 1e-10 is
+    left, and not so much that rounding, greater at the end than at the beginning, comes near that.
     """
-    period = 4 * length
-    radius = 10 ** (-4 / length)
+    period = 2 * length
+    radius = 10 ** (-5 / length)
     angle = 2 * np.pi / period * np.arange(period // 2 + 1)
     powers = radius ** np.arange(ORDER + 1)
     forward = powers[:, None] * np.exp(-1j * np.outer(np.arange(ORDER + 1), angle))
@@ -77,42 +79,49 @@ def unit_response(filters: Floats, length: int) -> Floats:
     return (1 / values).view(np.float64) @ backward
 
 
-def ringing(filters: Floats, past: Floats) -> Floats:
-    """Return what the last 10 outputs add to the next 10 inputs of 1/A, float (rows, 10).
+def ringing(filters: Floats) -> Floats:
+    """Return what makes of the last 10 outputs of 1/A what they take from its next 10 inputs.
 
-    filters: (rows, 11), past: (rows, 10), the oldest first. Equal to the filter's memory: 1/A that
-    begins from nothing gives with it what 1/A gives that goes on.
+    filters: (..., 11). Returns (..., 10, 10), a view; the outputs are multiplied the oldest first.
+    The difference is the filter's memory: 1/A that begins from nothing gives with it what 1/A gives
+    that goes on.
     """
-    tail = np.zeros((len(filters), 2 * ORDER - 1))
-    tail[:, ORDER - 1 :] = filters[:, :0:-1]
-    out: Floats = np.einsum("smj,sj->sm", windows(tail, ORDER)[:, ::-1], past)
-    return np.negative(out, out=out)
+    flat = filters.reshape(-1, ORDER + 1)
+    tail = np.zeros((len(flat), 2 * ORDER - 1))
+    tail[:, ORDER - 1 :] = flat[:, :0:-1]
+    return windows(tail, ORDER)[:, ::-1].reshape(*filters.shape[:-1], ORDER, ORDER)
 
 
-def synthesise(excitation: Floats, filters: Floats, past: Floats) -> Floats:
+def synthesise(excitation: Floats, filters: Floats, responses: Floats, past: Floats) -> Floats:
     """Return 1/A over the excitation (rows, samples), a filter for each 40 of them.
 
-    filters: (rows, samples / 40, 11); past: (rows, 10), the last outputs before, which become the
-    last of these.
+    filters: (rows, samples / 40, 11), and their `responses` (rows, samples / 40, 40);
+    past: (rows, 10), the last outputs before.
     """
     rows, samples = excitation.shape
     count = samples // SUB_BLOCK
-    responses = np.zeros((rows, count, 2 * SUB_BLOCK - 1))
-    responses[..., SUB_BLOCK - 1 :] = unit_response(filters, SUB_BLOCK)
-    out = np.empty((rows, ORDER + samples))
-    out[:, :ORDER] = past
+    padded = np.zeros((rows * count, 2 * SUB_BLOCK - 1))
+    padded[:, SUB_BLOCK - 1 :] = responses.reshape(-1, SUB_BLOCK)
+    # Convolution: the window of place n holds the response from n - 39 to n.
+    spread = windows(padded, SUB_BLOCK).reshape(rows, count, SUB_BLOCK, SUB_BLOCK)
     signal = excitation.reshape(rows, count, SUB_BLOCK).copy()
+    backwards = signal[..., ::-1]
+    out = np.empty(signal.shape)
+
+    # From sub-block to sub-block go the last ten samples only: what the signal makes of them, less
+    # what the ten before take.
+    ends = out[..., -ORDER:]
+    np.einsum("sbnj,sbj->sbn", spread[:, :, -ORDER:], backwards, out=ends)
+    lessened, taken = spread[:, :, -ORDER:, : -ORDER - 1 : -1], ringing(filters)
     for block in range(count):
-        at = SUB_BLOCK * block
-        driven = signal[:, block]
-        driven[:, :ORDER] += ringing(filters[:, block], out[:, at : at + ORDER])
-        response = np.ascontiguousarray(responses[:, block])
-        # Convolution: the window of place n holds the response from n - 39 to n.
-        out[:, ORDER + at : ORDER + at + SUB_BLOCK] = np.einsum(
-            "snj,sj->sn", windows(response, SUB_BLOCK), driven[:, ::-1]
-        )
-    past[:] = out[:, -ORDER:]
-    return out[:, ORDER:]
+        take = np.einsum("snj,sj->sn", taken[:, block], past)
+        signal[:, block, :ORDER] -= take
+        past = ends[:, block]
+        past -= np.einsum("snj,sj->sn", lessened[:, block], take)
+    # The others depend on what is before themselves.
+    early = spread[:, :, :-ORDER, ORDER:], backwards[..., ORDER:]
+    np.einsum("sbnj,sbj->sbn", *early, out=out[..., :-ORDER])
+    return out.reshape(rows, samples)
 
 
 def residual(signal: Floats, filters: Floats) -> Floats:
