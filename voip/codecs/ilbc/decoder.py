@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from voip.codecs.ilbc import codebook, concealment, enhancer, lsf
 from voip.codecs.ilbc.arrays import Floats, Index
-from voip.codecs.ilbc.lpc import high_pass, high_pass_matrix, polynomials, synthesise, unit_response
+from voip.codecs.ilbc.lpc import HighPass, high_pass, polynomials, synthesise, unit_response
 from voip.codecs.ilbc.mode import SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, unpack
 from voip.codecs.ilbc.state import decode_state, dispersion
@@ -19,7 +19,7 @@ from voip.errors import CodecError
 
 __all__ = ["DecoderState", "decode"]
 
-_HIGH_PASS: Final = high_pass_matrix(*OUTPUT_HIGH_PASS)
+_HIGH_PASS: Final = HighPass.of(*OUTPUT_HIGH_PASS)
 _FIRST_PERIOD: Final = 40
 _FIRST_LAG: Final = 20
 

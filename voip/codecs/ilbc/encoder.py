@@ -11,7 +11,7 @@ import numpy.typing as npt
 from voip.codecs.ilbc import codebook, lsf
 from voip.codecs.ilbc.analysis import analyse
 from voip.codecs.ilbc.arrays import Floats, Index
-from voip.codecs.ilbc.lpc import high_pass, high_pass_matrix, polynomials, residual, unit_response
+from voip.codecs.ilbc.lpc import HighPass, high_pass, polynomials, residual, unit_response
 from voip.codecs.ilbc.mode import MODE_20, SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, pack
 from voip.codecs.ilbc.search import RESPONSE, search, weigh
@@ -21,7 +21,7 @@ from voip.errors import CodecError
 
 __all__ = ["EncoderState", "encode"]
 
-_HIGH_PASS: Final = high_pass_matrix(*INPUT_HIGH_PASS)
+_HIGH_PASS: Final = HighPass.of(*INPUT_HIGH_PASS)
 _WEIGHTING: Final = 0.4222 ** np.arange(ORDER + 1)
 """Of the perceptual weighting filter (section 3.4)."""
 _REMAINDER_RANGE: Final = (58, 58, 58)

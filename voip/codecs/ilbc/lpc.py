@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -12,8 +13,8 @@ from voip.codecs.ilbc.mode import SUB_BLOCK
 from voip.codecs.ilbc.tables import ORDER
 
 __all__ = [
+    "HighPass",
     "high_pass",
-    "high_pass_matrix",
     "polynomials",
     "residual",
     "ringing",
@@ -21,8 +22,8 @@ __all__ = [
     "unit_response",
 ]
 
-_HIGH_PASS_BLOCK: Final = 80
-"""Samples that the high-pass filters do at once."""
+_MOST_BLOCKS: Final = 6
+"""Sub-blocks of a frame."""
 
 
 def polynomials(lsf: Floats) -> Floats:
@@ -135,37 +136,57 @@ def residual(signal: Floats, filters: Floats) -> Floats:
     return out.reshape(rows, samples)
 
 
-def high_pass_matrix(zeros: Floats, poles: Floats) -> Floats:
-    """Return what a filter of the second order does to 80 samples: (84, 80).
+@dataclass(frozen=True, slots=True, eq=False)
+class HighPass:
+    """What a filter of the second order does to 40 samples, and to as many again, as products."""
 
-    Rows: the samples, then the two inputs and the two outputs before them, the oldest first.
+    inputs: Floats
+    """(42, 40): from the samples and the two inputs before them, the oldest first, to outputs."""
+    outputs: Floats
+    """(2, 40): what the two outputs before them add to it."""
+    onwards: Floats
+    """(12, 12): from the two outputs before, and the last two that the inputs alone give of each
+    sub-block, to the two outputs before each sub-block."""
+
+    @classmethod
+    def of(cls, zeros: Floats, poles: Floats) -> HighPass:
+        """Build it of the filter's coefficients, three and three."""
+        size = SUB_BLOCK
+        now, past = np.zeros((2, size + 4, size + 2))
+        now[:size, 2:] = np.eye(size)
+        now[size, 0] = now[size + 1, 1] = 1
+        past[size + 2, 0] = past[size + 3, 1] = 1
+        for n in range(2, size + 2):
+            driven = now[:, n - 2 : n + 1] @ zeros[::-1]
+            past[:, n] = driven - past[:, n - 1] * poles[1] - past[:, n - 2] * poles[2]
+        inputs, outputs = np.split(past[:, 2:].copy(), [size + 2])
+        onwards = np.zeros((_MOST_BLOCKS, 2, _MOST_BLOCKS, 2))
+        for begin in range(_MOST_BLOCKS):
+            kept = np.eye(2)
+            for block in range(begin, _MOST_BLOCKS):
+                onwards[begin, :, block] = kept
+                kept = kept @ outputs[:, -2:]
+        return cls(inputs, outputs, onwards.reshape(2 * _MOST_BLOCKS, -1))
+
+
+def high_pass(signal: Floats, filter_: HighPass, memory: Floats) -> Floats:
+    """Filter (rows, samples), a multiple of 40; memory (rows, 4) goes on for the next call.
+
+    The memory is the last two inputs and the last two outputs.
     """
-    size = _HIGH_PASS_BLOCK
-    past = np.zeros((size + 4, size + 2))
-    past[size + 2, 0] = past[size + 3, 1] = 1
-    inputs = np.zeros((size + 4, size + 2))
-    inputs[size, 0] = inputs[size + 1, 1] = 1
-    inputs[:size, 2:] = np.eye(size)
-    for n in range(2, size + 2):
-        past[:, n] = (
-            inputs[:, n - 2 : n + 1] @ zeros[::-1]
-            - past[:, n - 1] * poles[1]
-            - past[:, n - 2] * poles[2]
-        )
-    return np.ascontiguousarray(past[:, 2:])
-
-
-def high_pass(signal: Floats, matrix: Floats, memory: Floats) -> Floats:
-    """Filter (rows, samples), a multiple of 80; memory (rows, 4) goes on for the next call."""
     rows, samples = signal.shape
-    out = np.empty((rows, samples))
-    block = np.empty((rows, 1, _HIGH_PASS_BLOCK + 4))
-    for at in range(0, samples, _HIGH_PASS_BLOCK):
-        now = slice(at, at + _HIGH_PASS_BLOCK)
-        block[:, 0, :_HIGH_PASS_BLOCK] = signal[:, now]
-        block[:, 0, _HIGH_PASS_BLOCK:] = memory
-        # A product per row, never one for all: BLAS would round by the number of rows.
-        out[:, now] = (block @ matrix)[:, 0]
-        memory[:, :2] = signal[:, now][:, -2:]
-        memory[:, 2:] = out[:, now][:, -2:]
-    return out
+    count = samples // SUB_BLOCK
+    blocks = np.empty((rows, count, SUB_BLOCK + 2))
+    blocks[..., :SUB_BLOCK] = signal.reshape(rows, count, SUB_BLOCK)
+    blocks[:, 0, SUB_BLOCK:] = memory[:, :2]
+    blocks[:, 1:, SUB_BLOCK:] = blocks[:, :-1, SUB_BLOCK - 2 : SUB_BLOCK]
+    # A product per row, never one for all: BLAS would round by the number of rows.
+    out = blocks @ filter_.inputs
+    ends = np.empty((rows, count, 2))
+    ends[:, 0] = memory[:, 2:]
+    ends[:, 1:] = out[:, :-1, -2:]
+    before = ends.reshape(rows, 1, -1) @ filter_.onwards[: 2 * count, : 2 * count]
+    out += before.reshape(rows, count, 2) @ filter_.outputs
+    memory[:, :2] = signal[:, -2:]
+    memory[:, 2:] = out[:, -1, -2:]
+    return out.reshape(rows, samples)

@@ -56,7 +56,7 @@ def search(
     stretches = stretches.reshape(rows, -1, length + shape.step - 1)
     energy = np.empty((rows, 2, shape.section))
     squares = np.zeros((rows, 2, shape.memory + 1))
-    np.cumsum((both * both).reshape(rows, 2, -1), axis=2, out=squares[..., 1:])
+    np.add.accumulate((both * both).reshape(rows, 2, -1), axis=2, out=squares[..., 1:])
     np.subtract(
         squares[..., : length - 1 : -1],
         squares[..., -length - 1 :: -1],
@@ -86,17 +86,16 @@ def search(
         if stage == 0:
             bad |= cross <= 0
         np.copyto(measure, -1.0, where=bad)
-        measure[:, 0, ranges[stage] : shape.base] = -1.0
+        if ranges[stage] < shape.base:
+            measure[:, 0, ranges[stage] : shape.base] = -1.0
         base = measure[:, 0].argmax(axis=1)
         barred = _barred(shape.base, shape.section, ranges[stage]).take(base, axis=0)
         np.copyto(measure[:, 1], -1.0, where=barred)
-        measure = measure.reshape(rows, -1)
-        best = index[:, stage] = measure.argmax(axis=1)
-        chosen = gain.reshape(rows, -1)[row, best]
-        chosen[measure[row, best] < 0] = 0.0
-
-        level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(chosen / scale)
-        quantised = scale * GAINS[stage][level]
+        best = index[:, stage] = measure.reshape(rows, -1).argmax(axis=1)
+        chosen = 2 * shape.section * row + best
+        wanted = gain.take(chosen) * (measure.take(chosen) >= 0)
+        level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(wanted / scale)
+        quantised = scale * GAINS[stage].take(level)
         part = quantised[:, None] * vectors(flat, at, best, shape)
         left -= part
         coded += part

@@ -111,15 +111,15 @@ def encode_state(
     rows, count = samples.shape
     due = np.zeros((count + ORDER, rows))
     due[:count] = scaled.T
-    response = np.zeros((count + ORDER, ORDER, rows))
+    response = np.zeros((count, ORDER, rows))
     response[: count - 1] = _ahead(weighting)
-    levels = np.empty((count, rows), np.intp)
-    for n in range(count):
-        now = due[n]
-        level = levels[n] = _LEVELS_BETWEEN.searchsorted(now)
-        error = now - STATE_LEVELS[level]
-        due[n + 1 : n + 1 + ORDER] -= response[n] * error
-    return maximum, levels.T
+    step = due.strides[0]
+    shape = count, ORDER, rows
+    ahead = np.ndarray(shape, due.dtype, due.data, step, (step, step, due.itemsize))
+    for now, later, weight in zip(due, ahead, response, strict=False):
+        error = now - STATE_LEVELS.take(_LEVELS_BETWEEN.searchsorted(now))
+        later -= weight * error
+    return maximum, _LEVELS_BETWEEN.searchsorted(due[:count]).T
 
 
 def _ahead(weighting: Floats) -> Floats:
