@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "Index", "correlated", "delayed", "windows"]
+__all__ = ["Floats", "Index", "begins", "correlated", "delayed", "windows"]
 
 Floats = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
+
+
+@lru_cache(maxsize=128)
+def begins(rows: int, samples: int) -> Index:
+    """Return where rows of so many samples begin in one dimension: (rows, 1), read-only."""
+    out = samples * np.arange(rows)[:, None]
+    out.flags.writeable = False
+    return out
 
 
 def windows(signal: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

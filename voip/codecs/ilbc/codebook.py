@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, correlated
+from voip.codecs.ilbc.arrays import Floats, Index, begins, correlated
 from voip.codecs.ilbc.mode import LONG_MEMORY, MODES, SHORT_MEMORY, SUB_BLOCK, Layout, Mode
 from voip.codecs.ilbc.tables import EXPANSION, GAINS
 
@@ -108,10 +108,10 @@ def expand(memory: Floats) -> Floats:
 def dequantise_gains(index: npt.NDArray[np.integer]) -> Floats:
     """Return the gains (rows, 3) of three indices; a stage is scaled by the one before."""
     gains = np.empty(index.shape)
-    gains[:, 0] = GAINS[0][index[:, 0]]
+    gains[:, 0] = GAINS[0].take(index[:, 0])
     for stage in (1, 2):
         scale = np.maximum(np.abs(gains[:, stage - 1]), LEAST_SCALE)
-        gains[:, stage] = scale * GAINS[stage][index[:, stage]]
+        gains[:, stage] = scale * GAINS[stage].take(index[:, stage])
     return gains
 
 
@@ -130,26 +130,26 @@ def decode_segment(
     frame: Floats, case: Index, index: npt.NDArray[np.integer], gains: Floats, layout: Layout
 ) -> None:
     """Write one segment of frames (rows, samples + 1): index, gains (rows, 3)."""
-    row = np.arange(len(frame))[:, None] * frame.shape[1]
+    row = begins(*frame.shape)
     shape = shape_of(layout)
     both = expand(frame.reshape(-1).take(row + layout.memory.take(case, axis=0))).reshape(-1)
-    at = np.arange(len(frame)) * (2 * shape.memory)
-    parts = vectors(both, np.repeat(at, STAGES)[:, None], index.reshape(-1), shape)
-    segment = gains[:, None] @ parts.reshape(len(frame), STAGES, -1)
-    np.put(frame, row + layout.target.take(case, axis=0), segment)
+    at = begins(len(frame), 2 * shape.memory)[:, None]
+    segment = gains[:, None] @ vectors(both, at, index, shape)
+    frame.put(row + layout.target.take(case, axis=0), segment)
 
 
 def vectors(both: Floats, at: Index, index: npt.NDArray[np.integer], shape: Shape) -> Floats:
-    """Return vectors (n, samples) of their indices (n,).
+    """Return vectors (rows, samples) of their indices (rows,), or (rows, 3, samples) of (rows, 3).
 
-    both: memory and expanded memory of all rows in one dimension; at: (n, 1), where that of each
-    vector's row begins.
+    both: memory and expanded memory of all rows in one dimension; at: where that of each row
+    begins, as `index` with one axis more.
     """
     out: Floats = both.take(at + shape.one.take(index, axis=0))
-    faded = shape.fades.take(index).nonzero()[0]
-    if faded.size:
+    faded = shape.fades.take(index)
+    if faded.any():
         which = index[faded]
-        other = both.take(at[faded] + shape.other.take(which, axis=0))
+        begin = np.broadcast_to(at, (*index.shape, 1))[faded]
+        other = both.take(begin + shape.other.take(which, axis=0))
         other -= out[faded]
         other *= shape.blend.take(which, axis=0)
         out[faded] += other
@@ -162,12 +162,12 @@ def widened(index: Index) -> Index:
     The first segment searches, in its second and third stage, the 44 shortest delays and the
     augmented vectors only.
     """
-    return _WIDENED[index]
+    return _WIDENED.take(index)
 
 
 def narrowed(index: Index) -> Index:
     """Return indices of 8 bits as those of 7: the reverse of `widened`."""
-    return _NARROWED[index]
+    return _NARROWED.take(index)
 
 
 _WIDENED: Final = np.concatenate(

@@ -105,7 +105,8 @@ def decode(
     state.speech[:] = speech[:, -ORDER:]
     out = high_pass(speech, _HIGH_PASS, state.high_pass)
     np.trunc(out, out=out)  # as the implementation that made the published vectors does
-    return np.clip(out, -32768, 32767, out=out).astype(np.int16)
+    np.maximum(out, -32768, out=out)
+    return np.minimum(out, 32767, out=out).astype(np.int16)
 
 
 def _excitation(

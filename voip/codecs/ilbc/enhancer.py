@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from voip.codecs.ilbc.arrays import Floats, Index, correlated, delayed, windows
+from voip.codecs.ilbc.arrays import Floats, Index, begins, correlated, delayed, windows
 from voip.codecs.ilbc.mode import Mode
 from voip.codecs.ilbc.tables import DECIMATION, POLYPHASE
 
@@ -53,6 +53,8 @@ def _upsampling() -> Floats:
 
 
 _UPSAMPLING: Final = _upsampling()
+_QUARTERS: Final = 1 + np.arange(20) / 4
+"""Where they are, from the first of the samples compared."""
 _WHOLE: Final = (np.arange(20) + 3) // 4
 """Of each of the twenty: whole samples, and `_TAPS`, what interpolates for the rest."""
 _TAPS: Final = POLYPHASE[4 * _WHOLE - np.arange(20)]
@@ -73,19 +75,18 @@ def estimate_pitch(history: Floats, mode: Mode) -> Index:
     half = BLOCK // 2
     stretches = windows(halved, half)
     squares = np.zeros((rows, halved.shape[1] + 1))
-    np.cumsum(halved * halved, axis=1, out=squares[:, 1:])
+    np.add.accumulate(halved * halved, axis=1, out=squares[:, 1:])
     energies = squares[:, half:] - squares[:, :-half]
-    lags = np.arange(_LEAST_LAG, _MOST_LAG)
-    period = np.empty((rows, blocks), np.intp)
+    match, energy = np.empty((2, rows, blocks, _MOST_LAG - _LEAST_LAG))
     for block in range(blocks):
         at = _MOST_LAG + half * block
         places = slice(at - _LEAST_LAG, at - _MOST_LAG, -1)
-        match = np.einsum("snj,sj->sn", stretches[:, places], stretches[:, at])
-        energy = energies[:, places]
-        match *= np.maximum(match, 0)
-        match /= np.maximum(energy, 1e-9)
-        period[:, block] = 2 * lags[match.argmax(axis=1)]
-    return period
+        np.einsum("snj,sj->sn", stretches[:, places], stretches[:, at], out=match[:, block])
+        energy[:, block] = energies[:, places]
+    match *= np.maximum(match, 0)
+    match /= np.maximum(energy, 1e-9)
+    best: Index = match.argmax(axis=2)
+    return 2 * (_LEAST_LAG + best)
 
 
 def join(history: Floats, period: Index, mode: Mode) -> Index:
@@ -143,38 +144,41 @@ def _surround(history: Floats, period: Index, current: Floats, centres: Index) -
     rows, blocks = current.shape[:2]
     padded = np.zeros((rows, HISTORY + 2 * _PAD))
     padded[:, _PAD:-_PAD] = history
-    row = np.arange(rows)[:, None]
+    row = begins(rows, 1)
+    lags = period.astype(np.float64)
     places = windows(padded, _NEAR)
     columns = delayed(current.reshape(-1, BLOCK), 2 * _SLOP + 1).reshape(rows, blocks, _NEAR, -1)
 
     position = np.empty((rows, blocks, 2))
     position[:] = centres[:, None]
     before, behind = position[..., 0], position[..., 1]
-    lag_before = period.take(_nearest(centres + np.float64((BLOCK - 1) / 2)), axis=1)
-    ends = (_CENTRES - period)[:, None]
+    lag_before = lags.take(_nearest(centres + np.float64((BLOCK - 1) / 2)), axis=1)
+    # Where a block begins that is a period before the middle of each.
+    begins_before = (_CENTRES - BLOCK / 2 - lags)[:, None]
     start, best = np.empty((2, rows, blocks, 3, 2), np.intp)
-    weights = np.empty(start.shape)
+    are_there = np.empty(start.shape, np.bool_)
     for n in range(3):
         before -= lag_before
         middle = before + BLOCK / 2
-        next_lag_before = period[row, _nearest(middle - lag_before)]
-        behind += period[row, np.abs(ends - (behind[..., None] + BLOCK / 2)).argmin(axis=2)]
-        there = (position >= _FIRST) & (position < _LAST)
+        next_lag_before = lags[row, _nearest(middle - lag_before)]
+        behind += lags[row, np.abs(begins_before - behind[..., None]).argmin(axis=2)]
+        there = are_there[:, :, n] = (position >= _FIRST) & (position < _LAST)
         # Steps 2 and 3: the best of twenty places, a quarter of a sample apart.
         begin = start[:, :, n]
-        np.minimum(np.maximum((position - 0.5).astype(np.intp) - _SLOP, 0), _LAST_START, out=begin)
+        begin[:] = np.minimum(np.maximum(position - (0.5 + _SLOP), 0), _LAST_START)
         match = places[row[..., None], _PAD + begin] @ columns
         finer = match.reshape(rows, -1, 5) @ _UPSAMPLING
         quarter = best[:, :, n] = finer.argmax(axis=2).reshape(rows, blocks, 2)
-        np.copyto(position, begin + quarter / 4 + 1.0, where=there)
-        np.multiply(there, _WEIGHTS[n], out=weights[:, :, n])
+        np.copyto(position, begin + _QUARTERS.take(quarter), where=there)
         lag_before = next_lag_before
 
     # Step 4 for all of them at once: what is there, to a quarter of a sample, is a sum of the seven
     # samples around it, and what is asked for is a sum of these.
-    around = windows(padded, BLOCK + 6)[row[..., None, None], _PAD - 3 + start + _WHOLE[best]]
+    around = windows(padded, BLOCK + 6)[row[..., None, None], _PAD - 3 + start + _WHOLE.take(best)]
     stretches = np.ascontiguousarray(windows(around.reshape(-1, BLOCK + 6), BLOCK))
-    taps = (_TAPS[best] * weights[..., None]).reshape(rows, blocks, 1, -1)
+    taps = (_TAPS.take(best, axis=0) * (are_there * _WEIGHTS)[..., None]).reshape(
+        rows, blocks, 1, -1
+    )
     out: Floats = taps @ stretches.reshape(rows, blocks, -1, BLOCK)
     return out[:, :, 0]
 

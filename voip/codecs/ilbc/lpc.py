@@ -32,21 +32,41 @@ def polynomials(lsf: Floats) -> Floats:
     Half the sum of a symmetric and an antisymmetric polynomial, whose roots on the unit circle are
     the odd and the even frequencies (section 3.2.3).
     """
-    # Filters along the last axis: coefficient by coefficient for all of them at once.
-    cosines = -2 * np.cos(np.ascontiguousarray(lsf.reshape(-1, ORDER).T))
-    filters = cosines.shape[1]
-    # Two zeros stand before z^0, so that a delay by one or two is a slice.
-    both = np.zeros((2 + ORDER + 2, 2, filters))
-    both[2] = 1
-    both[3] = np.array([[1], [-1]])
-    for pair, cosine in enumerate(cosines.reshape(ORDER // 2, 2, filters)):
-        length = 2 * pair + 4
-        longer = cosine * both[1 : 1 + length]
-        longer += both[2 : 2 + length]
-        longer += both[:length]
-        both[2 : 2 + length] = longer
-    whole = 0.5 * (both[2:-1, 0] + both[2:-1, 1])
-    return np.ascontiguousarray(whole.T).reshape(*lsf.shape[:-1], ORDER + 1)
+    shape = lsf.shape[:-1]
+    # Filters along the last axis, so that products go through all of them at once.
+    cosines = 2 * np.cos(lsf.reshape(-1, ORDER).T).reshape(ORDER // 2, -1)
+    values = np.multiply.reduce(_NODES[:, None, None] - cosines, axis=1)
+    # (nodes * 2, filters), of which a product per row makes the coefficients.
+    coefficients = values.reshape(_INTERPOLATION.shape[0], -1).T
+    out: Floats = np.ascontiguousarray(coefficients).reshape(*shape, -1) @ _INTERPOLATION
+    out[..., 0] = 1
+    return out
+
+
+def _interpolation(nodes: Floats) -> Floats:
+    """Return what makes A(z) of values of its two polynomials: (2 * nodes, 11), node by node.
+
+    A product of five z^2 - 2 z cos w + 1 is, divided by z^5, one of five 2 cos x - 2 cos w where z
+    is exp(j x): a polynomial in 2 cos x, which six of its values determine.
+    """
+    powers = np.linalg.inv(nodes[:, None] ** np.arange(nodes.size)).T
+    out = np.zeros((nodes.size, 2, ORDER + 2))
+    power = np.zeros((nodes.size, ORDER + 1))
+    # (2 cos x)^k is (z + 1/z)^k: binomials, two steps apart, around z^5 in the middle.
+    power[0, ORDER // 2] = 1
+    for k in range(1, nodes.size):
+        power[k, 1:] += power[k - 1, :-1]
+        power[k, :-1] += power[k - 1, 1:]
+    of_node = powers @ power
+    for kind, sign in enumerate((1, -1)):  # times 1 + z^-1, and 1 - z^-1
+        out[:, kind, :-1] += 0.5 * of_node
+        out[:, kind, 1:] += 0.5 * sign * of_node
+    return out[..., :-1].reshape(-1, ORDER + 1).copy()
+
+
+_NODES: Final = 2 * np.cos(np.pi * (np.arange(6) + 0.5) / 6)
+"""2 cos x, where products are taken; there (Chebyshev's nodes) rounding harms the least."""
+_INTERPOLATION: Final = _interpolation(_NODES)
 
 
 @cache

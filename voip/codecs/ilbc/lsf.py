@@ -34,7 +34,7 @@ def quantise(lsf: Floats) -> npt.NDArray[np.intp]:
 
 def dequantise(index: npt.NDArray[np.integer]) -> Floats:
     """Return the frequencies (rows, 10) of three indices (rows, 3), in order and apart."""
-    parts = [codebook[index[:, split]] for split, codebook in enumerate(LSF_CODEBOOKS)]
+    parts = [codebook.take(index[:, split], axis=0) for split, codebook in enumerate(LSF_CODEBOOKS)]
     return separate(np.concatenate(parts, axis=1))
 
 
@@ -44,9 +44,10 @@ def separate(lsf: Floats) -> Floats:
     Two passes from below; of two that come in the wrong order the upper goes above the lower. (All
     that three indices can say is then in order, and far from 0 and 4000 Hz.)
     """
-    rows = np.flatnonzero((lsf[:, 1:] - lsf[:, :-1] < _CLOSE).any(axis=1))
-    if not rows.size:
+    close = lsf[:, 1:] - lsf[:, :-1] < _CLOSE
+    if not close.any():
         return lsf
+    rows = np.flatnonzero(close.any(axis=1))
     some = lsf[rows].T
     for _ in range(2):
         for low, high in pairwise(some):

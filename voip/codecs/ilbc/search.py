@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, delayed, windows
+from voip.codecs.ilbc.arrays import Floats, Index, begins, delayed, windows
 from voip.codecs.ilbc.codebook import LEAST_SCALE, STAGES, Shape, expand, vectors
 from voip.codecs.ilbc.tables import GAINS
 
@@ -46,10 +46,9 @@ def search(
     may take.
     """
     rows, length = target.shape
-    row = np.arange(rows)
     both = expand(memory)
     flat = both.reshape(-1)
-    at = both.shape[1] * row[:, None]
+    at = begins(*both.shape)
     sections = both.reshape(2 * rows, -1)
     # Every so many stretches of it, long enough for the next ones, too.
     stretches = np.ascontiguousarray(windows(sections, length + shape.step - 1)[:, :: shape.step])
@@ -92,7 +91,7 @@ def search(
         barred = _barred(shape.base, shape.section, ranges[stage]).take(base, axis=0)
         np.copyto(measure[:, 1], -1.0, where=barred)
         best = index[:, stage] = measure.reshape(rows, -1).argmax(axis=1)
-        chosen = 2 * shape.section * row + best
+        chosen = begins(rows, 2 * shape.section)[:, 0] + best
         wanted = gain.take(chosen) * (measure.take(chosen) >= 0)
         level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(wanted / scale)
         quantised = scale * GAINS[stage].take(level)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
+from voip.codecs.ilbc.arrays import Floats, Index, begins, windows
 from voip.codecs.ilbc.lpc import ringing
 from voip.codecs.ilbc.mode import SUB_BLOCK, Mode
 from voip.codecs.ilbc.tables import ORDER, STATE_LEVELS, STATE_MAXIMA
@@ -37,7 +37,7 @@ def decode_state(
 
     spread: as of `dispersion`.
     """
-    samples = STATE_LEVELS[levels] * _SCALES[maximum][:, None]
+    samples = STATE_LEVELS.take(levels) * _SCALES.take(maximum)[:, None]
     # Time-reversed before and after: the sum below reverses its input, so that only the output is.
     return _dispersed(samples, spread)[:, ::-1]
 
@@ -50,30 +50,22 @@ def dispersion(filters: Floats, responses: Floats, length: int) -> Floats:
     zeros; what comes in the second half is added to the first. What place n gets from place m
     stands here by n - m, from 1 - length on.
     """
-    padded = np.zeros((len(filters), ORDER + 2 * length))
-    padded[:, ORDER:] = _long_response(filters, responses)[:, : 2 * length]
-    allpass = np.einsum("snj,sj->sn", windows(padded, ORDER + 1), filters)
-    once, again = allpass[:, :length], allpass[:, length:]
+    padded = np.zeros((len(filters), ORDER + SUB_BLOCK))
+    padded[:, ORDER:] = responses
+    allpass = np.empty((len(filters), 3 * SUB_BLOCK))
+    np.einsum("snj,sj->sn", windows(padded, ORDER + 1), filters, out=allpass[:, :SUB_BLOCK])
+    # What goes on is what the response makes of that which the past takes from the next ten inputs.
+    places, taken = windows(padded, ORDER)[:, 1:], ringing(filters)
+    for at in (SUB_BLOCK, 2 * SUB_BLOCK):
+        take = np.einsum("snj,sj->sn", taken, allpass[:, at - ORDER : at])
+        np.einsum("snj,sj->sn", places, -take[:, ::-1], out=allpass[:, at : at + SUB_BLOCK])
+    once, again = allpass[:, :length], allpass[:, length : 2 * length]
     return np.concatenate((once[:, 1:], once + again), axis=1)
 
 
 def _dispersed(backwards: Floats, spread: Floats) -> Floats:
     """Return a time-reversed block (rows, samples), forwards, through an all-pass filter."""
     out: Floats = np.einsum("snj,sj->sn", windows(spread, backwards.shape[1]), backwards)
-    return out
-
-
-def _long_response(filters: Floats, responses: Floats) -> Floats:
-    """Return the first 120 samples that 1/A answers to a unit sample with: (rows, 120)."""
-    out = np.empty((len(filters), 3 * SUB_BLOCK))
-    out[:, :SUB_BLOCK] = responses
-    # What goes on is what the response makes of that which the past takes from the next ten inputs.
-    padded = np.zeros((len(filters), SUB_BLOCK + ORDER - 1))
-    padded[:, ORDER - 1 :] = responses
-    places, taken = windows(padded, ORDER), ringing(filters)
-    for at in (SUB_BLOCK, 2 * SUB_BLOCK):
-        take = np.einsum("snj,sj->sn", taken, out[:, at - ORDER : at])
-        np.einsum("snj,sj->sn", places, -take[:, ::-1], out=out[:, at : at + SUB_BLOCK])
     return out
 
 
@@ -87,8 +79,8 @@ def find_state(residual: Floats, mode: Mode) -> Index:
     stretches = windows(squares, 2 * SUB_BLOCK)[:, ::SUB_BLOCK]
     power = np.einsum("sbn,n->sb", stretches, _EDGES) * _PREFERENCES[mode.starts]
     start: Index = power.argmax(axis=1)
-    at = squares.shape[1] * np.arange(len(squares)) + SUB_BLOCK * start
-    pair = squares.reshape(-1).take(at[:, None] + np.arange(2 * SUB_BLOCK))
+    at = begins(*squares.shape) + SUB_BLOCK * start[:, None]
+    pair = squares.reshape(-1).take(at + np.arange(2 * SUB_BLOCK))
     first = pair[:, : mode.remainder].sum(axis=1) > pair[:, mode.state :].sum(axis=1)
     case: Index = 2 * start + first
     return case
