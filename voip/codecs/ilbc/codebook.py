@@ -36,8 +36,8 @@ _SHORTEST_DELAY, _BLEND = SUB_BLOCK // 2, 5
 class Shape:
     """The vectors of one codebook as sums of two samples of memory and expanded memory.
 
-    Vector v has the samples `one[v]` and `other[v]` of the two memories, one after the other,
-    the latter with the weight `blend[v]`, the former with the rest.
+    Vector v has the samples `one[v]` of the two memories, one after the other, and those that are
+    `earlier[v]` by so many, the latter with the weight `blend[v]`, the former with the rest.
     """
 
     memory: int
@@ -49,7 +49,7 @@ class Shape:
     step: int
     """Divides `base`: of how many stretches of memory the correlations are had at once."""
     one: Index
-    other: Index
+    earlier: Index
     blend: Floats
     fades: npt.NDArray[np.bool_]
     """(vectors,): which are made of both."""
@@ -78,7 +78,7 @@ def _shape(length: int, memory: int) -> Shape:
         section,
         max(step for step in range(1, 13) if base % step == 0),
         one[which] + memory * expanded[:, None],
-        other[which] + memory * expanded[:, None],
+        (one - other)[which],
         blend[which],
         blend[which].any(axis=1),
     )
@@ -122,20 +122,20 @@ def decode_segments(
 
     case: (rows,), as for `Layout`; index, gains: (rows, segments, 3), the remainder first.
     """
+    row = begins(*frame.shape)
     for segment, layout in enumerate(mode.layouts):
-        decode_segment(frame, case, index[:, segment], gains[:, segment], layout)
+        memory = frame.reshape(-1).take(row + layout.memory.take(case, axis=0))
+        out = decode_segment(memory, index[:, segment], gains[:, segment], shape_of(layout))
+        frame.put(row + layout.target.take(case, axis=0), out)
 
 
 def decode_segment(
-    frame: Floats, case: Index, index: npt.NDArray[np.integer], gains: Floats, layout: Layout
-) -> None:
-    """Write one segment of frames (rows, samples + 1): index, gains (rows, 3)."""
-    row = begins(*frame.shape)
-    shape = shape_of(layout)
-    both = expand(frame.reshape(-1).take(row + layout.memory.take(case, axis=0))).reshape(-1)
-    at = begins(len(frame), 2 * shape.memory)[:, None]
-    segment = gains[:, None] @ vectors(both, at, index, shape)
-    frame.put(row + layout.target.take(case, axis=0), segment)
+    memory: Floats, index: npt.NDArray[np.integer], gains: Floats, shape: Shape
+) -> Floats:
+    """Return a segment (rows, samples) of its memory, likewise; index and gains are (rows, 3)."""
+    both = expand(memory).reshape(-1)
+    at = begins(len(memory), 2 * shape.memory)[:, None]
+    return (gains[:, None] @ vectors(both, at, index, shape))[:, 0]
 
 
 def vectors(both: Floats, at: Index, index: npt.NDArray[np.integer], shape: Shape) -> Floats:
@@ -144,12 +144,12 @@ def vectors(both: Floats, at: Index, index: npt.NDArray[np.integer], shape: Shap
     both: memory and expanded memory of all rows in one dimension; at: where that of each row
     begins, as `index` with one axis more.
     """
-    out: Floats = both.take(at + shape.one.take(index, axis=0))
+    places = at + shape.one.take(index, axis=0)
+    out: Floats = both.take(places)
     faded = shape.fades.take(index)
-    if faded.any():
+    if np.count_nonzero(faded):
         which = index[faded]
-        begin = np.broadcast_to(at, (*index.shape, 1))[faded]
-        other = both.take(begin + shape.other.take(which, axis=0))
+        other = both.take(places[faded] - shape.earlier.take(which, axis=0))
         other -= out[faded]
         other *= shape.blend.take(which, axis=0)
         out[faded] += other

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from voip.codecs.ilbc import codebook, lsf
 from voip.codecs.ilbc.analysis import analyse
-from voip.codecs.ilbc.arrays import Floats, Index
+from voip.codecs.ilbc.arrays import Floats, Index, begins
 from voip.codecs.ilbc.lpc import HighPass, high_pass, polynomials, residual, unit_response
 from voip.codecs.ilbc.mode import MODE_20, SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, pack
@@ -122,23 +122,21 @@ def _segments(
 ) -> tuple[Index, Index]:
     """Encode all that is not in the start state; return indices and gains (rows, segments * 3)."""
     rows = len(frame)
-    row = np.arange(rows)
+    row, begin = np.arange(rows), begins(*frame.shape)
     indices, gain_indices = [], []
     for segment, layout in enumerate(mode.layouts):
         shape = codebook.shape_of(layout)
-        signal = np.concatenate(
-            (
-                frame[row[:, None], layout.memory[case]],
-                excitation[row[:, None], layout.target[case]],
-            ),
-            axis=1,
-        )
+        places = layout.target.take(case, axis=0)
+        memory = frame.reshape(-1).take(begin + layout.memory.take(case, axis=0))
+        target = excitation.reshape(-1).take(begins(*excitation.shape) + places)
+        signal = np.concatenate((memory, target), axis=1)
         weighted = weigh(signal, responses[row, layout.sub_block[case]])
-        memory, target = weighted[:, : shape.memory], weighted[:, shape.memory :]
         ranges = (_REMAINDER_RANGE, _FIRST_RANGE)[segment] if segment < 2 else _RANGE
-        index, gain_index = search(memory, target, shape, ranges)
+        index, gain_index = search(
+            weighted[:, : shape.memory], weighted[:, shape.memory :], shape, ranges
+        )
         gains = codebook.dequantise_gains(gain_index)
-        codebook.decode_segment(frame, case, index, gains, layout)
+        frame.put(begin + places, codebook.decode_segment(memory, index, gains, shape))
         if segment == 1:
             index[:, 1:] = codebook.narrowed(index[:, 1:])
         indices.append(index)

@@ -17,6 +17,7 @@ __all__ = ["dequantise", "interpolate", "mean", "quantise", "separate"]
 _CLOSE: Final = 0.039
 """50 Hz in radians: what is nearer is moved apart by half of it to each side."""
 _SPLITS: Final = (slice(0, 3), slice(3, 6), slice(6, 10))
+_HALF_POWERS: Final = tuple(0.5 * (codebook**2).sum(axis=1) for codebook in LSF_CODEBOOKS)
 
 _WEIGHTS_20: Final = np.arange(1, 5)[:, None] / 4
 _WEIGHTS_30: Final = np.array([0, 0, 1, 2, 3, 3])[1:, None] / 3
@@ -25,10 +26,11 @@ _WEIGHTS_30: Final = np.array([0, 0, 1, 2, 3, 3])[1:, None] / 3
 def quantise(lsf: Floats) -> npt.NDArray[np.intp]:
     """Return the nearest vectors of the three codebooks: (rows, 10) to (rows, 3)."""
     index = np.empty((len(lsf), 3), np.intp)
-    for split, (part, codebook) in enumerate(zip(_SPLITS, LSF_CODEBOOKS, strict=True)):
-        # Half the square of the distance, without what all vectors have in common.
-        likeness = (lsf[:, None, part] @ codebook.T)[:, 0]
-        index[:, split] = (likeness - 0.5 * (codebook * codebook).sum(axis=1)).argmax(axis=1)
+    books = zip(_SPLITS, LSF_CODEBOOKS, _HALF_POWERS, strict=True)
+    for split, (part, codebook, half_power) in enumerate(books):
+        # What is nearest: half the square of the distance, less what is the same for all vectors.
+        likeness = (lsf[:, None, part] @ codebook.T)[:, 0] - half_power
+        index[:, split] = likeness.argmax(axis=1)
     return index
 
 

@@ -23,6 +23,8 @@ _STEP: Final = 12
 _MOST_GAIN: Final = 1.3
 _AROUND: Final = 34
 """Vectors of the expanded section that are tried: around the best of the base section."""
+_TWICE: Final = np.minimum(GAINS[0].searchsorted(2 * GAINS[0]), GAINS[0].size - 1)
+"""The most that a first gain is corrected to."""
 _GAINS_BETWEEN: Final = tuple((gains[1:] + gains[:-1]) / 2 for gains in GAINS)
 
 
@@ -71,7 +73,7 @@ def search(
     index, gain_index = np.empty((rows, STAGES), np.intp), np.empty((rows, STAGES), np.intp)
     left = target.copy()
     coded = np.zeros(target.shape)
-    scale = np.ones(rows)
+    scale: Floats | float = 1.0
     cross = np.empty(energy.shape)
     for stage in range(STAGES):
         # The shortest delay comes first, and the newest stretch is the last.
@@ -143,10 +145,7 @@ def _corrected(index: Index, target: Floats, coded: Floats) -> Index:
     """Return the index of a first gain by which the coded has the power of the target (3.7)."""
     wanted: Floats = np.einsum("sn,sn->s", target, target)
     there: Floats = np.einsum("sn,sn->s", coded, coded)
-    gains = GAINS[0]
-    gain = gains[index]
     ratio = np.sqrt(wanted / np.maximum(there, _NOTHING))
-    enough = gains.searchsorted(ratio * gain) - 1
-    twice = gains.searchsorted(2 * gain)
-    most: Index = np.minimum(enough, np.minimum(twice, gains.size - 1))
+    enough = GAINS[0].searchsorted(ratio * GAINS[0].take(index)) - 1
+    most: Index = np.minimum(enough, _TWICE.take(index))
     return np.maximum(index, most)
