@@ -105,12 +105,13 @@ def encode_state(
     due[:count] = scaled.T
     response = np.zeros((count, ORDER, rows))
     response[: count - 1] = _ahead(weighting)
+    # The ten samples after each as views: to make those one by one costs as much as the sums.
     step = due.strides[0]
     shape = count, ORDER, rows
     ahead = np.ndarray(shape, due.dtype, due.data, step, (step, step, due.itemsize))
-    for now, later, weight in zip(due, ahead, response, strict=False):
-        error = now - STATE_LEVELS.take(_LEVELS_BETWEEN.searchsorted(now))
-        later -= weight * error
+    nearest, level = _LEVELS_BETWEEN.searchsorted, STATE_LEVELS.take
+    for now, later, weight in zip(due[:count], ahead, response, strict=True):
+        later -= weight * (now - level(nearest(now)))
     return maximum, _LEVELS_BETWEEN.searchsorted(due[:count]).T
 
 
