@@ -91,11 +91,17 @@ def _changes(filters: Floats, grid: Floats, lsf: Floats) -> Index:
     values = (filters[:, None] @ grid).reshape(len(filters), 2, -1)
     negative = values < 0
     change = negative[..., 1:] != negative[..., :-1]
-    seen = (np.count_nonzero(change, axis=2) == ORDER // 2).all(axis=1)
-    some = np.flatnonzero(seen)
-    row, kind, at = change[some].nonzero()
-    step = _STEP * (_COUNT - 1) / change.shape[2]
-    low, high = values[some[row], kind, at], values[some[row], kind, at + 1]
-    place = step * (at + (np.abs(high) < np.abs(low)))
-    lsf[some] = place.reshape(-1, 2, ORDER // 2).swapaxes(1, 2).reshape(-1, ORDER)
-    return np.flatnonzero(~seen)
+    points = change.shape[2]
+    at = np.flatnonzero(change)
+    line = at // points
+    seen = (np.bincount(line, minlength=2 * len(lsf)).reshape(-1, 2) == ORDER // 2).all(axis=1)
+    unseen = np.flatnonzero(~seen)
+    if unseen.size:
+        of_seen = seen[line // 2]
+        at, line = at[of_seen], line[of_seen]
+    # A polynomial has one value more than there are places where it may change its sign.
+    low, high = values.reshape(-1).take((at + line, at + line + 1))
+    step = _STEP * (_COUNT - 1) / points
+    place = step * (at - points * line + (np.abs(high) < np.abs(low)))
+    lsf[seen] = place.reshape(-1, 2, ORDER // 2).swapaxes(1, 2).reshape(-1, ORDER)
+    return unseen

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
+from voip.codecs.ilbc.arrays import Floats, Index, begins, correlated
 from voip.codecs.ilbc.mode import LONG_MEMORY, MODES, SHORT_MEMORY, SUB_BLOCK, Layout, Mode
 from voip.codecs.ilbc.tables import EXPANSION, GAINS
 
@@ -22,6 +22,7 @@ __all__ = [
     "expand",
     "narrowed",
     "shape_of",
+    "vectors",
     "widened",
 ]
 
@@ -35,8 +36,8 @@ _SHORTEST_DELAY, _BLEND = SUB_BLOCK // 2, 5
 class Shape:
     """The vectors of one codebook as sums of two samples of memory and expanded memory.
 
-    Vector v has the samples `one[v]` and `other[v]` of the two memories, one after the other,
-    the latter with the weight `blend[v]`, the former with the rest.
+    Vector v has the samples `one[v]` of the two memories, one after the other, and those that are
+    `earlier[v]` by so many, the latter with the weight `blend[v]`, the former with the rest.
     """
 
     memory: int
@@ -45,9 +46,13 @@ class Shape:
     """Vectors that are stretches of the memory; as many are stretches of the expanded memory."""
     section: int
     """With the augmented ones: where the expanded section begins."""
+    step: int
+    """Divides `base`: of how many stretches of memory the correlations are had at once."""
     one: Index
-    other: Index
+    earlier: Index
     blend: Floats
+    fades: npt.NDArray[np.bool_]
+    """(vectors,): which are made of both."""
 
 
 def _shape(length: int, memory: int) -> Shape:
@@ -71,9 +76,11 @@ def _shape(length: int, memory: int) -> Shape:
         memory,
         base,
         section,
+        max(step for step in range(1, 13) if base % step == 0),
         one[which] + memory * expanded[:, None],
-        other[which] + memory * expanded[:, None],
+        (one - other)[which],
         blend[which],
+        blend[which].any(axis=1),
     )
 
 
@@ -94,17 +101,17 @@ def expand(memory: Floats) -> Floats:
     padded[:, 3:-4] = memory
     out = np.empty((rows, 2 * samples))
     out[:, :samples] = memory
-    np.einsum("snj,j->sn", windows(padded, 8), EXPANSION, out=out[:, samples:])
+    out[:, samples:] = correlated(padded, EXPANSION)
     return out
 
 
 def dequantise_gains(index: npt.NDArray[np.integer]) -> Floats:
     """Return the gains (rows, 3) of three indices; a stage is scaled by the one before."""
     gains = np.empty(index.shape)
-    gains[:, 0] = GAINS[0][index[:, 0]]
+    gains[:, 0] = GAINS[0].take(index[:, 0])
     for stage in (1, 2):
         scale = np.maximum(np.abs(gains[:, stage - 1]), LEAST_SCALE)
-        gains[:, stage] = scale * GAINS[stage][index[:, stage]]
+        gains[:, stage] = scale * GAINS[stage].take(index[:, stage])
     return gains
 
 
@@ -115,21 +122,38 @@ def decode_segments(
 
     case: (rows,), as for `Layout`; index, gains: (rows, segments, 3), the remainder first.
     """
+    row = begins(*frame.shape)
     for segment, layout in enumerate(mode.layouts):
-        decode_segment(frame, case, index[:, segment], gains[:, segment], layout)
+        memory = frame.reshape(-1).take(row + layout.memory.take(case, axis=0))
+        out = decode_segment(memory, index[:, segment], gains[:, segment], shape_of(layout))
+        frame.put(row + layout.target.take(case, axis=0), out)
 
 
 def decode_segment(
-    frame: Floats, case: Index, index: npt.NDArray[np.integer], gains: Floats, layout: Layout
-) -> None:
-    """Write one segment of frames (rows, samples + 1): index, gains (rows, 3)."""
-    row = np.arange(len(frame))[:, None] * frame.shape[1]
-    shape = shape_of(layout)
-    both = expand(frame.reshape(-1).take(row + layout.memory[case])).reshape(-1)
-    at = np.arange(len(frame))[:, None, None] * (2 * shape.memory)
-    vectors = both.take(at + shape.one[index])
-    vectors += shape.blend[index] * (both.take(at + shape.other[index]) - vectors)
-    np.put(frame, row + layout.target[case], np.einsum("sk,skn->sn", gains, vectors))
+    memory: Floats, index: npt.NDArray[np.integer], gains: Floats, shape: Shape
+) -> Floats:
+    """Return a segment (rows, samples) of its memory, likewise; index and gains are (rows, 3)."""
+    both = expand(memory).reshape(-1)
+    at = begins(len(memory), 2 * shape.memory)[:, None]
+    return (gains[:, None] @ vectors(both, at, index, shape))[:, 0]
+
+
+def vectors(both: Floats, at: Index, index: npt.NDArray[np.integer], shape: Shape) -> Floats:
+    """Return vectors (rows, samples) of their indices (rows,), or (rows, 3, samples) of (rows, 3).
+
+    both: memory and expanded memory of all rows in one dimension; at: where that of each row
+    begins, as `index` with one axis more.
+    """
+    places = at + shape.one.take(index, axis=0)
+    out: Floats = both.take(places)
+    faded = shape.fades.take(index)
+    if np.count_nonzero(faded):
+        which = index[faded]
+        other = both.take(places[faded] - shape.earlier.take(which, axis=0))
+        other -= out[faded]
+        other *= shape.blend.take(which, axis=0)
+        out[faded] += other
+    return out
 
 
 def widened(index: Index) -> Index:
@@ -138,12 +162,12 @@ def widened(index: Index) -> Index:
     The first segment searches, in its second and third stage, the 44 shortest delays and the
     augmented vectors only.
     """
-    return _WIDENED[index]
+    return _WIDENED.take(index)
 
 
 def narrowed(index: Index) -> Index:
     """Return indices of 8 bits as those of 7: the reverse of `widened`."""
-    return _NARROWED[index]
+    return _NARROWED.take(index)
 
 
 _WIDENED: Final = np.concatenate(

@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from voip.codecs.ilbc import codebook, concealment, enhancer, lsf
 from voip.codecs.ilbc.arrays import Floats, Index
-from voip.codecs.ilbc.lpc import high_pass, high_pass_matrix, polynomials, synthesise
+from voip.codecs.ilbc.lpc import HighPass, high_pass, polynomials, synthesise, unit_response
 from voip.codecs.ilbc.mode import SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, unpack
-from voip.codecs.ilbc.state import decode_state
+from voip.codecs.ilbc.state import decode_state, dispersion
 from voip.codecs.ilbc.tables import ORDER, OUTPUT_HIGH_PASS
 from voip.errors import CodecError
 
 __all__ = ["DecoderState", "decode"]
 
-_HIGH_PASS: Final = high_pass_matrix(*OUTPUT_HIGH_PASS)
+_HIGH_PASS: Final = HighPass.of(*OUTPUT_HIGH_PASS)
 _FIRST_PERIOD: Final = 40
 _FIRST_LAG: Final = 20
 
@@ -31,7 +31,8 @@ class DecoderState:
     lsf: Floats
     """(rows, 10): of the last frame."""
     filters: Floats
-    """(rows, sub-blocks, 11): of the last frame."""
+    """(rows, sub-blocks, 11): of the last frame, and `responses` (rows, sub-blocks, 40)."""
+    responses: Floats
     speech: Floats
     """(rows, 10): the last outputs of the synthesis filter."""
     high_pass: Floats
@@ -53,9 +54,12 @@ class DecoderState:
         """Return what there is before the first frame."""
         filters = np.zeros((rows, mode.sub_blocks, ORDER + 1))
         filters[..., 0] = 1
+        responses = np.zeros((rows, mode.sub_blocks, SUB_BLOCK))
+        responses[..., 0] = 1
         return cls(
             lsf=lsf.mean(rows),
             filters=filters,
+            responses=responses,
             speech=np.zeros((rows, ORDER)),
             high_pass=np.zeros((rows, 4)),
             excitation=np.zeros((rows, enhancer.HISTORY)),
@@ -90,17 +94,19 @@ def decode(
         return np.empty((0, mode.samples), np.int16)
     parameters, counts = unpack(payloads, mode)
     counts &= received
-    excitation, filters = _excitation(parameters, counts, state, mode)
-    enhanced = _enhanced(excitation, counts, state, mode)
-
     # The filters go with the excitation, which the enhancer gives out later.
-    shift = mode.delay // SUB_BLOCK
-    late = np.concatenate((state.filters[:, -shift:], filters[:, :-shift]), axis=1)
-    state.filters[:] = filters
-    speech = synthesise(enhanced, late, state.speech)
+    delay = mode.delay // SUB_BLOCK
+    filters, responses = state.filters[:, -delay:].copy(), state.responses[:, -delay:].copy()
+    excitation = _excitation(parameters, counts, state, mode)
+    filters = np.concatenate((filters, state.filters[:, :-delay]), axis=1)
+    responses = np.concatenate((responses, state.responses[:, :-delay]), axis=1)
+    enhanced = _enhanced(excitation, counts, state, mode)
+    speech = synthesise(enhanced, filters, responses, state.speech)
+    state.speech[:] = speech[:, -ORDER:]
     out = high_pass(speech, _HIGH_PASS, state.high_pass)
     np.trunc(out, out=out)  # as the implementation that made the published vectors does
-    return np.clip(out, -32768, 32767, out=out).astype(np.int16)
+    np.maximum(out, -32768, out=out)
+    return np.minimum(out, 32767, out=out).astype(np.int16)
 
 
 def _excitation(
@@ -108,25 +114,18 @@ def _excitation(
     counts: npt.NDArray[np.bool_],
     state: DecoderState,
     mode: Mode,
-) -> tuple[Floats, Floats]:
-    """Return excitation (rows, samples) and filters (rows, sub-blocks, 11)."""
+) -> Floats:
+    """Return excitation (rows, samples); the filters of the frame are then those of `state`."""
     if counts.all():
-        sets = _lsf_sets(parameters, mode)
-        filters = polynomials(lsf.interpolate(state.lsf, sets, mode))
-        state.lsf[:] = sets[:, -1]
-        return _decoded(parameters, filters, mode), filters
-    rows = len(parameters)
-    excitation = np.empty((rows, mode.samples))
-    filters = np.empty((rows, mode.sub_blocks, ORDER + 1))
+        return _decoded(parameters, slice(None), state, mode)
+    excitation = np.empty((len(parameters), mode.samples))
     good, lost = np.flatnonzero(counts), np.flatnonzero(~counts)
     if good.size:
-        sets = _lsf_sets(parameters[good], mode)
-        filters[good] = polynomials(lsf.interpolate(state.lsf[good], sets, mode))
-        state.lsf[good] = sets[:, -1]
-        excitation[good] = _decoded(parameters[good], filters[good], mode)
-    filters[lost] = state.filters[lost, -1:]
+        excitation[good] = _decoded(parameters[good], good, state, mode)
+    state.filters[lost] = state.filters[lost, -1:]
+    state.responses[lost] = state.responses[lost, -1:]
     excitation[lost] = _concealed(lost, state, mode)
-    return excitation, filters
+    return excitation
 
 
 def _lsf_sets(parameters: npt.NDArray[np.uint8], mode: Mode) -> Floats:
@@ -134,16 +133,24 @@ def _lsf_sets(parameters: npt.NDArray[np.uint8], mode: Mode) -> Floats:
     return lsf.dequantise(index).reshape(len(parameters), mode.lsf_sets, ORDER)
 
 
-def _decoded(parameters: npt.NDArray[np.uint8], filters: Floats, mode: Mode) -> Floats:
+def _decoded(
+    parameters: npt.NDArray[np.uint8], at: Index | slice, state: DecoderState, mode: Mode
+) -> Floats:
+    """Return excitation (rows, samples) of frames that came, whose streams have the rows `at`."""
+    sets = _lsf_sets(parameters, mode)
+    filters = polynomials(lsf.interpolate(state.lsf[at], sets, mode))
+    responses = unit_response(filters, SUB_BLOCK)
+    state.lsf[at], state.filters[at], state.responses[at] = sets[:, -1], filters, responses
+
     fields = fields_of(mode)
     rows = np.arange(len(parameters))
     start = parameters[:, fields.start].astype(np.intp) - 1
     case = 2 * start + parameters[:, fields.first]
     frame = np.zeros((rows.size, mode.samples + 1))
-    samples = decode_state(
-        parameters[:, fields.maximum], parameters[:, fields.state], filters[rows, start]
+    spread = dispersion(filters[rows, start], responses[rows, start], mode.state)
+    frame[rows[:, None], mode.state_at[case]] = decode_state(
+        parameters[:, fields.maximum], parameters[:, fields.state], spread
     )
-    frame[rows[:, None], mode.state_at[case]] = samples
     index = parameters[:, fields.codebook].astype(np.intp).reshape(rows.size, -1, 3)
     index[:, 1, 1:] = codebook.widened(index[:, 1, 1:])
     gains = codebook.dequantise_gains(parameters[:, fields.gains].reshape(-1, 3))

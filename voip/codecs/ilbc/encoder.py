@@ -10,18 +10,18 @@ import numpy.typing as npt
 
 from voip.codecs.ilbc import codebook, lsf
 from voip.codecs.ilbc.analysis import analyse
-from voip.codecs.ilbc.arrays import Floats, Index
-from voip.codecs.ilbc.lpc import high_pass, high_pass_matrix, polynomials, residual, unit_response
+from voip.codecs.ilbc.arrays import Floats, Index, begins
+from voip.codecs.ilbc.lpc import HighPass, high_pass, polynomials, residual, unit_response
 from voip.codecs.ilbc.mode import MODE_20, SUB_BLOCK, Mode
 from voip.codecs.ilbc.packing import fields_of, pack
 from voip.codecs.ilbc.search import RESPONSE, search, weigh
-from voip.codecs.ilbc.state import decode_state, encode_state, find_state
+from voip.codecs.ilbc.state import decode_state, dispersion, encode_state, find_state
 from voip.codecs.ilbc.tables import INPUT_HIGH_PASS, ORDER
 from voip.errors import CodecError
 
 __all__ = ["EncoderState", "encode"]
 
-_HIGH_PASS: Final = high_pass_matrix(*INPUT_HIGH_PASS)
+_HIGH_PASS: Final = HighPass.of(*INPUT_HIGH_PASS)
 _WEIGHTING: Final = 0.4222 ** np.arange(ORDER + 1)
 """Of the perceptual weighting filter (section 3.4)."""
 _REMAINDER_RANGE: Final = (58, 58, 58)
@@ -84,13 +84,15 @@ def encode(pcm: npt.NDArray[np.int16], state: EncoderState, mode: Mode) -> npt.N
     parameters[:, fields.first] = case % 2
     places = mode.state_at[case]
     quantising = filters[row, start]
+    response = unit_response(quantising[:, None], SUB_BLOCK)[:, 0]
+    spread = dispersion(quantising, response, mode.state)
     maximum, levels = encode_state(
-        excitation[row[:, None], places], quantising, weighting[row[:, None], places // SUB_BLOCK]
+        excitation[row[:, None], places], spread, weighting[row[:, None], places // SUB_BLOCK]
     )
     parameters[:, fields.maximum] = maximum
     parameters[:, fields.state] = levels
     frame = np.zeros((rows, mode.samples + 1))
-    frame[row[:, None], places] = decode_state(maximum, levels, quantising)
+    frame[row[:, None], places] = decode_state(maximum, levels, spread)
 
     index, gains = _segments(excitation, frame, case, unit_response(weighting, RESPONSE), mode)
     parameters[:, fields.codebook] = index
@@ -120,23 +122,21 @@ def _segments(
 ) -> tuple[Index, Index]:
     """Encode all that is not in the start state; return indices and gains (rows, segments * 3)."""
     rows = len(frame)
-    row = np.arange(rows)
+    row, begin = np.arange(rows), begins(*frame.shape)
     indices, gain_indices = [], []
     for segment, layout in enumerate(mode.layouts):
         shape = codebook.shape_of(layout)
-        signal = np.concatenate(
-            (
-                frame[row[:, None], layout.memory[case]],
-                excitation[row[:, None], layout.target[case]],
-            ),
-            axis=1,
-        )
+        places = layout.target.take(case, axis=0)
+        memory = frame.reshape(-1).take(begin + layout.memory.take(case, axis=0))
+        target = excitation.reshape(-1).take(begins(*excitation.shape) + places)
+        signal = np.concatenate((memory, target), axis=1)
         weighted = weigh(signal, responses[row, layout.sub_block[case]])
-        memory, target = np.split(weighted, [shape.memory], axis=1)
         ranges = (_REMAINDER_RANGE, _FIRST_RANGE)[segment] if segment < 2 else _RANGE
-        index, gain_index = search(memory, target, shape, ranges)
+        index, gain_index = search(
+            weighted[:, : shape.memory], weighted[:, shape.memory :], shape, ranges
+        )
         gains = codebook.dequantise_gains(gain_index)
-        codebook.decode_segment(frame, case, index, gains, layout)
+        frame.put(begin + places, codebook.decode_segment(memory, index, gains, shape))
         if segment == 1:
             index[:, 1:] = codebook.narrowed(index[:, 1:])
         indices.append(index)

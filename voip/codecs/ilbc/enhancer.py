@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
+from voip.codecs.ilbc.arrays import Floats, Index, begins, correlated, delayed, windows
 from voip.codecs.ilbc.mode import Mode
 from voip.codecs.ilbc.tables import DECIMATION, POLYPHASE
 
@@ -25,26 +25,39 @@ _LEAST_LAG, _MOST_LAG = 10, 60
 
 _CENTRES: Final = BLOCK * np.arange(BLOCKS) + BLOCK / 2
 """Where the pitch of each block of history is that of."""
+_ENDS: Final = BLOCK * np.arange(1.0, BLOCKS)
+"""Where one ends and the next begins."""
 _WEIGHTS: Final = np.repeat(0.5 * (1 - np.cos(2 * np.pi * np.arange(3, 0, -1) / 8)), 2).reshape(
     3, 2
 )
 """Of the neighbours one, two and three periods away, before and behind (section 4.6.3)."""
 _PAD: Final = 8
 """Zeros around the history, for the ends of the interpolation."""
+_NEAR: Final = BLOCK + 2 * _SLOP
+"""Samples around a position that a block is compared with, at five places."""
+_FIRST: Final = np.array([_SLOP, -np.inf])
+"""The first position where something before and behind is, `_LAST`, where no longer."""
+_LAST: Final = np.array([np.inf, HISTORY - BLOCK - _SLOP])
+_LAST_START: Final = HISTORY - _NEAR - 1
 
 
 def _upsampling() -> Floats:
-    """Return what makes 20 correlations, four a sample, of five: (20, 5)."""
+    """Return what makes 20 correlations, four a sample, of five: (5, 20)."""
     out = np.zeros((5, 4, 5))
     for place in range(5):
         for source in range(5):
             tap = place + 3 - source
             if 1 <= tap <= 5:  # five correlations leave the outermost of seven taps unused
                 out[place, :, source] = POLYPHASE[:, tap]
-    return out.reshape(20, 5)
+    return np.ascontiguousarray(out.reshape(20, 5).T)
 
 
 _UPSAMPLING: Final = _upsampling()
+_QUARTERS: Final = 1 + np.arange(20) / 4
+"""Where they are, from the first of the samples compared."""
+_WHOLE: Final = (np.arange(20) + 3) // 4
+"""Of each of the twenty: whole samples, and `_TAPS`, what interpolates for the rest."""
+_TAPS: Final = POLYPHASE[4 * _WHOLE - np.arange(20)]
 
 
 def estimate_pitch(history: Floats, mode: Mode) -> Index:
@@ -58,23 +71,22 @@ def estimate_pitch(history: Floats, mode: Mode) -> Index:
     needed = history[:, HISTORY - mode.samples - 2 * _MOST_LAG - 3 :]
     padded = np.zeros((rows, needed.shape[1] + 2))
     padded[:, :-2] = needed
-    halved = np.einsum("snj,j->sn", windows(padded, 7)[:, ::2], DECIMATION)
+    halved = np.ascontiguousarray(correlated(padded, DECIMATION)[:, ::2])
     half = BLOCK // 2
     stretches = windows(halved, half)
     squares = np.zeros((rows, halved.shape[1] + 1))
-    np.cumsum(halved * halved, axis=1, out=squares[:, 1:])
+    np.add.accumulate(halved * halved, axis=1, out=squares[:, 1:])
     energies = squares[:, half:] - squares[:, :-half]
-    lags = np.arange(_LEAST_LAG, _MOST_LAG)
-    period = np.empty((rows, blocks), np.intp)
+    match, energy = np.empty((2, rows, blocks, _MOST_LAG - _LEAST_LAG))
     for block in range(blocks):
         at = _MOST_LAG + half * block
         places = slice(at - _LEAST_LAG, at - _MOST_LAG, -1)
-        match = np.einsum("snj,sj->sn", stretches[:, places], stretches[:, at])
-        energy = energies[:, places]
-        match *= np.maximum(match, 0)
-        match /= np.maximum(energy, 1e-9)
-        period[:, block] = 2 * lags[match.argmax(axis=1)]
-    return period
+        np.einsum("snj,sj->sn", stretches[:, places], stretches[:, at], out=match[:, block])
+        energy[:, block] = energies[:, places]
+    match *= np.maximum(match, 0)
+    match /= np.maximum(energy, 1e-9)
+    best: Index = match.argmax(axis=2)
+    return 2 * (_LEAST_LAG + best)
 
 
 def join(history: Floats, period: Index, mode: Mode) -> Index:
@@ -118,68 +130,62 @@ def enhance(history: Floats, period: Index, mode: Mode) -> Floats:
     first = HISTORY - mode.samples - mode.delay
     current = history[:, first : first + mode.samples].reshape(len(history), -1, BLOCK)
     centres = first + BLOCK * np.arange(current.shape[1])
-    found = _neighbours(history, period, current, centres)
-    return _mixed(current, np.einsum("dsbcn,dc->sbn", found, _WEIGHTS)).reshape(-1, mode.samples)
+    surround = _surround(history, period, current, centres)
+    return _mixed(current, surround).reshape(-1, mode.samples)
 
 
-def _neighbours(history: Floats, period: Index, current: Floats, centres: Index) -> Floats:
-    """Return what is one, two and three periods before and behind: (3, rows, blocks, 2, BLOCK).
+def _surround(history: Floats, period: Index, current: Floats, centres: Index) -> Floats:
+    """Return the weighted sum of what is one, two and three periods away: (rows, blocks, BLOCK).
 
     current: (rows, blocks, BLOCK), which begin at `centres` (blocks,). The three before and the
-    three behind are two chains (section 4.6.2), the next-to-last axis here: each is looked for a
-    period from where the one before it was found. What would lie outside the history is zero.
+    three behind are two chains (section 4.6.2), the last axis here: each is looked for a period
+    from where the one before it was found. What would lie outside the history counts for nothing.
     """
     rows, blocks = current.shape[:2]
     padded = np.zeros((rows, HISTORY + 2 * _PAD))
     padded[:, _PAD:-_PAD] = history
-    row = np.arange(rows)[:, None]
+    row = begins(rows, 1)
+    lags = period.astype(np.float64)
+    places = windows(padded, _NEAR)
+    columns = delayed(current.reshape(-1, BLOCK), 2 * _SLOP + 1).reshape(rows, blocks, _NEAR, -1)
 
-    position = np.broadcast_to(centres[:, None], (rows, blocks, 2)).astype(np.float64)
+    position = np.empty((rows, blocks, 2))
+    position[:] = centres[:, None]
     before, behind = position[..., 0], position[..., 1]
-    lag_before = period.take(_nearest(centres + np.float64((BLOCK - 1) / 2)), axis=1)
-    ends = _CENTRES - period
-    there = np.empty(position.shape, bool)
-    found = np.empty((3, rows, blocks, 2, BLOCK))
-    for segment in found:
+    lag_before = lags.take(_nearest(centres + np.float64((BLOCK - 1) / 2)), axis=1)
+    # Where a block begins that is a period before the middle of each.
+    begins_before = (_CENTRES - BLOCK / 2 - lags)[:, None]
+    start, best = np.empty((2, rows, blocks, 3, 2), np.intp)
+    are_there = np.empty(start.shape, np.bool_)
+    for n in range(3):
         before -= lag_before
         middle = before + BLOCK / 2
-        next_lag_before = period[row, _nearest(middle - lag_before)]
-        nearest = np.abs(ends[:, None] - (behind[..., None] + BLOCK / 2)).argmin(axis=2)
-        behind += period[row, nearest]
-        there[..., 0] = before >= _SLOP
-        there[..., 1] = behind + BLOCK + _SLOP < HISTORY
-        refined = _refine(padded, current, position, segment)
-        segment *= there[..., None]
-        np.copyto(position, refined, where=there)
+        next_lag_before = lags[row, _nearest(middle - lag_before)]
+        behind += lags[row, np.abs(begins_before - behind[..., None]).argmin(axis=2)]
+        there = are_there[:, :, n] = (position >= _FIRST) & (position < _LAST)
+        # Steps 2 and 3: the best of twenty places, a quarter of a sample apart.
+        begin = start[:, :, n]
+        begin[:] = np.minimum(np.maximum(position - (0.5 + _SLOP), 0), _LAST_START)
+        match = places[row[..., None], _PAD + begin] @ columns
+        finer = match.reshape(rows, -1, 5) @ _UPSAMPLING
+        quarter = best[:, :, n] = finer.argmax(axis=2).reshape(rows, blocks, 2)
+        np.copyto(position, begin + _QUARTERS.take(quarter), where=there)
         lag_before = next_lag_before
-    return found
+
+    # Step 4 for all of them at once: what is there, to a quarter of a sample, is a sum of the seven
+    # samples around it, and what is asked for is a sum of these.
+    around = windows(padded, BLOCK + 6)[row[..., None, None], _PAD - 3 + start + _WHOLE.take(best)]
+    stretches = np.ascontiguousarray(windows(around.reshape(-1, BLOCK + 6), BLOCK))
+    taps = (_TAPS.take(best, axis=0) * (are_there * _WEIGHTS)[..., None]).reshape(
+        rows, blocks, 1, -1
+    )
+    out: Floats = taps @ stretches.reshape(rows, blocks, -1, BLOCK)
+    return out[:, :, 0]
 
 
 def _nearest(middle: Floats) -> Index:
     """Return the numbers of the blocks of history that are nearest to positions in it."""
-    return np.clip(np.ceil(middle / BLOCK - 1), 0, BLOCKS - 1).astype(np.intp)
-
-
-def _refine(padded: Floats, current: Floats, position: Floats, out: Floats) -> Floats:
-    """Write the best matches near `position` (rows, blocks, 2) to `out`; return where they are.
-
-    padded: the history with `_PAD` samples around it. To a quarter of a sample (section 4.6.2,
-    steps 2 to 4).
-    """
-    shape = position.shape
-    row = np.arange(shape[0])[:, None, None]
-    start = np.clip((position - 0.5).astype(np.intp) - _SLOP, 0, HISTORY - BLOCK - 2 * _SLOP - 1)
-    near = windows(padded, BLOCK + 2 * _SLOP)[row, _PAD + start]
-    stretches = windows(near.reshape(-1, BLOCK + 2 * _SLOP), BLOCK).reshape(*shape, 5, BLOCK)
-    match = np.einsum("sbckn,sbn->sbck", stretches, current)
-    best = np.einsum("sbck,uk->sbcu", match, _UPSAMPLING).argmax(axis=3)
-    whole = (best + 3) // 4
-    wide = windows(padded, BLOCK + 6)[row, _PAD - 3 + start + whole]
-    taps = POLYPHASE[4 * whole - best]
-    stretches = windows(wide.reshape(-1, BLOCK + 6), 7).reshape(*shape, BLOCK, 7)
-    np.einsum("sbcnj,sbcj->sbcn", stretches, taps, out=out)
-    refined: Floats = start + best / 4 + 1.0
-    return refined
+    return _ENDS.searchsorted(middle)
 
 
 def _mixed(current: Floats, surround: Floats) -> Floats:

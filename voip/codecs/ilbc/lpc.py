@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -12,8 +13,8 @@ from voip.codecs.ilbc.mode import SUB_BLOCK
 from voip.codecs.ilbc.tables import ORDER
 
 __all__ = [
+    "HighPass",
     "high_pass",
-    "high_pass_matrix",
     "polynomials",
     "residual",
     "ringing",
@@ -21,8 +22,8 @@ __all__ = [
     "unit_response",
 ]
 
-_HIGH_PASS_BLOCK: Final = 80
-"""Samples that the high-pass filters do at once."""
+_MOST_BLOCKS: Final = 6
+"""Sub-blocks of a frame."""
 
 
 def polynomials(lsf: Floats) -> Floats:
@@ -32,29 +33,51 @@ def polynomials(lsf: Floats) -> Floats:
     the odd and the even frequencies (section 3.2.3).
     """
     shape = lsf.shape[:-1]
-    cosines = -2 * np.cos(lsf).reshape(*shape, ORDER // 2, 2)
-    both = np.zeros((*shape, ORDER + 2, 2))
-    both[..., 0, :] = 1
-    both[..., 1, :] = 1, -1
-    for pair in range(ORDER // 2):
-        last = 2 * pair + 2
-        longer = both[..., : last + 2, :].copy()
-        longer[..., 1:, :] += cosines[..., pair, None, :] * both[..., : last + 1, :]
-        longer[..., 2:, :] += both[..., :last, :]
-        both[..., : last + 2, :] = longer
-    whole = both[..., 0] + both[..., 1]
-    return 0.5 * whole[..., : ORDER + 1]
+    # Filters along the last axis, so that products go through all of them at once.
+    cosines = 2 * np.cos(lsf.reshape(-1, ORDER).T).reshape(ORDER // 2, -1)
+    values = np.multiply.reduce(_NODES[:, None, None] - cosines, axis=1)
+    # (nodes * 2, filters), of which a product per row makes the coefficients.
+    coefficients = values.reshape(_INTERPOLATION.shape[0], -1).T
+    out: Floats = np.ascontiguousarray(coefficients).reshape(*shape, -1) @ _INTERPOLATION
+    out[..., 0] = 1
+    return out
+
+
+def _interpolation(nodes: Floats) -> Floats:
+    """Return what makes A(z) of values of its two polynomials: (2 * nodes, 11), node by node.
+
+    A product of five z^2 - 2 z cos w + 1 is, divided by z^5, one of five 2 cos x - 2 cos w where z
+    is exp(j x): a polynomial in 2 cos x, which six of its values determine.
+    """
+    powers = np.linalg.inv(nodes[:, None] ** np.arange(nodes.size)).T
+    out = np.zeros((nodes.size, 2, ORDER + 2))
+    power = np.zeros((nodes.size, ORDER + 1))
+    # (2 cos x)^k is (z + 1/z)^k: binomials, two steps apart, around z^5 in the middle.
+    power[0, ORDER // 2] = 1
+    for k in range(1, nodes.size):
+        power[k, 1:] += power[k - 1, :-1]
+        power[k, :-1] += power[k - 1, 1:]
+    of_node = powers @ power
+    for kind, sign in enumerate((1, -1)):  # times 1 + z^-1, and 1 - z^-1
+        out[:, kind, :-1] += 0.5 * of_node
+        out[:, kind, 1:] += 0.5 * sign * of_node
+    return out[..., :-1].reshape(-1, ORDER + 1).copy()
+
+
+_NODES: Final = 2 * np.cos(np.pi * (np.arange(6) + 0.5) / 6)
+"""2 cos x, where products are taken; there (Chebyshev's nodes) rounding harms the least."""
+_INTERPOLATION: Final = _interpolation(_NODES)
 
 
 @cache
 def _circle(length: int) -> tuple[Floats, Floats]:
     """Return matrices from A to its values on a circle, and from 1/A there to its response.
 
-    The circle is inside the unit circle by so much that what lies beyond its period is below
-    rounding, and not so much that the beginning drowns it.
+    The circle is inside the unit circle by so much that of what lies beyond its period 1e-10 is
+    left, and not so much that rounding, greater at the end than at the beginning, comes near that.
     """
-    period = 4 * length
-    radius = 10 ** (-4 / length)
+    period = 2 * length
+    radius = 10 ** (-5 / length)
     angle = 2 * np.pi / period * np.arange(period // 2 + 1)
     powers = radius ** np.arange(ORDER + 1)
     forward = powers[:, None] * np.exp(-1j * np.outer(np.arange(ORDER + 1), angle))
@@ -77,42 +100,49 @@ def unit_response(filters: Floats, length: int) -> Floats:
     return (1 / values).view(np.float64) @ backward
 
 
-def ringing(filters: Floats, past: Floats) -> Floats:
-    """Return what the last 10 outputs add to the next 10 inputs of 1/A, float (rows, 10).
+def ringing(filters: Floats) -> Floats:
+    """Return what makes of the last 10 outputs of 1/A what they take from its next 10 inputs.
 
-    filters: (rows, 11), past: (rows, 10), the oldest first. Equal to the filter's memory: 1/A that
-    begins from nothing gives with it what 1/A gives that goes on.
+    filters: (..., 11). Returns (..., 10, 10), a view; the outputs are multiplied the oldest first.
+    The difference is the filter's memory: 1/A that begins from nothing gives with it what 1/A gives
+    that goes on.
     """
-    tail = np.zeros((len(filters), 2 * ORDER - 1))
-    tail[:, ORDER - 1 :] = filters[:, :0:-1]
-    out: Floats = np.einsum("smj,sj->sm", windows(tail, ORDER)[:, ::-1], past)
-    return np.negative(out, out=out)
+    flat = filters.reshape(-1, ORDER + 1)
+    tail = np.zeros((len(flat), 2 * ORDER - 1))
+    tail[:, ORDER - 1 :] = flat[:, :0:-1]
+    return windows(tail, ORDER)[:, ::-1].reshape(*filters.shape[:-1], ORDER, ORDER)
 
 
-def synthesise(excitation: Floats, filters: Floats, past: Floats) -> Floats:
+def synthesise(excitation: Floats, filters: Floats, responses: Floats, past: Floats) -> Floats:
     """Return 1/A over the excitation (rows, samples), a filter for each 40 of them.
 
-    filters: (rows, samples / 40, 11); past: (rows, 10), the last outputs before, which become the
-    last of these.
+    filters: (rows, samples / 40, 11), and their `responses` (rows, samples / 40, 40);
+    past: (rows, 10), the last outputs before.
     """
     rows, samples = excitation.shape
     count = samples // SUB_BLOCK
-    responses = np.zeros((rows, count, 2 * SUB_BLOCK - 1))
-    responses[..., SUB_BLOCK - 1 :] = unit_response(filters, SUB_BLOCK)
-    out = np.empty((rows, ORDER + samples))
-    out[:, :ORDER] = past
+    padded = np.zeros((rows * count, 2 * SUB_BLOCK - 1))
+    padded[:, SUB_BLOCK - 1 :] = responses.reshape(-1, SUB_BLOCK)
+    # Convolution: the window of place n holds the response from n - 39 to n.
+    spread = windows(padded, SUB_BLOCK).reshape(rows, count, SUB_BLOCK, SUB_BLOCK)
     signal = excitation.reshape(rows, count, SUB_BLOCK).copy()
+    backwards = signal[..., ::-1]
+    out = np.empty(signal.shape)
+
+    # From sub-block to sub-block go the last ten samples only: what the signal makes of them, less
+    # what the ten before take.
+    ends = out[..., -ORDER:]
+    np.einsum("sbnj,sbj->sbn", spread[:, :, -ORDER:], backwards, out=ends)
+    lessened, taken = spread[:, :, -ORDER:, : -ORDER - 1 : -1], ringing(filters)
     for block in range(count):
-        at = SUB_BLOCK * block
-        driven = signal[:, block]
-        driven[:, :ORDER] += ringing(filters[:, block], out[:, at : at + ORDER])
-        response = np.ascontiguousarray(responses[:, block])
-        # Convolution: the window of place n holds the response from n - 39 to n.
-        out[:, ORDER + at : ORDER + at + SUB_BLOCK] = np.einsum(
-            "snj,sj->sn", windows(response, SUB_BLOCK), driven[:, ::-1]
-        )
-    past[:] = out[:, -ORDER:]
-    return out[:, ORDER:]
+        take = np.einsum("snj,sj->sn", taken[:, block], past)
+        signal[:, block, :ORDER] -= take
+        past = ends[:, block]
+        past -= np.einsum("snj,sj->sn", lessened[:, block], take)
+    # The others depend on what is before themselves.
+    early = spread[:, :, :-ORDER, ORDER:], backwards[..., ORDER:]
+    np.einsum("sbnj,sbj->sbn", *early, out=out[..., :-ORDER])
+    return out.reshape(rows, samples)
 
 
 def residual(signal: Floats, filters: Floats) -> Floats:
@@ -126,37 +156,57 @@ def residual(signal: Floats, filters: Floats) -> Floats:
     return out.reshape(rows, samples)
 
 
-def high_pass_matrix(zeros: Floats, poles: Floats) -> Floats:
-    """Return what a filter of the second order does to 80 samples: (84, 80).
+@dataclass(frozen=True, slots=True, eq=False)
+class HighPass:
+    """What a filter of the second order does to 40 samples, and to as many again, as products."""
 
-    Rows: the samples, then the two inputs and the two outputs before them, the oldest first.
+    inputs: Floats
+    """(42, 40): from the samples and the two inputs before them, the oldest first, to outputs."""
+    outputs: Floats
+    """(2, 40): what the two outputs before them add to it."""
+    onwards: Floats
+    """(12, 12): from the two outputs before, and the last two that the inputs alone give of each
+    sub-block, to the two outputs before each sub-block."""
+
+    @classmethod
+    def of(cls, zeros: Floats, poles: Floats) -> HighPass:
+        """Build it of the filter's coefficients, three and three."""
+        size = SUB_BLOCK
+        now, past = np.zeros((2, size + 4, size + 2))
+        now[:size, 2:] = np.eye(size)
+        now[size, 0] = now[size + 1, 1] = 1
+        past[size + 2, 0] = past[size + 3, 1] = 1
+        for n in range(2, size + 2):
+            driven = now[:, n - 2 : n + 1] @ zeros[::-1]
+            past[:, n] = driven - past[:, n - 1] * poles[1] - past[:, n - 2] * poles[2]
+        inputs, outputs = np.split(past[:, 2:].copy(), [size + 2])
+        onwards = np.zeros((_MOST_BLOCKS, 2, _MOST_BLOCKS, 2))
+        for begin in range(_MOST_BLOCKS):
+            kept = np.eye(2)
+            for block in range(begin, _MOST_BLOCKS):
+                onwards[begin, :, block] = kept
+                kept = kept @ outputs[:, -2:]
+        return cls(inputs, outputs, onwards.reshape(2 * _MOST_BLOCKS, -1))
+
+
+def high_pass(signal: Floats, filter_: HighPass, memory: Floats) -> Floats:
+    """Filter (rows, samples), a multiple of 40; memory (rows, 4) goes on for the next call.
+
+    The memory is the last two inputs and the last two outputs.
     """
-    size = _HIGH_PASS_BLOCK
-    past = np.zeros((size + 4, size + 2))
-    past[size + 2, 0] = past[size + 3, 1] = 1
-    inputs = np.zeros((size + 4, size + 2))
-    inputs[size, 0] = inputs[size + 1, 1] = 1
-    inputs[:size, 2:] = np.eye(size)
-    for n in range(2, size + 2):
-        past[:, n] = (
-            inputs[:, n - 2 : n + 1] @ zeros[::-1]
-            - past[:, n - 1] * poles[1]
-            - past[:, n - 2] * poles[2]
-        )
-    return np.ascontiguousarray(past[:, 2:])
-
-
-def high_pass(signal: Floats, matrix: Floats, memory: Floats) -> Floats:
-    """Filter (rows, samples), a multiple of 80; memory (rows, 4) goes on for the next call."""
     rows, samples = signal.shape
-    out = np.empty((rows, samples))
-    block = np.empty((rows, 1, _HIGH_PASS_BLOCK + 4))
-    for at in range(0, samples, _HIGH_PASS_BLOCK):
-        now = slice(at, at + _HIGH_PASS_BLOCK)
-        block[:, 0, :_HIGH_PASS_BLOCK] = signal[:, now]
-        block[:, 0, _HIGH_PASS_BLOCK:] = memory
-        # A product per row, never one for all: BLAS would round by the number of rows.
-        out[:, now] = (block @ matrix)[:, 0]
-        memory[:, :2] = signal[:, now][:, -2:]
-        memory[:, 2:] = out[:, now][:, -2:]
-    return out
+    count = samples // SUB_BLOCK
+    blocks = np.empty((rows, count, SUB_BLOCK + 2))
+    blocks[..., :SUB_BLOCK] = signal.reshape(rows, count, SUB_BLOCK)
+    blocks[:, 0, SUB_BLOCK:] = memory[:, :2]
+    blocks[:, 1:, SUB_BLOCK:] = blocks[:, :-1, SUB_BLOCK - 2 : SUB_BLOCK]
+    # A product per row, never one for all: BLAS would round by the number of rows.
+    out = blocks @ filter_.inputs
+    ends = np.empty((rows, count, 2))
+    ends[:, 0] = memory[:, 2:]
+    ends[:, 1:] = out[:, :-1, -2:]
+    before = ends.reshape(rows, 1, -1) @ filter_.onwards[: 2 * count, : 2 * count]
+    out += before.reshape(rows, count, 2) @ filter_.outputs
+    memory[:, :2] = signal[:, -2:]
+    memory[:, 2:] = out[:, -1, -2:]
+    return out.reshape(rows, samples)

@@ -8,28 +8,35 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
-from voip.codecs.ilbc.codebook import LEAST_SCALE, STAGES, Shape, expand
+from voip.codecs.ilbc.arrays import Floats, Index, begins, delayed, windows
+from voip.codecs.ilbc.codebook import LEAST_SCALE, STAGES, Shape, expand, vectors
 from voip.codecs.ilbc.tables import GAINS
 
 __all__ = ["RESPONSE", "search", "weigh"]
 
-RESPONSE: Final = 48
-"""Samples after which the weighting filter, whose poles are within 0.4222, answers nothing."""
+RESPONSE: Final = 32
+"""Samples after which the weighting filter, whose poles are within 0.4222, answers nothing more
+that is as much as 1e-12 of the first."""
+_STEP: Final = 12
+"""Samples that are filtered by one column each."""
 
 _MOST_GAIN: Final = 1.3
 _AROUND: Final = 34
 """Vectors of the expanded section that are tried: around the best of the base section."""
+_TWICE: Final = np.minimum(GAINS[0].searchsorted(2 * GAINS[0]), GAINS[0].size - 1)
+"""The most that a first gain is corrected to."""
 _GAINS_BETWEEN: Final = tuple((gains[1:] + gains[:-1]) / 2 for gains in GAINS)
 
 
 def weigh(signal: Floats, response: Floats) -> Floats:
     """Filter (rows, samples), from nothing, by a response (rows, RESPONSE)."""
     rows, samples = signal.shape
-    padded = np.zeros((rows, samples + RESPONSE - 1))
-    padded[:, RESPONSE - 1 :] = signal
-    out: Floats = np.einsum("snj,sj->sn", windows(padded, RESPONSE), response[:, ::-1])
-    return out
+    blocks = -(-samples // _STEP)
+    padded = np.zeros((rows, RESPONSE - 1 + blocks * _STEP))
+    padded[:, RESPONSE - 1 : RESPONSE - 1 + samples] = signal
+    stretches = np.ascontiguousarray(windows(padded, RESPONSE - 1 + _STEP)[:, ::_STEP])
+    weighted: Floats = stretches @ delayed(response[:, ::-1], _STEP)
+    return weighted.reshape(rows, -1)[:, :samples]
 
 
 def search(
@@ -41,16 +48,16 @@ def search(
     may take.
     """
     rows, length = target.shape
-    row = np.arange(rows)
     both = expand(memory)
     flat = both.reshape(-1)
-    at = both.shape[1] * row[:, None]
-    sections = windows(both.reshape(2 * rows, -1), length)[:, ::-1].reshape(
-        rows, 2, shape.base, length
-    )
+    at = begins(*both.shape)
+    sections = both.reshape(2 * rows, -1)
+    # Every so many stretches of it, long enough for the next ones, too.
+    stretches = np.ascontiguousarray(windows(sections, length + shape.step - 1)[:, :: shape.step])
+    stretches = stretches.reshape(rows, -1, length + shape.step - 1)
     energy = np.empty((rows, 2, shape.section))
     squares = np.zeros((rows, 2, shape.memory + 1))
-    np.cumsum((both * both).reshape(rows, 2, -1), axis=2, out=squares[..., 1:])
+    np.add.accumulate((both * both).reshape(rows, 2, -1), axis=2, out=squares[..., 1:])
     np.subtract(
         squares[..., : length - 1 : -1],
         squares[..., -length - 1 :: -1],
@@ -58,37 +65,39 @@ def search(
     )
     augmented = None
     if shape.section > shape.base:
-        augmented = _augmented(both.reshape(2 * rows, -1), shape).reshape(rows, 2, -1, length)
-        np.einsum("sean,sean->sea", augmented, augmented, out=energy[..., shape.base :])
+        augmented = _augmented(sections, shape).reshape(rows, -1, length)
+        power = np.einsum("san,san->sa", augmented, augmented)
+        energy[..., shape.base :] = power.reshape(rows, 2, -1)
     inverse = np.where(energy > _NOTHING, 1 / np.maximum(energy, _NOTHING), 0.0)
 
     index, gain_index = np.empty((rows, STAGES), np.intp), np.empty((rows, STAGES), np.intp)
     left = target.copy()
     coded = np.zeros(target.shape)
-    scale = np.ones(rows)
+    scale: Floats | float = 1.0
     cross = np.empty(energy.shape)
     for stage in range(STAGES):
-        np.einsum("sewn,sn->sew", sections, left, out=cross[..., : shape.base])
+        # The shortest delay comes first, and the newest stretch is the last.
+        match = (stretches @ delayed(left, shape.step)).reshape(rows, 2, -1)
+        cross[..., : shape.base] = match[..., ::-1]
         if augmented is not None:
-            np.einsum("sean,sn->sea", augmented, left, out=cross[..., shape.base :])
+            cross[..., shape.base :] = (augmented @ left[..., None]).reshape(rows, 2, -1)
         gain = cross * inverse
         measure = cross * gain
         bad = np.abs(gain) >= _MOST_GAIN
         if stage == 0:
             bad |= cross <= 0
-        measure[bad] = -1.0
-        allowed = _around(shape.base, shape.section, ranges[stage])
-        measure[:, 0, ranges[stage] : shape.base] = -1.0
+        np.copyto(measure, -1.0, where=bad)
+        if ranges[stage] < shape.base:
+            measure[:, 0, ranges[stage] : shape.base] = -1.0
         base = measure[:, 0].argmax(axis=1)
-        measure[:, 1][~allowed[base]] = -1.0
-        measure = measure.reshape(rows, -1)
-        best = index[:, stage] = measure.argmax(axis=1)
-        chosen = gain.reshape(rows, -1)[row, best]
-        chosen[measure[row, best] < 0] = 0.0
-
-        level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(chosen / scale)
-        quantised = scale * GAINS[stage][level]
-        part = quantised[:, None] * _vectors(flat, at, shape, best)
+        barred = _barred(shape.base, shape.section, ranges[stage]).take(base, axis=0)
+        np.copyto(measure[:, 1], -1.0, where=barred)
+        best = index[:, stage] = measure.reshape(rows, -1).argmax(axis=1)
+        chosen = begins(rows, 2 * shape.section)[:, 0] + best
+        wanted = gain.take(chosen) * (measure.take(chosen) >= 0)
+        level = gain_index[:, stage] = _GAINS_BETWEEN[stage].searchsorted(wanted / scale)
+        quantised = scale * GAINS[stage].take(level)
+        part = quantised[:, None] * vectors(flat, at, best, shape)
         left -= part
         coded += part
         scale = np.maximum(np.abs(quantised), LEAST_SCALE)
@@ -97,13 +106,6 @@ def search(
 
 
 _NOTHING: Final = 1e-9
-
-
-def _vectors(flat: Floats, at: Index, shape: Shape, index: Index) -> Floats:
-    one, other = flat.take(at + shape.one[index]), flat.take(at + shape.other[index])
-    other -= one
-    other *= shape.blend[index]
-    return one + other
 
 
 def _augmented(both: Floats, shape: Shape) -> Floats:
@@ -124,29 +126,26 @@ def _augmented(both: Floats, shape: Shape) -> Floats:
 
 
 @cache
-def _around(base: int, section: int, limit: int) -> npt.NDArray[np.bool_]:
-    """Return which vectors of the expanded section are tried for each best one of the base section.
+def _barred(base: int, section: int, limit: int) -> npt.NDArray[np.bool_]:
+    """Return what of the expanded section is not tried, for each best one of the base section.
 
     Bool (section, section). In a circle of the vectors by their delay, the augmented ones (20 to
     39 samples) come before the stretches (40 and more).
     """
     augmented = section - base
-    allowed = np.zeros((section, section), bool)
+    barred = np.ones((section, section), bool)
     for best in range(section):
         place = best - section if best >= base else best
         first = min(max(place - _AROUND // 2, -augmented), limit - _AROUND)
-        allowed[best, np.arange(first, first + _AROUND) % section] = True
-    return allowed
+        barred[best, np.arange(first, first + _AROUND) % section] = False
+    return barred
 
 
 def _corrected(index: Index, target: Floats, coded: Floats) -> Index:
     """Return the index of a first gain by which the coded has the power of the target (3.7)."""
     wanted: Floats = np.einsum("sn,sn->s", target, target)
     there: Floats = np.einsum("sn,sn->s", coded, coded)
-    gains = GAINS[0]
-    gain = gains[index]
     ratio = np.sqrt(wanted / np.maximum(there, _NOTHING))
-    enough = gains.searchsorted(ratio * gain) - 1
-    twice = gains.searchsorted(2 * gain)
-    most: Index = np.minimum(enough, np.minimum(twice, gains.size - 1))
+    enough = GAINS[0].searchsorted(ratio * GAINS[0].take(index)) - 1
+    most: Index = np.minimum(enough, _TWICE.take(index))
     return np.maximum(index, most)

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.ilbc.arrays import Floats, Index, windows
-from voip.codecs.ilbc.lpc import ringing, unit_response
+from voip.codecs.ilbc.arrays import Floats, Index, begins, windows
+from voip.codecs.ilbc.lpc import ringing
 from voip.codecs.ilbc.mode import SUB_BLOCK, Mode
 from voip.codecs.ilbc.tables import ORDER, STATE_LEVELS, STATE_MAXIMA
 
-__all__ = ["decode_state", "encode_state", "find_state"]
+__all__ = ["decode_state", "dispersion", "encode_state", "find_state"]
 
 _LARGEST_LEVEL: Final = 4.5
 """The largest magnitude is scaled to this."""
@@ -31,47 +31,41 @@ _PREFERENCES: Final = {
 
 
 def decode_state(
-    maximum: npt.NDArray[np.integer], levels: npt.NDArray[np.integer], filters: Floats
+    maximum: npt.NDArray[np.integer], levels: npt.NDArray[np.integer], spread: Floats
 ) -> Floats:
     """Return the start state (rows, samples) of its indices (rows,) and (rows, samples).
 
-    filters: (rows, 11), quantised, of the sub-block that the start state begins in.
+    spread: as of `dispersion`.
     """
-    samples = STATE_LEVELS[levels] * _SCALES[maximum][:, None]
+    samples = STATE_LEVELS.take(levels) * _SCALES.take(maximum)[:, None]
     # Time-reversed before and after: the sum below reverses its input, so that only the output is.
-    return _dispersed(samples, filters)[:, ::-1]
+    return _dispersed(samples, spread)[:, ::-1]
 
 
-def _dispersed(backwards: Floats, filters: Floats) -> Floats:
-    """Return a time-reversed block, forwards, through the all-pass filter of section 3.5.2.
+def dispersion(filters: Floats, responses: Floats, length: int) -> Floats:
+    """Return the all-pass filter of section 3.5.2 for start states: (rows, 2 * length - 1).
 
-    The filter A(1/z) / A(z), from nothing, over the block and as many zeros; what comes in the
-    second half is added to the first.
+    filters: (rows, 11), quantised, of the sub-block that the start state begins in, and their
+    `responses` (rows, 40). The filter A(1/z) / A(z), from nothing, over the block and as many
+    zeros; what comes in the second half is added to the first. What place n gets from place m
+    stands here by n - m, from 1 - length on.
     """
-    rows, length = backwards.shape
-    response = _long_response(filters)
-    padded = np.zeros((rows, ORDER + 2 * length))
-    padded[:, ORDER:] = response[:, : 2 * length]
-    allpass = np.einsum("snj,sj->sn", windows(padded, ORDER + 1), filters)
-    once, again = allpass[:, :length], allpass[:, length:]
-    # What place n gets from place m, by n - m from 1 - length on.
-    spread = np.concatenate((once[:, 1:], once + again), axis=1)
-    out: Floats = np.einsum("snj,sj->sn", windows(spread, length), backwards)
-    return out
-
-
-def _long_response(filters: Floats) -> Floats:
-    """Return the first 120 samples that 1/A answers to a unit sample with: (rows, 120)."""
-    short = unit_response(filters[:, None], SUB_BLOCK)[:, 0]
-    out = np.empty((len(filters), 3 * SUB_BLOCK))
-    out[:, :SUB_BLOCK] = short
-    # What goes on is the response to what the past adds to the next ten inputs.
-    padded = np.zeros((len(filters), SUB_BLOCK + ORDER - 1))
-    padded[:, ORDER - 1 :] = short
-    places = windows(padded, ORDER)
+    padded = np.zeros((len(filters), ORDER + SUB_BLOCK))
+    padded[:, ORDER:] = responses
+    allpass = np.empty((len(filters), 3 * SUB_BLOCK))
+    np.einsum("snj,sj->sn", windows(padded, ORDER + 1), filters, out=allpass[:, :SUB_BLOCK])
+    # What goes on is what the response makes of that which the past takes from the next ten inputs.
+    places, taken = windows(padded, ORDER)[:, 1:], ringing(filters)
     for at in (SUB_BLOCK, 2 * SUB_BLOCK):
-        driven = ringing(filters, out[:, at - ORDER : at])
-        out[:, at : at + SUB_BLOCK] = np.einsum("snj,sj->sn", places, driven[:, ::-1])
+        take = np.einsum("snj,sj->sn", taken, allpass[:, at - ORDER : at])
+        np.einsum("snj,sj->sn", places, -take[:, ::-1], out=allpass[:, at : at + SUB_BLOCK])
+    once, again = allpass[:, :length], allpass[:, length : 2 * length]
+    return np.concatenate((once[:, 1:], once + again), axis=1)
+
+
+def _dispersed(backwards: Floats, spread: Floats) -> Floats:
+    """Return a time-reversed block (rows, samples), forwards, through an all-pass filter."""
+    out: Floats = np.einsum("snj,sj->sn", windows(spread, backwards.shape[1]), backwards)
     return out
 
 
@@ -85,40 +79,40 @@ def find_state(residual: Floats, mode: Mode) -> Index:
     stretches = windows(squares, 2 * SUB_BLOCK)[:, ::SUB_BLOCK]
     power = np.einsum("sbn,n->sb", stretches, _EDGES) * _PREFERENCES[mode.starts]
     start: Index = power.argmax(axis=1)
-    at = squares.shape[1] * np.arange(len(squares)) + SUB_BLOCK * start
-    pair = squares.reshape(-1).take(at[:, None] + np.arange(2 * SUB_BLOCK))
+    at = begins(*squares.shape) + SUB_BLOCK * start[:, None]
+    pair = squares.reshape(-1).take(at + np.arange(2 * SUB_BLOCK))
     first = pair[:, : mode.remainder].sum(axis=1) > pair[:, mode.state :].sum(axis=1)
     case: Index = 2 * start + first
     return case
 
 
 def encode_state(
-    samples: Floats, filters: Floats, weighting: Floats
+    samples: Floats, spread: Floats, weighting: Floats
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Quantise the start state (rows, samples); return the indices (rows,) and (rows, samples).
 
-    filters: (rows, 11), as for `decode_state`; weighting: (rows, samples, 11), the weighting
-    filter of each sample.
+    spread: as of `dispersion`; weighting: (rows, samples, 11), the weighting filter of each sample.
     """
-    spread = _dispersed(samples[:, ::-1], filters)
-    largest = np.log10(np.maximum(np.abs(spread).max(axis=1), _LEAST_MAXIMUM))
+    dispersed = _dispersed(samples[:, ::-1], spread)
+    largest = np.log10(np.maximum(np.abs(dispersed).max(axis=1), _LEAST_MAXIMUM))
     maximum = _MAXIMA_BETWEEN.searchsorted(largest)
-    scaled = spread / _SCALES[maximum][:, None]
+    scaled = dispersed / _SCALES[maximum][:, None]
 
     # Section 3.5.3 in another form: x - y there is the sample less what the filter makes of the
     # errors made so far. A row per sample, because what is added to ten of them is then contiguous.
     rows, count = samples.shape
     due = np.zeros((count + ORDER, rows))
     due[:count] = scaled.T
-    response = np.zeros((count + ORDER, ORDER, rows))
+    response = np.zeros((count, ORDER, rows))
     response[: count - 1] = _ahead(weighting)
-    levels = np.empty((count, rows), np.intp)
-    for n in range(count):
-        now = due[n]
-        level = levels[n] = _LEVELS_BETWEEN.searchsorted(now)
-        error = now - STATE_LEVELS[level]
-        due[n + 1 : n + 1 + ORDER] -= response[n] * error
-    return maximum, levels.T
+    # The ten samples after each as views: to make those one by one costs as much as the sums.
+    step = due.strides[0]
+    shape = count, ORDER, rows
+    ahead = np.ndarray(shape, due.dtype, due.data, step, (step, step, due.itemsize))
+    nearest, level = _LEVELS_BETWEEN.searchsorted, STATE_LEVELS.take
+    for now, later, weight in zip(due[:count], ahead, response, strict=True):
+        later -= weight * (now - level(nearest(now)))
+    return maximum, _LEVELS_BETWEEN.searchsorted(due[:count]).T
 
 
 def _ahead(weighting: Floats) -> Floats:
