@@ -40,7 +40,8 @@ from voip.media.rings import RingArena
 from voip.media.router import Router, Step
 from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import BASE_STEP_S, Group, StreamTable
-from voip.media.transmit import STEPS_PER_SECOND, Transmitter
+from voip.media.transmit import Transmitter
+from voip.media.voices import STEPS_PER_SECOND
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "Engine"]

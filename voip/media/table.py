@@ -31,8 +31,8 @@ from voip.media.levels import Levels
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
-from voip.media.transmit import MAX_PTIME_MS, STEPS_PER_SECOND, Transmitter
-from voip.media.voices import FIRST_CODE, PLAIN, Voice
+from voip.media.transmit import MAX_PTIME_MS, Transmitter
+from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address

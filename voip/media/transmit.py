@@ -27,14 +27,12 @@ from voip.media.columns import (
 )
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
-from voip.media.voices import Voice
+from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 
-__all__ = ["MAX_PTIME_MS", "STEPS_PER_SECOND", "Transmitter"]
+__all__ = ["MAX_PTIME_MS", "Transmitter"]
 
 MAX_PTIME_MS = 120
-STEPS_PER_SECOND = 100
-"""Base steps: 10 ms."""
 _PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD
 _DTX_OCTETS = 2
 """A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""

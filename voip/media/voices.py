@@ -19,8 +19,10 @@ from voip.media.adapter import Decoding, Encoding, Octets, Pcm
 
 log = logging.getLogger(__name__)
 
-__all__ = ["FIRST_CODE", "PLAIN", "Voice"]
+__all__ = ["FIRST_CODE", "PLAIN", "STEPS_PER_SECOND", "Voice"]
 
+STEPS_PER_SECOND = 100
+"""Base steps of the engine: 10 ms."""
 FIRST_CODE = 2
 """Below are the codes of `G711Lane`."""
 PLAIN = {("pcmu", 8000, 1): 0, ("pcma", 8000, 1): 1}
@@ -52,6 +54,11 @@ class Voice:
         if encoder is not None:
             rates.append(encoder.info.sample_rate)
         self.rate_hz = max(rates, default=8000)
+        if self.rate_hz % STEPS_PER_SECOND:
+            raise CodecError(
+                f"{self.rate_hz} samples a second are no whole number in 10 ms",
+                hint="a codec in calls has a rate that 100 divides",
+            )
         self.encoding = None if encoder is None else Encoding(encoder, self.rate_hz, ptime_ms)
         self._decodings: list[Decoding | None] = [None] * len(self.receive)
         self._recent: Decoding | None = None

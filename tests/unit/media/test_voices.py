@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import voip
 import voip.codecs.registry as registry_module
+from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecFormat, CodecInfo
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
@@ -443,3 +444,14 @@ def test_a_codec_that_fails_as_none_should_is_told_of_and_harms_nobody_else(
     assert np.abs(desk.heard(1)).max() > 1000
     assert not desk.heard(2).any()
     assert len([r for r in caplog.records if "a codec of broken/8000 failed" in r.message]) == 1
+
+
+def test_a_rate_that_has_no_whole_steps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = CodecInfo("odd", 11025, 11025, 1, 1, 20, 88_200, 0.0)
+    monkeypatch.setattr(registry_module, "_default", None)
+    register(CodecEntry(info, lambda format_: ArrayCodec(info, object)))  # type: ignore[arg-type]
+    odd = PayloadFormat(96, "odd", 11025)
+    engine = Desk()
+    engine.do(OpenStream(1, HOST, "x"))
+    told = engine.refused(describe(send_format=odd, receive_formats=(odd,)))
+    assert "11025 samples a second" in told
