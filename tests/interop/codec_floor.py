@@ -10,6 +10,7 @@ import math
 import subprocess
 import tempfile
 import wave
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,18 @@ SPEECH_S = 6.0
 WIDE_HZ, NARROW_HZ = 16000, 8000
 PTIMES = [20, *(pytest.param(ms, marks=pytest.mark.matrix) for ms in (10, 40, 60))]
 """Packet times to be tried."""
+
+
+def chiefly(cases: Iterable[Any], *chief: Any) -> list[Any]:
+    """Return parameters of which all but the `chief` ones are left to the full matrix."""
+    return [
+        case
+        if case in chief
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.matrix)
+        for case in cases
+    ]
+
+
 OUR_PORTS = range(*NetworkConfig().rtp_ports)
 
 Pcm = npt.NDArray[np.int16]
