@@ -178,6 +178,8 @@ def test_digits_are_heard_beside_opus() -> None:
 def test_a_codec_that_there_is_not_is_refused_before_anything_is_opened() -> None:
     with pytest.raises(ConfigError, match="no codec 'evs'"):
         Softphone("sip:alice@10.0.0.1", register=False, media=MediaConfig(codecs=("evs",)))
+    with pytest.raises(ConfigError, match="l16/48000/2: 10 ms of l16/48000/2 fit into no packet"):
+        Softphone("sip:a@10.0.0.1", register=False, media=MediaConfig(codecs=("l16/48000/2",)))
     with pytest.raises(ConfigError, match="no codec 'l16/12345'"):
         Softphone("sip:a@10.0.0.1", register=False, media=MediaConfig(codecs=("l16/12345",)))
 

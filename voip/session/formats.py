@@ -9,6 +9,7 @@ from voip.codecs.registry import Registry, default_registry
 from voip.config import MediaConfig
 from voip.errors import CodecError, ConfigError
 from voip.fmtp import Value, write
+from voip.media.adapter import packet_frames
 from voip.sdp.capability import TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.format import RtpFormat
 
@@ -27,7 +28,7 @@ def capabilities(
     ConfigError for a codec that there is not, or that this machine cannot do.
     """
     registry = codecs or default_registry()
-    speech = [_capability(_found(name, registry), ptime_ms) for name in names]
+    speech = [_capability(_found(name, registry, ptime_ms), ptime_ms) for name in names]
     clocks = dict.fromkeys([TELEPHONE_EVENTS.clock_rate, *(one.clock_rate for one in speech)])
     others = [
         AudioCapability(TELEPHONE_EVENTS.name, clock, fmtp=_EVENTS)
@@ -52,13 +53,14 @@ def rate_of(agreed: RtpFormat | None) -> int:
         return 8000
 
 
-def _found(name: str, registry: Registry) -> CodecInfo:
+def _found(name: str, registry: Registry, ptime_ms: int) -> CodecInfo:
     asked = name.lower().split("/")
     for info in registry:
         key = [info.name, str(info.clock_rate), str(info.channels)]
         if key[: len(asked)] == asked:
             try:
                 registry.create(info.format)
+                packet_frames(info, ptime_ms)
             except CodecError as error:
                 raise ConfigError(f"{name}: {error.message}", hint=error.hint) from None
             if (ways := registry.ways(info.format)) is not Ways.BOTH:
