@@ -419,15 +419,18 @@ def test_nothing_grows_and_no_payload_is_allocated(writable: bool) -> None:
     try:
         work(20)
         before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        work(1000)
-        after, peak = tracemalloc.get_traced_memory()
+        peaks = []
+        for _ in range(5):  # what is made once, by whomever, is not in all of them
+            tracemalloc.reset_peak()
+            work(200)
+            after, peak = tracemalloc.get_traced_memory()
+            peaks.append(peak - before)
     finally:
         tracemalloc.stop()
         sys.settrace(coverage)
     assert len(payload) == 1275
     assert after - before < 1000, "a byte a packet would be growth"
-    assert peak - before < len(payload), "of a payload's size; PCM is three times as long"
+    assert min(peaks) < len(payload), "of a payload's size; PCM is three times as long"
 
 
 # ---------------------------------------------------------------- the library
