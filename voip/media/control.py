@@ -147,7 +147,7 @@ class Control:
             rtcp_remote = table.rtcp_remote[row]
         self._io.connect(row, remote, rtcp_remote)
 
-        self._speak_by(row, voice, now)
+        self._speak_by(row, voice)
         table.meaning[row] = meaning
         table.event_clocks[row] = {
             item.payload_type: item.clock_rate for item in command.receive_dtmf
@@ -170,7 +170,10 @@ class Control:
 
         It goes on where nothing of it has changed. Raises CodecError for what cannot be sent.
         """
-        send = None if command.send_format is None else _format(command.send_format)
+        send = None
+        if command.send_format is not None:
+            _payload_type(command.send_format.payload_type)
+            send = _format(command.send_format)
         receive = tuple(
             format_
             for item in command.receive_formats
@@ -183,7 +186,7 @@ class Control:
             return known
         return Voice(self._codecs, send, receive, command.ptime_ms)
 
-    def _speak_by(self, row: int, voice: Voice | None, now: float) -> None:
+    def _speak_by(self, row: int, voice: Voice | None) -> None:
         """Let a row be heard and sent by a voice of its own from now on; None: by the tables."""
         table = self._table
         known = table.voices.get(row)
@@ -232,7 +235,6 @@ class Control:
             table.feed.clear(row)
         sender.sending[row] = sends
         if item is not None:
-            _payload_type(item.payload_type)
             code = PLAIN.get(_format(item).key, 0)
             voice = table.voices.get(row)
             if voice is not None and voice.encoding is not None and table.coded[row]:

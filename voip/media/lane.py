@@ -1,6 +1,6 @@
 """A lane: streams of one family of codecs, coded in one operation for all of them.
 
-`code` is the lane's own small number for an encoding; rows of different encodings of one lane are
+A code is the lane's own small number for an encoding (`voices.PLAIN`); rows of different ones are
 looked up together.
 """
 
@@ -20,16 +20,6 @@ class Lane(Protocol):
     """What the engine asks of a family of codecs."""
 
     rate_hz: int
-
-    def code(self, name: str, clock_rate: int, channels: int) -> int | None:
-        """Return the lane's number for an encoding, None where it is not of this lane."""
-        ...
-
-    def durations(
-        self, codes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Return how many samples payloads of `sizes` bytes hold; 0: cannot be decoded."""
-        ...
 
     def decode(
         self,
@@ -71,18 +61,6 @@ class G711Lane:
         # what `encode` works in: large arrays that are made anew each time lie in cold memory
         self._scaled: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._index: npt.NDArray[np.intp] = np.empty((0, 0), np.intp)
-
-    def code(self, name: str, clock_rate: int, channels: int) -> int | None:
-        """Return 0 for pcmu/8000, 1 for pcma/8000."""
-        if clock_rate != self.rate_hz or channels != 1:
-            return None
-        return {"pcmu": 0, "pcma": 1}.get(name.lower())
-
-    def durations(
-        self, codes: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Return `sizes`: a byte is a sample."""
-        return sizes
 
     def decode(
         self,

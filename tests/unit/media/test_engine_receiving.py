@@ -218,6 +218,7 @@ def test_a_description_that_cannot_be_applied_changes_nothing(desk):
         {"ptime_ms": 130},
         {"receive_formats": (PCMU, type(PCMU)(128, "pcmu"))},
         {"send_format": type(PCMU)(15, "g728")},
+        {"send_format": type(PCMU)(128, "pcma"), "rtp": Address("192.0.2.9", 4000)},
         {"receive_dtmf": (PayloadFormat(-1, "telephone-event"),)},
     ):
         assert desk.refused(describe(1, **wrong))
@@ -228,7 +229,7 @@ def test_a_description_that_cannot_be_applied_changes_nothing(desk):
         desk.rtp(n, n * 160, b"\x20" * 160, at=desk.now + 3 + n * 0.02, source=other)
     desk.run(8)
     assert [event.address for event in desk.of(SourceLearned)] == [other]
-    assert not desk.of(Refused)[6:]
+    assert not desk.of(Refused)[7:]
 
 
 @pytest.mark.parametrize(
