@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
 from voip.dsp.resample import Resampler
 from voip.errors import CodecError, ConfigError
@@ -28,7 +29,6 @@ MAX_SAMPLES_S = 0.120
 _SCALE = np.float32(32768.0)
 
 Pcm = npt.NDArray[np.float32]
-Octets = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,7 @@ class Encoding:
         self._waiting = np.zeros((self._packet, self._channels), np.float32)
         self._fill = 0
         self._rest = np.zeros(0, np.float32)
+        self._next = 0  # timestamp of the packet in hand
         octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
         self._out = np.empty(max(octets, 2 * self._waiting.size), np.uint8)
 
@@ -202,6 +203,20 @@ class Encoding:
         self._fill_up()
         return self._out[:size]
 
+    def payloads(self, pcm: Pcm, timestamp: int) -> list[Payload]:
+        """Take sound that begins at `timestamp` (RTP clock); return the payloads that are full.
+
+        They count from where the first of them began.
+        """
+        if self.is_empty:
+            self._next = timestamp
+        self.feed(pcm)
+        found = []
+        while (octets := self.take()) is not None:
+            found.append(Payload(octets.tobytes(), self._next))
+            self._next += self.span
+        return found
+
     def drop(self) -> None:
         """Forget what is in hand."""
         self._fill, self._rest = 0, self._rest[:0]
@@ -215,8 +230,8 @@ class Encoding:
 
 
 def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:
-    sound = pcm.astype(np.float32)
-    sound /= _SCALE
+    sound = np.empty(pcm.size, np.float32)
+    divide(pcm, sound)
     return sound
 
 
@@ -247,7 +262,6 @@ class CodecAdapter:
         self._clock = codec.info.clock_rate
         self._decoding = Decoding(codec, format_.rate_hz)
         self._encoding = Encoding(codec, format_.rate_hz, ptime_ms)
-        self._next = 0
 
     @property
     def ptime_ms(self) -> float:
@@ -262,15 +276,8 @@ class CodecAdapter:
         """
         if frame.format != self.format or frame.samples.dtype != np.int16:
             raise ConfigError(f"a frame of {frame.format} where {self.format} is adapted")
-        encoding = self._encoding
-        if encoding.is_empty:
-            self._next = frame.timestamp * self._clock // self.format.rate_hz
-        encoding.feed(_floats(frame.samples))
-        found = []
-        while (octets := encoding.take()) is not None:
-            found.append(Payload(octets.tobytes(), self._next))
-            self._next += encoding.span
-        return found
+        timestamp = frame.timestamp * self._clock // self.format.rate_hz
+        return self._encoding.payloads(_floats(frame.samples), timestamp)
 
     def decode(self, payload: Payload) -> AudioFrame:
         """Return what a payload holds. Raises CodecError where it is none of the codec's."""

@@ -35,7 +35,6 @@ class Transcoder:
         self._encoding = Encoding(encoder, rate_hz, ptime_ms)
         self._source_clock = decoder.info.clock_rate
         self._target_clock = encoder.info.clock_rate
-        self._next = 0
         self._usual = 0  # samples of a payload
         self.undecodable = 0
         """Payloads that were none of the source's."""
@@ -69,12 +68,8 @@ class Transcoder:
         return self._encode(self._decoding.conceal(count), timestamp)
 
     def _encode(self, pcm: Pcm, timestamp: int) -> list[Payload]:
-        encoding = self._encoding
-        if encoding.is_empty:
-            self._next = timestamp * self._target_clock // self._source_clock
-        encoding.feed(pcm)
-        found = []
-        while (octets := encoding.take()) is not None:
-            found.append(Payload(octets.tobytes(), self._next & 0xFFFFFFFF))
-            self._next += encoding.span
-        return found
+        begun = timestamp * self._target_clock // self._source_clock
+        return [
+            Payload(full.octets, full.timestamp & 0xFFFFFFFF)
+            for full in self._encoding.payloads(pcm, begun)
+        ]

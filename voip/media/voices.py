@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from voip.codecs.core import CodecFormat
+from voip.codecs.pcm import Octets
 from voip.codecs.registry import Registry
 from voip.errors import CodecError
-from voip.media.adapter import Decoding, Encoding, Octets, Pcm
+from voip.media.adapter import Decoding, Encoding, Pcm
 
 log = logging.getLogger(__name__)
 
