@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import payloads, playout, receive
+from voip.media import pacing, payloads, playout, receive
 from voip.media.columns import Floats, Ints, Rows, every
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
@@ -35,13 +35,11 @@ _NUMBERS = {
     "transit_restart_s": receive.RESTART_S,
     "playout_restart_s": playout.RESTART_S,
     "bin_s": jitter.BIN_S,
-    "growth": jitter.GROWTH,
-    "heavy": jitter.HEAVY,
-    "window": jitter.WINDOW,
-    "quantile": jitter.QUANTILE,
+    "quickest_window": jitter.QUICKEST_WINDOW,
     "aim_samples": playout.AIM_SAMPLES,
-    "grow_s": playout.GROW_S,
-    "shrink_s": playout.SHRINK_S,
+    "stay_s": playout.STAY_S,
+    "grow_s": pacing.GROW_S,
+    "shrink_s": pacing.SHRINK_S,
     "faded": playout.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,

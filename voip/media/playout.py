@@ -30,18 +30,19 @@ from voip.media.columns import (
 from voip.media.fifo import FifoArray
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
+from voip.media.pacing import GROW_S, SHRINK_S, Pacer
 from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
 from voip.media.voiced import Voiced
 from voip.media.voices import Voice
-from voip.rtp.jitter import DelayEstimator
+from voip.rtp.jitter import ALLOWANCE, DelayEstimator
 
 __all__ = ["FAR_SAMPLES", "PCM_SAMPLES", "Playout"]
 
 IDLE, STARTING, PLAYING = range(3)
 """States of a row: nothing has come, the first packet waits for the next step, sound is heard."""
-PCM_SAMPLES = 48 * (120 + 20)
-"""Decoded samples a row can hold: the longest packet, and a step, at the highest rate."""
+PCM_SAMPLES = 48 * (120 + 120)
+"""Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
 FAR_SAMPLES = SLOT_BYTES + 160
 """Nothing waits within the next 212 ms: the longest packet of G.711, and a step."""
 _SEAM = round(REJOIN_S * 8000)
@@ -55,11 +56,9 @@ RESTART_S = 2.0
 """A packet this far from its time has another time base: the stream has started anew."""
 _NOTHING = -(1 << 62)
 _SLACK_S = 0.005
-GROW_S = 0.010
-SHRINK_S = 0.030
-_FORCE_S = 0.200
 AIM_SAMPLES = 1280
-_QUIET = 10 ** (-45 / 20)
+STAY_S = 0.0075
+"""A target that would fall by less stays."""
 _ROUNDS = 16
 """Packets decoded in one step of one row; only packets below 2 ms need more."""
 
@@ -77,6 +76,8 @@ class Playout:
     minimum: Floats
     maximum: Floats
     target: Floats
+    allowance: Floats
+    waited: Ints
     late: Ints
     late_run: Ints
     duplicate: Ints
@@ -86,6 +87,7 @@ class Playout:
     accelerated: Ints
     expanded: Ints
     played: Ints
+    rested: Ints
     delay_sum: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -99,6 +101,8 @@ class Playout:
         "minimum": (np.float64, 0.04, ()),
         "maximum": (np.float64, 0.4, ()),
         "target": (np.float64, 0.0, ()),
+        "allowance": (np.float64, ALLOWANCE, ()),  # of packets that may come later than that
+        "waited": (np.int64, 0, ()),  # samples of this gap that nothing was left out for, so far
         "late": (np.int64, 0, ()),
         "late_run": (np.int64, 0, ()),
         "duplicate": (np.int64, 0, ()),
@@ -108,6 +112,7 @@ class Playout:
         "accelerated": (np.int64, 0, ()),  # samples left out to shorten the delay
         "expanded": (np.int64, 0, ()),  # samples inserted to lengthen it
         "played": (np.int64, 0, ()),
+        "rested": (np.int64, 0, ()),  # speech is not stretched again before `played` is this
         "delay_sum": (np.float64, 0.0, ()),  # of the delay of every sample played
     }
 
@@ -119,6 +124,7 @@ class Playout:
         self.pcm = FifoArray(rows, PCM_SAMPLES)
         self.delays = DelayEstimator(rows)
         self._voiced = Voiced(self.ring, self.pcm)
+        self._pacer = Pacer(self)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -143,6 +149,8 @@ class Playout:
         self.decoded[row] = _NOTHING
         self.silent[row] = _LONG_AGO
         self.late_run[row] = 0
+        self.waited[row] = 0
+        self.target[row] = 0.0
         self.ring.clear(row)
         self.pcm.clear(row)
         self.delays.reset(row)
@@ -234,7 +242,7 @@ class Playout:
         """Return the rates (k,) of `rows`, or one number where it is that of all rows there are."""
         return self.rate[rows] if self.voices else 8000
 
-    def _rate(self, rows: Rows) -> int:
+    def rate_of(self, rows: Rows) -> int:
         """Return the one rate of `rows` (k,), which take a step together."""
         return int(self.rate[rows[0]]) if self.voices else 8000
 
@@ -263,7 +271,7 @@ class Playout:
         """Let time pass unheard for `rows` (k,): steps that were left out."""
         for row, count in zip(rows, samples, strict=True):
             if count and self.state[row] == PLAYING:
-                self._skip(int(row), int(count))
+                self.leave_out(int(row), int(count))
 
     def delay(self, rows: Rows, due: Floats) -> Floats:
         """Seconds between the quickest packet's arrival and its playing, (k,).
@@ -281,14 +289,17 @@ class Playout:
         some slack.
         """
         self.decoded[rows] = self.first[rows]
-        self._aim(rows)
-        rate = self._rate(rows)
+        self.aim(rows)
+        rate = self.rate_of(rows)
         lead = (self.target[rows] - self.delay(rows, due)) * rate
         slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
         self.decoded[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
         self.state[rows] = PLAYING
 
     def _play(self, rows: Rows, count: int, due: Floats, coded: bool) -> npt.NDArray[np.float32]:
+        waited = self.waited[rows]
+        if np.count_nonzero(waited):
+            self._pacer.settle(rows[waited > 0], count, due[waited > 0])
         self._adapt(rows, count, due, coded)
         if coded:
             return self._play_pieces(rows, count, due, coded=True)
@@ -346,6 +357,9 @@ class Playout:
             if not some(short):
                 break
             needy = rows[short]
+            waited = self.waited[needy]
+            if np.count_nonzero(waited):
+                self._pacer.settle(needy[waited > 0], count, due[short][waited > 0])
             slots, gap = self.ring.find(needy, self.decoded[needy], self.sequence[needy])
             there = slots >= 0
             if some(there):
@@ -353,6 +367,7 @@ class Playout:
                 decode(needy[there], slots[there])
             if not every(there):
                 lacking, gap = needy[~there], gap[~there]
+                gap = gap - self.waited[lacking]
                 missing = np.minimum(gap, count - self.pcm.fill[lacking])
                 waits = self._fill_gap(lacking, missing, gap, due[short][~there], coded)
                 # most likely, packets of a step each are lost; else a search will tell
@@ -410,17 +425,13 @@ class Playout:
 
         Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
         """
-        rate = self._rate(rows)
-        faded, far = FADED * rate // 8000, FAR_SAMPLES * rate // 8000
+        rate = self.rate_of(rows)
+        faded = self.faded(rate)
         silent = self.silent[rows]
         fading = silent < faded
         self.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
         self.silent[rows] = silent + missing
-        # nothing waits, and packets need longer than they are given: wait for them
-        waits = (gap > far) & fading
-        if some(waits):
-            waits &= self.target[rows] - self.delay(rows, due) > GROW_S
-            self.expanded[rows] += np.where(waits, missing, 0)
+        waits = self._pacer.wait(rows, missing, due)
         if coded:
             missing = self._voiced.conceal(rows, silent, missing, gap, self.decoded[rows])
         else:
@@ -459,41 +470,52 @@ class Playout:
 
     def _adapt(self, rows: Rows, count: int, due: Floats, coded: bool) -> None:
         delay = self.delay(rows, due)
+        waited = self.waited[rows]
+        waits = np.count_nonzero(waited) > 0
+        if waits:  # nobody knows yet whether that delays anything
+            delay = delay - waited / self.rates(rows)
         self.delay_sum[rows] += delay * count
         played = self.played[rows] + count
         self.played[rows] = played
-        turn = played % (AIM_SAMPLES * self._rate(rows) // 8000) < count
+        turn = played % (AIM_SAMPLES * self.rate_of(rows) // 8000) < count
         if some(turn):
-            self._aim(rows[turn])
+            self.aim(rows[turn])
         excess = delay - self.target[rows]
         if excess.max() > SHRINK_S or excess.min() < -GROW_S:
             off = (excess > SHRINK_S) | (excess < -GROW_S)
-            self._correct(rows[off], excess[off], count, coded)
+            if waits:
+                off &= waited == 0
+            if some(off):
+                self._pacer.correct(rows[off], excess[off], count, coded)
 
-    def _aim(self, rows: Rows) -> None:
-        wanted = self.delays.target(rows)
-        self.target[rows] = np.clip(wanted, self.minimum[rows], self.maximum[rows])
+    def aim(self, rows: Rows) -> None:
+        """Set the targets of `rows` (k,) by the delays of late."""
+        wanted = self.delays.target(rows, self.allowance[rows])
+        wanted = np.clip(wanted, self.minimum[rows], self.maximum[rows])
+        target = self.target[rows]
+        less = target - wanted  # not for the sake of one bin
+        self.target[rows] = np.where((less > 0) & (less < STAY_S), target, wanted)
 
-    def _correct(self, rows: Rows, excess: Floats, quantum: int, coded: bool) -> None:
-        """Bring rows that are off their target nearer, in pauses where that can wait."""
-        rate = self._rate(rows)
-        levels = self._voiced.levels if coded else self.past.levels
-        level = levels(rows)
-        pause = (level < _QUIET) | (self.silent[rows] >= FADED * rate // 8000)
-        # too late in the buffer: leave a step out in a pause; everything at once when far off
-        over = (excess > SHRINK_S) & (pause | (excess > _FORCE_S))
-        for row, far in zip(rows[over], excess[over], strict=True):
-            skip = quantum if far <= _FORCE_S else int((far - SHRINK_S) * rate)
-            self._skip(int(row), skip)
-            self.accelerated[row] += skip
-        # too early: insert a step of silence in a pause; speech waits for a gap (_fill_gap)
-        under = rows[(excess < -GROW_S) & pause & (self.pcm.fill[rows] == 0)]
-        if under.size:
-            self.expanded[under] += quantum
-            self.pcm.append(under, np.zeros((under.size, quantum), np.float32))
+    @staticmethod
+    def faded(rate: int) -> int:
+        """Return after how many samples at a rate concealment is silence."""
+        return FADED * rate // 8000
 
-    def _skip(self, row: int, samples: int) -> None:
-        """Leave `samples` of one row out."""
+    def decode_ahead(self, rows: Rows, samples: int, coded: bool) -> None:
+        """Decode packets of `rows` (k,) until `samples` of each are there, or a gap is."""
+        for _ in range(_ROUNDS):
+            rows = rows[self.pcm.fill[rows] < samples]
+            if not rows.size:
+                return
+            slots, _ = self.ring.find(rows, self.decoded[rows], self.sequence[rows])
+            there = slots >= 0
+            rows = rows[there]
+            if rows.size:
+                decode = self._decode_each if coded else self._decode
+                decode(rows, slots[there])
+
+    def leave_out(self, row: int, samples: int) -> None:
+        """Leave the next `samples` of one row out."""
         held = int(self.pcm.fill[row])
         if held > samples:
             self.pcm.take(np.array([row]), samples)
