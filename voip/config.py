@@ -26,6 +26,8 @@ TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 
 Extension = Literal["off", "supported", "required"]
 
+JitterPolicyName = Literal["conservative", "balanced", "aggressive", "fixed"]
+
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
@@ -187,16 +189,17 @@ class MediaConfig:
 
     codecs: encoding names in order of preference ("opus", "l16/16000"; `voip doctor` lists them);
     ptime_ms: packet time asked for, 10 to 120;
-    jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
-    another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
-    listens, an IP address and an even port, where the phone shall only signal: no engine is
+    jitter_*: bounds of the adaptive jitter buffer, and how careful it is, or "fixed": it is
+    `jitter_min_ms`, always; symmetric: whether a peer that sends from another address than it said
+    may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an even port, where the phone shall only signal: no engine is
     started then, session descriptions name that address, and what needs sound raises `MediaError`.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
     ptime_ms: int = 20
-    jitter_min_ms: float = 40.0
+    jitter_min_ms: float = 30.0
     jitter_max_ms: float = 400.0
+    jitter_policy: JitterPolicyName = "balanced"
     symmetric: bool = True
     elsewhere: Address | None = None
 
@@ -211,6 +214,11 @@ class MediaConfig:
             raise ConfigError(
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
+            )
+        if self.jitter_policy not in get_args(JitterPolicyName):
+            raise ConfigError(
+                f"no jitter policy is called {self.jitter_policy!r}",
+                hint=f"one of {', '.join(get_args(JitterPolicyName))}",
             )
         if self.elsewhere is not None:
             host, port = self.elsewhere

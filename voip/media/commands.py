@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from voip.rtp.jitter import ALLOWANCE
 from voip.types import Address
 
 __all__ = [
@@ -64,8 +65,9 @@ class OpenStream:
     stream: int
     host: str
     cname: str
-    jitter_min_ms: float = 40.0
+    jitter_min_ms: float = 30.0
     jitter_max_ms: float = 400.0
+    jitter_allowance: float = ALLOWANCE  # the share of packets that may come too late
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
 
 

@@ -118,8 +118,7 @@ class Control:
             raise
         table.cname[row] = command.cname
         table.symmetric[row] = command.symmetric
-        table.playout.minimum[row] = low / 1000
-        table.playout.maximum[row] = high / 1000
+        table.playout.bound(row, low / 1000, high / 1000, command.jitter_allowance)
         table.transmitter.open(
             row,
             ssrc=self._random.below(1 << 32),

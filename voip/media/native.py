@@ -36,6 +36,8 @@ _NUMBERS = {
     "playout_restart_s": playout.RESTART_S,
     "bin_s": jitter.BIN_S,
     "quickest_window": jitter.QUICKEST_WINDOW,
+    "quicker_s": jitter.QUICKER_S,
+    "settling": jitter.SETTLING,
     "aim_samples": playout.AIM_SAMPLES,
     "stay_s": playout.STAY_S,
     "grow_s": pacing.GROW_S,

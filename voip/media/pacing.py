@@ -32,6 +32,10 @@ _ALIKE = 0.6
 """What resembles each other less is not led into each other."""
 _SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
 """How much farther ahead, and how finely, is looked for a place to jump from."""
+_ANCHOR_S = 5.0
+"""A delay that is fixed counts from the first packet; from then on, as against the quickest."""
+_LASTS_S = 0.5
+"""How long a delay must have been too long before it is shortened."""
 _REST_S = 0.100
 """Between two jumps within speech."""
 _QUIET = 10 ** (-45 / 20)
@@ -72,7 +76,7 @@ class Pacer:
             playout.aim(rows[late])
             delay = playout.delay(rows, due) - waited / playout.rates(rows)
             short = late & (waited >= whole) & (waited < 2 * whole)
-            short &= delay >= playout.target[rows] - GROW_S
+            short &= delay >= playout.target[rows]
             at = np.flatnonzero(short)
             if at.size:
                 end = wanted[at] + whole[at]
@@ -85,11 +89,12 @@ class Pacer:
                     playout.dropped[row] += ring.drop_before(row, until)
         gone = ~late & (waited >= gap)
         faded = ~late & ~gone & (gap < NOTHING_WAITS)
-        faded &= playout.silent[rows] >= playout.faded(playout.rate_of(rows))
+        silent = playout.silent[rows]
+        faded &= (silent >= playout.faded(playout.rate_of(rows))) & (silent < playout.NEVER)
         if some(faded):  # in silence, what comes next begins when its time has come
             here = rows[faded]
-            lead = playout.target[here] - GROW_S - playout.delay(here, due[faded])
-            gone[faded] = lead + gap[faded] / playout.rates(here) <= 0.0
+            held = ring.newest(here) - wanted[faded] - gap[faded]
+            gone[faded] = held >= playout.target[here] * playout.rates(here)
         passing, gap = rows[gone], gap[gone]
         if passing.size:  # what was concealed stands for what is lost
             playout.decoded[passing] += gap
@@ -112,6 +117,12 @@ class Pacer:
         """
         playout = self._playout
         rate = playout.rate_of(rows)
+        fixed = (playout.fixed[rows] > 0) & (excess > 0) & (playout.played[rows] < _ANCHOR_S * rate)
+        if some(fixed):  # the first packet was none of the quickest: what is fixed is its delay
+            here = rows[fixed]
+            anchored = playout.target[here] + excess[fixed]
+            playout.minimum[here] = playout.maximum[here] = playout.target[here] = anchored
+            rows, excess = rows[~fixed], excess[~fixed]
         far = excess > FORCE_S
         for row, much in zip(rows[far].tolist(), excess[far].tolist(), strict=True):
             skip = int((much - SHRINK_S) * rate) // count * count
@@ -119,8 +130,20 @@ class Pacer:
             playout.accelerated[row] += skip
         for back in (False, True):
             here = ~far & ((excess < 0) == back)
+            if not back:
+                here &= self._lasts(rows, here, rate)
             if some(here):
                 self._stretch(rows[here], np.abs(excess[here]), count, rate, coded, back=back)
+
+    def _lasts(self, rows: Rows, over: Bools, rate: int) -> Bools:
+        """Tell which of `rows` (k,) that are `over` their target have been so for long: bool (k,).
+
+        Those that have just been shortened may be again.
+        """
+        rested, played = self._playout.rested[rows], self._playout.played[rows]
+        new = over & (played - rested > rate)
+        self._playout.rested[rows[new]] = played[new] + round(_LASTS_S * rate)
+        return ~new & (rested <= played)
 
     def _stretch(
         self, rows: Rows, off: Floats, count: int, rate: int, coded: bool, *, back: bool
@@ -157,8 +180,8 @@ class Pacer:
                 pcm.data[row, begin : begin + sound.size] = sound
                 pcm.fill[row] = begin + sound.size
                 figure[row] += count
-            loud = rows[fits & ~quiet]
-            playout.rested[loud] = playout.played[loud] + round(_REST_S * rate)
+            rest = np.where(quiet[fits], 0, round(_REST_S * rate))
+            playout.rested[rows[fits]] = playout.played[rows[fits]] + rest
             rows, urgent = rows[~fits & urgent], urgent[~fits & urgent]
 
     def _lengthen_pause(self, rows: Rows, urgent: Bools, count: int) -> tuple[Rows, Bools]:

@@ -188,6 +188,12 @@ class PayloadRing:
         nearest = int(ahead.argmin())
         return row * SLOTS + nearest if ahead[nearest] < NOTHING_WAITS else -1
 
+    def newest(self, rows: Rows) -> Ints:
+        """Return where the last packet that waits ends, (k,); nothing sensible where none does."""
+        ends = self.timestamp.reshape(-1, SLOTS)[rows] + self.duration.reshape(-1, SLOTS)[rows]
+        newest: Ints = ends.max(axis=1)
+        return newest
+
     def octets(self, slot: int) -> npt.NDArray[np.uint8]:
         """Return the payload in one slot: uint8 (octets,), a view."""
         size, place = int(self.length[slot]), int(self.place[slot])

@@ -66,6 +66,8 @@ _ROUNDS = 16
 class Playout:
     """Playout state of every row."""
 
+    NEVER: ClassVar = _LONG_AGO  # `silent` of rows that have heard nothing so far
+
     state: npt.NDArray[np.uint8]
     first: Ints
     decoded: Ints
@@ -75,6 +77,7 @@ class Playout:
     rate: Ints
     minimum: Floats
     maximum: Floats
+    fixed: Floats
     target: Floats
     allowance: Floats
     waited: Ints
@@ -98,8 +101,9 @@ class Playout:
         "silent": (np.int64, _LONG_AGO, ()),  # samples since the last one that was received
         "seam": (np.float32, 0.0, (_SEAM,)),  # how concealment would go on
         "rate": (np.int64, 8000, ()),  # samples a second, which all here is counted in
-        "minimum": (np.float64, 0.04, ()),
+        "minimum": (np.float64, 0.03, ()),
         "maximum": (np.float64, 0.4, ()),
+        "fixed": (np.float64, 0.0, ()),  # both, where the delay is not to adapt
         "target": (np.float64, 0.0, ()),
         "allowance": (np.float64, ALLOWANCE, ()),  # of packets that may come later than that
         "waited": (np.int64, 0, ()),  # samples of this gap that nothing was left out for, so far
@@ -112,7 +116,11 @@ class Playout:
         "accelerated": (np.int64, 0, ()),  # samples left out to shorten the delay
         "expanded": (np.int64, 0, ()),  # samples inserted to lengthen it
         "played": (np.int64, 0, ()),
-        "rested": (np.int64, 0, ()),  # speech is not stretched again before `played` is this
+        "rested": (
+            np.int64,
+            -(1 << 40),
+            (),
+        ),  # speech is not stretched again before `played` is this
         "delay_sum": (np.float64, 0.0, ()),  # of the delay of every sample played
     }
 
@@ -151,6 +159,8 @@ class Playout:
         self.late_run[row] = 0
         self.waited[row] = 0
         self.target[row] = 0.0
+        if self.fixed[row]:
+            self.minimum[row] = self.maximum[row] = self.fixed[row]
         self.ring.clear(row)
         self.pcm.clear(row)
         self.delays.reset(row)
@@ -159,6 +169,15 @@ class Playout:
     def voices(self) -> dict[int, Voice]:
         """What rows whose codecs remember are heard by."""
         return self._voiced.voices
+
+    def bound(self, row: int, low: float, high: float, allowance: float = ALLOWANCE) -> None:
+        """Set between which delays, in seconds, a row adapts; the same: it does not.
+
+        allowance: the share of packets that may come later than what is aimed at.
+        """
+        self.minimum[row], self.maximum[row] = low, high
+        self.allowance[row] = allowance
+        self.fixed[row] = low if low == high else 0.0
 
     def count_by(self, row: int, rate_hz: int) -> None:
         """Count a row's samples, those in its figures too, at another rate from now on."""
@@ -291,7 +310,7 @@ class Playout:
         self.decoded[rows] = self.first[rows]
         self.aim(rows)
         rate = self.rate_of(rows)
-        lead = (self.target[rows] - self.delay(rows, due)) * rate
+        lead = np.maximum(self.target[rows] - self.delay(rows, due), 0.0) * rate
         slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
         self.decoded[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
         self.state[rows] = PLAYING

@@ -15,7 +15,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALLOWANCE", "BINS", "BIN_S", "QUICKEST_WINDOW", "UNSEEN", "WINDOW", "DelayEstimator"]
+__all__ = [
+    "ALLOWANCE",
+    "BINS",
+    "BIN_S",
+    "QUICKER_S",
+    "QUICKEST_WINDOW",
+    "SETTLING",
+    "UNSEEN",
+    "WINDOW",
+    "DelayEstimator",
+]
 
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -28,6 +38,10 @@ WINDOW = 500
 """Packets whose relative delay counts: 10 s of 20 ms."""
 QUICKEST_WINDOW = 250
 """Packets over which the quickest one counts; it is forgotten after two windows at most."""
+SETTLING = 100
+QUICKER_S = 0.0015
+"""After so many packets the quickest is known: one that comes much earlier than that is of a sender
+that sends ahead, and is believed by so much. A quicker route is believed in the end."""
 ALLOWANCE = 0.002
 """The share of packets that may come later than the target; of fewer than 200, none."""
 
@@ -79,11 +93,16 @@ class DelayEstimator:
         if np.count_nonzero(left) < left.size:
             for row in rows[left == 0]:
                 self._turn(int(row))
+        quickest = self.quickest[rows]
+        early = quickest - transit > QUICKER_S
+        if np.count_nonzero(early):
+            early &= self.histogram[rows, UNSEEN] <= WINDOW - SETTLING
+            transit = np.where(early, quickest - QUICKER_S, transit)
         self.window_quickest[rows] = np.minimum(self.window_quickest[rows], transit)
-        quickest = np.minimum(self.quickest[rows], transit)
+        quickest = np.minimum(quickest, transit)
         self.quickest[rows] = quickest
 
-        late = np.ceil((transit - quickest) * (1 / BIN_S) - 0.1)
+        late = np.ceil((transit - quickest) * (1 / BIN_S) + 0.1)
         bins = np.minimum(late, UNSEEN - 1).astype(np.uint8)
         position = self.position[rows]
         at = rows * WINDOW + position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +35,8 @@ RATE_HZ: Final = 8000
 _BEGIN: Final = 100.0
 """When traces begin, by the engine's clock."""
 _TAIL_S: Final = 1.0
+_ENDING_MS: Final = 60.0
+"""Concealed after the last packet, of every trace."""
 _FIRST_TIMESTAMP: Final = 16_000
 _FORMAT: Final = PayloadFormat(0, "pcmu")
 _PEER: Final = Address("192.0.2.1", 20_000)
@@ -47,6 +49,7 @@ class Heard:
     pcm: int16 (samples,). at, sample: float64 (steps,): when which sample of the speech was next,
     seconds of the trace and samples. delay_ms: mean from a packet's departure to its playout;
     gap_ms: sound that had to be made up, beyond what was lost: packets too late or waited for.
+    target_ms: float64 (steps,), the delay that was aimed at, from the quickest packet's arrival on.
     """
 
     pcm: Pcm
@@ -55,6 +58,7 @@ class Heard:
     begun: float
     delay_ms: float
     gap_ms: float
+    target_ms: npt.NDArray[np.float64] | None = None
     stats: StreamStats | None = None
 
     def of(self, first: int, last: int) -> Pcm:
@@ -134,7 +138,7 @@ def listen(
     engine = Engine(io, random=SeededRandom(1), native=native, arena=RingArena(1 << 20))
     now = _BEGIN - 0.1
     rings = []
-    longest = max(float(trace.departure[-1]) for trace, _ in calls)
+    longest = max(float(trace.arrival[~trace.lost].max()) for trace, _ in calls)
     span = int((longest + _TAIL_S + 1.0) * RATE_HZ)
 
     def do(command: Command) -> Any:
@@ -154,7 +158,7 @@ def listen(
     rows = np.array([io.row_of[number] for number in range(len(calls))])
     playout = table.playout
     begun = np.full(rows.size, np.nan)
-    times, samples = [], []
+    times, samples, targets = [], [], []
     end = _BEGIN + longest + _TAIL_S
     while (due := engine.next_due()) is not None and due <= end:
         now = max(now, due)
@@ -164,18 +168,17 @@ def listen(
         begun = np.where(np.isnan(begun) & (table.slot[rows] != slots), slots * 0.01, begun)
         playing = playout.state[rows] == PLAYING
         times.append(table.slot[rows] * 0.01 - _BEGIN)
-        position = playout.decoded[rows] - playout.pcm.fill[rows] - _FIRST_TIMESTAMP - (100 - 100)
+        position = playout.decoded[rows] - playout.pcm.fill[rows] - _FIRST_TIMESTAMP
+        targets.append(1000 * playout.target[rows])
         samples.append(np.where(playing, position, -np.inf))
-    at, sample = np.stack(times), np.stack(samples)
+    at, sample, target = np.stack(times), np.stack(samples), np.stack(targets)
     heard = []
     for number, (trace, _) in enumerate(calls):
         stats = do(ReadStats(number + 1))
         pcm = engine.arena.ring(rings[number]).read(span)
-        heard.append(
-            _judge(
-                trace, pcm, at[:, number], sample[:, number], float(begun[number]) - _BEGIN, stats
-            )
-        )
+        first = float(begun[number]) - _BEGIN
+        one = _judge(trace, pcm, at[:, number], sample[:, number], first, stats)
+        heard.append(replace(one, target_ms=target[:, number]))
     return heard
 
 
@@ -198,6 +201,6 @@ def _judge(
         np.maximum.accumulate(extended),
         begun,
         1000 * float(delay.mean()),
-        max(0.0, (stats.concealed_ms or 0.0) - lost),
-        stats,
+        max(0.0, (stats.concealed_ms or 0.0) - lost - _ENDING_MS),
+        stats=stats,
     )

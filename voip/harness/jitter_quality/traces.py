@@ -33,7 +33,9 @@ class Trace:
     @property
     def departure(self) -> Floats:
         """Seconds (packets,) at which packets leave, from the trace's beginning on."""
-        departure: Floats = self.phase_s + np.arange(self.delay.size, dtype=np.float64) * self.packet_s
+        departure: Floats = (
+            self.phase_s + np.arange(self.delay.size, dtype=np.float64) * self.packet_s
+        )
         return departure
 
     @property
