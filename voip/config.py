@@ -191,8 +191,9 @@ class MediaConfig:
     ptime_ms: packet time asked for, 10 to 120;
     jitter_*: bounds of the adaptive jitter buffer, and how careful it is, or "fixed": it is
     `jitter_min_ms`, always; symmetric: whether a peer that sends from another address than it said
-    may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an even port, where the phone shall only signal: no engine is
-    started then, session descriptions name that address, and what needs sound raises `MediaError`.
+    may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an
+    even port, where the phone shall only signal: no engine is started then, session descriptions
+    name that address, and what needs sound raises `MediaError`.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")

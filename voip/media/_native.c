@@ -62,6 +62,7 @@
     X(histogram, int16_t, "table.playout.delays.histogram") \
     X(recent, uint8_t, "table.playout.delays.recent") \
     X(quickest, double, "table.playout.delays.quickest") \
+    X(last, double, "table.playout.delays.last") \
     X(position, int64_t, "table.playout.delays.position") \
     X(window_left, int64_t, "table.playout.delays.window_left") \
     X(window_quickest, double, "table.playout.delays.window_quickest") \
@@ -87,7 +88,7 @@
     X(head_bytes) X(idle) X(playing) \
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
-    X(bin_s) X(quickest_window) X(quicker_s) X(settling) \
+    X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
     X(aim_samples) X(stay_s) X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
 
 enum {
@@ -154,13 +155,18 @@ static void note_delay(Tick *t, Py_ssize_t row, double transit)
     if (--t->window_left[row] == 0)
         turn(t, row);
     if (t->quickest[row] - transit > t->quicker_s
-        && histogram[t->bins - 1] <= t->remembered - (Py_ssize_t)t->settling)
+        && histogram[t->bins - 1] <= t->remembered - (Py_ssize_t)t->settling
+        && t->last[row] - transit < t->jump_s) {
+        t->last[row] = transit;
         transit = t->quickest[row] - t->quicker_s;
+    } else {
+        t->last[row] = transit;
+    }
     if (transit < t->window_quickest[row])
         t->window_quickest[row] = transit;
     if (transit < t->quickest[row])
         t->quickest[row] = transit;
-    double bin = ceil((transit - t->quickest[row]) * (1 / t->bin_s) + 0.1);
+    double bin = ceil((transit - t->quickest[row]) * (1 / t->bin_s) - 0.1);
     if (bin > (double)(t->bins - 2))
         bin = (double)(t->bins - 2);
     uint8_t *place = t->recent + row * t->remembered + t->position[row];

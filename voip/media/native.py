@@ -37,6 +37,7 @@ _NUMBERS = {
     "bin_s": jitter.BIN_S,
     "quickest_window": jitter.QUICKEST_WINDOW,
     "quicker_s": jitter.QUICKER_S,
+    "jump_s": jitter.JUMP_S,
     "settling": jitter.SETTLING,
     "aim_samples": playout.AIM_SAMPLES,
     "stay_s": playout.STAY_S,

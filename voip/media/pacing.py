@@ -26,7 +26,7 @@ SHRINK_S = 0.016
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
 """So far above, sound is left out at once, whatever it is."""
-_SLOW_S, _FAST_S = 0.020, 0.060
+_SLOW_S, _FAST_S = 0.030, 0.060
 """So far below, or above, speech is stretched or shortened; else it waits for a pause."""
 _ALIKE = 0.6
 """What resembles each other less is not led into each other."""
@@ -34,8 +34,11 @@ _SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
 """How much farther ahead, and how finely, is looked for a place to jump from."""
 _ANCHOR_S = 5.0
 """A delay that is fixed counts from the first packet; from then on, as against the quickest."""
-_LASTS_S = 0.5
-"""How long a delay must have been too long before it is shortened."""
+_LASTS_S = 2.0
+_LASTS_FAR_S = 0.5
+"""How long a delay must have been too long, or far too long, before it is shortened."""
+_AGAIN_S = 1.0
+"""Packets that are late more often are waited for."""
 _REST_S = 0.100
 """Between two jumps within speech."""
 _QUIET = 10 ** (-45 / 20)
@@ -64,8 +67,9 @@ class Pacer:
     def settle(self, rows: Rows, count: int, due: Floats) -> None:
         """Tell for those of `rows` (k,) that waited what came of it, if that is known.
 
-        A packet that came late by its own length or less is let go where the next one is there and
-        the delay is what it should be: one gap is heard either way. Else it is played late.
+        A packet that came late by its own length or less is let go where the next one is there, if
+        that is rare and the delay about what it should be: one gap is heard either way, and what
+        is to be longer waits for a pause. Else it is played late.
         """
         playout, ring = self._playout, self._playout.ring
         wanted, waited = playout.decoded[rows], playout.waited[rows]
@@ -76,7 +80,8 @@ class Pacer:
             playout.aim(rows[late])
             delay = playout.delay(rows, due) - waited / playout.rates(rows)
             short = late & (waited >= whole) & (waited < 2 * whole)
-            short &= delay >= playout.target[rows]
+            short &= delay >= playout.target[rows] - _SLOW_S
+            short &= playout.played[rows] - playout.skipped[rows] > _AGAIN_S * playout.rates(rows)
             at = np.flatnonzero(short)
             if at.size:
                 end = wanted[at] + whole[at]
@@ -84,6 +89,7 @@ class Pacer:
                 at = at[following >= 0]
                 late[at] = False
                 gap[at] = whole[at]
+                playout.skipped[rows[at]] = playout.played[rows[at]]
                 for row, until in zip(rows[at].tolist(), end[following >= 0].tolist(), strict=True):
                     playout.late[row] += 1
                     playout.dropped[row] += ring.drop_before(row, until)
@@ -93,8 +99,11 @@ class Pacer:
         faded &= (silent >= playout.faded(playout.rate_of(rows))) & (silent < playout.NEVER)
         if some(faded):  # in silence, what comes next begins when its time has come
             here = rows[faded]
+            rates, target = playout.rates(here), playout.target[here]
+            begins = playout.delay(here, due[faded]) - gap[faded] / rates >= target - GROW_S
+            # or more waits than should, which is certain where the quickest is not
             held = ring.newest(here) - wanted[faded] - gap[faded]
-            gone[faded] = held >= playout.target[here] * playout.rates(here)
+            gone[faded] = begins | (held >= target * rates + 2 * count)
         passing, gap = rows[gone], gap[gone]
         if passing.size:  # what was concealed stands for what is lost
             playout.decoded[passing] += gap
@@ -125,24 +134,25 @@ class Pacer:
             rows, excess = rows[~fixed], excess[~fixed]
         far = excess > FORCE_S
         for row, much in zip(rows[far].tolist(), excess[far].tolist(), strict=True):
-            skip = int((much - SHRINK_S) * rate) // count * count
+            skip = -int((SHRINK_S - much) * rate // count) * count
             playout.leave_out(row, skip)
             playout.accelerated[row] += skip
         for back in (False, True):
             here = ~far & ((excess < 0) == back)
             if not back:
-                here &= self._lasts(rows, here, rate)
+                here &= self._lasts(rows, here, excess > _FAST_S, rate)
             if some(here):
                 self._stretch(rows[here], np.abs(excess[here]), count, rate, coded, back=back)
 
-    def _lasts(self, rows: Rows, over: Bools, rate: int) -> Bools:
+    def _lasts(self, rows: Rows, over: Bools, much: Bools, rate: int) -> Bools:
         """Tell which of `rows` (k,) that are `over` their target have been so for long: bool (k,).
 
-        Those that have just been shortened may be again.
+        `much` (k,): which are far over. Those that have just been shortened may be again.
         """
         rested, played = self._playout.rested[rows], self._playout.played[rows]
         new = over & (played - rested > rate)
-        self._playout.rested[rows[new]] = played[new] + round(_LASTS_S * rate)
+        lasts = np.where(much[new], round(_LASTS_FAR_S * rate), round(_LASTS_S * rate))
+        self._playout.rested[rows[new]] = played[new] + lasts
         return ~new & (rested <= played)
 
     def _stretch(

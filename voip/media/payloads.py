@@ -189,9 +189,8 @@ class PayloadRing:
         return row * SLOTS + nearest if ahead[nearest] < NOTHING_WAITS else -1
 
     def newest(self, rows: Rows) -> Ints:
-        """Return where the last packet that waits ends, (k,); nothing sensible where none does."""
-        ends = self.timestamp.reshape(-1, SLOTS)[rows] + self.duration.reshape(-1, SLOTS)[rows]
-        newest: Ints = ends.max(axis=1)
+        """Return where the last packet that waits begins, (k,); far in the past: none does."""
+        newest: Ints = self.timestamp.reshape(-1, SLOTS)[rows].max(axis=1)
         return newest
 
     def octets(self, slot: int) -> npt.NDArray[np.uint8]:

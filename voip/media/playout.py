@@ -91,6 +91,7 @@ class Playout:
     expanded: Ints
     played: Ints
     rested: Ints
+    skipped: Ints
     delay_sum: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -121,6 +122,7 @@ class Playout:
             -(1 << 40),
             (),
         ),  # speech is not stretched again before `played` is this
+        "skipped": (np.int64, -(1 << 40), ()),  # what `played` was when a packet was let go, late
         "delay_sum": (np.float64, 0.0, ()),  # of the delay of every sample played
     }
 

@@ -19,6 +19,7 @@ __all__ = [
     "ALLOWANCE",
     "BINS",
     "BIN_S",
+    "JUMP_S",
     "QUICKER_S",
     "QUICKEST_WINDOW",
     "SETTLING",
@@ -42,6 +43,8 @@ SETTLING = 100
 QUICKER_S = 0.0015
 """After so many packets the quickest is known: one that comes much earlier than that is of a sender
 that sends ahead, and is believed by so much. A quicker route is believed in the end."""
+JUMP_S = 0.15
+"""So much quicker than the packet before: the sender's clock has jumped."""
 ALLOWANCE = 0.002
 """The share of packets that may come later than the target; of fewer than 200, none."""
 
@@ -59,6 +62,7 @@ class DelayEstimator:
         self.recent: npt.NDArray[np.uint8] = np.zeros((0, WINDOW), np.uint8)
         self.position: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.quickest: Floats = np.zeros(0)
+        self.last: Floats = np.zeros(0)
         self.window_left: npt.NDArray[np.int64] = np.zeros(0, np.int64)  # packets of this window
         self.window_quickest: Floats = np.zeros(0)
         self.grow(rows)
@@ -75,6 +79,7 @@ class DelayEstimator:
         self.window_left = np.concatenate((self.window_left, np.full(more, QUICKEST_WINDOW)))
         infinite = np.full(more, np.inf)
         self.quickest = np.concatenate((self.quickest, infinite))
+        self.last = np.concatenate((self.last, infinite))
         self.window_quickest = np.concatenate((self.window_quickest, infinite))
 
     def reset(self, rows: int | Rows) -> None:
@@ -84,6 +89,7 @@ class DelayEstimator:
         self.position[rows] = 0
         self.window_left[rows] = QUICKEST_WINDOW
         self.quickest[rows] = np.inf
+        self.last[rows] = np.inf
         self.window_quickest[rows] = np.inf
 
     def update(self, rows: Rows, transit: Floats) -> None:
@@ -97,12 +103,16 @@ class DelayEstimator:
         early = quickest - transit > QUICKER_S
         if np.count_nonzero(early):
             early &= self.histogram[rows, UNSEEN] <= WINDOW - SETTLING
+            early &= self.last[rows] - transit < JUMP_S
+            self.last[rows] = transit
             transit = np.where(early, quickest - QUICKER_S, transit)
+        else:
+            self.last[rows] = transit
         self.window_quickest[rows] = np.minimum(self.window_quickest[rows], transit)
         quickest = np.minimum(quickest, transit)
         self.quickest[rows] = quickest
 
-        late = np.ceil((transit - quickest) * (1 / BIN_S) + 0.1)
+        late = np.ceil((transit - quickest) * (1 / BIN_S) - 0.1)
         bins = np.minimum(late, UNSEEN - 1).astype(np.uint8)
         position = self.position[rows]
         at = rows * WINDOW + position

@@ -16,19 +16,19 @@ __all__ = ["SCENARIOS", "Bar", "scenario"]
 class Bar:
     """What is to be reached: MOS-LQO of G.711 by PESQ (narrow band, at most 4.41 of it is left).
 
-    added_ms: how much longer than on the clean path it may take from departure to playout; of the
-    clean path itself how long it takes. None: not told.
+    delay_ms: how long it may take from departure to playout, the 45 ms of the clean path included.
+    None: not told.
     """
 
     mos_lqo: float
-    added_ms: float | None
+    delay_ms: float | None
     told: str
 
 
 SCENARIOS: Final[dict[str, Bar]] = {
     "clean": Bar(4.41, 45.0, "no jitter"),
-    "gamma": Bar(4.39, 54.0, "gamma jitter, mean 20 ms, tail to 120 ms"),
-    "stalls": Bar(4.32, 109.0, "a stall of 150 ms every 2 s"),
+    "gamma": Bar(4.39, 45.0 + 54.0, "gamma jitter, mean 20 ms, tail to 120 ms"),
+    "stalls": Bar(4.32, 45.0 + 109.0, "a stall of 150 ms every 2 s"),
     "step": Bar(4.33, None, "the delay grows by 80 ms and stays"),
     "reordering": Bar(4.41, None, "5 % of the packets come two packets late"),
 }
