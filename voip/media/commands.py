@@ -21,6 +21,7 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "LogJitter",
     "MediaHeard",
     "MediaSilent",
     "MixStream",
@@ -174,6 +175,14 @@ class WatchStream:
 
 
 @dataclass(frozen=True, slots=True)
+class LogJitter:
+    """Log what a jitter buffer does (`Engine.jitter_log`), the last `events`; 0: no more."""
+
+    stream: int
+    events: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class ReadStats:
     """Ask for the figures of one stream. Its result is `StreamStats`."""
 
@@ -202,6 +211,7 @@ Command = (
     | RemoveSink
     | SendDtmf
     | WatchStream
+    | LogJitter
     | ReadStats
     | CloseStream
 )

@@ -13,6 +13,7 @@ from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
+    LogJitter,
     MixStream,
     MuteStream,
     Opened,
@@ -29,6 +30,7 @@ from voip.media.commands import (
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.jitter_log import JitterLog
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -98,6 +100,11 @@ class Control:
                 self._send_dtmf(command)
             case WatchStream():
                 self._watch(command, now)
+            case LogJitter():
+                row = self._table.row(command.stream)
+                self._table.jitter_logs.pop(row, None)
+                if command.events:
+                    self._table.jitter_logs[row] = JitterLog(command.events)
         return None
 
     def _open(self, command: OpenStream, now: float) -> Opened:
