@@ -61,7 +61,6 @@ class Pacer:
         playout = self._playout
         longer = playout.delay(rows, due) + missing / playout.rates(rows)
         waits: Bools = longer <= playout.maximum[rows] + 1e-9
-        playout.waited[rows] += np.where(waits, missing, 0)
         return waits
 
     def settle(self, rows: Rows, count: int, due: Floats) -> None:

@@ -454,9 +454,17 @@ class Playout:
         self.silent[rows] = silent + missing
         waits = self._pacer.wait(rows, missing, due)
         if coded:
-            missing = self._voiced.conceal(rows, silent, missing, gap, self.decoded[rows])
+            missing, recovered = self._voiced.conceal(
+                rows, silent, missing, gap, self.decoded[rows]
+            )
+            if some(recovered):  # all of it, by what comes next: there is nothing to wait for
+                waits &= ~recovered
+                here = rows[recovered]
+                self.decoded[here] += self.waited[here]
+                self.waited[here] = 0
         else:
             self._conceal(rows, silent, missing, fading)
+        self.waited[rows] += np.where(waits, missing, 0)
         self.decoded[rows] += np.where(waits, 0, missing)
         return waits
 
