@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import pacing, payloads, playout, receive
+from voip.media import gaps, pacing, payloads, playout, receive
 from voip.media.columns import Floats, Ints, Rows, every
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
@@ -43,7 +43,7 @@ _NUMBERS = {
     "stay_s": playout.STAY_S,
     "grow_s": pacing.GROW_S,
     "shrink_s": pacing.SHRINK_S,
-    "faded": playout.FADED,
+    "faded": gaps.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
 }
@@ -103,7 +103,7 @@ class Native:
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
         if missing:
             gaps = all_gaps[:missing]
-            heard[gaps] = self._table.playout.conceal(rows[gaps], count)
+            heard[gaps] = self._table.playout.gaps.conceal(rows[gaps], count)
         return heard
 
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voip.dsp.conceal import FADE_S as FADE_AFTER_S
 from voip.dsp.stretch import FADE_S, jump, likeness
 from voip.media.columns import Bools, Floats, Ints, Rows, some
 from voip.media.payloads import NOTHING_WAITS
@@ -95,7 +96,7 @@ class Pacer:
         gone = ~late & (waited >= gap)
         faded = ~late & ~gone & (gap < NOTHING_WAITS)
         silent = playout.silent[rows]
-        faded &= (silent >= playout.faded(playout.rate_of(rows))) & (silent < playout.NEVER)
+        faded &= (silent >= round(FADE_AFTER_S * playout.rate_of(rows))) & (silent < playout.NEVER)
         if some(faded):  # in silence, what comes next begins when its time has come
             here = rows[faded]
             rates, target = playout.rates(here), playout.target[here]

@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.conceal import FADE_S, REJOIN_S, blend, conceal
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -28,6 +27,7 @@ from voip.media.columns import (
     where,
 )
 from voip.media.fifo import FifoArray
+from voip.media.gaps import SEAM, Gaps
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
 from voip.media.pacing import GROW_S, SHRINK_S, Pacer
@@ -45,10 +45,6 @@ PCM_SAMPLES = 48 * (120 + 120)
 """Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
 FAR_SAMPLES = SLOT_BYTES + 160
 """Nothing waits within the next 212 ms: the longest packet of G.711, and a step."""
-_SEAM = round(REJOIN_S * 8000)
-"""Samples over which concealment leads back into sound."""
-FADED = round(FADE_S * 8000)
-"""Samples after which concealment is silence: 60 ms at 8 kHz."""
 _LONG_AGO = 1 << 40
 LATE_RUN = 10
 """Packets late in a row after which a stream is started anew."""
@@ -100,7 +96,7 @@ class Playout:
         "decoded": (np.int64, _NOTHING, ()),  # timestamp up to which sound is decoded
         "sequence": (np.int64, 0, ()),  # of the packet that should come next
         "silent": (np.int64, _LONG_AGO, ()),  # samples since the last one that was received
-        "seam": (np.float32, 0.0, (_SEAM,)),  # how concealment would go on
+        "seam": (np.float32, 0.0, (SEAM,)),  # how concealment would go on
         "rate": (np.int64, 8000, ()),  # samples a second, which all here is counted in
         "minimum": (np.float64, 0.03, ()),
         "maximum": (np.float64, 0.4, ()),
@@ -135,6 +131,7 @@ class Playout:
         self.delays = DelayEstimator(rows)
         self._voiced = Voiced(self.ring, self.pcm)
         self._pacer = Pacer(self)
+        self.gaps = Gaps(self, self._voiced, self._pacer)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -360,7 +357,7 @@ class Playout:
         after_gap = where(self.silent[rows] > 0)
         if after_gap.size:
             sound = heard[at[after_gap]]
-            self._rejoin(rows[after_gap], sound)
+            self.gaps.rejoin(rows[after_gap], sound)
             heard[at[after_gap]] = sound
         if heard.shape[1] < HISTORY:
             self.past.hear(rows, heard[at])
@@ -390,7 +387,7 @@ class Playout:
                 lacking, gap = needy[~there], gap[~there]
                 gap = gap - self.waited[lacking]
                 missing = np.minimum(gap, count - self.pcm.fill[lacking])
-                waits = self._fill_gap(lacking, missing, gap, due[short][~there], coded)
+                waits = self.gaps.fill(lacking, missing, gap, due[short][~there], coded)
                 # most likely, packets of a step each are lost; else a search will tell
                 self.sequence[lacking] += np.where(waits, 0, missing // count)
         else:
@@ -413,7 +410,7 @@ class Playout:
                 here = (sizes == size) & (into == start)
                 payloads = ring.payloads(slots[here], size)
                 pcm = self._lane.decode(codes[here], payloads)[:, start:]
-                self._rejoin(rows[here], pcm)
+                self.gaps.rejoin(rows[here], pcm)
                 self.past.hear(rows[here], pcm)
                 self.pcm.append(rows[here], pcm)
                 self.decoded[rows[here]] += pcm.shape[1]
@@ -428,67 +425,6 @@ class Playout:
         self.silent[rows] = 0
         self.decoded[rows] += ring.duration[slots] - into
         ring.release(rows, slots)
-
-    def _rejoin(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Lead, in place, from what was concealed of `rows` (k,) into `pcm`, (k, samples)."""
-        silent = self.silent[rows]
-        if not np.count_nonzero(silent):
-            return
-        self.silent[rows] = 0
-        audible = (silent > 0) & (silent < FADED)
-        if some(audible):
-            joined = pcm[audible]
-            blend(self.seam[rows[audible]], joined)
-            pcm[audible] = joined
-
-    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats, coded: bool) -> Bools:
-        """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`.
-
-        Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
-        """
-        rate = self.rate_of(rows)
-        faded = self.faded(rate)
-        silent = self.silent[rows]
-        fading = silent < faded
-        self.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
-        self.silent[rows] = silent + missing
-        waits = self._pacer.wait(rows, missing, due)
-        if coded:
-            missing, recovered = self._voiced.conceal(
-                rows, silent, missing, gap, self.decoded[rows]
-            )
-            if some(recovered):  # all of it, by what comes next: there is nothing to wait for
-                waits &= ~recovered
-                here = rows[recovered]
-                self.decoded[here] += self.waited[here]
-                self.waited[here] = 0
-        else:
-            self._conceal(rows, silent, missing, fading)
-        self.waited[rows] += np.where(waits, missing, 0)
-        self.decoded[rows] += np.where(waits, 0, missing)
-        return waits
-
-    def _conceal(self, rows: Rows, silent: Ints, missing: Ints, fading: Bools) -> None:
-        """Append `missing` samples (k,) of a gap, of which there were `silent` (k,) before."""
-        width = int(missing.max()) + _SEAM
-        if every(fading):
-            sound = conceal(self.past.last(rows), silent, width)
-        else:
-            sound = np.zeros((rows.size, width), np.float32)
-            sound[fading] = conceal(self.past.last(rows[fading]), silent[fading], width)
-        for size in distinct(missing):
-            here = missing == size
-            self.pcm.append(rows[here], sound[here, :size])
-            self.seam[rows[here]] = sound[here, size : size + _SEAM]
-
-    def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
-        """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
-
-        float32 (k, count). All else of it has been noted (`native.py`).
-        """
-        sound = conceal(self.past.sound[rows], self.silent[rows] - count, count + _SEAM)
-        self.seam[rows] = sound[:, count:]
-        return sound[:, :count]
 
     def _append_silence(self, rows: Rows, samples: Ints) -> None:
         for size in distinct(samples):
@@ -524,11 +460,6 @@ class Playout:
         target = self.target[rows]
         less = target - wanted  # not for the sake of one bin
         self.target[rows] = np.where((less > 0) & (less < STAY_S), target, wanted)
-
-    @staticmethod
-    def faded(rate: int) -> int:
-        """Return after how many samples at a rate concealment is silence."""
-        return FADED * rate // 8000
 
     def decode_ahead(self, rows: Rows, samples: int, coded: bool) -> None:
         """Decode packets of `rows` (k,) until `samples` of each are there, or a gap is."""
