@@ -85,6 +85,19 @@ def test_named_paths_take_no_more_delay_and_miss_no_more_than_is_written_down(na
         assert heard.gap_ms <= gap_ms
 
 
+@pytest.mark.parametrize("ptime_ms", [10, 20, 30, 40, 60])
+def test_packets_of_every_length_are_heard_over_jitter_with_little_missing(ptime_ms):
+    packet_s = ptime_ms / 1000
+    packets = round(20 / packet_s)
+    delay = np.random.default_rng(ptime_ms).uniform(0.0, 0.040, packets)
+    heard = listen([(Trace(delay, 0.006, packet_s), speech(20))])[0]
+    assert heard.stats is not None
+    assert heard.stats.packets_received == packets
+    assert heard.stats.packets_late < 0.01 * packets
+    assert heard.gap_ms <= 0.01 * 20_000
+    assert heard.delay_ms < 70
+
+
 @pytest.mark.long
 def test_peers_whose_clocks_differ_are_heard_for_half_an_hour():
     """+-500 ppm: no underrun, no growing delay, and nothing left out or put in but in pauses."""

@@ -194,7 +194,7 @@ def _judge(
     extended = sample
     within = (extended >= 0) & (extended < trace.delay.size * size)
     delay = at[within] - trace.phase_s - extended[within] / RATE_HZ
-    lost = 1000 * trace.packet_s * np.count_nonzero(trace.lost)
+    lost = 1000 * trace.packet_s * int(np.count_nonzero(trace.lost))
     return Heard(
         pcm,
         at,
