@@ -20,6 +20,8 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "LinkIn",
+    "LinkOut",
     "MediaHeard",
     "MediaSilent",
     "MixStream",
@@ -37,8 +39,10 @@ __all__ = [
     "SourceDrained",
     "SourceLearned",
     "StreamEnded",
+    "StreamLost",
     "StreamRefused",
     "StreamStats",
+    "Unlink",
     "WatchStream",
 ]
 
@@ -179,6 +183,33 @@ class ReadStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkOut:
+    """Write what `stream` hears, or what is said here in mix `stream`, to link number `link`.
+
+    A link brings sound from one engine to another: see `voip.media.links`.
+    """
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIn:
+    """Send on `stream` too what link number `link` brings, or let all in mix `stream` hear it."""
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Neither write to nor read from link number `link` any more."""
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseStream:
     """Send RTCP BYE, release ports and row; what is not open stays so.
 
@@ -200,6 +231,9 @@ Command = (
     | RemoveSink
     | SendDtmf
     | WatchStream
+    | LinkOut
+    | LinkIn
+    | Unlink
     | ReadStats
     | CloseStream
 )
@@ -353,6 +387,14 @@ class StreamEnded:
     reason: str = field(default="")
 
 
+@dataclass(frozen=True, slots=True)
+class StreamLost:
+    """The engine of `stream` is gone, and the stream with it: the process it ran in has died."""
+
+    stream: int
+    reason: str
+
+
 EngineEvent = (
     Applied
     | Refused
@@ -363,5 +405,6 @@ EngineEvent = (
     | SourceDrained
     | SourceLearned
     | StreamEnded
+    | StreamLost
     | StreamRefused
 )

@@ -13,6 +13,8 @@ from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
+    LinkIn,
+    LinkOut,
     MixStream,
     MuteStream,
     Opened,
@@ -25,10 +27,12 @@ from voip.media.commands import (
     SendDtmf,
     SetSource,
     StreamStats,
+    Unlink,
     WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.links import set_link
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -98,6 +102,8 @@ class Control:
                 self._send_dtmf(command)
             case WatchStream():
                 self._watch(command, now)
+            case LinkOut() | LinkIn() | Unlink():
+                set_link(self._table, self._arena, command)
         return None
 
     def _open(self, command: OpenStream, now: float) -> Opened:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from voip.errors import MediaError
 from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make, reset, some, where
 from voip.media.commands import EngineEvent, SourceDrained
+from voip.media.links import MixLinks
 from voip.media.rings import RingArena
 
 __all__ = ["Mixer"]
@@ -52,6 +53,7 @@ class Mixer:
         """Whether no row is in any mix: then a step costs nothing."""
         self.pcm_source: dict[int, int] = {}  # mix -> ring
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # mix -> (ring, what the ring said)
+        self.links = MixLinks()
         self._open: dict[int, None] = {}
         self._others: Pcm = np.zeros((0, 0), np.float32)
 
@@ -72,6 +74,7 @@ class Mixer:
         del self._open[mix]
         self.pcm_source.pop(mix, None)
         self.sinks.pop(mix, None)
+        self.links.forget(mix)
 
     def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
         """Let a row take part in a mix, and in no other."""
@@ -107,7 +110,7 @@ class Mixer:
         first = where(begins)
         total = np.add.reduceat(said, first, axis=0)
         events: list[EngineEvent] = []
-        if self.pcm_source or self.sinks:
+        if self.pcm_source or self.sinks or self.links:
             for number, sound in zip(mixes[first].tolist(), total, strict=True):
                 events += self._serve_rings(number, sound, arena)
         # the sum that each row is in, less its own part of it
@@ -131,6 +134,8 @@ class Mixer:
         """Write the sum of a mix, float32 (samples,), to its rings, and add what others say."""
         sinks = self.sinks.get(mix, [])
         voice, events = self._read_ring(mix, total.size, arena)
+        if self.links:
+            self.links.exchange(mix, total, voice)
         for sink in tuple(sinks):
             sound = voice if sink[1] else total
             samples = np.clip(np.rint(sound * _SCALE), -32768, 32767).astype(np.int16)

@@ -42,6 +42,8 @@ class Router:
         """Keep what a group hears for those rows that send it on and are of another."""
         if self._table.routed.size:
             self._keep_for_later(step)
+        if self._table.links.out:
+            self._table.links.write(step, self._put_in_place(step.group.rows), self._table)
 
     def _put_in_place(self, rows: Rows) -> Ints:
         if self._placed is not rows:
@@ -77,6 +79,8 @@ class Router:
         mixer = self._table.mixer
         if mixer.is_idle:
             return []
+        if mixer.links:
+            mixer.links.begin_step(steps, mixer.mix)
         if len(steps) == 1 and not steps[0].group.coded:
             return mixer.hear(steps[0].group.rows, steps[0].heard, self._arena)
         rows, sounds = [], []
@@ -131,6 +135,8 @@ class Router:
             for at, row in enumerate(rows.tolist()):
                 if row in table.pcm_source:
                     events += self._add_ring(row, sound[at])
+        if table.links.into:
+            table.links.add(rows, sound, step, self._put_in_place(step.group.rows), table)
         muted = table.muted[rows]
         if some(muted):
             sound[muted] = 0.0
