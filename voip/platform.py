@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from voip.config import MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.io import PacketTap
@@ -44,10 +45,16 @@ class Platform(Protocol):
         """Return ports, connections and names for SIP; `dns_servers`: whom to ask for names."""
         ...
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        config: MediaConfig | None = None,
+    ) -> MediaPlane:
         """Return a media engine whose streams have RTP ports from `ports` on.
 
-        `tap` sees their packets.
+        `tap` sees their packets. `config`: where it is to run, if there is a choice.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from voip.config import MediaConfig
 from voip.media.io import PacketTap
 from voip.platform import MediaPlane
 from voip.sim.dns import SimDns
@@ -54,7 +55,13 @@ class SimPlatform:
         """Return the host's ports; whoever is asked for a name knows `world.dns`."""
         return SimSipNetwork(self._loop, self._host, self._dns)
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        config: MediaConfig | None = None,
+    ) -> MediaPlane:
         """Return the engine that this host shares with all whose clocks run alike."""
         return self._media.phone(self._host, random, ports, tap)
 

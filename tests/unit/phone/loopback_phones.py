@@ -12,6 +12,8 @@ import numpy as np
 
 from voip.call import Call
 from voip.config import NetworkConfig
+from voip.net.driver import ThreadDriver
+from voip.net.workers import Workers
 from voip.phone import Softphone
 from voip.sim import World
 
@@ -20,6 +22,15 @@ HERE = NetworkConfig(bind_host="127.0.0.1")
 
 def phone(**settings: object) -> Softphone:
     return Softphone(network=HERE, **settings)  # type: ignore[arg-type]
+
+
+def engine_thread(of: Softphone) -> ThreadDriver:
+    """Return what runs the phone's engine while it has few calls."""
+    driver = of._driver
+    assert isinstance(driver, Workers)
+    (thread,) = driver.drivers
+    assert isinstance(thread, ThreadDriver)
+    return thread
 
 
 def uri(of: Softphone, user: str = "bob") -> str:
