@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import voip
 from voip.errors import MediaError
 from voip.logs.lines import event
 from voip.media.commands import Applied, Command, EngineEvent, Refused, StreamStats
@@ -105,7 +104,7 @@ class ProcessDriver:
         ours, theirs = socket.socketpair()
         with theirs:
             fds = theirs.fileno(), self._memory.fd
-            root = str(Path(voip.__file__).parents[1])
+            root = str(Path(__file__).parents[2])
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _START, root, *map(str, fds)],

@@ -90,6 +90,7 @@ class Workers:
         *,
         thread: ThreadDriver | None = None,
         close: Callable[[], None] = lambda: None,
+        remembered_ticks: int = 8192,
     ) -> None:
         self._make = process
         self._arena = arena
@@ -105,7 +106,7 @@ class Workers:
         self._listeners = Listeners()
         links = Links(lambda: arena.take(LINK_BYTES), arena.give_back)
         self._routes, self._mixes = Routes(links), Mixes(links)
-        self._times = TickTimes()
+        self._times = TickTimes(remembered_ticks)
         self._ended_io: dict[str, int] = {}
 
     @property
@@ -374,6 +375,12 @@ class Workers:
             for kind, count in figures.io.items():
                 io[kind] = io.get(kind, 0) + count
         return EngineFigures(merged(snapshots), self._times.figures(since_tick), io)
+
+    async def fresh_figures(self, since_tick: int = 0) -> EngineFigures:
+        """Ask for what has been counted by now."""
+        drivers = [one for one in self.drivers if isinstance(one, ProcessDriver) and one.runs]
+        await asyncio.gather(*(driver.fresh_figures() for driver in drivers))
+        return self.figures(since_tick)
 
     def _add_times(self, engine: _Engine, driver: ThreadDriver | ProcessDriver) -> EngineFigures:
         """Count the ticks of an engine that have not been counted here."""
