@@ -152,8 +152,6 @@ class Channel:
                 data = b""
             self._received += data
             self.ended = not data
-            if len(data) < _READ_BYTES:
-                break
         return self._messages() if self._received else []
 
     def _messages(self) -> list[Any]:

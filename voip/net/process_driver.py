@@ -73,7 +73,7 @@ class ProcessDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
-        self._pidfd = -1
+        self._pidfd: int | None = None
         self._ended: asyncio.Future[None] | None = None
         self._closing = False
         self._commands: list[Command] = []
@@ -239,14 +239,18 @@ class ProcessDriver:
         channel, loop = self._channel, self._loop
         if channel is None or loop is None:
             return
+        self._take_in(channel)
+        if channel.ended:
+            loop.remove_reader(channel.sock)
+            if self._pidfd is None:
+                self._poll_exit()
+
+    def _take_in(self, channel: Channel) -> None:
+        """Take what has come; whatever it is, who waits for ticks is woken once."""
         ticked = False
         for report in channel.receive():
             ticked |= report.ticked
             self._take(report)
-        if channel.ended:
-            loop.remove_reader(channel.sock)
-            if self._pidfd < 0:
-                self._poll_exit()
         if ticked:
             self._listeners.ticked()
             if not self._listeners.want_ticks:
@@ -299,20 +303,18 @@ class ProcessDriver:
         if process is None or loop is None or not self.runs:
             return
         if process.poll() is None:
-            if self._pidfd < 0:
+            if self._pidfd is None:
                 loop.call_later(_POLL_S, self._poll_exit)
             return
-        if self._pidfd >= 0:
-            loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
         channel = self._channel
         if channel is not None:
-            while not channel.ended:  # its last words
-                self._on_readable()
+            self._take_in(channel)  # its last words
             loop.remove_reader(channel.sock)
             loop.remove_writer(channel.sock)
             channel.close()
+        if self._pidfd is not None:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         for answer in self._answers.values():
