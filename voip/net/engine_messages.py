@@ -109,6 +109,11 @@ class Channel:
         self._received = bytearray()
 
     @property
+    def is_clogged(self) -> bool:
+        """Whether so much waits that only what is needed should be sent."""
+        return self._unsent_bytes > MAX_UNSENT_BYTES // 4
+
+    @property
     def has_unsent(self) -> bool:
         """Whether anything waits for room."""
         return bool(self._unsent)

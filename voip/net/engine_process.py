@@ -51,6 +51,7 @@ class EngineProcess:
         logging.basicConfig(handlers=[self._log], level=settings.log_level, force=True)
         self._io = UdpPacketIO(random, ports=PortRange(*settings.ports))
         self._packets: list[Any] = []
+        self._packets_dropped = 0  # of the capture, because nobody took them
         if settings.tapped:
             self._io.tap = self._see
         self._engine = Engine(self._io, random=random, arena=RingArena(memory=memory))
@@ -120,7 +121,12 @@ class EngineProcess:
     def _tell(self, failed: bool) -> None:
         now = time.monotonic()
         figures = None
-        if self._asked or now >= self._next_figures:
+        snapshot = self._engine.snapshot
+        if (
+            self._asked
+            or now >= self._next_figures
+            or (snapshot is not None and snapshot.version != self._version)
+        ):
             self._next_figures = now + FIGURES_S
             figures = self._figures()
             self._asked = 0
@@ -138,7 +144,11 @@ class EngineProcess:
         if self._log.records:
             written["log"], self._log.records = tuple(self._log.records), []
         if self._packets:
-            written["packets"], self._packets = tuple(self._packets), []
+            if self._channel.is_clogged:
+                self._packets_dropped += len(self._packets)
+            else:
+                written["packets"] = tuple(self._packets)
+            self._packets = []
         return written
 
     def _figures(self) -> ReportedFigures:
@@ -152,6 +162,7 @@ class EngineProcess:
             **self._io.counted(),
             "skipped_steps": self._engine.skipped_steps,
             "reports_dropped": self._channel.dropped,
+            "capture_dropped": self._packets_dropped,
         }
         figures = ReportedFigures(
             snapshot,

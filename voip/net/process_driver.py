@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 CLOSE_S = 5.0
 """An engine that does not end by itself in this time is killed."""
 _POLL_S = 0.02
+ALIVE_S = 5.0
+"""How often the engine is asked whether it ticks."""
+STUCK = 3
+"""One that has not answered so often is killed: its calls hear nothing any more."""
 
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from voip.net.engine_process import main; main()"
@@ -85,6 +89,9 @@ class ProcessDriver:
         self._snapshot: StatsSnapshot | None = None
         self._io: dict[str, int] = {}
         self._asked = 0
+        self._spoke = True
+        self._silences = 0
+        self._alive: asyncio.TimerHandle | None = None
         self._answers: dict[int, asyncio.Future[None]] = {}
 
     @property
@@ -122,6 +129,7 @@ class ProcessDriver:
         channel.send(EngineSettings(self._ports, self._tap is not None, level, os.getpid()))
         loop.add_reader(channel.sock, self._on_readable)
         self._watch_exit()
+        self._ask_if_alive()
         words = "a media engine runs in process %d"
         event(log, logging.DEBUG, "media_started", words, self._process.pid)
 
@@ -161,7 +169,7 @@ class ProcessDriver:
         self._submit(command)
 
     def stats(self, stream: int) -> StreamStats | None:
-        """Return figures of a stream at most two seconds old, None where there are none yet."""
+        """Return figures of a stream at most a second old, None where there are none yet."""
         return self._snapshot.of(stream) if self._snapshot is not None else None
 
     def figures(self, since_tick: int = 0) -> EngineFigures:
@@ -223,6 +231,25 @@ class ProcessDriver:
             if channel.has_unsent:
                 loop.add_writer(channel.sock, self._on_writable)
 
+    def _ask_if_alive(self, before: float | None = None) -> None:
+        """Ask, and ask again: who says nothing, whatever it is told, is stuck."""
+        loop = self._loop
+        if loop is None or not self.runs or self._closing:
+            return
+        now = loop.time()
+        if self._spoke or not self.is_ready or (before is not None and now - before > 2 * ALIVE_S):
+            self._silences = 0  # or this process itself had no time to listen
+        else:
+            self._silences += 1
+        self._spoke = False
+        if self._silences >= STUCK:
+            event(log, logging.ERROR, "media_stuck", "a media engine is stuck, and is killed")
+            self._kill()
+            return
+        self._asked += 1
+        self._send(Orders(asked=self._asked))
+        self._alive = loop.call_later(ALIVE_S, self._ask_if_alive, now)
+
     def _on_writable(self) -> None:
         channel, loop = self._channel, self._loop
         if channel is None or loop is None:
@@ -247,6 +274,7 @@ class ProcessDriver:
 
     def _take_in(self, channel: Channel) -> None:
         """Take what has come; whatever it is, who waits for ticks is woken once."""
+        self._spoke = True
         ticked = False
         for report in channel.receive():
             ticked |= report.ticked
@@ -312,6 +340,8 @@ class ProcessDriver:
             loop.remove_reader(channel.sock)
             loop.remove_writer(channel.sock)
             channel.close()
+        if self._alive is not None:
+            self._alive.cancel()
         if self._pidfd is not None:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)

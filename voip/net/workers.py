@@ -144,10 +144,11 @@ class Workers:
         for engine in self._engines:
             if engine.restart is not None:
                 engine.restart.cancel()
-        drivers = self.drivers
-        await asyncio.gather(*(driver.close() for driver in drivers))
-        self._listeners.refuse_waiting("the media engine has been closed")
-        self._release()
+        try:
+            await asyncio.gather(*(driver.close() for driver in self.drivers))
+        finally:
+            self._listeners.refuse_waiting("the media engine has been closed")
+            self._release()
 
     def _start_processes(self) -> None:
         for engine in self._processes:
@@ -356,7 +357,7 @@ class Workers:
     # ------------------------------------------------------------ figures and events
 
     def stats(self, stream: int) -> StreamStats | None:
-        """Return figures of a stream at most two seconds old; of one that was lost, the last."""
+        """Return figures of a stream at most a second old; of one that was lost, the last."""
         engine = self._of.get(stream)
         if engine is None:
             return self._last.get(stream)

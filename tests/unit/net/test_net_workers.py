@@ -209,6 +209,24 @@ async def test_a_tick_that_fails_in_a_process_is_logged_here(
         assert figures.ticks is not None and figures.ticks.failed > 0
 
 
+async def test_a_process_that_is_stuck_is_killed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("voip.net.process_driver.ALIVE_S", 0.3)
+    events: list[EngineEvent] = []
+    async with engines(1) as (workers, _):
+        workers.subscribe(events.append)
+        await asyncio.sleep(1.0)  # it has no stream and nothing to tell, and is asked
+        (pid,) = workers.pids
+        await talk(workers, 1, 2)
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: len(events) == 2)
+        assert [type(event) for event in events] == [StreamLost, StreamLost]
+        await until(lambda: all_ready(workers, 1))
+        assert workers.pids != [pid]
+    assert "is stuck" in caplog.text
+
+
 @pytest.mark.parametrize("how", ["killed", "left"])
 def test_a_process_ends_with_the_one_that_started_it(how: str) -> None:
     program = (
