@@ -41,11 +41,11 @@ Pair: TypeAlias = tuple[Softphone, Softphone, asyncio.Queue[Call]]
 
 
 @asynccontextmanager
-async def two_phones() -> AsyncIterator[Pair]:
+async def two_phones(**settings: object) -> AsyncIterator[Pair]:
     """Alice, Bob, and the calls that come to Bob; he answers what he takes from the queue."""
     calls: asyncio.Queue[Call] = asyncio.Queue()
     done = asyncio.Event()
-    async with phone() as alice, phone() as bob:
+    async with phone(**settings) as alice, phone(**settings) as bob:
 
         @bob.on_incoming
         async def taken(call: Call) -> None:

@@ -10,14 +10,15 @@ import gc
 import os
 import signal
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from loopback_phones import phone, tone, uri
+import test_phone_calls as calls
+from loopback_phones import Pair, phone, tone, two_phones, uri
 from stalls import repeated_after_stalls
 
 from voip import Softphone
@@ -249,6 +250,24 @@ async def test_streams_beyond_what_a_thread_has_are_a_processes(
         figures = scene.workers.figures()
         assert figures.snapshot is not None and len(figures.snapshot.rows) == 3
         assert [call.stats.packets_received > 40 for call in scene.theirs] == [True] * 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "story",
+    [
+        calls.test_a_call_rings_is_answered_and_hung_up_by_the_caller,
+        calls.test_sound_goes_both_ways_and_the_callee_hangs_up,
+        calls.test_hold_and_resume_by_either_side,
+        calls.test_a_call_of_ours_is_cancelled_while_it_rings,
+        calls.test_calls_go_over_tcp,
+    ],
+)
+async def test_what_holds_for_an_engine_in_a_thread_holds_for_one_in_a_process(
+    story: Callable[[Pair], Awaitable[None]],
+) -> None:
+    async with two_phones(media=MediaConfig(engine="process")) as pair:
+        await story(pair)
 
 
 async def test_a_capture_has_the_packets_of_a_process(tmp_path: Path) -> None:
