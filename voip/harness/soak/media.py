@@ -31,6 +31,7 @@ from voip.media.wav import read
 from voip.phone import Softphone
 from voip.sim import Host, World
 from voip.sim import Path as NetworkPath
+from voip.sim.loop import SimLoop
 from voip.sounds import asset_path
 
 __all__ = ["REAL", "VIRTUAL", "MediaSoakPlan", "MediaSoakReport", "Slope", "soak_media"]
@@ -257,7 +258,7 @@ class _Town:
 
     async def _talk(self, call: Call, number: int, lasts: float, path: Path) -> None:
         deeds = self._report.deeds
-        async with AsyncExitStack() as stack, asyncio.timeout(lasts + 30):
+        async with AsyncExitStack() as stack, asyncio.timeout(2 * lasts + 30):
             if number % 10 == 1:
                 deeds["recorded"] += 1
                 await stack.enter_async_context(call.record(path))
@@ -304,6 +305,7 @@ class _Town:
         for number in range(1, SAMPLES + 1):
             await asyncio.sleep(begun + plan.seconds * number / SAMPLES - loop.time())
             up = len(self._alice.calls)
+            _collect()
             report.most_at_once = max(report.most_at_once, up)
             report.samples.append((loop.time() - begun, report.begun, up, rss_mb(children=True)))
             self._progress(report)
@@ -324,10 +326,7 @@ class _Town:
 
     async def _in_use(self) -> dict[str, int]:
         """Count files and tasks."""
-        loop = asyncio.get_running_loop()
-        if hasattr(loop, "drop_done_tasks"):
-            loop.drop_done_tasks()
-        gc.collect()
+        _collect()
         return {
             "files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "tasks": len(asyncio.all_tasks()),
@@ -336,6 +335,13 @@ class _Town:
     def _complain(self, text: str) -> None:
         if len(self._report.wrong) < 100:
             self._report.wrong.append(text)
+
+
+def _collect() -> None:
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, SimLoop):
+        loop.drop_done_tasks()
+    gc.collect()
 
 
 class _Complaints(logging.Handler):
