@@ -93,51 +93,41 @@ class Way:
 
 
 class ClockBridge:
-    """Exchanges a device's blocks with two rings: `heard` is played, `said` is what it captures.
+    """Joins a device with two rings: `heard` is played, `said` is what it captures.
 
     latency_s: how much sound each ring holds on average, beside what is under way in blocks. The
-    rings are the engine's, of any rate; what is missing is silence. To be called by one thread.
+    rings are the engine's, of any rate; what is missing is silence. Each way may be served by a
+    thread of its own. Times are of the engine's clock: of its base step each ring is ahead, or
+    behind, by so much, and without that fills would rise and fall as two clocks slide by.
     """
 
     def __init__(
-        self, rate_hz: int, heard: AudioRing, said: AudioRing, latency_s: float = 0.03
+        self,
+        capture_hz: int,
+        play_hz: int,
+        heard: AudioRing,
+        said: AudioRing,
+        latency_s: float = 0.03,
     ) -> None:
         self.heard_meter, self.said_meter = Meter(), Meter()
-        self.playback = Way(-1.0, latency_s)
-        self.capture = Way(1.0, latency_s)
-        self._rate_hz = rate_hz
+        self.played = Way(-1.0, latency_s)
+        self.captured = Way(1.0, latency_s)
+        self._capture_hz, self._play_hz = capture_hz, play_hz
         self._heard, self._said = heard, said
-        self._play = DriftResampler(heard.rate_hz, rate_hz)
-        self._captured = DriftResampler(rate_hz, said.rate_hz)
+        self._heard_by = DriftResampler(heard.rate_hz, play_hz)
+        self._said_by = DriftResampler(capture_hz, said.rate_hz)
         self._playing = self._saying = self._waiting = False
 
-    @property
-    def drift_ppm(self) -> float:
-        """How much faster the device's clock runs than the engine's, as far as is known."""
-        return (self.playback.ppm + self.capture.ppm) / 2
-
-    def exchange(self, captured: Pcm, now: float) -> Pcm:
-        """Take a block that was captured, int16 (samples,); return as much to be played.
-
-        `now`: by the engine's clock, of whose base step each ring is ahead, or behind, by so much:
-        without it fills would rise and fall as the two slide along each other.
-        """
-        seconds = captured.size / self._rate_hz
-        since_step = now % BASE_STEP_S
-        self.said_meter.take(captured, seconds)
-        self._say(captured, seconds, since_step)
-        block = self._hear(captured.size, seconds, since_step)
-        self.heard_meter.take(block, seconds)
-        return block
-
-    def _say(self, captured: Pcm, seconds: float, since_step: float) -> None:
+    def capture(self, pcm: Pcm, now: float) -> None:
         """Push what was captured; the faster the device, the fewer samples of it."""
-        ring, way = self._said, self.capture
+        seconds = pcm.size / self._capture_hz
+        self.said_meter.take(pcm, seconds)
+        ring, way = self._said, self.captured
         rate = ring.rate_hz
-        pcm = _to_int16(self._captured.process(_to_float(captured)))
+        pcm = _to_int16(self._said_by.process(_to_float(pcm)))
         there = ring.available
         # before the push a block is missing, after it there is one: half of it is the mean
-        fill_s = (there + pcm.size / 2) / rate - since_step
+        fill_s = (there + pcm.size / 2) / rate - now % BASE_STEP_S
         if self._waiting:  # nobody takes what is said: on hold, or the engine stood still
             if there > way.target_s * rate:
                 return
@@ -147,7 +137,7 @@ class ClockBridge:
             self._waiting = True
             return
         if there:
-            self._captured.ppm = way.follow(fill_s, seconds)
+            self._said_by.ppm = way.follow(fill_s, seconds)
         else:
             if self._saying:
                 way.slip()
@@ -155,21 +145,26 @@ class ClockBridge:
             ring.push(np.zeros(round(way.target_s * rate), np.int16))
         ring.push(pcm)
 
-    def _hear(self, samples: int, seconds: float, since_step: float) -> Pcm:
+    def play(self, samples: int, now: float) -> Pcm:
         """Take as much as the block needs; the faster the device, the less of what there is."""
-        ring, way = self._heard, self.playback
-        rate = ring.rate_hz
+        block = self._heard_next(samples, now)
+        self.heard_meter.take(block, samples / self._play_hz)
+        return block
+
+    def _heard_next(self, samples: int, now: float) -> Pcm:
+        ring, way = self._heard, self.played
+        rate, seconds = ring.rate_hz, samples / self._play_hz
         if not self._playing:
             if ring.available < (way.target_s + seconds / 2) * rate:
                 return np.zeros(samples, np.int16)
             self._playing = True
             self._leave(way.target_s + seconds / 2)
-        fill_s = ring.available / rate - seconds / 2 + since_step
+        fill_s = ring.available / rate - seconds / 2 + now % BASE_STEP_S
         if fill_s > way.target_s + SLIP_S:
             self._leave(way.target_s + seconds / 2)
             way.slip()
         else:
-            self._play.ppm = way.follow(fill_s, seconds)
+            self._heard_by.ppm = way.follow(fill_s, seconds)
         missing = 0
 
         def read(count: int) -> npt.NDArray[np.float32]:
@@ -180,7 +175,7 @@ class ClockBridge:
             missing = count - there.size
             return pcm
 
-        block = _to_int16(self._play.pull(samples, read))
+        block = _to_int16(self._heard_by.pull(samples, read))
         if missing:  # gather anew
             way.short_s += missing / rate
             way.slip()

@@ -9,17 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AudioDevice", "DeviceInfo", "Exchange", "Lost"]
+__all__ = ["AudioDevice", "DeviceInfo", "Lost", "Sound"]
 
 Pcm = npt.NDArray[np.int16]
-
-Exchange = Callable[[Pcm, float], Pcm]
-"""Takes a block that was captured, int16 (samples,), and returns as much that is to be played.
-
-With it comes the time, in seconds of the monotonic clock that the media engine runs by.
-
-Called by the device at its own pace, from whatever thread; it returns at once and never raises.
-"""
 
 Lost = Callable[[str], None]
 """Told, from whatever thread, that the device is gone, and why."""
@@ -37,8 +29,27 @@ class DeviceInfo:
     is_default_output: bool = False
 
 
+class Sound(Protocol):
+    """What a device is given and asked for, at its own pace, from whatever threads.
+
+    Both return at once and never raise. `now`: seconds of the monotonic clock that the media engine
+    runs by. What is captured and what is played may go by different clocks.
+    """
+
+    def capture(self, pcm: Pcm, now: float) -> None:
+        """Take a block that was captured, int16 (samples,)."""
+        ...
+
+    def play(self, samples: int, now: float) -> Pcm:
+        """Return a block that is to be played, int16 (samples,)."""
+        ...
+
+
 class AudioDevice(Protocol):
-    """Captures and plays mono sound by its own clock, block by block, in one step."""
+    """A microphone and a speaker, mono, each with a clock of its own or both with one.
+
+    capture_hz, play_hz: samples a second by these clocks.
+    """
 
     @property
     def name(self) -> str:
@@ -46,16 +57,16 @@ class AudioDevice(Protocol):
         ...
 
     @property
-    def rate_hz(self) -> int:
-        """Samples a second, by the device's own clock."""
+    def capture_hz(self) -> int:
+        """Of what it captures."""
         ...
 
     @property
-    def block_s(self) -> float:
-        """How long a block is, about."""
+    def play_hz(self) -> int:
+        """Of what it plays."""
         ...
 
-    def start(self, exchange: Exchange, lost: Lost) -> None:
+    def start(self, sound: Sound, lost: Lost) -> None:
         """Begin; called in a running loop.
 
         Raises `DeviceError` where it cannot be had (any more).
@@ -63,5 +74,5 @@ class AudioDevice(Protocol):
         ...
 
     def stop(self) -> None:
-        """Exchange no more; returns when nothing more will be called. Twice does nothing."""
+        """Capture and play no more; twice does nothing. Nothing is called after it returns."""
         ...

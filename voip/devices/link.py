@@ -81,9 +81,9 @@ class DeviceLink:
         return self._bridged.heard_meter
 
     @property
-    def drift_ppm(self) -> float:
-        """How much faster the device's clock runs than ours, as far as is known."""
-        return self._bridged.drift_ppm
+    def drift_ppm(self) -> tuple[float, float]:
+        """How much faster than ours microphone's and speaker's clocks run, as far as is known."""
+        return self._bridged.captured.ppm, self._bridged.played.ppm
 
     @property
     def _bridged(self) -> ClockBridge:
@@ -140,8 +140,8 @@ class DeviceLink:
         if self._rings is None:
             raise DeviceError("there is no call to link to")
         (_, heard), (_, said) = self._rings
-        bridge = ClockBridge(device.rate_hz, heard, said, self._latency_s)
-        device.start(bridge.exchange, lambda reason: self._vanished(device, reason))
+        bridge = ClockBridge(device.capture_hz, device.play_hz, heard, said, self._latency_s)
+        device.start(bridge, lambda reason: self._vanished(device, reason))
         self.device, self._bridge = device, bridge
 
     def _vanished(self, device: AudioDevice, reason: str) -> None:

@@ -14,7 +14,7 @@ from os import PathLike
 import numpy as np
 import numpy.typing as npt
 
-from voip.devices.device import Exchange, Lost
+from voip.devices.device import Lost, Sound
 from voip.errors import ConfigError, DeviceError, VoipError
 from voip.media.wav import WavReader, WavWriter
 
@@ -29,7 +29,7 @@ _CATCH_UP = 10
 
 
 class PacedDevice:
-    """Exchanges a block whenever one is due: `capture` makes it, `play` takes the other one.
+    """Takes a step whenever one is due: `capture` makes a block, `play` takes another one.
 
     rate_hz, block_ms: what it works in. drift_ppm: how much faster its clock runs than the loop's.
     """
@@ -43,30 +43,30 @@ class PacedDevice:
         if not abs(drift_ppm) <= 100_000:
             raise ConfigError(f"no clock is {drift_ppm} ppm wrong", hint="100,000 at most")
         self.name = name
-        self.rate_hz = rate_hz
+        self.capture_hz = self.play_hz = rate_hz
         self.block_s = samples / rate_hz
         self._samples = samples
         self._period = self.block_s / (1 + drift_ppm * 1e-6)
-        self._exchange: Exchange | None = None
+        self._sound: Sound | None = None
         self._lost: Lost = _nobody
         self._timer: asyncio.TimerHandle | None = None
         self._begun = 0.0
         self._blocks = 0
 
-    def start(self, exchange: Exchange, lost: Lost) -> None:
+    def start(self, sound: Sound, lost: Lost) -> None:
         """Begin: the first block is captured after its time."""
-        if self._exchange is not None:
+        if self._sound is not None:
             raise DeviceError(f"{self.name} is in use", hint="stop it first, or make another one")
         self.open()
-        self._exchange, self._lost = exchange, lost
+        self._sound, self._lost = sound, lost
         self._begun, self._blocks = asyncio.get_running_loop().time(), 0
         self._wait()
 
     def stop(self) -> None:
-        """Exchange no more."""
-        if self._exchange is None:
+        """Go on no more."""
+        if self._sound is None:
             return
-        self._exchange, self._lost = None, _nobody
+        self._sound, self._lost = None, _nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -104,15 +104,17 @@ class PacedDevice:
         try:
             for _ in range(max(1, behind)):
                 self._blocks += 1
-                if self._exchange is not None:  # a callback may have stopped it
-                    captured = self.capture(self._samples)
-                    self.play(self._exchange(captured, loop.time()))
+                captured = self.capture(self._samples)
+                if self._sound is None:  # a callback has stopped it
+                    return
+                self._sound.capture(captured, loop.time())
+                self.play(self._sound.play(self._samples, loop.time()))
         except Exception as error:
             if not isinstance(error, VoipError | OSError):
                 log.exception("the device %s failed", self.name)
             self.vanish(str(error) or repr(error))
             return
-        if self._exchange is not None:
+        if self._sound is not None:
             self._wait()
 
 
@@ -178,9 +180,9 @@ class FileDevice(PacedDevice):
     def open(self) -> None:
         """Open both; raises `AudioFileError`."""
         if self._microphone is not None:
-            self._reader = WavReader(self._microphone, self.rate_hz)
+            self._reader = WavReader(self._microphone, self.capture_hz)
         if self._speaker is not None:
-            self._writer = WavWriter(self._speaker, self.rate_hz)
+            self._writer = WavWriter(self._speaker, self.play_hz)
 
     def close(self) -> None:
         """Close both: what was written is whole."""
@@ -210,7 +212,7 @@ class FileDevice(PacedDevice):
             self._reader.close()
             self._reader = None
         if self._loop and self._heard_some and self._microphone is not None:
-            self._reader, self._heard_some = WavReader(self._microphone, self.rate_hz), False
+            self._reader, self._heard_some = WavReader(self._microphone, self.capture_hz), False
 
     def play(self, pcm: Pcm) -> None:
         """Write it."""

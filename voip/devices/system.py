@@ -11,10 +11,7 @@ import threading
 import time
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from voip.devices.device import DeviceInfo, Exchange, Lost
+from voip.devices.device import DeviceInfo, Lost, Sound
 from voip.errors import DeviceError
 
 __all__ = ["SystemDevice", "SystemDevices"]
@@ -106,68 +103,70 @@ class SystemDevice:
     ) -> None:
         names = dict.fromkeys(one.name for one in (speaker, microphone) if one is not None)
         self.name = ", ".join(names)
-        self.rate_hz = (speaker or microphone or _NOBODY).rate_hz
-        self._samples = max(1, round(self.rate_hz * block_ms / 1000))
-        self.block_s = self._samples / self.rate_hz
+        self.capture_hz = (microphone or speaker or _NOBODY).rate_hz
+        self.play_hz = (speaker or microphone or _NOBODY).rate_hz
         self._devices, self._microphone, self._speaker = devices, microphone, speaker
-        self._stream: Any = None
-        self._exchange: Exchange = _silence
+        self._block_s = block_ms / 1000
+        self._streams: list[Any] = []
+        self._sound: Sound | None = None
         self._lost: Lost | None = None
 
-    def start(self, exchange: Exchange, lost: Lost) -> None:
+    def start(self, sound: Sound, lost: Lost) -> None:
         """Open it; raises `DeviceError` where it is gone, or busy, or cannot do this."""
-        if self._stream is not None:
+        if self._streams:
             raise DeviceError(f"{self.name} is in use", hint="stop it first")
         portaudio = _portaudio()
-        self._exchange, self._lost = exchange, lost
+        self._sound, self._lost = sound, lost
         self._devices._begin(self)
-        settings = {
-            "samplerate": self.rate_hz,
-            "blocksize": self._samples,
-            "dtype": "int16",
-            "channels": 1,
-            "latency": "low",
-            "finished_callback": self._finished,
-        }
         try:
-            if self._microphone is None:
-                stream = portaudio.OutputStream(
-                    device=_name(self._speaker), callback=self._output, **settings
-                )
-            elif self._speaker is None:
-                stream = portaudio.InputStream(
-                    device=_name(self._microphone), callback=self._input, **settings
-                )
-            else:
-                both = _name(self._microphone), _name(self._speaker)
-                stream = portaudio.Stream(device=both, callback=self._both, **settings)
-            self._stream = stream
-            stream.start()
+            # two streams and not one both ways, which PortAudio keeps in step at its own cost,
+            # and cannot where microphone and speaker have different clocks
+            if self._microphone is not None:
+                self._open(portaudio.InputStream, self._microphone, self._captured)
+            if self._speaker is not None:
+                self._open(portaudio.OutputStream, self._speaker, self._wanted)
+            for stream in self._streams:
+                stream.start()
         except (portaudio.PortAudioError, ValueError) as error:
             self.stop()
             raise DeviceError(
                 f"{self.name} cannot be used: {error}", hint="voip devices lists what is there"
             ) from error
 
+    def _open(self, kind: Any, info: DeviceInfo, callback: Any) -> None:
+        self._streams.append(
+            kind(
+                device=info.name,
+                samplerate=info.rate_hz,
+                blocksize=max(1, round(info.rate_hz * self._block_s)),
+                dtype="int16",
+                channels=1,
+                latency="low",
+                callback=callback,
+                finished_callback=self._finished,
+            )
+        )
+
     def stop(self) -> None:
         """Close it."""
         self._lost = None
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        streams, self._streams = self._streams, []
+        for stream in streams:
             stream.close(ignore_errors=True)
-        self._exchange = _silence
+        self._sound = None
         self._devices._end(self)
 
-    # called by PortAudio's thread
+    # called by PortAudio's threads
 
-    def _both(self, heard: Any, said: Any, frames: int, when: object, status: object) -> None:
-        said[:, 0] = self._exchange(heard[:, 0], time.monotonic())
+    def _captured(self, heard: Any, frames: int, when: object, status: object) -> None:
+        if (sound := self._sound) is not None:
+            sound.capture(heard[:, 0], time.monotonic())
 
-    def _input(self, heard: Any, frames: int, when: object, status: object) -> None:
-        self._exchange(heard[:, 0], time.monotonic())
-
-    def _output(self, said: Any, frames: int, when: object, status: object) -> None:
-        said[:, 0] = self._exchange(np.zeros(frames, np.int16), time.monotonic())
+    def _wanted(self, said: Any, frames: int, when: object, status: object) -> None:
+        if (sound := self._sound) is not None:
+            said[:, 0] = sound.play(frames, time.monotonic())
+        else:
+            said.fill(0)
 
     def _finished(self) -> None:
         lost, self._lost = self._lost, None
@@ -176,14 +175,6 @@ class SystemDevice:
 
 
 _NOBODY = DeviceInfo("nobody", 0, 0, 48000)
-
-
-def _name(info: DeviceInfo | None) -> str | None:
-    return None if info is None else info.name
-
-
-def _silence(captured: npt.NDArray[np.int16], now: float) -> npt.NDArray[np.int16]:
-    return np.zeros_like(captured)
 
 
 def _portaudio() -> Any:

@@ -35,10 +35,12 @@ class Ear:
         self.times: list[float] = []
         self.lost: list[str] = []
 
-    def __call__(self, captured: Pcm, now: float) -> Pcm:
-        self.blocks.append(captured.copy())
+    def capture(self, pcm: Pcm, now: float) -> None:
+        self.blocks.append(pcm.copy())
         self.times.append(now)
-        return np.full(captured.size, len(self.blocks), np.int16)
+
+    def play(self, samples: int, now: float) -> Pcm:
+        return np.full(samples, len(self.blocks), np.int16)
 
     @property
     def sound(self) -> Pcm:
