@@ -47,6 +47,7 @@ OPTIONS = {
         "--json",
     },
     "demo": {"--json", "--pcap", "--record"},
+    "devices": {"--json"},
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
@@ -150,6 +151,7 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
         ("bench media", "voip.harness.bench.media.run"),
         ("bench sip", "voip.harness.bench.sip.run"),
         ("bench sim", "voip.harness.bench.sim.run"),
+        ("devices", "voip.devices.system.SystemDevices.list"),
         ("doctor", "voip.harness.doctor.examine"),
     ],
 )
