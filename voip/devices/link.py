@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -15,8 +14,6 @@ from voip.errors import CallStateError, DeviceError, MediaError
 from voip.media.rings import AudioRing
 
 __all__ = ["DeviceLink", "SoundPort"]
-
-log = logging.getLogger(__name__)
 
 RING_S = 1.0
 
@@ -155,7 +152,6 @@ class DeviceLink:
             return
         device.stop()
         self._begin(NullDevice())
-        log.warning("the device %s is gone: %s", device.name, reason)
         self._told(device.name, reason)
 
     async def _end(self, listening: int) -> None:
