@@ -26,7 +26,16 @@ NETWORK |= {"--dns", *TLS, *WS}
 FLOW = {"--outbound", "--instance"}
 WATCH = {"--metrics", "--log-level", "--log-json"}
 SECRET = {"--auth-user", "--password", "--password-file"}
-CALL = {"--play", "--record", "--duration", "--codec", "--media-timeout", "--ping"}
+CALL = {
+    "--play",
+    "--record",
+    "--device",
+    "--microphone",
+    "--duration",
+    "--codec",
+    "--media-timeout",
+    "--ping",
+}
 CALL |= {"--pcap", "--trace", "--json"}
 OPTIONS = {
     "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL, *WATCH},
