@@ -110,7 +110,8 @@ class ThreadDriver:
 
     def figures(self, since_tick: int = 0) -> EngineFigures:
         """Return what has been counted; the lateness of ticks from number `since_tick` on."""
-        return EngineFigures(self._engine.snapshot, self.times.figures(since_tick), self._counted())
+        ticks = self.times.figures(since_tick)
+        return EngineFigures(self._engine.snapshot, ticks, self._counted(), self._engine.streams)
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event but what answers commands; refusals of posted ones too."""

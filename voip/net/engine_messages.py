@@ -83,12 +83,14 @@ class ReportedFigures:
 class Report:
     """From the engine, after a tick: at most one, and none where there is nothing to tell.
 
-    failed: the tick raised. log: fields of log records. packets: of a capture.
+    streams: how many are open. failed: the tick raised. log: fields of log records. packets: of a
+    capture.
     """
 
     events: tuple[EngineEvent, ...] = ()
     ticked: bool = False
     failed: bool = False
+    streams: int = 0
     figures: ReportedFigures | None = None
     log: tuple[Mapping[str, Any], ...] = ()
     packets: tuple[SeenPacket, ...] = ()

@@ -135,7 +135,8 @@ class EngineProcess:
         events = self._engine.events()
         written = self._written()
         if events or failed or self._watched or figures or written:
-            report = Report(tuple(events), self._watched, failed, figures, **written)
+            streams = self._engine.streams
+            report = Report(tuple(events), self._watched, failed, streams, figures, **written)
             self._channel.send(report)
 
     def _written(self) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class ProcessDriver:
         self._listeners = Listeners()
         self._snapshot: StatsSnapshot | None = None
         self._io: dict[str, int] = {}
+        self._streams = 0
         self._asked = 0
         self._spoke = True
         self._silences = 0
@@ -174,7 +175,8 @@ class ProcessDriver:
 
     def figures(self, since_tick: int = 0) -> EngineFigures:
         """Return what has been counted, up to a second ago."""
-        return EngineFigures(self._snapshot, self.times.figures(since_tick), self._io)
+        ticks = self.times.figures(since_tick)
+        return EngineFigures(self._snapshot, ticks, self._io, self._streams)
 
     async def fresh_figures(self, since_tick: int = 0) -> EngineFigures:
         """Ask for what has been counted by now."""
@@ -299,6 +301,7 @@ class ProcessDriver:
         if report.failed:
             self._unanswered = 0
             self._listeners.refuse_waiting("the media engine failed; the log says how")
+        self._streams = report.streams
         answers = sum(isinstance(one, Applied | Refused) for one in report.events)
         self._unanswered = max(0, self._unanswered - answers)
         self._listeners.deliver(report.events)

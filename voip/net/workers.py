@@ -366,16 +366,17 @@ class Workers:
     def figures(self, since_tick: int = 0) -> EngineFigures:
         """Return what all engines have counted, ticks in the order in which they were told of."""
         io = dict(self._ended_io)
-        snapshots = []
+        snapshots, streams = [], 0
         for engine in self._engines:
             if engine.driver is None:
                 continue
             figures = self._add_times(engine, engine.driver)
             if figures.snapshot is not None:
                 snapshots.append(figures.snapshot)
+            streams += figures.streams
             for kind, count in figures.io.items():
                 io[kind] = io.get(kind, 0) + count
-        return EngineFigures(merged(snapshots), self._times.figures(since_tick), io)
+        return EngineFigures(merged(snapshots), self._times.figures(since_tick), io, streams)
 
     async def fresh_figures(self, since_tick: int = 0) -> EngineFigures:
         """Ask for what has been counted by now."""

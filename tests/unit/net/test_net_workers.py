@@ -140,6 +140,7 @@ async def test_commands_events_rings_and_figures_pass_between_processes() -> Non
         assert figures.ticks is not None and figures.ticks.count > 50
         assert len(figures.ticks.lateness_s) == figures.ticks.count
         assert figures.io["kernel_drops"] == 0
+        assert figures.streams == 2
         last = await workers.apply(CloseStream(1))
         assert isinstance(last, StreamStats) and last.packets_sent > 50
         assert await workers.apply(CloseStream(1)) == StreamStats(1)
