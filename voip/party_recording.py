@@ -134,6 +134,7 @@ class PartyRecording:
         self._stack, self._mix, self._audio, self._log = stack, mix, audio, log
         self._rate_hz, self._parties = rate_hz, parties
         self._count = 0
+        self._rate = 0
         self._base: AudioRing | None = None
         self._mixed: _Track | None = None
         self._tracks: dict[Call | None, tuple[int, _Track]] = {}  # ring; None: of the mix
@@ -186,7 +187,9 @@ class PartyRecording:
             await self._end()
 
     async def _begin(self, call: Call | None) -> None:
-        rate = self._audio.rate
+        if self._base is None:
+            self._rate = self._audio.rate  # it stays, whoever comes
+        rate = self._rate
         number = self._stack.arena.allocate(int(_RING_S * rate), rate)
         ring, lead = self._stack.arena.ring(number), 0
         try:
