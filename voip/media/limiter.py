@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import ColumnSpec, Rows, grow, make, reset, some, where
+from voip.media.columns import ColumnSpec, Rows, every, grow, make, reset, some, where
 
 __all__ = ["Limiter"]
 
@@ -30,6 +30,7 @@ class Limiter:
 
     def __init__(self, rows: int) -> None:
         make(self, rows)
+        self._is_idle = True  # no row is held down
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -41,17 +42,21 @@ class Limiter:
 
     def limit(self, rows: Rows, sound: Pcm) -> None:
         """Fit the next step of `rows` (k,), float32 (k, samples), into [-1, 1], in place."""
+        if self._is_idle and sound.max() <= 1.0 and sound.min() >= -1.0:
+            return
         peak = np.maximum(sound.max(axis=1), -sound.min(axis=1))
         held = self.held[rows]
         busy = (peak > 1.0) | (held < 1.0)
         if not some(busy):
             return
+        self._is_idle = False
         at = where(busy)
         peak, held = peak[at], held[at]
         free = np.minimum(held * _RELEASE, np.float32(1.0))
         # a row that is silent has no reciprocal, and needs none
         aim = np.minimum(free, np.float32(1.0) / np.maximum(peak, np.float32(1e-6)))
         self.held[rows[at]] = aim
+        self._is_idle = every(self.held == 1.0)
         samples = sound.shape[1]
         slow = np.arange(1, samples + 1, dtype=np.float32) / np.float32(samples)
         quick = np.minimum(slow * np.float32(4.0), np.float32(1.0))

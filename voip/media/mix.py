@@ -14,7 +14,7 @@ heard by some only, and hear some only (`audience`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,29 +26,17 @@ from voip.media.audience import Audience
 from voip.media.columns import Bools, ColumnSpec, Ints, Rows, every, grow, make, reset, some, where
 from voip.media.commands import EngineEvent, SpeakersChanged
 from voip.media.limiter import Limiter
+from voip.media.mix_layout import Layout, Members, Part, beginnings, lay_out
 from voip.media.mix_rates import Exchange
 from voip.media.mix_rings import MixRings, Spoken, write_plain
 from voip.media.rings import RingArena
 from voip.media.talkers import Talkers
 from voip.media.voices import STEPS_PER_SECOND
 
-__all__ = ["Mixer", "Part"]
+__all__ = ["Mixer"]
 
 Pcm = npt.NDArray[np.float32]
-Powers = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """What rows (k,) of one rate have heard in a step: float32 (k, samples), not to be changed.
-
-    power: its mean squares (k,).
-    """
-
-    rows: Rows
-    rate_hz: int
-    heard: Pcm
-    power: Powers
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +48,7 @@ class _AtRate:
     """
 
     said: Pcm
+    order: Ints  # 0 to k - 1
     sums: Pcm
     speaks: Bools  # (mixes,): somebody may speak at this rate
     hears: Bools  # (mixes,): somebody may hear at this rate
@@ -101,6 +90,8 @@ class Mixer:
         self._numbers: list[int] = []  # of mixes that were closed
         self._sums, self._voices, self._singles = Exchange(), Exchange(), Exchange()
         self._step = 0
+        self._layout: Layout | None = None  # None: who is in which mix has changed
+        self._is_extraordinary = False  # something is said, or recorded, beside the sums
         self._at: dict[int, _AtRate] = {}
         self._extra: dict[int, Pcm] = {}  # what rows hear beside the sum, at their rates
         self._apart: dict[int, tuple[int, Pcm]] = {}  # rate, and what a row says by itself
@@ -136,11 +127,13 @@ class Mixer:
         if self.mix[row] != mix:
             self.leave(row)
         self.mix[row], self.gain[row], self.hears[row] = mix, gain, hears
+        self._layout = None
         self.is_idle = False
 
     def leave(self, row: int) -> None:
         """Let a row take part in no mix."""
         reset(self, row)
+        self._layout = None
         self.talkers.reset(row)
         self.audience.reset(row)
         self.limiter.reset(row)
@@ -155,39 +148,40 @@ class Mixer:
     def hear(self, parts: Sequence[Part], arena: RingArena) -> list[EngineEvent]:
         """Mix what rows have heard, all of one step; rows in no mix may be among them."""
         self._at.clear()
-        self._extra.clear()
-        self._apart.clear()
-        self._converted.clear()
-        mine = [(part, where(self.mix[part.rows] >= 0)) for part in parts]
-        mine = [(part, at) for part, at in mine if at.size]
-        if not mine:
+        layout = self._layout_of(parts)
+        if not layout.mixes.size:
             return []
         self._step += 1
-        rates = {part.rate_hz: None for part, _ in mine}
-        members = [_sorted_by_mix(self.mix, mine, rate) for rate in rates]
-        mixes = np.unique(np.concatenate([self.mix[rows] for rows, _, _ in members]))
         pairs: list[tuple[int, int]] = []
-        if not self.audience.is_whole:
-            pairs = self._pairs(rates, members)
-        apart = {speaker for speaker, _ in pairs} | self._told_apart()
-        for rate, (rows, said, power) in zip(rates, members, strict=True):
-            gain = self.gain[rows]
-            if not every(gain == 1.0):
-                said *= gain[:, None]
-                power = power * gain * gain
-            if apart:
-                for at, row in enumerate(rows.tolist()):
-                    if row in apart:
-                        self._apart[row] = rate, said[at].copy()
-            self._sum(rate, rows, said, power, mixes)
+        apart: set[int] = set()
+        if self._is_extraordinary:
+            self._extra.clear()
+            self._apart.clear()
+            self._converted.clear()
+        self._is_extraordinary = not self.audience.is_whole or bool(self.rings.parts)
+        if self._is_extraordinary:
+            pairs = self._pairs(layout)
+            apart = {speaker for speaker, _ in pairs} | self._told_apart()
+        for members in layout.members:
+            self._sum(members, parts, layout.mixes.size, apart)
         events: list[EngineEvent] = []
         if self.talkers.told:
             events += self._tell_talkers()
-        if self.rings or len(rates) > 1:
-            events += self._exchange(mixes, arena)
+        if self.rings or len(layout.members) > 1:
+            events += self._exchange(layout.mixes, arena)
         for speaker, listener in pairs:
             self._whisper(speaker, listener)
         return events
+
+    def _layout_of(self, parts: Sequence[Part]) -> Layout:
+        """Return how the rows of a step are mixed: as in the last one, if they are the same."""
+        known = self._layout
+        if known is None or not known.is_of(parts):
+            known = self._layout = lay_out(parts, self.mix, self.gain)
+            for members in known.members:
+                self.place[members.rows] = members.place
+                self.own[members.rows] = np.arange(members.rows.size)
+        return known
 
     def add(self, rows: Rows, sound: Pcm, rate_hz: int) -> None:
         """Add to `sound`, float32 (k, samples), what `rows` (k,) hear in their mixes, in place.
@@ -200,6 +194,10 @@ class Mixer:
         mine = where((self.mix[rows] >= 0) & self.hears[rows])
         if not mine.size:
             return
+        if mine.size == rows.size:
+            sound += self._others(at, rows)
+            self.limiter.limit(rows, sound)
+            return
         here = rows[mine]
         mixed = self._others(at, here)
         mixed += sound[mine]
@@ -211,13 +209,17 @@ class Mixer:
         return self._others(self._at[rate_hz], rows)
 
     def _others(self, at: _AtRate, rows: Rows) -> Pcm:
-        mixed = at.heard.take(self.place[rows], axis=0)
         own = self.own[rows]
-        spoke = own >= 0
-        if every(spoke):
-            mixed -= at.said.take(own, axis=0)
-        elif some(spoke):
-            mixed[spoke] -= at.said[own[spoke]]
+        heard = at.heard if len(at.heard) == 1 else at.heard.take(self.place[rows], axis=0)
+        if own.size == len(at.said) and every(own == at.order):  # the ordinary case
+            mixed = heard - at.said
+        else:
+            mixed = np.broadcast_to(heard, (rows.size, heard.shape[1])).copy()
+            spoke = own >= 0
+            if every(spoke):
+                mixed -= at.said.take(own, axis=0)
+            elif some(spoke):
+                mixed[spoke] -= at.said[own[spoke]]
         if not self.audience.is_whole:
             mixed[self.audience.picks[rows]] = 0.0
             for place, row in enumerate(rows.tolist()):
@@ -227,33 +229,48 @@ class Mixer:
 
     # ------------------------------------------------------------ the sums
 
-    def _sum(self, rate: int, rows: Rows, said: Pcm, power: Powers, mixes: Ints) -> None:
-        """Sum up what `rows` (k,) of one rate say, sorted by mix."""
-        numbers = self.mix[rows]
-        place = np.searchsorted(mixes, numbers)
-        self.place[rows] = place
+    def _sum(
+        self, members: Members, parts: Sequence[Part], mixes: int, apart: Container[int]
+    ) -> None:
+        """Sum up what those who hear at one rate say. `apart`: rows that are kept by themselves."""
+        rows = members.rows
+        said, power = members.said(parts)
+        if self.talkers.loudest and said is parts[0].heard:
+            said = said.copy()
+        if apart:
+            for number, row in enumerate(rows.tolist()):
+                if row in apart:
+                    self._apart[row] = members.rate_hz, said[number].copy()
         speaking = power > 0
         if not self.talkers.is_idle:
             self.talkers.measure(rows, power)
-            heard = self.talkers.choose(rows, numbers, said)
+            heard = self.talkers.choose(rows, self.mix[rows], said)
             if heard is not None:
                 speaking &= heard
         if not self.audience.is_whole:
             speaking &= ~self.audience.whispers[rows]
-        at_rate = self._at_rate(rate, mixes.size)
-        at_rate.said = said
-        at_rate.speaks[place] = at_rate.hears[place] = True
-        own = np.arange(rows.size)
-        if not every(speaking):
-            own[~speaking] = -1
+        place, spoken, first = members.place, said, members.first
+        if every(speaking):
+            if not members.all_spoke:
+                self.own[rows] = members.order
+            sums = np.add.reduceat(said, first, axis=0)
+            if len(sums) < mixes:
+                place = place[first]
+                sums, summed = np.zeros((mixes, said.shape[1]), np.float32), sums
+                sums[place] = summed
+        else:
+            self.own[rows] = np.where(speaking, members.order, -1)
             at = where(speaking)
-            place, said = place[at], said[at]
-        self.own[rows] = own
-        if place.size:
-            begins = np.ones(place.size, np.bool_)
-            np.not_equal(place[1:], place[:-1], out=begins[1:])
-            first = where(begins)
-            at_rate.sums[place[first]] = np.add.reduceat(said, first, axis=0)
+            place, spoken = place[at], said[at]
+            sums = np.zeros((mixes, said.shape[1]), np.float32)
+            if place.size:
+                first = beginnings(place)
+                sums[place[first]] = np.add.reduceat(spoken, first, axis=0)
+        members.all_spoke = spoken is said
+        there = members.there
+        self._at[members.rate_hz] = _AtRate(
+            said, members.order, sums, there.copy(), there.copy(), sums
+        )
 
     def _at_rate(self, rate: int, mixes: int) -> _AtRate:
         """Return what there is at a rate in this step, which may be nothing so far."""
@@ -261,7 +278,7 @@ class Mixer:
         if at is None:
             sums = np.zeros((mixes, rate // STEPS_PER_SECOND), np.float32)
             speaks, hears = np.zeros(mixes, np.bool_), np.zeros(mixes, np.bool_)
-            at = self._at[rate] = _AtRate(sums[:0], sums, speaks, hears, sums)
+            at = self._at[rate] = _AtRate(sums[:0], _NONE, sums, speaks, hears, sums)
         return at
 
     def _exchange(self, mixes: Ints, arena: RingArena) -> list[EngineEvent]:
@@ -337,15 +354,16 @@ class Mixer:
             }  # fmt: skip
         return rows
 
-    def _pairs(
-        self, rates: Iterable[int], members: Sequence[tuple[Rows, Pcm, Powers]]
-    ) -> list[tuple[int, int]]:
+    def _pairs(self, layout: Layout) -> list[tuple[int, int]]:
         """Return who says something to whom beside the sum, and note at which rate each hears."""
+        if self.audience.is_whole:
+            return []
         mix_of: dict[int, int] = {}
         self._rate_of = {}
-        for rate, (rows, _, _) in zip(rates, members, strict=True):
-            mix_of |= zip(rows.tolist(), self.mix[rows].tolist(), strict=True)
-            self._rate_of |= dict.fromkeys(rows.tolist(), rate)
+        for members in layout.members:
+            rows = members.rows.tolist()
+            mix_of |= zip(rows, self.mix[members.rows].tolist(), strict=True)
+            self._rate_of |= dict.fromkeys(rows, members.rate_hz)
         return self.audience.pairs(mix_of, self._streams)
 
     def _whisper(self, speaker: int, listener: int) -> None:
@@ -373,19 +391,3 @@ class Mixer:
                 of_row = {row: stream for stream, row in self._streams.items()}
                 events.append(SpeakersChanged(mix, tuple(of_row[row] for row in found)))
         return events
-
-
-def _sorted_by_mix(
-    mix: Ints, parts: Sequence[tuple[Part, Rows]], rate: int
-) -> tuple[Rows, Pcm, Powers]:
-    """Return the rows of one rate that are in mixes, sorted by these, and copies of their sound."""
-    mine = [(part, at) for part, at in parts if part.rate_hz == rate]
-    if len(mine) == 1:
-        ((part, at),) = mine
-        at = at[np.argsort(mix[part.rows[at]], kind="stable")]
-        return part.rows[at], part.heard[at], part.power[at]
-    rows = np.concatenate([part.rows[at] for part, at in mine])
-    order = np.argsort(mix[rows], kind="stable")
-    heard = np.concatenate([part.heard[at] for part, at in mine])
-    power = np.concatenate([part.power[at] for part, at in mine])
-    return rows[order], heard[order], power[order]

@@ -22,7 +22,8 @@ from voip.media.commands import (
     StreamStats,
 )
 from voip.media.control import MAX_GAIN
-from voip.media.mix import Mixer, Part
+from voip.media.mix import Mixer
+from voip.media.mix_layout import Part
 from voip.media.rings import RingArena
 from voip.media.router import Step
 from voip.media.table import Group
