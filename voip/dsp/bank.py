@@ -67,6 +67,12 @@ class ResamplerBank:
             np.matmul(buffer[piece], self._matrix, out=out[piece])
         return out
 
+    def forget(self, stream: int) -> None:
+        """Let a stream begin anew, from silence: its number is another's now."""
+        if stream < self._last.size:
+            self._last[stream] = 0
+            self._past[stream] = 0.0
+
     def _grow(self, streams: int) -> None:
         more = max(streams, 2 * self._last.size) - self._last.size
         self._past = np.concatenate((self._past, np.zeros((more, self._history), np.float32)))

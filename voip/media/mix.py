@@ -116,7 +116,10 @@ class Mixer:
 
     def close(self, mix: int) -> None:
         """End a mix that nobody is in."""
-        self._numbers.append(self._open.pop(mix))
+        number = self._open.pop(mix)
+        self._numbers.append(number)
+        self._sums.forget(number)
+        self._voices.forget(number)
         self.rings.forget(mix)
         self.talkers.forget(mix)
 
@@ -137,6 +140,7 @@ class Mixer:
         self.talkers.reset(row)
         self.audience.reset(row)
         self.limiter.reset(row)
+        self._singles.forget(row)
         self.is_idle = not some(self.mix >= 0)
 
     def members_of(self, mix: int) -> Rows:
@@ -148,6 +152,8 @@ class Mixer:
     def hear(self, parts: Sequence[Part], arena: RingArena) -> list[EngineEvent]:
         """Mix what rows have heard, all of one step; rows in no mix may be among them."""
         self._at.clear()
+        # who is in no mix, and takes its steps as it likes, is not to change the layout
+        parts = [part for part in parts if some(self.mix[part.rows] >= 0)]
         layout = self._layout_of(parts)
         if not layout.mixes.size:
             return []

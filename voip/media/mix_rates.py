@@ -39,3 +39,8 @@ class Exchange:
             self._banks[rate_in_hz, rate_out_hz] = bank
         self.converted += streams.size
         return bank.process(streams, sound, step)
+
+    def forget(self, stream: int) -> None:
+        """Let a stream begin anew: its number is another's now."""
+        for bank in self._banks.values():
+            bank.forget(stream)

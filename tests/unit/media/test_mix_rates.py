@@ -9,6 +9,8 @@ import pytest
 from engine_desk import RATE, Desk, speech
 from test_mix import MIX, Party, said_by
 
+import voip.media.mix as mix_module
+import voip.media.table as table_module
 from voip.dsp.bank import ResamplerBank
 from voip.dsp.resample import Resampler
 from voip.errors import ConfigError
@@ -149,6 +151,29 @@ def test_V07_who_says_nothing_is_not_summed_up() -> None:
     heard[:] = 0.01  # and all of them again
     mixer.hear([said_by(rows, heard)], RingArena())
     assert np.allclose(mixer.others(rows, RATE), 0.99, atol=1e-5)
+
+
+def test_calls_beside_a_mix_do_not_have_it_laid_out_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take their steps of 20 ms in two phases, the mix one every 10 ms."""
+    monkeypatch.setattr(table_module, "PHASE_ROWS", 0)
+    laid_out = []
+    lay_out = mix_module.lay_out
+
+    def noted(*arguments: object) -> object:
+        laid_out.append(desk.now)
+        return lay_out(*arguments)
+
+    monkeypatch.setattr(mix_module, "lay_out", noted)
+    for stream in range(1, 9):
+        desk.call(stream)
+    desk.do(OpenMix(MIX), *(MixStream(stream, MIX) for stream in (1, 2, 3)))
+    desk.run(1)
+    assert 1 <= len(laid_out) <= 2  # those of the other phase take their first step later
+    desk.do(MixStream(4, MIX))
+    desk.run(1)
+    assert 2 <= len(laid_out) <= 4
 
 
 # ---------------------------------------------------------------- who hears whom
