@@ -13,7 +13,7 @@ other parts: out goes what the rows here say and what is said to all, in comes w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,20 +200,22 @@ class MixLinks(_Ends):
                 self._slot = int(step.slot[taking_part].max())
                 return
 
-    def exchange(self, mix: int, total: Pcm, voice: Pcm) -> None:
-        """Write what is said here, `total` + `voice`, and add what others say to `total`.
+    def of(self, mixes: Iterable[int]) -> list[int]:
+        """Return those of `mixes` that have any."""
+        return [mix for mix in mixes if mix in self.out or mix in self.into]
 
-        Both are float32 (samples,), a base step of the mix.
-        """
-        rate = total.size * STEPS_PER_SECOND
-        outgoing = self.out.get(mix)
-        if outgoing:
-            said = total + voice
-            for ring in outgoing.values():
-                ring.write(self._slot, said, rate)
-        for link in self.into.get(mix, {}).values():
-            if link.rate_hz == rate:
-                total += link.read(self._slot, 1, rate)
+    def write(self, mix: int, said: Pcm, rate_hz: int) -> None:
+        """Write what is said here in a step, float32 (samples,), for the other parts of a mix."""
+        for ring in self.out.get(mix, {}).values():
+            ring.write(self._slot, said, rate_hz)
+
+    def read(self, mix: int) -> list[tuple[int, Pcm]]:
+        """Return what is said in the other parts: rates, and a step each, float32 (samples,)."""
+        return [
+            (rate, link.read(self._slot, 1, rate))
+            for link in self.into.get(mix, {}).values()
+            if (rate := link.rate_hz)
+        ]
 
 
 def set_link(table: StreamTable, arena: RingArena, command: LinkOut | LinkIn | Unlink) -> None:

@@ -7,23 +7,27 @@ linked with whom, and commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from voip.media.commands import (
     AddSink,
+    Announce,
     CloseStream,
     Command,
     LinkIn,
     LinkOut,
+    MixStream,
     OpenMix,
     RemoveSink,
     RouteStream,
     SetSource,
+    ShapeMix,
+    SpeakersChanged,
     Unlink,
 )
 
-__all__ = ["Links", "Mixes", "Plan", "Routes"]
+__all__ = ["Links", "Mixes", "Plan", "Routes", "Whispers"]
 
 Plan = list[tuple[int, Command]]
 """Commands, and the number of the engine that each is for, in order."""
@@ -87,13 +91,20 @@ class Routes:
 
 @dataclass(slots=True)
 class _Mix:
-    """A mix: its members by engine, its links by (from, to), and its rings, which `home` serves."""
+    """A mix: its members by engine, its links by (from, to), and its rings, which `home` serves.
+
+    parts: rings that take what one stream says, and where they are served. speakers: by engine.
+    """
 
     members: dict[int, set[int]] = field(default_factory=dict)
     links: dict[tuple[int, int], int] = field(default_factory=dict)
     home: int | None = None
     source: int | None = None
     sinks: list[tuple[int, bool]] = field(default_factory=list)
+    announced: int | None = None
+    shape: ShapeMix | None = None
+    parts: dict[int, tuple[AddSink, int | None]] = field(default_factory=dict)
+    speakers: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Mixes:
@@ -132,8 +143,10 @@ class Mixes:
         self._of[stream] = mix, engine
         if engine in one.members:
             one.members[engine].add(stream)
-            return []
+            return self._place_parts(one)
         plan: Plan = [(engine, OpenMix(mix))]
+        if one.shape is not None:
+            plan.append((engine, one.shape))
         for other in one.members:
             for ends in ((engine, other), (other, engine)):
                 link = one.links[ends] = self._links.take()
@@ -149,7 +162,7 @@ class Mixes:
         one = self._mixes[mix]
         one.members[engine].discard(stream)
         if one.members[engine]:
-            return []
+            return self._place_parts(one)
         return [(engine, CloseStream(mix)), *self._leave_engine(mix, one, engine)]
 
     def lose(self, engine: int) -> Plan:
@@ -164,6 +177,7 @@ class Mixes:
 
     def _leave_engine(self, mix: int, one: _Mix, engine: int) -> Plan:
         del one.members[engine]
+        one.speakers.pop(engine, None)
         plan: Plan = []
         for ends in [ends for ends in one.links if engine in ends]:
             link = one.links.pop(ends)
@@ -172,33 +186,154 @@ class Mixes:
             self._links.give_back(link)
         if one.home == engine:
             one.home = None
-            plan += self._settle(mix, one)
-        return plan
+        return plan + self._settle(mix, one)
 
     def _settle(self, mix: int, one: _Mix) -> Plan:
         """Let an engine that has members serve the mix's rings, where none does."""
         if one.home is not None or not one.members:
-            return []
+            return self._place_parts(one)
         home = one.home = next(iter(one.members))
         plan: Plan = [(home, AddSink(mix, ring, sent)) for ring, sent in one.sinks]
         if one.source is not None:
             plan.append((home, SetSource(mix, one.source)))
+        if one.announced is not None:
+            plan.append((home, Announce(mix, one.announced)))
+        return plan + self._place_parts(one)
+
+    def _place_parts(self, one: _Mix) -> Plan:
+        """Have what a stream says taken where it is, and silence where it would be, by `home`."""
+        plan: Plan = []
+        for ring, (command, before) in one.parts.items():
+            mix, engine = self._of.get(command.part or 0, (None, -1))
+            now = engine if mix == command.stream else one.home
+            if now == before:
+                continue
+            if before in one.members:
+                plan.append((before, RemoveSink(command.stream, ring)))
+            if now is not None:
+                plan.append((now, command))
+            one.parts[ring] = command, now
         return plan
 
-    def serve(self, command: SetSource | AddSink | RemoveSink) -> int | None:
+    def serve(self, command: SetSource | Announce | AddSink | RemoveSink) -> int | None:
         """Note a ring of a mix; return the engine that serves it, None: none does yet."""
         one = self._mixes[command.stream]
         match command:
             case SetSource():
                 one.source = command.ring
+            case Announce():
+                one.announced = command.ring
+            case AddSink() if command.part is not None:
+                one.parts[command.ring] = command, None
+                self._place_parts(one)
+                return one.parts[command.ring][1]
             case AddSink():
                 one.sinks.append((command.ring, command.sent))
             case RemoveSink():
                 one.sinks = [sink for sink in one.sinks if sink[0] != command.ring]
+                return one.parts.pop(command.ring, (None, one.home))[1]
         return one.home
+
+    def shape(self, command: ShapeMix) -> list[int]:
+        """Note how a mix is to be; return the engines that have parts of it."""
+        one = self._mixes[command.stream]
+        one.shape = command
+        one.speakers.clear()
+        return list(one.members)
+
+    def speakers(self, engine: int, event: SpeakersChanged) -> SpeakersChanged:
+        """Return who talks in all parts of a mix; of each engine's the loudest first."""
+        one = self._mixes.get(event.stream)
+        if one is None or engine not in one.members:
+            return event
+        one.speakers[engine] = event.speakers
+        talking = [stream for part in one.speakers.values() for stream in part]
+        return SpeakersChanged(event.stream, tuple(talking))
 
     def drained(self, mix: int, ring: int) -> None:
         """What was to be said in a mix has been said."""
         one = self._mixes.get(mix)
         if one is not None and one.source == ring:
             one.source = None
+        elif one is not None and one.announced == ring:
+            one.announced = None
+
+
+class Whispers:
+    """Members of mixes who are heard by some only, or hear some only, in another engine.
+
+    Each engine leaves them out of its sum, and adds what it has itself; what another has comes by a
+    link from stream to stream.
+    """
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._members: dict[int, tuple[MixStream, int]] = {}  # and their engines
+        self._pairs: dict[tuple[int, int], _Route] = {}
+
+    def enter(self, command: MixStream, engine: int) -> Plan:
+        """A stream takes part in a mix in another way than before, or begins to."""
+        known = self._members.get(command.stream)
+        plan = [] if known is None or known[0].mix == command.mix else self.leave(command.stream)
+        self._members[command.stream] = command, engine
+        return plan + self._settle(command.mix)
+
+    def leave(self, stream: int, *, is_gone: bool = False) -> Plan:
+        """A stream takes part in its mix no more; `is_gone`: nor has it any links."""
+        known = self._members.pop(stream, None)
+        plan = [] if known is None else self._settle(known[0].mix)
+        return [order for order in plan if not is_gone or order[1].stream != stream]
+
+    def close(self, mix: int) -> Plan:
+        """A mix has ended."""
+        plan: Plan = []
+        for stream in [one for one, (command, _) in self._members.items() if command.mix == mix]:
+            plan += self.leave(stream)
+        return plan
+
+    def _settle(self, mix: int | None) -> Plan:
+        """Link those of a mix who are to hear each other, and nobody else."""
+        members = {
+            stream: one for stream, one in self._members.items() if one[0].mix == mix
+        }  # fmt: skip
+        wanted = _pairs({stream: command for stream, (command, _) in members.items()})
+        wanted = {pair for pair in wanted if members[pair[0]][1] != members[pair[1]][1]}
+        plan: Plan = []
+        for pair, route in list(self._pairs.items()):
+            if pair in wanted or not self._is_of(route, mix):
+                continue
+            del self._pairs[pair]
+            self._links.give_back(route.link)
+            plan += [
+                (route.source_engine, Unlink(route.source, route.link)),
+                (route.sink_engine, Unlink(route.sink, route.link)),
+            ]
+        for source, sink in sorted(wanted - self._pairs.keys()):
+            link = self._links.take()
+            ends = members[source][1], members[sink][1]
+            self._pairs[source, sink] = _Route(sink, ends[1], source, ends[0], link)
+            plan += [(ends[0], LinkOut(source, link)), (ends[1], LinkIn(sink, link))]
+        return plan
+
+    def _is_of(self, route: _Route, mix: int | None) -> bool:
+        """Whether a pair is a mix's, or nobody's because one of them is gone."""
+        known = self._members.get(route.source), self._members.get(route.sink)
+        return any(one is None or one[0].mix == mix for one in known)
+
+
+def _pairs(members: Mapping[int, MixStream]) -> set[tuple[int, int]]:
+    """Return who says something to whom beside the sum, as `voip.media.audience` has it."""
+    found = set()
+    for stream, one in members.items():
+        for other in one.listens_to or ():
+            audience = members[other].heard_by if other in members else ()
+            if audience is None or stream in audience:
+                found.add((other, stream))
+        for other in one.heard_by or ():
+            if other in members and members[other].listens_to is None:
+                found.add((stream, other))
+    return {
+        (source, sink)
+        for source, sink in found
+        if source != sink and members[source].gain > 0 and members[sink].hears
+    }

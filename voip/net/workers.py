@@ -18,6 +18,7 @@ from voip.errors import MediaError
 from voip.logs.lines import event
 from voip.media.commands import (
     AddSink,
+    Announce,
     CloseStream,
     Command,
     EngineEvent,
@@ -27,7 +28,9 @@ from voip.media.commands import (
     RemoveSink,
     RouteStream,
     SetSource,
+    ShapeMix,
     SourceDrained,
+    SpeakersChanged,
     StreamLost,
     StreamStats,
 )
@@ -35,7 +38,7 @@ from voip.media.driver import EngineDriver, EngineFigures
 from voip.media.links import LINK_BYTES
 from voip.media.merged_stats import merged
 from voip.media.rings import RingArena
-from voip.net.crossings import Links, Mixes, Plan, Routes
+from voip.net.crossings import Links, Mixes, Plan, Routes, Whispers
 from voip.net.driver import ThreadDriver
 from voip.net.listeners import Listeners, Result, not_running
 from voip.net.process_driver import ProcessDriver
@@ -105,7 +108,7 @@ class Workers:
         self._last: dict[int, StreamStats] = {}  # figures of streams that were lost
         self._listeners = Listeners()
         links = Links(lambda: arena.take(LINK_BYTES), arena.give_back)
-        self._routes, self._mixes = Routes(links), Mixes(links)
+        self._routes, self._mixes, self._whispers = Routes(links), Mixes(links), Whispers(links)
         self._times = TickTimes(remembered_ticks)
         self._ended_io: dict[str, int] = {}
 
@@ -172,7 +175,7 @@ class Workers:
         if self._loop is not None:
             engine.since = self._loop.time()
         driver.start()
-        engine.stops.append(driver.subscribe(self._on_event))
+        engine.stops.append(driver.subscribe(partial(self._on_event, engine.number)))
         if self._listeners.want_ticks:
             engine.stop_ticks = driver.on_tick(self._ticked)
 
@@ -189,7 +192,9 @@ class Workers:
         engine.driver, engine.stop_ticks = None, None
         engine.streams.clear()
         engine.stops.clear()
-        plan = [order for stream in streams for order in self._routes.forget(stream)]
+        plan: Plan = []
+        for stream in streams:
+            plan += self._routes.forget(stream) + self._whispers.leave(stream, is_gone=True)
         self._post_all(plan + self._mixes.lose(engine.number))
         words = "a media engine is gone with %d streams; another takes its place"
         event(log, logging.WARNING, "media_lost", words, len(streams), streams=len(streams))
@@ -228,7 +233,7 @@ class Workers:
             return await self._driver(engine).apply(main)
         except MediaError:
             if isinstance(command, MixStream) and mix != command.mix:
-                self._post_all(self._mixes.leave(command.stream))
+                self._post_all(self._leave_mix(command.stream))
             raise
 
     def post(self, command: Command) -> None:
@@ -263,11 +268,18 @@ class Workers:
             case MixStream(stream, mix):
                 plan = []
                 if mix is None or mix != self._mixes.mix_of(stream):
-                    plan = self._mixes.leave(stream)
+                    plan = self._leave_mix(stream)
                 if here is not None and mix is not None and mix in self._mixes:
                     plan += self._mixes.join(stream, here.number, mix)
+                    plan += self._whispers.enter(command, here.number)
                 return plan, here or self._any(), command
-            case SetSource(mix) | AddSink(mix) | RemoveSink(mix) if mix in self._mixes:
+            case ShapeMix(mix) if mix in self._mixes:
+                parts = self._mixes.shape(command)
+                plan = [(part, command) for part in parts[1:]]
+                return plan, self._engines[parts[0]] if parts else None, command
+            case SetSource(mix) | Announce(mix) | AddSink(mix) | RemoveSink(mix) if (
+                mix in self._mixes
+            ):
                 home = self._mixes.serve(command)
                 return [], None if home is None else self._engines[home], command
         return [], here or self._any(), command
@@ -301,13 +313,16 @@ class Workers:
         """Return what is to be told, the command itself last; nothing where nobody has it."""
         stream = command.stream
         if stream in self._mixes:
-            return self._mixes.close(stream)
+            return self._whispers.close(stream) + self._mixes.close(stream)
         engine = self._of.get(stream)
         if engine is None:
             return []
         self._drop(stream)
-        before = self._routes.forget(stream) + self._mixes.leave(stream)
+        before = self._routes.forget(stream) + self._leave_mix(stream, is_gone=True)
         return [*before, (engine.number, command)]
+
+    def _leave_mix(self, stream: int, *, is_gone: bool = False) -> Plan:
+        return self._whispers.leave(stream, is_gone=is_gone) + self._mixes.leave(stream)
 
     def _drop(self, stream: int) -> None:
         self._of.pop(stream).streams.discard(stream)
@@ -418,7 +433,9 @@ class Workers:
     def _ticked(self) -> None:
         self._listeners.ticked()
 
-    def _on_event(self, event: EngineEvent) -> None:
+    def _on_event(self, engine: int, event: EngineEvent) -> None:
         if isinstance(event, SourceDrained):
             self._mixes.drained(event.stream, event.ring)
+        elif isinstance(event, SpeakersChanged):
+            event = self._mixes.speakers(engine, event)
         self._listeners.tell(event)

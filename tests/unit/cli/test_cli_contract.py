@@ -71,6 +71,16 @@ OPTIONS = {
         "--compare",
         "--json",
     },
+    "bench mix": {
+        "--parties",
+        "--codec",
+        "--seconds",
+        "--rounds",
+        "--loudest",
+        "--speakers",
+        "--compare",
+        "--json",
+    },
 }
 
 
@@ -166,6 +176,7 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
     ("command", "work"),
     [
         ("bench codecs", "voip.harness.bench.codecs.run"),
+        ("bench mix", "voip.harness.bench.mix.run"),
         ("bench quality", "voip.harness.codec_quality.grid.run"),
         ("bench media", "voip.harness.bench.media.run"),
         ("bench sip", "voip.harness.bench.sip.run"),

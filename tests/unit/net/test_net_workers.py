@@ -1,4 +1,4 @@
-"""Several engines behind one driver, in real processes; and who is told what, without any."""
+"""Several engines behind one driver, in real processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,8 @@ from voip.errors import MediaError
 from voip.media.commands import (
     AddSink,
     CloseStream,
-    Command,
     ConnectStream,
     EngineEvent,
-    LinkIn,
-    LinkOut,
     MixStream,
     MuteStream,
     Opened,
@@ -39,11 +35,9 @@ from voip.media.commands import (
     SourceDrained,
     StreamLost,
     StreamStats,
-    Unlink,
 )
 from voip.media.merged_stats import merged
 from voip.media.rings import RingArena
-from voip.net.crossings import Links, Mixes, Plan, Routes
 from voip.net.process_driver import ProcessDriver
 from voip.net.ring_memory import MemfdMemory
 from voip.net.workers import Workers
@@ -272,157 +266,6 @@ async def test_ctrl_c_is_not_for_the_process() -> None:
         os.kill(pid, signal.SIGINT)
         await talk(workers, 1, 2)
         assert workers.pids == [pid]
-
-
-# ---------------------------------------------------------------- who is told what
-
-
-class Told:
-    """Engines that only note which links and mixes they have."""
-
-    def __init__(self) -> None:
-        self.free = count(1)
-        self.used: set[int] = set()
-        self.ends: dict[tuple[int, int, str], tuple[int, int]] = {}
-        self.mixes: set[tuple[int, int]] = set()
-        self.links = Links(self._take, self.used.remove)
-
-    def _take(self) -> int:
-        number = next(self.free)
-        self.used.add(number)
-        return number
-
-    def tell(self, plan: Plan) -> None:
-        for engine, command in plan:
-            self._tell(engine, command)
-
-    def _tell(self, engine: int, command: Command) -> None:
-        stream = command.stream
-        match command:
-            case LinkOut() | LinkIn():
-                key = (engine, command.link, type(command).__name__)
-                assert key not in self.ends
-                self.ends[key] = (stream, command.link)
-            case Unlink():
-                gone = [key for key in self.ends if key[:2] == (engine, command.link)]
-                assert len(gone) == 1, "a link that is not there"
-                del self.ends[gone[0]]
-            case OpenMix():
-                assert (engine, stream) not in self.mixes
-                self.mixes.add((engine, stream))
-            case CloseStream():
-                self.mixes.remove((engine, stream))
-                self.lose(engine, stream)
-
-    def lose(self, engine: int, stream: int | None = None) -> None:
-        """A stream, a mix, or a whole engine is gone, and its ends of links with it."""
-        self.ends = {
-            key: end
-            for key, end in self.ends.items()
-            if key[0] != engine or (stream is not None and end[0] != stream)
-        }
-        if stream is None:
-            self.mixes = {one for one in self.mixes if one[0] != engine}
-
-    def pairs(self, mix: int) -> set[tuple[int, int]]:
-        """From which engine to which a mix is linked."""
-        out = {k[1]: k[0] for k, end in self.ends.items() if end[0] == mix and k[2] == "LinkOut"}
-        into = {k[1]: k[0] for k, end in self.ends.items() if end[0] == mix and k[2] == "LinkIn"}
-        assert out.keys() == into.keys()
-        return {(out[link], into[link]) for link in out}
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_mixes_and_routes_leave_no_link_too_many_and_none_too_few(seed: int) -> None:
-    """Streams of four engines are routed, mixed, closed and lost at random; after each step every
-    engine that has members of a mix is linked with every other that has, both ways, and no link is
-    in use beside these and those of routes.
-    """
-    rng = np.random.default_rng(seed)
-    told = Told()
-    routes, mixes = Routes(told.links), Mixes(told.links)
-    open_mixes: set[int] = set()
-    streams: dict[int, int] = {}
-    of: dict[int, int] = {}
-    routed: dict[int, int] = {}
-    numbers = count(1)
-    compared = 0
-
-    def forget(stream: int) -> None:
-        told.tell(routes.forget(stream))
-        for sink in [s for s in routed if stream in (s, routed[s])]:
-            del routed[sink]
-        told.lose(streams[stream], stream)
-
-    for _ in range(400):
-        pick = int(rng.integers(100))
-        names = list(streams)
-        some = int(rng.choice(names)) if names else None
-        if pick < 25 or some is None:
-            streams[next(numbers)] = int(rng.integers(4))
-        elif pick < 35:
-            mixes.open(mix := next(numbers))
-            open_mixes.add(mix)
-        elif pick < 65 and open_mixes:
-            mix = int(rng.choice(sorted(open_mixes)))
-            if of.get(some) != mix:
-                told.tell(mixes.leave(some))
-                told.tell(mixes.join(some, streams[some], mix))
-                of[some] = mix
-        elif pick < 75:
-            told.tell(mixes.leave(some))
-            of.pop(some, None)
-        elif pick < 85:
-            other = int(rng.choice(names))
-            told.tell(routes.end(some))
-            routed.pop(some, None)
-            if streams[some] != streams[other]:
-                told.tell(routes.begin(some, streams[some], other, streams[other]))
-                routed[some] = other
-        elif pick < 92:
-            forget(some)
-            told.tell(mixes.leave(some))
-            of.pop(some, None)
-            del streams[some]
-        elif pick < 96 and open_mixes:
-            mix = int(rng.choice(sorted(open_mixes)))
-            told.tell(mixes.close(mix))
-            open_mixes.remove(mix)
-            of = {stream: one for stream, one in of.items() if one != mix}
-        else:
-            engine = int(rng.integers(4))
-            told.lose(engine)
-            for stream in [s for s in streams if streams[s] == engine]:
-                forget(stream)
-                of.pop(stream, None)
-                del streams[stream]
-            told.tell([order for order in mixes.lose(engine) if order[0] != engine])
-
-        wanted_links = len(routed)
-        for mix in open_mixes:
-            having = {streams[stream] for stream in of if of[stream] == mix}
-            wanted = {(one, other) for one in having for other in having if one != other}
-            assert told.pairs(mix) == wanted
-            assert {engine for engine, one in told.mixes if one == mix} == having
-            wanted_links += len(wanted)
-            compared += 1
-        assert len(told.used) == wanted_links
-    assert compared > 500
-
-
-def test_the_rings_of_a_mix_are_served_where_it_has_members() -> None:
-    told = Told()
-    mixes = Mixes(told.links)
-    mixes.open(50)
-    assert mixes.serve(AddSink(50, 7)) is None  # nobody is there
-    plan = mixes.join(1, 2, 50)
-    assert plan == [(2, OpenMix(50)), (2, AddSink(50, 7))]
-    assert mixes.serve(SetSource(50, 8)) == 2
-    mixes.join(2, 0, 50)
-    assert mixes.leave(1)[-2:] == [(0, AddSink(50, 7)), (0, SetSource(50, 8))]
-    mixes.drained(50, 8)
-    assert mixes.join(3, 1, 50)[0] == (1, OpenMix(50))
-    assert mixes.lose(0)[-1:] == [(1, AddSink(50, 7))]
 
 
 def test_no_snapshots_are_none() -> None:

@@ -172,6 +172,23 @@ async def test_bridged_calls_and_conferences_of_two_engines_hear_each_other() ->
 
 
 @repeated_after_stalls
+async def test_whispers_and_announcements_reach_parties_in_other_engines() -> None:
+    async with spread(3) as scene:
+        coach, agent, customer = scene.theirs
+        assert [scene.engine_of(call) for call in scene.theirs] == [0, 1, 0]
+        async with await scene.server.conference(coach, agent, customer) as conference:
+            for call in scene.theirs:
+                await call._session.media.route(None)
+            await conference.coach(coach, agent)
+            heard = await heard_by(scene.mine)
+            assert [tones_in(pcm) for pcm in heard] == [{800, 1100}, {500, 1100}, {800}]
+            await conference.whisper(coach)
+            await conference.listen(customer, agent)
+            heard = await heard_by(scene.mine)
+            assert [tones_in(pcm) for pcm in heard] == [{800, 1100}, {500, 1100}, {800}]
+
+
+@repeated_after_stalls
 async def test_a_process_that_is_killed_ends_its_calls_alone_and_is_replaced() -> None:
     async with spread(4) as scene:
         await scene.theirs[0].bridge(scene.theirs[1])
