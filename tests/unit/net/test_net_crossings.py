@@ -221,7 +221,7 @@ def test_whispers_are_linked_between_engines_exactly_where_somebody_hears_them(s
         return beside and listener.mix == speaker.mix and speaker.gain > 0 and listener.hears
 
     compared = 0
-    for _ in range(500):
+    for _ in range(800):
         stream = int(rng.integers(1, 11))
         if stream in members and rng.random() < 0.3:
             is_gone = rng.random() < 0.5
@@ -251,4 +251,4 @@ def test_whispers_are_linked_between_engines_exactly_where_somebody_hears_them(s
         assert out.keys() == into.keys() == told.used
         assert {(out[link], into[link]) for link in out} == wanted
         compared += len(wanted)
-    assert compared > 200
+    assert compared > 100
