@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from voip.errors import MediaError
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -35,6 +36,18 @@ class Links:
 
     take: Callable[[], int]
     give_back: Callable[[int], None]
+
+    def take_all(self, count: int) -> list[int]:
+        """Return so many new ones, or raise what `take` raises and take none."""
+        taken: list[int] = []
+        try:
+            while len(taken) < count:
+                taken.append(self.take())
+        except MediaError:
+            for link in taken:
+                self.give_back(link)
+            raise
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +142,16 @@ class Mixes:
     def join(self, stream: int, engine: int, mix: int) -> Plan:
         """Make a stream a member of a mix, and of no other; `MixStream` is to follow."""
         one = self._mixes[mix]
+        is_new = engine not in one.members
+        taken = self._links.take_all(2 * len(one.members)) if is_new else []
         self._of[stream] = mix, engine
-        if engine in one.members:
+        if not is_new:
             one.members[engine].add(stream)
             return []
         plan: Plan = [(engine, OpenMix(mix))]
         for other in one.members:
             for ends in ((engine, other), (other, engine)):
-                link = one.links[ends] = self._links.take()
+                link = one.links[ends] = taken.pop()
                 plan += [(ends[0], LinkOut(mix, link)), (ends[1], LinkIn(mix, link))]
         one.members[engine] = {stream}
         return plan + self._settle(mix, one)

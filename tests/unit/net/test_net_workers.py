@@ -426,6 +426,27 @@ def test_the_rings_of_a_mix_are_served_where_it_has_members() -> None:
     assert mixes.lose(0)[-1:] == [(1, AddSink(50, 7))]
 
 
+def test_without_memory_for_links_nothing_is_begun_and_nothing_kept() -> None:
+    told, left = Told(), 3
+
+    def take() -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise MediaError("the memory for audio rings is full")
+        return told.links.take()
+
+    mixes = Mixes(Links(take, told.links.give_back))
+    mixes.open(50)
+    told.tell(mixes.join(1, 0, 50))
+    told.tell(mixes.join(2, 1, 50))
+    with pytest.raises(MediaError, match="full"):
+        mixes.join(3, 2, 50)
+    assert mixes.mix_of(3) is None and len(told.used) == 2
+    told.tell(mixes.leave(1))
+    assert not told.used and told.mixes == {(1, 50)}
+
+
 def test_no_snapshots_are_none() -> None:
     assert merged([]) is None
 
