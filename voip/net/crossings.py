@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from voip.errors import MediaError
 from voip.media.commands import (
     AddSink,
     Announce,
@@ -39,6 +40,18 @@ class Links:
 
     take: Callable[[], int]
     give_back: Callable[[int], None]
+
+    def take_all(self, count: int) -> list[int]:
+        """Return so many new ones, or raise what `take` raises and take none."""
+        taken: list[int] = []
+        try:
+            while len(taken) < count:
+                taken.append(self.take())
+        except MediaError:
+            for link in taken:
+                self.give_back(link)
+            raise
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +153,10 @@ class Mixes:
     def join(self, stream: int, engine: int, mix: int) -> Plan:
         """Make a stream a member of a mix, and of no other; `MixStream` is to follow."""
         one = self._mixes[mix]
+        is_new = engine not in one.members
+        taken = self._links.take_all(2 * len(one.members)) if is_new else []
         self._of[stream] = mix, engine
-        if engine in one.members:
+        if not is_new:
             one.members[engine].add(stream)
             return self._place_parts(one)
         plan: Plan = [(engine, OpenMix(mix))]
@@ -149,7 +164,7 @@ class Mixes:
             plan.append((engine, one.shape))
         for other in one.members:
             for ends in ((engine, other), (other, engine)):
-                link = one.links[ends] = self._links.take()
+                link = one.links[ends] = taken.pop()
                 plan += [(ends[0], LinkOut(mix, link)), (ends[1], LinkIn(mix, link))]
         one.members[engine] = {stream}
         return plan + self._settle(mix, one)
@@ -298,6 +313,8 @@ class Whispers:
         }  # fmt: skip
         wanted = _pairs({stream: command for stream, (command, _) in members.items()})
         wanted = {pair for pair in wanted if members[pair[0]][1] != members[pair[1]][1]}
+        new = sorted(wanted - self._pairs.keys())
+        taken = self._links.take_all(len(new))
         plan: Plan = []
         for pair, route in list(self._pairs.items()):
             if pair in wanted or not self._is_of(route, mix):
@@ -308,8 +325,7 @@ class Whispers:
                 (route.source_engine, Unlink(route.source, route.link)),
                 (route.sink_engine, Unlink(route.sink, route.link)),
             ]
-        for source, sink in sorted(wanted - self._pairs.keys()):
-            link = self._links.take()
+        for (source, sink), link in zip(new, taken, strict=True):
             ends = members[source][1], members[sink][1]
             self._pairs[source, sink] = _Route(sink, ends[1], source, ends[0], link)
             plan += [(ends[0], LinkOut(source, link)), (ends[1], LinkIn(sink, link))]

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from voip.media.engine import Engine
@@ -25,6 +24,7 @@ from voip.net.driver import LOGGED_FAILURES
 from voip.net.engine_messages import Channel, EngineSettings, Orders, Report, ReportedFigures
 from voip.net.packets import UdpPacketIO
 from voip.net.ports import PortRange
+from voip.net.priority import be_in_time
 from voip.net.ring_memory import MemfdMemory
 from voip.net.ticks import TickTimes
 from voip.types import Address, SecureRandom
@@ -34,8 +34,6 @@ __all__ = ["EngineProcess", "main"]
 log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
-PRIORITY = -10
-"""Asked of the system: who waits for a tick hears it, who waits for Python does not."""
 GOODBYE_S = 1.0
 """How long the last words may take."""
 
@@ -222,8 +220,7 @@ def main() -> None:
     """Run the engine that the process which started this one wants: `ROOT CHANNEL MEMORY`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with suppress(OSError):  # who may not has the priority of who has started it
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    be_in_time()
     channel = Channel(socket.socket(fileno=int(sys.argv[2])))
     memory = MemfdMemory(fd=int(sys.argv[3]))
     messages: list[Any] = []

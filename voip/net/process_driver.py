@@ -40,6 +40,8 @@ ALIVE_S = 5.0
 """How often the engine is asked whether it ticks."""
 STUCK = 3
 """One that has not answered so often is killed: its calls hear nothing any more."""
+STUCK_AT_START = 12
+"""The same for one that has not begun to tick."""
 
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from voip.net.engine_process import main; main()"
@@ -239,12 +241,12 @@ class ProcessDriver:
         if loop is None or not self.runs or self._closing:
             return
         now = loop.time()
-        if self._spoke or not self.is_ready or (before is not None and now - before > 2 * ALIVE_S):
+        if self._spoke or (before is not None and now - before > 2 * ALIVE_S):
             self._silences = 0  # or this process itself had no time to listen
         else:
             self._silences += 1
         self._spoke = False
-        if self._silences >= STUCK:
+        if self._silences >= (STUCK if self.is_ready else STUCK_AT_START):
             event(log, logging.ERROR, "media_stuck", "a media engine is stuck, and is killed")
             self._kill()
             return

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -64,7 +64,6 @@ class _Engine:
     number: int
     driver: ThreadDriver | ProcessDriver | None = None
     streams: set[int] = field(default_factory=set)
-    stops: list[Callable[[], None]] = field(default_factory=list)
     stop_ticks: Callable[[], None] | None = None
     seen: tuple[int, int, int] = (0, 0, 0)  # of its ticks: how many, late, failed
     since: float = 0.0
@@ -175,7 +174,7 @@ class Workers:
         if self._loop is not None:
             engine.since = self._loop.time()
         driver.start()
-        engine.stops.append(driver.subscribe(partial(self._on_event, engine.number)))
+        driver.subscribe(partial(self._on_event, engine.number))
         if self._listeners.want_ticks:
             engine.stop_ticks = driver.on_tick(self._ticked)
 
@@ -191,7 +190,6 @@ class Workers:
             del self._of[stream]
         engine.driver, engine.stop_ticks = None, None
         engine.streams.clear()
-        engine.stops.clear()
         plan: Plan = []
         for stream in streams:
             plan += self._routes.forget(stream) + self._whispers.leave(stream, is_gone=True)
@@ -262,7 +260,8 @@ class Workers:
                 plan = self._routes.end(sink)
                 there = None if source is None else self._of.get(source)
                 if source is not None and here and there and here is not there:
-                    plan += self._routes.begin(sink, here.number, source, there.number)
+                    with self._posted_if_it_fails(plan):
+                        plan += self._routes.begin(sink, here.number, source, there.number)
                     return plan[:-1], here, plan[-1][1]
                 return plan, here or self._any(), command
             case MixStream(stream, mix):
@@ -270,8 +269,9 @@ class Workers:
                 if mix is None or mix != self._mixes.mix_of(stream):
                     plan = self._leave_mix(stream)
                 if here is not None and mix is not None and mix in self._mixes:
-                    plan += self._mixes.join(stream, here.number, mix)
-                    plan += self._whispers.enter(command, here.number)
+                    with self._posted_if_it_fails(plan):
+                        plan += self._mixes.join(stream, here.number, mix)
+                        plan += self._whispers.enter(command, here.number)
                 return plan, here or self._any(), command
             case ShapeMix(mix) if mix in self._mixes:
                 parts = self._mixes.shape(command)
@@ -283,6 +283,15 @@ class Workers:
                 home = self._mixes.serve(command)
                 return [], None if home is None else self._engines[home], command
         return [], here or self._any(), command
+
+    @contextmanager
+    def _posted_if_it_fails(self, plan: Plan) -> Iterator[None]:
+        """See to it that what has been decided is told, though there is no memory for more."""
+        try:
+            yield
+        except MediaError:
+            self._post_all(plan)
+            raise
 
     async def _open(self, command: OpenStream) -> Result:
         stream = command.stream

@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from voip.errors import MediaError
 from voip.media.commands import (
     AddSink,
     Announce,
@@ -252,3 +253,24 @@ def test_whispers_are_linked_between_engines_exactly_where_somebody_hears_them(s
         assert {(out[link], into[link]) for link in out} == wanted
         compared += len(wanted)
     assert compared > 100
+
+
+def test_without_memory_for_links_nothing_is_begun_and_nothing_kept() -> None:
+    told, left = Told(), 3
+
+    def take() -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise MediaError("the memory for audio rings is full")
+        return told.links.take()
+
+    mixes = Mixes(Links(take, told.links.give_back))
+    mixes.open(50)
+    told.tell(mixes.join(1, 0, 50))
+    told.tell(mixes.join(2, 1, 50))
+    with pytest.raises(MediaError, match="full"):
+        mixes.join(3, 2, 50)
+    assert mixes.mix_of(3) is None and len(told.used) == 2
+    told.tell(mixes.leave(1))
+    assert not told.used and told.mixes == {(1, 50)}

@@ -263,6 +263,7 @@ async def test_ctrl_c_is_not_for_the_process() -> None:
     async with engines(1) as (workers, _):
         (pid,) = workers.pids
         assert os.getpgid(pid) != os.getpgid(0)
+        assert os.getpriority(os.PRIO_PROCESS, pid) in (-10, os.getpriority(os.PRIO_PROCESS, 0))
         os.kill(pid, signal.SIGINT)
         await talk(workers, 1, 2)
         assert workers.pids == [pid]
