@@ -121,6 +121,7 @@ WAVEFORM = ("pcmu", "pcma", "g722")
 """Codecs whose noise is as far below a sum of nine as the bar is."""
 
 
+@pytest.mark.long
 def test_V02_ten_of_mixed_codecs_hear_each_other_and_nobody_itself() -> None:
     """Nine phones of five codecs and three rates, and the host, all speaking at once.
 
