@@ -55,6 +55,7 @@ OPTIONS = {
         "--codec",
         "--seconds",
         "--rounds",
+        "--talking",
         "--loudest",
         "--speakers",
         "--compare",
