@@ -1,6 +1,6 @@
 """Which parties of a conference are heard by some only, and which hear some only.
 
-Of who has left nobody is let in, in its place neither: what was whispered to it stays unheard.
+What is whispered to one who has left stays unheard; who takes its place hears it.
 """
 
 from __future__ import annotations

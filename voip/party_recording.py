@@ -154,8 +154,10 @@ class PartyRecording:
                 raise ConfigError("a recording is started once", hint="make another one")
             try:
                 await self._begin(None)
-                for call in self._parties():
-                    await self._begin(call)
+                beginning = (self._begin(call) for call in self._parties())
+                for outcome in await asyncio.gather(*beginning, return_exceptions=True):
+                    if isinstance(outcome, BaseException):
+                        raise outcome
             except BaseException:
                 await self._end()
                 raise
@@ -190,16 +192,16 @@ class PartyRecording:
         if self._base is None:
             self._rate = self._audio.rate  # it stays, whoever comes
         rate = self._rate
+        path = self.path if call is None else self._path_of(call)
         number = self._stack.arena.allocate(int(_RING_S * rate), rate)
         ring, lead = self._stack.arena.ring(number), 0
         try:
             if call is None:
                 await self._mix.add_sink(number)
-                path, self._base = self.path, ring
+                self._base = ring
             else:
                 await self._mix.add_part(number, call._session.media.stream)
                 lead = await self._later(ring)
-                path = self._path_of(call)
             track = _Track(ring, path, self._rate_hz, lead)
         except BaseException:
             self._stack.arena.release(number)  # the engine lets go of it

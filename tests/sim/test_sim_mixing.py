@@ -121,6 +121,7 @@ WAVEFORM = ("pcmu", "pcma", "g722")
 """Codecs whose noise is as far below a sum of nine as the bar is."""
 
 
+@pytest.mark.long
 def test_V02_ten_of_mixed_codecs_hear_each_other_and_nobody_itself() -> None:
     """Nine phones of five codecs and three rates, and the host, all speaking at once.
 
@@ -226,7 +227,16 @@ def test_a_coach_is_heard_by_the_agent_alone_and_hears_all() -> None:
 def test_who_is_kicked_is_hung_up_on_and_told_of() -> None:
     async def main(room: Room) -> None:
         told: list[object] = []
+        heard: list[object] = []
+
+        async def follow() -> None:
+            async for event in room.conference.events():
+                heard.append(event)
+
+        following = asyncio.ensure_future(follow())
         room.conference.on_event(told.append)
+        room.conference.on_event(lambda _: 1 / 0)  # disturbs nobody
+        await asyncio.sleep(0.1)
         await room.conference.kick(room.calls[0])
         await room.theirs[0].wait_ended()
         assert room.conference.parties == room.calls[1:]
@@ -235,6 +245,10 @@ def test_who_is_kicked_is_hung_up_on_and_told_of() -> None:
             await room.conference.kick(room.calls[0])
         back = await room.come(7, "pcma")
         assert told[1:] == [PartyJoined(back)]
+        await room.conference.close()
+        await following
+        assert heard == told
+        assert {type(event) for event in told[2:]} == {PartyLeft}
 
     in_a_room(main, "pcmu", "pcmu")
 

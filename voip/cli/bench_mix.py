@@ -24,6 +24,9 @@ def bench_mix(
     rounds: Annotated[
         int, typer.Option(metavar="N", help="Rounds; the report has their median.")
     ] = 5,
+    talking: Annotated[
+        int | None, typer.Option(metavar="N", help="How many speak; the others are silent.")
+    ] = None,
     loudest: Annotated[
         int | None, typer.Option(metavar="K", help="Let only the K loudest be heard.")
     ] = None,
@@ -37,7 +40,14 @@ def bench_mix(
     def measure(progress: Progress) -> Measured:
         names = tuple(name.strip().lower() for name in codec.split(",") if name.strip())
         report = run(
-            parties, names, seconds, rounds, loudest=loudest, speakers=speakers, progress=progress
+            parties,
+            names,
+            seconds,
+            rounds,
+            talking=talking,
+            loudest=loudest,
+            speakers=speakers,
+            progress=progress,
         )
         title = f"{report.parties} parties of {', '.join(report.codecs)} in one room"
         return report.to_json(), title, _lines(report)

@@ -7,7 +7,7 @@ it is coded. Rows of a mix take the base step, all in the same ticks, so that no
 wait for anybody else's.
 
 A row speaks and hears at the rate of its own codec: the sum of one rate is converted for those of
-another (`mix_rates`). Who says nothing at all in a step is not summed up. A mix also has rings
+another (`mix_rates`). Whose line is idle in a step is not summed up. A mix also has rings
 (`mix_rings`), may let its loudest alone be heard, and tell who talks (`talkers`); a row may be
 heard by some only, and hear some only (`audience`).
 """
@@ -38,6 +38,8 @@ __all__ = ["Mixer"]
 
 Pcm = npt.NDArray[np.float32]
 _NONE = np.zeros(0, np.int64)
+_IDLE = np.float32(1.01 * (8 / 32768) ** 2)
+"""The mean square of an A-law line on which nothing is said: it has a code for 8, none for 0."""
 
 
 @dataclass(slots=True, eq=False)
@@ -252,7 +254,7 @@ class Mixer:
             for number, row in enumerate(rows.tolist()):
                 if row in apart:
                     self._apart[row] = members.rate_hz, said[number].copy()
-        speaking = power > 0
+        speaking = _speaking(said, power)
         if not self.talkers.is_idle:
             self.talkers.measure(rows, power)
             heard = self.talkers.choose(rows, self.mix[rows], said)
@@ -418,3 +420,17 @@ class Mixer:
                 of_row = {row: stream for stream, row in self._streams.items()}
                 events.append(SpeakersChanged(mix, tuple(of_row[row] for row in found)))
         return events
+
+
+def _speaking(said: Pcm, power: Pcm) -> Bools:
+    """Return which rows (k,) say anything: not those of nothing but zeros, or an idle A-law line's.
+
+    said: float32 (k, samples), power: its mean squares (k,).
+    """
+    speaking: Bools = power > 0
+    faint = speaking & (power <= _IDLE)
+    if some(faint):
+        at = where(faint)
+        sound = said[at]
+        speaking[at[sound.max(axis=1) == sound.min(axis=1)]] = False
+    return speaking

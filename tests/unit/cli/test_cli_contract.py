@@ -76,6 +76,7 @@ OPTIONS = {
         "--codec",
         "--seconds",
         "--rounds",
+        "--talking",
         "--loudest",
         "--speakers",
         "--compare",

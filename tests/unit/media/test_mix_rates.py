@@ -148,6 +148,11 @@ def test_V07_who_says_nothing_is_not_summed_up() -> None:
         mixer.add(rows, sound, RATE)
         assert np.array_equal(sound[7], heard[41]) or np.allclose(sound[7], heard[41], atol=1e-7)
         assert np.allclose(sound[[0, 99]], heard[7] + heard[41], atol=1e-7)
+    idle = heard.copy()
+    idle[[0, 99]] = 8 / 32768  # A-law's silence, which would add up to a lot of nothing
+    idle[50] = np.tile([8 / 32768, -8 / 32768], 40)  # the faintest sound
+    mixer.hear([said_by(rows, idle)], RingArena())
+    assert np.flatnonzero(mixer.own >= 0).tolist() == [7, 41, 50]
     heard[:] = 0.01  # and all of them again
     mixer.hear([said_by(rows, heard)], RingArena())
     assert np.allclose(mixer.others(rows, RATE), 0.99, atol=1e-5)

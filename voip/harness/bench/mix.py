@@ -62,6 +62,7 @@ class MixReport:
 
     parties: int
     codecs: tuple[str, ...]
+    talking: int
     loudest: int | None
     speakers: bool
     seconds: float
@@ -95,6 +96,7 @@ class MixReport:
         return {
             "parties": self.parties,
             "codecs": list(self.codecs),
+            "talking": self.talking,
             "loudest": self.loudest,
             "speakers": self.speakers,
             "seconds": self.seconds,
@@ -143,6 +145,7 @@ def run(
     seconds: float = 5.0,
     rounds: int = 5,
     *,
+    talking: int | None = None,
     loudest: int | None = None,
     speakers: bool = False,
     registry: Registry | None = None,
@@ -151,7 +154,8 @@ def run(
 ) -> MixReport:
     """Measure a room of `parties`, which have `codecs` in turn, for `rounds` of `seconds` each.
 
-    `seconds` are of sound, not of waiting. Raises `ConfigError` for what cannot be measured,
+    `seconds` are of sound, not of waiting. talking: how many speak, the others' packets are silent;
+    None: all. Raises `ConfigError` for what cannot be measured,
     `MediaError` where the engine refuses it or sends nothing.
     """
     if not (2 <= parties <= MAX_PARTIES and rounds >= 1 and 0.1 <= seconds <= 600):
@@ -160,7 +164,8 @@ def run(
             hint=f"2 to {MAX_PARTIES} parties, at least 0.1 s and 1 round",
         )
     registry = registry or default_registry()
-    io = RoomIO(registry, formats_of(registry, codecs), parties)
+    talking = parties if talking is None else talking
+    io = RoomIO(registry, formats_of(registry, codecs), parties, talking)
     engine = Engine(io, random=SeededRandom(1), codecs=registry)
     now = 1000.0
     _fill_the_room(engine, io, parties, now, ShapeMix(_MIX, loudest, speakers))
@@ -197,7 +202,7 @@ def run(
         raise MediaError("the engine has sent hardly anything", hint="its log may say why")
     shape = tuple(dict.fromkeys(codecs))
     return MixReport(
-        parties, shape, loudest, speakers, seconds, tuple(measured), io.sent, engine.native
+        parties, shape, talking, loudest, speakers, seconds, tuple(measured), io.sent, engine.native
     )
 
 

@@ -46,16 +46,24 @@ def formats_of(registry: Registry, names: Sequence[str]) -> list[CodecFormat]:
 class RoomIO:
     """`PacketIO` that lets a packet arrive for every row every 20 ms, and counts what is sent.
 
-    Rows have the formats in turn. Each begins at another place of the speech.
+    Rows have the formats in turn. Each begins at another place of the speech; from row `talking` on
+    they are silent.
     """
 
     kernel_timestamps = True
 
-    def __init__(self, registry: Registry, formats: Sequence[CodecFormat], rows: int) -> None:
+    def __init__(
+        self, registry: Registry, formats: Sequence[CodecFormat], rows: int, talking: int
+    ) -> None:
         self.sent = 0
         self._formats = [formats[row % len(formats)] for row in range(rows)]
-        coded = {str(one): _coded(registry, one) for one in formats}
-        self._payloads = [coded[str(one)][0] for one in self._formats]
+        coded = {str(one): _coded(registry, one, speech_samples(_SPEECH_S)) for one in formats}
+        silence = np.zeros(8000, np.int16)
+        silent = {str(one): _coded(registry, one, silence) for one in formats}
+        self._payloads = [
+            (coded if row < talking else silent)[str(one)][0]
+            for row, one in enumerate(self._formats)
+        ]
         self._spans = [coded[str(one)][1] for one in self._formats]
         self._ptimes = [coded[str(one)][2] for one in self._formats]
         self._open: dict[int, int] = {}  # row -> packets so far
@@ -128,12 +136,13 @@ def _payload_type(format_: CodecFormat) -> int:
     return static.get(format_.name, _FIRST_DYNAMIC + sum(map(ord, format_.name)) % 31)
 
 
-def _coded(registry: Registry, format_: CodecFormat) -> tuple[list[bytes], int, float]:
-    """Return payloads of speech, how long each is by the RTP clock, and in seconds."""
+def _coded(
+    registry: Registry, format_: CodecFormat, sound: npt.NDArray[np.int16]
+) -> tuple[list[bytes], int, float]:
+    """Return payloads of int16 (samples,) at 8 kHz, each one's length by the RTP clock and in s."""
     codec = registry.create(format_)
     rate = codec.info.sample_rate
     encoding = Encoding(codec, rate, PTIME_MS)
-    sound = speech_samples(_SPEECH_S)
     encoding.feed(resample((sound / np.float32(32768)).astype(np.float32), 8000, rate))
     payloads = []
     while (payload := encoding.take()) is not None:
