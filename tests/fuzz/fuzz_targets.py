@@ -260,7 +260,7 @@ def rtcp(data: bytes) -> None:
     except RtpError:
         return
     try:
-        built = build_compound(found)
+        built = build_compound(found, reduced_size=True)
     except RtpError:
         return
     assert parse_compound(built, reduced_size=True) == found
