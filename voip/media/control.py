@@ -22,7 +22,9 @@ from voip.media.commands import (
     ReadStats,
     RemoveSink,
     RouteStream,
+    SendApp,
     SendDtmf,
+    SendXr,
     SetSource,
     StreamStats,
     WatchStream,
@@ -96,6 +98,8 @@ class Control:
                 self._remove_sink(command)
             case SendDtmf():
                 self._send_dtmf(command)
+            case SendXr() | SendApp():
+                self._reporter.queue(self._table.row(command.stream), command)
             case WatchStream():
                 self._watch(command, now)
         return None
@@ -163,7 +167,7 @@ class Control:
         table.listening[row] = command.receive
         ptime_ms = self._send_as(row, command, now)
         table.schedule(row, 10 if ptime_ms % 20 else 20, now)
-        self._reporter.connect(row, now)
+        self._reporter.connect(row, command, now)
 
     def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:
         """Return what the row hears and speaks by beside the tables; None: by these alone.
@@ -222,6 +226,8 @@ class Control:
                 meaning[_payload_type(item.payload_type)] = code
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
+        if command.rtcp_mux:
+            meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning
 
     def _send_as(self, row: int, command: ConnectStream, now: float) -> int:

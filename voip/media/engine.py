@@ -25,7 +25,6 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
-    StreamEnded,
     StreamRefused,
 )
 from voip.media.control import Control
@@ -148,8 +147,7 @@ class Engine:
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
-            for stream, reason in self._reporter.tick(now, wall):
-                self._events.append(StreamEnded(stream, reason))
+            self._events += self._reporter.tick(now, wall)
         return bool(self._events)
 
     # ------------------------------------------------------------ commands

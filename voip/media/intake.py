@@ -59,6 +59,9 @@ class Intake:
         meaning = table.meaning[rows, headers.payload_type]
         known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
+        if self._reporter.muxed:  # some of it came to the RTP port (RFC 5761)
+            kind = batch.data[batch.slots[:received], 1]
+            rtcp = rtcp | (self._reporter.mux[rows] & (kind >= 192) & (kind < 224))
         if some(rtcp):
             known &= ~rtcp
             for i in where(rtcp):
@@ -116,7 +119,8 @@ class Intake:
             audio,
             clock,
         )
-        if some(accepted.restarted):
+        if some(accepted.restarted) or not every(accepted.ok):
+            self._look_for_own(packets, rows, headers)
             for row in rows[accepted.restarted]:
                 table.playout.stop(int(row))
                 events += self._digits.forget(int(row))
@@ -157,6 +161,15 @@ class Intake:
             size,
         )
         return events
+
+    def _look_for_own(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
+        """Look for our own SSRC in packets (k,) that are no more of the known sources."""
+        table = self._table
+        for j in where(headers.ssrc[packets] == table.transmitter.ssrc[rows]):
+            whence = table.remote.get(int(rows[j]))
+            if whence is not None:
+                at = float(self._batch.arrival[packets[j]])
+                self._reporter.conflict(int(rows[j]), whence, at)
 
     def _heed_voices(
         self, packets: Rows, rows: Rows, headers: RtpHeaders, meaning: npt.NDArray[np.uint8]
@@ -219,6 +232,8 @@ class Intake:
         if known and address == table.negotiated.get(row):
             self._trust(row, address)  # the one we were told of is always believed
             return True
+        if headers.valid[i] and headers.ssrc[i] == table.transmitter.ssrc[row]:
+            self._reporter.conflict(row, address, now)
         learner = table.learners.setdefault(row, SourceLearner())
         if not known or not table.symmetric[row]:
             learner.count(address)

@@ -239,8 +239,8 @@ def _parse_summary(specific: int, body: bytes) -> StatisticsSummary:
         end,
         lost if specific & 0x80 else None,
         duplicated if specific & 0x40 else None,
-        tuple(figures[:4]) if specific & 0x20 else None,  # type: ignore[arg-type]
-        tuple(figures[4:]) if ttl in (1, 2) else None,  # type: ignore[arg-type]
+        tuple(figures[:4]) if specific & 0x20 else None,
+        tuple(figures[4:]) if ttl in (1, 2) else None,
         ttl == 2,
     )
 
