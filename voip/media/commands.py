@@ -74,6 +74,7 @@ class OpenStream:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
+    keepalive_s: float | None = 15.0  # something is sent at least so often (RFC 6263); None: not
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from voip.media.commands import (
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -61,6 +62,7 @@ class Control:
         arena: RingArena,
         random: Random,
         codecs: Registry,
+        keep_alive: KeepAlive,
     ) -> None:
         self._table = table
         self._io = io
@@ -69,6 +71,7 @@ class Control:
         self._arena = arena
         self._random = random
         self._codecs = codecs
+        self._keep_alive = keep_alive
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
@@ -113,8 +116,14 @@ class Control:
                 f"a jitter buffer of {low} to {high} ms cannot be had",
                 hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
             )
+        if command.keepalive_s is not None and not 1 <= command.keepalive_s < float("inf"):
+            raise MediaError(
+                f"a keep-alive packet every {command.keepalive_s} s cannot be sent",
+                hint="1 s or more, or None",
+            )
         row = table.add(command.stream)
         self._reporter.open(row)
+        self._keep_alive.open(row, command.keepalive_s, now)
         try:
             rtp, rtcp = self._io.open(row, command.host)
         except Exception:
@@ -273,6 +282,7 @@ class Control:
         if row is None:
             return stats
         self._reporter.close(row, now)
+        self._keep_alive.close(row)
         self._digits.close(row)
         self._io.close(row)
         table.remove(row)

@@ -31,6 +31,7 @@ from voip.media.control import Control
 from voip.media.digits import Digits
 from voip.media.intake import Intake
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
 from voip.media.native import Native, available
 from voip.media.playout import Playout
@@ -79,6 +80,7 @@ class Engine:
         self._io = io
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
+        self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
         self._playout: Playout | Native = self._intake.native or self._table.playout
@@ -86,7 +88,7 @@ class Engine:
         self._router = Router(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs,
+            default_registry() if codecs is None else codecs, self._keep_alive,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
@@ -148,6 +150,7 @@ class Engine:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
             self._events += self._reporter.tick(now, wall)
+            self._keep_alive.tick(now)
         return bool(self._events)
 
     # ------------------------------------------------------------ commands

@@ -69,7 +69,12 @@ class Intake:
         believed = known
         if not every(known) or batch.strangers:
             strange = batch.source[:received] >= 0
-            np.add.at(table.discarded, rows[~(known | rtcp | strange)], 1)
+            unknown = ~(known | rtcp | strange)
+            empty = unknown & headers.valid & (headers.size == 0)
+            if some(empty):  # keep-alive packets (RFC 6263, 4.6)
+                unknown &= ~empty
+                self._take_keepalives(where(empty), rows[empty], headers)
+            np.add.at(table.discarded, rows[unknown], 1)
             believed = known & ~strange
             for i in where(strange & ~rtcp):
                 believed[i] = self._believe(
@@ -161,6 +166,23 @@ class Intake:
             size,
         )
         return events
+
+    def _take_keepalives(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
+        """Count packets (k,) that keep the way open, of known sources: they have numbers, too."""
+        receiver = self._table.receiver
+        counted = self._first_of_each_row(rows) & (headers.ssrc[packets] == receiver.ssrc[rows])
+        packets, rows = packets[counted], rows[counted]
+        if rows.size:
+            receiver.accept(
+                rows,
+                headers.sequence[packets],
+                headers.timestamp[packets],
+                headers.ssrc[packets],
+                headers.size[packets],
+                self._batch.arrival[packets],
+                np.zeros(rows.size, np.bool_),
+                receiver.clock[rows],
+            )
 
     def _look_for_own(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
         """Look for our own SSRC in packets (k,) that are no more of the known sources."""

@@ -192,6 +192,11 @@ class Reporter:
         """Let APP or XR go with the row's next report, or soon where that was agreed on."""
         self.extras.queue(row, command)
 
+    def overlook(self, row: int) -> None:
+        """Let a packet that has just gone be none that makes us a sender (section 6.4)."""
+        self.sent_prior[row] += 1
+        self.sent_before[row] += 1
+
     def tick(self, now: float, wall: float) -> list[EngineEvent]:
         """Send the reports that are due; return what reports told."""
         if now >= self._next_round:
