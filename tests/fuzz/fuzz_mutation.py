@@ -82,6 +82,12 @@ _RTCP = (
     struct.pack(">BBHIBBHI", 0x80, 207, 10, 1, 7, 0, 8, 9) + bytes(range(28)),  # VoIP metrics
     struct.pack(">BBHII", 0x80, 0, 1, 2, 3) + bytes(20),
     struct.pack(">BBHII", 0x90, 0, 1, 2, 3) + b"\xbe\xde\x00\x01" + bytes(24),
+    struct.pack(">BBHII", 0x90, 0, 1, 2, 3)
+    + b"\xbe\xde\0\x03\x10\xaa\x21\xbb\xcc\0\0\x33abcd"  # elements, one-byte headers
+    + bytes(20),
+    struct.pack(">BBHII", 0x90, 0, 1, 2, 3)
+    + b"\x10\0\0\x03\x01\0\x02\x01b\0\x03\x04abcd"
+    + bytes(20),
     struct.pack(">BBHII", 0xA0, 96, 1, 2, 3) + bytes(19) + b"\x04",
 )
 _OPUS = (
@@ -124,7 +130,7 @@ _WORDS = (
 
 def seeds(target: str, reference: Path | None = None) -> list[bytes]:
     """Return what a target's inputs are made from."""
-    if target in ("rtcp", "rtp"):
+    if target in ("rtcp", "rtp", "extension"):
         return list(_RTCP)
     if target == "opus":
         return list(_OPUS)

@@ -18,7 +18,7 @@ LEAST_POINTS = 10
 """Fewer points say nothing."""
 JUMP_S = 1.0
 """A clock that is suddenly so far away counts from elsewhere: its line begins anew."""
-MEMORY = 1800
+MEMORY = 600
 """Points that count; of more, the older ones count less and less."""
 
 Rows = npt.NDArray[np.intp]

@@ -172,7 +172,7 @@ def parse_compound(data: bytes, *, reduced_size: bool = False) -> list[RtcpPacke
     Raises RtpError for what fails the checks of appendix A.2 or contradicts its own lengths;
     `reduced_size` drops the demand that an SR or RR comes first (RFC 5506).
     """
-    if len(data) < 8:
+    if len(data) < (4 if reduced_size else 8):  # BYE of nobody
         raise RtpError(f"RTCP of {len(data)} octets is too short")
     packets: list[RtcpPacket] = []
     offset = 0
