@@ -202,7 +202,8 @@ class MediaConfig:
     codecs: encoding names in order of preference ("opus", "l16/16000"; `voip doctor` lists them);
     ptime_ms: packet time asked for, 10 to 120;
     keepalive_s: how often something goes to the other side while there is nothing to say (RFC
-    6263), 1 or more; None: nothing does;
+    6263), 1 or more; None: nothing does; rtcp_mux: whether RTCP may go by RTP's port (RFC 5761),
+    rtcp_rsize: and without a report (RFC 5506), where the other side agrees;
     jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
     another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
     listens, an IP address and an even port, where the phone shall only signal: no engine is
@@ -216,6 +217,8 @@ class MediaConfig:
     symmetric: bool = True
     elsewhere: Address | None = None
     keepalive_s: float | None = 15.0
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
 
     def __post_init__(self) -> None:
         if not self.codecs:
