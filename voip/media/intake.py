@@ -7,6 +7,8 @@ Where it was built, `native.py` takes the ordinary packets out of the batch firs
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +24,10 @@ from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
 
-__all__ = ["Intake"]
+__all__ = ["MAX_REPORTS", "Intake"]
+
+MAX_REPORTS = 4
+"""RTCP packets of a row that are read in a tick, whichever port they came to."""
 
 
 class Intake:
@@ -64,7 +69,7 @@ class Intake:
             rtcp = rtcp | (self._reporter.mux[rows] & (kind >= 192) & (kind < 224))
         if some(rtcp):
             known &= ~rtcp
-            for i in where(rtcp):
+            for i in self._few_of_each_row(where(rtcp), rows):
                 self._receive_report(int(i), int(rows[i]), now, wall)
         believed = known
         if not every(known) or batch.strangers:
@@ -166,6 +171,20 @@ class Intake:
             size,
         )
         return events
+
+    def _few_of_each_row(self, packets: Rows, rows: Rows) -> Rows:
+        """Return those of the packets with reports that are read: by RTP's port many may come."""
+        if not self._reporter.muxed or packets.size <= MAX_REPORTS:
+            return packets
+        counts = Counter[int]()
+        few = []
+        for i, row in zip(packets.tolist(), rows[packets].tolist(), strict=True):
+            counts[row] += 1
+            if counts[row] <= MAX_REPORTS:
+                few.append(i)
+            else:
+                self._table.discarded[row] += 1
+        return np.array(few, np.intp)
 
     def _take_keepalives(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
         """Count packets (k,) that keep the way open, of known sources: they have numbers, too."""

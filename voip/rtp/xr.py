@@ -14,6 +14,7 @@ from enum import IntEnum
 from voip.errors import RtpError
 
 __all__ = [
+    "MAX_BLOCKS",
     "MAX_RUNS",
     "UNAVAILABLE",
     "DelaySinceReference",
@@ -34,6 +35,8 @@ __all__ = [
 
 UNAVAILABLE = 127
 """What several fields of VoIP metrics hold where nothing is known (section 4.7)."""
+MAX_BLOCKS = 64
+"""How many blocks one packet may hold."""
 MAX_RUNS = 65_534
 """How many packets a block of runs may tell of (section 4.1)."""
 _MAX_RUN = (1 << 14) - 1
@@ -188,11 +191,13 @@ XrBlock = (
 def parse_blocks(body: bytes) -> tuple[XrBlock, ...]:
     """Read the blocks of one XR packet, `body` being all behind its SSRC.
 
-    Raises RtpError where a block is longer than the packet.
+    Raises RtpError where a block is longer than the packet, and for more than `MAX_BLOCKS`.
     """
-    blocks = []
+    blocks: list[XrBlock] = []
     offset = 0
     while offset < len(body):
+        if len(blocks) == MAX_BLOCKS:
+            raise RtpError(f"more than {MAX_BLOCKS} RTCP XR blocks in one packet")
         if offset + _BLOCK.size > len(body):
             raise RtpError("RTCP XR block without its header")
         kind, specific, words = _BLOCK.unpack_from(body, offset)
@@ -208,9 +213,8 @@ def _parse_block(kind: int, specific: int, body: bytes) -> XrBlock:
     size = len(body)
     if kind in (XrType.LOSS_RLE, XrType.DUPLICATE_RLE) and size >= _SPAN.size:
         ssrc, begin, end = _SPAN.unpack_from(body)
-        chunks = struct.unpack(f"!{(size - 8) // 2}H", body[8:])
-        while chunks and not chunks[-1]:
-            chunks = chunks[:-1]  # fills up the word
+        used = len(body[8:].rstrip(b"\0")) + 1 & ~1  # what fills up the word is no chunk
+        chunks = struct.unpack(f"!{used // 2}H", body[8 : 8 + used])
         duplicates = kind == XrType.DUPLICATE_RLE
         return RunLengths(ssrc, begin, end, chunks, specific & 15, duplicates)
     if kind == XrType.RECEIPT_TIMES and size >= _SPAN.size:

@@ -184,6 +184,16 @@ def test_rtcp_takes_the_way_of_rtp_where_that_was_agreed_on(desk: Desk) -> None:
     assert (stats.rtcp_packets_received, stats.packets_discarded) == (3, 0)
 
 
+def test_a_flood_of_rtcp_by_that_port_is_read_within_bounds(desk: Desk) -> None:
+    desk.call(rtcp=peer(1), rtcp_mux=True)
+    desk.run(0.1)
+    for _ in range(30):
+        desk.put(build_compound([ReceiverReport(PEER)]))
+    desk.run(0.02)
+    stats = desk.stats()
+    assert (stats.rtcp_packets_received, stats.packets_discarded) == (4, 26)
+
+
 # ---------------------------------------------------------------- SSRC
 
 

@@ -84,6 +84,12 @@ def test_long_runs_are_short() -> None:
         pack_runs([True] * 65_535)
 
 
+def test_a_packet_of_many_blocks_is_refused() -> None:
+    many = ExtendedReport(1, (UnknownBlock(99, 0, b""),) * 65)
+    with pytest.raises(RtpError, match="more than 64"):
+        parse_compound(build_compound([many], reduced_size=True), reduced_size=True)
+
+
 @given(st.binary(max_size=120))
 def test_anything_is_blocks_or_an_error(body: bytes) -> None:
     words = len(body) // 4
