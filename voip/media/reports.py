@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from voip.errors import RtpError
+from voip.media.clocks import Clocks
 from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, make, reset, where
 from voip.media.columns import grow as grow_columns
 from voip.media.commands import (
@@ -24,7 +25,6 @@ from voip.media.io import PacketIO
 from voip.media.table import StreamTable
 from voip.rtp import ntp
 from voip.rtp.collision import Conflicts
-from voip.rtp.drift import ClockDrift
 from voip.rtp.report_batch import (
     ReceptionFigures,
     SenderFigures,
@@ -71,10 +71,6 @@ class RemoteReport:
 _NOTHING = RemoteReport()
 _DATAGRAM_OCTETS = 28
 """What IPv4 and UDP add to a packet, whose size counts with them (section 6.3.3)."""
-_DRIFT_S = 1.0
-"""How often clocks are compared."""
-_NO_TRANSIT = -1e17
-"""A transit time below this is none: nothing has been received, or another clock counts."""
 _REPORTING = 2
 _ROUND_S = 0.100
 """Reports go out in rounds: the first of several costs ten times what the next one does, since the
@@ -134,15 +130,11 @@ class Reporter:
         self.muxed = False
         """Whether RTCP of any row may come to its RTP port."""
         self.extras = Extras()
-        self.media_clock = ClockDrift(table.active.size)
-        """Of senders, by ours: when packets came, and when they were made."""
-        self.report_clock = ClockDrift(table.active.size)
-        """Of senders, by their own time of day, as their reports have it."""
+        self.clocks = Clocks(table.receiver)
         self._descriptions: dict[int, bytes] = {}
         self._events: list[EngineEvent] = []
-        self._first_sr: dict[int, tuple[int, int, int, int]] = {}  # ssrc, ntp, last, extended
         self._invalid = 0
-        self._next_round = self._next_drift = 0.0
+        self._next_round = 0.0
 
     @property
     def reporting(self) -> Bools:
@@ -159,8 +151,6 @@ class Reporter:
         """Start a row afresh."""
         if self.due.size < self._table.active.size:
             grow_columns(self, self._table.active.size)
-            self.media_clock.grow(self._table.active.size)
-            self.report_clock.grow(self._table.active.size)
         self._forget(row)
 
     def connect(self, row: int, command: ConnectStream, now: float) -> None:
@@ -180,11 +170,10 @@ class Reporter:
         self._forget(row)
 
     def _forget(self, row: int) -> None:
-        for part in (self.remote, self.conflicts, self._descriptions, self._first_sr):
+        for part in (self.remote, self.conflicts, self._descriptions):
             part.pop(row, None)
         self.extras.forget(row)
-        self.media_clock.reset(row)
-        self.report_clock.reset(row)
+        self.clocks.open(row)
         reset(self, row)
         self.muxed = bool(self.mux.any())
 
@@ -207,9 +196,7 @@ class Reporter:
             for row in self.extras.rows:
                 if self.reduced[row] and self.extras.may_go_early(row, now):
                     self._send(row, self._extra(row, now, wall))
-            if now >= self._next_drift:
-                self._next_drift = now + _DRIFT_S
-                self._compare_clocks(now)
+            self.clocks.compare(now)
         events, self._events = self._events, []
         return events
 
@@ -226,16 +213,6 @@ class Reporter:
             if self._has_peer(row):
                 chosen.append(row)
         return np.array(chosen, np.intp)
-
-    def _compare_clocks(self, now: float) -> None:
-        """Note when the last packets were made, and when they came."""
-        receiver = self._table.receiver
-        rows = where(
-            (receiver.last_arrival > now - _DRIFT_S) & (receiver.last_transit > _NO_TRANSIT)
-        )
-        if rows.size:
-            lead = -receiver.last_transit[rows] / receiver.clock[rows]
-            self.media_clock.observe(rows, receiver.last_arrival[rows], lead)
 
     def conflict(self, row: int, address: Address, now: float) -> None:
         """Take note that a packet with the row's own SSRC came from `address` (section 8.2).
@@ -295,7 +272,7 @@ class Reporter:
                     self.sr_ssrc[row] = packet.ssrc
                     self.last_sr[row] = ntp.middle(packet.ntp)
                     self.last_sr_at[row] = arrival
-                    self._compare_report(row, packet)
+                    self.clocks.take(row, packet)
                     self._read_blocks(row, ours, packet.blocks, came)
                 case ReceiverReport():
                     self._read_blocks(row, ours, packet.blocks, came)
@@ -338,23 +315,6 @@ class Reporter:
             if round_trip is not None:
                 before = self.remote.get(row, _NOTHING)
                 self.remote[row] = replace(before, rtt_ms=1000 * round_trip)
-
-    def _compare_report(self, row: int, report: SenderReport) -> None:
-        """Note which sample the peer's present source sent when, by its own time of day."""
-        if report.ssrc != int(self._table.receiver.ssrc[row]):
-            return
-        known = self._first_sr.get(row)
-        if known is None or known[0] != report.ssrc:
-            self.report_clock.reset(row)
-            known = (report.ssrc, report.ntp, report.rtp_timestamp, 0)
-        ssrc, first, last, extended = known
-        step = (report.rtp_timestamp - last + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-        extended += step
-        self._first_sr[row] = (ssrc, first, report.rtp_timestamp, extended)
-        elapsed = (report.ntp - first) / (1 << 32)
-        clock = int(self._table.receiver.clock[row])
-        lead = np.array([extended / clock - elapsed])
-        self.report_clock.observe(np.array([row]), np.array([elapsed]), lead)
 
     def _believe(self, row: int, packets: list[RtcpPacket], stranger: Address) -> bool:
         table = self._table

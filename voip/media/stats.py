@@ -282,7 +282,7 @@ def _columns(table: StreamTable, reporter: Reporter) -> dict[str, npt.NDArray[An
             columns[name] = getattr(part, name)
     for name, column in _REPORTS.items():
         columns[name] = getattr(reporter, column)
-    for which, line in (("media", reporter.media_clock), ("report", reporter.report_clock)):
+    for which, line in (("media", reporter.clocks.media), ("report", reporter.clocks.report)):
         columns |= {f"{which}_{name}": getattr(line, name) for name in _LINES}
     return columns
 

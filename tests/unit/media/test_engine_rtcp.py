@@ -154,6 +154,20 @@ def test_large_packets_make_reports_rarer(desk: Desk) -> None:
     assert few < 0.85 * many
 
 
+def test_reports_tell_how_the_senders_clock_goes_by_its_own_time_of_day(desk: Desk) -> None:
+    desk.call()
+    desk.say(speech(1))
+    for n in range(30):
+        seconds = 3_900_000_000 + 5 * n
+        ticks = round(1e9 + 5 * n * 8000 * (1 + 120e-6)) & 0xFFFFFFFF
+        put(desk, SenderReport(PEER, seconds << 32, ticks, n, n), at=desk.now + 5 * n)
+        put(desk, SenderReport(77, 1, n << 20, n, n), at=desk.now + 5 * n + 1)  # somebody else's
+    desk.run(40)
+    assert desk.stats().report_drift_ppm is None, "of too little"
+    desk.run(120)
+    assert desk.stats().report_drift_ppm == pytest.approx(120, abs=2)
+
+
 # ---------------------------------------------------------------- one port
 
 
