@@ -319,11 +319,11 @@ class Reporter:
     def _believe(self, row: int, packets: list[RtcpPacket], stranger: Address) -> bool:
         table = self._table
         remote = table.remote.get(row)
-        first = packets[0]
         if self.mux[row]:
             return stranger == remote  # learned a moment ago
-        if remote is None or remote.host != stranger.host:
+        if remote is None or remote.host != stranger.host or not packets:
             return False
+        first = packets[0]
         if not isinstance(first, SenderReport | ReceiverReport):
             return False
         if first.ssrc != int(table.receiver.ssrc[row]):

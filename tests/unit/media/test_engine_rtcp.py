@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from engine_desk import Desk, assert_heard, describe, peer, speech
 
@@ -23,7 +25,9 @@ from voip.rtp.rtcp import (
     Bye,
     ExtendedReport,
     ReceiverReport,
+    ReportBlock,
     RtcpPacket,
+    SdesChunk,
     SenderReport,
     SourceDescription,
     build_compound,
@@ -157,14 +161,14 @@ def test_large_packets_make_reports_rarer(desk: Desk) -> None:
 def test_reports_tell_how_the_senders_clock_goes_by_its_own_time_of_day(desk: Desk) -> None:
     desk.call()
     desk.say(speech(1))
-    for n in range(30):
+    for n in range(30):  # as if they were 5 s apart
         seconds = 3_900_000_000 + 5 * n
         ticks = round(1e9 + 5 * n * 8000 * (1 + 120e-6)) & 0xFFFFFFFF
-        put(desk, SenderReport(PEER, seconds << 32, ticks, n, n), at=desk.now + 5 * n)
-        put(desk, SenderReport(77, 1, n << 20, n, n), at=desk.now + 5 * n + 1)  # somebody else's
-    desk.run(40)
+        put(desk, SenderReport(PEER, seconds << 32, ticks, n, n), at=desk.now + 0.5 * n)
+        put(desk, SenderReport(77, 1, n << 20, n, n), at=desk.now + 0.5 * n)  # somebody else's
+    desk.run(4)
     assert desk.stats().report_drift_ppm is None, "of too little"
-    desk.run(120)
+    desk.run(12)
     assert desk.stats().report_drift_ppm == pytest.approx(120, abs=2)
 
 
@@ -346,6 +350,42 @@ def test_bad_rtcp_of_every_kind_is_counted_and_harms_nothing(desk: Desk) -> None
     good = desk.stats().rtcp_packets_received
     assert good + desk.engine._reporter.invalid == len(pieces)
     assert good == 2  # those that end where a packet of the compound does
+
+
+def test_what_is_nearly_right_by_either_port_and_from_anybody_harms_nothing() -> None:
+    chance = random.Random(5)
+    desk = Desk()
+    desk.io._keep = lambda row, packet: None  # type: ignore[method-assign]
+    desk.call(1, rtcp=peer(1), rtcp_mux=True, rtcp_rsize=True)
+    desk.call(2, rtcp_rsize=True, rtcp_ask_round_trip=True)
+    for _ in range(800):
+        ours = [int(desk.stats(stream).ssrc_sent or 0) for stream in (1, 2)]
+        block = ReportBlock(ours[1], 1, 2, 3, 4, 5, 6)
+        asked = (ReferenceTime(5), DelaySinceReference((ReferenceDelay(ours[1], 1, 1),)))
+        whole = [SenderReport(PEER, 1 << 40, 5, 5, 5, (block,)), ExtendedReport(PEER, asked),
+                 App(PEER, b"abcd"), Bye((PEER,)), SenderReport(ours[0], 1, 1, 1, 1),
+                 SourceDescription((SdesChunk(ours[1], ((1, "x"),)),))]  # fmt: skip
+        for stream in (1, 2):
+            packets = chance.sample(whole, chance.randint(1, 4))
+            octets = bytearray(build_compound(packets, reduced_size=True))
+            for _ in range(chance.choice((0, 1, 2, 5))):
+                octets[chance.randrange(len(octets))] = chance.randrange(256)
+            del octets[chance.choice((len(octets), 4 * chance.randint(1, 20))) :]
+            source = chance.choice((None, None, CONTROL, STRANGER, Address(CONTROL.host, 9)))
+            desk.put(bytes(octets), stream=stream, rtcp=stream == 2, source=source)
+        desk.rtp(1, 1, b"", ssrc=chance.choice((PEER, *ours)), payload_type=chance.choice((0, 99)))
+        desk.run(0.02)
+    counted = [desk.stats(stream).rtcp_packets_received for stream in (1, 2)]
+    assert all(100 < count < 800 for count in counted)
+
+
+def test_only_unknown_types_from_another_port_are_nobodys(desk: Desk) -> None:
+    desk.call(rtcp_rsize=True)
+    desk.say(speech(0.1))
+    desk.run(0.2)
+    desk.put(bytes.fromhex("80d10001 00000001"), rtcp=True, source=Address(CONTROL.host, 9))
+    desk.run(0.1)
+    assert desk.stats().rtcp_packets_received == 0
 
 
 def test_the_description_of_a_held_call_keeps_reports_going(desk: Desk) -> None:
