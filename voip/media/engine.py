@@ -33,6 +33,7 @@ from voip.media.intake import Intake
 from voip.media.io import PacketIO
 from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
+from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
 from voip.media.playout import Playout
 from voip.media.reports import GONE_S, Reporter
@@ -77,9 +78,10 @@ class Engine:
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
-        self._io = io
+        multiplexer = Multiplexer(io)
+        self._io = io = multiplexer
         self._table = StreamTable(G711Lane())
-        self._reporter = Reporter(self._table, io, random)
+        self._reporter = Reporter(self._table, io, random, multiplexer)
         self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)

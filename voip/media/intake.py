@@ -64,9 +64,6 @@ class Intake:
         meaning = table.meaning[rows, headers.payload_type]
         known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
-        if self._reporter.muxed:  # some of it came to the RTP port (RFC 5761)
-            kind = batch.data[batch.slots[:received], 1]
-            rtcp = rtcp | (self._reporter.mux[rows] & (kind >= 192) & (kind < 224))
         if some(rtcp):
             known &= ~rtcp
             for i in self._few_of_each_row(where(rtcp), rows):
@@ -174,7 +171,7 @@ class Intake:
 
     def _few_of_each_row(self, packets: Rows, rows: Rows) -> Rows:
         """Return those of the packets with reports that are read: by RTP's port many may come."""
-        if not self._reporter.muxed or packets.size <= MAX_REPORTS:
+        if not self._reporter.multiplexer.used or packets.size <= MAX_REPORTS:
             return packets
         counts = Counter[int]()
         few = []

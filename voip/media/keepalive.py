@@ -68,7 +68,9 @@ class KeepAlive:
         self.said_at[spoke] = now
         for row in where(now - self.said_at >= self.period).tolist():
             self.said_at[row] = now
-            if self._table.remote.get(row) is not None and not self._reporter.mux[row]:
+            if self._table.remote.get(row) is not None and not self._reporter.multiplexer.is_set(
+                row
+            ):
                 self._send(row, now)
 
     def _send(self, row: int, now: float) -> None:

@@ -22,6 +22,7 @@ from voip.media.commands import (
 )
 from voip.media.extras import Extras, delays_on
 from voip.media.io import PacketIO
+from voip.media.multiplex import Multiplexer
 from voip.media.table import StreamTable
 from voip.rtp import ntp
 from voip.rtp.collision import Conflicts
@@ -84,7 +85,6 @@ class Reporter:
     last: Floats
     average: Floats
     left: Bools
-    mux: Bools
     reduced: Bools
     asks: Bools
     sent: Ints
@@ -103,7 +103,6 @@ class Reporter:
         "last": (np.float64, -np.inf, ()),  # when the last one went: tp of section 6.3
         "average": (np.float64, 128.0, ()),  # octets of packets of both sides (6.3.3)
         "left": (np.bool_, False, ()),  # the peer said BYE, and nothing since
-        "mux": (np.bool_, False, ()),  # RTCP takes the way of RTP (RFC 5761)
         "reduced": (np.bool_, False, ()),  # packets without a report were agreed on (RFC 5506)
         "asks": (np.bool_, False, ()),  # for the round trip by XR, while nothing is sent
         "sent": (np.int64, 0, ()),  # RTCP packets of all SSRCs
@@ -118,7 +117,9 @@ class Reporter:
         "heard_at": (np.float64, -np.inf, ()),
     }
 
-    def __init__(self, table: StreamTable, io: PacketIO, random: Random) -> None:
+    def __init__(
+        self, table: StreamTable, io: PacketIO, random: Random, multiplexer: Multiplexer
+    ) -> None:
         make(self, table.active.size)
         self._table = table
         self._io = io
@@ -127,8 +128,7 @@ class Reporter:
         """What the peers said last of what rows send, by row."""
         self.conflicts: dict[int, Conflicts] = {}
         """Of the rows whose SSRC has come from somebody else."""
-        self.muxed = False
-        """Whether RTCP of any row may come to its RTP port."""
+        self.multiplexer = multiplexer
         self.extras = Extras()
         self.clocks = Clocks(table.receiver)
         self._descriptions: dict[int, bytes] = {}
@@ -156,8 +156,7 @@ class Reporter:
     def connect(self, row: int, command: ConnectStream, now: float) -> None:
         """Begin to report on a row whose peer is known, or described anew."""
         self.heard[row] = 0
-        self.mux[row] = command.rtcp_mux
-        self.muxed = bool(self.mux.any())
+        self.multiplexer.set(row, command.rtcp_mux)
         self.reduced[row] = command.rtcp_rsize
         self.asks[row] = command.rtcp_ask_round_trip
         if not np.isfinite(self.due[row]):
@@ -175,7 +174,6 @@ class Reporter:
         self.extras.forget(row)
         self.clocks.open(row)
         reset(self, row)
-        self.muxed = bool(self.mux.any())
 
     def queue(self, row: int, command: SendXr | SendApp) -> None:
         """Let APP or XR go with the row's next report, or soon where that was agreed on."""
@@ -293,7 +291,8 @@ class Reporter:
         return not ours.isdisjoint(sources)
 
     def _whence(self, row: int) -> Address | None:
-        return (self._table.remote if self.mux[row] else self._table.rtcp_remote).get(row)
+        by_rtp = self.multiplexer.is_set(row)
+        return (self._table.remote if by_rtp else self._table.rtcp_remote).get(row)
 
     def _lose(self, row: int, reason: str, now: float) -> None:
         """Take a BYE: one member less, and reports come sooner by that (section 6.3.4)."""
@@ -319,7 +318,7 @@ class Reporter:
     def _believe(self, row: int, packets: list[RtcpPacket], stranger: Address) -> bool:
         table = self._table
         remote = table.remote.get(row)
-        if self.mux[row]:
+        if self.multiplexer.is_set(row):
             return stranger == remote  # learned a moment ago
         if remote is None or remote.host != stranger.host or not packets:
             return False
@@ -372,7 +371,7 @@ class Reporter:
 
     def _send(self, row: int, packet: bytes) -> None:
         """Let RTCP go: all of it goes here."""
-        self._io.send_one(row, packet, rtcp=not self.mux[row])
+        self._io.send_one(row, packet, rtcp=True)
         self.sent[row] += 1
         self.average[row] = average_size(self.average[row], len(packet) + _DATAGRAM_OCTETS)
 

@@ -332,7 +332,7 @@ def test_a_stream_that_is_opened_anew_knows_nothing_of_it(desk: Desk) -> None:
     desk.do(SendApp(1, b"test"))
     desk.do(CloseStream(1))
     reporter = desk.engine._reporter
-    assert not reporter.muxed and not reporter.extras.rows and not reporter.conflicts
+    assert not reporter.multiplexer.used and not reporter.extras.rows and not reporter.conflicts
     desk.call(1)
     assert desk.stats().ssrc_conflicts == 0
 
