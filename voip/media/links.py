@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from voip.media.columns import Ints, Rows
 from voip.media.commands import LinkIn, LinkOut, Unlink
-from voip.media.rings import HEADER_BYTES, RingArena
+from voip.media.rings import RingArena
 from voip.media.voices import STEPS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ Pcm = npt.NDArray[np.float32]
 SLOTS = 32
 """Base steps that a link remembers."""
 _MAX_RATE_HZ = 48_000
+_HEADER_BYTES = 64
 _SLOT_SAMPLES = _MAX_RATE_HZ // STEPS_PER_SECOND
-LINK_BYTES = HEADER_BYTES + 8 * SLOTS + 4 * SLOTS * _SLOT_SAMPLES
+LINK_BYTES = _HEADER_BYTES + 8 * SLOTS + 4 * SLOTS * _SLOT_SAMPLES
 
 MAX_LAG = 10
 """Base steps: who is later than that is not waited for."""
@@ -53,9 +54,9 @@ class LinkRing:
     """The sound of the last `SLOTS` base steps, by their numbers, over `memory` (`LINK_BYTES`)."""
 
     def __init__(self, memory: memoryview) -> None:
-        self._header = np.frombuffer(memory, np.int64, HEADER_BYTES // 8)
-        self._stamps = np.frombuffer(memory, np.int64, SLOTS, HEADER_BYTES)
-        data = np.frombuffer(memory, np.float32, SLOTS * _SLOT_SAMPLES, HEADER_BYTES + 8 * SLOTS)
+        self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
+        self._stamps = np.frombuffer(memory, np.int64, SLOTS, _HEADER_BYTES)
+        data = np.frombuffer(memory, np.float32, SLOTS * _SLOT_SAMPLES, _HEADER_BYTES + 8 * SLOTS)
         self._data = data.reshape(SLOTS, _SLOT_SAMPLES)
 
     @property

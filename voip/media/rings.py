@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from voip.errors import MediaError
 
-__all__ = ["HEADER_BYTES", "AudioRing", "RingArena", "RingMemory"]
+__all__ = ["AudioRing", "RingArena", "RingMemory"]
 
 _WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED, _RATE = range(6)
-HEADER_BYTES = 64
-"""Eight words before the samples, of which the last two are the memory's (`RingMemory`)."""
+_HEADER_BYTES = 64
 
 
 class AudioRing:
@@ -32,8 +31,8 @@ class AudioRing:
     """
 
     def __init__(self, memory: memoryview) -> None:
-        self._header = np.frombuffer(memory, np.int64, HEADER_BYTES // 8)
-        self._data = np.frombuffer(memory, np.int16, offset=HEADER_BYTES)
+        self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
+        self._data = np.frombuffer(memory, np.int16, offset=_HEADER_BYTES)
         self.capacity = self._data.size
 
     @property
@@ -173,7 +172,7 @@ class RingArena:
         """
         if len(self._rings) >= self._limit:
             raise MediaError(f"{self._limit} audio rings are in use", hint="close some calls")
-        size = HEADER_BYTES + 2 * samples
+        size = _HEADER_BYTES + 2 * samples
         if self._memory is None:
             number = self._next
             self._next += 1

@@ -46,6 +46,7 @@ class EngineSettings:
     """How an engine is to be made: the first message to it."""
 
     ports: tuple[int, int]
+    dscp: int
     tapped: bool  # report every packet
     log_level: int
     parent: int  # its process id

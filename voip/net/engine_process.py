@@ -47,7 +47,7 @@ class EngineProcess:
         self._parent = settings.parent
         self._log = _LogKeeper()
         logging.basicConfig(handlers=[self._log], level=settings.log_level, force=True)
-        self._io = UdpPacketIO(random, ports=PortRange(*settings.ports))
+        self._io = UdpPacketIO(random, ports=PortRange(*settings.ports), dscp=settings.dscp)
         self._packets: list[Any] = []
         self._packets_dropped = 0  # of the capture, because nobody took them
         if settings.tapped:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from itertools import count
 
-from voip.config import MediaConfig
+from voip.config import DSCP_EF, MediaConfig
 from voip.errors import MediaError
 from voip.media.engine import Engine
 from voip.media.io import PacketTap
@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 
 def media_plane(
-    config: MediaConfig, random: Random, ports: tuple[int, int], tap: PacketTap | None
+    config: MediaConfig,
+    random: Random,
+    ports: tuple[int, int],
+    tap: PacketTap | None,
+    dscp: int = DSCP_EF,
 ) -> MediaPlane:
     """Return the engine, or the engines behind one driver, that `config` asks for.
 
@@ -35,7 +39,7 @@ def media_plane(
     """
 
     def in_thread(arena: RingArena) -> ThreadDriver:
-        io = UdpPacketIO(random, ports=PortRange(*ports))
+        io = UdpPacketIO(random, ports=PortRange(*ports), dscp=dscp)
         io.tap = tap
         engine = Engine(io, random=random, arena=arena)
         return ThreadDriver(engine, release=io.close_all, counted=io.counted)
@@ -47,7 +51,7 @@ def media_plane(
     shared = memory
 
     def process(lost: Callable[[str], None]) -> ProcessDriver:
-        return ProcessDriver(shared, ports=ports, tap=tap, lost=lost)
+        return ProcessDriver(shared, ports=ports, dscp=dscp, tap=tap, lost=lost)
 
     arena = RingArena(memory=shared)
     thread = None if config.engine == "process" else in_thread(arena)

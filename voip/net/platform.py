@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from voip.config import MediaConfig
+from voip.config import DSCP_CS3, DSCP_EF, MediaConfig
 from voip.media.io import PacketTap
 from voip.net.clock import SystemClock
 from voip.net.engines import media_plane
@@ -27,9 +27,11 @@ class KernelPlatform:
         """Return the operating system's generator."""
         return SecureRandom()
 
-    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+    def sip_network(
+        self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3
+    ) -> KernelNetwork:
         """Return this machine's sockets."""
-        return KernelNetwork(dns_servers)
+        return KernelNetwork(dns_servers, dscp=dscp)
 
     def media(
         self,
@@ -37,9 +39,11 @@ class KernelPlatform:
         ports: tuple[int, int],
         tap: PacketTap | None,
         config: MediaConfig | None = None,
+        *,
+        dscp: int = DSCP_EF,
     ) -> MediaPlane:
         """Return an engine of the phone's own, or several behind one driver."""
-        return media_plane(config or MediaConfig(), random, ports, tap)
+        return media_plane(config or MediaConfig(), random, ports, tap, dscp)
 
     def files(self) -> IoThread:
         """Return a thread that serves files."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from voip.config import DSCP_EF
 from voip.errors import MediaError
 from voip.logs.lines import event
 from voip.media.commands import Applied, Command, EngineEvent, Refused, StreamStats
@@ -55,9 +56,10 @@ def _nobody(reason: str) -> None:
 class ProcessDriver:
     """`voip.media.driver.EngineDriver` on a child process.
 
-    `ports`: the first and the last of its RTP ports. `memory`: where the rings are that commands
-    name. `tap` is told of every packet, in the loop. `lost` is called in the loop, once, when the
-    process ends though nobody has closed it; commands are refused from then on.
+    `ports`: the first and the last of its RTP ports; `dscp`: what packets are marked with.
+    `memory`: where the rings are that commands name. `tap` is told of every packet, in the loop.
+    `lost` is called in the loop, once, when the process ends though nobody has closed it; commands
+    are refused from then on.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ProcessDriver:
         memory: MemfdMemory,
         *,
         ports: tuple[int, int] = (10000, 19999),
+        dscp: int = DSCP_EF,
         tap: PacketTap | None = None,
         lost: Callable[[str], None] = _nobody,
         remembered_ticks: int = 8192,
@@ -74,6 +77,7 @@ class ProcessDriver:
         """Whether it has begun to tick."""
         self._memory = memory
         self._ports = ports
+        self._dscp = dscp
         self._tap = tap
         self._lost = lost
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,7 +133,9 @@ class ProcessDriver:
                 raise MediaError(f"the media engine cannot be started: {error}") from error
         channel = self._channel = Channel(ours)
         level = logging.getLogger("voip").getEffectiveLevel()
-        channel.send(EngineSettings(self._ports, self._tap is not None, level, os.getpid()))
+        channel.send(
+            EngineSettings(self._ports, self._dscp, self._tap is not None, level, os.getpid())
+        )
         loop.add_reader(channel.sock, self._on_readable)
         self._watch_exit()
         self._ask_if_alive()

@@ -23,7 +23,8 @@ _BYTES = 1 << 30  # of addresses: a page is memory once it has been written to
 _PAGE = 4096
 _PAGE_BITS = 18  # a block's number: how many were taken before, then its first page
 _WORDS = _PAGE // 8
-_SIZE, _NUMBER = 6, 7  # words of a block's header
+_SIZE, _NUMBER = 0, 1  # words before a block
+_BEFORE_BYTES = 64
 RESTED_S = 2.0
 """A block that was given back is taken again after this: a tick is over by then."""
 
@@ -58,7 +59,7 @@ class MemfdMemory:
         """Return the number of a block of `size` bytes, all zero."""
         if self._closed:
             raise MediaError("the media engine has been closed")
-        pages = -(-size // _PAGE)
+        pages = _pages(size)
         resting = self._rest[pages]
         if resting and time.monotonic() - resting[0][1] >= RESTED_S:
             page = resting.popleft()[0]
@@ -84,7 +85,8 @@ class MemfdMemory:
         """Return the block."""
         at = number & ((1 << _PAGE_BITS) - 1)
         size = int(self._words[at * _WORDS + _SIZE])
-        return memoryview(self._mapped)[at * _PAGE : at * _PAGE + size]
+        begin = at * _PAGE + _BEFORE_BYTES
+        return memoryview(self._mapped)[begin : begin + size]
 
     def retire(self, number: int) -> None:
         """Let `holds` say no from now on, in all processes."""
@@ -95,7 +97,7 @@ class MemfdMemory:
         """Let a retired block be taken again after a while."""
         if not self._closed:
             page = number & ((1 << _PAGE_BITS) - 1)
-            pages = -(-int(self._words[page * _WORDS + _SIZE]) // _PAGE)
+            pages = _pages(int(self._words[page * _WORDS + _SIZE]))
             self._rest[pages].append((page, time.monotonic()))
 
     def close(self) -> None:
@@ -108,3 +110,8 @@ class MemfdMemory:
         self.fd = -1
         with contextlib.suppress(BufferError):  # it is let go of with the last block
             self._mapped.close()
+
+
+def _pages(size: int) -> int:
+    """Return how many pages a block of `size` bytes takes, with what is before it."""
+    return -(-(_BEFORE_BYTES + size) // _PAGE)
