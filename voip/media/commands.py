@@ -14,6 +14,7 @@ from voip.types import Address
 
 __all__ = [
     "AddSink",
+    "Announce",
     "AppReceived",
     "Applied",
     "CloseStream",
@@ -38,9 +39,11 @@ __all__ = [
     "SendDtmf",
     "SendXr",
     "SetSource",
+    "ShapeMix",
     "SourceDrained",
     "SourceFigures",
     "SourceLearned",
+    "SpeakersChanged",
     "SsrcChanged",
     "StreamEnded",
     "StreamRefused",
@@ -131,12 +134,37 @@ class MixStream:
     """Send on `stream` what all others in mix number `mix` say (None: it is in no mix any more).
 
     gain: of what it says in their ears, linear; 0: nothing. hears: whether it hears them.
+    heard_by: the streams that hear it, and no others (None: all); the mix's number: who holds it.
+    listens_to: the streams that it hears, and no others; of those that are heard by some only, it
+    must be one of these.
     """
 
     stream: int
     mix: int | None
     gain: float = 1.0
     hears: bool = True
+    heard_by: tuple[int, ...] | None = None
+    listens_to: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMix:
+    """Let only the `loudest` streams of a mix be heard at a time (None: all).
+
+    speakers: tell who talks in it (`SpeakersChanged`).
+    """
+
+    stream: int
+    loudest: int | None = None
+    speakers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Let all in a mix hear ring number `ring`, who holds it too (None: nothing)."""
+
+    stream: int
+    ring: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +177,15 @@ class SetSource:
 
 @dataclass(frozen=True, slots=True)
 class AddSink:
-    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`."""
+    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`.
+
+    part: of a mix, only what that stream says in it, silence while it is not there.
+    """
 
     stream: int
     ring: int
     sent: bool = False
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +259,8 @@ Command = (
     | RouteStream
     | OpenMix
     | MixStream
+    | ShapeMix
+    | Announce
     | SetSource
     | AddSink
     | RemoveSink
@@ -431,6 +465,14 @@ class AppReceived:
     subtype: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpeakersChanged:
+    """Who talks in mix number `stream` now: streams, the loudest first."""
+
+    stream: int
+    speakers: tuple[int, ...]
+
+
 EngineEvent = (
     Applied
     | AppReceived
@@ -443,6 +485,7 @@ EngineEvent = (
     | MediaSilent
     | SourceDrained
     | SourceLearned
+    | SpeakersChanged
     | StreamEnded
     | StreamRefused
 )

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
 from voip.errors import MediaError
+from voip.media import mix_control as mixing
 from voip.media.commands import (
     AddSink,
+    Announce,
     CloseStream,
     Command,
     ConnectStream,
@@ -26,6 +28,7 @@ from voip.media.commands import (
     SendDtmf,
     SendXr,
     SetSource,
+    ShapeMix,
     StreamStats,
     WatchStream,
 )
@@ -93,6 +96,10 @@ class Control:
                 self._open_mix(command)
             case MixStream():
                 self._mix(command)
+            case ShapeMix():
+                mixing.shape(self._table.mixer, command)
+            case Announce():
+                mixing.announce(self._table.mixer, command, self._arena)
             case SetSource():
                 self._set_source(command)
             case AddSink():
@@ -314,6 +321,7 @@ class Control:
             raise MediaError(f"a gain of {command.gain} cannot be had", hint=f"0 to {MAX_GAIN}")
         else:
             table.join(row, command.mix, command.gain, hears=command.hears)
+            table.mixer.audience.limit(row, command.heard_by, command.listens_to)
 
     def _rings(self, stream: int) -> tuple[int, dict[int, int], dict[int, list[tuple[int, bool]]]]:
         """Return where the rings of a stream, or of a mix, are kept: key, sources, sinks."""
@@ -323,6 +331,7 @@ class Control:
         return table.row(stream), table.pcm_source, table.sinks
 
     def _set_source(self, command: SetSource) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
         key, sources, _ = self._rings(command.stream)
         if key in sources:
             self._table.forget_converter(key, sources[key])
@@ -333,11 +342,18 @@ class Control:
             sources[key] = command.ring
 
     def _add_sink(self, command: AddSink) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
+        if command.part is not None:
+            mixing.add_part(self._table.mixer, command)
+            return
         key, _, sinks = self._rings(command.stream)
         self._arena.ring(command.ring)
         sinks.setdefault(key, []).append((command.ring, command.sent))
 
     def _remove_sink(self, command: RemoveSink) -> None:
+        if self._table.mixer.is_open(command.stream):
+            self._table.mixer.rings.remove(command.stream, command.ring)
+            return
         key, _, sinks = self._rings(command.stream)
         self._table.forget_converter(key, command.ring)
         left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]

@@ -188,8 +188,8 @@ class Engine:
         slot = table.begin_step(rows, group.slots)
         due = slot * np.float64(BASE_STEP_S)
         heard = self._playout.play(rows, group.samples, due, coded=group.coded)
-        table.levels.hear(rows, heard)
-        step = Step(group, slot, heard)
+        power = table.levels.hear(rows, heard)
+        step = Step(group, slot, heard, power)
         self._router.hear(step)
         self._router.record(rows, heard, sent=False)
         return step

@@ -49,6 +49,8 @@ class Share:
     mix: int
     gain: float = 1.0
     hears: bool = True
+    heard_by: tuple[int, ...] | None = None
+    listens_to: tuple[int, ...] | None = None
 
 
 class MediaSession:
@@ -311,6 +313,8 @@ class MediaSession:
             share.mix,
             gain=0.0 if self.held_by_remote else share.gain,
             hears=share.hears and self.direction.receives,
+            heard_by=share.heard_by,
+            listens_to=share.listens_to,
         )
 
     async def send_dtmf(self, digits: str, duration_ms: int, gap_ms: int) -> None:
