@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import signal
 
 RATE = 8000
-ROUND_S, CODE_S = 5.0, 0.5
+ROUND_S, CODE_S = 6.0, 0.5
 """How long a sweep takes, and by how much codes differ: more than any path takes."""
 LEVEL = 0.09
 FLOOR_DB = -90.0

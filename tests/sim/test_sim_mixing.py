@@ -98,7 +98,10 @@ async def listen(ear: Call | Conference, seconds: float) -> npt.NDArray[np.int16
 
 
 async def who_hears_whom(room: Room) -> npt.NDArray[np.float64]:
-    """All speak at once: how loud each (row) hears each (column), the host last, in dB."""
+    """All speak at once: how loud each (row) hears each (column), the host last, in dB.
+
+    The last column is of a code that nobody has: what is heard of that is noise.
+    """
     voices: list[Call | Conference] = [*room.theirs, room.conference]
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as speaking:
@@ -108,37 +111,37 @@ async def who_hears_whom(room: Room) -> npt.NDArray[np.float64]:
         await asyncio.sleep(1.0)
         at = loop.time() - begun
         sounds = await asyncio.gather(*(listen(one, ROUND_S) for one in voices))
-    assert len(voices) * CODE_S <= ROUND_S + CODE_S
+    codes = len(voices) + 1
+    assert codes * CODE_S <= ROUND_S
     return np.array(
-        [
-            heard_db(sound, one.rate, len(voices), at)
-            for sound, one in zip(sounds, voices, strict=True)
-        ]
+        [heard_db(sound, one.rate, codes, at) for sound, one in zip(sounds, voices, strict=True)]
     )
 
 
 WAVEFORM = ("pcmu", "pcma", "g722")
-"""Codecs whose noise is as far below a sum of nine as the bar is."""
+"""Codecs whose noise is as far below a sum of ten as the bar is."""
 
 
 @pytest.mark.long
 def test_V02_ten_of_mixed_codecs_hear_each_other_and_nobody_itself() -> None:
-    """Nine phones of five codecs and three rates, and the host, all speaking at once.
+    """Ten phones of five codecs and three rates, and the host, all speaking at once.
 
-    What iLBC and Opus make of nine sweeps at a time is noise of -35 dB; there the bar is met by
-    who speaks alone.
+    What iLBC and Opus make of ten sweeps at a time is noise of -25 to -35 dB: there one's own voice
+    is no more than that, and the bar is met by who speaks alone.
     """
 
     async def main(room: Room) -> None:
         levels = await who_hears_whom(room)
         told = np.array2string(levels, precision=0, suppress_small=True, max_line_width=120)
         codecs = [*room.codecs, "host"]
-        assert levels.shape == (10, 10)
+        print(told)
+        assert levels.shape == (11, 12)
         for ear, codec in enumerate(codecs):
-            others = np.delete(levels[ear], ear)
-            assert others.min() > (-8.0 if codec == "ilbc" else -1.5), told
-            assert others.max() < 1.0, told
-            assert levels[ear, ear] < (OWN_DB if codec in (*WAVEFORM, "host") else -30.0), told
+            *heard, noise = np.delete(levels[ear], ear)
+            own = levels[ear, ear]
+            assert min(heard) > (-8.0 if codec == "ilbc" else -2.0), told
+            assert max(heard) < 1.0, told
+            assert own < (OWN_DB if codec in (*WAVEFORM, "host") else noise + 6.0), told
         for one in (room.codecs.index("opus"), room.codecs.index("ilbc")):
             mine, other = room.theirs[one], room.theirs[0]
             async with Mouth(mine, sound=voice(0, mine.rate)):
@@ -146,7 +149,7 @@ def test_V02_ten_of_mixed_codecs_hear_each_other_and_nobody_itself() -> None:
                 own, heard = await asyncio.gather(listen(mine, 2), listen(other, 2))
             assert 20 * np.log10(max(rms(own), 1e-9) / rms(heard)) < OWN_DB
 
-    in_a_room(main, *CODECS, *CODECS[:4])
+    in_a_room(main, *CODECS, *CODECS)
 
 
 def rms(pcm: npt.NDArray[np.int16]) -> float:

@@ -479,14 +479,6 @@ class StreamLost:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeakersChanged:
-    """Who talks in mix number `stream` now: streams, the loudest first."""
-
-    stream: int
-    speakers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class SsrcChanged:
     """We send as another source: somebody else sent with our SSRC (RFC 3550, 8.2)."""
 
@@ -513,6 +505,14 @@ class AppReceived:
     name: bytes
     data: bytes
     subtype: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersChanged:
+    """Who talks in mix number `stream` now: streams, the loudest first."""
+
+    stream: int
+    speakers: tuple[int, ...]
 
 
 EngineEvent = (
