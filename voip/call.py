@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
+from voip.call_sound import CallSound
 from voip.callbacks import Callback, Callbacks, Spawn
 from voip.digits import Digits
 from voip.errors import CallStateError, ConfigError, VoipError
@@ -34,7 +35,7 @@ from voip.media.commands import EngineEvent, SourceDrained, StreamStats
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
 from voip.quality.report import QualityReport
-from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.audio import AudioReader, CallAudio
 from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
@@ -90,7 +91,6 @@ class Call:
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
         self._digits = Digits(session, self._events)
-        self._parts: Mapping[type, Any] = {Digits: self._digits}
         self._journal = Journal(self.log)
         self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
@@ -99,6 +99,8 @@ class Call:
             lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
             self.log,
         )
+        self._sound = CallSound(self.id, session, self._audio, self._emit)
+        self._parts: Mapping[type, Any] = {Digits: self._digits, CallSound: self._sound}
 
     def __repr__(self) -> str:
         way = "to" if self.outgoing else "from"
@@ -378,12 +380,8 @@ class Call:
         """
         return self._audio.reader(frame_ms)
 
-    def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
-        """Return a recording of what is heard: `async with call.record("out.wav"):`.
-
-        A mono WAV file of `rate_hz`, 8000 to 48000, the call's own rate unless told otherwise.
-        """
-        return FileRecording(self._session.stack, self._audio, path, rate_hz)
+    record = PartMethod(CallSound, CallSound.record)
+    keep_sound = PartMethod(CallSound, CallSound.keep_sound)
 
     async def mute(self) -> None:
         """Send silence."""

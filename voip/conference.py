@@ -24,11 +24,13 @@ from voip.events import CallEnded, CallEvent, CallState, Replaced, Transferred
 from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.control import MAX_GAIN
+from voip.media.record.plan import plan_of
 from voip.referring import ask_to_call, dialog_of
 from voip.roster import Roster, Users, described
-from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.audio import AudioReader, CallAudio
 from voip.session.media import Share
 from voip.session.mix import Mix
+from voip.session.recording import FileRecording
 from voip.session.transfer import in_our_place
 from voip.sip.headers import NameAddr
 from voip.sip.uri import SipUri
@@ -274,7 +276,7 @@ class Conference:
 
     def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
         """Return a recording of that: see `Call.record`."""
-        return FileRecording(self._desk.stack, self._own_audio(), path, rate_hz)
+        return FileRecording(self._desk.stack, self._own_audio(), plan_of(path, rate_hz=rate_hz))
 
     def _own_audio(self) -> CallAudio:
         self._mix.check_carried()

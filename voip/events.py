@@ -27,6 +27,7 @@ __all__ = [
     "PeerHeard",
     "PeerSilent",
     "PhoneEvent",
+    "RecordingFailed",
     "Redirected",
     "Registered",
     "RegistrationFailed",
@@ -193,6 +194,14 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording has ended before its time: a full disk, for one. What was written can be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackFailed:
     """A callback of the application raised; it was logged, and nothing else happened."""
 
@@ -228,6 +237,7 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | RecordingFailed
     | CallbackFailed
     | CallEnded
 )

@@ -9,14 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.resample import Resampler
 from voip.media.rings import AudioRing
-from voip.media.wav import WavReader, WavWriter
+from voip.media.wav import WavReader
 
-__all__ = ["ArraySource", "FileServer", "FileSink", "FileSource", "Served"]
-
-FLUSH_S = 1.0
-"""How much sound a recording that is cut off may miss."""
+__all__ = ["ArraySource", "FileServer", "FileSource", "Served"]
 
 
 class Served(Protocol):
@@ -133,60 +129,3 @@ class ArraySource:
         """Let go of the array."""
         self._pcm = self._left = self._pcm[:0]
         self._loop = False
-
-
-class FileSink:
-    """Writes what comes out of `ring` to a WAV file that is whole after every second.
-
-    The file is made by the first `service`, which raises `AudioFileError` where it cannot be
-    written and else calls `on_ready`. What a full ring loses is told by `on_lost(samples)`.
-    `rate_hz` is the ring's, `file_rate_hz` the file's where that is another.
-    """
-
-    def __init__(
-        self,
-        ring: AudioRing,
-        path: str | PathLike[str],
-        rate_hz: int,
-        *,
-        file_rate_hz: int | None = None,
-        on_ready: Callable[[], None] | None = None,
-        on_lost: Callable[[int], None] | None = None,
-    ) -> None:
-        self._ring = ring
-        self._path = path
-        self._resampler = Resampler(rate_hz, file_rate_hz or rate_hz)
-        self._file_rate_hz = file_rate_hz or rate_hz
-        self._on_ready = on_ready
-        self._on_lost = on_lost
-        self._writer: WavWriter | None = None
-        self._lost = 0
-        self._flushed_s = 0.0
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds of sound taken so far."""
-        return self._writer.duration_s if self._writer else 0.0
-
-    def service(self, now: float) -> None:
-        """Write what is there."""
-        writer = self._writer
-        if writer is None:
-            writer = self._writer = WavWriter(self._path, self._file_rate_hz)
-            if self._on_ready is not None:
-                self._on_ready()
-        pcm = self._ring.read(self._ring.capacity)
-        if pcm.size:
-            writer.write(self._resampler.process(pcm))
-        if self._ring.lost > self._lost:
-            if self._on_lost is not None:
-                self._on_lost(self._ring.lost - self._lost)
-            self._lost = self._ring.lost
-        if writer.duration_s - self._flushed_s >= FLUSH_S:
-            writer.flush()
-            self._flushed_s = writer.duration_s
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()

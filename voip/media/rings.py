@@ -57,6 +57,16 @@ class AudioRing:
         return int(self._header[_LOST])
 
     @property
+    def written(self) -> int:
+        """Samples written since the start: the number of the next one."""
+        return int(self._header[_WRITTEN])
+
+    @property
+    def position(self) -> int:
+        """Number of the next sample to be read."""
+        return int(self._header[_READ])
+
+    @property
     def closed(self) -> bool:
         """The writer has said that nothing more will come."""
         return bool(self._header[_CLOSED])
@@ -101,6 +111,12 @@ class AudioRing:
     def clear(self) -> None:
         """Reader's side: drop what is there."""
         self._header[_READ] = self._header[_WRITTEN]
+
+    def keep_last(self, count: int) -> int:
+        """Reader's side: drop all but the last `count` samples, and say how many are there."""
+        written = int(self._header[_WRITTEN])
+        self._header[_READ] = start = max(written - count, self._oldest + self.capacity // 8, 0)
+        return written - start
 
     @property
     def _oldest(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -311,6 +312,11 @@ class WavWriter:
                 self._written += done
             self._write_header()
         except OSError as error:
+            self._pending.clear()
+            with suppress(OSError):  # what did fit is counted: that takes no room
+                self._written -= self._written % (2 * self.channels)
+                self._write_header()
+                self._file.truncate(_HEADER.size + self._written)
             raise self._error(error) from None
 
     def close(self) -> None:
