@@ -16,7 +16,14 @@ import pytest
 from world import START, WALL, Host, World
 
 from voip.codecs import g711
-from voip.media.commands import AddPairSink, CloseStream, MuteStream, Opened, RemoveSink, RouteStream
+from voip.media.commands import (
+    AddPairSink,
+    CloseStream,
+    MuteStream,
+    Opened,
+    RemoveSink,
+    RouteStream,
+)
 from voip.media.record.plan import plan_of
 from voip.media.record.sink import RecordingSink
 from voip.rtp.packet import pack_header
