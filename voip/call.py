@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,8 @@ class Call:
             lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
             self.log,
         )
-        self._sound = CallSound(self.id, session, self._audio, self._emit)
+        self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
+        session.hold_changed = lambda held: self._spawn(self._sound.hold_changed(held))
         self._parts: Mapping[type, Any] = {Digits: self._digits, CallSound: self._sound}
 
     def __repr__(self) -> str:
@@ -360,14 +360,9 @@ class Call:
 
     # ------------------------------------------------------------ sound
 
-    async def play(
-        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
-    ) -> None:
-        """Send a WAV file, or int16 (samples,) at `rate`; returns when it has gone out.
-
-        What is played while another thing plays waits for it. Raises `AudioFileError`.
-        """
-        await self._audio.play(source, loop=loop)
+    play = PartMethod(CallSound, CallSound.play)
+    player = PartMethod(CallSound, CallSound.player)
+    play_tone = PartMethod(CallSound, CallSound.play_tone)
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Send int16 (samples,) at `rate` after what was sent before; waits while 1 s is queued."""
@@ -382,6 +377,7 @@ class Call:
 
     record = PartMethod(CallSound, CallSound.record)
     keep_sound = PartMethod(CallSound, CallSound.keep_sound)
+    set_hold_music = PartMethod(CallSound, CallSound.set_hold_music)
 
     async def mute(self) -> None:
         """Send silence."""

@@ -30,6 +30,7 @@ from voip.roster import Roster, Users, described
 from voip.session.audio import AudioReader, CallAudio
 from voip.session.media import Share
 from voip.session.mix import Mix
+from voip.session.playing import play, program_of
 from voip.session.recording import FileRecording
 from voip.session.transfer import in_our_place
 from voip.sip.headers import NameAddr
@@ -261,7 +262,7 @@ class Conference:
 
         Ends with the last party.
         """
-        await self._own_audio().play(source, loop=loop)
+        await play(self._desk.stack, self._own_audio(), program_of(source, loop=loop))
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Let all hear int16 (samples,) after what was sent before: see `Call.send`."""

@@ -152,7 +152,7 @@ class Mixer:
         except MediaError:  # given back meanwhile
             del self.pcm_source[mix]
             return voice, []
-        pcm = ring.read(count)
+        pcm = ring.take(count)
         voice[: pcm.size] = pcm / _SCALE
         if not ring.closed or ring.available:
             return voice, []

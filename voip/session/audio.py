@@ -1,4 +1,4 @@
-"""A call's sound for applications: reading it, sending it, playing and recording files.
+"""A call's sound for applications: reading it, sending it, and who has a turn at that.
 
 All of it goes through rings of one second. Whoever waits for sound or for room is woken by the
 tick; a call without readers costs nothing.
@@ -7,19 +7,16 @@ tick; a call without readers costs nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from os import PathLike, fspath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import CallStateError, ConfigError, MediaError
 from voip.logs.lines import CallLog
-from voip.media.files import ArraySource, FileSource
 from voip.media.rings import AudioRing
-from voip.session.file_job import FileJob, to_the_end
 from voip.session.stack import Stack
 
 __all__ = ["AudioReader", "CallAudio", "Carrier", "Listener"]
@@ -70,9 +67,14 @@ class CallAudio:
         self._stack = stack
         self._media = media
         self._lost = lost
-        self._sending = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Who plays or sends has it: one at a time."""
+        self.playing: dict[int, asyncio.Event] = {}
+        """Rings that are played, and what is set when one has gone out."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.background: int | None = None
+        """The ring that is sent while nothing is played."""
         self._send_ring: int | None = None
-        self._playing: dict[int, FileJob] = {}
         self._listeners: dict[Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
 
@@ -85,60 +87,29 @@ class CallAudio:
         """
         return self._media.rate_hz if self._rate is None else self._rate
 
-    def _allocate(self, seconds: float) -> int:
+    def allocate(self, seconds: float) -> int:
         """Make a ring, of what will be the rate from now on."""
         rate = self.fix_rate()
         return self._stack.arena.allocate(int(seconds * rate), rate)
 
     # ------------------------------------------------------------ sending
 
-    async def play(
-        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
-    ) -> None:
-        """Send a WAV file or an array, int16 (samples,) at `rate`; returns when it has gone out.
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something go on that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        One thing is played at a time: a second call waits for the first. Ends silently with the
-        call. Raises `AudioFileError` where the file cannot be read.
-        """
-        sound = _checked(source) if isinstance(source, np.ndarray) else fspath(source)
-        async with self._sending:
-            self.check_open()
-            number = self._allocate(RING_S)
-            ring, job = self._stack.arena.ring(number), FileJob()
-            feeder: FileSource | ArraySource
-            if isinstance(sound, np.ndarray):
-                feeder = ArraySource(ring, sound, loop=loop, on_ready=job.ready)
-            else:
-                feeder = FileSource(ring, sound, self.rate, loop=loop, on_ready=job.ready)
-            try:
-                await self._play(number, feeder, job)
-            finally:
-                self._stack.arena.release(number)
-        job.check()
-
-    async def _play(self, number: int, feeder: FileSource | ArraySource, job: FileJob) -> None:
-        self._playing[number] = job
-        self._stack.files.add(feeder, job.broke)
-        try:
-            await job.wait_ready()
-            with suppress(CallStateError):  # the call is over
-                await self._media.set_source(number)
-                if not self.over:
-                    await job.over.wait()
-        finally:
-            del self._playing[number]
-            await to_the_end(self._stop_playing(feeder))
-
-    async def _stop_playing(self, feeder: FileSource | ArraySource) -> None:
-        await self._stack.files.remove(feeder)
-        feeder.close()
-        with suppress(CallStateError, MediaError):
-            await self._media.set_source(self._send_ring)
+    async def send_from(self, number: int | None) -> None:
+        """Send what is in ring `number`; None: music on hold, or else what `send` is given."""
+        if number is None:
+            number = self._send_ring if self.background is None else self.background
+        await self._media.set_source(number)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
-        if ring in self._playing:
-            self._playing[ring].over.set()
+        if ring in self.playing:
+            self.playing[ring].set()
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Send `pcm`, int16 (samples,) at `rate`, after what was sent before; waits for room.
@@ -146,7 +117,7 @@ class CallAudio:
         Up to a second is kept. Raises `CallStateError` when the call is over.
         """
         left = _checked(pcm)
-        async with self._sending:
+        async with self.turn:
             self.check_open()
             ring = await self._sent_from()
             while True:
@@ -160,7 +131,7 @@ class CallAudio:
         """Return the ring of `send`, which is made by the first one."""
         arena = self._stack.arena
         if self._send_ring is None:
-            number = self._allocate(RING_S)
+            number = self.allocate(RING_S)
             try:
                 await self._media.set_source(number)
                 self.check_open()
@@ -182,8 +153,8 @@ class CallAudio:
         """The call is over: nobody waits for its sound any more."""
         self.over = True
         self._lost = _nobody  # and let go of the call
-        for job in self._playing.values():
-            job.over.set()
+        for over in self.playing.values():
+            over.set()
         for waiting in tuple(self._waiting):
             waiting.set()
 
@@ -214,7 +185,7 @@ class CallAudio:
         """
         self.check_open()
         arena = self._stack.arena
-        number = self._allocate(seconds)
+        number = self.allocate(seconds)
         ring = arena.ring(number)
         try:
             await self._media.add_sink(number)

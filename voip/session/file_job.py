@@ -13,8 +13,12 @@ __all__ = ["FileJob", "in_loop", "to_the_end"]
 class FileJob:
     """What the thread that serves files tells the event loop about one of them."""
 
-    def __init__(self, failed: Callable[[Exception], None] | None = None) -> None:
-        self.over = asyncio.Event()
+    def __init__(
+        self,
+        failed: Callable[[Exception], None] | None = None,
+        over: asyncio.Event | None = None,
+    ) -> None:
+        self.over = over or asyncio.Event()
         self.error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
