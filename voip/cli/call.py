@@ -25,6 +25,7 @@ from voip.cli.run import (
     run,
     unless_stopped,
     warn,
+    warn_of_recording,
 )
 from voip.digits import DIGITS
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError, VoipError
@@ -192,6 +193,7 @@ async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[
     call = await unless_stopped(stop, dialling, "the answer")
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
+    call.on_event(warn_of_recording)
     stopping = asyncio.ensure_future(_hang_up_on(stop, call))
     try:
         async with AsyncExitStack() as recording:
