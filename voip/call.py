@@ -99,7 +99,7 @@ class Call:
             self.log,
         )
         self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
-        session.hold_changed = lambda held: self._spawn(self._sound.hold_changed(held))
+        session.hold_changed = self._on_hold
         self._parts: Mapping[type, Any] = {Digits: self._digits, CallSound: self._sound}
 
     def __repr__(self) -> str:
@@ -475,6 +475,10 @@ class Call:
         for new in self.successors.calls:
             if new.replaces is self and new._session.is_answered and new.ended is None:
                 self._give_place(new)
+
+    def _on_hold(self, held: bool) -> None:
+        if self._sound.has_hold_music:
+            self._spawn(self._sound.hold_changed(held))
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

@@ -172,6 +172,11 @@ class CallSound:
         await self.hold_changed(False)
         await self.hold_changed(held and self._session.changes.held_by_us)
 
+    @property
+    def has_hold_music(self) -> bool:
+        """Whether anything is heard on hold."""
+        return self._hold_music is not None or self._music is not None
+
     async def hold_changed(self, held: bool) -> None:
         """Begin or end the music; a file that cannot be read is logged, and silence is heard."""
         async with self._holding:

@@ -198,7 +198,7 @@ def test_a_recording_may_begin_before_it_was_asked_for(tmp_path: Path) -> None:
             await mine.record(tmp_path / "none.wav", pre_roll_s=1).start()
         await mine.keep_sound(3)
         await both_talk(mine, theirs, 5)  # more than is kept
-        record = mine.record(tmp_path / "out.wav", channels="stereo", pre_roll_s=2.0, sidecar=True)
+        record = mine.record(tmp_path / "out.wav", channels="stereo", pre_roll_s=3.0, sidecar=True)
         async with record:
             await mine.play(tone(900, 1))
         async with mine.record(tmp_path / "again.wav", channels="sent", pre_roll_s=0.5):
@@ -207,11 +207,11 @@ def test_a_recording_may_begin_before_it_was_asked_for(tmp_path: Path) -> None:
     call_up(talk)
     pcm, rate = read(tmp_path / "out.wav")
     told = json.loads((tmp_path / "out.wav.json").read_text())
-    assert told["pre_roll_s"] == 2.0
-    assert abs(len(pcm) / rate - 3.0) < 0.3
+    assert told["pre_roll_s"] == 3.0
+    assert abs(len(pcm) / rate - 4.0) < 0.3
     assert loudest(pcm[: int(1.5 * rate), 1]) == ALICE
     assert loudest(pcm[: int(1.5 * rate), 0]) == BOB
-    assert loudest(pcm[int(2.3 * rate) : int(2.9 * rate), 1]) == 900
+    assert loudest(pcm[int(3.3 * rate) : int(3.9 * rate), 1]) == 900
     start = int(1.0 * rate)
     seam = pcm[start : start + rate, 1].astype(int)  # no seam where the wish came
     assert np.abs(np.diff(seam)).max() < 4000

@@ -58,8 +58,9 @@ class PreRoll:
         await self.release()
         self._seconds = seconds
         if seconds:
+            # an eighth of a ring may be overwritten at any moment
             self._number = await pair_ring(
-                self._stack, self._audio, self._pairs, seconds + FILE_RING_S
+                self._stack, self._audio, self._pairs, (seconds + FILE_RING_S) * 8 / 7
             )
             self._audio.look_after(self)
 
@@ -264,9 +265,9 @@ class FileRecording:
                 self._broke(error)
 
     def _broke(self, error: Exception) -> None:
-        if self._failed is not None:
+        if self._failed is not None and not self._audio.over:
             self._failed(self.path, error)
-        else:
+        else:  # nothing is told of a call that is over
             self._audio.log.warning("the recording %s ended: %s", self.path, error)
 
     async def __aenter__(self) -> FileRecording:

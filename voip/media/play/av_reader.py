@@ -66,6 +66,9 @@ class AvReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             file.close()
             raise self._error(error) from None
+        except BaseException:  # what the file itself raised
+            file.close()
+            raise
         try:
             if not self._container.streams.audio:
                 raise AudioFileError(f"{name} holds no sound")

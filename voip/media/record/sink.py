@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import Enum
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,7 @@ class RecordingSink:
         self._in = self._out = 0  # frames taken at the ring's rate, given at the file's
         self._lost = ring.lost
         self._marks: deque[tuple[int, _Mark]] = deque()
+        self._marking = Lock()
         self._is_paused = False
         self._paused = 0  # frames of the ring in the present pause
         beep = plan.beep
@@ -100,11 +102,15 @@ class RecordingSink:
 
     def pause(self) -> None:
         """Leave out what comes from now on. May be called in any one thread."""
-        self._marks.append((self._ring.written, _Mark.PAUSE))
+        self._mark(_Mark.PAUSE)
 
     def resume(self) -> None:
         """Go on, as `pause`."""
-        self._marks.append((self._ring.written, _Mark.RESUME))
+        self._mark(_Mark.RESUME)
+
+    def _mark(self, mark: _Mark) -> None:
+        with self._marking:  # or what is taken meanwhile would be past the mark
+            self._marks.append((self._ring.written, mark))
 
     def know(self, about: Mapping[str, object]) -> None:
         """Say more for the sidecar; called before `close`, when nobody serves it any more."""
@@ -135,7 +141,8 @@ class RecordingSink:
     def _take_all(self) -> None:
         ring = self._ring
         piece = self._width * int(PIECE_S * ring.rate_hz)
-        end = ring.written  # what comes meanwhile is for the next time
+        with self._marking:
+            end = ring.written  # what comes meanwhile is for the next time
         while ring.position < end:
             count = min(piece, end - ring.position)
             if self._marks:
