@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 import numpy as np
 import numpy.typing as npt
 import pytest
-from world import START, WALL, Host, World
+from world import START, WALL, Host, World, joined
 
 from voip.codecs import g711
 from voip.media.commands import (
@@ -24,6 +24,7 @@ from voip.media.commands import (
     RemoveSink,
     RouteStream,
 )
+from voip.media.pairs import _among
 from voip.media.record.plan import plan_of
 from voip.media.record.sink import RecordingSink
 from voip.rtp.packet import pack_header
@@ -311,3 +312,38 @@ def test_both_channels_are_of_the_same_step(tmp_path: FilePath) -> None:
     sound = fixture.recorded()
     assert len(clicks_in(sound[:, 0])) == 20
     assert np.array_equal(sound[:, 0], sound[:, 1])
+
+
+def test_rows_are_found_among_those_that_are_recorded() -> None:
+    """Whatever rows are due, and whichever are recorded."""
+    random = np.random.default_rng(4)
+    compared = 0
+    for _ in range(300):
+        rows = np.flatnonzero(random.random(12) < 0.5)
+        wanted = {int(row): None for row in random.permutation(14)[: random.integers(0, 8)]}
+        found = [int(rows[at]) for at in _among(rows, wanted)]
+        assert found == sorted(set(rows.tolist()) & set(wanted))
+        compared += len(found)
+    assert compared > 300
+
+
+def test_each_of_many_rows_is_recorded_by_itself() -> None:
+    """Four streams, each with a level of its own; two are recorded, one of these on hold."""
+    world = World()
+    a, b = joined(world, 4)
+    rings = {}
+    for stream in (2, 4):
+        number = a.engine.arena.allocate(4 * RATE, RATE)
+        world.do(a, AddPairSink(stream, number))
+        rings[stream] = a.engine.arena.ring(number)
+    world.connect(a, b.opened[2], 2, send=False)
+    for stream in range(1, 5):
+        world.feed(a, np.full(2 * RATE, 1000 * stream, np.int16), stream)
+        world.feed(b, np.full(2 * RATE, -1000 * stream, np.int16), stream)
+    world.run(1.0)
+    for stream, ring in rings.items():
+        pairs = ring.read(4 * RATE).reshape(-1, 2)[-RATE // 2 :].astype(int)
+        said = 0 if stream == 2 else 1000 * stream
+        assert np.abs(pairs[:, 0] + 1000 * stream).max() <= 128, stream
+        assert np.abs(pairs[:, 1] - said).max() <= 128, stream
+    assert rings[2].written == rings[4].written

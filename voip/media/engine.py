@@ -209,7 +209,7 @@ class Engine:
         sound, events = self._router.gather(rows, step)
         self._events += events
         if table.pair_sinks or table.beeps:
-            self._pairs.say(rows, slot, sound)
+            self._pairs.say(step.group, rows, slot, sound)
         table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
         if step.group.coded:

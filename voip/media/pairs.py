@@ -8,7 +8,7 @@ nobody records pay one look at an empty dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,10 +52,11 @@ class Beeping:
 
 @dataclass(slots=True, eq=False)
 class _Sides:
-    """What one row hears and says in the present step: float32 (samples,)."""
+    """What `rows` (k,) of a group hear and say in the present step: float32 (k, samples)."""
 
+    rows: Rows
     heard: Pcm
-    said: Pcm | None = None
+    said: Pcm
 
 
 @dataclass(slots=True, eq=False)
@@ -64,30 +65,35 @@ class Pairs:
 
     table: StreamTable
     arena: RingArena
-    _sides: dict[int, _Sides] = field(default_factory=dict)
+    _sides: dict[Group, _Sides] = field(default_factory=dict)
 
     def hear(self, group: Group, slot: Ints, heard: Pcm) -> None:
         """Note what a group hears, float32 (k, samples); beeps are added in place."""
         table = self.table
         if table.beeps:
-            for row, at in _among(group.rows, table.beeps):
+            for row, at in _places(group.rows, table.beeps):
                 beep = table.beeps[row]
                 if beep.slot is None:
                     beep.slot = int(slot[at])
                 if beep.heard:
                     heard[at] += self._beep(beep, row, int(slot[at]), heard.shape[1])
         if table.pair_sinks:
-            for row, at in _among(group.rows, table.pair_sinks):
-                self._sides[row] = _Sides(heard[at].copy())
+            tapped = _among(group.rows, table.pair_sinks)
+            if tapped.size:
+                taken = heard[tapped]
+                self._sides[group] = _Sides(group.rows[tapped], taken, np.zeros_like(taken))
 
-    def say(self, rows: Rows, slot: Ints, sound: Pcm) -> None:
-        """Note what `rows` (k,) send, float32 (k, samples); beeps are added in place."""
+    def say(self, group: Group, rows: Rows, slot: Ints, sound: Pcm) -> None:
+        """Note what `rows` (k,) of a group send, float32 (k, samples); beeps are added in place."""
         table = self.table
         if table.beeps:
-            for row, at in _among(rows, table.beeps):
+            for row, at in _places(rows, table.beeps):
                 sound[at] += self._beep(table.beeps[row], row, int(slot[at]), sound.shape[1])
-        for row, at in _among(rows, self._sides):
-            self._sides[row].said = sound[at].copy()
+        sides = self._sides.get(group)
+        if sides is not None:
+            place = np.minimum(np.searchsorted(rows, sides.rows), rows.size - 1)
+            sends = rows[place] == sides.rows
+            sides.said[sends] = sound[place[sends]]
 
     def _beep(self, beep: Beeping, row: int, slot: int, samples: int) -> Pcm:
         rate = int(self.table.playout.rate[row])
@@ -96,33 +102,47 @@ class Pairs:
 
     def write(self, group: Group, slot: Ints) -> None:
         """Write this step of a group's rows, which began at base steps `slot` (k,)."""
-        for row, at in _among(group.rows, self._sides):
-            sides = self._sides.pop(row)
-            said = np.zeros_like(sides.heard) if sides.said is None else sides.said
-            pair = np.stack((sides.heard, said))
-            for sink in tuple(self.table.pair_sinks.get(row, ())):
+        sides = self._sides.pop(group, None)
+        if sides is None:
+            return
+        table, rows = self.table, sides.rows
+        pairs = np.stack((sides.heard, sides.said), axis=2)
+        whole = _to_int16(pairs).reshape(rows.size, -1)
+        slots = slot[np.searchsorted(group.rows, rows)].tolist()
+        rates = table.playout.rate[rows].tolist()
+        for at, row in enumerate(rows.tolist()):
+            for sink in tuple(table.pair_sinks.get(row, ())):
                 try:
                     ring = self.arena.ring(sink.ring)
                 except MediaError:  # given back meanwhile
-                    remove_pair_sink(self.table, row, sink.ring)
+                    remove_pair_sink(table, row, sink.ring)
                     continue
-                self._put(sink, ring, row, int(slot[at]), group.slots, pair)
+                self._catch_up(sink, ring, slots[at], group.slots)
+                if rates[at] == ring.rate_hz:
+                    ring.overwrite(whole[at])
+                else:
+                    ring.overwrite(self._convert(sink, ring, rates[at], pairs[at]))
 
-    def _put(
-        self, sink: PairSink, ring: AudioRing, row: int, slot: int, slots: int, pair: Pcm
-    ) -> None:
+    def _catch_up(self, sink: PairSink, ring: AudioRing, slot: int, slots: int) -> None:
+        """Write silence for the base steps that the row has left out."""
         missed = 0 if sink.slot is None else slot - sink.slot
         sink.slot = slot + slots
         if missed > 0:
             frames = min(missed, MAX_SILENCE_S * STEPS_PER_SECOND) * ring.rate_hz
             ring.overwrite(np.zeros(2 * (frames // STEPS_PER_SECOND), np.int16))
-        rate = int(self.table.playout.rate[row])
-        if rate != ring.rate_hz:
-            if sink.resampler is None or sink.rate_hz != rate:
-                sink.resampler, sink.rate_hz = Resampler(rate, ring.rate_hz, 2), rate
-            pair = sink.resampler.process(pair)
-        scaled = np.rint(pair.T * np.float32(32768.0))
-        ring.overwrite(np.clip(scaled, -32768, 32767).astype(np.int16).reshape(-1))
+
+    def _convert(
+        self, sink: PairSink, ring: AudioRing, rate: int, pair: Pcm
+    ) -> npt.NDArray[np.int16]:
+        """Return float32 (samples, 2) at the ring's rate: int16, in pairs."""
+        if sink.resampler is None or sink.rate_hz != rate:
+            sink.resampler, sink.rate_hz = Resampler(rate, ring.rate_hz, 2), rate
+        return _to_int16(sink.resampler.process(np.ascontiguousarray(pair.T)).T).reshape(-1)
+
+
+def _to_int16(pcm: Pcm) -> npt.NDArray[np.int16]:
+    scaled: Pcm = np.rint(pcm * np.float32(32768.0))
+    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
 
 
 def add_pair_sink(table: StreamTable, arena: RingArena, command: AddPairSink) -> None:
@@ -157,9 +177,18 @@ def set_beep(table: StreamTable, command: SetBeep) -> None:
     table.beeps[row] = Beeping(tone, command.heard)
 
 
-def _among(rows: Rows, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield each of `wanted` that is among `rows` (k,), which are in order, with its place."""
-    for row in tuple(wanted):
-        at = int(np.searchsorted(rows, row))
-        if at < rows.size and rows[at] == row:
-            yield row, at
+def _among(rows: Rows, wanted: Collection[int]) -> Rows:
+    """Return the places in `rows` (k,), which are in order, of those that are wanted."""
+    these = np.fromiter(wanted, np.intp, len(wanted))
+    these.sort()
+    at = np.searchsorted(rows, these)
+    inside = at < rows.size
+    at, these = at[inside], these[inside]
+    found: Rows = at[rows[at] == these]
+    return found
+
+
+def _places(rows: Rows, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Yield each of `wanted` that is among `rows` (k,), with its place."""
+    for at in _among(rows, wanted).tolist():
+        yield int(rows[at]), at
