@@ -347,3 +347,21 @@ def test_each_of_many_rows_is_recorded_by_itself() -> None:
         assert np.abs(pairs[:, 0] + 1000 * stream).max() <= 128, stream
         assert np.abs(pairs[:, 1] - said).max() <= 128, stream
     assert rings[2].written == rings[4].written
+
+
+def test_a_ring_of_another_rate_has_both_sides_at_that_rate() -> None:
+    """As after a change of codec: both are converted alike, and stay in step."""
+    world = World()
+    a, b = joined(world)
+    number = a.engine.arena.allocate(2 * 2 * 16_000, 16_000)
+    world.do(a, AddPairSink(1, number))
+    world.do(a, RouteStream(1, 1))
+    t = np.arange(2 * RATE) / RATE
+    world.feed(b, (8000 * np.sin(2 * np.pi * 500 * t)).astype(np.int16))
+    world.run(1.5)
+    pairs = a.engine.arena.ring(number).read(1 << 20).reshape(-1, 2)
+    assert abs(len(pairs) - 1.5 * 16_000) <= 320
+    assert np.array_equal(pairs[:, 0], pairs[:, 1])
+    spectrum = np.abs(np.fft.rfft(pairs[-16_000:, 0].astype(float)))
+    assert spectrum.argmax() == 500
+    assert 20 * np.log10(spectrum[500] / (8000 * 8000)) == pytest.approx(0, abs=0.3)

@@ -95,7 +95,8 @@ def call(
     ] = 30.0,
     play: Annotated[Path | None, typer.Option(metavar="F.wav", help="Play this file.")] = None,
     record: Annotated[
-        Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
+        Path | None,
+        typer.Option(metavar="F.wav", help="Record what is heard; .flac, .opus and .mp3 too."),
     ] = None,
     dtmf: Annotated[str, typer.Option(metavar="12#", help="Press these digits.")] = "",
     duration: Annotated[
