@@ -91,7 +91,7 @@ def open_reader(item: Playable, rate_hz: int, open_url: OpenUrl) -> Reader:
     if is_url(item):
         return AvReader(open_url(str(item)), str(item), rate_hz)
     path = Path(fspath(item))
-    if _is_riff(path):
+    if _is_riff(path) or path.suffix.lower() == ".wav":
         try:
             return WavReader(path, rate_hz)
         except AudioFileError as error:
