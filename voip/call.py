@@ -13,6 +13,8 @@ from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
 from voip.call_sound import CallSound
 from voip.callbacks import Callback, Callbacks, Spawn
+from voip.devices.device import AudioDevice
+from voip.devices.link import DeviceLink
 from voip.digits import Digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
@@ -21,6 +23,7 @@ from voip.events import (
     CallEnded,
     CallEvent,
     CallState,
+    DeviceLost,
     DtmfReceived,
     DtmfSent,
     Replaced,
@@ -379,17 +382,23 @@ class Call:
     keep_sound = PartMethod(CallSound, CallSound.keep_sound)
     set_hold_music = PartMethod(CallSound, CallSound.set_hold_music)
 
-    async def mute(self) -> None:
-        """Send silence."""
-        await self._session.media.mute(True)
+    def attach(self, device: AudioDevice, *, latency_ms: float = 30.0) -> DeviceLink:
+        """Return a link with a sound device: `async with call.attach(device) as link:`.
 
-    async def unmute(self) -> None:
-        """Send sound again."""
-        await self._session.media.mute(False)
+        What is heard is played by it, and what it captures is sent while nothing else is played.
+        latency_ms: of sound held back each way against its moods, beside its own blocks. One that
+        vanishes is told by `DeviceLost`; the call goes on in silence (`link.use` takes another).
+        """
+        if not 5 <= latency_ms <= 500:
+            raise ConfigError(f"a latency of {latency_ms} ms cannot be had", hint="5 to 500")
+        return DeviceLink(self._audio, device, latency_ms / 1000, self._lost_device)
 
-    async def echo(self) -> None:
-        """Send back what is heard."""
-        await self._session.media.route(self._session.media.stream)
+    def _lost_device(self, name: str, reason: str) -> None:
+        self._emit(DeviceLost(name, reason))
+
+    mute = PartMethod(CallSound, CallSound.mute)
+    unmute = PartMethod(CallSound, CallSound.unmute)
+    echo = PartMethod(CallSound, CallSound.echo)
 
     async def hear(self, other: Call) -> None:
         """Let the other side of this call hear that of `other`, and not the other way round.

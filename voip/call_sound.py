@@ -54,6 +54,18 @@ class CallSound:
         self._holding = asyncio.Lock()
         self._pre_roll = PreRoll(session.stack, audio, session.media)
 
+    async def mute(self) -> None:
+        """Send silence."""
+        await self._session.media.mute(True)
+
+    async def unmute(self) -> None:
+        """Send sound again."""
+        await self._session.media.mute(False)
+
+    async def echo(self) -> None:
+        """Send back what is heard."""
+        await self._session.media.route(self._session.media.stream)
+
     # ------------------------------------------------------------ playing
 
     async def play(

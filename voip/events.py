@@ -15,6 +15,7 @@ __all__ = [
     "CallEvent",
     "CallState",
     "CallbackFailed",
+    "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
     "EarlyMedia",
@@ -202,6 +203,14 @@ class RecordingFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """The sound device of the call is gone, and why; the call goes on in silence."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackFailed:
     """A callback of the application raised; it was logged, and nothing else happened."""
 
@@ -238,6 +247,7 @@ CallEvent = (
     | Joined
     | AudioOverrun
     | RecordingFailed
+    | DeviceLost
     | CallbackFailed
     | CallEnded
 )

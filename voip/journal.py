@@ -13,6 +13,7 @@ from voip.events import (
     AudioOverrun,
     CallEnded,
     CallEvent,
+    DeviceLost,
     DtmfReceived,
     DtmfSent,
     EarlyMedia,
@@ -98,6 +99,9 @@ class Journal:
             case RecordingFailed(path, reason):
                 words = "the recording %s ended: %s"
                 log.event(logging.WARNING, "recording_failed", words, path, reason)
+            case DeviceLost(device, reason):
+                words = "its sound device %s is gone: %s"
+                log.event(logging.WARNING, "device_lost", words, device, reason)
             case CallEnded():
                 self._ended(event, session)
             case _:

@@ -72,10 +72,11 @@ class CallAudio:
         self.playing: dict[int, asyncio.Event] = {}
         """Rings that are played, and what is set when one has gone out."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self.background: int | None = None
-        """The ring that is sent while nothing is played."""
+        self.hold_ring: int | None = None
+        """The ring of music on hold."""
         self._send_ring: int | None = None
         self._listeners: dict[Listener, None] = {}  # in order: a simulation repeats
+        self._voice: int | None = None  # the ring of a device that speaks
         self._waiting: dict[asyncio.Event, None] = {}
 
     @property
@@ -101,10 +102,8 @@ class CallAudio:
         task.add_done_callback(self._tasks.discard)
 
     async def send_from(self, number: int | None) -> None:
-        """Send what is in ring `number`; None: music on hold, or else what `send` is given."""
-        if number is None:
-            number = self._send_ring if self.background is None else self.background
-        await self._media.set_source(number)
+        """Send what is in ring `number`; None: what is sent while nothing is played."""
+        await self._media.set_source(self._background if number is None else number)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
@@ -119,6 +118,8 @@ class CallAudio:
         left = _checked(pcm)
         async with self.turn:
             self.check_open()
+            if self._voice is not None:
+                raise CallStateError("a device speaks in this call", hint="end its link first")
             ring = await self._sent_from()
             while True:
                 self.check_open()
@@ -140,6 +141,39 @@ class CallAudio:
                 raise
             self._send_ring = number
         return arena.ring(self._send_ring)
+
+    async def speak(self, seconds: float) -> tuple[int, AudioRing]:
+        """Send what is in a new ring while nothing is played, until `hush`: a device's voice.
+
+        Returns its number and itself. Raises `CallStateError` where another one speaks.
+        """
+        self.check_open()
+        if self._voice is not None:
+            raise CallStateError("another device speaks in this call", hint="one at a time")
+        number = self._voice = self.allocate(seconds)
+        ring = self._stack.arena.ring(number)
+        try:
+            if not self.playing:
+                await self.send_from(None)
+        except BaseException:
+            await self.hush(number)
+            raise
+        return number, ring
+
+    async def hush(self, number: int) -> None:
+        """Send no more of what `speak` has begun, and give its ring back."""
+        if self._voice == number:
+            self._voice = None
+            self._stack.arena.release(number)
+            if not (self.playing or self.over):
+                with suppress(CallStateError, MediaError):
+                    await self.send_from(None)
+
+    @property
+    def _background(self) -> int | None:
+        """The ring of what is sent while nothing is played: music on hold goes first."""
+        rings = (self.hold_ring, self._voice, self._send_ring)
+        return next((ring for ring in rings if ring is not None), None)
 
     def check_open(self) -> None:
         """Raise `CallStateError` where nothing can be sent or heard (any more)."""

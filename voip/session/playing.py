@@ -326,7 +326,7 @@ class HoldMusic:
         self._stack.files.add(self._source, job.broke)
         try:
             await job.wait_ready()
-            audio.background = number
+            audio.hold_ring = number
             if not audio.playing:
                 await audio.send_from(None)
         except BaseException:
@@ -341,8 +341,8 @@ class HoldMusic:
         source, self._source = self._source, None
         if number is None or source is None:
             return
-        if audio.background == number:
-            audio.background = None
+        if audio.hold_ring == number:
+            audio.hold_ring = None
         try:
             if not audio.playing:
                 with suppress(CallStateError, MediaError):  # the call is over
