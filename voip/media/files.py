@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Protocol
 
-__all__ = ["FileServer", "Octets", "Served"]
+from voip.media.record.plan import plan_of
+from voip.media.record.sink import RecordingSink
+from voip.media.rings import AudioRing
+
+__all__ = ["FileServer", "FileSink", "Octets", "Served"]
 
 
 class Octets(Protocol):
@@ -50,3 +55,35 @@ class FileServer(Protocol):
     def open_url(self, url: str) -> Octets:
         """Open what an http or https URL names, while served; `AudioFileError` where it fails."""
         ...
+
+
+class FileSink(RecordingSink):
+    """A recording of a ring of one channel, as its path says: the plainest of all.
+
+    `rate_hz` is the ring's, `file_rate_hz` the file's where that is another. See `RecordingSink`.
+    """
+
+    def __init__(
+        self,
+        ring: AudioRing,
+        path: str | PathLike[str],
+        rate_hz: int,
+        *,
+        file_rate_hz: int | None = None,
+        on_ready: Callable[[], None] | None = None,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        ring.rate_hz = rate_hz
+        super().__init__(
+            ring,
+            plan_of(path, rate_hz=file_rate_hz),
+            pairs=False,
+            wall=_no_time,
+            on_ready=on_ready,
+            on_lost=on_lost,
+        )
+
+
+def _no_time() -> float:
+    """Return the time of day of a recording that tells none."""
+    return 0.0
