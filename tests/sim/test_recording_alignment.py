@@ -46,7 +46,9 @@ def clicks_in(channel: npt.NDArray[np.int16]) -> list[int]:
 class Fixture:
     """A peer that is a list of packets, and a host whose both sides are recorded."""
 
-    def __init__(self, directory: FilePath, **plan: object) -> None:
+    def __init__(
+        self, directory: FilePath, *, ring_samples: int = 2 * 2 * RATE, **plan: object
+    ) -> None:
         self.world = World()
         self.host: Host = self.world.host("10.0.0.1")
         self.world.open(self.host, jitter_min_ms=60, jitter_max_ms=60)
@@ -60,7 +62,7 @@ class Fixture:
 
         engine._io.send = tapped  # type: ignore[method-assign]
         self.world.connect(self.host, PEER)
-        number = engine.arena.allocate(2 * 2 * RATE, RATE)
+        number = engine.arena.allocate(ring_samples, RATE)
         self.ring = engine.arena.ring(number)
         self.number = number
         self.path = directory / "both.wav"
@@ -201,9 +203,15 @@ def test_V01_hold_and_mute_are_silence_of_the_same_length(tmp_path: FilePath) ->
     assert_in_step(fixture, 12)
 
 
-def test_V01_what_a_full_ring_loses_is_silence_of_the_same_length(tmp_path: FilePath) -> None:
-    """The disk does nothing for 4 s, twice as long as the ring: both channels stay in step."""
-    fixture = Fixture(tmp_path)
+@pytest.mark.parametrize("odd", [0, 8, 11])
+def test_V01_what_a_full_ring_loses_is_silence_of_the_same_length(
+    tmp_path: FilePath, odd: int
+) -> None:
+    """The disk does nothing for 4 s, twice as long as the ring: both channels stay in step.
+
+    Whatever the ring's size: an eighth of it may be an odd number of samples.
+    """
+    fixture = Fixture(tmp_path, ring_samples=2 * 2 * RATE + odd)
     lost: list[int] = []
     fixture.sink._on_lost = lost.append
     for number in range(30):

@@ -152,13 +152,27 @@ class RecordingSink:
                     self._turn(mark)
                     continue
                 count = min(count, at - ring.position)
-            pcm = ring.read(count)
-            if ring.lost > self._lost:
-                lost, self._lost = ring.lost - self._lost, ring.lost
+            pcm, lost = self._read(count)
+            if lost:
                 self._lose(lost // self._width)
             if not pcm.size:
                 break
             self._take(pcm.reshape(-1, self._width))
+
+    def _read(self, count: int) -> tuple[Pcm, int]:
+        """Return whole frames, and how many samples were lost before them.
+
+        Frames begin at multiples of their width, wherever a ring that went round lets one go on.
+        """
+        ring, width = self._ring, self._width
+        pcm = ring.read(count)
+        before = (ring.position - pcm.size) % width
+        lost, self._lost = ring.lost - self._lost, ring.lost
+        if before:
+            pcm, lost = pcm[width - before :], lost + width - before
+        if pcm.size % width:
+            pcm = np.concatenate((pcm, ring.read(width - pcm.size % width)))
+        return pcm, lost
 
     def _lose(self, frames: int) -> None:
         if self._on_lost is not None:
