@@ -8,7 +8,7 @@ quotes it: each row says by `source` where its figures are from.
     field     zone tables in use in PBXes (Asterisk, DAHDI), which name Supplement 2 as a whole
     others    a national specification, by its name
 
-Levels are E.180's: nominally -10 dBm0 (clause 2; -15 to -5 dBm0), shared by two frequencies that
+Levels are E.180's: nominally -10 dBm0 (section 2), shared by two frequencies that
 sound at once; North America's are those of Telcordia GR-506. Cadences are written as
 `voip.dsp.cadence` says.
 """
@@ -25,7 +25,7 @@ from voip.errors import ConfigError
 __all__ = ["COUNTRIES", "TONES", "CountryTones", "call_progress_tone"]
 
 SIT = "950:0.33 1400:0.33 1800:0.33 0:1"
-"""The special information tone of E.180 clause 7: three tones of 0.33 s each, and a pause."""
+"""The special information tone of E.180: three tones of 0.33 s each, and a pause."""
 LEVEL_DBM0 = -10.0
 PAIR_DBM0 = -13.0
 
