@@ -11,6 +11,8 @@ from voip.ip import address_of
 from voip.types import Address
 
 __all__ = [
+    "DSCP_CS3",
+    "DSCP_EF",
     "TRANSPORTS",
     "CallConfig",
     "Extension",
@@ -23,6 +25,11 @@ __all__ = [
 
 TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 """What can carry SIP."""
+
+DSCP_CS3: Final = 24
+"""Class selector 3: signalling (RFC 4594 section 4.2, as most telephones have it)."""
+DSCP_EF: Final = 46
+"""Expedited forwarding (RFC 3246): what routers give to voice."""
 
 Extension = Literal["off", "supported", "required"]
 
@@ -79,7 +86,9 @@ class NetworkConfig:
     section 4.3); None: only when the transaction times out, after 32 s. tcp_alias: let others send
     requests to us by the TCP connections that we have opened, and send by theirs where they offer
     it (RFC 5923), though nobody shows who he is: whoever shares an address with another could get
-    what is for that one. Over TLS, where certificates show it, it is done anyway.
+    what is for that one. Over TLS, where certificates show it, it is done anyway. dscp_sip,
+    dscp_rtp: what packets are marked with, for routers that know voice (RFC 4594): 0 to 63; 0:
+    nothing.
     """
 
     bind_host: str = ""
@@ -97,6 +106,8 @@ class NetworkConfig:
     stranger_rate: float | None = 20.0
     failover_s: float | None = 4.0
     tcp_alias: bool = False
+    dscp_sip: int = DSCP_CS3
+    dscp_rtp: int = DSCP_EF
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -114,6 +125,9 @@ class NetworkConfig:
         for port in (self.bind_port, self.tls_port, self.ws_port, self.wss_port):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"no port {port}", hint="0 to 65535")
+        for name, dscp in (("dscp_sip", self.dscp_sip), ("dscp_rtp", self.dscp_rtp)):
+            if not 0 <= dscp <= 63:
+                raise ConfigError(f"{name}={dscp}", hint="0 to 63")
         if self.stranger_rate is not None and not 0 < self.stranger_rate < 1e6:
             raise ConfigError(f"stranger_rate={self.stranger_rate}", hint="above 0, or None")
         if self.failover_s is not None and not 0 < self.failover_s < 1e6:
@@ -189,11 +203,20 @@ class MediaConfig:
 
     codecs: encoding names in order of preference ("opus", "l16/16000"; `voip doctor` lists them);
     ptime_ms: packet time asked for, 10 to 120;
+    keepalive_s: how often something goes to the other side while there is nothing to say (RFC
+    6263), 1 or more; None: nothing does; rtcp_mux: whether RTCP may go by RTP's port (RFC 5761),
+    rtcp_rsize: and without a report (RFC 5506), where the other side agrees;
     jitter_*: bounds of the adaptive jitter buffer, and how careful it is, or "fixed": it is
     `jitter_min_ms`, always; symmetric: whether a peer that sends from another address than it said
     may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an
     even port, where the phone shall only signal: no engine is started then, session descriptions
     name that address, and what needs sound raises `MediaError`.
+    engine: where the media engine runs, in a "thread" of this process or in a "process" of its own,
+    which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
+    a process beside it. workers: how many processes; streams are spread over them, and all calls
+    can be bridged and mixed. Simulated phones have an engine of their world.
+    hold_music: a file or several that who is held hears over and over; True: a melody that comes
+    with the package; None: silence (`Call.set_hold_music` for a single call).
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -203,8 +226,21 @@ class MediaConfig:
     jitter_policy: JitterPolicyName = "balanced"
     symmetric: bool = True
     elsewhere: Address | None = None
+    engine: Literal["auto", "thread", "process"] = "auto"
+    workers: int = 1
+    keepalive_s: float | None = 15.0
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
+    hold_music: str | tuple[str, ...] | bool | None = None
 
     def __post_init__(self) -> None:
+        if self.engine not in ("auto", "thread", "process"):
+            raise ConfigError(f"engine={self.engine!r}", hint="auto, thread or process")
+        if not 1 <= self.workers <= 64 or (self.engine == "thread" and self.workers > 1):
+            raise ConfigError(
+                f"{self.workers} workers cannot be had",
+                hint="1 to 64 with engine='process'; a thread is one",
+            )
         if not self.codecs:
             raise ConfigError("no codec was named", hint="codecs=('pcmu', 'pcma')")
         if self.ptime_ms not in range(10, 121, 10):
@@ -221,6 +257,8 @@ class MediaConfig:
                 f"no jitter policy is called {self.jitter_policy!r}",
                 hint=f"one of {', '.join(get_args(JitterPolicyName))}",
             )
+        if self.keepalive_s is not None and not 1 <= self.keepalive_s <= 3600:
+            raise ConfigError(f"keepalive_s={self.keepalive_s}", hint="1 to 3600 s, or None")
         if self.elsewhere is not None:
             host, port = self.elsewhere
             if not _is_address(host) or port % 2 or not 0 < port < 65535:

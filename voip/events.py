@@ -9,12 +9,15 @@ from typing import Any
 from voip.types import Address
 
 __all__ = [
+    "ActiveSpeaker",
     "Answered",
     "AudioOverrun",
     "CallEnded",
     "CallEvent",
     "CallState",
     "CallbackFailed",
+    "ConferenceEvent",
+    "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
     "EarlyMedia",
@@ -24,9 +27,12 @@ __all__ = [
     "Joined",
     "MessageReceived",
     "MessageWaiting",
+    "PartyJoined",
+    "PartyLeft",
     "PeerHeard",
     "PeerSilent",
     "PhoneEvent",
+    "RecordingFailed",
     "Redirected",
     "Registered",
     "RegistrationFailed",
@@ -193,6 +199,22 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording has ended before its time: a full disk, for one. What was written can be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """The sound device of the call is gone, and why; the call goes on in silence."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackFailed:
     """A callback of the application raised; it was logged, and nothing else happened."""
 
@@ -228,9 +250,35 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | RecordingFailed
+    | DeviceLost
     | CallbackFailed
     | CallEnded
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoined:
+    """`call` (a `Call`) takes part in the conference."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PartyLeft:
+    """`call` (a `Call`) takes part in the conference no more."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSpeaker:
+    """Who speaks in the conference now: `calls`, the loudest first; empty: nobody does."""
+
+    calls: tuple[Any, ...]
+
+
+ConferenceEvent = PartyJoined | PartyLeft | ActiveSpeaker
 
 
 # `aor` of what happens to an account is its address of record, "" where there is no account. Events

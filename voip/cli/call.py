@@ -25,10 +25,12 @@ from voip.cli.run import (
     run,
     unless_stopped,
     warn,
+    warn_of_recording,
 )
+from voip.devices.device import AudioDevice
 from voip.digits import DIGITS
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError, VoipError
-from voip.events import Answered, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.events import Answered, DeviceLost, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.phone import Softphone
 from voip.sip.uri import format_host
 
@@ -55,6 +57,7 @@ class _Plan:
     dtmf: str
     duration: float | None
     quiet: bool
+    device: AudioDevice | None = None
     answered: bool = False
     played: bool = False
     pressed: str = ""
@@ -94,8 +97,11 @@ def call(
     ] = 30.0,
     play: Annotated[Path | None, typer.Option(metavar="F.wav", help="Play this file.")] = None,
     record: Annotated[
-        Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
+        Path | None,
+        typer.Option(metavar="F.wav", help="Record what is heard; .flac, .opus and .mp3 too."),
     ] = None,
+    device: options.Device = None,
+    microphone: options.Microphone = None,
     dtmf: Annotated[str, typer.Option(metavar="12#", help="Press these digits.")] = "",
     duration: Annotated[
         float | None,
@@ -126,6 +132,7 @@ def call(
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
+        plan.device = options.sound_device(device, microphone)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
             raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
         phone = Softphone(
@@ -192,6 +199,7 @@ async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[
     call = await unless_stopped(stop, dialling, "the answer")
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
+    call.on_event(warn_of_recording)
     stopping = asyncio.ensure_future(_hang_up_on(stop, call))
     try:
         async with AsyncExitStack() as recording:
@@ -228,6 +236,8 @@ async def _until_answered(
                 plan.answered = isinstance(event, Answered)
                 if plan.record is not None:
                     await recording.enter_async_context(call.record(plan.record))
+                if plan.device is not None:
+                    await recording.enter_async_context(call.attach(plan.device))
                 break
         await waiting
         plan.answered = True
@@ -292,6 +302,8 @@ def _say(event: object, plan: _Plan) -> None:
             warn("sound before the answer ...")
         case Answered(codec):
             warn(f"answered ({codec})")
+        case DeviceLost(device, reason):
+            warn(f"the sound device {device} is gone: {reason}")
         case DtmfReceived(digit, _):
             warn(f"digit {digit}")
         case _:

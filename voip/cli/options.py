@@ -20,13 +20,17 @@ from voip.config import (
     check_media_timeout,
     check_ping,
 )
+from voip.devices.device import AudioDevice
 from voip.errors import AudioFileError, ConfigError
-from voip.media.wav import WavReader
+from voip.media.files import Octets
+from voip.media.play.opening import open_reader
+from voip.media.record.plan import plan_of
 
 __all__ = [
     "AuthUser",
     "Bind",
     "CodecList",
+    "Device",
     "Dns",
     "FromUri",
     "Instance",
@@ -36,6 +40,7 @@ __all__ = [
     "Login",
     "MediaTimeout",
     "MetricsAt",
+    "Microphone",
     "Outbound",
     "Password",
     "PasswordFile",
@@ -59,12 +64,21 @@ __all__ = [
     "host_port",
     "media_config",
     "network_config",
+    "sound_device",
     "tls_config",
 ]
 
 PLAYED_HZ: Final = 8000
 """Sample rate of what is played."""
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Speak and listen by this sound device: a part of its name, or 'default'.",
+    ),
+]
+Microphone = Annotated[str | None, typer.Option(metavar="NAME", help="Another device to speak by.")]
 FromUri = Annotated[
     str | None, typer.Option("--from", metavar="URI", help="Who we are: sip:alice@pbx.example.")
 ]
@@ -271,9 +285,10 @@ def call_config(media_timeout: float, ping: float) -> CallConfig:
 def check_files(play: Path | None, record: Path | None) -> None:
     """Raise `AudioFileError` for sound that cannot be read or written, before anybody is called."""
     if play is not None:
-        WavReader(play, PLAYED_HZ).close()
+        open_reader(play, PLAYED_HZ, _no_url).close()
     if record is None:
         return
+    plan_of(record)  # its suffix may need what is not installed
     if not record.parent.is_dir():
         raise AudioFileError(f"{record} cannot be written: there is no folder {record.parent}")
     if play is not None and record.exists() and record.samefile(play):
@@ -284,6 +299,10 @@ def check_files(play: Path | None, record: Path | None) -> None:
         or not os.access(record if record.exists() else record.parent, os.W_OK)
     ):
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
+
+
+def _no_url(url: str) -> Octets:
+    raise AudioFileError(f"{url} is no file")
 
 
 def host_port(bind: str, option: str = "--bind") -> tuple[str, int | None]:
@@ -328,3 +347,13 @@ def first_line(path: Path) -> str:
         raise ConfigError(f"{path} is no text", hint="its first line is the password") from error
     except IndexError:
         raise ConfigError(f"{path} is empty", hint="its first line is the password") from None
+
+
+def sound_device(name: str | None, microphone: str | None) -> AudioDevice | None:
+    """Return the device that --device and --microphone name, None where neither is given."""
+    if name is None and microphone is None:
+        return None
+    from voip.devices.system import SystemDevices  # here: other commands start without it
+
+    name, microphone = (None if one == "default" else one for one in (name, microphone))
+    return SystemDevices().open(name, microphone=microphone)

@@ -25,15 +25,17 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
-    StreamEnded,
     StreamRefused,
 )
 from voip.media.control import Control
 from voip.media.digits import Digits
 from voip.media.intake import Intake
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
+from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
+from voip.media.pairs import Pairs
 from voip.media.playout import Playout
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
@@ -73,21 +75,24 @@ class Engine:
     ) -> None:
         random = random or SecureRandom()
         self.native = available() if native is None else native
-        self.arena = arena or RingArena()
+        self.arena = RingArena() if arena is None else arena
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
-        self._io = io
+        multiplexer = Multiplexer(io)
+        self._io = io = multiplexer
         self._table = StreamTable(G711Lane())
-        self._reporter = Reporter(self._table, io, random)
+        self._reporter = Reporter(self._table, io, random, multiplexer)
+        self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
+        self._pairs = Pairs(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs,
+            default_registry() if codecs is None else codecs, self._keep_alive,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
@@ -157,8 +162,8 @@ class Engine:
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
-            for stream, reason in self._reporter.tick(now, wall):
-                self._events.append(StreamEnded(stream, reason))
+            self._events += self._reporter.tick(now, wall)
+            self._keep_alive.tick(now)
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -187,6 +192,8 @@ class Engine:
         self._events += self._router.mix(heard)
         for step in heard:
             self._speak(step)
+            if table.pair_sinks:
+                self._pairs.write(step.group, step.slot)
 
     def _hear(self, group: Group) -> Step:
         """Hear a step of a group, whose rows are all due."""
@@ -200,8 +207,10 @@ class Engine:
                     table.jitter_logs[row].note(
                         table.playout, row, float(due[at]) + group.slots * BASE_STEP_S
                     )
-        table.levels.hear(rows, heard)
-        step = Step(group, slot, heard)
+        if table.pair_sinks or table.beeps:
+            self._pairs.hear(group, slot, heard)
+        power = table.levels.hear(rows, heard)
+        step = Step(group, slot, heard, power)
         self._router.hear(step)
         self._router.record(rows, heard, sent=False)
         return step
@@ -217,6 +226,8 @@ class Engine:
             return
         sound, events = self._router.gather(rows, step)
         self._events += events
+        if table.pair_sinks or table.beeps:
+            self._pairs.say(step.group, rows, slot, sound)
         table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
         if step.group.coded:

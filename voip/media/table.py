@@ -6,7 +6,7 @@ Nothing but the tick touches it. Rows are reused; the table doubles when it is f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from voip.media.fifo import FifoArray
 from voip.media.jitter_log import JitterLog
 from voip.media.lane import Lane
 from voip.media.levels import Levels
+from voip.media.links import RowLinks
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
@@ -37,6 +38,9 @@ from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
+
+if TYPE_CHECKING:
+    from voip.media.pairs import Beeping, PairSink
 
 __all__ = [
     "BASE_STEP_S",
@@ -128,11 +132,12 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
-        self.mixer = Mixer(rows)
+        self.links = RowLinks()
         self.voices: dict[int, Voice] = self.playout.voices
         """Of the rows that may hear or send anything but G.711."""
         self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
         self.rows: dict[int, int] = {}
+        self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
         self._free = list(range(rows - 1, -1, -1))
@@ -151,6 +156,8 @@ class StreamTable:
         self.pcm_source: dict[int, int] = {}  # row -> ring
         self.jitter_logs: dict[int, JitterLog] = {}
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
+        self.pair_sinks: dict[int, list[PairSink]] = {}
+        self.beeps: dict[int, Beeping] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -188,6 +195,7 @@ class StreamTable:
         self.source[self.source == row] = -1
         self.routed = where(self.source >= 0)
         self.mixer.leave(row)
+        self.links.forget(row)
         for part in (
             self.voices,
             self.converters,
@@ -205,6 +213,8 @@ class StreamTable:
             self.pcm_source,
             self.sinks,
             self.jitter_logs,
+            self.pair_sinks,
+            self.beeps,
         ):
             part.pop(row, None)
         self._free.append(row)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import count
 
-from voip.media.engine import Engine
+from voip.config import DSCP_CS3, DSCP_EF, MediaConfig
 from voip.media.io import PacketTap
 from voip.net.clock import SystemClock
-from voip.net.driver import ThreadDriver
+from voip.net.engines import media_plane
 from voip.net.io_thread import IoThread
-from voip.net.packets import UdpPacketIO
-from voip.net.ports import PortRange
 from voip.net.sip_network import KernelNetwork
 from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.types import Clock, Random, SecureRandom
@@ -30,17 +27,23 @@ class KernelPlatform:
         """Return the operating system's generator."""
         return SecureRandom()
 
-    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+    def sip_network(
+        self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3
+    ) -> KernelNetwork:
         """Return this machine's sockets."""
-        return KernelNetwork(dns_servers)
+        return KernelNetwork(dns_servers, dscp=dscp)
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
-        """Return an engine of the phone's own."""
-        io = UdpPacketIO(random, ports=PortRange(*ports))
-        io.tap = tap
-        engine = Engine(io, random=random)
-        driver = ThreadDriver(engine, release=io.close_all, counted=io.counted)
-        return MediaPlane(driver, engine.arena, count(1))
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        config: MediaConfig | None = None,
+        *,
+        dscp: int = DSCP_EF,
+    ) -> MediaPlane:
+        """Return an engine of the phone's own, or several behind one driver."""
+        return media_plane(config or MediaConfig(), random, ports, tap, dscp)
 
     def files(self) -> IoThread:
         """Return a thread that serves files."""

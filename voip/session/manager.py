@@ -11,7 +11,9 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
+    SsrcChanged,
     StreamEnded,
+    StreamLost,
     StreamRefused,
 )
 from voip.session.info import is_info
@@ -185,12 +187,17 @@ class SessionManager:
                 session.log.warning("the media engine refused a command: %s", event.message)
             case StreamEnded():
                 session.log.debug("the other side ends its sound (RTCP BYE) %s", event.reason)
+            case SsrcChanged(_, before, ssrc):
+                words = "somebody else sends as SSRC %08x; we are %08x from now on"
+                session.log.event(logging.INFO, "ssrc_changed", words, before, ssrc)
             case MediaSilent():
                 words = "nothing has been heard for %.0f s"
                 session.log.event(logging.INFO, "media_silent", words, event.seconds)
                 session.presence.on_silent(event)
             case MediaHeard():
                 session.presence.on_heard()
+            case StreamLost():
+                session.lose_media(event.reason)
             case StreamRefused():
                 session.lose(f"what was agreed on cannot be done: {event.message}", 488)
             case _:
