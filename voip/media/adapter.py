@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
 from voip.dsp.resample import Resampler
@@ -59,6 +60,14 @@ class Decoding:
         self._seam = round(REJOIN_S * rate_hz)
         self._gap = 0  # samples concealed since the last payload
         self._spare = np.zeros(0, np.float32)  # of a frame that the codec concealed
+        plain = self._codec_hz == rate_hz and self._channels == 1
+        self.direct = _direct(codec, encode=False) if plain else None
+        """How C decodes what `decode_whole` does, which then writes `past`."""
+
+    @property
+    def past(self) -> Pcm:
+        """What was heard last: float32 (samples,), the same array for as long as this lives."""
+        return self._past
 
     def samples(self, payload: Octets) -> int:
         """Return how many samples a payload holds; 0 where it cannot be played."""
@@ -79,6 +88,16 @@ class Decoding:
         self._gap = 0
         self._remember(pcm)
         return pcm
+
+    def decode_whole(self, payload: Octets, out: Pcm) -> bool:
+        """Decode into `out`, whose length the payload has, what follows a payload; say if it went.
+
+        Where there is a `direct` only: as it is done in C.
+        """
+        if self.codec.decode_into(payload, out) != out.size:
+            return False
+        self._remember(out)
+        return True
 
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
@@ -170,6 +189,14 @@ class Encoding:
         self._next = 0  # timestamp of the packet in hand
         octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
         self._out = np.empty(max(octets, 2 * self._waiting.size), np.uint8)
+        plain = rate_hz == info.sample_rate and self._channels == 1 and self.ptime_ms <= 20
+        self.direct = _direct(codec, encode=True) if plain else None
+        """How C encodes what `encode_whole` does."""
+
+    @property
+    def packet_samples(self) -> int:
+        """How many samples a payload is made of, at the codec's rate."""
+        return self._packet
 
     @property
     def ptime_ms(self) -> float:
@@ -203,6 +230,13 @@ class Encoding:
         self._fill_up()
         return self._out[:size]
 
+    def encode_whole(self, pcm: Pcm, out: Octets) -> int:
+        """Encode just what a payload is made of, (packet_samples,), while nothing is in hand.
+
+        Into the beginning of `out`; returns how many octets it took. Where there is a `direct` only.
+        """
+        return self.codec.encode_into(pcm, out)
+
     def payloads(self, pcm: Pcm, timestamp: int) -> list[Payload]:
         """Take sound that begins at `timestamp` (RTP clock); return the payloads that are full.
 
@@ -227,6 +261,15 @@ class Encoding:
             self._waiting[self._fill : self._fill + fits] = self._rest[:fits, None]
             self._fill += fits
             self._rest = self._rest[fits:]
+
+
+def _direct(codec: Codec, *, encode: bool) -> Direct | None:
+    if not isinstance(codec, DirectCodec):
+        return None
+    try:
+        return codec.direct_encoder() if encode else codec.direct_decoder()
+    except Exception:  # anybody's may be here: it will be told of where it is to work
+        return None
 
 
 def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:

@@ -199,9 +199,12 @@ class Control:
             table.transmitter.filled[row] = 0
             table.feed.clear(row)
         table.voices.pop(row, None)
+        table.playout.voicing.reset(row)
         if voice is not None:
             table.voices[row] = voice
         table.coded[row] = coded
+        if voice is not None and coded:
+            table.playout.voicing.speak_by(row, voice)
         table.playout.count_by(row, rate)
         if not coded and table.receiver.clock[row] != rate:
             table.receiver.count_by(row, rate)

@@ -205,7 +205,9 @@ class Engine:
         table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
         if step.group.coded:
-            full = table.transmitter.fill_each(rows, sound, slot, table.voices, table.event_senders)
+            full = self._transmitter.fill_each(
+                rows, sound, slot, table.voices, table.event_senders, table.playout.voicing
+            )
         else:
             full = self._transmitter.fill(rows, sound, slot * table.base_step)
         full, events = self._digits.replace(full)

@@ -7,6 +7,7 @@ to the same, to the bit.
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Mapping
 from operator import attrgetter
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ from voip.media import payloads, playout, receive
 from voip.media.columns import Floats, Ints, Rows, every
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
+from voip.media.voices import Voice
+from voip.media.voicing import Voicing
 from voip.rtp import jitter
 
 try:
@@ -111,6 +114,18 @@ class Native:
         transmitter = self._table.transmitter
         full = transmitter.filled[rows] >= transmitter.full[rows]
         return rows if every(full) else rows[full]
+
+    def fill_each(
+        self,
+        rows: Rows,
+        pcm: npt.NDArray[np.float32],
+        slots: Ints,
+        voices: Mapping[int, Voice],
+        wanted: Container[int],
+        voicing: Voicing,
+    ) -> Rows:
+        """As `Transmitter.fill_each`."""
+        return self._table.transmitter.fill_each(rows, pcm, slots, voices, wanted, voicing)
 
     def send(self, rows: Rows, io: PacketIO) -> None:
         """As `Transmitter.send`."""

@@ -181,6 +181,7 @@ class StreamTable:
         """Give a row back, with everything that belongs to it."""
         self.rows.pop(int(self.stream[row]), None)
         self.playout.stop(row)
+        self.playout.voicing.reset(row)
         self.transmitter.pause(row)
         reset(self, row)
         self.source[self.source == row] = -1
@@ -264,6 +265,7 @@ class StreamTable:
         self.coded[row] = True
         self.playout.stop(row)
         self.transmitter.filled[row] = 0
+        self.playout.voicing.speak_by(row, voice)
         if voice.encoding is not None:
             self.transmitter.span[row] = voice.encoding.span
         for code, format_ in enumerate(voice.receive, FIRST_CODE):
