@@ -233,7 +233,7 @@ class Encoding:
     def encode_whole(self, pcm: Pcm, out: Octets) -> int:
         """Encode just what a payload is made of, (packet_samples,), while nothing is in hand.
 
-        Into the beginning of `out`; returns how many octets it took. Where there is a `direct` only.
+        Into the beginning of `out`; returns how many octets it took. Where there is a `direct`.
         """
         return self.codec.encode_into(pcm, out)
 

@@ -344,7 +344,7 @@ class Playout:
         return heard
 
     def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
-        """Conceal in place a step of `rows` (k,), (k, samples), whose packet turned out to be none."""
+        """Conceal in place a step of `rows` (k,), (k, samples), whose packet was none."""
         self.dropped[rows] += 1
         self._voiced.patch(rows, heard)
 

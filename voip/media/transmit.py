@@ -6,7 +6,7 @@ buffer of a row is written in place and sent from there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -143,7 +143,7 @@ class Transmitter:
         pcm: npt.NDArray[np.float32],
         slots: Ints,
         voices: Mapping[int, Voice],
-        wanted: Container[int],
+        wanted: Collection[int],
         voicing: Voicing,
     ) -> Rows:
         """As `fill`, for rows with voices of their own; `slots` (k,) count base steps of all time.
@@ -170,7 +170,7 @@ class Transmitter:
     def fill_one(
         self, row: int, pcm: Pcm, slot: int, voice: Voice, voicing: Voicing, *, wanted: bool
     ) -> bool:
-        """Put `pcm` (samples,) into the packet of a row with a voice; say whether it is to be sent."""
+        """Put `pcm` (samples,) into the packet of a row with a voice; say whether it is full."""
         encoding = voice.encoding
         if encoding is None:
             return False

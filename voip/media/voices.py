@@ -139,7 +139,7 @@ class Voice:
             return None
 
     def say_whole(self, pcm: Pcm, out: Octets) -> int:
-        """Encode a packet's sound, while nothing is in hand, into `out`; return its octets, or 0."""
+        """Encode a packet's sound into `out`, while nothing is in hand; return octets, or 0."""
         if self.encoding is None:
             return 0
         try:

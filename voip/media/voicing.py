@@ -1,9 +1,9 @@
 """What the batched path knows of rows with voices of their own, so that it asks none of them.
 
-A voice is Python's (`voices.py`). For what is ordinary, a packet of the format that came last, as long
-as a step, after another one, and a step that fills a packet, it is enough to know how long
-payloads are and what to call. That stands in arrays here, for `_native.c` and for the arrays alike.
-Whatever else happens to a row withdraws it, until its voice is in order again.
+A voice is Python's (`voices.py`). For what is ordinary, a packet of the format that came last, as
+long as a step, after another one, and a step that fills a packet, it is enough to know how long
+payloads are and what to call. That stands in arrays here, for `_native.c` and for the arrays
+alike. Whatever else happens to a row withdraws it, until its voice is in order again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CALLED, FUNCTION = 1, 2
 UNITS: npt.NDArray[np.int64] = np.array(
     [0 if octet & 3 else FRAME_UNITS[octet >> 3] for octet in range(256)], np.int64
 )
-"""By first octet, how many times 2.5 ms an Opus packet of one frame lasts; 0: it has more of them."""
+"""By first octet, how many times 2.5 ms an Opus packet of one frame lasts; 0: it has more."""
 MAX_UNITS_OCTETS = MAX_FRAME + 1
 
 
@@ -121,7 +121,7 @@ class Voicing:
     def durations(
         self, rows: Rows, sizes: Ints, first_octets: npt.NDArray[np.uint8]
     ) -> tuple[Ints, Bools]:
-        """Return how many samples payloads (k,) of `rows` hold, and which (k,) are to be asked about."""
+        """Return how many samples payloads (k,) of `rows` hold, and of which (k,) to ask."""
         octets, samples = self.octets[rows], self.samples[rows]
         whole = np.maximum(octets, 1)
         times = np.where(octets > 0, sizes // whole, UNITS[first_octets])

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from voip.errors import MediaError
+from voip.harness.bench.media_codecs import payload_format, registry
 from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
     Opened,
     OpenStream,
-    PayloadFormat,
     RouteStream,
     StreamStats,
 )
@@ -31,7 +31,6 @@ from voip.types import Address, SecureRandom
 __all__ = ["BusyThreads", "EngineSide", "EngineTotals", "Lateness", "Measured"]
 
 HOST = "127.0.0.1"
-_PCMU = PayloadFormat(0, "pcmu")
 _REMEMBERED_TICKS = 1 << 17  # over 20 minutes
 
 
@@ -50,6 +49,7 @@ class Measured:
 
     wall_s: float
     cpu_s: float  # user and system, all threads but the busy ones
+    user_s: float  # of these
     busy_cpu_s: float
     ticks: int
     late_ticks: int
@@ -84,6 +84,7 @@ class EngineTotals:
 class _Mark:
     wall_s: float
     cpu_s: float
+    user_s: float
     busy_s: float
     tick: int
     late: int
@@ -119,13 +120,14 @@ class BusyThreads:
 
 
 class EngineSide:
-    """`calls` echoing G.711 streams on 127.0.0.1; runs in the current event loop."""
+    """`calls` echoing streams of a codec on 127.0.0.1; runs in the current event loop."""
 
-    def __init__(self, calls: int, busy: int) -> None:
+    def __init__(self, calls: int, busy: int, codec: str = "pcmu") -> None:
         self._calls = calls
+        self._format = payload_format(codec)
         random = SecureRandom()
         self._io = UdpPacketIO(random)
-        self._engine = Engine(self._io, random=random)
+        self._engine = Engine(self._io, random=random, codecs=registry())
         self._driver = ThreadDriver(
             self._engine,
             release=self._io.close_all,
@@ -150,8 +152,8 @@ class EngineSide:
         """Connect every stream to the load and route it to itself."""
         await self._apply(
             ConnectStream(
-                call, Address(HOST, rtp), Address(HOST, rtcp), send_format=_PCMU,
-                receive_formats=(_PCMU,),
+                call, Address(HOST, rtp), Address(HOST, rtcp), send_format=self._format,
+                receive_formats=(self._format,),
             )
             for call, (rtp, rtcp) in enumerate(ports)
         )  # fmt: skip
@@ -169,6 +171,7 @@ class EngineSide:
         return Measured(
             wall_s=now.wall_s - before.wall_s,
             cpu_s=now.cpu_s - before.cpu_s - busy_s,
+            user_s=now.user_s - before.user_s - busy_s,
             busy_cpu_s=busy_s,
             ticks=now.tick - before.tick,
             late_ticks=now.late - before.late,
@@ -221,6 +224,7 @@ class EngineSide:
         return _Mark(
             wall_s=time.monotonic(),
             cpu_s=used.ru_utime + used.ru_stime,
+            user_s=used.ru_utime,
             busy_s=self._busy.cpu_s(),
             tick=self._driver.times.ticks,
             late=self._driver.times.late,
