@@ -30,6 +30,9 @@ def bench_media(
     codec: Annotated[
         str, typer.Option(metavar="NAME", help="What calls speak; Opus: 24 kbit/s, complexity 5.")
     ] = "pcmu",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say what each phase of a tick costs.")
+    ] = False,
     as_json: options.JsonFlag = False,
     earlier: CompareFile = None,
 ) -> None:
@@ -37,7 +40,7 @@ def bench_media(
     from voip.harness.bench.media import run  # here: no other command needs it
 
     def measure(progress: Progress) -> Measured:
-        report = run(calls, seconds, busy, rounds, codec, progress=progress)
+        report = run(calls, seconds, busy, rounds, codec, profile=profile, progress=progress)
         rounds_of = f"{len(report.rounds)} rounds of {report.seconds:g} s"
         title = f"{report.calls} calls of {report.codec}, {rounds_of}"
         return report.to_json(), title, _lines(report)
@@ -57,6 +60,10 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
         ("of it outside the kernel", f"{figures['user_us_per_call_tick']:.1f} us", ""),
         ("the bare codec", f"{figures['bare_codec_us']:.1f} us", "encoding and decoding 20 ms"),
         ("all / machine factor", f"{cpu['figure']:.1f} us", bar(cpu, "us at most")),
+        *(
+            (f"  {phase}", f"{us:.2f} us", "of the engine's thread, measured")
+            for phase, us in figures["phase_us"].items()
+        ),
         ("machine factor", f"{figures['machine_factor']:.2f}", "1 is the reference machine"),
         ("tick begins late, p50 / p99 / max", _three(late["start"]), ""),
         ("tick is done after, p50 / p99 / max", _three(late["done"]), ""),

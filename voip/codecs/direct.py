@@ -1,7 +1,7 @@
 """Codecs that a loop in C may call: where their functions lie, without Python in between.
 
 What is called so is what `encode_into` and `decode_into` would have called, with the same
-arguments. Who calls keeps the object for as long as it does, and does not use the codec from another thread.
+arguments. Who calls keeps the object for as long as it does, and no other thread uses the codec.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Direct:
     octets, or the other way round, both by the buffer protocol.
 
     octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
-    is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, section 3.1).
-    room: what encoding 20 ms may take, in octets. keeps: what must live for as long as it is called.
+    is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
+    room: what encoding 20 ms may take, in octets. keeps: what must live while it is called.
     """
 
     octets: int

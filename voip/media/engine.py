@@ -34,6 +34,7 @@ from voip.media.intake import Intake
 from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
 from voip.media.native import Native, available
+from voip.media.phases import Phases
 from voip.media.playout import Playout
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
@@ -75,13 +76,17 @@ class Engine:
         self.native = available() if native is None else native
         self.arena = arena or RingArena()
         self.skipped_steps = 0
+        self.phases = Phases()
+        """What a tick's parts take; give it a clock to have it counted."""
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
         self._io = io
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
-        self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
+        self._intake = Intake(
+            self._table, io, self._reporter, self._digits, self.phases, native=self.native
+        )
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
@@ -133,11 +138,16 @@ class Engine:
 
         Returns whether there are events to fetch.
         """
+        phases = self.phases
+        phases.begin()
         if self._commands:
             self._apply_commands(now)
+            phases.end("commands")
         if self._table.rows:
             self._events += self._intake.receive(now, wall)
+            phases.end("parse and insert")
             self._events += self._digits.poll(now)
+            phases.end("digits")
             due = self._table.due_rows(now)
             if due.size:
                 self._play_and_send(due, now)
@@ -148,8 +158,10 @@ class Engine:
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
+            phases.end("figures")
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
+            phases.end("reports")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -176,6 +188,7 @@ class Engine:
             self.skipped_steps += int((skipped // spans).sum())
         heard = [self._hear(group) for group in table.groups(due)]
         self._events += self._router.mix(heard)
+        self.phases.end("route and mix")
         for step in heard:
             self._speak(step)
 
@@ -185,10 +198,13 @@ class Engine:
         slot = table.begin_step(rows, group.slots)
         due = slot * np.float64(BASE_STEP_S)
         heard = self._playout.play(rows, group.samples, due, coded=group.coded)
+        self.phases.end("play out")
         table.levels.hear(rows, heard)
+        self.phases.end("levels")
         step = Step(group, slot, heard)
         self._router.hear(step)
         self._router.record(rows, heard, sent=False)
+        self.phases.end("route and mix")
         return step
 
     def _speak(self, step: Step) -> None:
@@ -202,18 +218,23 @@ class Engine:
             return
         sound, events = self._router.gather(rows, step)
         self._events += events
-        table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
+        self.phases.end("route and mix")
+        table.levels.send(rows, sound)
+        self.phases.end("levels")
         if step.group.coded:
             full = self._transmitter.fill_each(
                 rows, sound, slot, table.voices, table.event_senders, table.playout.voicing
             )
         else:
             full = self._transmitter.fill(rows, sound, slot * table.base_step)
+        self.phases.end("encode")
         full, events = self._digits.replace(full)
         self._events += events
+        self.phases.end("digits")
         if full.size:
             self._transmitter.send(full, self._io)
+            self.phases.end("send")
 
     # ------------------------------------------------------------ every now and then
 

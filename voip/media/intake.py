@@ -15,6 +15,7 @@ from voip.media.commands import EngineEvent, SourceLearned
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
+from voip.media.phases import Phases
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
@@ -34,6 +35,7 @@ class Intake:
         io: PacketIO,
         reporter: Reporter,
         digits: Digits,
+        phases: Phases,
         *,
         native: bool,
     ) -> None:
@@ -41,6 +43,7 @@ class Intake:
         self._io = io
         self._reporter = reporter
         self._digits = digits
+        self._phases = phases
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
@@ -49,6 +52,7 @@ class Intake:
         """Read one batch and give every packet to whom it concerns; return what it told."""
         batch, table = self._batch, self._table
         received = self._io.receive(batch, now)
+        self._phases.end("receive")
         if received and self.native is not None:
             received = self.native.take(received)
         events: list[EngineEvent] = []

@@ -55,6 +55,7 @@ class Measured:
     late_ticks: int
     start_ms: Lateness
     done_ms: Lateness
+    phase_s: dict[str, float]  # of the engine's thread, by phase; where that was asked for
     rss_kb: float  # what the process has grown by since before the first stream
 
 
@@ -86,6 +87,7 @@ class _Mark:
     cpu_s: float
     user_s: float
     busy_s: float
+    phase_s: dict[str, float]
     tick: int
     late: int
 
@@ -122,12 +124,16 @@ class BusyThreads:
 class EngineSide:
     """`calls` echoing streams of a codec on 127.0.0.1; runs in the current event loop."""
 
-    def __init__(self, calls: int, busy: int, codec: str = "pcmu") -> None:
+    def __init__(
+        self, calls: int, busy: int, codec: str = "pcmu", *, profile: bool = False
+    ) -> None:
         self._calls = calls
         self._format = payload_format(codec)
         random = SecureRandom()
         self._io = UdpPacketIO(random)
         self._engine = Engine(self._io, random=random, codecs=registry())
+        if profile:
+            self._engine.phases.clock = time.thread_time
         self._driver = ThreadDriver(
             self._engine,
             release=self._io.close_all,
@@ -177,6 +183,7 @@ class EngineSide:
             late_ticks=now.late - before.late,
             start_ms=_lateness(figures[:, 0]),
             done_ms=_lateness(figures[:, 1]),
+            phase_s={name: seconds - before.phase_s[name] for name, seconds in now.phase_s.items()},
             rss_kb=_rss_kb() - self._rss_before,
         )
 
@@ -226,6 +233,7 @@ class EngineSide:
             cpu_s=used.ru_utime + used.ru_stime,
             user_s=used.ru_utime,
             busy_s=self._busy.cpu_s(),
+            phase_s=dict(self._engine.phases.seconds),
             tick=self._driver.times.ticks,
             late=self._driver.times.late,
         )

@@ -62,6 +62,7 @@ class Round:
     load: dict[str, float]
     user_us_per_call_tick: float = 0.0
     bare_codec_us: float = 0.0
+    phase_us: dict[str, float] | None = None
 
     @property
     def adjusted_cpu_us(self) -> float:
@@ -83,6 +84,14 @@ class MediaReport:
     def adjusted_cpu_us(self) -> float:
         """Median over the rounds of CPU per call and tick divided by the machine factor."""
         return statistics.median(one.adjusted_cpu_us for one in self.rounds)
+
+    @property
+    def phase_us(self) -> dict[str, float]:
+        """Medians over the rounds, by phase: microseconds for a call and 20 ms; with `profile`."""
+        of_rounds = [one.phase_us or {} for one in self.rounds]
+        return {
+            name: statistics.median(phases[name] for phases in of_rounds) for name in of_rounds[0]
+        }
 
     @property
     def bare_codec_us(self) -> float:
@@ -168,6 +177,7 @@ class MediaReport:
             "cpu_us_per_call_tick": median(lambda one: one.cpu_us_per_call_tick),
             "user_us_per_call_tick": median(lambda one: one.user_us_per_call_tick),
             "bare_codec_us": _round(self.bare_codec_us),
+            "phase_us": {name: _round(us) for name, us in self.phase_us.items() if us},
             "tick_lateness_ms": {
                 act: {
                     percentile: _round(self.lateness_ms(act, percentile))
@@ -220,11 +230,13 @@ def run(
     rounds: int = 5,
     codec: str = "pcmu",
     *,
+    profile: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> MediaReport:
     """Measure `rounds` rounds of `seconds` each; `progress` is told what is being done.
 
-    `busy` is how many threads run plain Python in the engine's process meanwhile. Raises
+    `busy` is how many threads run plain Python in the engine's process meanwhile; `profile`:
+    whether the engine notes what its phases take. Raises
     `ConfigError` when this machine cannot hold so many calls, `MediaError` when a process of the
     benchmark fails.
     """
@@ -238,7 +250,7 @@ def run(
     measured = []
     for number in range(1, rounds + 1):
         progress(f"round {number} of {rounds}: {calls} calls for {seconds:g} s")
-        measured.append(_round_of(calls, seconds, busy, codec, seed=number))
+        measured.append(_round_of(calls, seconds, busy, codec, number, profile))
     return MediaReport(calls, seconds, busy, tuple(measured), codec)
 
 
@@ -257,11 +269,11 @@ def raise_open_files(needed: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _round_of(calls: int, seconds: float, busy: int, codec: str, seed: int) -> Round:
+def _round_of(calls: int, seconds: float, busy: int, codec: str, seed: int, profile: bool) -> Round:
     factor_before = calibrate(CALIBRATION_REPEATS).factor(REFERENCE)
     bare_us = bare_codec_us(codec)
     with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
-        engine.tell("open", calls=calls, busy=busy, codec=codec)
+        engine.tell("open", calls=calls, busy=busy, codec=codec, profile=profile)
         load.tell("open", calls=calls, seed=seed, codec=codec)
         theirs, ours = engine.answer()["ports"], load.answer()["ports"]
         engine.tell("connect", ports=ours)
@@ -302,6 +314,10 @@ def _figures(
         cpu_us_per_call_tick=1e6 * measured["cpu_s"] / (calls * measured["wall_s"] / TICK_S),
         user_us_per_call_tick=1e6 * measured["user_s"] / (calls * measured["wall_s"] / TICK_S),
         bare_codec_us=bare_us,
+        phase_us={
+            name: 1e6 * seconds / (calls * measured["wall_s"] / TICK_S)
+            for name, seconds in measured["phase_s"].items()
+        },
         lateness_ms={"start": measured["start_ms"], "done": measured["done_ms"]},
         late_ticks=measured["late_ticks"],
         packets_lost=lost_inwards + lost_outwards,

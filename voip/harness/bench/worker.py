@@ -120,7 +120,9 @@ async def _engine() -> None:
         nonlocal side
         match request["do"]:
             case "open":
-                side = EngineSide(request["calls"], request["busy"], request["codec"])
+                side = EngineSide(
+                    request["calls"], request["busy"], request["codec"], profile=request["profile"]
+                )
                 return {"ports": await side.open()}
             case "connect" if side is not None:
                 await side.connect(_pairs(request["ports"]))
