@@ -246,7 +246,7 @@ def run(
             hint=f"1 to {MAX_CALLS} calls, at least 1 s and 1 round",
         )
     payload_format(codec)
-    raise_open_files(2 * calls + _FILES_BESIDE_CALLS)
+    raise_open_files(3 * calls + _FILES_BESIDE_CALLS)
     measured = []
     for number in range(1, rounds + 1):
         progress(f"round {number} of {rounds}: {calls} calls for {seconds:g} s")
