@@ -10,6 +10,7 @@ applied in order at the start of a tick.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 import numpy as np
@@ -49,6 +50,10 @@ __all__ = ["MAX_COMMANDS", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
+_COMMANDS_S = 0.002
+"""What commands may take of a tick's time before its sound; what is left over is done after it."""
+_SPARE_S = 0.003
+"""How long before the next tick no more commands are applied."""
 _BEHIND_S = 0.2
 """Steps this late are left out: sound that old helps nobody."""
 _ROUND_S = 1.0
@@ -60,7 +65,8 @@ class Engine:
     """All streams of one process. `submit` may be called from any thread, all else from one.
 
     `native`: whether the part in C is used; None: where it is there. `codecs`: what there is beside
-    G.711; None: what comes with the package.
+    G.711; None: what comes with the package. `clock`: what `now` is by, so that many commands at
+    once make no tick late, but wait for the next one; None: all are applied.
     """
 
     def __init__(
@@ -71,7 +77,9 @@ class Engine:
         arena: RingArena | None = None,
         native: bool | None = None,
         codecs: Registry | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        self._clock = clock
         random = random or SecureRandom()
         self.native = available() if native is None else native
         self.arena = arena or RingArena()
@@ -141,7 +149,7 @@ class Engine:
         phases = self.phases
         phases.begin()
         if self._commands:
-            self._apply_commands(now)
+            self._apply_commands(now, now + _COMMANDS_S)
             phases.end("commands")
         if self._table.rows:
             self._events += self._intake.receive(now, wall)
@@ -162,12 +170,18 @@ class Engine:
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
             phases.end("reports")
+            if self._commands:
+                self._apply_commands(now, (self.next_due() or now) - _SPARE_S)
+                phases.end("commands")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
 
-    def _apply_commands(self, now: float) -> None:
+    def _apply_commands(self, now: float, until: float) -> None:
+        """Apply what waits, in order; where there is a clock, until then."""
         for _ in range(len(self._commands)):
+            if self._clock is not None and self._table.rows and self._clock() >= until:
+                return
             token, command = self._commands.popleft()
             try:
                 self._events.append(Applied(token, self._control.apply(command, now)))

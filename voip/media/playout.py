@@ -21,6 +21,7 @@ from voip.media.columns import (
     Rows,
     distinct,
     every,
+    give_back,
     grow,
     make,
     reset,
@@ -132,6 +133,13 @@ class Playout:
         self.pcm.grow(rows)
         self.delays.grow(rows)
         self.voicing.grow(rows)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Give back what rows [first, last), in which nothing is, have used of memory."""
+        self.ring.give_back(first, last)
+        give_back(self.pcm.data, first, last)
+        give_back(self.past.sound, first, last)
+        give_back(self.seam, first, last)
 
     def reset(self, row: int) -> None:
         """Start a row afresh, figures included."""

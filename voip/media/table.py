@@ -1,10 +1,12 @@
 """The stream table: one row per RTP stream, and the parts that keep each row's state.
 
-Nothing but the tick touches it. Rows are reused; the table doubles when it is full.
+Nothing but the tick touches it. Rows are reused, the first ones first; the table grows by pieces
+when it is full, and gives the memory of a piece back when nobody is left in it.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +22,7 @@ from voip.media.columns import (
     Ints,
     Rows,
     distinct,
+    give_back,
     grow,
     make,
     reset,
@@ -51,6 +54,8 @@ BASE_STEP_S = 1 / STEPS_PER_SECOND
 MEDIA_SILENT_S = 5.0
 """A peer that sends nothing for so long is told of, unless `WatchStream` says otherwise."""
 _NEVER = 1 << 62
+PIECE_ROWS = 256
+"""Rows by which a table grows at most: a tick has no time for more."""
 PHASE_ROWS = 512
 """Rows of 20 ms that take their steps in the same tick before others take theirs in between.
 
@@ -134,7 +139,7 @@ class StreamTable:
         self.rows: dict[int, int] = {}
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
-        self._free = list(range(rows - 1, -1, -1))
+        self._free = list(range(rows))  # a heap: the first row is taken first
         # what only some rows have, or what is looked at rarely
         self.cname: dict[int, str] = {}
         self.codec: dict[int, str] = {}
@@ -166,7 +171,7 @@ class StreamTable:
             raise MediaError(f"stream {stream} is open already")
         if not self._free:
             self._grow()
-        row = self._free.pop()
+        row = heapq.heappop(self._free)
         reset(self, row)
         self.receiver.reset(row)
         self.playout.reset(row)
@@ -205,7 +210,8 @@ class StreamTable:
             self.sinks,
         ):
             part.pop(row, None)
-        self._free.append(row)
+        heapq.heappush(self._free, row)
+        self._give_back(row // PIECE_ROWS * PIECE_ROWS)
 
     def route(self, row: int, source: int) -> None:
         """Let `row` send what row `source` hears; -1: nothing."""
@@ -340,7 +346,8 @@ class StreamTable:
 
     def _grow(self) -> None:
         rows = self.active.size
-        grow(self, 2 * rows)
+        more = rows + min(rows, PIECE_ROWS)
+        grow(self, more)
         for part in (
             self.receiver,
             self.playout,
@@ -349,8 +356,17 @@ class StreamTable:
             self.feed,
             self.mixer,
         ):
-            part.grow(2 * rows)
-        self._free = list(range(2 * rows - 1, rows - 1, -1))
+            part.grow(more)
+        self._free = list(range(rows, more))
+
+    def _give_back(self, first: int) -> None:
+        """Give back the memory of the piece that begins at row `first`, if nobody is in it."""
+        last = min(first + PIECE_ROWS, self.active.size)
+        if np.count_nonzero(self.active[first:last]):
+            return
+        self.playout.give_back(first, last)
+        give_back(self.feed.data, first, last)
+        give_back(self.transmitter.packet, first, last)
 
 
 def _slot_at(now: float) -> int:

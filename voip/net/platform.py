@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from itertools import count
 
@@ -38,7 +39,7 @@ class KernelPlatform:
         """Return an engine of the phone's own."""
         io = UdpPacketIO(random, ports=PortRange(*ports))
         io.tap = tap
-        engine = Engine(io, random=random)
+        engine = Engine(io, random=random, clock=time.monotonic)
         driver = ThreadDriver(engine, release=io.close_all, counted=io.counted)
         return MediaPlane(driver, engine.arena, count(1))
 

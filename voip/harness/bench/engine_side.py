@@ -131,7 +131,7 @@ class EngineSide:
         self._format = payload_format(codec)
         random = SecureRandom()
         self._io = UdpPacketIO(random)
-        self._engine = Engine(self._io, random=random, codecs=registry())
+        self._engine = Engine(self._io, random=random, codecs=registry(), clock=time.monotonic)
         if profile:
             self._engine.phases.clock = time.thread_time
         self._driver = ThreadDriver(
