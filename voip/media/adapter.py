@@ -58,7 +58,9 @@ class Decoding:
         self._resampler = Resampler(self._codec_hz, rate_hz)
         self._past = np.zeros(round(HISTORY_S * rate_hz), np.float32)
         self._seam = round(REJOIN_S * rate_hz)
+        self._fec = codec if isinstance(codec, FecCodec) else None
         self._gap = 0  # samples concealed since the last payload
+        self._after = np.zeros(0, np.float32)  # how what was concealed would go on
         self._spare = np.zeros(0, np.float32)  # of a frame that the codec concealed
         plain = self._codec_hz == rate_hz and self._channels == 1
         self.direct = _direct(codec, encode=False) if plain else None
@@ -84,7 +86,7 @@ class Decoding:
         self._spare = self._spare[:0]
         pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
         if self._gap and not self.codec.info.conceals and self._gap < FADE_S * self.rate_hz:
-            blend(self._repeated(self._seam)[None], pcm[None])
+            blend(self._after[None], pcm[None])
         self._gap = 0
         self._remember(pcm)
         return pcm
@@ -101,10 +103,18 @@ class Decoding:
 
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
-        conceal = self._concealed if self.codec.info.conceals else self._repeated
-        sound = conceal(count)
+        if self.codec.info.conceals:
+            sound = self._concealed(count)
+        else:
+            longer = self._repeated(count + self._seam)
+            sound, self._after = longer[:count], longer[count:]
         self._gap += count
         return sound
+
+    @property
+    def repeats(self) -> bool:
+        """Whether payloads may repeat what the ones before them had."""
+        return self._fec is not None
 
     def recover(self, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`, from what it says of them.
@@ -112,10 +122,10 @@ class Decoding:
         None where the codec repeats nothing. The payload itself is to be decoded afterwards.
         """
         own = count * self._codec_hz // self.rate_hz
-        if not isinstance(self.codec, FecCodec) or own % self.codec.info.frame_samples:
+        if self._fec is None or own % self.codec.info.frame_samples:
             return None
         try:
-            found = self.codec.decode_fec(payload.tobytes(), own * self._channels)
+            found = self._fec.decode_fec(payload.tobytes(), own * self._channels)
         except CodecError:
             return None
         pcm = self._at_rate(_floats(found))

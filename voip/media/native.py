@@ -126,19 +126,24 @@ class Native:
         tick, table = self._current(), self._table.playout
         calls = table.voicing.hear_calls
         heard = np.empty((rows.size, count), np.float32)
+        some: list[Rows] = []  # of each part, the places of those that are not played
+        torn: list[Rows] = []
         for begin in range(0, rows.size, _PART):
             part = slice(begin, begin + _PART)
-            some, sound, at = rows[part], heard[part], due[part]
-            odd, gaps = self._odd[: some.size], self._gaps[: some.size]
-            others, broken = tick.play(some, count, at, sound, odd, gaps, calls)
+            odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
+            others, broken = tick.play(rows[part], count, due[part], heard[part], odd, gaps, calls)
             if others:
-                odd = odd[:others]
-                sound[odd] = table.play(some[odd], count, at[odd], coded=True)
+                some.append(odd[:others] + begin)
             if broken:
-                gaps = gaps[:broken]
-                patched = sound[gaps]
-                table.patch(some[gaps], patched)
-                sound[gaps] = patched
+                torn.append(gaps[:broken] + begin)
+        if some:
+            left = np.concatenate(some)
+            heard[left] = table.play(rows[left], count, due[left], coded=True)
+        if torn:
+            left = np.concatenate(torn)
+            patched = heard[left]
+            table.patch(rows[left], patched)
+            heard[left] = patched
         return heard
 
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:

@@ -286,7 +286,7 @@ class StreamTable:
         self.step[row] = self.step_of(row, 10 if self.mixer.mix[row] >= 0 else step_ms)
         if self.slot[row] < _NEVER:
             return  # it keeps its place
-        slot = int(now / BASE_STEP_S) + 1
+        slot = _slot_at(now) + 1
         taken = self.slot[
             (self.slot < _NEVER) & (self.step > self.playout.rate // STEPS_PER_SECOND)
         ]

@@ -95,7 +95,7 @@ class Voiced:
         self, row: int, voice: Voice, gap: int, wanted: int
     ) -> npt.NDArray[np.float32] | None:
         """Return the `gap` samples before the next packet of `row` from what it says of them."""
-        if gap > _NEAR_S * voice.rate_hz:
+        if not voice.repeats or gap > _NEAR_S * voice.rate_hz:
             return None
         ring = self._ring
         slot = ring.next_after(row, wanted)

@@ -75,6 +75,11 @@ class Voice:
         """The loudest sample of what was heard last."""
         return 0.0 if self._recent is None else self._recent.level
 
+    @property
+    def repeats(self) -> bool:
+        """Whether what was lost of what came last may be in the next payload."""
+        return self._recent is not None and self._recent.repeats
+
     def clock(self, code: int) -> int:
         """Return the RTP clock of one of the formats in Hz."""
         return self.receive[code - FIRST_CODE].clock_rate

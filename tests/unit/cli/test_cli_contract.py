@@ -50,7 +50,8 @@ OPTIONS = {
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
-    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
+    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"}
+    | {"--codec", "--profile", "--growth", "--page"},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -186,6 +187,55 @@ class EngineSide:
             phase_s={name: seconds - before.phase_s[name] for name, seconds in now.phase_s.items()},
             rss_kb=_rss_kb() - self._rss_before,
         )
+
+    async def swell(self, rows: int, seconds: float) -> dict[str, float]:
+        """Add so many rows within some seconds, as calls that begin, and close them as quickly.
+
+        Returns what `media_growth.Swelling` says of it.
+        """
+        rss_before, skipped = _rss_kb(), self._engine.skipped_steps
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:  # reads nothing
+            nobody.bind((HOST, 0))
+            figures = await self._swell(rows, seconds, Address(*nobody.getsockname()))
+        return figures | {
+            "skipped_steps": self._engine.skipped_steps - skipped,
+            "rss_before_kb": rss_before,
+        }
+
+    async def _swell(self, rows: int, seconds: float, nobody: Address) -> dict[str, float]:
+        marks, begun = [self._driver.times.late], time.monotonic()
+        added = range(self._calls, self._calls + rows)
+        taken_s = []
+        for add in (True, False):
+            begun = time.monotonic()
+            for number, stream in enumerate(added):
+                waits = begun + number * seconds / rows - time.monotonic()
+                if waits > 0:
+                    await asyncio.sleep(waits)
+                for command in self._call(stream, nobody) if add else [CloseStream(stream)]:
+                    self._driver.post(command)
+            await self._driver.apply(RouteStream(0, 0))  # all before it have been applied
+            taken_s.append(time.monotonic() - begun)
+            marks.append(self._driver.times.late)
+            if add:
+                rss_most = _rss_kb()
+        return {
+            "late_adding": marks[1] - marks[0],
+            "late_closing": marks[2] - marks[1],
+            "seconds_adding": taken_s[0],
+            "rss_most_kb": rss_most,
+            "rss_after_kb": _rss_kb(),
+        }
+
+    def _call(self, stream: int, nobody: Address) -> list[Command]:
+        """Return what opens a call that nobody is at the other end of."""
+        return [
+            OpenStream(stream, HOST, f"bench-{stream}"),
+            ConnectStream(
+                stream, nobody, None, send_format=self._format, receive_formats=(self._format,)
+            ),
+            RouteStream(stream, stream),
+        ]
 
     async def close(self) -> EngineTotals:
         """Close every stream and the engine; return what they counted."""

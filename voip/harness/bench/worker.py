@@ -129,6 +129,8 @@ async def _engine() -> None:
             case "mark" if side is not None:
                 measured = side.mark()
                 return {} if measured is None else asdict(measured)
+            case "swell" if side is not None:
+                return await side.swell(request["rows"], request["seconds"])
             case "close" if side is not None:
                 return asdict(await side.close())
             case other:
