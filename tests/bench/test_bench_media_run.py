@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from voip.cli.bench_media import bench_media
-from voip.harness.bench import media
+from voip.errors import ConfigError
+from voip.harness.bench import media, media_growth
 
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setattr(media, "WARM_UP_S", 0.3)
+    monkeypatch.setattr(media, "CALIBRATION_REPEATS", 1)
     one = typer.Typer()
     one.command()(bench_media)
     return one
@@ -40,6 +43,48 @@ def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> N
     assert report["cpu_us_per_call_tick"] > 0 and report["machine_factor"] > 0
     assert report["rss_kb_per_call"] > 0
     assert report["tick_lateness_ms"]["done"]["max"] > 0
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("codec", ["g722", "opus"])
+def test_other_codecs_are_measured_beside_what_they_cost_barely(
+    cli: typer.Typer, codec: str
+) -> None:
+    arguments = ["--calls", "4", "--seconds", "1", "--rounds", "1", "--codec", codec, "--profile"]
+    result = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    (one,) = report["rounds"]
+    assert report["codec"] == codec and report["bare_codec_us"] > 1
+    assert report["packets_lost"] == 0
+    assert one["engine"]["sent"] == one["load"]["seen"] > 4 * 30
+    assert one["engine"]["failures"] == one["engine"]["discarded"] == 0
+    assert report["bars"]["cpu_us_per_call_tick"]["bar"] > 5
+    assert {"receive", "play out", "encode", "send"} <= set(report["phase_us"])
+
+
+@pytest.mark.bench
+def test_growth_is_a_table_in_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(media, "WARM_UP_S", 0.2)
+    monkeypatch.setattr(media, "CALIBRATION_REPEATS", 1)
+    monkeypatch.setattr(media_growth, "WARM_UP_S", 0.2)
+    monkeypatch.setattr(media_growth, "SWELL_S", 0.2)
+    grown = media_growth.growth(1.0, 1, calls=(3, 6), beside=2, added=30)
+    page = tmp_path / "page.md"
+    marks = "<!-- voip bench media --growth: begin -->", "<!-- end -->"
+    page.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
+    media_growth.write_into(page, grown.markdown())
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")] == [
+        "calls", "---", "3", "6",
+    ]  # fmt: skip
+    assert media_growth.machine() in text
+    assert grown.swelling.added == 30 and grown.ratios[0] == 1.0
+    assert set(grown.to_json()["bars"]) == {"cpu_growth", "late_ticks_of_added_rows"}
+    with pytest.raises(ConfigError, match="no place"):
+        page.write_text("nothing")
+        media_growth.write_into(page, "table")
 
 
 def test_too_few_open_files_end_it_with_one_line(

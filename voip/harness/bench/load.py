@@ -41,6 +41,8 @@ REORDER_MS = 2 * JITTER_MS + FRAME_MS + 2
 """Delays a packet beyond its successor, however late that is."""
 CHECKED_CALLS = 10
 REPORT_INTERVAL_MS = 5000
+REPORTS_EACH_MS = 10
+"""Peers do not report all at once."""
 _SPEECH_FRAMES = 3000  # a minute, every call beginning at another place of it
 _HEADER_BYTES = 12
 _CALENDAR_MS = 64  # longer than any delay
@@ -154,7 +156,7 @@ class Load:
                 self._disturb(packets)
             self._send(packets)
             due.clear()
-        if now % 100 == 0:
+        if now % REPORTS_EACH_MS == 0:
             self._send_reports(now)
         self._tick += 1
 
@@ -203,8 +205,8 @@ class Load:
 
     def _send_reports(self, now: int) -> None:
         """Send the sender reports of those calls whose turn it is: one per call every 5 s."""
-        turns = REPORT_INTERVAL_MS // 100
-        for call in range(now // 100 % turns, self._calls, turns):
+        turns = REPORT_INTERVAL_MS // REPORTS_EACH_MS
+        for call in range(now // REPORTS_EACH_MS % turns, self._calls, turns):
             frame = now // FRAME_MS
             report = SenderReport(
                 ssrc=int(self._ssrc[call]),

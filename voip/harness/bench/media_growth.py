@@ -31,6 +31,8 @@ FLAT_BAR: Final = 1.2
 """How much more than the first one the dearest may cost."""
 BESIDE_CALLS: Final = 500
 ADDED_ROWS: Final = 1000
+SWELL_S = 1.0
+"""Within which they are added, and closed again."""
 _BEGIN: Final = "<!-- voip bench media --growth: begin -->"
 _END: Final = "<!-- end -->"
 
@@ -140,7 +142,6 @@ def growth(
 
 def _swell(beside: int, added: int) -> Swelling:
     raise_open_files(3 * (beside + added) + 64)
-    lasts_s = 5.0
     with Worker("engine") as engine, Worker("load") as load:
         engine.tell("open", calls=beside, busy=0, codec="pcmu", profile=False)
         load.tell("open", calls=beside, seed=1, codec="pcmu")
@@ -148,9 +149,9 @@ def _swell(beside: int, added: int) -> Swelling:
         engine.tell("connect", ports=ours)
         load.tell("connect", ports=theirs)
         engine.answer(), load.answer()
-        load.tell("run", seconds=WARM_UP_S + lasts_s)
+        load.tell("run", seconds=WARM_UP_S + 4 * SWELL_S)
         time.sleep(WARM_UP_S)
-        swelling = engine.ask("swell", rows=added, seconds=1.0)
+        swelling = engine.ask("swell", rows=added, seconds=SWELL_S)
         load.answer()
         engine.ask("close")
         load.ask("finish")
