@@ -371,7 +371,11 @@ static void decode(const Tick *t, Py_ssize_t slot, float *sound, Py_ssize_t coun
 {
     const float *sample = t->decode + 256 * (Py_ssize_t)t->slot_code[slot];
     const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
-    for (Py_ssize_t at = 0; at < count; at++)
+    Py_ssize_t at = 0;
+    for (; at + 8 <= count; at += 8) /* most of a loop of one would be the loop */
+        for (int n = 0; n < 8; n++)
+            sound[at + n] = sample[payload[at + n]];
+    for (; at < count; at++)
         sound[at] = sample[payload[at]];
 }
 
