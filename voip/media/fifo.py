@@ -28,7 +28,7 @@ class FifoArray:
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
         more = rows - len(self.data)
-        self.data = lengthen(self.data, rows)
+        self.data = lengthen(self.data, rows, dense=False)
         self.fill = np.concatenate((self.fill, np.zeros(more, np.int64)))
 
     def clear(self, row: int) -> None:
