@@ -147,6 +147,7 @@ class Control:
             rtcp_remote = table.rtcp_remote[row]
         self._io.connect(row, remote, rtcp_remote)
 
+        was_coded = bool(table.coded[row])
         self._speak_by(row, voice)
         table.meaning[row] = meaning
         table.event_clocks[row] = {
@@ -163,6 +164,8 @@ class Control:
         table.listening[row] = command.receive
         ptime_ms = self._send_as(row, command, now)
         table.schedule(row, 10 if ptime_ms % 20 else 20, now)
+        if table.coded[row] and not was_coded:
+            table.spread(row)
         self._reporter.connect(row, now)
 
     def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:

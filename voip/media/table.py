@@ -295,6 +295,17 @@ class StreamTable:
         gather = max(here, there) < PHASE_ROWS
         self.slot[row] = slot + (here < there if gather else here > there)
 
+    def spread(self, row: int) -> None:
+        """Let a row that has just got a voice take its steps while fewer others with voices do.
+
+        A codec costs far more than what a tick's first rows cost, so that gathering gains nothing.
+        """
+        taken = self.slot[self.coded & (self.slot < _NEVER)]
+        odd = int(np.count_nonzero(taken % 2))
+        here, there = (odd, taken.size - odd) if self.slot[row] % 2 else (taken.size - odd, odd)
+        if here > there + 1:
+            self.slot[row] += 1
+
     def due_rows(self, now: float) -> Rows:
         """Return the rows whose step is due, in order."""
         return where(self.slot <= _slot_at(now))
