@@ -64,6 +64,14 @@ def test_other_codecs_are_measured_beside_what_they_cost_barely(
 
 
 @pytest.mark.bench
+def test_a_codec_without_a_bar_is_measured_too(cli: typer.Typer) -> None:
+    arguments = ["--calls", "2", "--seconds", "1", "--rounds", "1", "--codec", "ilbc"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert "the bare codec" in result.stdout and "all / machine factor" in result.stdout
+
+
+@pytest.mark.bench
 def test_growth_is_a_table_in_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(media, "WARM_UP_S", 0.2)
     monkeypatch.setattr(media, "CALIBRATION_REPEATS", 1)
