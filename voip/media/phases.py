@@ -31,6 +31,8 @@ class Phases:
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self.clock = clock
         self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self.most: dict[str, float] = dict(self.seconds)
+        """The most a phase took at a time, since somebody set it back."""
         self._since = 0.0
 
     def begin(self) -> None:
@@ -42,5 +44,7 @@ class Phases:
         """Count all since the last end, or the beginning, to `phase`."""
         if self.clock is not None:
             now = self.clock()
-            self.seconds[phase] += now - self._since
+            taken = now - self._since
+            self.seconds[phase] += taken
+            self.most[phase] = max(self.most[phase], taken)
             self._since = now

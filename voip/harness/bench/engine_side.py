@@ -57,6 +57,7 @@ class Measured:
     start_ms: Lateness
     done_ms: Lateness
     phase_s: dict[str, float]  # of the engine's thread, by phase; where that was asked for
+    phase_most_s: dict[str, float]  # the most of it at a time
     rss_kb: float  # what the process has grown by since before the first stream
 
 
@@ -170,6 +171,8 @@ class EngineSide:
         """Note where we are; return what was used since the last mark."""
         before, now = self._marked, self._now()
         self._marked = now
+        phases = self._engine.phases
+        most, phases.most = phases.most, dict.fromkeys(phases.most, 0.0)
         if before is None:  # to open hundreds of calls at once takes longer than a step
             self._skipped_before = self._engine.skipped_steps
             return None
@@ -185,6 +188,7 @@ class EngineSide:
             start_ms=_lateness(figures[:, 0]),
             done_ms=_lateness(figures[:, 1]),
             phase_s={name: seconds - before.phase_s[name] for name, seconds in now.phase_s.items()},
+            phase_most_s=most,
             rss_kb=_rss_kb() - self._rss_before,
         )
 

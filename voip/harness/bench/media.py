@@ -63,6 +63,7 @@ class Round:
     user_us_per_call_tick: float = 0.0
     bare_codec_us: float = 0.0
     phase_us: dict[str, float] | None = None
+    phase_ms_max: dict[str, float] | None = None
 
     @property
     def adjusted_cpu_us(self) -> float:
@@ -182,6 +183,11 @@ class MediaReport:
             "user_us_per_call_tick": median(lambda one: one.user_us_per_call_tick),
             "bare_codec_us": _round(self.bare_codec_us),
             "phase_us": {name: _round(us) for name, us in self.phase_us.items() if us},
+            "phase_ms_max": {
+                name: _round(max((one.phase_ms_max or {})[name] for one in self.rounds))
+                for name, us in self.phase_us.items()
+                if us
+            },
             "tick_lateness_ms": {
                 act: {
                     percentile: _round(self.lateness_ms(act, percentile))
@@ -322,6 +328,7 @@ def _figures(
             name: 1e6 * seconds / (calls * measured["wall_s"] / TICK_S)
             for name, seconds in measured["phase_s"].items()
         },
+        phase_ms_max={name: 1e3 * most for name, most in measured["phase_most_s"].items()},
         lateness_ms={"start": measured["start_ms"], "done": measured["done_ms"]},
         late_ticks=measured["late_ticks"],
         packets_lost=lost_inwards + lost_outwards,
