@@ -57,8 +57,9 @@ _NUMBERS = {
 }
 
 
-_PART = 16
-"""Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus."""
+_PART, _PART_OF_CALLS = 16, 64
+"""Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus, 1 ms of
+what is called as an object."""
 _NOBODY: list[Any] = []
 
 
@@ -128,8 +129,9 @@ class Native:
         heard = np.empty((rows.size, count), np.float32)
         some: list[Rows] = []  # of each part, the places of those that are not played
         torn: list[Rows] = []
-        for begin in range(0, rows.size, _PART):
-            part = slice(begin, begin + _PART)
+        together = _together(table.voicing.hear_by[rows])
+        for begin in range(0, rows.size, together):
+            part = slice(begin, begin + together)
             odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
             others, broken = tick.play(rows[part], count, due[part], heard[part], odd, gaps, calls)
             if others:
@@ -167,15 +169,17 @@ class Native:
         if self._whole.size != count:
             self._whole = np.empty(count, np.int16)
         whole = voicing.says[rows] == count
-        if wanted:
-            whole &= [row not in wanted for row in rows.tolist()]
         transmitter.begin_each(rows[whole], slots[whole])
         sizes = self._sizes[: rows.size]
         sizes[:] = np.where(whole, 0, -1)
-        for begin in range(0, rows.size, _PART):
-            part = slice(begin, begin + _PART)
+        together = _together(voicing.say_by[rows])
+        for begin in range(0, rows.size, together):
+            part = slice(begin, begin + together)
             self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
         full = (sizes > DTX_OCTETS) & (sizes <= MAX_PAYLOAD)
+        if wanted:
+            for at in where((sizes > 0) & (sizes <= DTX_OCTETS)):
+                full[at] = int(rows[at]) in wanted
         transmitter.filled[rows[full]] = sizes[full]
         transmitter.marker[rows[~full & (sizes > 0)]] = True
         for at in where(sizes <= 0):
@@ -190,3 +194,8 @@ class Native:
         lengths = self._lengths[: rows.size]
         self._tick.seal(rows, lengths)
         io.send(rows.astype(np.int32), self._table.transmitter.packet, lengths)
+
+
+def _together(kinds: npt.NDArray[np.uint8]) -> int:
+    """Return how many rows are coded at a time, by their kinds (k,) of codecs."""
+    return _PART if kinds.max(initial=0) == voicing.FUNCTION else _PART_OF_CALLS

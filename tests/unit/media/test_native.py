@@ -193,7 +193,7 @@ def test_whatever_arrives_both_come_to_the_same(seed: int) -> None:
 
 
 G722 = PayloadFormat(9, "g722")
-OPUS = PayloadFormat(111, "opus", 48000, 2, "useinbandfec=1")
+OPUS = PayloadFormat(111, "opus", 48000, 2, "useinbandfec=1;usedtx=1")
 OPUS_DTX = PayloadFormat(112, "opus", 48000, 2, "usedtx=1;maxplaybackrate=16000")
 ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
 VOICES = (G722, OPUS, OPUS_DTX, ILBC)
@@ -249,7 +249,7 @@ def test_so_do_rows_whose_codecs_remember(seed: int) -> None:
             pair.each("put", header + payload, at=at, stream=stream)
             heard[format_.name] += 1
     pair.run(0.7)
-    pair.each("do", SendDtmf(2, "5"), SendDtmf(8, "1"))
+    pair.each("do", SendDtmf(2, "5"), SendDtmf(8, "1"), SendDtmf(9, "7"))
     pair.run(1.2)
     assert pair.taken > 0.6 * (heard.total() - heard["ilbc"])
     direct = pair.desks[0].engine._table.playout.voicing

@@ -446,9 +446,9 @@ def test_a_codec_that_fails_as_none_should_is_told_of_and_harms_nobody_else(
     assert len([r for r in caplog.records if "a codec of broken/8000 failed" in r.message]) == 1
 
 
-def test_rows_with_voices_are_spread_over_the_ticks(desk: Desk) -> None:
+def test_rows_of_opus_are_spread_over_the_ticks(desk: Desk) -> None:
     for stream in range(1, 41):
-        desk.call(stream, send_format=G722 if stream % 2 else PCMU, receive_formats=(G722, PCMU))
+        desk.call(stream, send_format=OPUS if stream % 2 else PCMU, receive_formats=(OPUS, PCMU))
     table = desk.engine._table
     coded = table.slot[table.coded] % 2
     assert coded.size == 20 and 9 <= coded.sum() <= 11
