@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from voip.cli.bench_media import bench_media
-from voip.harness.bench import media
+from voip.errors import ConfigError
+from voip.harness.bench import media, media_growth
 
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     monkeypatch.setattr(media, "WARM_UP_S", 0.3)
+    monkeypatch.setattr(media, "CALIBRATION_REPEATS", 1)
     one = typer.Typer()
     one.command()(bench_media)
     return one
@@ -69,6 +72,56 @@ def test_processes_and_an_application_that_reads_and_sends_lose_nothing(cli: typ
 def test_what_cannot_be_measured_is_refused(cli: typer.Typer, more: list[str]) -> None:
     result = CliRunner().invoke(cli, ["--calls", "12", "--json", *more])
     assert result.exit_code == 1 and json.loads(result.stdout)["code"] == "config"
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("codec", ["g722", "opus"])
+def test_other_codecs_are_measured_beside_what_they_cost_barely(
+    cli: typer.Typer, codec: str
+) -> None:
+    arguments = ["--calls", "4", "--seconds", "1", "--rounds", "1", "--codec", codec, "--profile"]
+    result = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    (one,) = report["rounds"]
+    assert report["codec"] == codec and report["bare_codec_us"] > 1
+    assert report["packets_lost"] == 0
+    assert one["engine"]["sent"] == one["load"]["seen"] > 4 * 30
+    assert one["engine"]["failures"] == one["engine"]["discarded"] == 0
+    assert report["bars"]["cpu_us_per_call_tick"]["bar"] > 5
+    assert {"receive", "play out", "encode", "send"} <= set(report["phase_us"])
+
+
+@pytest.mark.bench
+def test_a_codec_without_a_bar_is_measured_too(cli: typer.Typer) -> None:
+    arguments = ["--calls", "2", "--seconds", "1", "--rounds", "1", "--codec", "ilbc"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert "the bare codec" in result.stdout and "all / machine factor" in result.stdout
+
+
+@pytest.mark.bench
+def test_growth_is_a_table_in_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(media, "WARM_UP_S", 0.2)
+    monkeypatch.setattr(media, "CALIBRATION_REPEATS", 1)
+    monkeypatch.setattr(media_growth, "WARM_UP_S", 0.2)
+    monkeypatch.setattr(media_growth, "SWELL_S", 0.2)
+    grown = media_growth.growth(1.0, 1, calls=(3, 6), beside=2, added=30)
+    page = tmp_path / "page.md"
+    marks = "<!-- voip bench media --growth: begin -->", "<!-- end -->"
+    page.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
+    media_growth.write_into(page, grown.markdown())
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")] == [
+        "calls", "---", "3", "6",
+    ]  # fmt: skip
+    assert media_growth.machine() in text
+    assert grown.swelling.added == 30 and grown.ratios[0] == 1.0
+    assert set(grown.to_json()["bars"]) == {"cpu_growth", "late_ticks_of_added_rows"}
+    with pytest.raises(ConfigError, match="no place"):
+        page.write_text("nothing")
+        media_growth.write_into(page, "table")
 
 
 def test_too_few_open_files_end_it_with_one_line(

@@ -54,6 +54,8 @@ def show(measure: Callable[[Progress], Measured], *, as_json: bool, earlier: Pat
 
 
 def bar(figures: dict[str, Any], unit: str) -> str:
-    """Say whether a bar is met."""
+    """Say whether a bar is met; nothing, where there is none."""
+    if figures["bar"] is None:
+        return ""
     verdict = {True: "met", False: "missed", None: "cannot be told here"}[figures["met"]]
     return f"{figures['bar']:g} {unit}: {verdict}"

@@ -11,6 +11,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from voip.codecs.core import CodecInfo
+from voip.codecs.direct import Direct
 from voip.codecs.pcm import (
     Octets,
     Pcm,
@@ -61,6 +62,11 @@ class Concealing(Protocol):
     def conceal(self, out: Whole) -> None:
         """Fill `out` with what the lost may have sounded like."""
         ...
+
+
+@runtime_checkable
+class _Direct(Protocol):
+    def direct(self, *, encode: bool) -> Direct | None: ...
 
 
 class ArrayCodec:
@@ -137,6 +143,14 @@ class ArrayCodec:
     def reset(self) -> None:
         """Forget what went before, in both directions."""
         self._coder = self._make()
+
+    def direct_decoder(self) -> Direct | None:
+        """Return how C decodes by the present coder; None where only Python does."""
+        return self._coder.direct(encode=False) if isinstance(self._coder, _Direct) else None
+
+    def direct_encoder(self) -> Direct | None:
+        """Return how C encodes by the present coder."""
+        return self._coder.direct(encode=True) if isinstance(self._coder, _Direct) else None
 
     def _whole(self, samples: int) -> Whole:
         """Return room for int16; it is kept, that there be no more of it with each frame."""

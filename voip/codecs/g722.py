@@ -14,6 +14,7 @@ import numpy as np
 
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
+from voip.codecs.direct import Direct
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 
@@ -55,6 +56,12 @@ class _Coder:
     def __init__(self, bit_rate: int) -> None:
         self._native = _library().G722(G722.sample_rate, bit_rate, use_numpy=False)
         self._lower = _LOWER_BITS[bit_rate]
+
+    def direct(self, *, encode: bool) -> Direct | None:
+        if self._lower:  # octets are shifted
+            return None
+        call = self._native.encode if encode else self._native.decode
+        return Direct(octets=1, samples=2, room=160, call=call, keeps=self._native)
 
     def octets(self, samples: int) -> int:
         if samples % 2:  # the library would leave the last one out

@@ -54,6 +54,23 @@
     X(filled, int64_t, "table.transmitter.filled") \
     X(marker, uint8_t, "table.transmitter.marker") \
     X(sent_octets, int64_t, "table.transmitter.octets") \
+    X(coded, uint8_t, "table.coded") \
+    X(clock, int64_t, "table.receiver.clock") \
+    X(rate, int64_t, "table.playout.rate") \
+    X(dropped, int64_t, "table.playout.dropped") \
+    X(voice_code, uint8_t, "table.playout.voicing.code") \
+    X(voice_octets, int64_t, "table.playout.voicing.octets") \
+    X(voice_samples, int64_t, "table.playout.voicing.samples") \
+    X(hears, uint8_t, "table.playout.voicing.hears") \
+    X(hear_by, uint8_t, "table.playout.voicing.hear_by") \
+    X(hear_function, uint64_t, "table.playout.voicing.hear_function") \
+    X(hear_state, uint64_t, "table.playout.voicing.hear_state") \
+    X(hear_past, uint64_t, "table.playout.voicing.past") \
+    X(hear_past_samples, int64_t, "table.playout.voicing.past_samples") \
+    X(say_by, uint8_t, "table.playout.voicing.say_by") \
+    X(say_function, uint64_t, "table.playout.voicing.say_function") \
+    X(say_state, uint64_t, "table.playout.voicing.say_state") \
+    X(say_room, int64_t, "table.playout.voicing.room") \
     X(late_run, int64_t, "table.playout.late_run") \
     X(peak, int64_t, "table.playout.peak") \
     X(packets, uint8_t, "table.transmitter.packet") \
@@ -75,6 +92,7 @@
     X(slot_payload, uint8_t, "table.playout.ring.payload") \
     X(decode, float, "table.lane.decode_table") \
     X(encode, uint8_t, "table.lane.encode_table") \
+    X(units, int64_t, "units") \
     X(memory, uint8_t, "batch.memory") \
     X(slots, intptr_t, "batch.slots") \
     X(rows, intptr_t, "batch.rows") \
@@ -89,7 +107,8 @@
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
-    X(aim_samples) X(stay_s) X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
+    X(aim_samples) X(stay_s) X(called) X(function) X(max_units_octets) \
+    X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
 
 enum {
 #define X(name, type, there) AT_##name,
@@ -177,6 +196,25 @@ static void note_delay(Tick *t, Py_ssize_t row, double transit)
         t->position[row] = 0;
 }
 
+/* intake.py, Intake._in_samples and voicing.py, Voicing.durations; 0 where the voice is to be asked */
+static int64_t voiced_samples(const Tick *t, Py_ssize_t row, uint8_t code, const uint8_t *payload,
+                              int64_t size)
+{
+    int64_t octets = t->voice_octets[row];
+    if (code != t->voice_code[row] || octets < 0)
+        return 0;
+    if (octets > 0)
+        return size % octets ? 0 : size / octets * t->voice_samples[row];
+    return size > t->max_units_octets ? 0 : t->units[payload[0]] * t->voice_samples[row];
+}
+
+/* Rounded down, as Python does. */
+static int64_t divided(int64_t by, int64_t divisor)
+{
+    int64_t quotient = by / divisor;
+    return by % divisor < 0 ? quotient - 1 : quotient;
+}
+
 /* receive.py, Receiver.accept and _measure_jitter; playout.py, Playout.arrive; payloads.py,
  * PayloadRing.insert: nothing is changed before it is certain that all is ordinary. */
 static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
@@ -186,7 +224,17 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     if (size <= 0 || size > t->slot_bytes || packet[0] != 0x80)
         return 0;
     uint8_t code = t->meaning[row * t->payload_types + (packet[1] & 0x7F)];
-    if (code >= t->codes || !t->listening[row] || t->state[row] == t->idle)
+    int64_t duration = size; /* a byte is a sample */
+    int64_t clock = (int64_t)t->rate_hz, rate = clock;
+    if (t->coded[row]) {
+        if ((duration = voiced_samples(t, row, code, packet + 12, size)) == 0)
+            return 0;
+        clock = t->clock[row];
+        rate = t->rate[row];
+    } else if (code >= t->codes) {
+        return 0;
+    }
+    if (!t->listening[row] || t->state[row] == t->idle)
         return 0;
     if (t->ssrc[row] != big_endian(packet + 8) || t->candidate[row] >= 0)
         return 0;
@@ -198,13 +246,14 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     int64_t sequence = last + step;
     int64_t before = t->last_timestamp[row];
     int64_t timestamp = before + (int32_t)(big_endian(packet + 4) - (uint32_t)before);
+    int64_t at = rate == clock ? timestamp : divided(timestamp * rate, clock); /* in samples */
     double arrival = t->arrival[i];
-    double transit = arrival - (double)timestamp / t->rate_hz;
+    double transit = arrival - (double)at / (double)rate;
 
     Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
     if (t->slot_sequence[slot] == sequence || t->slot_duration[slot] > 0)
         return 0;
-    if (timestamp + size <= t->decoded[row])
+    if (at + duration <= t->decoded[row])
         return 0;
     if (!(fabs(transit - t->quickest[row]) <= t->playout_restart_s))
         return 0;
@@ -218,18 +267,18 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     } else {
         t->reordered[row]++;
     }
-    double units = arrival * t->rate_hz - (double)timestamp;
+    double units = arrival * (double)clock - (double)timestamp;
     double change = fabs(units - t->last_transit[row]);
-    if (change >= t->transit_restart_s * t->rate_hz)
+    if (change >= t->transit_restart_s * (double)clock)
         change = 0.0;
     t->jitter[row] += (change - t->jitter[row]) * (1.0 / 16.0);
     t->last_transit[row] = units;
 
     note_delay(t, row, transit);
     t->late_run[row] = 0;
-    t->slot_timestamp[slot] = timestamp;
+    t->slot_timestamp[slot] = at;
     t->slot_sequence[slot] = sequence;
-    t->slot_duration[slot] = size; /* a byte is a sample */
+    t->slot_duration[slot] = duration;
     t->slot_length[slot] = size;
     t->slot_code[slot] = code;
     memcpy(t->slot_payload + slot * t->slot_bytes, packet + 12, (size_t)size);
@@ -351,7 +400,11 @@ static void decode(const Tick *t, Py_ssize_t slot, float *sound, Py_ssize_t coun
 {
     const float *sample = t->decode + 256 * (Py_ssize_t)t->slot_code[slot];
     const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
-    for (Py_ssize_t at = 0; at < count; at++)
+    Py_ssize_t at = 0;
+    for (; at + 8 <= count; at += 8) /* most of a loop of one would be the loop */
+        for (int n = 0; n < 8; n++)
+            sound[at + n] = sample[payload[at + n]];
+    for (; at < count; at++)
         sound[at] = sample[payload[at]];
 }
 
@@ -382,7 +435,7 @@ static int64_t gap_before(const Tick *t, Py_ssize_t row, int64_t wanted)
     return nearest == INT64_MAX ? 0 : nearest;
 }
 
-enum { ODD, HEARD, GAP };
+enum { ODD, HEARD, GAP, VOICED };
 
 /* playout.py, Playout._adapt, and _hear_packets or what _fill_gap notes of a whole step: a GAP is
  * counted, its sound is up to the caller. */
@@ -401,10 +454,20 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
         waited -= passed;
     }
     Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
-    int whole = t->slot_timestamp[slot] == decoded && t->slot_length[slot] == count;
-    if (whole && t->slot_code[slot] >= t->codes)
+    int coded = t->coded[row];
+    int64_t whole_length = coded ? t->slot_duration[slot] : t->slot_length[slot];
+    int whole = t->slot_timestamp[slot] == decoded && whole_length == count;
+    double rate = t->rate_hz;
+    int64_t aim_samples = (int64_t)t->aim_samples;
+    if (coded) { /* voiced.py, Voiced.decode_whole; its sound is up to the caller, too */
+        if (!whole || silent != 0 || t->hears[row] == 0 || t->slot_code[slot] != t->hears[row]
+            || t->slot_length[slot] > t->slot_bytes)
+            return ODD;
+        rate = (double)t->rate[row];
+        aim_samples = aim_samples * t->rate[row] / 8000;
+    } else if (whole && t->slot_code[slot] >= t->codes) {
         return ODD;
-    if (!whole) {
+    } else if (!whole) {
         int64_t gap = silent < t->faded ? gap_before(t, row, decoded) : 0;
         Py_ssize_t past = (Py_ssize_t)t->past_packet[row];
         if (gap < count || gap > t->most_pending)
@@ -412,9 +475,9 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
         if (past >= t->row_count * t->slots_a_row || (past >= 0 && t->slot_code[past] >= t->codes))
             return ODD;
     }
-    double delay = due - (double)decoded / t->rate_hz - t->quickest[row];
+    double delay = due - (double)decoded / rate - t->quickest[row];
     int64_t played = t->played[row] + count;
-    double target = played % (int64_t)t->aim_samples < count ? aim(t, row) : t->target[row];
+    double target = played % aim_samples < count ? aim(t, row) : t->target[row];
     double excess = delay - target;
     if (!(excess <= t->shrink_s && excess >= -t->grow_s))
         return ODD;
@@ -445,6 +508,8 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     t->waiting[row]--;
     t->slot_duration[slot] = 0;
     t->slot_timestamp[slot] = (int64_t)t->empty;
+    if (coded)
+        return VOICED;
     decode(t, slot, heard, count);
     t->past_packet[row] = slot;
     if (silent > 0) {
@@ -457,24 +522,169 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     return HEARD;
 }
 
+/* ------------------------------------------------------------------ voices */
+
+/* libopus' opus_decode_float and opus_encode_float: codecs/direct.py */
+typedef int (*Decoder)(void *, const uint8_t *, int32_t, float *, int, int);
+typedef int32_t (*Encoder)(void *, const float *, int, uint8_t *, int32_t);
+
+static void *pointer_to(uint64_t address)
+{
+    return (void *)(uintptr_t)address;
+}
+
+/* What is called for a row and is Python's: a borrowed reference, or NULL. */
+static PyObject *called(PyObject *calls, Py_ssize_t row)
+{
+    PyObject *call = PyList_Check(calls) && row < PyList_Size(calls) ? PyList_GetItem(calls, row) : NULL;
+    return call == Py_None ? NULL : call;
+}
+
+/* int16 that a decoder of Python's returned, as codecs/pcm.py, divide, makes them floats */
+static int take_sound(PyObject *decoded, float *sound, Py_ssize_t count)
+{
+    Py_buffer buffer;
+    if (PyObject_GetBuffer(decoded, &buffer, PyBUF_SIMPLE) < 0)
+        return 0;
+    int fits = buffer.len == count * (Py_ssize_t)sizeof(int16_t);
+    const char *from = buffer.buf;
+    for (Py_ssize_t at = 0; fits && at < count; at++) {
+        int16_t sample;
+        memcpy(&sample, from + at * (Py_ssize_t)sizeof sample, sizeof sample);
+        sound[at] = (float)sample / 32768.0f;
+    }
+    PyBuffer_Release(&buffer);
+    return fits;
+}
+
+/* The payload that lies before what a row hears next; adapter.py, Decoding.decode_whole. */
+static int hear_voice(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard, PyObject *calls)
+{
+    Py_ssize_t slot = row * t->slots_a_row
+                      + (Py_ssize_t)((t->next_sequence[row] - 1) & (t->slots_a_row - 1));
+    const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
+    Py_ssize_t size = (Py_ssize_t)t->slot_length[slot];
+    int done = 0;
+    if (t->hear_by[row] == t->function) {
+        Decoder decode_by = (Decoder)pointer_to(t->hear_function[row]);
+        void *state = pointer_to(t->hear_state[row]);
+        done = decode_by(state, payload, (int32_t)size, heard, (int)count, 0) == count;
+    } else if (t->hear_by[row] == t->called) {
+        PyObject *call = called(calls, row);
+        PyObject *octets = call ? PyBytes_FromStringAndSize((const char *)payload, size) : NULL;
+        PyObject *decoded = octets ? PyObject_CallFunctionObjArgs(call, octets, NULL) : NULL;
+        done = decoded != NULL && take_sound(decoded, heard, count);
+        Py_XDECREF(octets);
+        Py_XDECREF(decoded);
+        PyErr_Clear(); /* it is concealed, and counted */
+    }
+    Py_ssize_t kept = (Py_ssize_t)t->hear_past_samples[row];
+    float *past = pointer_to(t->hear_past[row]);
+    if (done && count >= kept) {
+        memcpy(past, heard + count - kept, sizeof *past * (size_t)kept);
+    } else if (done) {
+        memmove(past, past + count, sizeof *past * (size_t)(kept - count));
+        memcpy(past + kept - count, heard, sizeof *past * (size_t)count);
+    }
+    return done;
+}
+
+/* codecs/pcm.py, Rounding */
+static void round_off(const float *sound, int16_t *whole, Py_ssize_t count)
+{
+    for (Py_ssize_t at = 0; at < count; at++) {
+        float sample = sound[at];
+        sample = sample < -1.0f ? -1.0f : sample;
+        sample = sample > 32767.0f / 32768.0f ? 32767.0f / 32768.0f : sample;
+        sample = sample == sample ? sample * 32768.0f : 0.0f;
+        sample = (sample + 12582912.0f) - 12582912.0f; /* half to even, as in `encode` */
+        whole[at] = (int16_t)sample;
+    }
+}
+
+/* adapter.py, Encoding.encode_whole: how many octets it took, 0 where it failed. `whole` is the room
+ * that the object `rounded` shows. */
+static Py_ssize_t say_voice(Tick *t, Py_ssize_t row, const float *sound, Py_ssize_t count, int16_t *whole,
+                            PyObject *rounded, PyObject *calls)
+{
+    uint8_t *to = t->packets + row * t->packet_bytes + 12;
+    Py_ssize_t room = (Py_ssize_t)t->say_room[row], size = 0;
+    if (room <= 0 || room > t->packet_bytes - 12)
+        return 0;
+    if (t->say_by[row] == t->function) {
+        Encoder encode_by = (Encoder)pointer_to(t->say_function[row]);
+        void *state = pointer_to(t->say_state[row]);
+        size = encode_by(state, sound, (int)count, to, (int32_t)room);
+    } else if (t->say_by[row] == t->called) {
+        PyObject *call = called(calls, row);
+        round_off(sound, whole, count);
+        PyObject *octets = call ? PyObject_CallFunctionObjArgs(call, rounded, NULL) : NULL;
+        Py_buffer buffer;
+        if (octets != NULL && PyObject_GetBuffer(octets, &buffer, PyBUF_SIMPLE) == 0) {
+            size = buffer.len <= room ? buffer.len : 0;
+            memcpy(to, buffer.buf, (size_t)size);
+            PyBuffer_Release(&buffer);
+        }
+        Py_XDECREF(octets);
+        PyErr_Clear();
+    }
+    return size > 0 ? size : 0;
+}
+
+PyDoc_STRVAR(say_doc,
+             "say(rows, sound, sizes, whole, calls, /)\n--\n\n"
+             "Encode a packet of each of `rows`, intp (k,), with voices: float32 (k, samples).\n\n"
+             "`sizes`, int32 (k,), says how many octets they took, 0 where that failed; those that are\n"
+             "below 0 before are passed over. `whole`, int16 (samples,), is room, and `calls` has by row\n"
+             "what encodes where that is Python's.");
+
+static PyObject *tick_say(PyObject *self, PyObject *arguments)
+{
+    Tick *t = (Tick *)self;
+    PyObject *rows_array, *sound_array, *sizes_array, *whole_array, *calls;
+    Loan loan = {.taken = 0};
+    const intptr_t *rows;
+    const float *sound;
+    int32_t *sizes;
+    int16_t *whole;
+    Py_ssize_t k;
+    if (!PyArg_ParseTuple(arguments, "OOOOO", &rows_array, &sound_array, &sizes_array, &whole_array,
+                          &calls))
+        return NULL;
+    if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
+        || (sizes = borrow(&loan, sizes_array, sizeof *sizes, k, 1)) == NULL
+        || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL)
+        return give_back(&loan, NULL);
+    Py_ssize_t count = loan.buffers[2].len / loan.buffers[2].itemsize;
+    if ((sound = borrow(&loan, sound_array, sizeof *sound, k * count, 0)) == NULL)
+        return give_back(&loan, NULL);
+    for (Py_ssize_t at = 0; at < k; at++)
+        if (sizes[at] >= 0)
+            sizes[at] = (int32_t)say_voice(t, rows[at], sound + at * count, count, whole, whole_array,
+                                           calls);
+    Py_INCREF(Py_None);
+    return give_back(&loan, Py_None);
+}
+
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, gaps, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, calls, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
+             "`calls`, a list, has by row what decodes for rows with voices, where that is Python's.\n"
              "Returns the numbers of those that do not; `odd` and `gaps`, intp (k,), begin with their\n"
              "places. Odd ones are to be played otherwise; in a gap nothing is missing but its sound.");
 
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *calls;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const double *due;
     float *heard;
     intptr_t *odd, *gaps;
     Py_ssize_t k, count, others = 0, missing = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array, &gaps_array))
+    if (!PyArg_ParseTuple(arguments, "OnOOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array, &calls))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
@@ -484,7 +694,10 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
         return give_back(&loan, NULL);
     int fits_slot = count >= t->history && count <= t->slot_bytes;
     for (Py_ssize_t at = 0; at < k; at++) {
-        int came = fits_slot ? step(t, rows[at], count, due[at], heard + at * count) : ODD;
+        int steps = fits_slot || (t->coded[rows[at]] && count > 0);
+        int came = steps ? step(t, rows[at], count, due[at], heard + at * count) : ODD;
+        if (came == VOICED)
+            came = hear_voice(t, rows[at], count, heard + at * count, calls) ? HEARD : GAP;
         if (came == ODD)
             odd[others++] = at;
         else if (came == GAP)
@@ -643,6 +856,7 @@ static int measure(Tick *t)
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
                && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes
                && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
+               && share(t, AT_units, 256) == 1
                && t->stride >= (Py_ssize_t)t->head_bytes + 12 + t->slot_bytes
                && fits(t, AT_ssrc, AT_peak, t->row_count)
                && fits(t, AT_quickest, AT_waiting, t->row_count)
@@ -710,6 +924,7 @@ static void tick_free(PyObject *self)
 static PyMethodDef tick_methods[] = {
     {"take", tick_take, METH_O, take_doc},
     {"play", tick_play, METH_VARARGS, play_doc},
+    {"say", tick_say, METH_VARARGS, say_doc},
     {"fill", tick_fill, METH_VARARGS, fill_doc},
     {"seal", tick_seal, METH_VARARGS, seal_doc},
     {NULL, NULL, 0, NULL},

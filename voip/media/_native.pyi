@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,18 @@ class Tick:
         heard: npt.NDArray[np.float32],
         odd: npt.NDArray[np.intp],
         gaps: npt.NDArray[np.intp],
+        calls: list[Any],
         /,
     ) -> tuple[int, int]: ...
+    def say(
+        self,
+        rows: npt.NDArray[np.intp],
+        sound: npt.NDArray[np.float32],
+        sizes: npt.NDArray[np.int32],
+        whole: npt.NDArray[np.int16],
+        calls: list[Any],
+        /,
+    ) -> None: ...
     def fill(
         self,
         rows: npt.NDArray[np.intp],

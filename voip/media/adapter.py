@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
 from voip.dsp.resample import Resampler
@@ -57,8 +58,18 @@ class Decoding:
         self._resampler = Resampler(self._codec_hz, rate_hz)
         self._past = np.zeros(round(HISTORY_S * rate_hz), np.float32)
         self._seam = round(REJOIN_S * rate_hz)
+        self._fec = codec if isinstance(codec, FecCodec) else None
         self._gap = 0  # samples concealed since the last payload
+        self._after = np.zeros(0, np.float32)  # how what was concealed would go on
         self._spare = np.zeros(0, np.float32)  # of a frame that the codec concealed
+        plain = self._codec_hz == rate_hz and self._channels == 1
+        self.direct = _direct(codec, encode=False) if plain else None
+        """How C decodes what `decode_whole` does, which then writes `past`."""
+
+    @property
+    def past(self) -> Pcm:
+        """What was heard last: float32 (samples,), the same array for as long as this lives."""
+        return self._past
 
     def samples(self, payload: Octets) -> int:
         """Return how many samples a payload holds; 0 where it cannot be played."""
@@ -75,17 +86,35 @@ class Decoding:
         self._spare = self._spare[:0]
         pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
         if self._gap and not self.codec.info.conceals and self._gap < FADE_S * self.rate_hz:
-            blend(self._repeated(self._seam)[None], pcm[None])
+            blend(self._after[None], pcm[None])
         self._gap = 0
         self._remember(pcm)
         return pcm
 
+    def decode_whole(self, payload: Octets, out: Pcm) -> bool:
+        """Decode into `out`, whose length the payload has, what follows a payload; say if it went.
+
+        Where there is a `direct` only: as it is done in C.
+        """
+        if self.codec.decode_into(payload, out) != out.size:
+            return False
+        self._remember(out)
+        return True
+
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
-        conceal = self._concealed if self.codec.info.conceals else self._repeated
-        sound = conceal(count)
+        if self.codec.info.conceals:
+            sound = self._concealed(count)
+        else:
+            longer = self._repeated(count + self._seam)
+            sound, self._after = longer[:count], longer[count:]
         self._gap += count
         return sound
+
+    @property
+    def repeats(self) -> bool:
+        """Whether payloads may repeat what the ones before them had."""
+        return self._fec is not None
 
     def recover(self, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`, from what it says of them.
@@ -93,10 +122,10 @@ class Decoding:
         None where the codec repeats nothing. The payload itself is to be decoded afterwards.
         """
         own = count * self._codec_hz // self.rate_hz
-        if not isinstance(self.codec, FecCodec) or own % self.codec.info.frame_samples:
+        if self._fec is None or own % self.codec.info.frame_samples:
             return None
         try:
-            found = self.codec.decode_fec(payload.tobytes(), own * self._channels)
+            found = self._fec.decode_fec(payload.tobytes(), own * self._channels)
         except CodecError:
             return None
         pcm = self._at_rate(_floats(found))
@@ -170,6 +199,14 @@ class Encoding:
         self._next = 0  # timestamp of the packet in hand
         octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
         self._out = np.empty(max(octets, 2 * self._waiting.size), np.uint8)
+        plain = rate_hz == info.sample_rate and self._channels == 1 and self.ptime_ms <= 20
+        self.direct = _direct(codec, encode=True) if plain else None
+        """How C encodes what `encode_whole` does."""
+
+    @property
+    def packet_samples(self) -> int:
+        """How many samples a payload is made of, at the codec's rate."""
+        return self._packet
 
     @property
     def ptime_ms(self) -> float:
@@ -203,6 +240,13 @@ class Encoding:
         self._fill_up()
         return self._out[:size]
 
+    def encode_whole(self, pcm: Pcm, out: Octets) -> int:
+        """Encode just what a payload is made of, (packet_samples,), while nothing is in hand.
+
+        Into the beginning of `out`; returns how many octets it took. Where there is a `direct`.
+        """
+        return self.codec.encode_into(pcm, out)
+
     def payloads(self, pcm: Pcm, timestamp: int) -> list[Payload]:
         """Take sound that begins at `timestamp` (RTP clock); return the payloads that are full.
 
@@ -227,6 +271,15 @@ class Encoding:
             self._waiting[self._fill : self._fill + fits] = self._rest[:fits, None]
             self._fill += fits
             self._rest = self._rest[fits:]
+
+
+def _direct(codec: Codec, *, encode: bool) -> Direct | None:
+    if not isinstance(codec, DirectCodec):
+        return None
+    try:
+        return codec.direct_encoder() if encode else codec.direct_decoder()
+    except Exception:  # anybody's may be here: it will be told of where it is to work
+        return None
 
 
 def _floats(pcm: npt.NDArray[np.int16]) -> Pcm:

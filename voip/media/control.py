@@ -186,6 +186,7 @@ class Control:
             rtcp_remote = table.rtcp_remote[row]
         self._io.connect(row, remote, rtcp_remote)
 
+        was_coded = bool(table.coded[row])
         self._speak_by(row, voice)
         table.meaning[row] = meaning
         table.event_clocks[row] = {
@@ -202,6 +203,8 @@ class Control:
         table.listening[row] = command.receive
         ptime_ms = self._send_as(row, command, now)
         table.schedule(row, 10 if ptime_ms % 20 else 20, now)
+        if table.coded[row] and not was_coded:
+            table.spread(row)
         self._reporter.connect(row, command, now)
 
     def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:
@@ -238,9 +241,12 @@ class Control:
             table.transmitter.filled[row] = 0
             table.feed.clear(row)
         table.voices.pop(row, None)
+        table.playout.voicing.reset(row)
         if voice is not None:
             table.voices[row] = voice
         table.coded[row] = coded
+        if voice is not None and coded:
+            table.playout.voicing.speak_by(row, voice)
         table.playout.count_by(row, rate)
         if not coded and table.receiver.clock[row] != rate:
             table.receiver.count_by(row, rate)

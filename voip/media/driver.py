@@ -56,6 +56,11 @@ class TickingEngine(Protocol):
         """Streams that are open."""
         ...
 
+    @property
+    def pending(self) -> bool:
+        """Whether a command waits for a tick."""
+        ...
+
     def tick(self, now: float, wall: float) -> bool:
         """Apply commands, run every row that is due; True when there are events to fetch."""
         ...

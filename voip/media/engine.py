@@ -10,6 +10,7 @@ applied in order at the start of a tick.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 import numpy as np
@@ -36,6 +37,7 @@ from voip.media.lane import G711Lane
 from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
 from voip.media.pairs import Pairs
+from voip.media.phases import Phases
 from voip.media.playout import Playout
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
@@ -50,6 +52,10 @@ __all__ = ["MAX_COMMANDS", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
+_COMMANDS_S = 0.002
+"""What commands may take of a tick's time before its sound; what is left over is done after it."""
+_SPARE_S = 0.003
+"""How long before the next tick no more commands are applied."""
 _BEHIND_S = 0.2
 """Steps this late are left out: sound that old helps nobody."""
 _ROUND_S = 1.0
@@ -61,7 +67,8 @@ class Engine:
     """All streams of one process. `submit` may be called from any thread, all else from one.
 
     `native`: whether the part in C is used; None: where it is there. `codecs`: what there is beside
-    G.711; None: what comes with the package.
+    G.711; None: what comes with the package. `clock`: what `now` is by, so that many commands at
+    once make no tick late, but wait for the next one; None: all are applied.
     """
 
     def __init__(
@@ -72,11 +79,15 @@ class Engine:
         arena: RingArena | None = None,
         native: bool | None = None,
         codecs: Registry | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        self._clock = clock
         random = random or SecureRandom()
         self.native = available() if native is None else native
         self.arena = RingArena() if arena is None else arena
         self.skipped_steps = 0
+        self.phases = Phases()
+        """What a tick's parts take; give it a clock to have it counted."""
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
         multiplexer = Multiplexer(io)
@@ -85,7 +96,9 @@ class Engine:
         self._reporter = Reporter(self._table, io, random, multiplexer)
         self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
-        self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
+        self._intake = Intake(
+            self._table, io, self._reporter, self._digits, self.phases, native=self.native
+        )
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
@@ -147,11 +160,16 @@ class Engine:
 
         Returns whether there are events to fetch.
         """
+        phases = self.phases
+        phases.begin()
         if self._commands:
-            self._apply_commands(now)
+            self._apply_commands(now, now + _COMMANDS_S)
+            phases.end("commands")
         if self._table.rows:
             self._events += self._intake.receive(now, wall)
+            phases.end("parse and insert")
             self._events += self._digits.poll(now)
+            phases.end("digits")
             due = self._table.due_rows(now)
             if due.size:
                 self._play_and_send(due, now)
@@ -162,14 +180,22 @@ class Engine:
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
+            phases.end("figures")
             self._events += self._reporter.tick(now, wall)
             self._keep_alive.tick(now)
+            phases.end("reports")
+            if self._commands:
+                self._apply_commands(now, (self.next_due() or now) - _SPARE_S)
+                phases.end("commands")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
 
-    def _apply_commands(self, now: float) -> None:
+    def _apply_commands(self, now: float, until: float) -> None:
+        """Apply what waits, in order; where there is a clock, until then."""
         for _ in range(len(self._commands)):
+            if self._clock is not None and self._table.rows and self._clock() >= until:
+                return
             token, command = self._commands.popleft()
             try:
                 self._events.append(Applied(token, self._control.apply(command, now)))
@@ -190,6 +216,7 @@ class Engine:
             self.skipped_steps += int((skipped // spans).sum())
         heard = [self._hear(group) for group in table.groups(due)]
         self._events += self._router.mix(heard)
+        self.phases.end("route and mix")
         for step in heard:
             self._speak(step)
             if table.pair_sinks:
@@ -207,12 +234,15 @@ class Engine:
                     table.jitter_logs[row].note(
                         table.playout, row, float(due[at]) + group.slots * BASE_STEP_S
                     )
+        self.phases.end("play out")
         if table.pair_sinks or table.beeps:
             self._pairs.hear(group, slot, heard)
         power = table.levels.hear(rows, heard)
+        self.phases.end("levels")
         step = Step(group, slot, heard, power)
         self._router.hear(step)
         self._router.record(rows, heard, sent=False)
+        self.phases.end("route and mix")
         return step
 
     def _speak(self, step: Step) -> None:
@@ -228,16 +258,23 @@ class Engine:
         self._events += events
         if table.pair_sinks or table.beeps:
             self._pairs.say(step.group, rows, slot, sound)
-        table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
+        self.phases.end("route and mix")
+        table.levels.send(rows, sound)
+        self.phases.end("levels")
         if step.group.coded:
-            full = table.transmitter.fill_each(rows, sound, slot, table.voices, table.event_senders)
+            full = self._transmitter.fill_each(
+                rows, sound, slot, table.voices, table.event_senders, table.playout.voicing
+            )
         else:
             full = self._transmitter.fill(rows, sound, slot * table.base_step)
+        self.phases.end("encode")
         full, events = self._digits.replace(full)
         self._events += events
+        self.phases.end("digits")
         if full.size:
             self._transmitter.send(full, self._io)
+            self.phases.end("send")
 
     # ------------------------------------------------------------ every now and then
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import Rows, distinct
+from voip.media.columns import RESERVED_ROWS, Rows, distinct, lengthen, reserve
 
 __all__ = ["FifoArray"]
 
@@ -22,15 +22,14 @@ class FifoArray:
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.capacity = capacity
-        self.data: npt.NDArray[np.float32] = np.zeros((rows, capacity), np.float32)
+        self.data: npt.NDArray[np.float32] = reserve(rows, (capacity,), np.float32, RESERVED_ROWS)
         self.fill: npt.NDArray[np.int64] = np.zeros(rows, np.int64)
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
-        old, there = self.data, int(self.fill.max(initial=0))
-        self.data = np.zeros((rows, self.capacity), np.float32)
-        self.data[: len(old), :there] = old[:, :there]
-        self.fill = np.concatenate((self.fill, np.zeros(rows - len(old), np.int64)))
+        more = rows - len(self.data)
+        self.data = lengthen(self.data, rows, dense=False)
+        self.fill = np.concatenate((self.fill, np.zeros(more, np.int64)))
 
     def clear(self, row: int) -> None:
         """Empty one row."""

@@ -17,6 +17,7 @@ from voip.media.commands import EngineEvent, SourceLearned
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
+from voip.media.phases import Phases
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
@@ -39,6 +40,7 @@ class Intake:
         io: PacketIO,
         reporter: Reporter,
         digits: Digits,
+        phases: Phases,
         *,
         native: bool,
     ) -> None:
@@ -46,6 +48,7 @@ class Intake:
         self._io = io
         self._reporter = reporter
         self._digits = digits
+        self._phases = phases
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
@@ -54,6 +57,7 @@ class Intake:
         """Read one batch and give every packet to whom it concerns; return what it told."""
         batch, table = self._batch, self._table
         received = self._io.receive(batch, now)
+        self._phases.end("receive")
         if received and self.native is not None:
             received = self.native.take(received)
         events: list[EngineEvent] = []
@@ -218,17 +222,20 @@ class Intake:
         on; one whose clock is another begins anew.
         """
         table = self._table
-        meaning = meaning.copy()
-        for at in where((meaning >= FIRST_CODE) & (meaning < EVENT)):
-            if not table.coded[rows[at]]:
-                table.hear_by_voice(int(rows[at]))
-        for at in where(table.coded[rows] & (meaning != EVENT)):
-            row = int(rows[at])
-            code = meaning[at] = table.meaning[row, headers.payload_type[packets[at]]]
-            clock = table.voices[row].clock(int(code))
+        voicing = table.playout.voicing
+        fresh = (meaning >= FIRST_CODE) & (meaning < EVENT) & ~table.coded[rows]
+        for row in rows[fresh]:
+            table.hear_by_voice(int(row))
+        meaning = table.meaning[rows, headers.payload_type[packets]]
+        other = table.coded[rows] & (meaning != EVENT) & (meaning != voicing.code[rows])
+        for at in where(other):
+            row, code = int(rows[at]), int(meaning[at])
+            voice = table.voices[row]
+            clock = voice.clock(code)
             if table.receiver.clock[row] != clock:
                 table.receiver.count_by(row, clock)
                 table.playout.stop(row)
+            voicing.expect(row, voice, code)
         return meaning
 
     def _in_samples(
@@ -241,11 +248,14 @@ class Intake:
     ) -> tuple[Ints, Ints]:
         """Return when packets (k,) begin and how long they are, in samples of their rows."""
         table, batch = self._table, self._batch
-        duration = headers.size[packets].copy()
-        for at in where(table.coded[rows]):
-            i = packets[at]
-            start = int(headers.offset[i])
-            payload = batch.data[batch.slots[i], start : start + int(headers.size[i])]
+        offset, size = headers.offset[packets], headers.size[packets]
+        first_octets = batch.data[batch.slots[packets], offset]
+        counted, unknown = table.playout.voicing.durations(rows, size, first_octets)
+        coded = table.coded[rows]
+        duration = np.where(coded, counted, size)
+        for at in where(coded & unknown):
+            start = int(offset[at])
+            payload = batch.data[batch.slots[packets[at]], start : start + int(size[at])]
             duration[at] = table.voices[int(rows[at])].samples(int(meaning[at]), payload)
         rate, clock = table.playout.rate[rows], table.receiver.clock[rows]
         return timestamp * rate // clock, duration

@@ -7,16 +7,22 @@ to the same, to the bit.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from operator import attrgetter
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import gaps, pacing, payloads, playout, receive
-from voip.media.columns import Floats, Ints, Rows, every
+from voip.media import gaps, pacing, payloads, playout, receive, voicing
+from voip.media.adapter import MAX_PAYLOAD
+from voip.media.columns import Floats, Ints, Rows, every, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
+from voip.media.transmit import DTX_OCTETS
+from voip.media.voices import Voice
+from voip.media.voicing import Voicing
 from voip.rtp import jitter
 
 try:
@@ -46,7 +52,16 @@ _NUMBERS = {
     "faded": gaps.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
+    "called": voicing.CALLED,
+    "function": voicing.FUNCTION,
+    "max_units_octets": voicing.MAX_UNITS_OCTETS,
 }
+
+
+_PART, _PART_OF_CALLS = 16, 64
+"""Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus, 1 ms of
+what is called as an object."""
+_NOBODY: list[Any] = []
 
 
 def available() -> bool:
@@ -59,8 +74,9 @@ class Native:
 
     def __init__(self, table: StreamTable, batch: PacketBatch) -> None:
         self._table = table
-        self._parts = SimpleNamespace(table=table, batch=batch)
+        self._parts = SimpleNamespace(table=table, batch=batch, units=voicing.UNITS)
         self._numbers = _NUMBERS | {"rate_hz": table.lane.rate_hz}
+        self._whole: npt.NDArray[np.int16] = np.empty(0, np.int16)
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._adopt()
 
@@ -72,6 +88,7 @@ class Native:
         self._odd = np.empty(self._rows, np.intp)
         self._gaps = np.empty(self._rows, np.intp)
         self._lengths = np.empty(self._rows, np.int32)
+        self._sizes = np.empty(self._rows, np.int32)
 
     def _current(self) -> _native.Tick:
         """Return what works in the table's arrays, which are others when it has grown."""
@@ -91,19 +108,45 @@ class Native:
     ) -> npt.NDArray[np.float32]:
         """As `Playout.play`."""
         if coded:
-            return self._table.playout.play(rows, count, due, coded=True)
+            return self._play_voices(rows, count, due)
         tick = self._current()
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)
         heard = self._heard[: rows.size]
         all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
-        others, missing = tick.play(rows, count, due, heard, all_odd, all_gaps)
+        others, missing = tick.play(rows, count, due, heard, all_odd, all_gaps, _NOBODY)
         if others:
             odd = all_odd[:others]
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
         if missing:
             gaps = all_gaps[:missing]
             heard[gaps] = self._table.playout.gaps.conceal(rows[gaps], count)
+        return heard
+
+    def _play_voices(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
+        """As `Playout.play`, for rows with voices; in parts, between which others may run."""
+        tick, table = self._current(), self._table.playout
+        calls = table.voicing.hear_calls
+        heard = np.empty((rows.size, count), np.float32)
+        some: list[Rows] = []  # of each part, the places of those that are not played
+        torn: list[Rows] = []
+        together = _together(table.voicing.hear_by[rows])
+        for begin in range(0, rows.size, together):
+            part = slice(begin, begin + together)
+            odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
+            others, broken = tick.play(rows[part], count, due[part], heard[part], odd, gaps, calls)
+            if others:
+                some.append(odd[:others] + begin)
+            if broken:
+                torn.append(gaps[:broken] + begin)
+        if some:
+            left = np.concatenate(some)
+            heard[left] = table.play(rows[left], count, due[left], coded=True)
+        if torn:
+            left = np.concatenate(torn)
+            patched = heard[left]
+            table.patch(rows[left], patched)
+            heard[left] = patched
         return heard
 
     def fill(self, rows: Rows, pcm: npt.NDArray[np.float32], clock: Ints) -> Rows:
@@ -113,8 +156,47 @@ class Native:
         full = transmitter.filled[rows] >= transmitter.full[rows]
         return rows if every(full) else rows[full]
 
+    def fill_each(
+        self,
+        rows: Rows,
+        pcm: npt.NDArray[np.float32],
+        slots: Ints,
+        voices: Mapping[int, Voice],
+        wanted: Collection[int],
+        voicing: Voicing,
+    ) -> Rows:
+        """As `Transmitter.fill_each`; in parts, between which others run."""
+        transmitter, count = self._table.transmitter, pcm.shape[1]
+        if self._whole.size != count:
+            self._whole = np.empty(count, np.int16)
+        whole = voicing.says[rows] == count
+        transmitter.begin_each(rows[whole], slots[whole])
+        sizes = self._sizes[: rows.size]
+        sizes[:] = np.where(whole, 0, -1)
+        together = _together(voicing.say_by[rows])
+        for begin in range(0, rows.size, together):
+            part = slice(begin, begin + together)
+            self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
+        full = (sizes > DTX_OCTETS) & (sizes <= MAX_PAYLOAD)
+        if wanted:
+            for at in where((sizes > 0) & (sizes <= DTX_OCTETS)):
+                full[at] = int(rows[at]) in wanted
+        transmitter.filled[rows[full]] = sizes[full]
+        transmitter.marker[rows[~full & (sizes > 0)]] = True
+        for at in where(sizes <= 0):
+            row = int(rows[at])
+            full[at] = transmitter.fill_one(
+                row, pcm[at], int(slots[at]), voices[row], voicing, wanted=row in wanted
+            )
+        return rows if every(full) else rows[full]
+
     def send(self, rows: Rows, io: PacketIO) -> None:
         """As `Transmitter.send`."""
         lengths = self._lengths[: rows.size]
         self._tick.seal(rows, lengths)
         io.send(rows.astype(np.int32), self._table.transmitter.packet, lengths)
+
+
+def _together(kinds: npt.NDArray[np.uint8]) -> int:
+    """Return how many rows are coded at a time, by their kinds (k,) of codecs."""
+    return _PART if kinds.max(initial=0) == voicing.FUNCTION else _PART_OF_CALLS

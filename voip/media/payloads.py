@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.media.columns import (
+    RESERVED_ROWS,
     ColumnSpec,
     Ints,
     Rows,
     blocks,
     distinct,
+    give_back,
     grow,
     make,
     some,
@@ -63,7 +65,7 @@ class PayloadRing:
     }
 
     def __init__(self, rows: int) -> None:
-        make(self, rows * SLOTS)
+        make(self, rows * SLOTS, RESERVED_ROWS * SLOTS)
         self.count: Ints = np.zeros(rows, np.int64)
         self.overruns: Ints = np.zeros(rows, np.int64)
         self._pool = np.zeros((0, SLOT_BYTES), np.uint8)
@@ -75,6 +77,11 @@ class PayloadRing:
         grow(self, rows * SLOTS)
         self.count = np.concatenate((self.count, np.zeros(more, np.int64)))
         self.overruns = np.concatenate((self.overruns, np.zeros(more, np.int64)))
+
+    def give_back(self, first: int, last: int) -> None:
+        """Give back what rows [first, last), which are empty, have used of memory."""
+        for array in (self.payload, self.duration, self.length, self.code):
+            give_back(array, first * SLOTS, last * SLOTS)
 
     def clear(self, row: int) -> None:
         """Empty a row."""

@@ -20,6 +20,7 @@ from voip.media.columns import (
     Rows,
     distinct,
     every,
+    give_back,
     grow,
     make,
     reset,
@@ -35,6 +36,7 @@ from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
 from voip.media.voiced import Voiced
 from voip.media.voices import Voice
+from voip.media.voicing import Voicing
 from voip.rtp.jitter import ALLOWANCE, DelayEstimator
 
 __all__ = ["FAR_SAMPLES", "PCM_SAMPLES", "Playout"]
@@ -129,7 +131,8 @@ class Playout:
         self.past = Past(rows, lane, self.ring)
         self.pcm = FifoArray(rows, PCM_SAMPLES)
         self.delays = DelayEstimator(rows)
-        self._voiced = Voiced(self.ring, self.pcm)
+        self.voicing = Voicing(rows)
+        self._voiced = Voiced(self.ring, self.pcm, self.voicing)
         self._pacer = Pacer(self)
         self.gaps = Gaps(self, self._voiced, self._pacer)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
@@ -142,6 +145,14 @@ class Playout:
         self.past.grow(rows)
         self.pcm.grow(rows)
         self.delays.grow(rows)
+        self.voicing.grow(rows)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Give back what rows [first, last), in which nothing is, have used of memory."""
+        self.ring.give_back(first, last)
+        give_back(self.pcm.data, first, last)
+        give_back(self.past.sound, first, last)
+        give_back(self.seam, first, last)
 
     def reset(self, row: int) -> None:
         """Start a row afresh, figures included."""
@@ -320,7 +331,7 @@ class Playout:
             self._pacer.settle(rows[waited > 0], count, due[waited > 0])
         self._adapt(rows, count, due, coded)
         if coded:
-            return self._play_pieces(rows, count, due, coded=True)
+            return self._play_voices(rows, count, due)
         ring = self.ring
         sequence, decoded = self.sequence[rows], self.decoded[rows]
         slots = ring.slots(rows, sequence)
@@ -342,6 +353,37 @@ class Playout:
             odd = where(~whole)
             heard[odd] = self._play_pieces(rows[odd], count, due[odd], coded=False)
         return heard
+
+    def _play_voices(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
+        """As `_play`, for rows with voices of their own."""
+        ring = self.ring
+        slots = ring.slots(rows, self.sequence[rows])
+        whole = (ring.timestamp[slots] == self.decoded[rows]) & (ring.duration[slots] == count)
+        whole &= (self.pcm.fill[rows] == 0) & (self.silent[rows] == 0)
+        whole &= ring.code[slots] == self.voicing.hears[rows]
+        at = where(whole)
+        if not at.size:
+            return self._play_pieces(rows, count, due, coded=True)
+        heard = np.zeros((rows.size, count), np.float32)
+        here, sound = rows[at], heard if at.size == rows.size else heard[at]
+        broken = self._voiced.decode_whole(here, slots[at], sound)
+        self.sequence[here] += 1
+        self.decoded[here] += count
+        ring.release(here, slots[at])
+        if broken.size:
+            odd = sound[broken]
+            self.patch(here[broken], odd)
+            sound[broken] = odd
+        if at.size < rows.size:
+            heard[at] = sound
+            odd_ones = where(~whole)
+            heard[odd_ones] = self._play_pieces(rows[odd_ones], count, due[odd_ones], coded=True)
+        return heard
+
+    def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
+        """Conceal in place a step of `rows` (k,), (k, samples), whose packet was none."""
+        self.dropped[rows] += 1
+        self._voiced.patch(rows, heard)
 
     def _hear_packets(
         self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows

@@ -6,13 +6,13 @@ buffer of a row is written in place and sent from there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.adapter import MAX_PAYLOAD
+from voip.media.adapter import MAX_PAYLOAD, Pcm
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -28,13 +28,14 @@ from voip.media.columns import (
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
 from voip.media.voices import STEPS_PER_SECOND, Voice
+from voip.media.voicing import Voicing
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 
-__all__ = ["MAX_PTIME_MS", "Transmitter"]
+__all__ = ["DTX_OCTETS", "MAX_PTIME_MS", "Transmitter"]
 
 MAX_PTIME_MS = 120
 _PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD
-_DTX_OCTETS = 2
+DTX_OCTETS = 2
 """A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""
 
 
@@ -155,31 +156,55 @@ class Transmitter:
         pcm: npt.NDArray[np.float32],
         slots: Ints,
         voices: Mapping[int, Voice],
-        wanted: Container[int],
+        wanted: Collection[int],
+        voicing: Voicing,
     ) -> Rows:
         """As `fill`, for rows with voices of their own; `slots` (k,) count base steps of all time.
 
         A packet that says nothing is none, but for rows in `wanted`: in theirs goes something else.
         """
-        full = []
-        for at, row in enumerate(rows.tolist()):
-            encoding = voices[row].encoding
-            if encoding is None:
-                continue
-            if encoding.is_empty:
-                now = int(slots[at]) * int(self.clock[row]) // STEPS_PER_SECOND
-                self.start[row] = int(self.origin[row]) + now
-            payload = voices[row].say(pcm[at])
-            if payload is None:
-                continue
-            if _DTX_OCTETS < payload.size <= MAX_PAYLOAD or row in wanted:
-                size = min(payload.size, MAX_PAYLOAD)
-                self.packet[row, HEADER_BYTES : HEADER_BYTES + size] = payload[:size]
-                self.filled[row] = size
-                full.append(row)
+        whole = voicing.says[rows] == pcm.shape[1]
+        self.begin_each(rows[whole], slots[whole])
+        full = np.zeros(rows.size, np.bool_)
+        for at, (row, direct) in enumerate(zip(rows.tolist(), whole.tolist(), strict=True)):
+            if direct:
+                size = voices[row].say_whole(pcm[at], self.packet[row, HEADER_BYTES:])
+                full[at] = self.keep_payload(row, size, wanted=row in wanted)
             else:
-                self.marker[row] = True
-        return np.array(full, np.intp)
+                full[at] = self.fill_one(
+                    row, pcm[at], int(slots[at]), voices[row], voicing, wanted=row in wanted
+                )
+        return rows[full]
+
+    def begin_each(self, rows: Rows, slots: Ints) -> None:
+        """Note that with base steps `slots` (k,) new packets of `rows` (k,) begin."""
+        self.start[rows] = self.origin[rows] + slots * self.clock[rows] // STEPS_PER_SECOND
+
+    def fill_one(
+        self, row: int, pcm: Pcm, slot: int, voice: Voice, voicing: Voicing, *, wanted: bool
+    ) -> bool:
+        """Put `pcm` (samples,) into the packet of a row with a voice; say whether it is full."""
+        encoding = voice.encoding
+        if encoding is None:
+            return False
+        if encoding.is_empty:
+            now = slot * int(self.clock[row]) // STEPS_PER_SECOND
+            self.start[row] = int(self.origin[row]) + now
+        payload = voice.say(pcm)
+        voicing.spoken(row, voice)
+        if payload is None:
+            return False
+        size = min(payload.size, self.packet.shape[1] - HEADER_BYTES)
+        self.packet[row, HEADER_BYTES : HEADER_BYTES + size] = payload[:size]
+        return self.keep_payload(row, payload.size, wanted=wanted)
+
+    def keep_payload(self, row: int, octets: int, *, wanted: bool) -> bool:
+        """Note that a row's packet holds a payload; say whether it is to be sent."""
+        if DTX_OCTETS < octets <= MAX_PAYLOAD or (wanted and octets):
+            self.filled[row] = min(octets, MAX_PAYLOAD)
+            return True
+        self.marker[row] = True
+        return False
 
     def send(self, rows: Rows, io: PacketIO) -> None:
         """Send what is in the packets of `rows`."""

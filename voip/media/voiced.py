@@ -9,6 +9,7 @@ from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
 from voip.media.voices import Voice
+from voip.media.voicing import Voicing
 
 __all__ = ["Voiced"]
 
@@ -21,10 +22,11 @@ _NEAR_S = 0.120
 class Voiced:
     """Takes payloads from `ring` to samples in `pcm`, both of all rows, by the rows' `voices`."""
 
-    def __init__(self, ring: PayloadRing, pcm: FifoArray) -> None:
+    def __init__(self, ring: PayloadRing, pcm: FifoArray, voicing: Voicing) -> None:
         self.voices: dict[int, Voice] = {}
         self._ring = ring
         self._pcm = pcm
+        self._voicing = voicing
 
     def decode(self, rows: Rows, slots: Ints, into: Ints) -> Rows:
         """Append what the packets in `slots` (k,) hold from sample `into` (k,) on.
@@ -34,12 +36,37 @@ class Voiced:
         ring, broken = self._ring, []
         for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
             voice, start, whole = self.voices[row], int(into[at]), int(ring.duration[slot])
-            pcm = voice.decode(int(ring.code[slot]), ring.octets(slot))
+            code = int(ring.code[slot])
+            pcm = voice.decode(code, ring.octets(slot))
             if pcm is None:
                 broken.append(row)
                 pcm = voice.conceal(whole)
+                self._voicing.interrupted(row)
+            else:
+                self._voicing.heard(row, voice, code)
             self._pcm.append(rows[at : at + 1], pcm[None, start:whole])
         return np.array(broken, np.intp)
+
+    def decode_whole(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> Rows:
+        """Decode packets in `slots` (k,), each of a step and after another of its format.
+
+        heard: float32 (k, samples). Returns the places (n,) of those that were none.
+        """
+        ring, voices, decodings = self._ring, self.voices, self._voicing.decodings
+        return np.array(
+            [
+                at
+                for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True))
+                if not voices[row].decode_whole(decodings[row], ring.octets(slot), heard[at])
+            ],
+            np.intp,
+        )
+
+    def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
+        """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none."""
+        for sound, row in zip(heard, rows.tolist(), strict=True):
+            sound[:] = self.voices[row].conceal(sound.size)
+            self._voicing.interrupted(row)
 
     def conceal(
         self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints
@@ -52,6 +79,7 @@ class Voiced:
         filled, recovered = missing.copy(), np.zeros(rows.size, np.bool_)
         for at, row in enumerate(rows.tolist()):
             voice = self.voices[row]
+            self._voicing.interrupted(row)
             sound = self._recover(row, voice, int(gap[at]), int(wanted[at]))
             recovered[at] = sound is not None
             if sound is None:
@@ -70,7 +98,7 @@ class Voiced:
         self, row: int, voice: Voice, gap: int, wanted: int
     ) -> npt.NDArray[np.float32] | None:
         """Return the `gap` samples before the next packet of `row` from what it says of them."""
-        if gap > _NEAR_S * voice.rate_hz:
+        if not voice.repeats or gap > _NEAR_S * voice.rate_hz:
             return None
         ring = self._ring
         slot = ring.next_after(row, wanted)

@@ -75,6 +75,11 @@ class Voice:
         """The loudest sample of what was heard last."""
         return 0.0 if self._recent is None else self._recent.level
 
+    @property
+    def repeats(self) -> bool:
+        """Whether what was lost of what came last may be in the next payload."""
+        return self._recent is not None and self._recent.repeats
+
     def clock(self, code: int) -> int:
         """Return the RTP clock of one of the formats in Hz."""
         return self.receive[code - FIRST_CODE].clock_rate
@@ -97,6 +102,16 @@ class Voice:
         except Exception:
             self._tell_broken()
             return None
+
+    def decode_whole(self, decoding: Decoding, payload: Octets, out: Pcm) -> bool:
+        """Decode the next payload of what was decoded last into `out`; say whether it went."""
+        try:
+            return decoding.decode_whole(payload, out)
+        except CodecError:
+            return False
+        except Exception:
+            self._tell_broken()
+            return False
 
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
@@ -126,6 +141,24 @@ class Voice:
         except Exception:
             self._tell_broken()
             self.encoding.drop()
+            return None
+
+    def say_whole(self, pcm: Pcm, out: Octets) -> int:
+        """Encode a packet's sound into `out`, while nothing is in hand; return octets, or 0."""
+        if self.encoding is None:
+            return 0
+        try:
+            return self.encoding.encode_whole(pcm, out)
+        except Exception:
+            self._tell_broken()
+            return 0
+
+    def decoding_of(self, code: int) -> Decoding | None:
+        """Return the decoder of a format; None where it cannot be built."""
+        try:
+            return self._decoding(code)
+        except Exception:
+            self._tell_broken()
             return None
 
     def _tell_broken(self) -> None:

@@ -154,6 +154,8 @@ class ThreadDriver:
                 self._wake.clear()
                 self._tick(deadline)
             self._tick(time.monotonic())  # what was queued before the end is carried out
+            while self._engine.pending:
+                self._tick(time.monotonic())
         finally:
             try:
                 self._release()

@@ -52,7 +52,9 @@ class EngineProcess:
         self._packets_dropped = 0  # of the capture, because nobody took them
         if settings.tapped:
             self._io.tap = self._see
-        self._engine = Engine(self._io, random=random, arena=RingArena(memory=memory))
+        self._engine = Engine(
+            self._io, random=random, arena=RingArena(memory=memory), clock=time.monotonic
+        )
         self._times = TickTimes()
         self._told = _Told()
         self._version = 0

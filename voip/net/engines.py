@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from itertools import count
 
@@ -41,7 +42,7 @@ def media_plane(
     def in_thread(arena: RingArena) -> ThreadDriver:
         io = UdpPacketIO(random, ports=PortRange(*ports), dscp=dscp)
         io.tap = tap
-        engine = Engine(io, random=random, arena=arena)
+        engine = Engine(io, random=random, arena=arena, clock=time.monotonic)
         return ThreadDriver(engine, release=io.close_all, counted=io.counted)
 
     memory = None if config.engine == "thread" else _memory(required=config.engine == "process")

@@ -1,12 +1,14 @@
 """Carries packets with two system calls for all of them: io_uring reads, io_uring sends.
 
-No packet costs a Python object.
+No packet costs a Python object. What is sent goes through sockets that are connected to their peers
+(`twins.py`) and that the kernel knows by number (`uring_files.py`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import socket
 import struct
 from typing import TypeVar
@@ -18,16 +20,23 @@ from voip.ip import SocketAddress
 from voip.media.columns import every
 from voip.media.io import SLOT_BYTES, PacketBatch
 from voip.net.line import IoCounters, Line, Reads
+from voip.net.twins import twin_of
 from voip.net.uring import OP_SEND, SKIP_SUCCESS, SQE, Ring
+from voip.net.uring_files import FIXED_FILE, FixedFiles
 from voip.net.uring_receiver import NAME_WORDS, UringReceiver
 
 __all__ = ["UringCarrier"]
 
+_TWIN = 2
+"""By so much the tag of a connected twin is more than that of its RTP line."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class UringCarrier:
-    """`voip.net.line.Carrier` over io_uring. Raises OSError where that may not be used."""
+    """`voip.net.line.Carrier` over io_uring. Raises OSError where that may not be used.
+
+    VOIP_TWINS=0 in the environment does without connected twins.
+    """
 
     def __init__(self) -> None:
         self.counters = IoCounters()
@@ -39,8 +48,12 @@ class UringCarrier:
         except BaseException:
             self._ring.close()
             raise
-        # by tag
+        self._files = FixedFiles(self._ring)
+        self._twins = os.environ.get("VOIP_TWINS") != "0"
+        # by the receiver's tags
         self._expected: npt.NDArray[np.uint64] = np.zeros((0, NAME_WORDS), np.uint64)
+        # by row: how its RTP is sent
+        self._names: npt.NDArray[np.uint64] = np.zeros((0, NAME_WORDS), np.uint64)
         self._sends: npt.NDArray[np.void] = np.zeros(0, SQE)
         # the same memory as plain numbers, which NumPy moves many times faster
         self._sends_words: npt.NDArray[np.uint64] = np.zeros((0, 8), np.uint64)
@@ -51,35 +64,73 @@ class UringCarrier:
 
     def add(self, line: Line) -> None:
         """Carry a line from now on."""
-        descriptor = line.sock.fileno()
-        self._receiver.add(line.tag, descriptor)
-        if line.tag >= self._ready.size:
-            self._expected = _grown(self._expected, line.tag + 1)
-            self._sends = _grown(self._sends, line.tag + 1)
-            self._ready = _grown(self._ready, line.tag + 1)
-            self._sends["addr2"] = _addresses(self._expected)
+        row, tag = line.tag >> 1, _tag_of(line)
+        self._receiver.add(tag, line.sock.fileno())
+        self._expected = _grown(self._expected, tag + _TWIN + 1)
+        if row >= self._ready.size:
+            self._names = _grown(self._names, row + 1)
+            self._sends = _grown(self._sends, row + 1)
+            self._ready = _grown(self._ready, row + 1)
+            named = self._sends["addr_length"] > 0  # the others have a twin
+            self._sends["addr2"] = np.where(named, _addresses(self._names), np.uint64(0))
             self._sends_words = self._sends.view(np.uint64).reshape(len(self._sends), -1)
             self._packets = None
-        send = self._sends[line.tag : line.tag + 1]
-        send["opcode"] = OP_SEND
-        send["flags"] = SKIP_SUCCESS
-        send["user_data"] = line.tag
-        send["fd"] = descriptor
-        send["msg_flags"] = int(socket.MSG_DONTWAIT)
         self.connect(line)
 
     def connect(self, line: Line) -> None:
         """Note the line's peer."""
         name = b"" if line.expected is None else _pack(line.expected)
-        self._ready[line.tag] = bool(name)
-        self._sends["addr_length"][line.tag] = len(name)
-        padded = name.ljust(8 * NAME_WORDS, b"\0")
-        self._expected[line.tag] = np.frombuffer(padded, np.uint64)
+        padded = np.frombuffer(name.ljust(8 * NAME_WORDS, b"\0"), np.uint64)
+        tag = _tag_of(line)
+        self._expected[tag] = padded
+        if line.rtcp:
+            return
+        self._expected[tag + _TWIN] = padded
+        self._connect_twin(line, tag + _TWIN)
+        row, sock = line.tag >> 1, line.twin or line.sock
+        self._names[row] = padded
+        self._ready[row] = bool(name)
+        fixed = self._files.set(row, sock.fileno())
+        send = self._sends[row : row + 1]
+        send["opcode"] = OP_SEND
+        send["flags"] = SKIP_SUCCESS | (FIXED_FILE if fixed else 0)
+        send["user_data"] = row
+        send["fd"] = row if fixed else sock.fileno()
+        send["msg_flags"] = int(socket.MSG_DONTWAIT)
+        send["addr2"] = 0 if line.twin else _addresses(self._names)[row]
+        send["addr_length"] = 0 if line.twin else len(name)
+
+    def _connect_twin(self, line: Line, tag: int) -> None:
+        """Let what the row sends go through a socket connected to its peer, if there may be."""
+        if line.expected is not None and line.twin is not None:
+            try:
+                line.twin.connect(line.expected)
+            except OSError:
+                self._drop_twin(line, tag)
+            return
+        self._drop_twin(line, tag)
+        if line.expected is not None and self._twins:
+            try:
+                line.twin = twin_of(line.sock, line.expected)
+            except OSError:  # no way to the peer, or no more descriptors: it goes without
+                return
+            self._receiver.add(tag, line.twin.fileno())
+
+    def _drop_twin(self, line: Line, tag: int) -> None:
+        if line.twin is not None:
+            self._receiver.remove(tag)
+            self._files.set(line.tag >> 1, -1)
+            line.twin.close()
+            line.twin = None
 
     def remove(self, line: Line) -> None:
         """Carry a line no longer."""
-        self._receiver.remove(line.tag)
-        self._ready[line.tag] = False
+        tag = _tag_of(line)
+        self._receiver.remove(tag)
+        if not line.rtcp:
+            self._drop_twin(line, tag + _TWIN)
+            self._files.set(line.tag >> 1, -1)
+            self._ready[line.tag >> 1] = False
 
     # ------------------------------------------------------------ packets
 
@@ -100,6 +151,7 @@ class UringCarrier:
             if not tags.size:
                 return None
         strange = names != self._expected.take(tags, axis=0)
+        tags = _without_twins(tags)
         strangers = []
         if np.count_nonzero(strange):
             strangers = [(int(i), _unpack(names[i])) for i in np.flatnonzero(strange.any(axis=1))]
@@ -112,22 +164,21 @@ class UringCarrier:
         lengths: npt.NDArray[np.int32],
     ) -> npt.NDArray[np.int32]:
         """Send one packet for each of `rows`."""
-        tags = rows * 2
-        able = self._ready.take(tags, mode="clip")
-        if not every(able) or tags.max(initial=0) >= self._ready.size:
-            able &= tags < self._ready.size
-            rows, tags, lengths = rows[able], tags[able], lengths[able]
+        able = self._ready.take(rows, mode="clip")
+        if not every(able) or rows.max(initial=0) >= self._ready.size:
+            able &= rows < self._ready.size
+            rows, lengths = rows[able], lengths[able]
         self._point_to(packets)
         ring, failed = self._ring, []
         for begin in range(0, rows.size, ring.entries):
-            part = tags[begin : begin + ring.entries]
+            part = rows[begin : begin + ring.entries]
             self._sends_words.take(part, axis=0, out=ring.words[: part.size], mode="clip")
             ring.lengths[: part.size] = lengths[begin : begin + ring.entries]
             failures = ring.run(part.size)
             if failures.size:
                 self._count(failures[:, 1])
                 failed.append(failures[:, 0])
-        return rows[~np.isin(tags, np.concatenate(failed))] if failed else rows
+        return rows[~np.isin(rows, np.concatenate(failed))] if failed else rows
 
     def close(self) -> None:
         """Close the rings."""
@@ -142,13 +193,25 @@ class UringCarrier:
             raise ValueError("the bytes of a packet must lie side by side")
         self._packets = packets
         address, stride = packets.ctypes.data, packets.strides[0]
-        each = np.arange(self._sends.size, dtype=np.uint64) >> np.uint64(1)  # rows, from tags
+        each = np.arange(self._sends.size, dtype=np.uint64)
         self._sends["addr"] = np.uint64(address) + each * np.uint64(stride)
 
     def _count(self, errors: npt.NDArray[np.int32]) -> None:
         full = int(np.isin(errors, (errno.EAGAIN, errno.ENOBUFS)).sum())
+        refused = int(np.count_nonzero(errors == errno.ECONNREFUSED))  # nobody is there: not ours
         self.counters.send_full += full
-        self.counters.send_failed += errors.size - full
+        self.counters.send_failed += errors.size - full - refused
+
+
+def _tag_of(line: Line) -> int:
+    """Return the receiver's tag of a line: four to a row, RTCP's are odd."""
+    return (line.tag >> 1) * 4 + line.rtcp
+
+
+def _without_twins(tags: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return the tags of lines from those of the receiver: int32 (k,)."""
+    lines: npt.NDArray[np.int32] = tags >> 2 << 1 | tags & 1
+    return lines
 
 
 def _addresses(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:

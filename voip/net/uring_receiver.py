@@ -221,7 +221,11 @@ class UringReceiver:
             results = done[:, 2].view(np.int32)
             starved = results == -errno.ENOBUFS  # of slots
             self._starved = bool(np.count_nonzero(starved))
-            self.failed += int(np.count_nonzero(present & (results < 0) & ~starved))
+            self.failed += int(
+                np.count_nonzero(
+                    present & (results < 0) & ~starved & (results != -errno.ECONNREFUSED)
+                )
+            )
             present &= filled
             return tags[present].astype(np.int32), slots[present]
         self._starved = False

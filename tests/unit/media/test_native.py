@@ -13,8 +13,10 @@ from engine_desk import DTMF, PCMA, PCMU, RATE, Desk, speech, ulaw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voip.codecs.core import CodecFormat
+from voip.codecs.registry import default_registry
 from voip.media import native
-from voip.media.commands import CloseStream, RouteStream
+from voip.media.commands import CloseStream, PayloadFormat, RouteStream, SendDtmf
 from voip.media.fifo import FifoArray
 from voip.media.io import PacketBatch
 from voip.media.lane import G711Lane
@@ -49,7 +51,11 @@ def payloads(ring: PayloadRing) -> np.ndarray:
     return np.where(np.arange(SLOT_PAYLOAD) >= length[:, None], 0, ring.payload)
 
 
-APART = {"playout._heard", "playout.pcm.data", "playout.ring.payload"}
+ADDRESSES = {
+    f"playout.voicing.{name}"
+    for name in ("hear_function", "hear_state", "past", "say_function", "say_state")
+}
+APART = {"playout._heard", "playout.pcm.data", "playout.ring.payload"} | ADDRESSES
 """Written anew before it is read; compared as far as it is filled, by `pending` and `payloads`."""
 
 
@@ -184,6 +190,71 @@ def test_whatever_arrives_both_come_to_the_same(seed: int) -> None:
     assert pair.ticks > 300
     assert pair.taken > 0.6 * kinds.total()  # by the part in C
     assert pair.compared > 1e7
+
+
+G722 = PayloadFormat(9, "g722")
+OPUS = PayloadFormat(111, "opus", 48000, 2, "useinbandfec=1;usedtx=1")
+OPUS_DTX = PayloadFormat(112, "opus", 48000, 2, "usedtx=1;maxplaybackrate=16000")
+ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
+VOICES = (G722, OPUS, OPUS_DTX, ILBC)
+
+
+def coded(format_: PayloadFormat, seed: int, seconds: float, ptime_ms: int) -> list[bytes]:
+    """Speech, in packets; a part of it is silence."""
+    codec = default_registry().create(
+        CodecFormat(format_.name, format_.clock_rate, format_.channels, format_.fmtp)
+    )
+    rate = codec.info.sample_rate
+    sound = np.repeat(speech(seconds, seed), rate // RATE)
+    sound[sound.size // 2 : sound.size * 3 // 4] = 0
+    size = rate * ptime_ms // 1000
+    return [codec.encode(sound[at : at + size]) for at in range(0, sound.size, size)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_so_do_rows_whose_codecs_remember(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pair = Pair()
+    heard = Counter()
+    for stream in range(1, 18):  # more than a table holds at first
+        format_ = VOICES[stream % len(VOICES)]
+        ptime = 40 if stream == 6 else 20
+        pair.each(
+            "call", stream, send_format=format_, receive_formats=(PCMU, DTMF, *VOICES),
+            ptime_ms=ptime, send_dtmf=DTMF,
+        )  # fmt: skip
+        if stream % 4:
+            pair.each("do", RouteStream(stream, stream - 1 if stream == 5 else stream))
+        else:
+            pair.each("feed", speech(2, 100 + stream), stream)
+        payloads_ = coded(format_, stream, 1.5, ptime)
+        if stream in (3, 7):  # another format in the middle of it
+            payloads_[40:60] = [ulaw(speech(0.02, n)) for n in range(20)]
+        begin = pair.desks[0].now + float(rng.uniform(0, 0.02))
+        for number, payload in enumerate(payloads_):
+            at = begin + number * ptime / 1000 + float(rng.exponential(0.003))
+            plain = stream in (3, 7) and 40 <= number < 60
+            clock = RATE if plain else format_.clock_rate
+            chance = rng.random()
+            if chance < 0.03:
+                continue  # lost
+            if chance < 0.05:
+                payload = rng.bytes(int(rng.integers(1, 200)))
+            if chance > 0.97:
+                at += float(rng.uniform(0, 0.3))
+            header = pack_header(
+                0 if plain else format_.payload_type, 7 + number,
+                1000 + number * ptime * clock // 1000, stream,
+            )  # fmt: skip
+            pair.each("put", header + payload, at=at, stream=stream)
+            heard[format_.name] += 1
+    pair.run(0.7)
+    pair.each("do", SendDtmf(2, "5"), SendDtmf(8, "1"), SendDtmf(9, "7"))
+    pair.run(1.2)
+    assert pair.taken > 0.6 * (heard.total() - heard["ilbc"])
+    direct = pair.desks[0].engine._table.playout.voicing
+    assert len(direct.decodings) == 9  # of G.722, and of Opus at its row's rate
+    assert pair.compared > 1e6
 
 
 @settings(max_examples=25, deadline=None)

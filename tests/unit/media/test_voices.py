@@ -446,6 +446,16 @@ def test_a_codec_that_fails_as_none_should_is_told_of_and_harms_nobody_else(
     assert len([r for r in caplog.records if "a codec of broken/8000 failed" in r.message]) == 1
 
 
+def test_rows_of_opus_are_spread_over_the_ticks(desk: Desk) -> None:
+    for stream in range(1, 161):
+        desk.call(stream, send_format=OPUS if stream % 2 else PCMU, receive_formats=(OPUS, PCMU))
+    table = desk.engine._table
+    coded = table.slot[table.coded] % 2
+    assert sorted(np.bincount(coded).tolist()) == [16, 64]  # 64 gather, others go elsewhere
+    plain = table.slot[table.active & ~table.coded] % 2
+    assert plain.size == 80 and len(set(plain.tolist())) == 1  # these all gather
+
+
 def test_a_rate_that_has_no_whole_steps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     info = CodecInfo("odd", 11025, 11025, 1, 1, 20, 88_200, 0.0)
     monkeypatch.setattr(registry_module, "_default", None)

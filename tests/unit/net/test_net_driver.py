@@ -55,6 +55,8 @@ class ScriptedEngine:
         self.commands.append((token, command))
         return token
 
+    pending = False
+
     def next_due(self) -> float | None:
         return self.deadlines[0] if self.deadlines else None
 

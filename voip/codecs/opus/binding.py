@@ -60,6 +60,9 @@ class LibOpus:
         for function in (self.decode, self.decode_float):
             function.argtypes, function.restype = decoding, c_int
 
+        self.encode_float_address = _address_of(self.encode_float)
+        self.decode_float_address = _address_of(self.decode_float)
+
         self.encoder_size = library.opus_encoder_get_size
         self.decoder_size = library.opus_decoder_get_size
         for function in (self.encoder_size, self.decoder_size):
@@ -109,6 +112,10 @@ def open_library(paths: Iterator[str]) -> LibOpus:
         except (OSError, AttributeError):
             continue
     raise CodecError("there is no libopus on this machine", hint=INSTALL)
+
+
+def _address_of(function: Any) -> int:
+    return int(ctypes.cast(function, c_void_p).value or 0)
 
 
 def address_to_write(array: npt.NDArray[np.generic]) -> int:

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.core import CodecInfo
+from voip.codecs.direct import Direct
 from voip.codecs.opus.binding import libopus
 from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
 from voip.codecs.opus.settings import OpusSettings
-from voip.codecs.opus.toc import PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
+from voip.codecs.opus.toc import MAX_FRAME, PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
 from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
@@ -155,6 +156,23 @@ class OpusCodec:
     def decode_into(self, payload: npt.NDArray[np.uint8], out: Pcm) -> int:
         """Decode into the beginning of `out`; return how many samples it gave."""
         return self._decoder.decode_into(payload, out)
+
+    def direct_decoder(self) -> Direct | None:
+        """Return how C decodes; of mono, until `reset`."""
+        if self._info.pcm_channels != 1:
+            return None
+        state, unit = self._decoder.state, self._info.frame_samples
+        address = libopus().decode_float_address
+        return Direct(0, unit, function=address, state=state.pointer, keeps=state)
+
+    def direct_encoder(self) -> Direct | None:
+        """Return how C encodes; of mono, until `reset`."""
+        if self._info.pcm_channels != 1:
+            return None
+        state, unit = self._encoder.state, self._info.frame_samples
+        address = libopus().encode_float_address
+        room = MAX_FRAME + 1
+        return Direct(0, unit, room, function=address, state=state.pointer, keeps=state)
 
     def reset(self) -> None:
         """Forget what went before; the settings stay."""

@@ -70,7 +70,7 @@ class BatchSocket:
         if not hasattr(library, "sendmmsg") or ctypes.sizeof(ctypes.c_void_p) != 8:
             raise TransportError("the load needs sendmmsg", hint="run it on 64-bit Linux")
         self._send = library.sendmmsg
-        self._out_length = width
+        self._out_length: int | None = width
         self._receive = library.recvmmsg
         self.slots = slots
         self._out = _Slots(slots, width)
@@ -87,15 +87,26 @@ class BatchSocket:
             raise TransportError(f"the load has no socket: {error.strerror}") from error
         self.port: int = self.sock.getsockname()[1]
 
-    def send(self, packets: npt.NDArray[np.uint8], ports: npt.NDArray[np.uint16]) -> int:
-        """Send packets[i], uint8 (n, length), to 127.0.0.1:ports[i]; return how many went out."""
+    def send(
+        self,
+        packets: npt.NDArray[np.uint8],
+        ports: npt.NDArray[np.uint16],
+        lengths: npt.NDArray[np.int64] | None = None,
+    ) -> int:
+        """Send packets[i], uint8 (n, length), to 127.0.0.1:ports[i]; return how many went out.
+
+        `lengths` (n,): how much of each is sent; None: all of it.
+        """
         sent = 0
         slots = len(self._out.headers)
         for begin in range(0, len(packets), slots):
             part = packets[begin : begin + slots]
             count, length = part.shape
             self._out.data[:count, :length] = part
-            if length != self._out_length:
+            if lengths is not None:
+                self._out.iovecs["length"][:count] = lengths[begin : begin + slots]
+                self._out_length = None
+            elif length != self._out_length:
                 self._out.iovecs["length"] = self._out_length = length
             self._out.ports[:count] = ports[begin : begin + slots]
             sent += self._send_slots(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import numpy as np
 
 from voip.errors import MediaError
 from voip.harness.bench.engines import EngineKind, EnginesUnderTest
+from voip.harness.bench.media_codecs import payload_format, registry
 from voip.harness.bench.readers import Readers
 from voip.media.commands import (
     CloseStream,
@@ -19,7 +21,6 @@ from voip.media.commands import (
     ConnectStream,
     Opened,
     OpenStream,
-    PayloadFormat,
     RouteStream,
     StreamStats,
 )
@@ -31,7 +32,6 @@ from voip.types import Address
 __all__ = ["BusyThreads", "EngineSide", "EngineTotals", "Lateness", "Measured"]
 
 HOST = "127.0.0.1"
-_PCMU = PayloadFormat(0, "pcmu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,15 @@ class Measured:
 
     wall_s: float
     cpu_s: float  # user and system, all threads but the busy ones
+    user_s: float  # of these
     busy_cpu_s: float
     control_cpu_s: float  # of what is neither engine nor busy
     ticks: int
     late_ticks: int
     start_ms: Lateness
     done_ms: Lateness
+    phase_s: dict[str, float]  # of the engine's thread, by phase; where that was asked for
+    phase_most_s: dict[str, float]  # the most of it at a time
     rss_kb: float  # what the process has grown by since before the first stream
 
 
@@ -85,8 +88,10 @@ class EngineTotals:
 class _Mark:
     wall_s: float
     cpu_s: float
+    user_s: float
     busy_s: float
     control_s: float
+    phase_s: dict[str, float]
     tick: int
     late: int
 
@@ -121,18 +126,22 @@ class BusyThreads:
 
 
 class EngineSide:
-    """`calls` echoing G.711 streams on 127.0.0.1; runs in the current event loop."""
+    """`calls` echoing streams of a codec on 127.0.0.1; runs in the current event loop."""
 
     def __init__(
         self,
         calls: int,
         busy: int,
+        codec: str = "pcmu",
+        *,
         engine: EngineKind = "thread",
         workers: int = 1,
         readers: int = 0,
+        profile: bool = False,
     ) -> None:
         self._calls = calls
-        self._under_test = EnginesUnderTest(engine, workers)
+        self._format = payload_format(codec)
+        self._under_test = EnginesUnderTest(engine, workers, registry(), profile=profile)
         self._driver = self._under_test.driver
         self._reading = readers
         self._readers: Readers | None = None
@@ -156,8 +165,8 @@ class EngineSide:
         """Connect every stream to the load and route it to itself, or have it read and sent."""
         await self._apply(
             ConnectStream(
-                call, Address(HOST, rtp), Address(HOST, rtcp), send_format=_PCMU,
-                receive_formats=(_PCMU,),
+                call, Address(HOST, rtp), Address(HOST, rtcp), send_format=self._format,
+                receive_formats=(self._format,),
             )
             for call, (rtp, rtcp) in enumerate(ports)
         )  # fmt: skip
@@ -169,6 +178,8 @@ class EngineSide:
         before = self._marked
         counted = await self._under_test.figures(0 if before is None else before.tick)
         now = self._marked = self._now(counted)
+        phases = self._under_test.phases
+        most, phases.most = phases.most, dict.fromkeys(phases.most, 0.0)
         if before is None:  # to open hundreds of calls at once takes longer than a step
             self._skipped_before = counted.io["skipped_steps"]
             return None
@@ -177,14 +188,69 @@ class EngineSide:
         return Measured(
             wall_s=now.wall_s - before.wall_s,
             cpu_s=now.cpu_s - before.cpu_s - busy_s,
+            user_s=now.user_s - before.user_s - busy_s,
             busy_cpu_s=busy_s,
             control_cpu_s=now.control_s - before.control_s,
             ticks=now.tick - before.tick,
             late_ticks=now.late - before.late,
             start_ms=_lateness(figures[:, 0]),
             done_ms=_lateness(figures[:, 1]),
+            phase_s={name: seconds - before.phase_s[name] for name, seconds in now.phase_s.items()},
+            phase_most_s=most,
             rss_kb=self._under_test.rss_kb() - self._rss_before,
         )
+
+    async def swell(self, rows: int, seconds: float) -> dict[str, float]:
+        """Add so many rows within some seconds, as calls that begin, and close them as quickly.
+
+        Returns what `media_growth.Swelling` says of it.
+        """
+        rss_before = self._under_test.rss_kb()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:  # reads nothing
+            nobody.bind((HOST, 0))
+            figures = await self._swell(rows, seconds, Address(*nobody.getsockname()))
+        return figures | {"rss_before_kb": rss_before}
+
+    async def _swell(self, rows: int, seconds: float, nobody: Address) -> dict[str, float]:
+        marks = [await self._lateness()]
+        added = range(self._calls, self._calls + rows)
+        taken_s = []
+        for add in (True, False):
+            begun = time.monotonic()
+            for number, stream in enumerate(added):
+                waits = begun + number * seconds / rows - time.monotonic()
+                if waits > 0:
+                    await asyncio.sleep(waits)
+                for command in self._call(stream, nobody) if add else [CloseStream(stream)]:
+                    self._driver.post(command)
+            await self._driver.apply(RouteStream(0, 0))  # all before it have been applied
+            taken_s.append(time.monotonic() - begun)
+            marks.append(await self._lateness())
+            if add:
+                rss_most = self._under_test.rss_kb()
+        return {
+            "late_adding": marks[1][0] - marks[0][0],
+            "late_closing": marks[2][0] - marks[1][0],
+            "skipped_steps": marks[2][1] - marks[0][1],
+            "seconds_adding": taken_s[0],
+            "rss_most_kb": rss_most,
+            "rss_after_kb": self._under_test.rss_kb(),
+        }
+
+    async def _lateness(self) -> tuple[int, int]:
+        """Return how many ticks were late so far, and how many steps were left out."""
+        counted = await self._under_test.figures()
+        return 0 if counted.ticks is None else counted.ticks.late, counted.io["skipped_steps"]
+
+    def _call(self, stream: int, nobody: Address) -> list[Command]:
+        """Return what opens a call that nobody is at the other end of."""
+        return [
+            OpenStream(stream, HOST, f"bench-{stream}"),
+            ConnectStream(
+                stream, nobody, None, send_format=self._format, receive_formats=(self._format,)
+            ),
+            RouteStream(stream, stream),
+        ]
 
     async def close(self) -> EngineTotals:
         """Close every stream and the engine; return what they counted."""
@@ -235,8 +301,10 @@ class EngineSide:
         return _Mark(
             wall_s=time.monotonic(),
             cpu_s=self._under_test.cpu_s(),
+            user_s=self._under_test.user_s(),
             busy_s=busy_s,
             control_s=self._under_test.control_cpu_s(busy_s),
+            phase_s=dict(self._under_test.phases.seconds),
             tick=0 if ticks is None else ticks.count,
             late=0 if ticks is None else ticks.late,
         )

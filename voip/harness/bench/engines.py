@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import time
 from pathlib import Path
 from typing import Final, Literal
 
+from voip.codecs.registry import Registry
 from voip.errors import ConfigError
 from voip.media.driver import EngineFigures
 from voip.media.engine import Engine
+from voip.media.phases import Phases
 from voip.media.rings import RingArena
 from voip.net.driver import ThreadDriver
 from voip.net.packets import UdpPacketIO
@@ -24,6 +27,7 @@ __all__ = ["EngineKind", "EnginesUnderTest", "kind_for"]
 EngineKind = Literal["thread", "process"]
 
 _REMEMBERED_TICKS: Final = 1 << 17  # over 20 minutes
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def kind_for(engine: str, calls: int, workers: int) -> EngineKind:
@@ -41,14 +45,27 @@ def kind_for(engine: str, calls: int, workers: int) -> EngineKind:
 class EnginesUnderTest:
     """One engine in a thread of this process, or `workers` of them in processes of their own."""
 
-    def __init__(self, kind: EngineKind, workers: int) -> None:
+    def __init__(
+        self,
+        kind: EngineKind,
+        workers: int,
+        codecs: Registry | None = None,
+        *,
+        profile: bool = False,
+    ) -> None:
+        self.phases = Phases()
         self.driver: ThreadDriver | Workers
         self._engine: Engine | None = None
         if kind == "thread":
             self.arena = RingArena()
             random = SecureRandom()
             self._io = UdpPacketIO(random)
-            self._engine = Engine(self._io, random=random, arena=self.arena)
+            self._engine = Engine(
+                self._io, random=random, arena=self.arena, codecs=codecs, clock=time.monotonic
+            )
+            self.phases = self._engine.phases
+            if profile:
+                self.phases.clock = time.thread_time
             self.driver = ThreadDriver(
                 self._engine,
                 release=self._io.close_all,
@@ -94,6 +111,11 @@ class EnginesUnderTest:
         others = sum(time.clock_gettime((~pid << 3) | 2) for pid in self._pids)
         return used.ru_utime + used.ru_stime + others
 
+    def user_s(self) -> float:
+        """Return of that the user time."""
+        ticks = sum(int(_after_name(pid)[11]) for pid in self._pids)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_utime + ticks / _CLOCK_TICKS
+
     def control_cpu_s(self, busy_s: float) -> float:
         """Return the time of all but the engines and busy threads, which had `busy_s`.
 
@@ -112,3 +134,8 @@ class EnginesUnderTest:
     def _counted(self) -> dict[str, int]:
         skipped = 0 if self._engine is None else self._engine.skipped_steps
         return {**self._io.counted(), "skipped_steps": skipped}
+
+
+def _after_name(pid: int) -> list[str]:
+    """Return what proc_pid_stat(5) says of a process, from its third field on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from voip.errors import MediaError
 from voip.harness.bench.batch_socket import BatchSocket
 from voip.harness.bench.echo_check import EchoVerdict, check_echo
-from voip.harness.bench.speech import FRAME_SAMPLES, speech_frames
+from voip.harness.bench.media_codecs import frames_of, payload_format
 from voip.net.drops import socket_drops
 from voip.rtp import ntp
 from voip.rtp.rtcp import (
@@ -41,9 +41,10 @@ REORDER_MS = 2 * JITTER_MS + FRAME_MS + 2
 """Delays a packet beyond its successor, however late that is."""
 CHECKED_CALLS = 10
 REPORT_INTERVAL_MS = 5000
+REPORTS_EACH_MS = 10
+"""Peers do not report all at once."""
 _SPEECH_FRAMES = 3000  # a minute, every call beginning at another place of it
 _HEADER_BYTES = 12
-_PACKET_BYTES = _HEADER_BYTES + FRAME_SAMPLES
 _CALENDAR_MS = 64  # longer than any delay
 _KEPT_FRAMES = 4  # of which packets may still have to leave
 
@@ -67,21 +68,27 @@ class LoadReport:
 class Load:
     """`calls` calls towards the RTP and RTCP ports of an engine on 127.0.0.1."""
 
-    def __init__(self, calls: int, seed: int) -> None:
+    def __init__(self, calls: int, seed: int, codec: str = "pcmu") -> None:
         self.report = LoadReport()
         self._calls = calls
         self._random = np.random.default_rng(seed)
         self._seed = seed
+        self._payload_type = payload_format(codec).payload_type
         groups = -(-calls // CALLS_PER_SOCKET)
-        self._rtp = [BatchSocket() for _ in range(groups)]
+        frames = frames_of(codec, _SPEECH_FRAMES, seed)
+        self._frames, self._octets, self._span = frames.payloads, frames.octets, frames.span
+        packet_bytes = _HEADER_BYTES + self._frames.shape[1]
+        width = max(256, packet_bytes)
+        self._rtp = [BatchSocket(width=width) for _ in range(groups)]
+        self._lengths = np.zeros((_KEPT_FRAMES, calls), np.int64)
+        self._comes_back = codec == "pcmu"  # byte for byte
         self._rtcp = [BatchSocket() for _ in range(groups)]
-        self._frames = speech_frames(_SPEECH_FRAMES, seed)
         self._phase_ms = np.arange(calls) * FRAME_MS // calls
         self._begin = self._random.integers(0, _SPEECH_FRAMES, calls)
         self._ssrc = self._random.integers(1, 1 << 32, calls, dtype=np.uint32)
         self._sequence = self._random.integers(0, 1 << 15, calls)
         self._timestamp = self._random.integers(0, 1 << 31, calls)
-        self._packets = np.zeros((_KEPT_FRAMES, calls, _PACKET_BYTES), np.uint8)
+        self._packets = np.zeros((_KEPT_FRAMES, calls, packet_bytes), np.uint8)
         self._packets[:, :, 0] = 0x80
         self._packets[:, :, 8:12] = _big_endian(self._ssrc, ">u4")
         self._ports = np.zeros((calls, 2), np.uint16)  # of the engine
@@ -149,7 +156,7 @@ class Load:
                 self._disturb(packets)
             self._send(packets)
             due.clear()
-        if now % 100 == 0:
+        if now % REPORTS_EACH_MS == 0:
             self._send_reports(now)
         self._tick += 1
 
@@ -178,32 +185,35 @@ class Load:
     def _write(self, frame: int) -> None:
         """Write packet number `frame` of every call."""
         data = self._packets[frame % _KEPT_FRAMES]
-        data[:, 1] = 0x80 if frame == 0 else 0  # a talkspurt begins; payload type 0
+        data[:, 1] = self._payload_type | (0x80 if frame == 0 else 0)  # a talkspurt begins
         data[:, 2:4] = _big_endian(self._sequence + frame, ">u2")
-        data[:, 4:8] = _big_endian(self._timestamp + frame * FRAME_SAMPLES, ">u4")
-        data[:, _HEADER_BYTES:] = self._frames[(self._begin + frame) % _SPEECH_FRAMES]
+        data[:, 4:8] = _big_endian(self._timestamp + frame * self._span, ">u4")
+        which = (self._begin + frame) % _SPEECH_FRAMES
+        data[:, _HEADER_BYTES:] = self._frames[which]
+        self._lengths[frame % _KEPT_FRAMES] = _HEADER_BYTES + self._octets[which]
 
     def _send(self, packets: npt.NDArray[np.int64]) -> None:
         frame, call = np.divmod(packets, self._calls)
         data = self._packets[frame % _KEPT_FRAMES, call]
+        lengths = self._lengths[frame % _KEPT_FRAMES, call]
         ports = self._ports[call, 0]
         group = call // CALLS_PER_SOCKET
         for number, one in enumerate(self._rtp):
             here = np.flatnonzero(group == number)
             if here.size:
-                self.report.sent += one.send(data[here], ports[here])
+                self.report.sent += one.send(data[here], ports[here], lengths[here])
 
     def _send_reports(self, now: int) -> None:
         """Send the sender reports of those calls whose turn it is: one per call every 5 s."""
-        turns = REPORT_INTERVAL_MS // 100
-        for call in range(now // 100 % turns, self._calls, turns):
+        turns = REPORT_INTERVAL_MS // REPORTS_EACH_MS
+        for call in range(now // REPORTS_EACH_MS % turns, self._calls, turns):
             frame = now // FRAME_MS
             report = SenderReport(
                 ssrc=int(self._ssrc[call]),
                 ntp=ntp.from_wall(time.time()),
-                rtp_timestamp=int(self._timestamp[call] + frame * FRAME_SAMPLES) & 0xFFFFFFFF,
+                rtp_timestamp=int(self._timestamp[call] + frame * self._span) & 0xFFFFFFFF,
                 packet_count=frame,
-                octet_count=frame * FRAME_SAMPLES,
+                octet_count=frame * int(self._octets[0]),
                 blocks=self._block(call),
             )
             compound = build_compound(
@@ -277,7 +287,7 @@ class Load:
         span = (self._last - self._first)[heard] + 1
         self.report.seen_missing = int(np.abs(span - self._seen[heard]).sum())
         frames = -(-self._tick // FRAME_MS)
-        for call in self._checked:
+        for call in self._checked if self._comes_back else ():
             rows = (self._begin[call] + np.arange(frames)) % _SPEECH_FRAMES
             packets = [(timestamp, payload) for _, timestamp, payload in sorted(self._heard[call])]
             verdict = check_echo(self._frames[rows], self._disturbed[call], packets)

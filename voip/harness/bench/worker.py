@@ -127,6 +127,8 @@ async def _engine() -> None:
             case "mark" if side is not None:
                 measured = await side.mark()
                 return {} if measured is None else asdict(measured)
+            case "swell" if side is not None:
+                return await side.swell(request["rows"], request["seconds"])
             case "close" if side is not None:
                 return asdict(await side.close())
             case other:
@@ -143,7 +145,7 @@ async def _load() -> None:
         nonlocal load
         match request["do"]:
             case "open":
-                load = Load(request["calls"], request["seed"])
+                load = Load(request["calls"], request["seed"], request["codec"])
                 return {"ports": load.addresses()}
             case "connect" if load is not None:
                 load.connect(_pairs(request["ports"]))

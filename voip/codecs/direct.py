@@ -1,0 +1,49 @@
+"""Codecs that a loop in C may call: where their functions lie, without Python in between.
+
+What is called so is what `encode_into` and `decode_into` would have called, with the same
+arguments. Who calls keeps the object for as long as it does, and no other thread uses the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+__all__ = ["Direct", "DirectCodec"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Direct:
+    """How one direction of one mono stream is called.
+
+    Either `function` is the address of a C function and `state` of what it works on, as libopus has
+    them: `int (state, octets, length, float *, samples, 0)` to decode and `int (state, const
+    float *, samples, octets, room)` to encode. Or `call` takes an object of int16 and returns
+    octets, or the other way round, both by the buffer protocol.
+
+    octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
+    is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
+    room: what encoding 20 ms may take, in octets. keeps: what must live while it is called.
+    """
+
+    octets: int
+    samples: int
+    room: int = 0
+    function: int = 0
+    state: int = 0
+    call: Callable[[Any], Any] | None = None
+    keeps: object = None
+
+
+@runtime_checkable
+class DirectCodec(Protocol):
+    """A codec whose directions may be called so; None where this one may not."""
+
+    def direct_decoder(self) -> Direct | None:
+        """Return how payloads are decoded."""
+        ...
+
+    def direct_encoder(self) -> Direct | None:
+        """Return how sound is encoded."""
+        ...
