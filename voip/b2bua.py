@@ -255,9 +255,9 @@ async def _first_of(*events: Coroutine[Any, Any, object]) -> None:
 
 
 async def _pass_digits(source: Call, sides: Sequence[Call]) -> None:
-    """Press at the other side what is pressed on `source`: a bridge carries sound alone."""
+    """Press at the other side what is pressed on `source`, where the bridge has not carried it."""
     async for event in source.events():  # from the beginning: some were quick
-        if isinstance(event, DtmfReceived) and source in sides:
+        if isinstance(event, DtmfReceived) and not event.relayed and source in sides:
             target = sides[1 - sides.index(source)]
             with suppress(CallError, MediaError):  # it is over, or takes no telephone-event
                 duration_ms = max(_SHORTEST_MS, round(event.duration_ms))

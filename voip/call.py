@@ -405,10 +405,14 @@ class Call:
         """
         if self._session.stack is not other._session.stack or self is other:
             raise CallStateError("these calls cannot be connected", hint="two calls of one phone")
-        await self._session.media.route(other._session.media.stream)
+        await self._session.media.route(other._session.media.stream, relay=True)
 
     async def bridge(self, other: Call) -> None:
         """Let both sides hear each other, and leave it at that until either call ends.
+
+        While both speak the same codec and nothing is done to the sound (played, muted, mixed,
+        other digits sent), packets are relayed as they come, digits too; what only listens, such
+        as `audio` and `record`, changes nothing of that. Else sound is decoded and coded anew.
 
         Raises `CallStateError` unless both calls are of one phone and are up.
         """
@@ -417,9 +421,9 @@ class Call:
             raise CallStateError("these calls cannot be bridged", hint="two calls of one phone")
         if not (mine.is_up and theirs.is_up):
             raise CallStateError("both calls must be up to be bridged")
-        await mine.media.route(theirs.media.stream)
+        await mine.media.route(theirs.media.stream, relay=True)
         try:
-            await theirs.media.route(mine.media.stream)
+            await theirs.media.route(mine.media.stream, relay=True)
         except VoipError:  # that call ended at this moment
             await mine.media.route(None)
             raise
@@ -484,8 +488,8 @@ class Call:
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:
-            case DigitHeard(_, digit, duration_ms):
-                self._emit(DtmfReceived(digit, duration_ms))
+            case DigitHeard(_, digit, duration_ms, relayed):
+                self._emit(DtmfReceived(digit, duration_ms, relayed))
             case DigitsSent(_, digits):
                 self._emit(DtmfSent(digits))
             case MediaSourceLearned(_, address):

@@ -139,10 +139,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """A digit was heard, once, when it ended."""
+    """A digit was heard, once, when it ended.
+
+    relayed: whom the call is bridged with has been sent it already, as it came.
+    """
 
     digit: str
     duration_ms: float
+    relayed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@
     X(received, int64_t, "table.receiver.received") \
     X(octets, int64_t, "table.receiver.octets") \
     X(reordered, int64_t, "table.receiver.reordered") \
+    X(relayed, uint8_t, "table.relayed") \
     X(state, uint8_t, "table.playout.state") \
     X(decoded, int64_t, "table.playout.decoded") \
     X(next_sequence, int64_t, "table.playout.sequence") \
@@ -157,7 +158,7 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     if (size <= 0 || size > t->slot_bytes || packet[0] != 0x80)
         return 0;
     uint8_t code = t->meaning[row * t->payload_types + (packet[1] & 0x7F)];
-    if (code >= t->codes || !t->listening[row] || t->state[row] == t->idle)
+    if (code >= t->codes || !t->listening[row] || t->state[row] == t->idle || t->relayed[row])
         return 0;
     if (t->ssrc[row] != big_endian(packet + 8) || t->candidate[row] >= 0)
         return 0;

@@ -98,10 +98,15 @@ class MuteStream:
 
 @dataclass(frozen=True, slots=True)
 class RouteStream:
-    """Send on `stream` what is heard on `source` (the same number: echo; None: nothing)."""
+    """Send on `stream` what is heard on `source` (the same number: echo; None: nothing).
+
+    relay: payloads go on as they come while both speak the same format and nothing else is to be
+    done to the sound, telephone-events too; else, and otherwise, sound is decoded and coded anew.
+    """
 
     stream: int
     source: int | None
+    relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,11 +291,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """A digit was heard on `stream`: delivered once, when it ended or timed out."""
+    """A digit was heard on `stream`: delivered once, when it ended or timed out.
+
+    relayed: its packets went on to whom `stream` is routed (`RouteStream`).
+    """
 
     stream: int
     digit: str
     duration_ms: float
+    relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

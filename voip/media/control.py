@@ -281,7 +281,7 @@ class Control:
     def _route(self, command: RouteStream) -> None:
         row = self._table.row(command.stream)
         source = -1 if command.source is None else self._table.row(command.source)
-        self._table.route(row, source)
+        self._table.route(row, source, relays=command.relay)
 
     def _open_mix(self, command: OpenMix) -> None:
         table = self._table

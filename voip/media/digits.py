@@ -67,8 +67,10 @@ class Digits:
             self._hearing.discard(row)
         else:
             self._hearing.add(row)
-        stream = int(self._table.stream[row])
-        return [DtmfReceived(stream, digit.digit, digit.duration_ms) for digit in digits]
+        stream, relayed = int(self._table.stream[row]), row in self._table.relayed_digits
+        if digits:
+            self._table.relayed_digits.discard(row)
+        return [DtmfReceived(stream, digit.digit, digit.duration_ms, relayed) for digit in digits]
 
     # ------------------------------------------------------------ sent
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from voip.codecs.registry import Registry, default_registry
 from voip.errors import MediaError, VoipError
-from voip.media.columns import Rows, every, where
+from voip.media.columns import Rows, every, some, where
 from voip.media.commands import (
     Applied,
     Command,
@@ -35,6 +35,7 @@ from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
 from voip.media.native import Native, available
 from voip.media.playout import Playout
+from voip.media.relay import POLL_S, Relay
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
 from voip.media.router import Router, Step
@@ -59,7 +60,8 @@ class Engine:
     """All streams of one process. `submit` may be called from any thread, all else from one.
 
     `native`: whether the part in C is used; None: where it is there. `codecs`: what there is beside
-    G.711; None: what comes with the package.
+    G.711; None: what comes with the package. `poll_s`: how often packets are looked for while
+    there is anything to relay; None: when a row takes a step.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Engine:
         arena: RingArena | None = None,
         native: bool | None = None,
         codecs: Registry | None = None,
+        poll_s: float | None = POLL_S,
     ) -> None:
         random = random or SecureRandom()
         self.native = available() if native is None else native
@@ -81,7 +84,10 @@ class Engine:
         self._table = StreamTable(G711Lane())
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
-        self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
+        self._relay = Relay(self._table, io)
+        self._intake = Intake(
+            self._table, io, self._reporter, self._digits, self._relay, native=self.native
+        )
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
@@ -93,6 +99,7 @@ class Engine:
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
         self._next_round = self._next_missed = 0.0
+        self._poll_s, self._ticked = poll_s, 0.0
 
     # ------------------------------------------------------------ the driver's side
 
@@ -121,7 +128,10 @@ class Engine:
 
     def next_due(self) -> float | None:
         """When to tick next, monotonic seconds; None while no stream takes part."""
-        return self._table.next_due()
+        due = self._table.next_due()
+        if due is None or self._poll_s is None or not self._relay.rows.size:
+            return due
+        return min(due, self._ticked + self._poll_s)
 
     def events(self) -> list[EngineEvent]:
         """Return what happened since the last call."""
@@ -133,6 +143,7 @@ class Engine:
 
         Returns whether there are events to fetch.
         """
+        self._ticked = now
         if self._commands:
             self._apply_commands(now)
         if self._table.rows:
@@ -144,10 +155,12 @@ class Engine:
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
                 self._publish(now)
+                self._relay.judge(now)
                 self._table.levels.turn()
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
+                self._relay.rest(now)
             for stream, reason in self._reporter.tick(now, wall):
                 self._events.append(StreamEnded(stream, reason))
         return bool(self._events)
@@ -155,6 +168,7 @@ class Engine:
     # ------------------------------------------------------------ commands
 
     def _apply_commands(self, now: float) -> None:
+        streams = {command.stream for _, command in self._commands}
         for _ in range(len(self._commands)):
             token, command = self._commands.popleft()
             try:
@@ -163,6 +177,7 @@ class Engine:
                 self._events.append(Refused(token, command.stream, error.message, error.hint))
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
+        self._relay.judge(now, streams)
 
     # ------------------------------------------------------------ steps
 
@@ -196,6 +211,8 @@ class Engine:
         table = self._table
         rows, slot = step.group.rows, step.slot
         sending = table.transmitter.sending[rows]
+        if self._relay.rows.size:
+            sending &= ~table.wordless[rows]
         if not every(sending):
             rows, slot = rows[sending], slot[sending]
         if not rows.size:
@@ -204,6 +221,10 @@ class Engine:
         self._events += events
         table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
+        if self._relay.rows.size and some(relaying := self._relay.active[rows]):
+            rows, sound, slot = rows[~relaying], sound[~relaying], slot[~relaying]
+            if not rows.size:
+                return
         if step.group.coded:
             full = table.transmitter.fill_each(rows, sound, slot, table.voices, table.event_senders)
         else:

@@ -15,6 +15,7 @@ from voip.media.commands import EngineEvent, SourceLearned
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
+from voip.media.relay import Relay
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
@@ -34,6 +35,7 @@ class Intake:
         io: PacketIO,
         reporter: Reporter,
         digits: Digits,
+        relay: Relay,
         *,
         native: bool,
     ) -> None:
@@ -41,6 +43,7 @@ class Intake:
         self._io = io
         self._reporter = reporter
         self._digits = digits
+        self._relay = relay
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
@@ -120,6 +123,8 @@ class Intake:
             for row in rows[accepted.restarted]:
                 table.playout.stop(int(row))
                 events += self._digits.forget(int(row))
+        if self._relay.rows.size:
+            self._relay.forward(packets, rows, headers, meaning, accepted, batch)
         if not every(audio):
             for j in where(accepted.ok & ~audio):
                 i, start = int(packets[j]), int(headers.offset[packets[j]])
@@ -132,6 +137,8 @@ class Intake:
                     marker=bool(marker[j]),
                 )
         play = accepted.ok & audio & table.listening[rows] & (size > 0)
+        if self._relay.rows.size:
+            play &= ~table.unheard[rows]
         sequence, timestamp = accepted.sequence, accepted.timestamp
         if not every(play):
             if not some(play):

@@ -97,6 +97,10 @@ class StreamTable:
     source: Ints
     discarded: Ints
     underrun: Ints
+    relays: Bools
+    relayed: Bools
+    wordless: Bools
+    unheard: Bools
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "active": (np.bool_, False, ()),
@@ -116,6 +120,10 @@ class StreamTable:
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
+        "relays": (np.bool_, False, ()),  # its source's payloads may go out as they are
+        "relayed": (np.bool_, False, ()),  # what is heard on it may be relayed (relay.py)
+        "wordless": (np.bool_, False, ()),  # it relays, and nobody asks for what it sends as sound
+        "unheard": (np.bool_, False, ()),  # it is relayed, and nobody asks for its sound
     }
 
     def __init__(self, lane: Lane, rows: int = 16) -> None:
@@ -134,6 +142,8 @@ class StreamTable:
         self.rows: dict[int, int] = {}
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
+        self.relayed_digits: set[int] = set()
+        """Rows whose present digit goes on to others as it comes."""
         self._free = list(range(rows - 1, -1, -1))
         # what only some rows have, or what is looked at rarely
         self.cname: dict[int, str] = {}
@@ -184,7 +194,8 @@ class StreamTable:
         self.transmitter.pause(row)
         reset(self, row)
         self.source[self.source == row] = -1
-        self.routed = where(self.source >= 0)
+        self.relayed_digits.discard(row)
+        self.list_routed()
         self.mixer.leave(row)
         for part in (
             self.voices,
@@ -206,11 +217,16 @@ class StreamTable:
             part.pop(row, None)
         self._free.append(row)
 
-    def route(self, row: int, source: int) -> None:
-        """Let `row` send what row `source` hears; -1: nothing."""
+    def route(self, row: int, source: int, *, relays: bool = False) -> None:
+        """Let `row` send what row `source` hears; -1: nothing. relays: as it comes, if possible."""
         self.source[row] = source
+        self.relays[row] = relays
         self.feed.clear(row)
-        self.routed = where(self.source >= 0)
+        self.list_routed()
+
+    def list_routed(self) -> None:
+        """Note anew which rows send another's sound."""
+        self.routed = where((self.source >= 0) & ~self.wordless)
 
     def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
         """Let `row` take part in a mix: it takes every base step from now on, as all others do."""
