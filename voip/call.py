@@ -25,12 +25,19 @@ from voip.events import (
     DtmfSent,
     Replaced,
     SourceLearned,
+    TroubleOver,
 )
 from voip.journal import Journal
 from voip.logs.lines import CallLog
 from voip.media.commands import DtmfReceived as DigitHeard
 from voip.media.commands import DtmfSent as DigitsSent
-from voip.media.commands import EngineEvent, SourceDrained, StreamStats
+from voip.media.commands import (
+    EngineEvent,
+    SourceDrained,
+    StreamStats,
+    TroubleBegan,
+    TroubleEnded,
+)
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
 from voip.quality.report import QualityReport
@@ -496,6 +503,10 @@ class Call:
                 self._emit(SourceLearned(address))
             case SourceDrained(_, ring):
                 self._audio.on_source_drained(ring)
+            case TroubleBegan(_, trouble):
+                self._emit(trouble)
+            case TroubleEnded(_, trouble):
+                self._emit(TroubleOver(trouble))
             case _:
                 pass
 

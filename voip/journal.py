@@ -13,6 +13,7 @@ from voip.events import (
     AudioOverrun,
     CallEnded,
     CallEvent,
+    Clipping,
     DtmfReceived,
     DtmfSent,
     EarlyMedia,
@@ -20,6 +21,7 @@ from voip.events import (
     HeldByRemote,
     InfoReceived,
     MessageReceived,
+    OneWayAudio,
     PhoneEvent,
     Redirected,
     Registered,
@@ -27,11 +29,15 @@ from voip.events import (
     Replaced,
     ResumedByRemote,
     Ringing,
+    Silence,
     SourceLearned,
     TransferProgress,
     Transferred,
     TransferRequested,
+    TroubleOver,
     Unregistered,
+    WrongCodec,
+    WrongSource,
 )
 from voip.logs.lines import CallLog, event
 from voip.session.figures import quality_of
@@ -91,6 +97,12 @@ class Journal:
             case SourceLearned(address):
                 words = "its sound comes from %s, which it had not said"
                 log.event(logging.INFO, "source_learned", words, address)
+            case OneWayAudio() | Silence() | Clipping() | WrongCodec() | WrongSource():
+                kind = type(event).__name__
+                log.event(logging.WARNING, "media_trouble", "%s", event.reason, kind=kind)
+            case TroubleOver(trouble):
+                kind = type(trouble).__name__
+                log.event(logging.INFO, "media_trouble_over", "%s is over", kind, kind=kind)
             case AudioOverrun(lost_ms):
                 words = "a reader of its sound was too slow"
                 log.event(logging.WARNING, "audio_overrun", words, lost_ms=lost_ms)

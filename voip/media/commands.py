@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from voip.config import TroubleConfig
+from voip.events import MediaTrouble
 from voip.types import Address
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "StreamEnded",
     "StreamRefused",
     "StreamStats",
+    "TroubleBegan",
+    "TroubleEnded",
     "WatchStream",
 ]
 
@@ -67,6 +71,7 @@ class OpenStream:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
+    troubles: TroubleConfig = field(default_factory=TroubleConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +352,22 @@ class MediaHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleBegan:
+    """Something is wrong with the sound of `stream`."""
+
+    stream: int
+    trouble: MediaTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleEnded:
+    """What was told of by `TroubleBegan` is over."""
+
+    stream: int
+    trouble: MediaTrouble
+
+
+@dataclass(frozen=True, slots=True)
 class StreamRefused:
     """What was agreed on for `stream` cannot be done: a codec, or an address that leads nowhere."""
 
@@ -373,4 +394,6 @@ EngineEvent = (
     | SourceLearned
     | StreamEnded
     | StreamRefused
+    | TroubleBegan
+    | TroubleEnded
 )

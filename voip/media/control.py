@@ -118,6 +118,7 @@ class Control:
             raise
         table.cname[row] = command.cname
         table.symmetric[row] = command.symmetric
+        table.troubles[row] = command.troubles
         table.playout.minimum[row] = low / 1000
         table.playout.maximum[row] = high / 1000
         table.transmitter.open(

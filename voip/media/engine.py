@@ -43,6 +43,7 @@ from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import BASE_STEP_S, Group, StreamTable
 from voip.media.transmit import Transmitter
 from voip.media.voices import STEPS_PER_SECOND
+from voip.media.watch import Watch
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "Engine"]
@@ -85,8 +86,15 @@ class Engine:
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
         self._relay = Relay(self._table, io)
+        self._watch = Watch(self._table)
         self._intake = Intake(
-            self._table, io, self._reporter, self._digits, self._relay, native=self.native
+            self._table,
+            io,
+            self._reporter,
+            self._digits,
+            self._relay,
+            self._watch,
+            native=self.native,
         )
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
@@ -156,6 +164,7 @@ class Engine:
                 self._next_round = now + _ROUND_S
                 self._publish(now)
                 self._relay.judge(now)
+                self._events += self._watch.judge(self._reporter, now)
                 self._table.levels.turn()
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S

@@ -19,6 +19,7 @@ from voip.media.relay import Relay
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
+from voip.media.watch import Watch
 from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
@@ -36,6 +37,7 @@ class Intake:
         reporter: Reporter,
         digits: Digits,
         relay: Relay,
+        watch: Watch,
         *,
         native: bool,
     ) -> None:
@@ -44,6 +46,7 @@ class Intake:
         self._reporter = reporter
         self._digits = digits
         self._relay = relay
+        self._watch = watch
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
@@ -70,6 +73,8 @@ class Intake:
         if not every(known) or batch.strangers:
             strange = batch.source[:received] >= 0
             np.add.at(table.discarded, rows[~(known | rtcp | strange)], 1)
+            unknown = headers.valid & ~(known | rtcp | strange)
+            self._watch.note_unknown(rows[unknown], headers.payload_type[unknown])
             believed = known & ~strange
             for i in where(strange & ~rtcp):
                 believed[i] = self._believe(
@@ -203,6 +208,8 @@ class Intake:
             start = int(headers.offset[i])
             payload = batch.data[batch.slots[i], start : start + int(headers.size[i])]
             duration[at] = table.voices[int(rows[at])].samples(int(meaning[at]), payload)
+            if duration[at] <= 0:
+                self._watch.note_unread(rows[at : at + 1])
         rate, clock = table.playout.rate[rows], table.receiver.clock[rows]
         return timestamp * rate // clock, duration
 

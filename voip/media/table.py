@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from voip.config import TroubleConfig
 from voip.dsp.resample import Resampler
 from voip.errors import MediaError
 from voip.media.columns import (
@@ -142,6 +143,7 @@ class StreamTable:
         self.rows: dict[int, int] = {}
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
+        self.troubles: dict[int, TroubleConfig] = {}
         self.relayed_digits: set[int] = set()
         """Rows whose present digit goes on to others as it comes."""
         self._free = list(range(rows - 1, -1, -1))
@@ -213,6 +215,7 @@ class StreamTable:
             self.event_format,
             self.pcm_source,
             self.sinks,
+            self.troubles,
         ):
             part.pop(row, None)
         self._free.append(row)

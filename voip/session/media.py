@@ -121,6 +121,7 @@ class MediaSession:
             jitter_min_ms=stack.media.jitter_min_ms,
             jitter_max_ms=stack.media.jitter_max_ms,
             symmetric=stack.media.symmetric,
+            troubles=stack.media.troubles,
         )
         async with self._turn:
             self._refuse_if_closed()
