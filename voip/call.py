@@ -378,12 +378,14 @@ class Call:
         """Send int16 (samples,) at `rate` after what was sent before; waits while 1 s is queued."""
         await self._audio.send(pcm)
 
-    def audio(self, frame_ms: float = 20) -> AudioReader:
+    def audio(self, frame_ms: float = 20, *, rate: int | None = None) -> AudioReader:
         """Return what is heard from now on, as an async iterator of int16 (samples,) frames.
 
+        rate: samples a second, 8000 to 48000, whatever the call's codec; None: `call.rate`. Any
+        number of readers hear the same, each for itself, and change nothing for anybody else.
         A reader more than a second behind loses the oldest and is told by `AudioOverrun`.
         """
-        return self._audio.reader(frame_ms)
+        return self._audio.reader(frame_ms, rate)
 
     def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
         """Return a recording of what is heard: `async with call.record("out.wav"):`.
