@@ -46,6 +46,7 @@ from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
 from voip.session.session import CallSession
+from voip.session.speech import Speech
 from voip.session.transfer import Beside, attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
@@ -436,6 +437,10 @@ class Call:
         except VoipError:  # that call ended at this moment
             await mine.media.route(None)
             raise
+
+    def speech(self, rate: int) -> Speech:
+        """Return a queue of sound to send that can be taken back: for agents, `voip.agents`."""
+        return Speech(self._audio, rate)
 
     # ------------------------------------------------------------ digits
 

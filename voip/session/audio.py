@@ -73,6 +73,7 @@ class CallAudio:
         self._lost = lost
         self._sending = asyncio.Lock()
         self._send_ring: int | None = None
+        self._voiced = False  # that ring is somebody's alone
         self._playing: dict[int, _FileJob] = {}
         self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
@@ -149,6 +150,8 @@ class CallAudio:
         left = _checked(pcm)
         async with self._sending:
             self._check_open()
+            if self._voiced:
+                raise CallStateError("an agent speaks on this call", hint="say it by the agent")
             ring = await self._sent_from()
             while True:
                 self._check_open()
@@ -170,6 +173,37 @@ class CallAudio:
                 raise
             self._send_ring = number
         return arena.ring(self._send_ring)
+
+    async def take_voice(self, rate_hz: int) -> tuple[int, AudioRing]:
+        """Send from a ring of `rate_hz` that is the caller's alone, until `give_voice_back`.
+
+        What is played is sent instead, for as long as it lasts. `CallStateError` where somebody
+        has it already.
+        """
+        async with self._sending:
+            self._check_open()
+            if self._voiced:
+                raise CallStateError("an agent speaks on this call already")
+            arena, before = self._stack.arena, self._send_ring
+            number = arena.allocate(int(RING_S * rate_hz), rate_hz)
+            try:
+                await self._media.set_source(number)
+                self._check_open()
+            except BaseException:
+                arena.release(number)
+                raise
+            self._send_ring, self._voiced = number, True
+            if before is not None:
+                arena.release(before)
+            return number, arena.ring(number)
+
+    async def give_voice_back(self, number: int) -> None:
+        """Send nothing from that ring any more."""
+        if self._send_ring == number:
+            self._send_ring, self._voiced = None, False
+            self._stack.arena.release(number)
+            if not self._playing:
+                await self._media.set_source(None)
 
     def _check_open(self) -> None:
         if self.over:
