@@ -93,22 +93,32 @@ class Relay:
         self._io = io
         self.rows: Rows = np.zeros(0, np.intp)
         """The candidates."""
+        self._busy: set[int] = set()  # rows that something is sent on which ends by itself
         self._place: Ints = np.full(table.active.size, -1)
 
     # ------------------------------------------------------------ who relays
 
     def judge(self, now: float, streams: Iterable[int] | None = None) -> None:
-        """Decide anew which rows are candidates: those that `streams` concern; None: all."""
+        """Decide anew which rows are candidates, of those that `streams` concern.
+
+        None: of those that had something to send of their own, which may have ended.
+        """
         table = self._table
         if self.active.size < table.active.size:
             grow(self, table.active.size)
             self._place = np.full(table.active.size, -1)
-        wanted = table.relays & (table.source >= 0)
-        if not some(wanted) and not self.rows.size:
-            return
         source = table.source
-        rows = where(wanted)
-        if streams is not None:
+        if streams is None:
+            if not self._busy:
+                return
+            wanted = table.relays & (source >= 0)
+            rows = np.array([row for row in sorted(self._busy) if wanted[row]], np.intp)
+            self._busy.clear()
+        else:
+            wanted = table.relays & (source >= 0)
+            rows = where(wanted)
+            if not rows.size and not self.rows.size:
+                return
             touched = np.zeros(table.active.size, np.bool_)
             touched[[row for stream in streams if (row := table.rows.get(stream)) is not None]] = 1
             rows = rows[touched[rows] | touched[source[rows]] | (self.route[rows] != source[rows])]
@@ -147,9 +157,10 @@ class Relay:
             or not table.listening[source]
             or table.muted[row]
             or table.mixer.mix[row] >= 0
-            or row in table.pcm_source
-            or row in table.event_senders
         ):
+            return None
+        if row in table.pcm_source or row in table.event_senders:
+            self._busy.add(row)
             return None
         types = np.full(128, _NONE, np.uint8)
         sends, able = self._sends(row), False
