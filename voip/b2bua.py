@@ -181,8 +181,9 @@ class _Bridge:
         caller = self._sides[0]
         try:
             await caller.answer()
-        except CallError as error:
-            return error.status or 487
+        except CallError as error:  # its ACK was lost: its place may be taken all the same
+            if await caller.successors.settled() is None:
+                return error.status or 487
         while True:
             self._changed.clear()
             for left in self._go_on():

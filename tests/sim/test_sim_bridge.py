@@ -410,8 +410,16 @@ def test_hold_and_resume_while_a_transfer_is_under_way(loss: float, mover: str) 
 def test_an_attended_transfer_connects_who_stays_with_who_was_consulted(
     loss: float, mover: str, consulted: str
 ) -> None:
-    town = Town(loss)
+    attended(Town(loss), mover, consulted)
 
+
+@pytest.mark.parametrize("seed", [5, 10])
+def test_a_side_whose_acknowledgement_was_lost_is_followed_like_any_other(seed: int) -> None:
+    """It is replaced by who was consulted before the bridge knows that it has heard the answer."""
+    attended(Town(0.2, seed), "caller", "by way of the bridge")
+
+
+def attended(town: Town, mover: str, consulted: str) -> None:
     async def main() -> None:
         moves, stays = await town.bridged(mover)
         await moves.hold()
