@@ -16,6 +16,7 @@ __all__ = [
     "CallState",
     "CallbackFailed",
     "Clipping",
+    "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
     "EarlyMedia",
@@ -276,6 +277,14 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """The sound device of the call is gone, and why; the call goes on in silence."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackFailed:
     """A callback of the application raised; it was logged, and nothing else happened."""
 
@@ -313,6 +322,7 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | DeviceLost
     | CallbackFailed
     | CallEnded
 )

@@ -353,7 +353,7 @@ def test_nobody_else_speaks_by_send_meanwhile_and_two_agents_are_one_too_many() 
         await call.send(sound(0.1))
 
     play(story, person)
-    assert failures == ["an agent speaks on this call"]
+    assert failures == ["a device speaks in this call"]
 
 
 async def _nobody(name: str) -> None:

@@ -73,7 +73,7 @@ class CallAudio:
         self._lost = lost
         self._sending = asyncio.Lock()
         self._send_ring: int | None = None
-        self._voiced = False  # that ring is somebody's alone
+        self._voice: int | None = None  # the ring of a device that speaks
         self._playing: dict[int, _FileJob] = {}
         self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
@@ -135,7 +135,7 @@ class CallAudio:
         await self._stack.files.remove(feeder)
         feeder.close()
         with suppress(CallStateError, MediaError):
-            await self._media.set_source(self._send_ring)
+            await self._media.set_source(self._background)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
@@ -150,8 +150,8 @@ class CallAudio:
         left = _checked(pcm)
         async with self._sending:
             self._check_open()
-            if self._voiced:
-                raise CallStateError("an agent speaks on this call", hint="say it by the agent")
+            if self._voice is not None:
+                raise CallStateError("a device speaks in this call", hint="end its link first")
             ring = await self._sent_from()
             while True:
                 self._check_open()
@@ -174,36 +174,41 @@ class CallAudio:
             self._send_ring = number
         return arena.ring(self._send_ring)
 
-    async def take_voice(self, rate_hz: int) -> tuple[int, AudioRing]:
-        """Send from a ring of `rate_hz` that is the caller's alone, until `give_voice_back`.
+    async def speak(self, seconds: float, rate_hz: int | None = None) -> tuple[int, AudioRing]:
+        """Send what is in a new ring while nothing is played, until `hush`: a device's voice.
 
-        What is played is sent instead, for as long as it lasts. `CallStateError` where somebody
-        has it already.
+        Or an agent's. rate_hz: of the ring; None: `rate`. Returns its number and itself. Raises
+        `CallStateError` where another one speaks.
         """
-        async with self._sending:
-            self._check_open()
-            if self._voiced:
-                raise CallStateError("an agent speaks on this call already")
-            arena, before = self._stack.arena, self._send_ring
-            number = arena.allocate(int(RING_S * rate_hz), rate_hz)
-            try:
-                await self._media.set_source(number)
-                self._check_open()
-            except BaseException:
-                arena.release(number)
-                raise
-            self._send_ring, self._voiced = number, True
-            if before is not None:
-                arena.release(before)
-            return number, arena.ring(number)
-
-    async def give_voice_back(self, number: int) -> None:
-        """Send nothing from that ring any more."""
-        if self._send_ring == number:
-            self._send_ring, self._voiced = None, False
-            self._stack.arena.release(number)
+        self._check_open()
+        if self._voice is not None:
+            raise CallStateError("another device speaks in this call", hint="one at a time")
+        if rate_hz is None:
+            number = self._voice = self._allocate(seconds)
+        else:
+            number = self._voice = self._stack.arena.allocate(int(seconds * rate_hz), rate_hz)
+        ring = self._stack.arena.ring(number)
+        try:
             if not self._playing:
-                await self._media.set_source(None)
+                await self._media.set_source(number)
+        except BaseException:
+            await self.hush(number)
+            raise
+        return number, ring
+
+    async def hush(self, number: int) -> None:
+        """Send no more of what `speak` has begun, and give its ring back."""
+        if self._voice == number:
+            self._voice = None
+            self._stack.arena.release(number)
+            if not (self._playing or self.over):
+                with suppress(CallStateError, MediaError):
+                    await self._media.set_source(self._send_ring)
+
+    @property
+    def _background(self) -> int | None:
+        """The ring of what is sent while nothing is played."""
+        return self._send_ring if self._voice is None else self._voice
 
     def _check_open(self) -> None:
         if self.over:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.errors import CallStateError, MediaError
 from voip.media.rings import AudioRing
-from voip.session.audio import CallAudio
+from voip.session.audio import RING_S, CallAudio
 
 __all__ = ["LEAD_S", "Speech"]
 
@@ -83,7 +81,7 @@ class Speech:
 
     async def run(self, reached: Callable[[str], Awaitable[None]]) -> None:
         """Send, and call `reached` with each mark, until cancelled or the call is over."""
-        self._number, self._ring = await self._audio.take_voice(self.rate_hz)
+        self._number, self._ring = await self._audio.speak(RING_S, self.rate_hz)
         try:
             while not self._audio.over:
                 self._feed(self._ring)
@@ -96,8 +94,7 @@ class Speech:
                     self._news.clear()
                     await self._news.wait()
         finally:
-            with suppress(CallStateError, MediaError):
-                await self._audio.give_voice_back(self._number)
+            await self._audio.hush(self._number)
 
     def _feed(self, ring: AudioRing) -> None:
         """Keep the ring a little ahead of the tick."""
