@@ -64,6 +64,7 @@ class Relay:
     active: Bools
     types: npt.NDArray[np.uint8]
     route: Ints
+    stream: Ints
     sequence: Ints
     timestamp: Ints
     first: Ints
@@ -77,6 +78,7 @@ class Relay:
         "active": (np.bool_, False, ()),
         "types": (np.uint8, _NONE, (128,)),  # what its source's payload types are to it
         "route": (np.int64, -1, ()),  # its source, as a candidate
+        "stream": (np.int64, -1, ()),  # whose row it was then
         "sequence": (np.int64, 0, ()),  # to be added to its source's numbers
         "timestamp": (np.int64, 0, ()),  # likewise
         "first": (np.int64, 0, ()),  # of the source's numbers: with which it began
@@ -122,7 +124,10 @@ class Relay:
             touched = np.zeros(table.active.size, np.bool_)
             touched[[row for stream in streams if (row := table.rows.get(stream)) is not None]] = 1
             rows = rows[touched[rows] | touched[source[rows]] | (self.route[rows] != source[rows])]
-        gone = self.rows[~wanted[self.rows] | (self.route[self.rows] != source[self.rows])]
+        ours = self.rows
+        gone = ~wanted[ours] | (self.route[ours] != source[ours])
+        gone |= self.stream[ours] != table.stream[ours]
+        gone = ours[gone]
         origins = {*self.route[gone].tolist(), *source[rows].tolist()}
         for row in gone.tolist():
             self._dismiss(row, now)
@@ -132,7 +137,7 @@ class Relay:
                 self._dismiss(row, now)
             else:
                 self.types[row] = types
-                self.route[row] = source[row]
+                self.route[row], self.stream[row] = source[row], table.stream[row]
         self.rows = where(self.route >= 0)
         table.relayed.fill(False)
         table.relayed[self.route[self.rows]] = True

@@ -339,6 +339,21 @@ def test_a_leg_that_ends_leaves_the_other_with_silence(desk):
     assert desk.stats(4).played_ms > 400
 
 
+def test_a_stream_that_takes_a_row_over_in_the_same_tick_is_another(desk):
+    one, two = join(desk)
+    desk.say(talk(1))
+    desk.run(1)
+    before = sent_on(desk, two)[-1]
+    desk.do(CloseStream(2), OpenStream(5, HOST, "5"), describe(5), RouteStream(5, 1, relay=True))
+    assert desk.row(5) == two
+    desk.say(talk(1, seed=4), sequence=150, timestamp=24_000)
+    desk.run(1.1)
+    after = [packet for packet in sent_on(desk, two) if packet.ssrc != before.ssrc]
+    assert_continuous(after)
+    assert {packet.payload for packet in after} & set(tell_apart(talk(1, seed=4)))
+    assert one != two
+
+
 def test_rows_that_relay_nothing_are_looked_at_no_more_often(desk):
     desk.call()
     due = desk.engine.next_due()
