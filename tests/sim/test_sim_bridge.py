@@ -124,6 +124,30 @@ async def until_rung(call: Call) -> None:
     assert call.ended is None
 
 
+@lossy
+def test_every_key_is_heard_once_at_the_other_side(loss: float) -> None:
+    """Whether its packets are relayed or it is pressed anew: after a message it is, for a while."""
+    town = Town(loss)
+
+    async def main() -> None:
+        call, bobs = await town.bridged()
+        for speaker, listener in ((call, bobs), (bobs, call)):
+            await asyncio.sleep(2)
+            await speaker.send_dtmf("1122")
+            assert await listener.collect(9, timeout=3) == "1122"
+        leg = town.phones["bridge"].calls[0]
+        playing = asyncio.ensure_future(leg.play(np.zeros(leg.rate * 4, np.int16)))
+        await call.send_dtmf("33")
+        await bobs.send_dtmf("44")
+        assert await bobs.collect(9, timeout=3) == "33"
+        assert await call.collect(9, timeout=3) == "44"
+        await playing
+        await call.hangup()
+        await bobs.wait_ended()
+
+    town.run(main)
+
+
 # ---------------------------------------------------------------- transfers
 
 

@@ -67,10 +67,11 @@ class Digits:
             self._hearing.discard(row)
         else:
             self._hearing.add(row)
-        stream, relayed = int(self._table.stream[row]), row in self._table.relayed_digits
-        if digits:
-            self._table.relayed_digits.discard(row)
-        return [DtmfReceived(stream, digit.digit, digit.duration_ms, relayed) for digit in digits]
+        stream, relayed = int(self._table.stream[row]), self._table.relayed_digits.get(row, ())
+        return [
+            DtmfReceived(stream, digit.digit, digit.duration_ms, digit.timestamp in relayed)
+            for digit in digits
+        ]
 
     # ------------------------------------------------------------ sent
 

@@ -297,8 +297,11 @@ class Relay:
             kind, arrival = kind[fits], arrival[fits]
             if not to.size:
                 return
-        if some(event):
-            table.relayed_digits.update(rows[at[event]].tolist())
+        for i in where(event).tolist():
+            source, began = int(rows[at[i]]), int(headers.timestamp[packet[i]])
+            latest, _ = table.relayed_digits.get(source, (-1, -1))
+            if began != latest:
+                table.relayed_digits[source] = began, latest
         self._send(to, packet, kind, event, size, accepted, at, headers, batch)
         self.last_at[to] = arrival
 

@@ -144,8 +144,8 @@ class StreamTable:
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
         self.troubles: dict[int, TroubleConfig] = {}
-        self.relayed_digits: set[int] = set()
-        """Rows whose present digit goes on to others as it comes."""
+        self.relayed_digits: dict[int, tuple[int, int]] = {}
+        """When the last two digits of a row began that went on to others as they came, by RTP."""
         self._free = list(range(rows - 1, -1, -1))
         # what only some rows have, or what is looked at rarely
         self.cname: dict[int, str] = {}
@@ -196,7 +196,7 @@ class StreamTable:
         self.transmitter.pause(row)
         reset(self, row)
         self.source[self.source == row] = -1
-        self.relayed_digits.discard(row)
+        self.relayed_digits.pop(row, None)
         self.list_routed()
         self.mixer.leave(row)
         for part in (

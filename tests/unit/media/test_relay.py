@@ -141,6 +141,23 @@ def test_payload_types_are_those_of_the_other_leg(desk):
     assert desk.of(DtmfReceived) == [DtmfReceived(1, "5", 40.0, relayed=True)]
 
 
+def test_a_digit_is_told_as_relayed_only_if_it_was(desk):
+    """The end of the one before, which comes three times, is no sign of the next one."""
+    _, two = join(desk)
+    desk.say(talk(0.5))
+    desk.run(0.5)
+    for n in range(3):
+        desk.rtp(125 + n, 20_000, bytes((5, 0x8A, 1, 64)), payload_type=101)
+    desk.run(0.1)
+    desk.do(MuteStream(2, True))
+    for n in range(3):
+        desk.rtp(128 + n, 21_000, bytes((6, 0x8A, 1, 64)), payload_type=101)
+    desk.run(0.1)
+    told = [(event.digit, event.relayed) for event in desk.of(DtmfReceived)]
+    assert told == [("5", True), ("6", False)]
+    assert len([packet for packet in sent_on(desk, two) if packet.payload_type == 101]) == 3
+
+
 def test_digits_that_the_other_leg_has_no_type_for_are_told_and_not_relayed(desk):
     _, two = join(desk, two={"send_dtmf": None})
     desk.say(talk(0.2))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import websockets
+from certificates import Authority
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -68,6 +71,28 @@ async def test_our_client_and_their_server() -> None:
         assert await ours.receive() is None
         with pytest.raises(TransportError):
             await ours.send("too late")
+
+
+async def test_over_tls_the_server_must_be_who_the_url_says(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(authority.issue(LOOPBACK))
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    server = WebSocketServer(echo)
+    where = await server.start(LOOPBACK, 0, tls=ours)
+    url = f"wss://{where.host}:{where.port}/"
+    async with connect(url, ssl=trusting) as theirs:
+        await theirs.send("by theirs")
+        assert await theirs.recv() == "by theirs"
+    socket = await connect_websocket(url, tls=trusting)
+    await socket.send("by ours")
+    assert await socket.receive() == "by ours"
+    await socket.close()
+    with pytest.raises(TransportError, match="certificate"):
+        await connect_websocket(url)
+    with pytest.raises(TransportError):
+        await connect_websocket(f"wss://localhost:{where.port}/", tls=trusting)
+    await server.close()
 
 
 async def test_a_server_that_refuses_is_told_of() -> None:
