@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from voip.config import TroubleConfig
 from voip.events import MediaTrouble
+from voip.rtp.xr import XrBlock
 from voip.types import Address
 
 __all__ = [
     "AddSink",
+    "AppReceived",
     "Applied",
     "CloseStream",
     "Command",
@@ -34,16 +36,21 @@ __all__ = [
     "Refused",
     "RemoveSink",
     "RouteStream",
+    "SendApp",
     "SendDtmf",
+    "SendXr",
     "SetSource",
     "SourceDrained",
+    "SourceFigures",
     "SourceLearned",
+    "SsrcChanged",
     "StreamEnded",
     "StreamRefused",
     "StreamStats",
     "TroubleBegan",
     "TroubleEnded",
     "WatchStream",
+    "XrReceived",
 ]
 
 
@@ -72,6 +79,7 @@ class OpenStream:
     jitter_max_ms: float = 400.0
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
     troubles: TroubleConfig = field(default_factory=TroubleConfig)
+    keepalive_s: float | None = 15.0  # something is sent at least so often (RFC 6263); None: not
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,9 @@ class ConnectStream:
     ptime_ms: int = 20
     send_dtmf: PayloadFormat | None = None
     receive_dtmf: tuple[PayloadFormat, ...] = ()  # those that are telephone-event
+    rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
+    rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
+    rtcp_ask_round_trip: bool = False  # by XR, while nothing is sent (RFC 3611, 4.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,27 @@ class SendDtmf:
 
 
 @dataclass(frozen=True, slots=True)
+class SendXr:
+    """Send report blocks (RFC 3611) with the next RTCP report; by themselves with `rtcp_rsize`.
+
+    `ReferenceTime()` is stamped then. Refused where more waits than fits a packet.
+    """
+
+    stream: int
+    blocks: tuple[XrBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendApp:
+    """Likewise an APP packet (RFC 3550, 6.7): name of 4 octets, data of words, subtype to 31."""
+
+    stream: int
+    name: bytes
+    data: bytes = b""
+    subtype: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WatchStream:
     """Tell of the peer's silence (`MediaSilent`) after every `silent_s` of it, counted from now."""
 
@@ -209,6 +241,8 @@ Command = (
     | AddSink
     | RemoveSink
     | SendDtmf
+    | SendXr
+    | SendApp
     | WatchStream
     | ReadStats
     | CloseStream
@@ -224,6 +258,15 @@ class Opened:
 
     rtp: Address
     rtcp: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """What was received of one SSRC: packets, and as RFC 3550 counts those lost."""
+
+    ssrc: int
+    packets_received: int
+    packets_lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +308,12 @@ class StreamStats:
     ssrc_received: int | None = None
     remote: Address | None = None  # where packets come from now
     kernel_timestamps: bool = False
+    rtcp_packets_sent: int = 0
+    rtcp_packets_received: int = 0
+    ssrc_conflicts: int = 0  # packets of others, or our own come back, with an SSRC of ours
+    clock_drift_ppm: float | None = None  # how fast the sender's clock goes by ours
+    report_drift_ppm: float | None = None  # and by its own time of day, as its reports have it
+    sources: tuple[SourceFigures, ...] = ()  # SSRCs that were heard: the last few, the present one
     # rows J05 by their names
     current_frames: int = 0
     peak_frames: int = 0
@@ -383,8 +432,40 @@ class StreamEnded:
     reason: str = field(default="")
 
 
+@dataclass(frozen=True, slots=True)
+class SsrcChanged:
+    """We send as another source: somebody else sent with our SSRC (RFC 3550, 8.2)."""
+
+    stream: int
+    before: int
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True)
+class XrReceived:
+    """The peer of `stream` reported more by XR (RFC 3611); some a second are told of."""
+
+    stream: int
+    ssrc: int
+    blocks: tuple[XrBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppReceived:
+    """The peer of `stream` sent an APP packet (RFC 3550, 6.7); some a second are told of."""
+
+    stream: int
+    ssrc: int
+    name: bytes
+    data: bytes
+    subtype: int
+
+
 EngineEvent = (
     Applied
+    | AppReceived
+    | SsrcChanged
+    | XrReceived
     | Refused
     | DtmfReceived
     | DtmfSent

@@ -22,13 +22,16 @@ from voip.media.commands import (
     ReadStats,
     RemoveSink,
     RouteStream,
+    SendApp,
     SendDtmf,
+    SendXr,
     SetSource,
     StreamStats,
     WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -59,6 +62,7 @@ class Control:
         arena: RingArena,
         random: Random,
         codecs: Registry,
+        keep_alive: KeepAlive,
     ) -> None:
         self._table = table
         self._io = io
@@ -67,6 +71,7 @@ class Control:
         self._arena = arena
         self._random = random
         self._codecs = codecs
+        self._keep_alive = keep_alive
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
@@ -96,6 +101,8 @@ class Control:
                 self._remove_sink(command)
             case SendDtmf():
                 self._send_dtmf(command)
+            case SendXr() | SendApp():
+                self._reporter.queue(self._table.row(command.stream), command)
             case WatchStream():
                 self._watch(command, now)
         return None
@@ -109,8 +116,14 @@ class Control:
                 f"a jitter buffer of {low} to {high} ms cannot be had",
                 hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
             )
+        if command.keepalive_s is not None and not 1 <= command.keepalive_s < float("inf"):
+            raise MediaError(
+                f"a keep-alive packet every {command.keepalive_s} s cannot be sent",
+                hint="1 s or more, or None",
+            )
         row = table.add(command.stream)
         self._reporter.open(row)
+        self._keep_alive.open(row, command.keepalive_s, now)
         try:
             rtp, rtcp = self._io.open(row, command.host)
         except Exception:
@@ -164,7 +177,7 @@ class Control:
         table.listening[row] = command.receive
         ptime_ms = self._send_as(row, command, now)
         table.schedule(row, 10 if ptime_ms % 20 else 20, now)
-        self._reporter.connect(row, now)
+        self._reporter.connect(row, command, now)
 
     def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:
         """Return what the row hears and speaks by beside the tables; None: by these alone.
@@ -223,6 +236,8 @@ class Control:
                 meaning[_payload_type(item.payload_type)] = code
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
+        if command.rtcp_mux:
+            meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning
 
     def _send_as(self, row: int, command: ConnectStream, now: float) -> int:
@@ -268,6 +283,7 @@ class Control:
         if row is None:
             return stats
         self._reporter.close(row, now)
+        self._keep_alive.close(row)
         self._digits.close(row)
         self._io.close(row)
         table.remove(row)

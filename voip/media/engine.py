@@ -25,14 +25,15 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
-    StreamEnded,
     StreamRefused,
 )
 from voip.media.control import Control
 from voip.media.digits import Digits
 from voip.media.intake import Intake
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
+from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
 from voip.media.playout import Playout
 from voip.media.relay import POLL_S, Relay
@@ -81,9 +82,11 @@ class Engine:
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
-        self._io = io
+        multiplexer = Multiplexer(io)
+        self._io = io = multiplexer
         self._table = StreamTable(G711Lane())
-        self._reporter = Reporter(self._table, io, random)
+        self._reporter = Reporter(self._table, io, random, multiplexer)
+        self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._relay = Relay(self._table, io)
         self._watch = Watch(self._table)
@@ -101,7 +104,7 @@ class Engine:
         self._router = Router(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs,
+            default_registry() if codecs is None else codecs, self._keep_alive,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
@@ -170,8 +173,8 @@ class Engine:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
                 self._relay.rest(now)
-            for stream, reason in self._reporter.tick(now, wall):
-                self._events.append(StreamEnded(stream, reason))
+            self._events += self._reporter.tick(now, wall)
+            self._keep_alive.tick(now)
         return bool(self._events)
 
     # ------------------------------------------------------------ commands

@@ -65,6 +65,7 @@ class Relay:
     types: npt.NDArray[np.uint8]
     route: Ints
     stream: Ints
+    ssrc: Ints
     sequence: Ints
     timestamp: Ints
     first: Ints
@@ -79,6 +80,7 @@ class Relay:
         "types": (np.uint8, _NONE, (128,)),  # what its source's payload types are to it
         "route": (np.int64, -1, ()),  # its source, as a candidate
         "stream": (np.int64, -1, ()),  # whose row it was then
+        "ssrc": (np.int64, -1, ()),  # of its source
         "sequence": (np.int64, 0, ()),  # to be added to its source's numbers
         "timestamp": (np.int64, 0, ()),  # likewise
         "first": (np.int64, 0, ()),  # of the source's numbers: with which it began
@@ -225,6 +227,7 @@ class Relay:
             voice.encoding.drop()
         table.feed.clear(row)
         self.timestamp[row] = max(sender.timestamp(row, arrival), sent_until) - timestamp
+        self.ssrc[row] = table.receiver.ssrc[self.route[row]]
         self.sequence[row] = sender.sequence[row] - sequence
         self.first[row], self.top[row], self.seen[row] = sequence, sequence - 1, 0
         self.end[row] = sent_until
@@ -285,7 +288,10 @@ class Relay:
             self._give_way(to, ~(fits | event), arrival)
         begins = fits & ~event
         begins &= ~self.active[to] & (arrival - self.unfit_at[to] >= _HOLD_S)
-        begins |= self.active[to] & accepted.restarted[at]
+        # the source has restarted, or something else was sent (a keep-alive, by another SSRC)
+        other = table.transmitter.sequence[to] != self.top[to] + self.sequence[to] + 1
+        other |= table.receiver.ssrc[self.route[to]] != self.ssrc[to]
+        begins |= self.active[to] & (accepted.restarted[at] | other)
         if some(begins):
             for i in where(begins).tolist():
                 number, time = int(accepted.sequence[at[i]]), int(accepted.timestamp[at[i]])

@@ -70,6 +70,7 @@ class Watch:
     away: Ints
     told: Bools
     received: Ints
+    octets: Ints
     sent: Ints
     strangers: Ints
     unknown: Ints
@@ -89,6 +90,7 @@ class Watch:
         "away": (np.int64, 0, (_KINDS,)),  # seconds since
         "told": (np.bool_, False, (_KINDS,)),
         "received": (np.int64, 0, ()),  # packets up to the last second
+        "octets": (np.int64, 0, ()),  # and what was in them
         "sent": (np.int64, 0, ()),
         "strangers": (np.int64, 0, ()),
         "unknown": (np.int64, 0, ()),  # packets of this second of a type not agreed on
@@ -148,9 +150,11 @@ class Watch:
 
         both = sends & hears & np.isfinite(table.watched)  # the call is up
         reports = reporter.reporting & (now - reporter.heard_at < GONE_S)
-        never = receiver.ssrc < 0
-        bad[:, _UNHEARD] = both & (got == 0) & (sent > 0) & (never | reports)
-        good[:, _UNHEARD] = (got > 0) | ~both
+        said = receiver.octets > self.octets  # an empty packet only keeps a way open (RFC 6263)
+        self.octets[:] = receiver.octets
+        never = receiver.octets == 0
+        bad[:, _UNHEARD] = both & ~said & (sent > 0) & (never | reports)
+        good[:, _UNHEARD] = said | ~both
         longest = np.where(never, self.one_way_s, np.maximum(self.one_way_s, PAUSE_S))
         need[:, _UNHEARD] = np.minimum(longest, 1e9)
 
@@ -281,7 +285,7 @@ class Watch:
         seconds, since = int(self.lasts[row, kind]), table.remote.get(row)
         match kind:
             case k if k == _UNHEARD:
-                never = table.receiver.ssrc[row] < 0
+                never = table.receiver.octets[row] == 0
                 what = "no RTP has ever come" if never else "RTP has stopped, its RTCP goes on"
                 why = f"{what} from {since}, though we send: look for a NAT, a firewall, or ports"
                 return OneWayAudio("in", float(seconds), why)

@@ -122,6 +122,7 @@ class MediaSession:
             jitter_max_ms=stack.media.jitter_max_ms,
             symmetric=stack.media.symmetric,
             troubles=stack.media.troubles,
+            keepalive_s=stack.media.keepalive_s,
         )
         async with self._turn:
             self._refuse_if_closed()
@@ -147,6 +148,8 @@ class MediaSession:
             random=stack.random,
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
+            rtcp_mux=stack.media.rtcp_mux,
+            rtcp_rsize=stack.media.rtcp_rsize,
         )
 
     async def move(self, peer_host: str, advertised: str) -> None:
@@ -261,6 +264,8 @@ class MediaSession:
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
+            rtcp_mux=agreed.rtcp_mux,
+            rtcp_rsize=agreed.rtcp_rsize,
         )
 
     def _numeric(self, address: Address | None) -> Address | None:

@@ -328,6 +328,21 @@ def test_a_source_that_restarts_goes_on_in_the_same_stream(desk):
     assert len(relayed(desk, two)) == 99  # the first of the new ones was on probation
 
 
+def test_another_ssrc_of_our_own_begins_anew(desk):
+    """As after a collision (RFC 3550, 8.2)."""
+    _, two = join(desk)
+    desk.say(talk(2))
+    desk.run(1)
+    sender = desk.engine._table.transmitter
+    sender.become(two, ssrc=0x5555, sequence=77)
+    desk.run(1.1)
+    after = [packet for packet in sent_on(desk, two) if packet.ssrc == 0x5555]
+    assert after[0].sequence == 77
+    assert after[0].marker
+    assert_continuous(after)
+    assert desk.stats(2).packets_sent == len(sent_on(desk, two))
+
+
 def test_one_source_goes_to_many(desk):
     join(desk)
     desk.do(OpenStream(3, HOST, "3"), describe(3), RouteStream(3, 1, relay=True))

@@ -92,6 +92,14 @@ def test_rtp_that_stops_while_rtcp_goes_on_is_one_way_after_a_pause_has_had_its_
     assert (trouble.direction, trouble.seconds) == ("in", 30.0)
 
 
+def test_packets_that_keep_a_way_open_are_no_sound(desk):
+    up(desk)
+    for n in range(4):
+        desk.rtp(n, 0, b"", payload_type=127, at=desk.now + 3 * n)
+    desk.run(12)
+    assert [trouble.direction for trouble in troubles(desk)] == ["in"]
+
+
 def test_reports_that_never_mention_what_we_send_are_one_way(desk):
     up(desk)
     reports(desk, 20, block=False)
