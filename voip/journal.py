@@ -100,7 +100,9 @@ class Journal:
                 log.event(logging.INFO, "source_learned", words, address)
             case OneWayAudio() | Silence() | Clipping() | WrongCodec() | WrongSource():
                 kind = type(event).__name__
-                log.event(logging.WARNING, "media_trouble", "%s", event.reason, kind=kind)
+                # who says nothing may have nothing to say
+                level = logging.INFO if isinstance(event, Silence) else logging.WARNING
+                log.event(level, "media_trouble", "%s", event.reason, kind=kind)
             case TroubleOver(trouble):
                 kind = type(trouble).__name__
                 log.event(logging.INFO, "media_trouble_over", "%s is over", kind, kind=kind)
