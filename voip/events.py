@@ -9,6 +9,7 @@ from typing import Any, Literal
 from voip.types import Address
 
 __all__ = [
+    "ActiveSpeaker",
     "Answered",
     "AudioOverrun",
     "CallEnded",
@@ -16,6 +17,7 @@ __all__ = [
     "CallState",
     "CallbackFailed",
     "Clipping",
+    "ConferenceEvent",
     "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
@@ -28,9 +30,12 @@ __all__ = [
     "MessageReceived",
     "MessageWaiting",
     "OneWayAudio",
+    "PartyJoined",
+    "PartyLeft",
     "PeerHeard",
     "PeerSilent",
     "PhoneEvent",
+    "RecordingFailed",
     "Redirected",
     "Registered",
     "RegistrationFailed",
@@ -277,6 +282,14 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording has ended before its time: a full disk, for one. What was written can be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLost:
     """The sound device of the call is gone, and why; the call goes on in silence."""
 
@@ -322,10 +335,35 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | RecordingFailed
     | DeviceLost
     | CallbackFailed
     | CallEnded
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoined:
+    """`call` (a `Call`) takes part in the conference."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PartyLeft:
+    """`call` (a `Call`) takes part in the conference no more."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSpeaker:
+    """Who speaks in the conference now: `calls`, the loudest first; empty: nobody does."""
+
+    calls: tuple[Any, ...]
+
+
+ConferenceEvent = PartyJoined | PartyLeft | ActiveSpeaker
 
 
 # `aor` of what happens to an account is its address of record, "" where there is no account. Events

@@ -24,6 +24,7 @@ from voip.events import (
     MessageReceived,
     OneWayAudio,
     PhoneEvent,
+    RecordingFailed,
     Redirected,
     Registered,
     RegistrationFailed,
@@ -109,6 +110,9 @@ class Journal:
             case AudioOverrun(lost_ms):
                 words = "a reader of its sound was too slow"
                 log.event(logging.WARNING, "audio_overrun", words, lost_ms=lost_ms)
+            case RecordingFailed(path, reason):
+                words = "the recording %s ended: %s"
+                log.event(logging.WARNING, "recording_failed", words, path, reason)
             case DeviceLost(device, reason):
                 words = "its sound device %s is gone: %s"
                 log.event(logging.WARNING, "device_lost", words, device, reason)

@@ -15,7 +15,9 @@ from voip.rtp.xr import XrBlock
 from voip.types import Address
 
 __all__ = [
+    "AddPairSink",
     "AddSink",
+    "Announce",
     "AppReceived",
     "Applied",
     "CloseStream",
@@ -39,10 +41,13 @@ __all__ = [
     "SendApp",
     "SendDtmf",
     "SendXr",
+    "SetBeep",
     "SetSource",
+    "ShapeMix",
     "SourceDrained",
     "SourceFigures",
     "SourceLearned",
+    "SpeakersChanged",
     "SsrcChanged",
     "StreamEnded",
     "StreamRefused",
@@ -141,12 +146,37 @@ class MixStream:
     """Send on `stream` what all others in mix number `mix` say (None: it is in no mix any more).
 
     gain: of what it says in their ears, linear; 0: nothing. hears: whether it hears them.
+    heard_by: the streams that hear it, and no others (None: all); the mix's number: who holds it.
+    listens_to: the streams that it hears, and no others; of those that are heard by some only, it
+    must be one of these.
     """
 
     stream: int
     mix: int | None
     gain: float = 1.0
     hears: bool = True
+    heard_by: tuple[int, ...] | None = None
+    listens_to: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMix:
+    """Let only the `loudest` streams of a mix be heard at a time (None: all).
+
+    speakers: tell who talks in it (`SpeakersChanged`).
+    """
+
+    stream: int
+    loudest: int | None = None
+    speakers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Let all in a mix hear ring number `ring`, who holds it too (None: nothing)."""
+
+    stream: int
+    ring: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +189,42 @@ class SetSource:
 
 @dataclass(frozen=True, slots=True)
 class AddSink:
-    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`."""
+    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`.
+
+    part: of a mix, only what that stream says in it, silence while it is not there.
+    """
 
     stream: int
     ring: int
     sent: bool = False
+    part: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddPairSink:
+    """Write what `stream` hears and sends to ring number `ring`, sample by sample in pairs.
+
+    From the next step on, without a gap: silence where nothing is heard or sent. `RemoveSink`
+    ends it. The ring has room for an even number of samples; its rate is that of each side.
+    """
+
+    stream: int
+    ring: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetBeep:
+    """Add a beep to what `stream` sends, muted or not, every so often (frequency None: no more).
+
+    heard: also to what is heard on it, and so to whom that is sent on.
+    """
+
+    stream: int
+    frequency_hz: float | None
+    duration_s: float = 0.5
+    every_s: float = 15.0
+    level_dbm0: float = -20.0
+    heard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +298,13 @@ Command = (
     | RouteStream
     | OpenMix
     | MixStream
+    | ShapeMix
+    | Announce
     | SetSource
     | AddSink
+    | AddPairSink
     | RemoveSink
+    | SetBeep
     | SendDtmf
     | SendXr
     | SendApp
@@ -461,6 +526,14 @@ class AppReceived:
     subtype: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpeakersChanged:
+    """Who talks in mix number `stream` now: streams, the loudest first."""
+
+    stream: int
+    speakers: tuple[int, ...]
+
+
 EngineEvent = (
     Applied
     | AppReceived
@@ -473,6 +546,7 @@ EngineEvent = (
     | MediaSilent
     | SourceDrained
     | SourceLearned
+    | SpeakersChanged
     | StreamEnded
     | StreamRefused
     | TroubleBegan

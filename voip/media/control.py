@@ -8,8 +8,11 @@ import numpy.typing as npt
 from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
 from voip.errors import MediaError
+from voip.media import mix_control as mixing
 from voip.media.commands import (
+    AddPairSink,
     AddSink,
+    Announce,
     CloseStream,
     Command,
     ConnectStream,
@@ -25,13 +28,16 @@ from voip.media.commands import (
     SendApp,
     SendDtmf,
     SendXr,
+    SetBeep,
     SetSource,
+    ShapeMix,
     StreamStats,
     WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
 from voip.media.keepalive import KeepAlive
+from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -93,10 +99,18 @@ class Control:
                 self._open_mix(command)
             case MixStream():
                 self._mix(command)
+            case ShapeMix():
+                mixing.shape(self._table.mixer, command)
+            case Announce():
+                mixing.announce(self._table.mixer, command, self._arena)
             case SetSource():
                 self._set_source(command)
             case AddSink():
                 self._add_sink(command)
+            case AddPairSink():
+                add_pair_sink(self._table, self._arena, command)
+            case SetBeep():
+                set_beep(self._table, command)
             case RemoveSink():
                 self._remove_sink(command)
             case SendDtmf():
@@ -315,6 +329,7 @@ class Control:
             raise MediaError(f"a gain of {command.gain} cannot be had", hint=f"0 to {MAX_GAIN}")
         else:
             table.join(row, command.mix, command.gain, hears=command.hears)
+            table.mixer.audience.limit(row, command.heard_by, command.listens_to)
 
     def _rings(self, stream: int) -> tuple[int, dict[int, int], dict[int, list[tuple[int, bool]]]]:
         """Return where the rings of a stream, or of a mix, are kept: key, sources, sinks."""
@@ -324,6 +339,7 @@ class Control:
         return table.row(stream), table.pcm_source, table.sinks
 
     def _set_source(self, command: SetSource) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
         key, sources, _ = self._rings(command.stream)
         if key in sources:
             self._table.forget_converter(key, sources[key])
@@ -334,13 +350,22 @@ class Control:
             sources[key] = command.ring
 
     def _add_sink(self, command: AddSink) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
+        if command.part is not None:
+            mixing.add_part(self._table.mixer, command)
+            return
         key, _, sinks = self._rings(command.stream)
         self._arena.ring(command.ring)
         sinks.setdefault(key, []).append((command.ring, command.sent))
 
     def _remove_sink(self, command: RemoveSink) -> None:
+        if self._table.mixer.is_open(command.stream):
+            self._table.mixer.rings.remove(command.stream, command.ring)
+            return
         key, _, sinks = self._rings(command.stream)
         self._table.forget_converter(key, command.ring)
+        if key in self._table.pair_sinks:
+            remove_pair_sink(self._table, key, command.ring)
         left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]
         if left:
             sinks[key] = left

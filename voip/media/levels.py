@@ -56,14 +56,15 @@ class Levels:
         """Start a row afresh."""
         reset(self, row)
 
-    def hear(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Measure what is heard on `rows` (k,): float32 (k, samples)."""
-        square = _mean_square(pcm)
-        self.heard[rows] = np.maximum(self.heard[rows], square)
-        loud = square > _LOUD
+    def hear(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Measure what is heard on `rows` (k,): float32 (k, samples); return mean squares (k,)."""
+        power = _mean_square(pcm)
+        self.heard[rows] = np.maximum(self.heard[rows], power)
+        loud = power > _LOUD
         if some(loud):
             at = where(loud)
             self.clipped[rows[at]] += is_clipped(pcm[at])
+        return power
 
     def send(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
         """Measure what is sent on `rows` (k,): float32 (k, samples)."""

@@ -164,6 +164,8 @@ class Relay:
             or not table.listening[source]
             or table.muted[row]
             or table.mixer.mix[row] >= 0
+            or row in table.beeps
+            or source in table.beeps
         ):
             return None
         if row in table.pcm_source or row in table.event_senders:
@@ -199,8 +201,10 @@ class Relay:
         table = self._table
         needed = bool(table.mixer.mix[source] >= 0)
         needed |= any(not sent for _, sent in table.sinks.get(source, ()))
+        needed |= source in table.pair_sinks
         for row in where(table.source == source).tolist():
             recorded = any(sent for _, sent in table.sinks.get(row, ()))
+            recorded |= row in table.pair_sinks
             table.wordless[row] = self.active[row] and not recorded
             needed |= not table.wordless[row]
         unheard = bool(table.relayed[source]) and not needed

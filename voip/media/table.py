@@ -6,7 +6,7 @@ Nothing but the tick touches it. Rows are reused; the table doubles when it is f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
+
+if TYPE_CHECKING:
+    from voip.media.pairs import Beeping, PairSink
 
 __all__ = [
     "BASE_STEP_S",
@@ -136,11 +139,11 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
-        self.mixer = Mixer(rows)
         self.voices: dict[int, Voice] = self.playout.voices
         """Of the rows that may hear or send anything but G.711."""
         self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
         self.rows: dict[int, int] = {}
+        self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
         self.troubles: dict[int, TroubleConfig] = {}
@@ -161,6 +164,8 @@ class StreamTable:
         self.event_clocks: dict[int, dict[int, int]] = {}  # by payload type, what we hear with
         self.pcm_source: dict[int, int] = {}  # row -> ring
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
+        self.pair_sinks: dict[int, list[PairSink]] = {}
+        self.beeps: dict[int, Beeping] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -216,6 +221,8 @@ class StreamTable:
             self.pcm_source,
             self.sinks,
             self.troubles,
+            self.pair_sinks,
+            self.beeps,
         ):
             part.pop(row, None)
         self._free.append(row)

@@ -9,6 +9,7 @@ import pytest
 from engine_desk import DTMF, HOST, PCMA, PCMU, RATE, Desk, Sent, describe, ulaw, ulaw_round_trip
 
 from voip.media.commands import (
+    AddPairSink,
     AddSink,
     CloseStream,
     DtmfReceived,
@@ -18,6 +19,7 @@ from voip.media.commands import (
     RemoveSink,
     RouteStream,
     SendDtmf,
+    SetBeep,
 )
 from voip.media.relay import POLL_S
 
@@ -231,6 +233,41 @@ def test_what_is_sent_can_be_recorded_beside_relaying(desk):
     heard = desk.engine.arena.ring(ring).read(4 * RATE)
     assert np.count_nonzero(heard) > 6000
     assert [packet.payload for packet in relayed(desk, two)] == tell_apart(sound)
+
+
+def test_both_sides_can_be_recorded_beside_relaying(desk):
+    _, two = join(desk)
+    sound = talk(2)
+    ring = desk.engine.arena.allocate(8 * RATE)
+    desk.do(AddPairSink(2, ring))
+    desk.say(sound)
+    desk.run(2.2)
+    pairs = desk.engine.arena.ring(ring).read(8 * RATE).reshape(-1, 2)
+    assert len(pairs) / RATE == pytest.approx(2.2, abs=0.03)
+    heard, sent = np.count_nonzero(pairs, axis=0)
+    assert heard == 0
+    assert sent > 1.8 * RATE
+    assert [packet.payload for packet in relayed(desk, two)] == tell_apart(sound)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_who_is_recorded_with_a_beep_is_not_relayed_without_it(desk, stream):
+    """The beep is for whom the recorded one speaks with, too."""
+    _, two = join(desk)
+    sound = talk(3)
+    desk.say(sound)
+    desk.run(1)
+    desk.do(SetBeep(stream, 1400.0, 0.9, 1.0))
+    before = len(sent_on(desk, two))
+    desk.run(1)
+    beeping = sent_on(desk, two)[before + 8 :]  # what was heard before is played first
+    assert len(set(tell_apart(sound)) & {packet.payload for packet in beeping}) < 10
+    desk.do(SetBeep(stream, None))
+    desk.run(0.1)
+    before = len(sent_on(desk, two))
+    desk.run(0.5)
+    assert {packet.payload for packet in sent_on(desk, two)[before:]} <= set(tell_apart(sound))
+    assert_continuous(sent_on(desk, two))
 
 
 def test_what_is_played_makes_pcm_of_it_and_what_follows_is_relayed_again(desk):
