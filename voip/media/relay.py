@@ -166,6 +166,7 @@ class Relay:
             or table.mixer.mix[row] >= 0
             or row in table.beeps
             or source in table.beeps
+            or row in table.links.into
         ):
             return None
         if row in table.pcm_source or row in table.event_senders:
@@ -201,7 +202,7 @@ class Relay:
         table = self._table
         needed = bool(table.mixer.mix[source] >= 0)
         needed |= any(not sent for _, sent in table.sinks.get(source, ()))
-        needed |= source in table.pair_sinks
+        needed |= source in table.pair_sinks or source in table.links.out
         for row in where(table.source == source).tolist():
             recorded = any(sent for _, sent in table.sinks.get(row, ()))
             recorded |= row in table.pair_sinks

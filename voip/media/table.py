@@ -29,6 +29,7 @@ from voip.media.columns import (
 from voip.media.fifo import FifoArray
 from voip.media.lane import Lane
 from voip.media.levels import Levels
+from voip.media.links import RowLinks
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
@@ -139,6 +140,7 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
+        self.links = RowLinks()
         self.voices: dict[int, Voice] = self.playout.voices
         """Of the rows that may hear or send anything but G.711."""
         self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
@@ -204,6 +206,7 @@ class StreamTable:
         self.relayed_digits.pop(row, None)
         self.list_routed()
         self.mixer.leave(row)
+        self.links.forget(row)
         for part in (
             self.voices,
             self.converters,

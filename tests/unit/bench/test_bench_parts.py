@@ -137,6 +137,7 @@ def _round(**changes: object) -> Round:
         "kernel_drops": 3,
         "rss_kb_per_call": 40.0,
         "busy_cpu_s": 0.0,
+        "control_cpu_us_per_call_tick": 0.5,
         "bare_sleep_ms": {"p50": 0.1, "p99": 1.0, "max": 2.0},
         "payloads": {"equal": 100, "concealed": 5, "adjusted": 0, "outside": 4, "wrong": 0},
         "engine": {"ticks": 1000, "skipped_steps": 0, "native": True},

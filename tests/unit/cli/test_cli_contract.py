@@ -60,6 +60,17 @@ OPTIONS = {
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
+    "bench media": {
+        "--calls",
+        "--seconds",
+        "--busy",
+        "--rounds",
+        "--engine",
+        "--workers",
+        "--readers",
+        "--compare",
+        "--json",
+    },
     "bench mix": {
         "--parties",
         "--codec",
@@ -71,7 +82,6 @@ OPTIONS = {
         "--compare",
         "--json",
     },
-    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
 }
 
 
