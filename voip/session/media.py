@@ -127,6 +127,7 @@ class MediaSession:
             jitter_min_ms=stack.media.jitter_min_ms,
             jitter_max_ms=stack.media.jitter_max_ms,
             symmetric=stack.media.symmetric,
+            troubles=stack.media.troubles,
             keepalive_s=stack.media.keepalive_s,
         )
         async with self._turn:
@@ -296,9 +297,12 @@ class MediaSession:
         """Send silence, or sound again."""
         await self._apply(MuteStream(self.stream, muted))
 
-    async def route(self, source: int | None) -> None:
-        """Send what is heard on stream `source` (our own number: echo), or nothing (None)."""
-        await self._apply(RouteStream(self.stream, source))
+    async def route(self, source: int | None, *, relay: bool = False) -> None:
+        """Send what is heard on stream `source` (our own number: echo), or nothing (None).
+
+        relay: as it comes, where nothing is to be done to it.
+        """
+        await self._apply(RouteStream(self.stream, source, relay))
 
     async def mix(self, share: Share | None) -> None:
         """Take part in a mix from now on, or in none (None).
