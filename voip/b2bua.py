@@ -181,8 +181,9 @@ class _Bridge:
         caller = self._sides[0]
         try:
             await caller.answer()
-        except CallError as error:
-            return error.status or 487
+        except CallError as error:  # its ACK was lost: its place may be taken all the same
+            if await caller.successors.settled() is None:
+                return error.status or 487
         while True:
             self._changed.clear()
             for left in self._go_on():
@@ -255,9 +256,9 @@ async def _first_of(*events: Coroutine[Any, Any, object]) -> None:
 
 
 async def _pass_digits(source: Call, sides: Sequence[Call]) -> None:
-    """Press at the other side what is pressed on `source`: a bridge carries sound alone."""
+    """Press at the other side what is pressed on `source`, where the bridge has not carried it."""
     async for event in source.events():  # from the beginning: some were quick
-        if isinstance(event, DtmfReceived) and source in sides:
+        if isinstance(event, DtmfReceived) and not event.relayed and source in sides:
             target = sides[1 - sides.index(source)]
             with suppress(CallError, MediaError):  # it is over, or takes no telephone-event
                 duration_ms = max(_SHORTEST_MS, round(event.duration_ms))

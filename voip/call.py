@@ -28,12 +28,19 @@ from voip.events import (
     DtmfSent,
     Replaced,
     SourceLearned,
+    TroubleOver,
 )
 from voip.journal import Journal
 from voip.logs.lines import CallLog
 from voip.media.commands import DtmfReceived as DigitHeard
 from voip.media.commands import DtmfSent as DigitsSent
-from voip.media.commands import EngineEvent, SourceDrained, StreamStats
+from voip.media.commands import (
+    EngineEvent,
+    SourceDrained,
+    StreamStats,
+    TroubleBegan,
+    TroubleEnded,
+)
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
 from voip.quality.report import QualityReport
@@ -42,6 +49,7 @@ from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
 from voip.session.session import CallSession
+from voip.session.speech import Speech
 from voip.session.transfer import Beside, attended, refer
 from voip.sip.headers import Headers
 from voip.sip.identity import Identity
@@ -371,12 +379,14 @@ class Call:
         """Send int16 (samples,) at `rate` after what was sent before; waits while 1 s is queued."""
         await self._audio.send(pcm)
 
-    def audio(self, frame_ms: float = 20) -> AudioReader:
+    def audio(self, frame_ms: float = 20, *, rate: int | None = None) -> AudioReader:
         """Return what is heard from now on, as an async iterator of int16 (samples,) frames.
 
+        rate: samples a second, 8000 to 48000, whatever the call's codec; None: `call.rate`. Any
+        number of readers hear the same, each for itself, and change nothing for anybody else.
         A reader more than a second behind loses the oldest and is told by `AudioOverrun`.
         """
-        return self._audio.reader(frame_ms)
+        return self._audio.reader(frame_ms, rate)
 
     record = PartMethod(CallSound, CallSound.record)
     keep_sound = PartMethod(CallSound, CallSound.keep_sound)
@@ -408,10 +418,14 @@ class Call:
         """
         if self._session.stack is not other._session.stack or self is other:
             raise CallStateError("these calls cannot be connected", hint="two calls of one phone")
-        await self._session.media.route(other._session.media.stream)
+        await self._session.media.route(other._session.media.stream, relay=True)
 
     async def bridge(self, other: Call) -> None:
         """Let both sides hear each other, and leave it at that until either call ends.
+
+        While both speak the same codec and nothing is done to the sound (played, muted, mixed,
+        other digits sent), packets are relayed as they come, digits too; what only listens, such
+        as `audio` and `record`, changes nothing of that. Else sound is decoded and coded anew.
 
         Raises `CallStateError` unless both calls are of one phone and are up.
         """
@@ -420,12 +434,16 @@ class Call:
             raise CallStateError("these calls cannot be bridged", hint="two calls of one phone")
         if not (mine.is_up and theirs.is_up):
             raise CallStateError("both calls must be up to be bridged")
-        await mine.media.route(theirs.media.stream)
+        await mine.media.route(theirs.media.stream, relay=True)
         try:
-            await theirs.media.route(mine.media.stream)
+            await theirs.media.route(mine.media.stream, relay=True)
         except VoipError:  # that call ended at this moment
             await mine.media.route(None)
             raise
+
+    def speech(self, rate: int) -> Speech:
+        """Return a queue of sound to send that can be taken back: for agents, `voip.agents`."""
+        return Speech(self._audio, rate)
 
     # ------------------------------------------------------------ digits
 
@@ -491,14 +509,18 @@ class Call:
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:
-            case DigitHeard(_, digit, duration_ms):
-                self._emit(DtmfReceived(digit, duration_ms))
+            case DigitHeard(_, digit, duration_ms, relayed):
+                self._emit(DtmfReceived(digit, duration_ms, relayed))
             case DigitsSent(_, digits):
                 self._emit(DtmfSent(digits))
             case MediaSourceLearned(_, address):
                 self._emit(SourceLearned(address))
             case SourceDrained(_, ring):
                 self._audio.on_source_drained(ring)
+            case TroubleBegan(_, trouble):
+                self._emit(trouble)
+            case TroubleEnded(_, trouble):
+                self._emit(TroubleOver(trouble))
             case _:
                 pass
 

@@ -198,6 +198,31 @@ class CallConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleConfig:
+    """Which troubles with sound are told as events of a call, and after how long.
+
+    one_way_s: nothing comes though we send, or reports say that nothing of ours arrives
+    (`OneWayAudio`). silence_s: packets come with nothing in them, below silence_dbfs (`Silence`).
+    None: that is not told. clipping, wrong_codec, wrong_source: whether these are. Counted in whole
+    seconds, while a call is up and nobody is on hold.
+    """
+
+    one_way_s: float | None = 5.0
+    silence_s: float | None = 20.0
+    silence_dbfs: float = -60.0
+    clipping: bool = True
+    wrong_codec: bool = True
+    wrong_source: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("one_way_s", self.one_way_s), ("silence_s", self.silence_s)):
+            if value is not None and not 1 <= value <= 86_400:
+                raise ConfigError(f"{name}={value}", hint="1 to 86400 seconds, or None")
+        if not -90 <= self.silence_dbfs <= 0:
+            raise ConfigError(f"silence_dbfs={self.silence_dbfs}", hint="-90 to 0")
+
+
+@dataclass(frozen=True, slots=True)
 class MediaConfig:
     """How sound is carried.
 
@@ -211,6 +236,7 @@ class MediaConfig:
     may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an
     even port, where the phone shall only signal: no engine is started then, session descriptions
     name that address, and what needs sound raises `MediaError`.
+    troubles: what is told when something is wrong with the sound.
     engine: where the media engine runs, in a "thread" of this process or in a "process" of its own,
     which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
     a process beside it. workers: how many processes; streams are spread over them, and all calls
@@ -226,6 +252,7 @@ class MediaConfig:
     jitter_policy: JitterPolicyName = "balanced"
     symmetric: bool = True
     elsewhere: Address | None = None
+    troubles: TroubleConfig = TroubleConfig()
     engine: Literal["auto", "thread", "process"] = "auto"
     workers: int = 1
     keepalive_s: float | None = 15.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from voip.types import Address
 
@@ -16,6 +16,7 @@ __all__ = [
     "CallEvent",
     "CallState",
     "CallbackFailed",
+    "Clipping",
     "ConferenceEvent",
     "DeviceLost",
     "DtmfReceived",
@@ -25,8 +26,10 @@ __all__ = [
     "HeldByRemote",
     "InfoReceived",
     "Joined",
+    "MediaTrouble",
     "MessageReceived",
     "MessageWaiting",
+    "OneWayAudio",
     "PartyJoined",
     "PartyLeft",
     "PeerHeard",
@@ -39,11 +42,15 @@ __all__ = [
     "Replaced",
     "ResumedByRemote",
     "Ringing",
+    "Silence",
     "SourceLearned",
     "TransferProgress",
     "TransferRequested",
     "Transferred",
+    "TroubleOver",
     "Unregistered",
+    "WrongCodec",
+    "WrongSource",
 ]
 
 
@@ -145,10 +152,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """A digit was heard, once, when it ended."""
+    """A digit was heard, once, when it ended.
+
+    relayed: whom the call is bridged with has been sent it already, as it came.
+    """
 
     digit: str
     duration_ms: float
+    relayed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +200,78 @@ class PeerSilent:
 @dataclass(frozen=True, slots=True)
 class PeerHeard:
     """Something comes again, after `PeerSilent`."""
+
+
+# Troubles with sound (`TroubleConfig`): each is told once, when it has lasted, and so is its end
+# (`TroubleOver`). `reason`: what was seen, and what to look at, for people.
+
+
+@dataclass(frozen=True, slots=True)
+class OneWayAudio:
+    """Sound goes one way only: nothing comes ("in"), or nothing of ours arrives ("out").
+
+    In: we send, and no RTP has ever come, or none comes any more while the peer's RTCP does. Out:
+    the peer's reports say so, or do not mention what we send.
+    """
+
+    direction: Literal["in", "out"]
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Packets come, and there has been nothing in them for `seconds`.
+
+    level_dbfs: of the loudest step of the last second, None for digital silence.
+    """
+
+    seconds: float
+    level_dbfs: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """What is heard is cut off at full scale: in `steps` of the steps of the last second."""
+
+    steps: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrongCodec:
+    """What comes is not in a codec that was agreed on: `packets` in the last second.
+
+    payload_type: the number of those that have another; None: what is in them does not fit theirs.
+    """
+
+    payload_type: int | None
+    packets: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSource:
+    """RTP comes from somebody who is not believed to be the peer: `packets` in the last second.
+
+    heard: whether the peer is heard beside.
+    """
+
+    address: Address
+    packets: int
+    heard: bool
+    reason: str
+
+
+MediaTrouble = OneWayAudio | Silence | Clipping | WrongCodec | WrongSource
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleOver:
+    """A trouble with sound that was told of is over."""
+
+    trouble: MediaTrouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +327,8 @@ CallEvent = (
     | SourceLearned
     | PeerSilent
     | PeerHeard
+    | MediaTrouble
+    | TroubleOver
     | TransferProgress
     | TransferRequested
     | Transferred

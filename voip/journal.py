@@ -13,6 +13,7 @@ from voip.events import (
     AudioOverrun,
     CallEnded,
     CallEvent,
+    Clipping,
     DeviceLost,
     DtmfReceived,
     DtmfSent,
@@ -21,6 +22,7 @@ from voip.events import (
     HeldByRemote,
     InfoReceived,
     MessageReceived,
+    OneWayAudio,
     PhoneEvent,
     RecordingFailed,
     Redirected,
@@ -29,11 +31,15 @@ from voip.events import (
     Replaced,
     ResumedByRemote,
     Ringing,
+    Silence,
     SourceLearned,
     TransferProgress,
     Transferred,
     TransferRequested,
+    TroubleOver,
     Unregistered,
+    WrongCodec,
+    WrongSource,
 )
 from voip.logs.lines import CallLog, event
 from voip.session.figures import quality_of
@@ -93,6 +99,14 @@ class Journal:
             case SourceLearned(address):
                 words = "its sound comes from %s, which it had not said"
                 log.event(logging.INFO, "source_learned", words, address)
+            case OneWayAudio() | Silence() | Clipping() | WrongCodec() | WrongSource():
+                kind = type(event).__name__
+                # who says nothing may have nothing to say
+                level = logging.INFO if isinstance(event, Silence) else logging.WARNING
+                log.event(level, "media_trouble", "%s", event.reason, kind=kind)
+            case TroubleOver(trouble):
+                kind = type(trouble).__name__
+                log.event(logging.INFO, "media_trouble_over", "%s is over", kind, kind=kind)
             case AudioOverrun(lost_ms):
                 words = "a reader of its sound was too slow"
                 log.event(logging.WARNING, "audio_overrun", words, lost_ms=lost_ms)

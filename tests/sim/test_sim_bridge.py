@@ -124,6 +124,30 @@ async def until_rung(call: Call) -> None:
     assert call.ended is None
 
 
+@lossy
+def test_every_key_is_heard_once_at_the_other_side(loss: float) -> None:
+    """Whether its packets are relayed or it is pressed anew: after a message it is, for a while."""
+    town = Town(loss)
+
+    async def main() -> None:
+        call, bobs = await town.bridged()
+        for speaker, listener in ((call, bobs), (bobs, call)):
+            await asyncio.sleep(2)
+            await speaker.send_dtmf("1122")
+            assert await listener.collect(9, timeout=3) == "1122"
+        leg = town.phones["bridge"].calls[0]
+        playing = asyncio.ensure_future(leg.play(np.zeros(leg.rate * 4, np.int16)))
+        await call.send_dtmf("33")
+        await bobs.send_dtmf("44")
+        assert await bobs.collect(9, timeout=3) == "33"
+        assert await call.collect(9, timeout=3) == "44"
+        await playing
+        await call.hangup()
+        await bobs.wait_ended()
+
+    town.run(main)
+
+
 # ---------------------------------------------------------------- transfers
 
 
@@ -410,8 +434,16 @@ def test_hold_and_resume_while_a_transfer_is_under_way(loss: float, mover: str) 
 def test_an_attended_transfer_connects_who_stays_with_who_was_consulted(
     loss: float, mover: str, consulted: str
 ) -> None:
-    town = Town(loss)
+    attended(Town(loss), mover, consulted)
 
+
+@pytest.mark.parametrize("seed", [5, 10])
+def test_a_side_whose_acknowledgement_was_lost_is_followed_like_any_other(seed: int) -> None:
+    """It is replaced by who was consulted before the bridge knows that it has heard the answer."""
+    attended(Town(0.2, seed), "caller", "by way of the bridge")
+
+
+def attended(town: Town, mover: str, consulted: str) -> None:
     async def main() -> None:
         moves, stays = await town.bridged(mover)
         await moves.hold()

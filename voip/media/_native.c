@@ -30,6 +30,7 @@
     X(received, int64_t, "table.receiver.received") \
     X(octets, int64_t, "table.receiver.octets") \
     X(reordered, int64_t, "table.receiver.reordered") \
+    X(relayed, uint8_t, "table.relayed") \
     X(state, uint8_t, "table.playout.state") \
     X(decoded, int64_t, "table.playout.decoded") \
     X(next_sequence, int64_t, "table.playout.sequence") \
@@ -234,7 +235,7 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     } else if (code >= t->codes) {
         return 0;
     }
-    if (!t->listening[row] || t->state[row] == t->idle)
+    if (!t->listening[row] || t->state[row] == t->idle || t->relayed[row])
         return 0;
     if (t->ssrc[row] != big_endian(packet + 8) || t->candidate[row] >= 0)
         return 0;

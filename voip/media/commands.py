@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from voip.config import TroubleConfig
+from voip.events import MediaTrouble
 from voip.rtp.jitter import ALLOWANCE
 from voip.rtp.xr import XrBlock
 from voip.types import Address
@@ -55,6 +57,8 @@ __all__ = [
     "StreamLost",
     "StreamRefused",
     "StreamStats",
+    "TroubleBegan",
+    "TroubleEnded",
     "Unlink",
     "WatchStream",
     "XrReceived",
@@ -86,6 +90,7 @@ class OpenStream:
     jitter_max_ms: float = 400.0
     jitter_allowance: float = ALLOWANCE  # the share of packets that may come too late
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
+    troubles: TroubleConfig = field(default_factory=TroubleConfig)
     keepalive_s: float | None = 15.0  # something is sent at least so often (RFC 6263); None: not
 
 
@@ -121,10 +126,15 @@ class MuteStream:
 
 @dataclass(frozen=True, slots=True)
 class RouteStream:
-    """Send on `stream` what is heard on `source` (the same number: echo; None: nothing)."""
+    """Send on `stream` what is heard on `source` (the same number: echo; None: nothing).
+
+    relay: payloads go on as they come while both speak the same format and nothing else is to be
+    done to the sound, telephone-events too; else, and otherwise, sound is decoded and coded anew.
+    """
 
     stream: int
     source: int | None
+    relay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,11 +456,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class DtmfReceived:
-    """A digit was heard on `stream`: delivered once, when it ended or timed out."""
+    """A digit was heard on `stream`: delivered once, when it ended or timed out.
+
+    relayed: its packets went on to whom `stream` is routed (`RouteStream`).
+    """
 
     stream: int
     digit: str
     duration_ms: float
+    relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +509,22 @@ class MediaHeard:
     """Something has come from the peer of `stream` again, after `MediaSilent`."""
 
     stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleBegan:
+    """Something is wrong with the sound of `stream`."""
+
+    stream: int
+    trouble: MediaTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleEnded:
+    """What was told of by `TroubleBegan` is over."""
+
+    stream: int
+    trouble: MediaTrouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,4 +604,6 @@ EngineEvent = (
     | StreamEnded
     | StreamLost
     | StreamRefused
+    | TroubleBegan
+    | TroubleEnded
 )

@@ -158,6 +158,7 @@ class Control:
             raise
         table.cname[row] = command.cname
         table.symmetric[row] = command.symmetric
+        table.troubles[row] = command.troubles
         table.playout.bound(row, low / 1000, high / 1000, command.jitter_allowance)
         table.transmitter.open(
             row,
@@ -329,7 +330,7 @@ class Control:
     def _route(self, command: RouteStream) -> None:
         row = self._table.row(command.stream)
         source = -1 if command.source is None else self._table.row(command.source)
-        self._table.route(row, source)
+        self._table.route(row, source, relays=command.relay)
 
     def _open_mix(self, command: OpenMix) -> None:
         table = self._table

@@ -67,8 +67,11 @@ class Digits:
             self._hearing.discard(row)
         else:
             self._hearing.add(row)
-        stream = int(self._table.stream[row])
-        return [DtmfReceived(stream, digit.digit, digit.duration_ms) for digit in digits]
+        stream, relayed = int(self._table.stream[row]), self._table.relayed_digits.get(row, ())
+        return [
+            DtmfReceived(stream, digit.digit, digit.duration_ms, digit.timestamp in relayed)
+            for digit in digits
+        ]
 
     # ------------------------------------------------------------ sent
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from voip.codecs.registry import Registry, default_registry
 from voip.errors import MediaError, VoipError
-from voip.media.columns import Rows, every, where
+from voip.media.columns import Rows, every, some, where
 from voip.media.commands import (
     Applied,
     Command,
@@ -39,6 +39,7 @@ from voip.media.native import Native, available
 from voip.media.pairs import Pairs
 from voip.media.phases import Phases
 from voip.media.playout import Playout
+from voip.media.relay import POLL_S, Relay
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
 from voip.media.router import Router, Step
@@ -46,6 +47,7 @@ from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import BASE_STEP_S, Group, StreamTable
 from voip.media.transmit import Transmitter
 from voip.media.voices import STEPS_PER_SECOND
+from voip.media.watch import Watch
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "Engine"]
@@ -68,7 +70,8 @@ class Engine:
 
     `native`: whether the part in C is used; None: where it is there. `codecs`: what there is beside
     G.711; None: what comes with the package. `clock`: what `now` is by, so that many commands at
-    once make no tick late, but wait for the next one; None: all are applied.
+    once make no tick late, but wait for the next one; None: all are applied. `poll_s`: how often
+    packets are looked for while there is anything to relay; None: when a row takes a step.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Engine:
         native: bool | None = None,
         codecs: Registry | None = None,
         clock: Callable[[], float] | None = None,
+        poll_s: float | None = POLL_S,
     ) -> None:
         self._clock = clock
         random = random or SecureRandom()
@@ -96,8 +100,17 @@ class Engine:
         self._reporter = Reporter(self._table, io, random, multiplexer)
         self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
+        self._relay = Relay(self._table, io)
+        self._watch = Watch(self._table)
         self._intake = Intake(
-            self._table, io, self._reporter, self._digits, self.phases, native=self.native
+            self._table,
+            io,
+            self._reporter,
+            self._digits,
+            self._relay,
+            self._watch,
+            self.phases,
+            native=self.native,
         )
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
@@ -111,6 +124,7 @@ class Engine:
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
         self._next_round = self._next_missed = 0.0
+        self._poll_s, self._ticked = poll_s, 0.0
 
     # ------------------------------------------------------------ the driver's side
 
@@ -148,7 +162,10 @@ class Engine:
 
     def next_due(self) -> float | None:
         """When to tick next, monotonic seconds; None while no stream takes part."""
-        return self._table.next_due()
+        due = self._table.next_due()
+        if due is None or self._poll_s is None or not self._relay.rows.size:
+            return due
+        return min(due, self._ticked + self._poll_s)
 
     def events(self) -> list[EngineEvent]:
         """Return what happened since the last call."""
@@ -162,6 +179,7 @@ class Engine:
         """
         phases = self.phases
         phases.begin()
+        self._ticked = now
         if self._commands:
             self._apply_commands(now, now + _COMMANDS_S)
             phases.end("commands")
@@ -176,16 +194,19 @@ class Engine:
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
                 self._publish(now)
+                self._relay.judge(now)
+                self._events += self._watch.judge(self._reporter, now)
                 self._table.levels.turn()
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
+                self._relay.rest(now)
             phases.end("figures")
             self._events += self._reporter.tick(now, wall)
             self._keep_alive.tick(now)
             phases.end("reports")
             if self._commands:
-                self._apply_commands(now, (self.next_due() or now) - _SPARE_S)
+                self._apply_commands(now, (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
         return bool(self._events)
 
@@ -193,16 +214,19 @@ class Engine:
 
     def _apply_commands(self, now: float, until: float) -> None:
         """Apply what waits, in order; where there is a clock, until then."""
+        streams = set()
         for _ in range(len(self._commands)):
             if self._clock is not None and self._table.rows and self._clock() >= until:
-                return
+                break
             token, command = self._commands.popleft()
+            streams.add(command.stream)
             try:
                 self._events.append(Applied(token, self._control.apply(command, now)))
             except VoipError as error:
                 self._events.append(Refused(token, command.stream, error.message, error.hint))
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
+        self._relay.judge(now, streams)
 
     # ------------------------------------------------------------ steps
 
@@ -250,6 +274,8 @@ class Engine:
         table = self._table
         rows, slot = step.group.rows, step.slot
         sending = table.transmitter.sending[rows]
+        if self._relay.rows.size:
+            sending &= ~table.wordless[rows]
         if not every(sending):
             rows, slot = rows[sending], slot[sending]
         if not rows.size:
@@ -262,6 +288,10 @@ class Engine:
         self.phases.end("route and mix")
         table.levels.send(rows, sound)
         self.phases.end("levels")
+        if self._relay.rows.size and some(relaying := self._relay.active[rows]):
+            rows, sound, slot = rows[~relaying], sound[~relaying], slot[~relaying]
+            if not rows.size:
+                return
         if step.group.coded:
             full = self._transmitter.fill_each(
                 rows, sound, slot, table.voices, table.event_senders, table.playout.voicing

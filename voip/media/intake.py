@@ -18,9 +18,11 @@ from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
 from voip.media.phases import Phases
+from voip.media.relay import Relay
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
+from voip.media.watch import Watch
 from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
@@ -40,6 +42,8 @@ class Intake:
         io: PacketIO,
         reporter: Reporter,
         digits: Digits,
+        relay: Relay,
+        watch: Watch,
         phases: Phases,
         *,
         native: bool,
@@ -49,6 +53,8 @@ class Intake:
         self._reporter = reporter
         self._digits = digits
         self._phases = phases
+        self._relay = relay
+        self._watch = watch
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
@@ -81,6 +87,8 @@ class Intake:
                 unknown &= ~empty
                 self._take_keepalives(where(empty), rows[empty], headers)
             np.add.at(table.discarded, rows[unknown], 1)
+            unknown &= headers.valid
+            self._watch.note_unknown(rows[unknown], headers.payload_type[unknown])
             believed = known & ~strange
             for i in where(strange & ~rtcp):
                 believed[i] = self._believe(
@@ -135,6 +143,8 @@ class Intake:
             for row in rows[accepted.restarted]:
                 table.playout.stop(int(row))
                 events += self._digits.forget(int(row))
+        if self._relay.rows.size:
+            self._relay.forward(packets, rows, headers, meaning, accepted, batch)
         if not every(audio):
             for j in where(accepted.ok & ~audio):
                 i, start = int(packets[j]), int(headers.offset[packets[j]])
@@ -147,6 +157,8 @@ class Intake:
                     marker=bool(marker[j]),
                 )
         play = accepted.ok & audio & table.listening[rows] & (size > 0)
+        if self._relay.rows.size:
+            play &= ~table.unheard[rows]
         sequence, timestamp = accepted.sequence, accepted.timestamp
         if not every(play):
             if not some(play):
@@ -257,6 +269,8 @@ class Intake:
             start = int(offset[at])
             payload = batch.data[batch.slots[packets[at]], start : start + int(size[at])]
             duration[at] = table.voices[int(rows[at])].samples(int(meaning[at]), payload)
+            if duration[at] <= 0:
+                self._watch.note_unread(rows[at : at + 1])
         rate, clock = table.playout.rate[rows], table.receiver.clock[rows]
         return timestamp * rate // clock, duration
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from voip.config import TroubleConfig
 from voip.dsp.resample import Resampler
 from voip.errors import MediaError
 from voip.media.columns import (
@@ -108,6 +109,10 @@ class StreamTable:
     source: Ints
     discarded: Ints
     underrun: Ints
+    relays: Bools
+    relayed: Bools
+    wordless: Bools
+    unheard: Bools
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "active": (np.bool_, False, ()),
@@ -127,6 +132,10 @@ class StreamTable:
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
+        "relays": (np.bool_, False, ()),  # its source's payloads may go out as they are
+        "relayed": (np.bool_, False, ()),  # what is heard on it may be relayed (relay.py)
+        "wordless": (np.bool_, False, ()),  # it relays, and nobody asks for what it sends as sound
+        "unheard": (np.bool_, False, ()),  # it is relayed, and nobody asks for its sound
     }
 
     def __init__(self, lane: Lane, rows: int = 16) -> None:
@@ -146,6 +155,9 @@ class StreamTable:
         self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
+        self.troubles: dict[int, TroubleConfig] = {}
+        self.relayed_digits: dict[int, tuple[int, int]] = {}
+        """When the last two digits of a row began that went on to others as they came, by RTP."""
         self._free = list(range(rows))  # a heap: the first row is taken first
         # what only some rows have, or what is looked at rarely
         self.cname: dict[int, str] = {}
@@ -200,7 +212,8 @@ class StreamTable:
         self.transmitter.pause(row)
         reset(self, row)
         self.source[self.source == row] = -1
-        self.routed = where(self.source >= 0)
+        self.relayed_digits.pop(row, None)
+        self.list_routed()
         self.mixer.leave(row)
         self.links.forget(row)
         for part in (
@@ -220,6 +233,7 @@ class StreamTable:
             self.pcm_source,
             self.sinks,
             self.jitter_logs,
+            self.troubles,
             self.pair_sinks,
             self.beeps,
         ):
@@ -227,11 +241,16 @@ class StreamTable:
         heapq.heappush(self._free, row)
         self._give_back(row // PIECE_ROWS * PIECE_ROWS)
 
-    def route(self, row: int, source: int) -> None:
-        """Let `row` send what row `source` hears; -1: nothing."""
+    def route(self, row: int, source: int, *, relays: bool = False) -> None:
+        """Let `row` send what row `source` hears; -1: nothing. relays: as it comes, if possible."""
         self.source[row] = source
+        self.relays[row] = relays
         self.feed.clear(row)
-        self.routed = where(self.source >= 0)
+        self.list_routed()
+
+    def list_routed(self) -> None:
+        """Note anew which rows send another's sound."""
+        self.routed = where((self.source >= 0) & ~self.wordless)
 
     def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
         """Let `row` take part in a mix: it takes every base step from now on, as all others do."""

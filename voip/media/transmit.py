@@ -224,6 +224,41 @@ class Transmitter:
         self.marker[rows] = False
         self.filled[rows] = 0
 
+    def forward(
+        self,
+        rows: Rows,
+        data: npt.NDArray[np.uint8],
+        slots: Rows,
+        offset: Ints,
+        size: Ints,
+        io: PacketIO,
+        *,
+        payload_type: npt.NDArray[np.uint8],
+        marker: Bools,
+        sequence: Ints,
+        timestamp: Ints,
+    ) -> None:
+        """Send payloads that came for others: `data[slots, offset : offset + size]`, (k,) each.
+
+        `rows` (k,), each at most once, have nothing in hand. Their counters are the caller's.
+        """
+        write_headers(
+            self.packet,
+            rows,
+            payload_type=payload_type,
+            marker=marker,
+            sequence=sequence,
+            timestamp=timestamp,
+            ssrc=self.ssrc[rows],
+        )
+        for start in distinct(offset):
+            here = offset == start
+            width = int(size[here].max())
+            room = blocks(self.packet, HEADER_BYTES, width)
+            room[rows[here]] = blocks(data, start, width)[slots[here]]
+        io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
+        self.octets[rows] += size
+
     def single(
         self, row: int, payload_type: int, timestamp: int, payload: bytes, *, marker: bool
     ) -> bytes:

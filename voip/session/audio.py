@@ -17,6 +17,8 @@ import numpy.typing as npt
 from voip.errors import CallStateError, ConfigError, MediaError
 from voip.logs.lines import CallLog
 from voip.media.rings import AudioRing
+from voip.media.voices import STEPS_PER_SECOND
+from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
 from voip.session.stack import Stack
 
 __all__ = ["AudioReader", "CallAudio", "Carrier", "Listener"]
@@ -142,15 +144,19 @@ class CallAudio:
             self._send_ring = number
         return arena.ring(self._send_ring)
 
-    async def speak(self, seconds: float) -> tuple[int, AudioRing]:
+    async def speak(self, seconds: float, rate_hz: int | None = None) -> tuple[int, AudioRing]:
         """Send what is in a new ring while nothing is played, until `hush`: a device's voice.
 
-        Returns its number and itself. Raises `CallStateError` where another one speaks.
+        Or an agent's. rate_hz: of the ring; None: `rate`. Returns its number and itself. Raises
+        `CallStateError` where another one speaks.
         """
         self.check_open()
         if self._voice is not None:
             raise CallStateError("another device speaks in this call", hint="one at a time")
-        number = self._voice = self.allocate(seconds)
+        if rate_hz is None:
+            number = self._voice = self.allocate(seconds)
+        else:
+            number = self._voice = self._stack.arena.allocate(int(seconds * rate_hz), rate_hz)
         ring = self._stack.arena.ring(number)
         try:
             if not self.playing:
@@ -204,22 +210,34 @@ class CallAudio:
 
     # ------------------------------------------------------------ receiving
 
-    def reader(self, frame_ms: float) -> AudioReader:
-        """Return a reader of what is heard from now on."""
+    def reader(self, frame_ms: float, rate_hz: int | None = None) -> AudioReader:
+        """Return a reader of what is heard from now on, at `rate_hz`; None: at `rate`."""
         if not 0 < frame_ms <= MAX_FRAME_MS:
             raise ConfigError(
                 f"frames of {frame_ms} ms cannot be read", hint=f"up to {MAX_FRAME_MS} ms"
             )
-        return AudioReader(self, frame_ms)
+        if rate_hz is not None and (
+            not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ or rate_hz % STEPS_PER_SECOND
+        ):
+            raise ConfigError(
+                f"{rate_hz} samples a second cannot be read",
+                hint=f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, in whole hundreds",
+            )
+        return AudioReader(self, frame_ms, rate_hz)
 
-    async def listen(self, listener: Listener, seconds: float) -> tuple[int, AudioRing]:
+    async def listen(
+        self, listener: Listener, seconds: float, rate_hz: int | None = None
+    ) -> tuple[int, AudioRing]:
         """Let the engine write what is heard to a new ring; return its number and itself.
 
-        `listener.release` is called when the call is over.
+        `listener.release` is called when the call is over. rate_hz: of the ring; None: `rate`.
         """
         self.check_open()
         arena = self._stack.arena
-        number = self.allocate(seconds)
+        if rate_hz is None:
+            number = self.allocate(seconds)
+        else:
+            number = arena.allocate(int(seconds * rate_hz), rate_hz)
         ring = arena.ring(number)
         try:
             await self._media.add_sink(number)
@@ -251,9 +269,9 @@ class CallAudio:
         finally:
             self._stack.arena.release(number)
 
-    def tell_lost(self, samples: int) -> None:
+    def tell_lost(self, samples: int, rate_hz: int | None = None) -> None:
         """Tell the application that a listener was too slow."""
-        self._lost(1000 * samples / self.rate)
+        self._lost(1000 * samples / (rate_hz or self.rate))
 
     async def wait_tick(self) -> None:
         """Wait for the next tick, or for the end of the call."""
@@ -275,9 +293,10 @@ class AudioReader:
     so does the end of the call. Raises `CallStateError` where the call has no sound yet.
     """
 
-    def __init__(self, audio: CallAudio, frame_ms: float) -> None:
+    def __init__(self, audio: CallAudio, frame_ms: float, rate_hz: int | None = None) -> None:
         self._audio = audio
         self._frame_s = frame_ms / 1000
+        self._rate_hz = rate_hz
         self._number: int | None = None
         self._ring: AudioRing | None = None
         self._lost = 0
@@ -300,13 +319,18 @@ class AudioReader:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
+    @property
+    def rate(self) -> int:
+        """Samples a second of what is read."""
+        return self._audio.rate if self._rate_hz is None else self._rate_hz
+
     async def read(self, seconds: float) -> npt.NDArray[np.int16]:
         """Return the next `seconds` of sound, less only where the call ends: int16 (samples,)."""
         if not 0 <= seconds <= MAX_READ_S:
             raise ConfigError(f"{seconds} s cannot be read at once", hint=f"up to {MAX_READ_S} s")
         if not self._closed and not (self._ring is None and self._audio.over):
             await self._open()
-        return await self._collect(round(seconds * self._audio.rate))
+        return await self._collect(round(seconds * self.rate))
 
     async def aclose(self) -> None:
         """Stop reading."""
@@ -321,14 +345,15 @@ class AudioReader:
 
     async def _open(self) -> AudioRing:
         if self._ring is None:
-            self._number, self._ring = await self._audio.listen(self, RING_S)
+            listen = self._audio.listen
+            self._number, self._ring = await listen(self, RING_S, self._rate_hz)
         return self._ring
 
     async def _collect(self, wanted: int) -> npt.NDArray[np.int16]:
         """Return the next `wanted` samples, less only at the end."""
         pieces: list[npt.NDArray[np.int16]] = []
         while wanted > 0:
-            pcm = await self._read(min(wanted, int(PIECE_S * self._audio.rate)))
+            pcm = await self._read(min(wanted, int(PIECE_S * self.rate)))
             if not pcm.size:
                 break
             pieces.append(pcm)
@@ -344,7 +369,7 @@ class AudioReader:
             await audio.wait_tick()
         pcm = ring.read(count)
         if ring.lost > self._lost:
-            audio.tell_lost(ring.lost - self._lost)
+            audio.tell_lost(ring.lost - self._lost, self.rate)
             self._lost = ring.lost
         return pcm
 

@@ -131,6 +131,7 @@ class MediaSession:
             jitter_max_ms=policy.max_ms,
             jitter_allowance=policy.allowance,
             symmetric=stack.media.symmetric,
+            troubles=stack.media.troubles,
             keepalive_s=stack.media.keepalive_s,
         )
         async with self._turn:
@@ -300,9 +301,12 @@ class MediaSession:
         """Send silence, or sound again."""
         await self._apply(MuteStream(self.stream, muted))
 
-    async def route(self, source: int | None) -> None:
-        """Send what is heard on stream `source` (our own number: echo), or nothing (None)."""
-        await self._apply(RouteStream(self.stream, source))
+    async def route(self, source: int | None, *, relay: bool = False) -> None:
+        """Send what is heard on stream `source` (our own number: echo), or nothing (None).
+
+        relay: as it comes, where nothing is to be done to it.
+        """
+        await self._apply(RouteStream(self.stream, source, relay))
 
     async def mix(self, share: Share | None) -> None:
         """Take part in a mix from now on, or in none (None).

@@ -93,7 +93,8 @@ class SimEngine:
         self.streams = count(1)
         self._loop = loop
         self._clock = clock
-        self._engine = Engine(io, random=random)
+        # a look each millisecond costs, and what is relayed need not be in time here
+        self._engine = Engine(io, random=random, poll_s=None)
         self.arena = self._engine.arena
         self._context = Context()
         self._timer: asyncio.TimerHandle | None = None
