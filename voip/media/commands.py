@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from voip.rtp.srtp.keys import SrtpKeys
 from voip.types import Address
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "OpenStream",
     "Opened",
     "PayloadFormat",
+    "ProtectStream",
     "ReadStats",
     "Refused",
     "RemoveSink",
@@ -86,6 +88,18 @@ class ConnectStream:
     ptime_ms: int = 20
     send_dtmf: PayloadFormat | None = None
     receive_dtmf: tuple[PayloadFormat, ...] = ()  # those that are telephone-event
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectStream:
+    """Send and hear `stream` by SRTP only, with these keys from now on; other keys may follow.
+
+    None: nothing is sent, or heard, as long as there are no keys. It cannot be undone.
+    """
+
+    stream: int
+    send: SrtpKeys | None
+    receive: SrtpKeys | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +205,7 @@ class CloseStream:
 Command = (
     OpenStream
     | ConnectStream
+    | ProtectStream
     | MuteStream
     | RouteStream
     | OpenMix
@@ -237,6 +252,9 @@ class StreamStats:
     packets_reordered: int = 0
     packets_discarded: int = 0  # not RTP, unknown payload type, too long
     packets_from_strangers: int = 0
+    packets_forged: int = 0  # on a protected stream: not made with its keys, and dropped
+    packets_replayed: int = 0  # likewise: they had come before, or were too old to tell
+    packets_withheld: int = 0  # not sent, though counted as such: there were no keys for them
     strangers: tuple[tuple[Address, int], ...] = ()
     jitter_ms: float | None = None
     delay_ms: float | None = None  # what the jitter buffer adds now

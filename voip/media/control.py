@@ -19,6 +19,7 @@ from voip.media.commands import (
     OpenMix,
     OpenStream,
     PayloadFormat,
+    ProtectStream,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -29,6 +30,7 @@ from voip.media.commands import (
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.protection import Protection
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -59,6 +61,7 @@ class Control:
         arena: RingArena,
         random: Random,
         codecs: Registry,
+        protection: Protection,
     ) -> None:
         self._table = table
         self._io = io
@@ -67,6 +70,7 @@ class Control:
         self._arena = arena
         self._random = random
         self._codecs = codecs
+        self._protection = protection
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
@@ -75,6 +79,8 @@ class Control:
                 return self._open(command, now)
             case ConnectStream():
                 self._connect(command, now)
+            case ProtectStream():
+                self._protection.apply(command, now)
             case CloseStream():
                 return self._close(command, now)
             case ReadStats():

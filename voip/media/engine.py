@@ -35,6 +35,7 @@ from voip.media.io import PacketIO
 from voip.media.lane import G711Lane
 from voip.media.native import Native, available
 from voip.media.playout import Playout
+from voip.media.protection import Protection
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
 from voip.media.router import Router, Step
@@ -77,8 +78,8 @@ class Engine:
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
-        self._io = io
         self._table = StreamTable(G711Lane())
+        self._io = io = protection = Protection(self._table, io, native=self.native)
         self._reporter = Reporter(self._table, io, random)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
@@ -87,7 +88,7 @@ class Engine:
         self._router = Router(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs,
+            default_registry() if codecs is None else codecs, protection,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)

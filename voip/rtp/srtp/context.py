@@ -6,9 +6,9 @@ Packets lie in memory that is written in place. `own` and `library` are two impl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["FORGED", "MAX_SOURCES", "REFUSED", "REPLAYED", "Receiver", "Sender"]
+__all__ = ["FORGED", "MAX_SOURCES", "REFUSED", "REPLAYED", "Looped", "Receiver", "Sender"]
 
 FORGED = -1
 """In a length's place: what came was not made with our keys, or is no such packet."""
@@ -69,3 +69,15 @@ class Receiver(Protocol):
     def unprotect_rtcp(self, packet: memoryview, length: int) -> int:
         """Authenticate and decrypt an RTCP packet in place."""
         ...
+
+
+@runtime_checkable
+class Looped(Protocol):
+    """A context of libsrtp's, whose packets may go through a loop in C instead.
+
+    handle: of libsrtp's session, which lives as long as this does. indexes: what the loop does to
+    them is to be written back before the context is asked anything.
+    """
+
+    handle: int
+    indexes: dict[int, int]

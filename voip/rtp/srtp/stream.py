@@ -24,6 +24,7 @@ __all__ = [
     "has_library",
     "make_receiver",
     "make_sender",
+    "require",
 ]
 
 OLD_KEYS_S = 32.0
@@ -197,7 +198,7 @@ def make_sender(
         from voip.rtp.srtp.library import LibrarySender
 
         return LibrarySender(keys, indexes, rtcp_indexes)
-    _require_cryptography(keys)
+    require(keys, False)
     from voip.rtp.srtp.own import OwnSender
 
     return OwnSender(keys, indexes, rtcp_indexes)
@@ -214,7 +215,7 @@ def make_receiver(
         from voip.rtp.srtp.library import LibraryReceiver
 
         return LibraryReceiver(keys, indexes, rtcp_indexes)
-    _require_cryptography(keys)
+    require(keys, False)
     from voip.rtp.srtp.own import OwnReceiver
 
     return OwnReceiver(keys, indexes, rtcp_indexes)
@@ -228,8 +229,9 @@ def _by_library(keys: SrtpKeys, library: bool | None) -> bool:
     return keys.suite in suites() and not keys.encrypted_extensions
 
 
-def _require_cryptography(keys: SrtpKeys) -> None:
-    if find_spec("cryptography") is None:
+def require(keys: SrtpKeys, library: bool | None = None) -> None:
+    """Raise `MediaError` where nothing installed has the suite."""
+    if not _by_library(keys, library) and find_spec("cryptography") is None:
         raise MediaError(
             f"{keys.suite} cannot be done here: cryptography is not installed",
             hint="pip install 'voip-softphone[srtp]'",
