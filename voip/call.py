@@ -33,6 +33,7 @@ from voip.media.commands import DtmfSent as DigitsSent
 from voip.media.commands import EngineEvent, SourceDrained, StreamStats
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
+from voip.protecting import Protecting
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.event_log import EventLog
@@ -90,7 +91,10 @@ class Call:
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
         self._digits = Digits(session, self._events)
-        self._parts: Mapping[type, Any] = {Digits: self._digits}
+        self._parts: Mapping[type, Any] = {
+            Digits: self._digits,
+            Protecting: Protecting(session),
+        }
         self._journal = Journal(self.log)
         self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
@@ -428,6 +432,7 @@ class Call:
 
     send_dtmf = PartMethod(Digits, Digits.send_dtmf)
     collect = PartMethod(Digits, Digits.collect)
+    protect = PartMethod(Protecting, Protecting.protect)
 
     # ------------------------------------------------------------ events
 

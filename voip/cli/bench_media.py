@@ -27,6 +27,12 @@ def bench_media(
     rounds: Annotated[
         int, typer.Option(metavar="N", help="Rounds; the report has their median.")
     ] = 5,
+    srtp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUITE", help="Protect the calls by SRTP, each round beside one without."
+        ),
+    ] = None,
     as_json: options.JsonFlag = False,
     earlier: CompareFile = None,
 ) -> None:
@@ -34,7 +40,7 @@ def bench_media(
     from voip.harness.bench.media import run  # here: no other command needs it
 
     def measure(progress: Progress) -> Measured:
-        report = run(calls, seconds, busy, rounds, progress=progress)
+        report = run(calls, seconds, busy, rounds, srtp=srtp, progress=progress)
         title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
         return report.to_json(), title, _lines(report)
 
@@ -63,8 +69,17 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
             f"{payloads['equal']} / {payloads['concealed']} / {payloads['wrong']}",
             bar(bars["payloads_wrong"], "wrong"),
         ),
+        *_srtp_lines(report),
         ("memory per call", f"{figures['rss_kb_per_call']:.0f} kB", ""),
     ]
+
+
+def _srtp_lines(report: MediaReport) -> list[tuple[str, str, str]]:
+    found = report.bars().get("srtp_more_us_per_call_tick")
+    if found is None:
+        return []
+    judged = "" if found["bar"] is None else bar(found, "us at most")
+    return [(f"more by {report.srtp} / machine factor", f"{found['figure']:.1f} us", judged)]
 
 
 def _three(figures: dict[str, float]) -> str:

@@ -19,11 +19,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import ColumnSpec, Ints, every, grow, make, reset, where
+from voip.media.columns import ColumnSpec, Ints, Rows, every, grow, make, reset, where
 from voip.media.commands import ProtectStream
 from voip.media.io import HEAD_BYTES, SLOT_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
-from voip.rtp.srtp.context import REFUSED, REPLAYED, Looped
+from voip.rtp.srtp.context import REFUSED, REPLAYED, Looped, Receiver, Sender
 from voip.rtp.srtp.keys import ROOM_BYTES
 from voip.rtp.srtp.stream import Inbound, Outbound, has_library, require
 from voip.types import Address
@@ -133,6 +133,9 @@ class Protection:
         self._native = available() if native is None else native and available()
         self._rows: dict[int, _Keys] = {}
         self._inward, self._outward = _Way(), _Way()
+        # of rows that have but one key and no MKI, and are none of C's
+        self._own_inbound: dict[int, Receiver] = {}
+        self._own_outbound: dict[int, Sender] = {}
         self._functions = _functions() if self._native else (0, 0)
 
     def apply(self, command: ProtectStream, now: float) -> None:
@@ -153,13 +156,23 @@ class Protection:
             way.settle(row)
         self._rows[row] = of_row  # from here on nothing gets by, whatever happens
         self._outward.change(row, None, native=False)
-        self._inward.change(row, None, native=False)
+        self._hear_by(row, None)
+        self._own_outbound.pop(row, None)
         of_row.outbound.rekey(command.send)
         of_row.inbound.rekey(command.receive, now)
         simple = not (command.send and command.send.mki)
         sender = of_row.outbound.sender if simple else None
         self._outward.change(row, sender, native=self._native)
-        self._inward.change(row, of_row.inbound.receiver, native=self._native)
+        if sender is not None and self._outward.mode[row] == _SINGLY:
+            self._own_outbound[row] = sender
+        self._hear_by(row, of_row.inbound.receiver)
+
+    def _hear_by(self, row: int, receiver: Receiver | None) -> None:
+        """Hear a row by one context, the quickest way; None: by several, or with an MKI."""
+        self._inward.change(row, receiver, native=self._native)
+        self._own_inbound.pop(row, None)
+        if receiver is not None and self._inward.mode[row] == _SINGLY:
+            self._own_inbound[row] = receiver
 
     # ------------------------------------------------------------ rows
 
@@ -184,6 +197,8 @@ class Protection:
 
     def _forget(self, row: int) -> None:
         self._rows.pop(row, None)
+        self._own_inbound.pop(row, None)
+        self._own_outbound.pop(row, None)
         self._inward.forget(row)
         self._outward.forget(row)
 
@@ -212,18 +227,13 @@ class Protection:
         self, batch: PacketBatch, verdicts: npt.NDArray[np.uint8], now: float
     ) -> int:
         """Unprotect what is to be treated alone, drop what is forged; return the rest."""
-        memory = batch.memory.data.cast("B")
-        stride = HEAD_BYTES + SLOT_BYTES
-        for i in where(verdicts == _ALONE).tolist():
-            begin = int(batch.slots[i]) * stride + HEAD_BYTES
-            packet = memory[begin : begin + SLOT_BYTES]
-            length = self._unprotect(
-                int(batch.rows[i]), packet, int(batch.lengths[i]), now, rtcp=bool(batch.rtcp[i])
+        alone = where(verdicts == _ALONE)
+        if alone.size:
+            lengths = self._unprotect_each(batch, alone, now)
+            batch.lengths[alone] = np.maximum(lengths, 0)
+            verdicts[alone] = np.where(
+                lengths >= 0, _PASSED, np.where(lengths == REPLAYED, _REPLAYED, _FORGED)
             )
-            if length >= 0:
-                verdicts[i], batch.lengths[i] = _PASSED, length
-            else:
-                verdicts[i] = _REPLAYED if length == REPLAYED else _FORGED
         passed = verdicts == _PASSED
         received = verdicts.size
         if every(passed):
@@ -239,6 +249,24 @@ class Protection:
         batch.count = left
         return left
 
+    def _unprotect_each(self, batch: PacketBatch, alone: Rows, now: float) -> Ints:
+        """Unprotect the packets `alone` (k,); return their lengths (k,), or what is wrong."""
+        memory = batch.memory.data.cast("B")
+        own, lengths = self._own_inbound, []
+        for row, begin, length, rtcp in zip(
+            batch.rows[alone].tolist(),
+            (batch.slots[alone] * (HEAD_BYTES + SLOT_BYTES) + HEAD_BYTES).tolist(),
+            batch.lengths[alone].tolist(),
+            batch.rtcp[alone].tolist(),
+            strict=True,
+        ):
+            packet = memory[begin : begin + SLOT_BYTES]
+            if row in own and not rtcp:
+                lengths.append(own[row].unprotect(packet, length))
+            else:
+                lengths.append(self._unprotect(row, packet, length, now, rtcp=rtcp))
+        return np.array(lengths, np.int64)
+
     def _unprotect(
         self, row: int, packet: memoryview, length: int, now: float, *, rtcp: bool
     ) -> int:
@@ -249,7 +277,7 @@ class Protection:
         length = inbound.unprotect(packet, length, now, rtcp=False)
         if length >= 0:
             if way.mode[row] == _SINGLY and inbound.receiver is not None:  # old keys have run out
-                way.change(row, inbound.receiver, native=self._native)
+                self._hear_by(row, inbound.receiver)
             way.follow(row, _ssrc(packet))
         return length
 
@@ -290,14 +318,17 @@ class Protection:
         verdicts: npt.NDArray[np.uint8],
     ) -> npt.NDArray[np.bool_]:
         """Protect what is to be treated alone; return which of the packets (k,) may go out."""
-        memory = packets.data.cast("B")
-        width = packets.shape[1]
-        for at in where(verdicts == _ALONE).tolist():
-            row, length = int(rows[at]), int(lengths[at])
+        alone = where(verdicts == _ALONE)
+        memory, width = packets.data.cast("B"), packets.shape[1]
+        own, most, found = self._own_outbound, width - ROOM_BYTES, []
+        for row, length in zip(rows[alone].tolist(), lengths[alone].tolist(), strict=True):
             packet = memory[row * width : (row + 1) * width]
-            length = self._protect(row, packet, length, rtcp=False)
-            verdicts[at] = _WITHHELD if length == REFUSED else _PASSED
-            lengths[at] = length
+            if row in own and length <= most:
+                found.append(own[row].protect(packet, length))
+            else:
+                found.append(self._protect(row, packet, length, rtcp=False))
+        lengths[alone] = found
+        verdicts[alone] = np.where(lengths[alone] == REFUSED, _WITHHELD, _PASSED)
         passed: npt.NDArray[np.bool_] = verdicts == _PASSED
         return passed
 

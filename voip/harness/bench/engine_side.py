@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from voip.errors import MediaError
+from voip.harness.bench.load_keys import protect_command
 from voip.media.commands import (
     CloseStream,
     Command,
@@ -121,8 +122,9 @@ class BusyThreads:
 class EngineSide:
     """`calls` echoing G.711 streams on 127.0.0.1; runs in the current event loop."""
 
-    def __init__(self, calls: int, busy: int) -> None:
+    def __init__(self, calls: int, busy: int, srtp: str | None = None) -> None:
         self._calls = calls
+        self._srtp = srtp
         random = SecureRandom()
         self._io = UdpPacketIO(random)
         self._engine = Engine(self._io, random=random)
@@ -148,6 +150,8 @@ class EngineSide:
 
     async def connect(self, ports: list[tuple[int, int]]) -> None:
         """Connect every stream to the load and route it to itself."""
+        if self._srtp is not None:
+            await self._apply(protect_command(self._srtp, call) for call in range(self._calls))
         await self._apply(
             ConnectStream(
                 call, Address(HOST, rtp), Address(HOST, rtcp), send_format=_PCMU,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from voip.errors import MediaError
 from voip.harness.bench.batch_socket import BatchSocket
 from voip.harness.bench.echo_check import EchoVerdict, check_echo
+from voip.harness.bench.load_keys import LoadKeys
 from voip.harness.bench.speech import FRAME_SAMPLES, speech_frames
 from voip.net.drops import socket_drops
 from voip.rtp import ntp
@@ -65,9 +66,12 @@ class LoadReport:
 
 
 class Load:
-    """`calls` calls towards the RTP and RTCP ports of an engine on 127.0.0.1."""
+    """`calls` calls towards the RTP and RTCP ports of an engine on 127.0.0.1.
 
-    def __init__(self, calls: int, seed: int) -> None:
+    srtp: the suite they are protected by; None: they are not.
+    """
+
+    def __init__(self, calls: int, seed: int, srtp: str | None = None) -> None:
         self.report = LoadReport()
         self._calls = calls
         self._random = np.random.default_rng(seed)
@@ -81,7 +85,9 @@ class Load:
         self._ssrc = self._random.integers(1, 1 << 32, calls, dtype=np.uint32)
         self._sequence = self._random.integers(0, 1 << 15, calls)
         self._timestamp = self._random.integers(0, 1 << 31, calls)
-        self._packets = np.zeros((_KEPT_FRAMES, calls, _PACKET_BYTES), np.uint8)
+        self._keys = LoadKeys(srtp, calls) if srtp else None
+        tag_bytes = self._keys.tag_bytes if self._keys else 0
+        self._packets = np.zeros((_KEPT_FRAMES, calls, _PACKET_BYTES + tag_bytes), np.uint8)
         self._packets[:, :, 0] = 0x80
         self._packets[:, :, 8:12] = _big_endian(self._ssrc, ">u4")
         self._ports = np.zeros((calls, 2), np.uint16)  # of the engine
@@ -181,7 +187,10 @@ class Load:
         data[:, 1] = 0x80 if frame == 0 else 0  # a talkspurt begins; payload type 0
         data[:, 2:4] = _big_endian(self._sequence + frame, ">u2")
         data[:, 4:8] = _big_endian(self._timestamp + frame * FRAME_SAMPLES, ">u4")
-        data[:, _HEADER_BYTES:] = self._frames[(self._begin + frame) % _SPEECH_FRAMES]
+        payload = self._frames[(self._begin + frame) % _SPEECH_FRAMES]
+        data[:, _HEADER_BYTES:_PACKET_BYTES] = payload
+        if self._keys is not None:
+            self._keys.protect(data)
 
     def _send(self, packets: npt.NDArray[np.int64]) -> None:
         frame, call = np.divmod(packets, self._calls)
@@ -209,6 +218,8 @@ class Load:
             compound = build_compound(
                 [report, source_description(int(self._ssrc[call]), f"load-{call}")]
             )
+            if self._keys is not None:
+                compound = self._keys.protect_report(call, compound)
             packet = np.frombuffer(compound, np.uint8).reshape(1, -1)
             ports = self._ports[call : call + 1, 1]
             self.report.reports_sent += self._rtcp[call // CALLS_PER_SOCKET].send(packet, ports)
@@ -236,6 +247,8 @@ class Load:
         np.maximum.at(self._last, call, sequence)
         for position in np.flatnonzero(self._is_checked[call]):
             packet = data[position, : lengths[position]].tobytes()
+            if self._keys is not None:
+                packet = self._keys.unprotect(int(call[position]), packet, rtcp=False)
             timestamp = int.from_bytes(packet[4:8])
             entry = (int(sequence[position]), timestamp, packet[_HEADER_BYTES:])
             self._heard[int(call[position])].append(entry)
@@ -249,7 +262,10 @@ class Load:
             if call is None:
                 continue
             self.report.reports_seen += 1
-            for part in parse_compound(packet[:length].tobytes()):
+            compound = packet[:length].tobytes()
+            if self._keys is not None:
+                compound = self._keys.unprotect(call, compound, rtcp=True)
+            for part in parse_compound(compound):
                 if isinstance(part, SenderReport):
                     self._reports[call] = (part, time.monotonic())
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from voip.errors import ConfigError
 from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
+from voip.harness.bench.load_keys import BARS_US
 from voip.harness.bench.worker import Message, Worker
+from voip.rtp.srtp.suites import suite_of
 
 __all__ = ["CPU_BAR_US", "DONE_P99_BAR_MS", "MediaReport", "Round", "raise_open_files", "run"]
 
@@ -73,6 +75,17 @@ class MediaReport:
     seconds: float
     busy: int
     rounds: tuple[Round, ...]
+    srtp: str | None = None
+    plain: tuple[Round, ...] = ()
+    """With SRTP: a round without it before each one."""
+
+    @property
+    def srtp_more_us(self) -> float:
+        """Median over the rounds of what SRTP adds to CPU per call and tick, likewise divided."""
+        return statistics.median(
+            one.adjusted_cpu_us - before.adjusted_cpu_us
+            for before, one in zip(self.plain, self.rounds, strict=True)
+        )
 
     @property
     def adjusted_cpu_us(self) -> float:
@@ -108,15 +121,16 @@ class MediaReport:
         wrong = sum(one.payloads["wrong"] for one in self.rounds)
         compared = sum(one.payloads["equal"] for one in self.rounds)
         cpu = self.adjusted_cpu_us
+        cpu_bar = CPU_BAR_US + BARS_US.get(self.srtp or "", 0.0)
         whole = not any(
             one.engine["skipped_steps"] or one.load["behind_ms_max"] > LOAD_BEHIND_BAR_MS
             for one in self.rounds
         )
-        return {
+        return self._srtp_bar(whole=whole) | {
             "cpu_us_per_call_tick": {  # what was left out, or came late, cost nothing
                 "figure": cpu,
-                "bar": CPU_BAR_US,
-                "met": cpu <= CPU_BAR_US if whole else None,
+                "bar": cpu_bar,
+                "met": cpu <= cpu_bar if whole else None,
             },
             "lost_by_us": {"figure": lost, "bar": 0, "met": lost == 0},
             "payloads_wrong": {"figure": wrong, "bar": 0, "met": wrong == 0 and compared > 0},
@@ -126,6 +140,13 @@ class MediaReport:
                 "met": done < DONE_P99_BAR_MS if sleep <= SLEEP_P99_BAR_MS else None,
             },
         }
+
+    def _srtp_bar(self, *, whole: bool) -> dict[str, dict[str, Any]]:
+        if self.srtp is None:
+            return {}
+        more, bar = self.srtp_more_us, BARS_US.get(self.srtp)
+        met = more <= bar if whole and bar is not None else None
+        return {"srtp_more_us_per_call_tick": {"figure": more, "bar": bar, "met": met}}
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values. Figures are medians over the rounds, counts sums."""
@@ -137,6 +158,7 @@ class MediaReport:
             "calls": self.calls,
             "seconds": self.seconds,
             "busy": self.busy,
+            "srtp": self.srtp,
             "cpu_us_per_call_tick": median(lambda one: one.cpu_us_per_call_tick),
             "tick_lateness_ms": {
                 act: {
@@ -186,11 +208,13 @@ def run(
     busy: int = 0,
     rounds: int = 5,
     *,
+    srtp: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> MediaReport:
     """Measure `rounds` rounds of `seconds` each; `progress` is told what is being done.
 
-    `busy` is how many threads run plain Python in the engine's process meanwhile. Raises
+    `busy` is how many threads run plain Python in the engine's process meanwhile. `srtp` is the
+    suite that protects the calls; then each round stands beside one without it. Raises
     `ConfigError` when this machine cannot hold so many calls, `MediaError` when a process of the
     benchmark fails.
     """
@@ -200,11 +224,15 @@ def run(
             hint=f"1 to {MAX_CALLS} calls, at least 1 s and 1 round",
         )
     raise_open_files(2 * calls + _FILES_BESIDE_CALLS)
-    measured = []
+    suite = suite_of(srtp).name if srtp else None
+    measured: list[Round] = []
+    plain: list[Round] = []
     for number in range(1, rounds + 1):
         progress(f"round {number} of {rounds}: {calls} calls for {seconds:g} s")
-        measured.append(_round_of(calls, seconds, busy, seed=number))
-    return MediaReport(calls, seconds, busy, tuple(measured))
+        if suite:
+            plain.append(_round_of(calls, seconds, busy, seed=number))
+        measured.append(_round_of(calls, seconds, busy, seed=number, srtp=suite))
+    return MediaReport(calls, seconds, busy, tuple(measured), suite, tuple(plain))
 
 
 def raise_open_files(needed: int) -> None:
@@ -222,11 +250,11 @@ def raise_open_files(needed: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _round_of(calls: int, seconds: float, busy: int, seed: int) -> Round:
+def _round_of(calls: int, seconds: float, busy: int, seed: int, srtp: str | None = None) -> Round:
     factor_before = calibrate(CALIBRATION_REPEATS).factor(REFERENCE)
     with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
-        engine.tell("open", calls=calls, busy=busy)
-        load.tell("open", calls=calls, seed=seed)
+        engine.tell("open", calls=calls, busy=busy, srtp=srtp)
+        load.tell("open", calls=calls, seed=seed, srtp=srtp)
         theirs, ours = engine.answer()["ports"], load.answer()["ports"]
         engine.tell("connect", ports=ours)
         load.tell("connect", ports=theirs)

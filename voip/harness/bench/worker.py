@@ -120,7 +120,7 @@ async def _engine() -> None:
         nonlocal side
         match request["do"]:
             case "open":
-                side = EngineSide(request["calls"], request["busy"])
+                side = EngineSide(request["calls"], request["busy"], request.get("srtp"))
                 return {"ports": await side.open()}
             case "connect" if side is not None:
                 await side.connect(_pairs(request["ports"]))
@@ -143,7 +143,7 @@ async def _load() -> None:
         nonlocal load
         match request["do"]:
             case "open":
-                load = Load(request["calls"], request["seed"])
+                load = Load(request["calls"], request["seed"], request.get("srtp"))
                 return {"ports": load.addresses()}
             case "connect" if load is not None:
                 load.connect(_pairs(request["ports"]))

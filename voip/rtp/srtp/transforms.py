@@ -6,10 +6,11 @@ ciphers and hashes of a key are made once, and set to each packet.
 
 from __future__ import annotations
 
+from hmac import compare_digest
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import constant_time, hashes
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -70,16 +71,18 @@ class CounterMode:
     """AES-CM and HMAC-SHA1 (RFC 3711 section 4)."""
 
     def __init__(self, keys: SessionKeys, tag_bytes: int) -> None:
-        self._stream = Keystream(keys)
+        self._apply = Keystream(keys).apply
         self._hash = HMAC(keys.authentication, hashes.SHA1())
         self._tag_bytes = tag_bytes
 
     def seal(self, packet: memoryview, start: int, length: int, ssrc: int, index: int) -> int:
         """Encrypt and authenticate an RTP packet; return its length now."""
-        self._stream.apply(packet[start:length], ssrc, index)
+        self._apply(packet[start:length], ssrc, index)
         packet[length : length + 4] = (index >> 16).to_bytes(4, "big")  # hashed, and not sent
+        one = self._hash.copy()
+        one.update(packet[: length + 4])
         end = length + self._tag_bytes
-        packet[length:end] = self._tag(packet[: length + 4])
+        packet[length:end] = one.finalize()[: self._tag_bytes]
         return end
 
     def open(self, packet: memoryview, start: int, length: int, ssrc: int, index: int) -> int:
@@ -87,12 +90,14 @@ class CounterMode:
         end = length - self._tag_bytes
         if end < start:
             return FORGED
-        tag = bytes(packet[end:length])
+        tag = packet[end:length].tobytes()
         packet[end : end + 4] = (index >> 16).to_bytes(4, "big")
-        if not constant_time.bytes_eq(self._tag(packet[: end + 4]), tag):
+        one = self._hash.copy()
+        one.update(packet[: end + 4])
+        if not compare_digest(one.finalize()[: self._tag_bytes], tag):
             packet[end:length] = tag
             return FORGED
-        self._stream.apply(packet[start:end], ssrc, index)
+        self._apply(packet[start:end], ssrc, index)
         return end
 
     def seal_rtcp(
@@ -100,7 +105,7 @@ class CounterMode:
     ) -> int:
         """Protect an RTCP packet (section 3.4); return its length now."""
         if encrypted:
-            self._stream.apply(packet[8:length], ssrc, index)
+            self._apply(packet[8:length], ssrc, index)
         word = index | (_ENCRYPTED if encrypted else 0)
         end = length + _INDEX_BYTES
         packet[length:end] = word.to_bytes(_INDEX_BYTES, "big")
@@ -111,11 +116,11 @@ class CounterMode:
         """Take that back."""
         end = length - self._tag_bytes
         tag = bytes(packet[end:length])
-        if not constant_time.bytes_eq(self._tag(packet[:end]), tag):
+        if not compare_digest(self._tag(packet[:end]), tag):
             return FORGED
         end -= _INDEX_BYTES
         if word & _ENCRYPTED:
-            self._stream.apply(packet[8:end], ssrc, word & ~_ENCRYPTED)
+            self._apply(packet[8:end], ssrc, word & ~_ENCRYPTED)
         return end
 
     def _tag(self, octets: memoryview) -> bytes:
