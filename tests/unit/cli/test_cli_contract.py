@@ -50,7 +50,7 @@ OPTIONS = {
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
-    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--compare", "--json"},
+    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--srtp", "--compare", "--json"},
 }
 
 

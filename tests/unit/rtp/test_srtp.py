@@ -262,6 +262,26 @@ def test_indexes_go_on_under_a_new_key(suite: str, sends: bool, hears: bool) -> 
         assert number & 0x7FFFFFFF >= 5, "the index of RTCP began anew"
 
 
+@pytest.mark.parametrize("sends", BOTH)
+def test_a_peer_far_ahead_does_not_keep_us_busy_when_keys_change(sends: bool) -> None:
+    """A hostile peer, who has keys, may say anything of its indexes."""
+    from voip.rtp.srtp.own import OwnSender
+
+    first, second = keys(seed=1), keys(seed=2)
+    far = {0x1234: RTCP_INDEX_LIMIT - 9}
+    receiver = pair(first, hears=True)[1]
+    sender = Outbound(library=sends)
+    sender.rekey(first)
+    sender.sender = OwnSender(first, {}, far)
+    for one in (first, second):
+        sender.rekey(one)
+        receiver.rekey(one, 0.0)
+        sealed = seal(sender, REPORT, rtcp=True)
+        assert unseal(receiver, sealed, rtcp=True) == REPORT
+        assert unseal(receiver, sealed, rtcp=True) == REPLAYED
+    assert isinstance(sender.sender, OwnSender)
+
+
 @pytest.mark.parametrize("mki", [(b"", b""), (b"\1", b"\2"), (b"", b"\0\2")])
 @every_way
 def test_old_keys_are_good_for_a_while(

@@ -17,7 +17,7 @@ from voip.rtp.srtp.context import FORGED, MAX_SOURCES, REFUSED, REPLAYED
 from voip.rtp.srtp.keys import SrtpKeys
 from voip.rtp.srtp.replay import WINDOW, estimate
 
-__all__ = ["PROTECT", "UNPROTECT", "LibraryReceiver", "LibrarySender", "suites"]
+__all__ = ["PROTECT", "UNPROTECT", "LibraryReceiver", "LibrarySender", "can_go_on", "suites"]
 
 _PROFILES = {
     "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
@@ -30,6 +30,8 @@ _REPLAYS = (9, 10)  # srtp_err_status_replay_fail, srtp_err_status_replay_old
 _NUMBER_AND_SOURCE = struct.Struct(">2xHxxxxI")
 _HEADER = struct.Struct(">BBHII")
 _STRIDE = 0x4000  # less than half of what a sequence number counts to
+_MOST_BLANKS = 2048
+"""Packets that are made to go on under a new key, at most: 2 us each, and all calls wait."""
 _RTCP_HEADER = 8
 _FIRST_RTCP = 1  # libsrtp's first index; RFC 3711's is 0
 
@@ -41,6 +43,12 @@ UNPROTECT = int(ffi.cast("uintptr_t", ffi.addressof(lib, "srtp_unprotect")))
 def suites() -> frozenset[str]:
     """Return the names of the suites it has."""
     return frozenset(_PROFILES)
+
+
+def can_go_on(indexes: Mapping[int, int], rtcp_indexes: Mapping[int, int]) -> bool:
+    """Whether libsrtp comes to these indexes soon enough; they may be a peer's, and anything."""
+    way = sum(index // _STRIDE + WINDOW for index in indexes.values())
+    return way + sum(rtcp_indexes.values()) <= _MOST_BLANKS
 
 
 def _session(keys: SrtpKeys, kind: int) -> Session:

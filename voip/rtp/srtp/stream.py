@@ -193,11 +193,13 @@ def make_sender(
     """Return a `Sender`; `MediaError` where nothing installed has the suite.
 
     library: whether libsrtp is used, which is faster; None: where it is there and has the suite.
+    It is not, either, where it takes too long to come to where an earlier key left off.
     """
     if _by_library(keys, library):
-        from voip.rtp.srtp.library import LibrarySender
+        from voip.rtp.srtp.library import LibrarySender, can_go_on
 
-        return LibrarySender(keys, indexes, rtcp_indexes)
+        if can_go_on(indexes, rtcp_indexes):
+            return LibrarySender(keys, indexes, rtcp_indexes)
     require(keys, False)
     from voip.rtp.srtp.own import OwnSender
 
@@ -212,9 +214,10 @@ def make_receiver(
 ) -> Receiver:
     """Return a `Receiver`, likewise."""
     if _by_library(keys, library):
-        from voip.rtp.srtp.library import LibraryReceiver
+        from voip.rtp.srtp.library import LibraryReceiver, can_go_on
 
-        return LibraryReceiver(keys, indexes, rtcp_indexes)
+        if can_go_on(indexes, rtcp_indexes):
+            return LibraryReceiver(keys, indexes, rtcp_indexes)
     require(keys, False)
     from voip.rtp.srtp.own import OwnReceiver
 
