@@ -70,8 +70,14 @@ codec-quality: quality ## judge all codecs by PESQ, and write docs/codec-quality
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)
 
-soak: venv ## 100,000 random calls in seven simulated days; what is left of them, and what grows
+soak: venv ## 100,000 random calls in seven simulated days, and calls with sound for long; what is left of them, and what grows
+ifeq ($(SOAK_ARGS),)
+	@$(python) -m voip.harness.soak
+	@$(python) -m voip.harness.soak --media virtual
+	@$(python) -m voip.harness.soak --media real
+else
 	@$(python) -m voip.harness.soak $(SOAK_ARGS)
+endif
 
 interop: venv ## everything against the peers, the slow matrices too; the result goes to docs/
 	@$(pytest) -m 'peer or matrix' tests/interop --interop-results=docs/interop-results.json $(PYTEST_ARGS)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
 from voip.callbacks import Callback, Callbacks, Spawn
+from voip.devices.device import AudioDevice
+from voip.devices.link import DeviceLink
 from voip.digits import Digits
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
@@ -21,6 +23,7 @@ from voip.events import (
     CallEnded,
     CallEvent,
     CallState,
+    DeviceLost,
     DtmfReceived,
     DtmfSent,
     Replaced,
@@ -388,6 +391,20 @@ class Call:
         A mono WAV file of `rate_hz`, 8000 to 48000, the call's own rate unless told otherwise.
         """
         return FileRecording(self._session.stack, self._audio, path, rate_hz)
+
+    def attach(self, device: AudioDevice, *, latency_ms: float = 30.0) -> DeviceLink:
+        """Return a link with a sound device: `async with call.attach(device) as link:`.
+
+        What is heard is played by it, and what it captures is sent while nothing else is played.
+        latency_ms: of sound held back each way against its moods, beside its own blocks. One that
+        vanishes is told by `DeviceLost`; the call goes on in silence (`link.use` takes another).
+        """
+        if not 5 <= latency_ms <= 500:
+            raise ConfigError(f"a latency of {latency_ms} ms cannot be had", hint="5 to 500")
+        return DeviceLink(self._audio, device, latency_ms / 1000, self._lost_device)
+
+    def _lost_device(self, name: str, reason: str) -> None:
+        self._emit(DeviceLost(name, reason))
 
     async def mute(self) -> None:
         """Send silence."""

@@ -12,6 +12,7 @@ __all__ = [
     "CallStateError",
     "CodecError",
     "ConfigError",
+    "DeviceError",
     "MediaError",
     "NoAnswerError",
     "RegistrationError",
@@ -95,6 +96,12 @@ class AudioFileError(VoipError):
     """A sound file cannot be read or written."""
 
     code = "audio-file"
+
+
+class DeviceError(VoipError):
+    """A sound device cannot be had, or not be used so."""
+
+    code = "device"
 
 
 class TransportError(VoipError):

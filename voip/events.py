@@ -15,6 +15,7 @@ __all__ = [
     "CallEvent",
     "CallState",
     "CallbackFailed",
+    "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
     "EarlyMedia",
@@ -193,6 +194,14 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """The sound device of the call is gone, and why; the call goes on in silence."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackFailed:
     """A callback of the application raised; it was logged, and nothing else happened."""
 
@@ -228,6 +237,7 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | DeviceLost
     | CallbackFailed
     | CallEnded
 )

@@ -13,6 +13,7 @@ from voip.events import (
     AudioOverrun,
     CallEnded,
     CallEvent,
+    DeviceLost,
     DtmfReceived,
     DtmfSent,
     EarlyMedia,
@@ -94,6 +95,9 @@ class Journal:
             case AudioOverrun(lost_ms):
                 words = "a reader of its sound was too slow"
                 log.event(logging.WARNING, "audio_overrun", words, lost_ms=lost_ms)
+            case DeviceLost(device, reason):
+                words = "its sound device %s is gone: %s"
+                log.event(logging.WARNING, "device_lost", words, device, reason)
             case CallEnded():
                 self._ended(event, session)
             case _:

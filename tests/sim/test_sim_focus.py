@@ -21,6 +21,8 @@ from voip import Answering, CallError
 from voip.desk import ModerationRequest
 from voip.session.transfer import follow
 
+pytestmark = pytest.mark.long
+
 # ---------------------------------------------------------------- what parties may ask
 
 

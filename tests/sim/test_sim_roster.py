@@ -14,6 +14,8 @@ from voip.sip.events import Notified, SipEvent, SubscriptionEnded
 from voip.sip.packages.conference_info import CONTENT_TYPE, ConferenceInfo
 from voip.watching import Watch
 
+pytestmark = pytest.mark.long
+
 INSTANCE = "00000000-0000-1000-8000-000A95A0E128"
 
 

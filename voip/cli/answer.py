@@ -36,6 +36,7 @@ class _Desk:
     duration: float | None
     wanted: int | None
     quiet: bool
+    devices: tuple[str | None, str | None] = (None, None)
     serial: count[int] = field(default_factory=lambda: count(1))
     under_way: int = 0
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -54,6 +55,8 @@ def answer(
         Path | None,
         typer.Option(metavar="F.wav", help="Record what is heard; further calls to F-2.wav ..."),
     ] = None,
+    device: options.Device = None,
+    microphone: options.Microphone = None,
     duration: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="Hang up after so many seconds.")
     ] = None,
@@ -102,7 +105,9 @@ def answer(
     """
     if echo and play is not None:
         raise typer.BadParameter("--echo and --play exclude each other")
-    desk = _Desk(echo, play, record, duration, calls, as_json)
+    if echo and (device or microphone):
+        raise typer.BadParameter("--echo and --device exclude each other")
+    desk = _Desk(echo, play, record, duration, calls, as_json, (device, microphone))
 
     async def command(stop: asyncio.Event) -> None:
         metered = Metered(metrics)
@@ -120,6 +125,7 @@ def answer(
         else:
             settings = options.Login.of(from_, auth_user, password, password_file, proxy).settings()
         options.check_files(play, record)
+        options.sound_device(device, microphone)  # now, and not with the first call
         port = 0 if from_ or account else SIP_PORT
         phone = Softphone(
             **settings,
@@ -197,6 +203,9 @@ async def _serve(call: Call, desk: _Desk) -> None:
         async with AsyncExitStack() as recording:
             if path is not None:
                 await recording.enter_async_context(call.record(path))
+            device = options.sound_device(*desk.devices)
+            if device is not None:
+                await recording.enter_async_context(call.attach(device))
             await _entertain(call, desk)
         await call.hangup()
         report = call_report(

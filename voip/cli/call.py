@@ -26,9 +26,10 @@ from voip.cli.run import (
     unless_stopped,
     warn,
 )
+from voip.devices.device import AudioDevice
 from voip.digits import DIGITS
 from voip.errors import CallError, CallStateError, ConfigError, NoAnswerError, VoipError
-from voip.events import Answered, DtmfReceived, EarlyMedia, EndedBy, Ringing
+from voip.events import Answered, DeviceLost, DtmfReceived, EarlyMedia, EndedBy, Ringing
 from voip.phone import Softphone
 from voip.sip.uri import format_host
 
@@ -55,6 +56,7 @@ class _Plan:
     dtmf: str
     duration: float | None
     quiet: bool
+    device: AudioDevice | None = None
     answered: bool = False
     played: bool = False
     pressed: str = ""
@@ -96,6 +98,8 @@ def call(
     record: Annotated[
         Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
     ] = None,
+    device: options.Device = None,
+    microphone: options.Microphone = None,
     dtmf: Annotated[str, typer.Option(metavar="12#", help="Press these digits.")] = "",
     duration: Annotated[
         float | None,
@@ -126,6 +130,7 @@ def call(
         tls = options.tls_config(tls_ca, tls_cert, tls_key, tls_insecure)
         login = options.Login.of(from_, auth_user, password, password_file, proxy)
         options.check_files(play, record)
+        plan.device = options.sound_device(device, microphone)
         if bad := "".join(sorted(set(dtmf.upper()) - set(DIGITS))):
             raise ConfigError(f"--dtmf {dtmf}: there is no key {bad!r}", hint=DIGITS)
         phone = Softphone(
@@ -228,6 +233,8 @@ async def _until_answered(
                 plan.answered = isinstance(event, Answered)
                 if plan.record is not None:
                     await recording.enter_async_context(call.record(plan.record))
+                if plan.device is not None:
+                    await recording.enter_async_context(call.attach(plan.device))
                 break
         await waiting
         plan.answered = True
@@ -292,6 +299,8 @@ def _say(event: object, plan: _Plan) -> None:
             warn("sound before the answer ...")
         case Answered(codec):
             warn(f"answered ({codec})")
+        case DeviceLost(device, reason):
+            warn(f"the sound device {device} is gone: {reason}")
         case DtmfReceived(digit, _):
             warn(f"digit {digit}")
         case _:

@@ -20,6 +20,7 @@ from voip.config import (
     check_media_timeout,
     check_ping,
 )
+from voip.devices.device import AudioDevice
 from voip.errors import AudioFileError, ConfigError
 from voip.media.wav import WavReader
 
@@ -27,6 +28,7 @@ __all__ = [
     "AuthUser",
     "Bind",
     "CodecList",
+    "Device",
     "Dns",
     "FromUri",
     "Instance",
@@ -36,6 +38,7 @@ __all__ = [
     "Login",
     "MediaTimeout",
     "MetricsAt",
+    "Microphone",
     "Outbound",
     "Password",
     "PasswordFile",
@@ -59,12 +62,21 @@ __all__ = [
     "host_port",
     "media_config",
     "network_config",
+    "sound_device",
     "tls_config",
 ]
 
 PLAYED_HZ: Final = 8000
 """Sample rate of what is played."""
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Speak and listen by this sound device: a part of its name, or 'default'.",
+    ),
+]
+Microphone = Annotated[str | None, typer.Option(metavar="NAME", help="Another device to speak by.")]
 FromUri = Annotated[
     str | None, typer.Option("--from", metavar="URI", help="Who we are: sip:alice@pbx.example.")
 ]
@@ -328,3 +340,13 @@ def first_line(path: Path) -> str:
         raise ConfigError(f"{path} is no text", hint="its first line is the password") from error
     except IndexError:
         raise ConfigError(f"{path} is empty", hint="its first line is the password") from None
+
+
+def sound_device(name: str | None, microphone: str | None) -> AudioDevice | None:
+    """Return the device that --device and --microphone name, None where neither is given."""
+    if name is None and microphone is None:
+        return None
+    from voip.devices.system import SystemDevices  # here: other commands start without it
+
+    name, microphone = (None if one == "default" else one for one in (name, microphone))
+    return SystemDevices().open(name, microphone=microphone)

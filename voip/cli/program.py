@@ -20,6 +20,7 @@ from voip.cli.bench_sim import bench_sim
 from voip.cli.bench_sip import bench_sip
 from voip.cli.call import call
 from voip.cli.demo import demo
+from voip.cli.devices import devices
 from voip.cli.doctor import doctor
 from voip.cli.register import register
 from voip.cli.run import print_json, telling, warn
@@ -43,6 +44,7 @@ app.command()(call)
 app.command()(answer)
 app.command()(register)
 app.command()(demo)
+app.command()(devices)
 app.command()(doctor)
 
 bench = typer.Typer(help="Measure this software on this machine.")

@@ -34,11 +34,13 @@ class EngineFigures:
 
     snapshot: the figures of all streams, others' too where phones share the engine. ticks: None
     where they are not of a clock. io: what went wrong with packets since the start, by kind.
+    streams: how many are open.
     """
 
     snapshot: StatsSnapshot | None = None
     ticks: TickFigures | None = None
     io: Mapping[str, int] = field(default_factory=dict)
+    streams: int = 0
 
 
 class TickingEngine(Protocol):
@@ -47,6 +49,11 @@ class TickingEngine(Protocol):
     @property
     def snapshot(self) -> StatsSnapshot | None:
         """The figures of all streams, once a second anew."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
         ...
 
     def tick(self, now: float, wall: float) -> bool:

@@ -155,7 +155,7 @@ class ThreadDriver:
         count = times.ticks  # the thread goes on
         lateness_s = times.since(since_tick, count)
         ticks = TickFigures(count, times.late, times.failures, lateness_s)
-        return EngineFigures(self._engine.snapshot, ticks, self._counted())
+        return EngineFigures(self._engine.snapshot, ticks, self._counted(), self._engine.streams)
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event but what answers commands; refusals of posted ones too."""

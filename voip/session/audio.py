@@ -72,6 +72,7 @@ class CallAudio:
         self._lost = lost
         self._sending = asyncio.Lock()
         self._send_ring: int | None = None
+        self._voice: int | None = None  # the ring of a device that speaks
         self._playing: dict[int, _FileJob] = {}
         self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
@@ -133,7 +134,7 @@ class CallAudio:
         await self._stack.files.remove(feeder)
         feeder.close()
         with suppress(CallStateError, MediaError):
-            await self._media.set_source(self._send_ring)
+            await self._media.set_source(self._background)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
@@ -148,6 +149,8 @@ class CallAudio:
         left = _checked(pcm)
         async with self._sending:
             self._check_open()
+            if self._voice is not None:
+                raise CallStateError("a device speaks in this call", hint="end its link first")
             ring = await self._sent_from()
             while True:
                 self._check_open()
@@ -169,6 +172,38 @@ class CallAudio:
                 raise
             self._send_ring = number
         return arena.ring(self._send_ring)
+
+    async def speak(self, seconds: float) -> tuple[int, AudioRing]:
+        """Send what is in a new ring while nothing is played, until `hush`: a device's voice.
+
+        Returns its number and itself. Raises `CallStateError` where another one speaks.
+        """
+        self._check_open()
+        if self._voice is not None:
+            raise CallStateError("another device speaks in this call", hint="one at a time")
+        number = self._voice = self._allocate(seconds)
+        ring = self._stack.arena.ring(number)
+        try:
+            if not self._playing:
+                await self._media.set_source(number)
+        except BaseException:
+            await self.hush(number)
+            raise
+        return number, ring
+
+    async def hush(self, number: int) -> None:
+        """Send no more of what `speak` has begun, and give its ring back."""
+        if self._voice == number:
+            self._voice = None
+            self._stack.arena.release(number)
+            if not (self._playing or self.over):
+                with suppress(CallStateError, MediaError):
+                    await self._media.set_source(self._send_ring)
+
+    @property
+    def _background(self) -> int | None:
+        """The ring of what is sent while nothing is played."""
+        return self._send_ring if self._voice is None else self._voice
 
     def _check_open(self) -> None:
         if self.over:

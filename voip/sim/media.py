@@ -119,7 +119,7 @@ class SimEngine:
 
     def figures(self) -> EngineFigures:
         """Return the figures of all streams; ticks are never late in virtual time."""
-        return EngineFigures(self._engine.snapshot)
+        return EngineFigures(self._engine.snapshot, streams=self._engine.streams)
 
     def watch(self, phone: PhoneMedia, ticks: bool) -> None:
         """Tell a phone of every tick, or no more."""

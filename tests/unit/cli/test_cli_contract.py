@@ -26,7 +26,16 @@ NETWORK |= {"--dns", *TLS, *WS}
 FLOW = {"--outbound", "--instance"}
 WATCH = {"--metrics", "--log-level", "--log-json"}
 SECRET = {"--auth-user", "--password", "--password-file"}
-CALL = {"--play", "--record", "--duration", "--codec", "--media-timeout", "--ping"}
+CALL = {
+    "--play",
+    "--record",
+    "--device",
+    "--microphone",
+    "--duration",
+    "--codec",
+    "--media-timeout",
+    "--ping",
+}
 CALL |= {"--pcap", "--trace", "--json"}
 OPTIONS = {
     "call": {"--from", "--dtmf", *SECRET, *NETWORK, *CALL, *WATCH},
@@ -47,6 +56,7 @@ OPTIONS = {
         "--json",
     },
     "demo": {"--json", "--pcap", "--record"},
+    "devices": {"--json"},
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
@@ -150,6 +160,7 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
         ("bench media", "voip.harness.bench.media.run"),
         ("bench sip", "voip.harness.bench.sip.run"),
         ("bench sim", "voip.harness.bench.sim.run"),
+        ("devices", "voip.devices.system.SystemDevices.list"),
         ("doctor", "voip.harness.doctor.examine"),
     ],
 )

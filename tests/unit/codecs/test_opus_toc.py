@@ -146,6 +146,7 @@ def test_libopus_reads_the_same(library: LibOpus, payload: bytes) -> None:
     assert ours(payload) == parsed(library, payload)
 
 
+@pytest.mark.long
 def test_libopus_reads_every_short_packet_the_same(library: LibOpus) -> None:
     rng = np.random.default_rng(6716)
     accepted = 0

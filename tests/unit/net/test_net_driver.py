@@ -44,6 +44,10 @@ class ScriptedEngine:
         self._tokens = iter(range(1, 1_000_000))
         self._out: list[EngineEvent] = []
 
+    @property
+    def streams(self) -> int:
+        return 0
+
     def submit(self, command: Command) -> int:
         token = next(self._tokens)
         self.commands.append((token, command))

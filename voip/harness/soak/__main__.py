@@ -1,4 +1,4 @@
-"""The long run, by `make soak`: what it found, on the terminal and, if asked for, as JSON."""
+"""The long runs, by `make soak`: what they found, on the terminal and, if asked for, as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import json
 import logging
 import sys
+from dataclasses import replace
 
+from voip.harness.soak.media import REAL, VIRTUAL, MediaSoakReport, soak_media
 from voip.harness.soak.run import CALLS, SoakReport, soak
 
 
@@ -16,16 +18,61 @@ def main() -> int:
     options.add_argument("--calls", type=int, default=CALLS)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--first", type=int, default=0, help="the number of the first call")
+    options.add_argument(
+        "--media",
+        choices=("real", "virtual"),
+        help="calls with sound instead: ten minutes of real time, or two hours of virtual time",
+    )
+    options.add_argument("--seconds", type=float, help="how long calls with sound come")
     options.add_argument("--json", action="store_true", help="the report on stdout, as JSON")
     options.add_argument("--log", default="critical", help="what is logged: info, warning ...")
     given = options.parse_args()
     logging.basicConfig(level=given.log.upper(), stream=sys.stderr)
-    report = soak(given.calls, given.seed, first=given.first, progress=_progress)
+    report: SoakReport | MediaSoakReport
+    if given.media is None:
+        report = soak(given.calls, given.seed, first=given.first, progress=_progress)
+    else:
+        plan = REAL if given.media == "real" else VIRTUAL
+        plan = replace(plan, seconds=given.seconds or plan.seconds)
+        report = soak_media(plan, given.seed, progress=_media_progress)
     if given.json:
         print(json.dumps(report.to_json(), indent=2))
+    elif isinstance(report, MediaSoakReport):
+        _print_media(report)
     else:
         _print(report)
     return 0 if report.passed else 1
+
+
+def _media_progress(report: MediaSoakReport) -> None:
+    seconds, begun, up, megabytes = report.samples[-1]
+    if len(report.samples) % 6 == 0:
+        print(
+            f"{seconds / 60:.0f} min, {begun} calls begun, {up} up, {megabytes:.0f} MB,"
+            f" {len(report.wrong)} went wrong",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _print_media(report: MediaSoakReport) -> None:
+    kind = "virtual" if report.plan.virtual else "real"
+    print(
+        f"{report.begun} calls with sound in {report.plan.seconds / 60:.0f} {kind} minutes,"
+        f" {report.most_at_once} at once; {report.late_ticks} of {report.ticks} ticks late"
+    )
+    for deed, count in sorted(report.deeds.items()):
+        print(f"{count:9} {deed}")
+    for text in report.wrong:
+        print(text)
+    slope = report.slope
+    if slope is None:
+        print("memory: too short to say")
+    else:
+        error = slope.error_kb_per_call
+        print(f"memory: {slope.kb_per_call:+.3f} kB for each call, give or take {error:.3f}")
+    print(f"left: {report.left or 'nothing'}")
+    print("passed" if report.passed else "FAILED")
 
 
 def _progress(report: SoakReport) -> None:

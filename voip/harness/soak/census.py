@@ -11,7 +11,7 @@ from typing import Final
 from voip.phone import Softphone
 from voip.proxy import SipProxy
 
-__all__ = ["left_in_phone", "left_in_proxy", "living", "rss_mb"]
+__all__ = ["held_by_media", "left_in_phone", "left_in_proxy", "living", "rss_mb"]
 
 MORTAL: Final = frozenset(
     {
@@ -58,6 +58,12 @@ def left_in_phone(phone: Softphone) -> dict[str, int]:
     return {what: count for what, count in held.items() if count}
 
 
+def held_by_media(phone: Softphone) -> dict[str, int]:
+    """Return what a phone's media engine holds: streams, and rings of applications and files."""
+    held = {"streams": phone.driver.figures().streams, "rings": len(phone._stack.arena)}
+    return {what: count for what, count in held.items() if count}
+
+
 def left_in_proxy(proxy: SipProxy) -> dict[str, int]:
     """Return what a proxy through which nothing goes still holds."""
     held = {
@@ -75,7 +81,17 @@ def living() -> dict[str, int]:
     return dict(found)
 
 
-def rss_mb() -> float:
-    """Return the resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def rss_mb(*, children: bool = False) -> float:
+    """Return the resident memory of this process; with that of its children, where asked for."""
+    whose = ["self"]
+    if children:
+        for task in Path("/proc/self/task").iterdir():
+            whose += (task / "children").read_text().split()
+    return sum(_resident_pages(one) for one in whose) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _resident_pages(process: str) -> int:
+    try:
+        return int(Path("/proc", process, "statm").read_text().split()[1])
+    except OSError:  # it has just ended
+        return 0
