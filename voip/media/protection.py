@@ -130,13 +130,14 @@ class Protection:
         self._table = table
         self._io = io
         self._library = library
-        self._native = available() if native is None else native and available()
+        self._wants_native = native is not False
+        self._native = False  # before anything is protected, libsrtp is not even loaded
         self._rows: dict[int, _Keys] = {}
         self._inward, self._outward = _Way(), _Way()
         # of rows that have but one key and no MKI, and are none of C's
         self._own_inbound: dict[int, Receiver] = {}
         self._own_outbound: dict[int, Sender] = {}
-        self._functions = _functions() if self._native else (0, 0)
+        self._functions = (0, 0)
 
     def apply(self, command: ProtectStream, now: float) -> None:
         """Protect a stream by other keys from now on.
@@ -148,6 +149,8 @@ class Protection:
         for keys in (command.send, command.receive):
             if keys is not None:
                 require(keys, self._library)
+        if self._wants_native and not self._native and available():
+            self._native, self._functions = True, _functions()
         of_row = self._rows.get(row)
         if of_row is None:
             of_row = _Keys(Outbound(library=self._library), Inbound(library=self._library))

@@ -180,8 +180,12 @@ def _after_mki(keys: SrtpKeys, *, rtcp: bool) -> int:
 
 @cache
 def has_library() -> bool:
-    """Whether pylibsrtp is there."""
-    return find_spec("pylibsrtp") is not None
+    """Whether pylibsrtp is there, and what is used of it; loads it."""
+    try:
+        import voip.rtp.srtp.library
+    except (ImportError, AttributeError):  # not installed, or another release's
+        return False
+    return bool(voip.rtp.srtp.library.suites())
 
 
 def make_sender(
