@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from voip.events import CallbackFailed, CallEvent
+from voip.events import CallbackFailed, CallEvent, ConferenceEvent
 from voip.logs.lines import CallLog
 
 __all__ = ["Callback", "Callbacks", "Spawn"]
 
 Callback = Callable[[Any], object]
 """A function or coroutine function; what it returns is not looked at."""
+Told = CallEvent | ConferenceEvent
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Callbacks:
-    """The callbacks of one call. One that raises is logged and told to `failed`."""
+    """The callbacks of one call or conference. One that raises is logged and told to `failed`."""
 
     def __init__(
         self, spawn: Spawn, failed: Callable[[CallbackFailed], None], log: CallLog
@@ -27,7 +28,7 @@ class Callbacks:
         self._log = log
         self._failed = failed
         self._callbacks: list[tuple[type | None, Callback]] = []
-        self._untold: deque[CallEvent] = deque()
+        self._untold: deque[Told] = deque()
         self._telling = False
 
     def add(self, kind: type | None, callback: Callback) -> None:
@@ -38,7 +39,7 @@ class Callbacks:
         """The call is over: who fails from now on is told to `failed`, and the call let go of."""
         self._failed = failed
 
-    def tell(self, event: CallEvent) -> None:
+    def tell(self, event: Told) -> None:
         """Tell of an event; what happens meanwhile is told after it."""
         self._untold.append(event)
         if self._telling:
@@ -50,13 +51,13 @@ class Callbacks:
         finally:
             self._telling = False
 
-    def _tell(self, event: CallEvent) -> None:
+    def _tell(self, event: Told) -> None:
         for kind, callback in tuple(self._callbacks):
             if kind is None or isinstance(event, kind):
                 with self._log.current():
                     self._call_back(callback, event)
 
-    def _call_back(self, callback: Callback, event: CallEvent) -> None:
+    def _call_back(self, callback: Callback, event: Told) -> None:
         try:
             result = callback(event)
         except Exception as error:
@@ -65,13 +66,13 @@ class Callbacks:
         if inspect.isawaitable(result):
             self._spawn(self._await(callback, event, result))
 
-    async def _await(self, callback: Callback, event: CallEvent, result: Awaitable[None]) -> None:
+    async def _await(self, callback: Callback, event: Told, result: Awaitable[None]) -> None:
         try:
             await result
         except Exception as error:
             self._report(callback, event, error)
 
-    def _report(self, callback: Callback, event: CallEvent, error: Exception) -> None:
+    def _report(self, callback: Callback, event: Told, error: Exception) -> None:
         name = getattr(callback, "__qualname__", repr(callback))
         self._log.error("callback %s failed on %s", name, type(event).__name__, exc_info=error)
         if not isinstance(event, CallbackFailed):

@@ -6,32 +6,47 @@ Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from os import PathLike
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from voip.account import Account
 from voip.call import Call
+from voip.callbacks import Callback
+from voip.circles import Circles
+from voip.conference_news import ConferenceNews
+from voip.conference_settings import Settings
 from voip.desk import Desk
 from voip.dialling import Dialling
+from voip.entry_tones import Announcements
 from voip.errors import CallError, CallStateError, ConfigError, VoipError
-from voip.events import CallEnded, CallEvent, CallState, Replaced, Transferred
+from voip.events import (
+    CallEnded,
+    CallEvent,
+    CallState,
+    ConferenceEvent,
+    PartyJoined,
+    PartyLeft,
+    Replaced,
+    Transferred,
+)
+from voip.handing_over import connect, send_all
 from voip.logs.lines import CallLog
-from voip.media.commands import EngineEvent, SourceDrained
+from voip.media.commands import EngineEvent, SourceDrained, SpeakersChanged
 from voip.media.control import MAX_GAIN
-from voip.referring import ask_to_call, dialog_of
+from voip.party_recording import PartyRecording
+from voip.referring import dialog_of
 from voip.roster import Roster, Users, described
 from voip.session.audio import AudioReader, CallAudio, FileRecording
 from voip.session.media import Share
-from voip.session.mix import Mix
-from voip.session.transfer import in_our_place
+from voip.session.mix import Announcer, Mix
 from voip.sip.headers import NameAddr
-from voip.sip.uri import SipUri
 
 __all__ = ["Conference"]
 
@@ -47,7 +62,7 @@ class Conference:
     at the end of the block.
     """
 
-    def __init__(self, desk: Desk, dialling: Dialling) -> None:
+    def __init__(self, desk: Desk, dialling: Dialling, settings: Settings | None = None) -> None:
         self.user = f"conf-{desk.stack.random.token(_USER_CHARS)}"
         """Its name in our Contacts: who calls it there wants to take part."""
         self._desk = desk
@@ -55,9 +70,15 @@ class Conference:
         self._shares: dict[Call, Share] = {}
         self._states: list[CallState] = []  # as they were last told of
         self._followed: dict[Call, None] = {}  # whose events come here, parties or not
-        self._mix = Mix(desk.stack)
+        self._settings = settings or Settings()
+        self._mix = Mix(desk.stack, self._rate)
         self._log = CallLog(conference=self.user)
-        self._audio = self._new_audio()
+        self._new_audio()
+        announce = self._settings.announce
+        self._announcements = Announcements(announce, self._log) if announce else None
+        self._circles = Circles()
+        self._recordings: list[PartyRecording] = []
+        self._news = ConferenceNews(desk.spawn, self._log, lambda: desk.spawn(self._shape()))
         self.roster = Roster(desk, self.user, self._users)
         """Tells those who watch the conference who is in it."""
         self._unsubscribe: Callable[[], None] | None = None
@@ -67,6 +88,24 @@ class Conference:
         await self._mix.open()
         self._unsubscribe = self._desk.stack.driver.subscribe(self._on_media)
         self._desk.stack.agent.focuses.add(self.user)
+        if self._settings.loudest is not None:
+            await self._shape()
+
+    async def _shape(self) -> None:
+        if self._mix.is_open:
+            await self._mix.shape(self._settings.loudest, speakers=self._news.is_wanted)
+
+    def _rate(self) -> int:
+        return self._settings.rate or max((call.rate for call in self._shares), default=8000)
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of what is played, sent, read and recorded here.
+
+        Where it was not set, the highest that a party had when sound was first played or read; each
+        party hears the others at the rate of its own codec, whatever this is.
+        """
+        return self._audio.rate
 
     @property
     def is_open(self) -> bool:
@@ -128,7 +167,7 @@ class Conference:
             if session.focus != self.user or session.changes.held_by_us:
                 await self._name(call)
             await session.media.route(None)
-            await session.media.mix(share)
+            await session.media.mix(self._circles.within(call, share))
             if not self._mix.is_open or call.ended is not None:
                 raise CallStateError("the call or the conference ended meanwhile")
         except BaseException:
@@ -137,9 +176,12 @@ class Conference:
                 await session.media.mix(None)
             raise
         if self._audio.over:
-            self._audio = self._new_audio()
+            self._new_audio()
         self._shares[call] = share
         self.roster.changed()
+        self._tell(PartyJoined(call))
+        for recording in self._recordings:
+            self._desk.spawn(recording.joined(call))
         if call not in self._followed:
             self._followed[call] = None
             call.on_event(partial(self._happened, call))
@@ -165,6 +207,13 @@ class Conference:
             except CallError as error:
                 call.log.info("it still takes us for a conference: %s", error)
 
+    async def kick(self, call: Call) -> None:
+        """Have a party hear nothing and be heard by nobody any more, and end its call."""
+        self._share(call)
+        with suppress(CallStateError):  # it ends at this moment
+            await call._session.media.mix(None)
+        await call.hangup()
+
     def _share(self, call: Call) -> Share:
         try:
             return self._shares[call]
@@ -176,6 +225,11 @@ class Conference:
     def _forget(self, call: Call) -> None:
         self._shares.pop(call, None)
         call.conference = None
+        self._circles.forget(call)
+        self._news.fall_silent(call)
+        self._tell(PartyLeft(call))
+        for recording in self._recordings:
+            self._desk.spawn(recording.left(call))
         self.roster.leave(call)
         self.roster.changed()
         if not self._shares:
@@ -190,20 +244,25 @@ class Conference:
                 if call.successors and call.successors.taken is None:
                     self._desk.spawn(self._succeed_later(call, share))
         elif share is not None and isinstance(event, Transferred | Replaced):
-            self._desk.spawn(self._succeed(event.call, share))
+            self._desk.spawn(self._succeed(call, event.call, share))
 
     async def _succeed_later(self, call: Call, share: Share) -> None:
         """Let who is called at the wish of one that has left take its part, once answered."""
         new = await call.successors.settled()
         if new is not None:
-            await self._succeed(new, share)
+            await self._succeed(call, new, share)
 
-    async def _succeed(self, new: Call, share: Share) -> None:
+    async def _succeed(self, old: Call, new: Call, share: Share) -> None:
         """Let a call take the part of the one whose place it has taken."""
+        named = self._circles.succeed(old, new)
         try:
             await self._enter(new, share)
         except VoipError as error:
             new.log.warning("it cannot take part in the conference: %s", error)
+        for call in named:
+            if call in self._shares:
+                with suppress(CallStateError):  # it ends at this moment
+                    await self._adjust(call, self._shares[call])
 
     # ------------------------------------------------------------ who hears whom
 
@@ -230,9 +289,35 @@ class Conference:
             raise ConfigError(f"{gain_db} dB cannot be had", hint="up to 20 dB")
         await self._adjust(call, replace(self._share(call), gain=gain))
 
+    async def whisper(self, call: Call, *listeners: Call) -> None:
+        """Let a party be heard by these only; without any, by all again.
+
+        The host does not hear it either, nor what records the mix.
+        """
+        share = self._share(call)
+        for listener in listeners:
+            self._share(listener)
+        self._circles.whisper(call, listeners)
+        await self._adjust(call, share)
+
+    async def listen(self, call: Call, *speakers: Call) -> None:
+        """Let a party hear these only, the host neither; without any, all again."""
+        share = self._share(call)
+        for speaker in speakers:
+            self._share(speaker)
+        self._circles.listen(call, speakers)
+        await self._adjust(call, share)
+
+    async def coach(self, coach: Call, agent: Call) -> None:
+        """Let one party speak to another alone, and hear all: a coach, whom customers do not hear.
+
+        `whisper(coach)` ends it.
+        """
+        await self.whisper(coach, agent)
+
     async def _adjust(self, call: Call, share: Share) -> None:
         self._shares[call] = share
-        await call._session.media.mix(share)
+        await call._session.media.mix(self._circles.within(call, share))
         self.roster.changed()
 
     def calls_changed(self) -> None:
@@ -249,6 +334,27 @@ class Conference:
         lines = self._desk.lines
         line = lines.first if first is None else lines.of_call(first.account)
         return described(line.account.identity(), self._shares)
+
+    # ------------------------------------------------------------ what happens in it
+
+    @property
+    def speakers(self) -> tuple[Call, ...]:
+        """Who speaks now, the loudest first; known while somebody listens to events."""
+        return self._news.speakers
+
+    def events(self) -> AsyncIterator[ConferenceEvent]:
+        """Yield what happens from now on, until it is over: who comes, goes and speaks."""
+        return self._news.follow()
+
+    def on_event(self, callback: Callback) -> Callback:
+        """Call back (function or coroutine function) with every event from now on."""
+        self._news.call_back(callback)
+        return callback
+
+    def _tell(self, event: PartyJoined | PartyLeft) -> None:
+        self._news.tell(event)
+        if self._announcements is not None and self._shares:
+            self._desk.spawn(self._announcements.tell(event, self._announced))
 
     # ------------------------------------------------------------ the phone's own part
 
@@ -272,9 +378,36 @@ class Conference:
         """
         return self._own_audio().reader(frame_ms)
 
-    def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
-        """Return a recording of that: see `Call.record`."""
-        return FileRecording(self._desk.stack, self._own_audio(), path, rate_hz)
+    @overload
+    def record(
+        self,
+        path: str | PathLike[str],
+        *,
+        rate_hz: int | None = None,
+        per_party: Literal[False] = False,
+    ) -> FileRecording: ...
+
+    @overload
+    def record(
+        self, path: str | PathLike[str], *, rate_hz: int | None = None, per_party: Literal[True]
+    ) -> PartyRecording: ...
+
+    def record(
+        self, path: str | PathLike[str], *, rate_hz: int | None = None, per_party: bool = False
+    ) -> FileRecording | PartyRecording:
+        """Return a recording of that: see `Call.record`.
+
+        per_party: another file for each party beside it (`PartyRecording.paths`).
+        """
+        audio, stack = self._own_audio(), self._desk.stack
+        if not per_party:
+            return FileRecording(stack, audio, path, rate_hz)
+        self._recordings = [one for one in self._recordings if not one.is_over]
+        recording = PartyRecording(
+            stack, self._mix, audio, path, rate_hz, lambda: self.parties, self._log
+        )
+        self._recordings.append(recording)
+        return recording
 
     def _own_audio(self) -> CallAudio:
         self._mix.check_carried()
@@ -282,14 +415,19 @@ class Conference:
             raise CallStateError("nobody is in the conference", hint="add a call first")
         return self._audio
 
-    def _new_audio(self) -> CallAudio:
-        return CallAudio(self._desk.stack, self._mix, self._lost, self._log)
+    def _new_audio(self) -> None:
+        stack, announcer = self._desk.stack, Announcer(self._mix)
+        self._audio = CallAudio(stack, self._mix, self._lost, self._log)
+        self._announced = CallAudio(stack, announcer, self._lost, self._log)
 
     def _end_audio(self) -> None:
-        audio = self._audio
-        if not audio.over:
-            audio.end()
-            self._desk.spawn(audio.close())
+        for audio in (self._audio, self._announced):
+            if not audio.over:
+                audio.end()
+                self._desk.spawn(audio.close())
+        recordings, self._recordings = self._recordings, []
+        for recording in recordings:
+            self._desk.spawn(recording.release())
 
     def _lost(self, lost_ms: float) -> None:
         self._log.warning("a reader of %r was too slow and lost %.0f ms", self, lost_ms)
@@ -297,6 +435,9 @@ class Conference:
     def _on_media(self, event: EngineEvent) -> None:
         if isinstance(event, SourceDrained) and event.stream == self._mix.number:
             self._audio.on_source_drained(event.ring)
+            self._announced.on_source_drained(event.ring)
+        elif isinstance(event, SpeakersChanged) and event.stream == self._mix.number:
+            self._news.speak(event.speakers, self._shares)
 
     # ------------------------------------------------------------ the end
 
@@ -310,9 +451,9 @@ class Conference:
         """
         calls = [call for call in self._shares if call is not target]
         if target is not None:
-            await self._send_all(calls, target, timeout)
+            await send_all(self._desk, calls, target, timeout)
         elif len(calls) == 2:
-            await self._connect(calls, timeout)
+            await connect(calls, timeout)
         else:
             raise CallStateError(
                 f"{len(calls)} parties cannot be connected with each other",
@@ -321,51 +462,6 @@ class Conference:
         if isinstance(target, Call) and target in self._shares:
             await self.remove(target)
         await self.close()
-
-    async def _connect(self, calls: Sequence[Call], timeout: float) -> None:
-        """Have one of two call the other in our place, whichever of them does it."""
-        one, other = calls
-        try:
-            await one.transfer(other, timeout=timeout)
-        except CallError:
-            if not (one._session.is_up and other._session.is_up):
-                raise
-            await other.transfer(one, timeout=timeout)
-
-    async def _send_all(self, calls: Sequence[Call], target: str | Call, timeout: float) -> None:
-        """Move all at once; raises the first failure when it is known of each."""
-        outcomes = await asyncio.gather(
-            *(self._send(call, target, timeout) for call in calls), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _send(self, call: Call, target: str | Call, timeout: float) -> None:
-        if isinstance(target, str):
-            await call.transfer(target, timeout=timeout)
-            return
-        try:
-            await call.transfer(dialog_of(target).remote_target, timeout=timeout)
-        except CallError as error:
-            if not (call._session.is_up and target._session.is_up):
-                raise
-            call.log.info("%s does not go by itself: %s", call.remote, error)
-            try:
-                await self._have_called(call, target, timeout)
-            except VoipError:
-                raise error from None
-
-    async def _have_called(self, call: Call, target: Call, timeout: float) -> None:
-        """Have the conference `target` is with call a party in our place (RFC 4579 5.10)."""
-        line = self._desk.lines.of_call(target.account)
-
-        async def ask(address: SipUri) -> None:
-            await ask_to_call(self._desk, line, target, address, timeout=timeout)
-
-        sessions = (call._session, target._session)
-        await in_our_place(dialog_of(call), ask, lambda: all(one.is_up for one in sessions))
-        await call._session.leave()
 
     async def dissolve(self) -> None:
         """End the conference, and let every call go on by itself."""
@@ -385,6 +481,7 @@ class Conference:
             self._unsubscribe()
         self._desk.stack.agent.focuses.discard(self.user)
         self._end_audio()
+        self._news.end()
         await self._mix.close()
 
     async def __aenter__(self) -> Conference:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from voip.account import Account
 from voip.call import Call
 from voip.conference import Conference
+from voip.conference_settings import Settings
 from voip.desk import Desk, JoinRequest
 from voip.dialling import Dialling
+from voip.entry_tones import Announce
 from voip.errors import CallError, MediaError, SipError, VoipError
 from voip.events import Joined
 from voip.sip.focus import user_of
@@ -47,16 +49,28 @@ class Conferencing:
 
     # ------------------------------------------------------------ ours
 
-    async def conference(self, *calls: Call) -> Conference:
+    async def conference(
+        self,
+        *calls: Call,
+        rate: int | None = None,
+        loudest: int | None = None,
+        announce: Announce | None = None,
+    ) -> Conference:
         """Hold a conference, at first of `calls`, which are up; calls on hold are taken off it.
 
         `async with await phone.conference(one, other) as conference:` ends all its calls at the
         end of the block. Raises `CallStateError` where one of them cannot take part; then all go
         on by themselves.
+
+        rate: samples a second of what is played, read and recorded; None: the highest of the
+        parties'. loudest: so many are heard at a time, those who speak loudest; None: all.
+        announce: what all hear when somebody comes or goes, as `announce(event, rate)` returns it
+        (`voip.entry_tones.entry_tones`).
         """
+        settings = Settings(rate, loudest, announce)
         self._desk.check_open()
         self._conferences = [one for one in self._conferences if one.is_open]
-        conference = Conference(self._desk, self._dialling)
+        conference = Conference(self._desk, self._dialling, settings)
         await conference.open()
         self._conferences.append(conference)
         try:

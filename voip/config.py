@@ -11,6 +11,8 @@ from voip.ip import address_of
 from voip.types import Address
 
 __all__ = [
+    "DSCP_CS3",
+    "DSCP_EF",
     "TRANSPORTS",
     "CallConfig",
     "Extension",
@@ -23,6 +25,11 @@ __all__ = [
 
 TRANSPORTS: Final = ("udp", "tcp", "tls", "ws", "wss")
 """What can carry SIP."""
+
+DSCP_CS3: Final = 24
+"""Class selector 3: signalling (RFC 4594 section 4.2, as most telephones have it)."""
+DSCP_EF: Final = 46
+"""Expedited forwarding (RFC 3246): what routers give to voice."""
 
 Extension = Literal["off", "supported", "required"]
 
@@ -77,7 +84,9 @@ class NetworkConfig:
     section 4.3); None: only when the transaction times out, after 32 s. tcp_alias: let others send
     requests to us by the TCP connections that we have opened, and send by theirs where they offer
     it (RFC 5923), though nobody shows who he is: whoever shares an address with another could get
-    what is for that one. Over TLS, where certificates show it, it is done anyway.
+    what is for that one. Over TLS, where certificates show it, it is done anyway. dscp_sip,
+    dscp_rtp: what packets are marked with, for routers that know voice (RFC 4594): 0 to 63; 0:
+    nothing.
     """
 
     bind_host: str = ""
@@ -95,6 +104,8 @@ class NetworkConfig:
     stranger_rate: float | None = 20.0
     failover_s: float | None = 4.0
     tcp_alias: bool = False
+    dscp_sip: int = DSCP_CS3
+    dscp_rtp: int = DSCP_EF
 
     def __post_init__(self) -> None:
         if self.public_address is not None and not _HOST.fullmatch(self.public_address):
@@ -112,6 +123,9 @@ class NetworkConfig:
         for port in (self.bind_port, self.tls_port, self.ws_port, self.wss_port):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"no port {port}", hint="0 to 65535")
+        for name, dscp in (("dscp_sip", self.dscp_sip), ("dscp_rtp", self.dscp_rtp)):
+            if not 0 <= dscp <= 63:
+                raise ConfigError(f"{name}={dscp}", hint="0 to 63")
         if self.stranger_rate is not None and not 0 < self.stranger_rate < 1e6:
             raise ConfigError(f"stranger_rate={self.stranger_rate}", hint="above 0, or None")
         if self.failover_s is not None and not 0 < self.failover_s < 1e6:
@@ -187,6 +201,9 @@ class MediaConfig:
 
     codecs: encoding names in order of preference ("opus", "l16/16000"; `voip doctor` lists them);
     ptime_ms: packet time asked for, 10 to 120;
+    keepalive_s: how often something goes to the other side while there is nothing to say (RFC
+    6263), 1 or more; None: nothing does; rtcp_mux: whether RTCP may go by RTP's port (RFC 5761),
+    rtcp_rsize: and without a report (RFC 5506), where the other side agrees;
     jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
     another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
     listens, an IP address and an even port, where the phone shall only signal: no engine is
@@ -199,6 +216,9 @@ class MediaConfig:
     jitter_max_ms: float = 400.0
     symmetric: bool = True
     elsewhere: Address | None = None
+    keepalive_s: float | None = 15.0
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
 
     def __post_init__(self) -> None:
         if not self.codecs:
@@ -212,6 +232,8 @@ class MediaConfig:
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
             )
+        if self.keepalive_s is not None and not 1 <= self.keepalive_s <= 3600:
+            raise ConfigError(f"keepalive_s={self.keepalive_s}", hint="1 to 3600 s, or None")
         if self.elsewhere is not None:
             host, port = self.elsewhere
             if not _is_address(host) or port % 2 or not 0 < port < 65535:

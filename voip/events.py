@@ -9,12 +9,14 @@ from typing import Any
 from voip.types import Address
 
 __all__ = [
+    "ActiveSpeaker",
     "Answered",
     "AudioOverrun",
     "CallEnded",
     "CallEvent",
     "CallState",
     "CallbackFailed",
+    "ConferenceEvent",
     "DeviceLost",
     "DtmfReceived",
     "DtmfSent",
@@ -25,6 +27,8 @@ __all__ = [
     "Joined",
     "MessageReceived",
     "MessageWaiting",
+    "PartyJoined",
+    "PartyLeft",
     "PeerHeard",
     "PeerSilent",
     "PhoneEvent",
@@ -241,6 +245,30 @@ CallEvent = (
     | CallbackFailed
     | CallEnded
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PartyJoined:
+    """`call` (a `Call`) takes part in the conference."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PartyLeft:
+    """`call` (a `Call`) takes part in the conference no more."""
+
+    call: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSpeaker:
+    """Who speaks in the conference now: `calls`, the loudest first; empty: nobody does."""
+
+    calls: tuple[Any, ...]
+
+
+ConferenceEvent = PartyJoined | PartyLeft | ActiveSpeaker
 
 
 # `aor` of what happens to an account is its address of record, "" where there is no account. Events

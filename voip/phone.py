@@ -239,7 +239,9 @@ class Softphone:
         plane = self._media_plane(platform, random)
         self._driver = plane.driver
         self._files = platform.files()
-        self._sip_network = platform.sip_network(self.network.dns_servers)
+        self._sip_network = platform.sip_network(
+            self.network.dns_servers, dscp=self.network.dscp_sip
+        )
         self._agent = SipAgent(self._config, random)
         self._agent.set_screen(self._incoming.screen)
         self._agent.set_refusals(self._desk.refused)
@@ -318,7 +320,7 @@ class Softphone:
         if self.media.elsewhere is not None:
             return MediaPlane(MediaElsewhere(self.media.elsewhere), RingArena(), count(1))
         tap = None if self._capture is None else self._capture.on_media
-        return platform.media(random, self.network.rtp_ports, tap)
+        return platform.media(random, self.network.rtp_ports, tap, dscp=self.network.dscp_rtp)
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from voip.config import DSCP_CS3, DSCP_EF
 from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.io import PacketTap
@@ -40,14 +41,24 @@ class Platform(Protocol):
         """Return where a phone's tags, keys and numbers come from."""
         ...
 
-    def sip_network(self, dns_servers: Sequence[str] = ()) -> SipNetwork:
-        """Return ports, connections and names for SIP; `dns_servers`: whom to ask for names."""
+    def sip_network(self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3) -> SipNetwork:
+        """Return ports, connections and names for SIP; `dns_servers`: whom to ask for names.
+
+        `dscp`: what packets are marked with.
+        """
         ...
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        *,
+        dscp: int = DSCP_EF,
+    ) -> MediaPlane:
         """Return a media engine whose streams have RTP ports from `ports` on.
 
-        `tap` sees their packets.
+        `tap` sees their packets, which are marked with `dscp`.
         """
         ...
 

@@ -72,8 +72,24 @@ _RTCP = (
     _SR + struct.pack(">BBHI4sBBBB", 0x81, 202, 2, 1, b"\x01\x02ab", 0, 0, 0, 0)[:12],
     struct.pack(">BBHIIIIIII", 0x81, 201, 7, 1, 2, 3, 4, 5, 6, 7),
     struct.pack(">BBHI", 0x81, 203, 1, 9),
+    struct.pack(">BBHI4s4s", 0x85, 204, 3, 1, b"test", b"okay"),
+    struct.pack(">BBHI", 0x80, 207, 29, 1)
+    + struct.pack(">BBHIHHHH", 1, 2, 3, 9, 100, 124, 0x4014, 4)  # loss runs
+    + struct.pack(">BBHIHHII", 3, 0, 4, 9, 5, 7, 160, 320)  # receipt times
+    + struct.pack(">BBHQ", 4, 0, 2, 0xB44DB70520000000)  # reference time
+    + struct.pack(">BBHIII", 5, 0, 3, 9, 1, 2)  # DLRR
+    + struct.pack(">BBHIHH", 6, 0xE8, 9, 9, 1, 500)
+    + bytes(28)  # statistics
+    + struct.pack(">BBHHH", 9, 1, 1, 1, 2),  # of no type
+    struct.pack(">BBHIBBHI", 0x80, 207, 10, 1, 7, 0, 8, 9) + bytes(range(28)),  # VoIP metrics
     struct.pack(">BBHII", 0x80, 0, 1, 2, 3) + bytes(20),
     struct.pack(">BBHII", 0x90, 0, 1, 2, 3) + b"\xbe\xde\x00\x01" + bytes(24),
+    struct.pack(">BBHII", 0x90, 0, 1, 2, 3)
+    + b"\xbe\xde\0\x03\x10\xaa\x21\xbb\xcc\0\0\x33abcd"  # elements, one-byte headers
+    + bytes(20),
+    struct.pack(">BBHII", 0x90, 0, 1, 2, 3)
+    + b"\x10\0\0\x03\x01\0\x02\x01b\0\x03\x04abcd"
+    + bytes(20),
     struct.pack(">BBHII", 0xA0, 96, 1, 2, 3) + bytes(19) + b"\x04",
 )
 _OPUS = (
@@ -116,7 +132,7 @@ _WORDS = (
 
 def seeds(target: str, reference: Path | None = None) -> list[bytes]:
     """Return what a target's inputs are made from."""
-    if target in ("rtcp", "rtp"):
+    if target in ("rtcp", "rtp", "extension"):
         return list(_RTCP)
     if target == "srtp":
         return list(protected_packets())

@@ -25,6 +25,7 @@ from voip.codecs.registry import default_registry
 from voip.errors import CodecError, RtpError, SdpError, SipError
 from voip.fmtp import read as read_parameters
 from voip.fmtp import write as write_parameters
+from voip.rtp.extensions import AudioLevel, build_extension, parse_extension, read_extension
 from voip.rtp.packet import parse_headers
 from voip.rtp.rtcp import build_compound, parse_compound
 from voip.sdp.capability import AudioCapability
@@ -261,7 +262,7 @@ def rtcp(data: bytes) -> None:
     except RtpError:
         return
     try:
-        built = build_compound(found)
+        built = build_compound(found, reduced_size=True)
     except RtpError:
         return
     assert parse_compound(built, reduced_size=True) == found
@@ -280,6 +281,23 @@ def rtp(data: bytes) -> None:
     assert bool(np.all(ends[found.valid] <= lengths[found.valid]))
     assert bool(np.all(found.size[found.valid] >= 0))
     assert bool(np.all(found.offset[found.valid] >= 12))
+
+
+def extension(data: bytes) -> None:
+    """Header extensions of a packet: what is read can be built, and is read again."""
+    try:
+        found = read_extension(data)
+    except RtpError:
+        return
+    assert sum(map(len, found.values())) <= len(data)
+    found.pop(0, None)
+    again = build_extension(found)
+    if found:
+        profile = int.from_bytes(again[:2], "big")
+        assert parse_extension(profile, again[4:]) == found
+    for value in found.values():
+        with suppress(RtpError):
+            assert AudioLevel.read(value).to_bytes() == value[:1]
 
 
 def opus(data: bytes) -> None:
@@ -369,6 +387,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rtcp": rtcp,
     "rtp": rtp,
     "srtp": srtp,
+    "extension": extension,
     "opus": opus,
     "payloads": payloads,
     "parameters": parameters,

@@ -27,6 +27,7 @@ FOUND = (
     ("stream", b"%b\r\n" % (b"OPTIONS sip:a@b SIP/2.0\r\n" + b"X: y\r\n" * 11_000)),
     ("stream", b"\x16\x03\x01" + b"\r\n\r\n" * 60),
     ("header", b'ACTIVE;65536ES=600;REASON=";R=";RETRY-AFTER=4'),
+    ("rtcp", bytes.fromhex("80cb000100000009")),
     ("message", b"OPTIONS sip:a@b SIP/2.0\r\n%b\r\n" % (b"X: y\r\n" * 256)),
 )
 """(target, input) that a target could not bear once."""

@@ -45,10 +45,20 @@ def level_db(pcm: npt.NDArray[np.int16], hertz: int) -> float:
 
 
 class Mouth:
-    """Something that says its frequency until it is closed: `play` of a call or a conference."""
+    """Something that says its frequency until it is closed: `play` of a call or a conference.
 
-    def __init__(self, voice: Call | Conference, hertz: int) -> None:
-        self._playing = asyncio.ensure_future(voice.play(tone(hertz, 1), loop=True))
+    Or another `sound`, int16 (samples,), over and over.
+    """
+
+    def __init__(
+        self,
+        voice: Call | Conference,
+        hertz: int = 0,
+        *,
+        sound: npt.NDArray[np.int16] | None = None,
+    ) -> None:
+        sound = tone(hertz, 1) if sound is None else sound
+        self._playing = asyncio.ensure_future(voice.play(sound, loop=True))
 
     async def __aenter__(self) -> Mouth:
         return self

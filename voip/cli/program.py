@@ -14,6 +14,7 @@ from voip.cli import options
 from voip.cli.answer import answer
 from voip.cli.bench_codecs import bench_codecs
 from voip.cli.bench_media import bench_media
+from voip.cli.bench_mix import bench_mix
 from voip.cli.bench_quality import bench_quality
 from voip.cli.bench_report import CompareFile
 from voip.cli.bench_sim import bench_sim
@@ -50,6 +51,7 @@ app.command()(doctor)
 bench = typer.Typer(help="Measure this software on this machine.")
 _COMPARED: Final[dict[str, Callable[..., None]]] = {
     "codecs": bench_codecs,
+    "mix_us_per_tick": bench_mix,
     "tick_lateness_ms": bench_media,
     "parse_route_per_s": bench_sip,
 }
@@ -76,6 +78,7 @@ def _bench(
 
 
 bench.command("codecs")(bench_codecs)
+bench.command("mix")(bench_mix)
 bench.command("media")(bench_media)
 bench.command("quality")(bench_quality)
 bench.command("sim")(bench_sim)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from voip.errors import ConfigError
 
-__all__ = ["RATES_HZ", "Resampler", "resample"]
+__all__ = ["RATES_HZ", "Resampler", "filter_matrix", "resample"]
 
 RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Rates that are tested; others work where their ratio is simple enough."""
@@ -161,6 +161,23 @@ class Resampler:
         self._phase += count * down - fresh * up
         self._past = buffer[..., buffer.shape[-1] - (taps - 1) :].copy()
         return out
+
+
+def filter_matrix(
+    rate_in_hz: int, rate_out_hz: int, samples_in: int, samples_out: int
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return what a block of `samples_in` samples, and those before it, are multiplied by.
+
+    float32 (history + samples_in, samples_out), and the delay in output samples. The block must be
+    a whole number of samples at both rates.
+    """
+    design = _design(rate_in_hz, rate_out_hz)
+    history = design.taps - 1
+    matrix = np.zeros((history + samples_in, samples_out), np.float32)
+    for out in range(samples_out):
+        at, phase = divmod(out * design.down, design.up)
+        matrix[at : at + design.taps, out] = design.phases[phase]
+    return matrix, design.delay
 
 
 def resample(pcm: npt.NDArray[_T], rate_in_hz: int, rate_out_hz: int) -> npt.NDArray[_T]:

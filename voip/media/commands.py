@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from voip.rtp.srtp.keys import SrtpKeys
+from voip.rtp.xr import XrBlock
 from voip.types import Address
 
 __all__ = [
     "AddSink",
+    "Announce",
+    "AppReceived",
     "Applied",
     "CloseStream",
     "Command",
@@ -34,14 +37,21 @@ __all__ = [
     "Refused",
     "RemoveSink",
     "RouteStream",
+    "SendApp",
     "SendDtmf",
+    "SendXr",
     "SetSource",
+    "ShapeMix",
     "SourceDrained",
+    "SourceFigures",
     "SourceLearned",
+    "SpeakersChanged",
+    "SsrcChanged",
     "StreamEnded",
     "StreamRefused",
     "StreamStats",
     "WatchStream",
+    "XrReceived",
 ]
 
 
@@ -69,6 +79,7 @@ class OpenStream:
     jitter_min_ms: float = 40.0
     jitter_max_ms: float = 400.0
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
+    keepalive_s: float | None = 15.0  # something is sent at least so often (RFC 6263); None: not
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,9 @@ class ConnectStream:
     ptime_ms: int = 20
     send_dtmf: PayloadFormat | None = None
     receive_dtmf: tuple[PayloadFormat, ...] = ()  # those that are telephone-event
+    rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
+    rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
+    rtcp_ask_round_trip: bool = False  # by XR, while nothing is sent (RFC 3611, 4.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +148,37 @@ class MixStream:
     """Send on `stream` what all others in mix number `mix` say (None: it is in no mix any more).
 
     gain: of what it says in their ears, linear; 0: nothing. hears: whether it hears them.
+    heard_by: the streams that hear it, and no others (None: all); the mix's number: who holds it.
+    listens_to: the streams that it hears, and no others; of those that are heard by some only, it
+    must be one of these.
     """
 
     stream: int
     mix: int | None
     gain: float = 1.0
     hears: bool = True
+    heard_by: tuple[int, ...] | None = None
+    listens_to: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMix:
+    """Let only the `loudest` streams of a mix be heard at a time (None: all).
+
+    speakers: tell who talks in it (`SpeakersChanged`).
+    """
+
+    stream: int
+    loudest: int | None = None
+    speakers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Let all in a mix hear ring number `ring`, who holds it too (None: nothing)."""
+
+    stream: int
+    ring: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +191,15 @@ class SetSource:
 
 @dataclass(frozen=True, slots=True)
 class AddSink:
-    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`."""
+    """Write what `stream` hears, or sends with `sent=True`, to ring number `ring`.
+
+    part: of a mix, only what that stream says in it, silence while it is not there.
+    """
 
     stream: int
     ring: int
     sent: bool = False
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +218,27 @@ class SendDtmf:
     digits: str
     duration_ms: int = 100
     gap_ms: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SendXr:
+    """Send report blocks (RFC 3611) with the next RTCP report; by themselves with `rtcp_rsize`.
+
+    `ReferenceTime()` is stamped then. Refused where more waits than fits a packet.
+    """
+
+    stream: int
+    blocks: tuple[XrBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendApp:
+    """Likewise an APP packet (RFC 3550, 6.7): name of 4 octets, data of words, subtype to 31."""
+
+    stream: int
+    name: bytes
+    data: bytes = b""
+    subtype: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +274,14 @@ Command = (
     | RouteStream
     | OpenMix
     | MixStream
+    | ShapeMix
+    | Announce
     | SetSource
     | AddSink
     | RemoveSink
     | SendDtmf
+    | SendXr
+    | SendApp
     | WatchStream
     | ReadStats
     | CloseStream
@@ -229,6 +297,15 @@ class Opened:
 
     rtp: Address
     rtcp: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """What was received of one SSRC: packets, and as RFC 3550 counts those lost."""
+
+    ssrc: int
+    packets_received: int
+    packets_lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +350,12 @@ class StreamStats:
     ssrc_received: int | None = None
     remote: Address | None = None  # where packets come from now
     kernel_timestamps: bool = False
+    rtcp_packets_sent: int = 0
+    rtcp_packets_received: int = 0
+    ssrc_conflicts: int = 0  # packets of others, or our own come back, with an SSRC of ours
+    clock_drift_ppm: float | None = None  # how fast the sender's clock goes by ours
+    report_drift_ppm: float | None = None  # and by its own time of day, as its reports have it
+    sources: tuple[SourceFigures, ...] = ()  # SSRCs that were heard: the last few, the present one
     # rows J05 by their names
     current_frames: int = 0
     peak_frames: int = 0
@@ -371,8 +454,48 @@ class StreamEnded:
     reason: str = field(default="")
 
 
+@dataclass(frozen=True, slots=True)
+class SsrcChanged:
+    """We send as another source: somebody else sent with our SSRC (RFC 3550, 8.2)."""
+
+    stream: int
+    before: int
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True)
+class XrReceived:
+    """The peer of `stream` reported more by XR (RFC 3611); some a second are told of."""
+
+    stream: int
+    ssrc: int
+    blocks: tuple[XrBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppReceived:
+    """The peer of `stream` sent an APP packet (RFC 3550, 6.7); some a second are told of."""
+
+    stream: int
+    ssrc: int
+    name: bytes
+    data: bytes
+    subtype: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersChanged:
+    """Who talks in mix number `stream` now: streams, the loudest first."""
+
+    stream: int
+    speakers: tuple[int, ...]
+
+
 EngineEvent = (
     Applied
+    | AppReceived
+    | SsrcChanged
+    | XrReceived
     | Refused
     | DtmfReceived
     | DtmfSent
@@ -380,6 +503,7 @@ EngineEvent = (
     | MediaSilent
     | SourceDrained
     | SourceLearned
+    | SpeakersChanged
     | StreamEnded
     | StreamRefused
 )

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
 from voip.errors import MediaError
+from voip.media import mix_control as mixing
 from voip.media.commands import (
     AddSink,
+    Announce,
     CloseStream,
     Command,
     ConnectStream,
@@ -23,13 +25,17 @@ from voip.media.commands import (
     ReadStats,
     RemoveSink,
     RouteStream,
+    SendApp,
     SendDtmf,
+    SendXr,
     SetSource,
+    ShapeMix,
     StreamStats,
     WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.protection import Protection
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
@@ -61,6 +67,7 @@ class Control:
         arena: RingArena,
         random: Random,
         codecs: Registry,
+        keep_alive: KeepAlive,
         protection: Protection,
     ) -> None:
         self._table = table
@@ -70,6 +77,7 @@ class Control:
         self._arena = arena
         self._random = random
         self._codecs = codecs
+        self._keep_alive = keep_alive
         self._protection = protection
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
@@ -94,6 +102,10 @@ class Control:
                 self._open_mix(command)
             case MixStream():
                 self._mix(command)
+            case ShapeMix():
+                mixing.shape(self._table.mixer, command)
+            case Announce():
+                mixing.announce(self._table.mixer, command, self._arena)
             case SetSource():
                 self._set_source(command)
             case AddSink():
@@ -102,6 +114,8 @@ class Control:
                 self._remove_sink(command)
             case SendDtmf():
                 self._send_dtmf(command)
+            case SendXr() | SendApp():
+                self._reporter.queue(self._table.row(command.stream), command)
             case WatchStream():
                 self._watch(command, now)
         return None
@@ -115,8 +129,14 @@ class Control:
                 f"a jitter buffer of {low} to {high} ms cannot be had",
                 hint=f"0 <= jitter_min_ms <= jitter_max_ms <= {MAX_DELAY_MS}",
             )
+        if command.keepalive_s is not None and not 1 <= command.keepalive_s < float("inf"):
+            raise MediaError(
+                f"a keep-alive packet every {command.keepalive_s} s cannot be sent",
+                hint="1 s or more, or None",
+            )
         row = table.add(command.stream)
         self._reporter.open(row)
+        self._keep_alive.open(row, command.keepalive_s, now)
         try:
             rtp, rtcp = self._io.open(row, command.host)
         except Exception:
@@ -169,7 +189,7 @@ class Control:
         table.listening[row] = command.receive
         ptime_ms = self._send_as(row, command, now)
         table.schedule(row, 10 if ptime_ms % 20 else 20, now)
-        self._reporter.connect(row, now)
+        self._reporter.connect(row, command, now)
 
     def _voice(self, command: ConnectStream, known: Voice | None) -> Voice | None:
         """Return what the row hears and speaks by beside the tables; None: by these alone.
@@ -228,6 +248,8 @@ class Control:
                 meaning[_payload_type(item.payload_type)] = code
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
+        if command.rtcp_mux:
+            meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning
 
     def _send_as(self, row: int, command: ConnectStream, now: float) -> int:
@@ -273,6 +295,7 @@ class Control:
         if row is None:
             return stats
         self._reporter.close(row, now)
+        self._keep_alive.close(row)
         self._digits.close(row)
         self._io.close(row)
         table.remove(row)
@@ -304,6 +327,7 @@ class Control:
             raise MediaError(f"a gain of {command.gain} cannot be had", hint=f"0 to {MAX_GAIN}")
         else:
             table.join(row, command.mix, command.gain, hears=command.hears)
+            table.mixer.audience.limit(row, command.heard_by, command.listens_to)
 
     def _rings(self, stream: int) -> tuple[int, dict[int, int], dict[int, list[tuple[int, bool]]]]:
         """Return where the rings of a stream, or of a mix, are kept: key, sources, sinks."""
@@ -313,6 +337,7 @@ class Control:
         return table.row(stream), table.pcm_source, table.sinks
 
     def _set_source(self, command: SetSource) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
         key, sources, _ = self._rings(command.stream)
         if key in sources:
             self._table.forget_converter(key, sources[key])
@@ -323,11 +348,18 @@ class Control:
             sources[key] = command.ring
 
     def _add_sink(self, command: AddSink) -> None:
+        mixing.check_rate(self._table.mixer, command.stream, command.ring, self._arena)
+        if command.part is not None:
+            mixing.add_part(self._table.mixer, command)
+            return
         key, _, sinks = self._rings(command.stream)
         self._arena.ring(command.ring)
         sinks.setdefault(key, []).append((command.ring, command.sent))
 
     def _remove_sink(self, command: RemoveSink) -> None:
+        if self._table.mixer.is_open(command.stream):
+            self._table.mixer.rings.remove(command.stream, command.ring)
+            return
         key, _, sinks = self._rings(command.stream)
         self._table.forget_converter(key, command.ring)
         left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]

@@ -25,14 +25,15 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
-    StreamEnded,
     StreamRefused,
 )
 from voip.media.control import Control
 from voip.media.digits import Digits
 from voip.media.intake import Intake
 from voip.media.io import PacketIO
+from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
+from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
 from voip.media.playout import Playout
 from voip.media.protection import Protection
@@ -78,9 +79,11 @@ class Engine:
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
+        multiplexer = Multiplexer(io)
         self._table = StreamTable(G711Lane())
-        self._io = io = protection = Protection(self._table, io, native=self.native)
-        self._reporter = Reporter(self._table, io, random)
+        self._io = io = protection = Protection(self._table, multiplexer, native=self.native)
+        self._reporter = Reporter(self._table, io, random, multiplexer)
+        self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._intake = Intake(self._table, io, self._reporter, self._digits, native=self.native)
         self._playout: Playout | Native = self._intake.native or self._table.playout
@@ -88,7 +91,7 @@ class Engine:
         self._router = Router(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs, protection,
+            default_registry() if codecs is None else codecs, self._keep_alive, protection,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)
@@ -149,8 +152,8 @@ class Engine:
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
-            for stream, reason in self._reporter.tick(now, wall):
-                self._events.append(StreamEnded(stream, reason))
+            self._events += self._reporter.tick(now, wall)
+            self._keep_alive.tick(now)
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -186,8 +189,8 @@ class Engine:
         slot = table.begin_step(rows, group.slots)
         due = slot * np.float64(BASE_STEP_S)
         heard = self._playout.play(rows, group.samples, due, coded=group.coded)
-        table.levels.hear(rows, heard)
-        step = Step(group, slot, heard)
+        power = table.levels.hear(rows, heard)
+        step = Step(group, slot, heard, power)
         self._router.hear(step)
         self._router.record(rows, heard, sent=False)
         return step

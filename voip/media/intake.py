@@ -7,6 +7,8 @@ Where it was built, `native.py` takes the ordinary packets out of the batch firs
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +24,10 @@ from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
 
-__all__ = ["Intake"]
+__all__ = ["MAX_REPORTS", "Intake"]
+
+MAX_REPORTS = 4
+"""RTCP packets of a row that are read in a tick, whichever port they came to."""
 
 
 class Intake:
@@ -61,12 +66,17 @@ class Intake:
         rtcp = batch.rtcp[:received]
         if some(rtcp):
             known &= ~rtcp
-            for i in where(rtcp):
+            for i in self._few_of_each_row(where(rtcp), rows):
                 self._receive_report(int(i), int(rows[i]), now, wall)
         believed = known
         if not every(known) or batch.strangers:
             strange = batch.source[:received] >= 0
-            np.add.at(table.discarded, rows[~(known | rtcp | strange)], 1)
+            unknown = ~(known | rtcp | strange)
+            empty = unknown & headers.valid & (headers.size == 0)
+            if some(empty):  # keep-alive packets (RFC 6263, 4.6)
+                unknown &= ~empty
+                self._take_keepalives(where(empty), rows[empty], headers)
+            np.add.at(table.discarded, rows[unknown], 1)
             believed = known & ~strange
             for i in where(strange & ~rtcp):
                 believed[i] = self._believe(
@@ -116,7 +126,8 @@ class Intake:
             audio,
             clock,
         )
-        if some(accepted.restarted):
+        if some(accepted.restarted) or not every(accepted.ok):
+            self._look_for_own(packets, rows, headers)
             for row in rows[accepted.restarted]:
                 table.playout.stop(int(row))
                 events += self._digits.forget(int(row))
@@ -157,6 +168,46 @@ class Intake:
             size,
         )
         return events
+
+    def _few_of_each_row(self, packets: Rows, rows: Rows) -> Rows:
+        """Return those of the packets with reports that are read: by RTP's port many may come."""
+        if not self._reporter.multiplexer.used or packets.size <= MAX_REPORTS:
+            return packets
+        counts = Counter[int]()
+        few = []
+        for i, row in zip(packets.tolist(), rows[packets].tolist(), strict=True):
+            counts[row] += 1
+            if counts[row] <= MAX_REPORTS:
+                few.append(i)
+            else:
+                self._table.discarded[row] += 1
+        return np.array(few, np.intp)
+
+    def _take_keepalives(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
+        """Count packets (k,) that keep the way open, of known sources: they have numbers, too."""
+        receiver = self._table.receiver
+        counted = self._first_of_each_row(rows) & (headers.ssrc[packets] == receiver.ssrc[rows])
+        packets, rows = packets[counted], rows[counted]
+        if rows.size:
+            receiver.accept(
+                rows,
+                headers.sequence[packets],
+                headers.timestamp[packets],
+                headers.ssrc[packets],
+                headers.size[packets],
+                self._batch.arrival[packets],
+                np.zeros(rows.size, np.bool_),
+                receiver.clock[rows],
+            )
+
+    def _look_for_own(self, packets: Rows, rows: Rows, headers: RtpHeaders) -> None:
+        """Look for our own SSRC in packets (k,) that are no more of the known sources."""
+        table = self._table
+        for j in where(headers.ssrc[packets] == table.transmitter.ssrc[rows]):
+            whence = table.remote.get(int(rows[j]))
+            if whence is not None:
+                at = float(self._batch.arrival[packets[j]])
+                self._reporter.conflict(int(rows[j]), whence, at)
 
     def _heed_voices(
         self, packets: Rows, rows: Rows, headers: RtpHeaders, meaning: npt.NDArray[np.uint8]
@@ -219,6 +270,8 @@ class Intake:
         if known and address == table.negotiated.get(row):
             self._trust(row, address)  # the one we were told of is always believed
             return True
+        if headers.valid[i] and headers.ssrc[i] == table.transmitter.ssrc[row]:
+            self._reporter.conflict(row, address, now)
         learner = table.learners.setdefault(row, SourceLearner())
         if not known or not table.symmetric[row]:
             learner.count(address)

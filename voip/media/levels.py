@@ -38,9 +38,11 @@ class Levels:
         """Start a row afresh."""
         reset(self, row)
 
-    def hear(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Measure what is heard on `rows` (k,): float32 (k, samples)."""
-        self.heard[rows] = np.maximum(self.heard[rows], _mean_square(pcm))
+    def hear(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Measure what is heard on `rows` (k,): float32 (k, samples); return mean squares (k,)."""
+        power = _mean_square(pcm)
+        self.heard[rows] = np.maximum(self.heard[rows], power)
+        return power
 
     def send(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
         """Measure what is sent on `rows` (k,): float32 (k, samples)."""

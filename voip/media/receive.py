@@ -33,6 +33,8 @@ MAX_MISORDER = 1000
 
 RESTART_S = 2.0
 """A jump of transit time by so much is no jitter: the sender counts from elsewhere now."""
+MAX_FORMER = 7
+"""Sources that are remembered by name after others have taken their place."""
 _BEHIND = np.int16(MAX_MISORDER - 1)
 _NEAR = np.uint16(MAX_MISORDER - 1 + MAX_DROPOUT)
 _FAR = -1e18
@@ -97,6 +99,8 @@ class Receiver:
     def __init__(self, rows: int) -> None:
         make(self, rows)
         self._suspicious: set[int] = set()  # rows with a candidate
+        self.former: dict[int, tuple[tuple[int, int, int], ...]] = {}
+        """Of rows whose source has changed: SSRC, packets received and lost of the last few."""
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -106,6 +110,7 @@ class Receiver:
         """Start a row afresh."""
         reset(self, row)
         self._suspicious.discard(row)
+        self.former.pop(row, None)
 
     def accept(
         self,
@@ -205,6 +210,10 @@ class Receiver:
         known = self.ssrc[rows] >= 0
         expected = self.last_sequence[rows] - self.first_sequence[rows] + 1
         self.lost_before[rows] += np.where(known, expected - self.received[rows], 0)
+        for at in known.nonzero()[0]:
+            row, received = int(rows[at]), int(self.received[rows[at]])
+            told = (int(self.ssrc[row]), received, int(expected[at]) - received)
+            self.former[row] = (*self.former.get(row, ()), told)[-MAX_FORMER:]
         self.received_before[rows] += self.received[rows]
         self.received[rows] = 0
         self.ssrc[rows] = ssrc

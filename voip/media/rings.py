@@ -42,6 +42,11 @@ class AudioRing:
         self._header[_RATE] = rate_hz
 
     @property
+    def written(self) -> int:
+        """Samples that have been written since the start."""
+        return int(self._header[_WRITTEN])
+
+    @property
     def available(self) -> int:
         """Samples that can be read."""
         return max(0, int(self._header[_WRITTEN]) - max(int(self._header[_READ]), self._oldest))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from voip.errors import MediaError
 from voip.media.columns import Ints, Rows, every, some, where
 from voip.media.commands import EngineEvent, SourceDrained
+from voip.media.mix_layout import Part
 from voip.media.rings import RingArena
 from voip.media.table import Group, StreamTable
 
@@ -21,11 +22,15 @@ Pcm = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """What a group of rows (k,) hears, float32 (k, samples), from base step `slot` (k,) on."""
+    """What a group of rows (k,) hears, float32 (k, samples), from base step `slot` (k,) on.
+
+    power: its mean squares (k,).
+    """
 
     group: Group
     slot: Ints
     heard: Pcm
+    power: Pcm
 
 
 class Router:
@@ -74,48 +79,14 @@ class Router:
 
     def mix(self, steps: Sequence[Step]) -> list[EngineEvent]:
         """Let the rows of all groups hear each other, those that are in a mix."""
-        mixer = self._table.mixer
-        if mixer.is_idle:
+        if self._table.mixer.is_idle:
             return []
-        if len(steps) == 1 and not steps[0].group.coded:
-            return mixer.hear(steps[0].group.rows, steps[0].heard, self._arena)
-        rows, sounds = [], []
-        for step in steps:
-            at = where(mixer.mix[step.group.rows] >= 0)
-            if at.size:
-                rows.append(step.group.rows[at])
-                sounds.append(self._for_mix(rows[-1], step.heard[at]))
-        if not rows:
-            return []
-        return mixer.hear(np.concatenate(rows), np.concatenate(sounds), self._arena)
-
-    def _for_mix(self, rows: Rows, heard: Pcm) -> Pcm:
-        """Return what `rows` (k,) of a group hear at the mixes' rate."""
-        table = self._table
-        rate, mixed = int(table.playout.rate[rows[0]]), table.lane.rate_hz
-        if rate == mixed:
-            return heard
-        return np.stack(
-            [
-                table.converter(row, "mix", rate, mixed).process(sound)
-                for row, sound in zip(rows.tolist(), heard, strict=True)
-            ]
-        )
-
-    def _add_mix(self, rows: Rows, sound: Pcm) -> None:
-        """Add to `sound`, float32 (k, samples), what `rows` (k,) hear in their mixes."""
-        table = self._table
-        rate, mixed = int(table.playout.rate[rows[0]]), table.lane.rate_hz
-        if rate == mixed:
-            table.mixer.add(rows, sound)
-            return
-        at = where(table.mixer.mix[rows] >= 0)
-        if not at.size:
-            return
-        others = np.zeros((at.size, sound.shape[1] * mixed // rate), np.float32)
-        table.mixer.add(rows[at], others)
-        for place, row, heard in zip(at.tolist(), rows[at].tolist(), others, strict=True):
-            sound[place] += table.converter(row, "mixed", mixed, rate).process(heard)
+        rate = self._table.playout.rate
+        parts = [
+            Part(step.group.rows, int(rate[step.group.rows[0]]), step.heard, step.power)
+            for step in steps
+        ]
+        return self._table.mixer.hear(parts, self._arena)
 
     def gather(self, rows: Rows, step: Step) -> tuple[Pcm, list[EngineEvent]]:
         """Return what `rows` (k,), of this step's group, are to send: float32 (k, samples).
@@ -126,7 +97,7 @@ class Router:
         sound = self._routed_sound(rows, step)
         events: list[EngineEvent] = []
         if not table.mixer.is_idle:
-            self._add_mix(rows, sound)
+            table.mixer.add(rows, sound, int(table.playout.rate[rows[0]]))
         if table.pcm_source:
             for at, row in enumerate(rows.tolist()):
                 if row in table.pcm_source:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.commands import StreamStats
+from voip.media.commands import SourceFigures, StreamStats
 from voip.media.playout import PLAYING
 from voip.media.table import BASE_STEP_S, StreamTable
+from voip.rtp.drift import drift_of
 from voip.types import Address
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _PLAYOUT = (
     "expanded", "played", "delay_sum", "rate",
 )  # fmt: skip
 _TABLE = ("slot", "discarded", "underrun", "forged", "replayed", "withheld")
+_REPORTS = {"rtcp_sent": "sent", "rtcp_received": "received"}
+_LINES = ("points", "sum_xx", "sum_xy", "sum_yy")
+_SURE_PPM = 5.0
+"""A drift is told when its standard error is no more."""
 _LEVELS = ("heard", "heard_before", "sent", "sent_before")
 
 SUMMED = (
@@ -80,6 +85,8 @@ class StatsSnapshot:
     remote: dict[int, Address | None]
     reports: dict[int, RemoteReport]
     strangers: dict[int, tuple[int, tuple[tuple[Address, int], ...]]]
+    conflicts: dict[int, int] = field(default_factory=dict)
+    former: dict[int, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
 
     def of(self, stream: int) -> StreamStats | None:
         """Return the figures of one stream, None where it was not open then."""
@@ -183,6 +190,12 @@ class StatsSnapshot:
             ssrc_received=figure("ssrc") if figure("ssrc") >= 0 else None,
             remote=self.remote.get(row),
             kernel_timestamps=self.kernel_timestamps,
+            rtcp_packets_sent=figure("rtcp_sent"),
+            rtcp_packets_received=figure("rtcp_received"),
+            ssrc_conflicts=self.conflicts.get(row, 0),
+            clock_drift_ppm=self._drift_ppm("media", row),
+            report_drift_ppm=self._drift_ppm("report", row),
+            sources=self._sources(row),
             current_frames=figure("waiting"),
             peak_frames=figure("peak"),
             dropped_frames=figure("dropped"),
@@ -192,6 +205,22 @@ class StatsSnapshot:
             average_delay_ms=1000 * figure("delay_sum") / played if played else 0.0,
             estimated_loss_rate=max(0.0, missing / expected) if expected > 0 else 0.0,
         )
+
+    def _drift_ppm(self, which: str, row: int) -> float | None:
+        """Return a drift that is known well enough."""
+        drift, error = drift_of(*(self.columns[f"{which}_{name}"][row] for name in _LINES))
+        return float(drift) if error <= _SURE_PPM else None
+
+    def _sources(self, row: int) -> tuple[SourceFigures, ...]:
+        def figure(name: str) -> int:
+            return int(self.columns[name][row])
+
+        found = [SourceFigures(*former) for former in self.former.get(row, ())]
+        if figure("ssrc") >= 0:
+            received = figure("received")
+            expected = figure("last_sequence") - figure("first_sequence") + 1
+            found.append(SourceFigures(figure("ssrc"), received, expected - received))
+        return tuple(found)
 
 
 def snapshot(
@@ -203,11 +232,13 @@ def snapshot(
         at,
         kernel_timestamps,
         dict(table.rows),
-        {name: column.copy() for name, column in _columns(table).items()},
+        {name: column.copy() for name, column in _columns(table, reporter).items()},
         dict(table.codec),
         dict(table.remote),
         dict(reporter.remote),
         {row: _strangers(table, row) for row in table.learners},
+        {row: found.count for row, found in reporter.conflicts.items()},
+        dict(table.receiver.former),
     )
 
 
@@ -221,11 +252,13 @@ def stream_stats(
         0.0,
         kernel_timestamps,
         table.rows,
-        _columns(table),
+        _columns(table, reporter),
         table.codec,
         table.remote,
         reporter.remote,
         {row: _strangers(table, row)} if row in table.learners else {},
+        {row: found.count for row, found in reporter.conflicts.items()},
+        table.receiver.former,
     )
     return live.of(stream)
 
@@ -235,11 +268,11 @@ def _strangers(table: StreamTable, row: int) -> tuple[int, tuple[tuple[Address, 
     return learner.total, tuple(learner.counts.items())
 
 
-def _columns(table: StreamTable) -> dict[str, npt.NDArray[Any]]:
+def _columns(table: StreamTable, reporter: Reporter) -> dict[str, npt.NDArray[Any]]:
     receiver, playout, transmitter = table.receiver, table.playout, table.transmitter
     columns: dict[str, npt.NDArray[Any]] = {
-        "sent_packets": transmitter.packets,
-        "sent_octets": transmitter.octets,
+        "sent_packets": transmitter.packets + transmitter.packets_before,
+        "sent_octets": transmitter.octets + transmitter.octets_before,
         "sent_ssrc": transmitter.ssrc,
         "fill": playout.pcm.fill,
         "quickest": playout.delays.quickest,
@@ -254,6 +287,10 @@ def _columns(table: StreamTable) -> dict[str, npt.NDArray[Any]]:
     ):
         for name in names:
             columns[name] = getattr(part, name)
+    for name, column in _REPORTS.items():
+        columns[name] = getattr(reporter, column)
+    for which, line in (("media", reporter.clocks.media), ("report", reporter.clocks.report)):
+        columns |= {f"{which}_{name}": getattr(line, name) for name in _LINES}
     return columns
 
 

@@ -133,11 +133,11 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
-        self.mixer = Mixer(rows)
         self.voices: dict[int, Voice] = self.playout.voices
         """Of the rows that may hear or send anything but G.711."""
         self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
         self.rows: dict[int, int] = {}
+        self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
         self._free = list(range(rows - 1, -1, -1))

@@ -56,6 +56,8 @@ class Transmitter:
     filled: Ints
     marker: Bools
     octets: Ints
+    packets_before: Ints
+    octets_before: Ints
     packet: npt.NDArray[np.uint8]
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -73,6 +75,8 @@ class Transmitter:
         "filled": (np.int64, 0, ()),
         "marker": (np.bool_, True, ()),  # on the next packet: a talkspurt begins
         "octets": (np.int64, 0, ()),
+        "packets_before": (np.int64, 0, ()),  # as SSRCs that have since changed
+        "octets_before": (np.int64, 0, ()),
         "packet": (np.uint8, 0, (_PACKET_BYTES,)),
     }
 
@@ -95,6 +99,15 @@ class Transmitter:
         self.ssrc[row] = ssrc
         self.first[row] = self.sequence[row] = sequence
         self.origin[row] = timestamp
+
+    def become(self, row: int, *, ssrc: int, sequence: int) -> None:
+        """Go on as another source, of which nothing has been sent yet (RFC 3550, 6.4.1, 8.2)."""
+        self.packets_before[row] += self.packets[row]
+        self.octets_before[row] += self.octets[row]
+        self.octets[row] = 0
+        self.ssrc[row] = ssrc
+        self.first[row] = self.sequence[row] = sequence
+        self.marker[row] = True
 
     def timestamp(self, row: int, now: float) -> int:
         """Return the RTP timestamp of `row` at `now`, not cut to 32 bits; it never stands still."""

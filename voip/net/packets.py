@@ -12,6 +12,7 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
+from voip.config import DSCP_EF
 from voip.errors import TransportError
 from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch, PacketTap
@@ -34,6 +35,7 @@ class UdpPacketIO:
 
     `kernel_timestamps`: whether arrival times are the kernel's (else the time of reading).
     `batched`: whether io_uring is used; None: where the kernel allows it, True: or OSError.
+    `dscp`: what packets are marked with, 0 to 63.
     `tap`: when set, is called with every packet sent and received; a packet capture.
     """
 
@@ -45,10 +47,11 @@ class UdpPacketIO:
         clock: Clock | None = None,
         kernel_timestamps: bool = True,
         batched: bool | None = None,
+        dscp: int = DSCP_EF,
     ) -> None:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._offset = WallOffset(self._clock)
-        self._sockets = SocketPairs(random, ports, kernel_timestamps=kernel_timestamps)
+        self._sockets = SocketPairs(random, ports, dscp=dscp, kernel_timestamps=kernel_timestamps)
         self._carrier = _carrier(batched)
         self._rtp: list[Line | None] = []  # by row
         self._rtcp: list[Line | None] = []

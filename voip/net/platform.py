@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import count
 
+from voip.config import DSCP_CS3, DSCP_EF
 from voip.media.engine import Engine
 from voip.media.io import PacketTap
 from voip.net.clock import SystemClock
@@ -30,13 +31,22 @@ class KernelPlatform:
         """Return the operating system's generator."""
         return SecureRandom()
 
-    def sip_network(self, dns_servers: Sequence[str] = ()) -> KernelNetwork:
+    def sip_network(
+        self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3
+    ) -> KernelNetwork:
         """Return this machine's sockets."""
-        return KernelNetwork(dns_servers)
+        return KernelNetwork(dns_servers, dscp=dscp)
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        *,
+        dscp: int = DSCP_EF,
+    ) -> MediaPlane:
         """Return an engine of the phone's own."""
-        io = UdpPacketIO(random, ports=PortRange(*ports))
+        io = UdpPacketIO(random, ports=PortRange(*ports), dscp=dscp)
         io.tap = tap
         engine = Engine(io, random=random)
         driver = ThreadDriver(engine, release=io.close_all, counted=io.counted)

@@ -7,15 +7,14 @@ import errno
 import socket
 from dataclasses import dataclass
 
+from voip.config import DSCP_EF
 from voip.errors import ConfigError, TransportError, hint_for_files
 from voip.ip import literal
 from voip.net.address import family_of, to_socket
+from voip.net.marking import Marker
 from voip.types import Random
 
-__all__ = ["DEFAULT_PORT_RANGE", "DSCP_EF", "PortRange", "SocketPairs"]
-
-DSCP_EF = 46
-"""Expedited forwarding (RFC 3246): what routers give to voice."""
+__all__ = ["DEFAULT_PORT_RANGE", "PortRange", "SocketPairs"]
 
 RTP_BUFFER_BYTES = 128 * 1024
 """Asked of the kernel, which doubles it: room for seconds of one call."""
@@ -67,7 +66,7 @@ class SocketPairs:
         kernel_timestamps: bool = True,
     ) -> None:
         self._ports = ports
-        self._dscp = dscp
+        self._marker = Marker(dscp)
         self._timestamps = kernel_timestamps
         self._next = random.below(ports.pairs)
         self._taken: set[int] = set()
@@ -125,19 +124,11 @@ class SocketPairs:
             one.bind(to_socket(family, host, port))
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RTP_BUFFER_BYTES)
-            self._mark(one, family)
+            self._marker.mark(one)
             if self._timestamps:
                 one.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
             undo.pop_all()
         return one
-
-    def _mark(self, one: socket.socket, family: socket.AddressFamily) -> None:
-        traffic_class = self._dscp << 2
-        with contextlib.suppress(OSError):  # a container may forbid it: voice goes unmarked
-            if family is socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
-            else:
-                one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
 
 
 def _hint(error: OSError) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import TypeVar
 
+from voip.config import DSCP_CS3
 from voip.net.address import family_of
 from voip.net.dns_records import DnsRecords
+from voip.net.marking import Marker
 from voip.net.route import Resolver, local_address_toward
 from voip.net.sip_udp import UdpEndpoint
 from voip.sip.locating import Naptr, Srv
@@ -39,9 +41,11 @@ class KernelNetwork:
     """Sockets, routes and names of this machine, in the running event loop.
 
     `dns_servers`: IP addresses, each with a port or without, to ask instead of the system's.
+    `dscp`: what is sent is marked with; connections of ours once they are up.
     """
 
-    def __init__(self, dns_servers: Sequence[str] = ()) -> None:
+    def __init__(self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3) -> None:
+        self._marker = Marker(dscp)
         self._resolver = Resolver()
         self._records = DnsRecords(dns_servers)
 
@@ -59,7 +63,9 @@ class KernelNetwork:
     ) -> UdpEndpoint:
         """Bind a UDP port."""
         loop = asyncio.get_running_loop()
-        return UdpEndpoint(loop, host, port, received=received, unreachable=unreachable)
+        return UdpEndpoint(
+            loop, host, port, received=received, unreachable=unreachable, marker=self._marker
+        )
 
     async def listen(
         self,
@@ -71,6 +77,7 @@ class KernelNetwork:
     ) -> Listener:
         """Accept connections at a TCP port."""
         sock = _bound(host, port)
+        self._marker.mark(sock)  # and with it those that are accepted
         local = Address(host, sock.getsockname()[1])
         loop = asyncio.get_running_loop()
         try:
@@ -90,7 +97,7 @@ class KernelNetwork:
         server_hostname: str | None = None,
     ) -> tuple[asyncio.Transport, Stream]:
         """Open a TCP connection."""
-        return await asyncio.get_running_loop().create_connection(
+        transport, protocol = await asyncio.get_running_loop().create_connection(
             factory,
             remote.host,
             remote.port,
@@ -99,6 +106,13 @@ class KernelNetwork:
             ssl=ssl,
             server_hostname=server_hostname,
         )
+        self._mark(transport)
+        return transport, protocol
+
+    def _mark(self, transport: asyncio.Transport) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._marker.mark(sock)
 
     def local_address_toward(self, host: str) -> str:
         """Return the address the kernel would send from."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from voip.ip import from_socket
 from voip.net.address import family_of
+from voip.net.marking import Marker
 from voip.types import Address
 
 __all__ = ["UdpCounters", "UdpEndpoint"]
@@ -71,6 +72,7 @@ class UdpEndpoint:
         *,
         received: Callable[[bytes, Address], None],
         unreachable: Callable[[Address, str], None],
+        marker: Marker | None = None,
     ) -> None:
         self.counters = UdpCounters()
         self._loop = loop
@@ -80,6 +82,8 @@ class UdpEndpoint:
         self._sock = socket.socket(self._family, socket.SOCK_DGRAM)
         try:
             self._configure()
+            if marker is not None:
+                marker.mark(self._sock)
             self._sock.bind((host, port))
         except BaseException:
             self._sock.close()

@@ -1,6 +1,7 @@
 """RTCP of RFC 3550: compound packets read and built, and the figures that go into them.
 
-SR, RR, SDES and BYE; their time stamps are `ntp.py`, when to send them is `report_interval.py`.
+SR, RR, SDES, BYE, APP and XR; time stamps are `ntp.py`, the blocks of XR `xr.py`, when to send is
+`report_interval.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from voip.errors import RtpError
+from voip.rtp.xr import XrBlock, build_blocks, parse_blocks
 
 __all__ = [
     "LEAST_LOST",
@@ -18,8 +20,11 @@ __all__ = [
     "MAX_REPORT_BLOCKS",
     "MOST_LOST",
     "RR",
+    "RTCP_TYPES",
     "SR",
+    "App",
     "Bye",
+    "ExtendedReport",
     "ReceiverReport",
     "ReportBlock",
     "RtcpPacket",
@@ -38,7 +43,9 @@ MAX_PACKETS = 64
 MAX_REPORT_BLOCKS = 31
 """How many report blocks one SR or RR can hold: its count has five bits."""
 
-SR, RR, _SDES, _BYE = 200, 201, 202, 203
+SR, RR, _SDES, _BYE, _APP, _XR = 200, 201, 202, 203, 204, 207
+RTCP_TYPES = range(192, 224)
+"""Second octets that make a packet RTCP on a port that takes RTP, too (RFC 5761, section 4)."""
 LEAST_LOST, MOST_LOST = -0x800000, 0x7FFFFF
 """What the 24 bits of a cumulative number of packets lost hold (section 6.4.1)."""
 _HEADER = struct.Struct("!BBH")
@@ -127,7 +134,28 @@ class Bye:
     reason: str = ""
 
 
-RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Bye
+@dataclass(frozen=True, slots=True)
+class App:
+    """APP: what applications tell each other (section 6.7).
+
+    name: four octets of ASCII; subtype: 0 to 31; data: a whole number of 32-bit words.
+    """
+
+    ssrc: int
+    name: bytes
+    data: bytes = b""
+    subtype: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedReport:
+    """XR: further figures (RFC 3611)."""
+
+    ssrc: int
+    blocks: tuple[XrBlock, ...]
+
+
+RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Bye | App | ExtendedReport
 
 
 def source_description(ssrc: int, cname: str) -> SourceDescription:
@@ -139,12 +167,12 @@ def source_description(ssrc: int, cname: str) -> SourceDescription:
 
 
 def parse_compound(data: bytes, *, reduced_size: bool = False) -> list[RtcpPacket]:
-    """Read one datagram; APP and types unknown here are checked for length and left out.
+    """Read one datagram; types unknown here are checked for length and left out.
 
     Raises RtpError for what fails the checks of appendix A.2 or contradicts its own lengths;
     `reduced_size` drops the demand that an SR or RR comes first (RFC 5506).
     """
-    if len(data) < 8:
+    if len(data) < (4 if reduced_size else 8):  # BYE of nobody
         raise RtpError(f"RTCP of {len(data)} octets is too short")
     packets: list[RtcpPacket] = []
     offset = 0
@@ -192,7 +220,17 @@ def _parse_packet(kind: int, count: int, body: bytes) -> RtcpPacket | None:
         return _parse_sdes(count, body)
     if kind == _BYE:
         return _parse_bye(count, body)
+    if kind == _APP:
+        return App(_ssrc(body, 0), _app_name(body), body[8:], count)
+    if kind == _XR:
+        return ExtendedReport(_ssrc(body, 0), parse_blocks(body[4:]))
     return None
+
+
+def _app_name(body: bytes) -> bytes:
+    if len(body) < 8:
+        raise RtpError("RTCP APP without a name")
+    return body[4:8]
 
 
 def _ssrc(body: bytes, offset: int) -> int:
@@ -250,12 +288,14 @@ def _text(octets: bytes) -> str:
 # ---------------------------------------------------------------- building
 
 
-def build_compound(packets: Sequence[RtcpPacket]) -> bytes:
+def build_compound(packets: Sequence[RtcpPacket], *, reduced_size: bool = False) -> bytes:
     """Build one datagram.
 
-    Raises RtpError where it would not begin with a report, or a value does not fit its field.
+    Raises RtpError where it would not begin with a report, which `reduced_size` allows (RFC 5506),
+    or a value does not fit its field.
     """
-    if not packets or not isinstance(packets[0], SenderReport | ReceiverReport):
+    reports = SenderReport | ReceiverReport
+    if not packets or not (reduced_size or isinstance(packets[0], reports)):
         raise RtpError("compound RTCP must begin with SR or RR")
     try:
         return b"".join(map(build_packet, packets))
@@ -276,10 +316,19 @@ def build_packet(packet: RtcpPacket) -> bytes:
         case Bye(ssrcs, reason):
             body = struct.pack(f"!{len(ssrcs)}I", *ssrcs)
             return _framed(_BYE, len(ssrcs), _padded(body + _counted(reason) if reason else body))
+        case App(ssrc, name, data, subtype):
+            if len(name) != 4 or len(data) % 4:
+                raise RtpError(
+                    f"RTCP APP {name!r} with {len(data)} octets",
+                    hint="a name of four octets, and data in words of four",
+                )
+            return _framed(_APP, subtype, struct.pack("!I", ssrc) + name + data)
+        case ExtendedReport(ssrc, xr_blocks):
+            return _framed(_XR, 0, struct.pack("!I", ssrc) + build_blocks(xr_blocks))
 
 
 def _framed(kind: int, count: int, body: bytes) -> bytes:
-    if count > 31:
+    if not 0 <= count <= 31:
         raise RtpError(f"{count} entries do not fit one RTCP packet", hint="at most 31")
     return _HEADER.pack(2 << 6 | count, kind, len(body) // 4) + body
 

@@ -13,7 +13,10 @@ from voip.sdp.matching import Match
 from voip.sdp.telephone_event import TELEPHONE_EVENT
 from voip.types import Address
 
-__all__ = ["MAX_PTIME_MS", "PTIME_STEP_MS", "AgreedAudio", "agree"]
+__all__ = ["MAX_PTIME_MS", "PTIME_STEP_MS", "RTCP_MUX", "RTCP_RSIZE", "AgreedAudio", "agree"]
+
+RTCP_MUX, RTCP_RSIZE = "rtcp-mux", "rtcp-rsize"
+"""Attributes of RFC 5761 (section 5.1) and RFC 5506 (section 5), which both sides must give."""
 
 MAX_PTIME_MS = 200
 """The longest packet a receiver must take (RFC 3551, section 4.2); we send none longer."""
@@ -31,8 +34,9 @@ class AgreedAudio:
     nothing may be sent (hold by 0.0.0.0); a `host` may be a name if the peer wrote one.
     `send_format` and `send_events` have the peer's numbers, `receive_formats` and
     `receive_events` ours; events are telephone-event (RFC 4733), `fmtp` of `send_events` those
-    that both know. `direction` is ours, after both sides. `remote_hold`: the peer does not
-    want to hear us now.
+    that both know. `rtcp_mux`: RTCP goes where RTP does (RFC 5761), and `remote_rtcp` is the same;
+    `rtcp_rsize`: it may be of reduced size (RFC 5506). `direction` is ours, after both sides.
+    `remote_hold`: the peer does not want to hear us now.
     """
 
     media_index: int | None
@@ -46,6 +50,8 @@ class AgreedAudio:
     ptime_ms: int = 20
     direction: Direction = Direction.INACTIVE
     remote_hold: bool = False
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
 
     @property
     def can_send(self) -> bool:
@@ -80,11 +86,12 @@ def agree(
     rtp = session.rtp_address(theirs)
     theirs_direction = session.direction_of(theirs)
     hold = not theirs_direction.receives if hold_unless_told is None else hold_unless_told
+    mux = _both(RTCP_MUX, ours, theirs)
     return AgreedAudio(
         media_index=index,
         active=True,
         remote_rtp=rtp,
-        remote_rtcp=session.rtcp_address(theirs),
+        remote_rtcp=rtp if mux else session.rtcp_address(theirs),
         send_format=_with_common(speech.remote, found),
         receive_formats=tuple(
             _with_common(f, found) for f in ours.encodings if f.name != TELEPHONE_EVENT
@@ -94,7 +101,13 @@ def agree(
         ptime_ms=_packet_time(speech.capability, theirs, ptime_ms),
         direction=(ours.direction or Direction.SENDRECV) & theirs_direction.mirrored,
         remote_hold=hold or rtp is None,
+        rtcp_mux=mux,
+        rtcp_rsize=_both(RTCP_RSIZE, ours, theirs),
     )
+
+
+def _both(attribute: str, ours: MediaDescription, theirs: MediaDescription) -> bool:
+    return all(attribute in (one.name for one in side.attributes) for side in (ours, theirs))
 
 
 def _with_common(format_: RtpFormat, found: Sequence[Match]) -> RtpFormat:

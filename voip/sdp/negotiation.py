@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from voip.errors import ConfigError, SdpError
-from voip.sdp.agreement import MAX_PTIME_MS, AgreedAudio, agree
+from voip.sdp.agreement import MAX_PTIME_MS, RTCP_MUX, RTCP_RSIZE, AgreedAudio, agree
 from voip.sdp.capability import AudioCapability
 from voip.sdp.description import (
+    Attribute,
     Direction,
     MediaDescription,
     Origin,
@@ -73,7 +74,8 @@ class Negotiator:
 
     `capabilities` in order of preference; `address` and `rtcp` (None: the next port) are where
     we receive; `ptime_ms` is the packet time we ask for, and send where nobody asks otherwise;
-    `direction` is what we want, whatever the peer leaves of it (`set_direction`).
+    `direction` is what we want, whatever the peer leaves of it (`set_direction`). `rtcp_mux`,
+    `rtcp_rsize`: whether we offer these, and agree to them (RFC 5761, RFC 5506).
 
     An operation that raises has changed nothing. ConfigError: the caller's values cannot be;
     SdpError: the order is wrong (status 491 or 500 where it is a peer's offer), or the peer's
@@ -92,6 +94,8 @@ class Negotiator:
         preference: Preference = Preference.OFFERER,
         username: str = "-",
         session_name: str = "-",
+        rtcp_mux: bool = False,
+        rtcp_rsize: bool = False,
     ) -> None:
         if not 1 <= ptime_ms <= MAX_PTIME_MS:
             raise ConfigError(f"ptime_ms={ptime_ms}", hint=f"1 to {MAX_PTIME_MS} ms")
@@ -104,6 +108,8 @@ class Negotiator:
         self._ptime_ms = ptime_ms
         self._preference = preference
         self._session_name = session_name
+        known = ((RTCP_MUX, rtcp_mux), (RTCP_RSIZE, rtcp_rsize))
+        self._attributes = tuple(Attribute(name) for name, wanted in known if wanted)
         session_id = 1 + random.below(_SESSION_IDS - 1)
         self._origin = Origin(username, session_id, 0, self._local.connection)
         self._sent: SessionDescription | None = None
@@ -182,11 +188,11 @@ class Negotiator:
         index = self._agreed.media_index if self._agreed else None
         if index is None:
             index = len(streams)
-            streams.append(self._audio(formats, "RTP/AVP", wanted))
+            streams.append(self._audio(formats, "RTP/AVP", wanted, self._attributes))
         else:
             protocol = streams[index].protocol  # a slot that stood still may have had any
             protocol = protocol if protocol.upper() in PROFILES else "RTP/AVP"
-            streams[index] = self._audio(formats, protocol, wanted)
+            streams[index] = self._audio(formats, protocol, wanted, self._attributes)
         timing = self._sent.timing if self._sent else Timing()
         offer = self._describe(tuple(streams), timing)
         family = self._local.connection.family
@@ -287,7 +293,9 @@ class Negotiator:
         kept = {audio.encoding for audio in formats}
         found = [match for match in found if match.capability.encoding in kept]
         direction = wanted & offer.direction_of(theirs).mirrored
-        streams[index] = self._audio(formats, theirs.protocol, direction)
+        named = {attribute.name for attribute in theirs.attributes}
+        shared = tuple(one for one in self._attributes if one.name in named)
+        streams[index] = self._audio(formats, theirs.protocol, direction, shared)
         agreed = agree(
             index,
             streams[index],
@@ -343,7 +351,11 @@ class Negotiator:
     # ------------------------------------------------------------ what we write
 
     def _audio(
-        self, formats: Sequence[RtpFormat], protocol: str, direction: Direction
+        self,
+        formats: Sequence[RtpFormat],
+        protocol: str,
+        direction: Direction,
+        attributes: tuple[Attribute, ...],
     ) -> MediaDescription:
         bounds = [ours.maxptime_ms for ours in self._capabilities if ours.maxptime_ms]
         longest = min(bounds, default=None)
@@ -357,6 +369,7 @@ class Negotiator:
             maxptime_ms=longest,
             direction=direction,
             rtcp=self._local.rtcp_attribute,
+            attributes=attributes,
         )
 
     def _describe(

@@ -11,6 +11,7 @@ from voip.media.commands import (
     MediaHeard,
     MediaSilent,
     Refused,
+    SsrcChanged,
     StreamEnded,
     StreamRefused,
 )
@@ -185,6 +186,9 @@ class SessionManager:
                 session.log.warning("the media engine refused a command: %s", event.message)
             case StreamEnded():
                 session.log.debug("the other side ends its sound (RTCP BYE) %s", event.reason)
+            case SsrcChanged(_, before, ssrc):
+                words = "somebody else sends as SSRC %08x; we are %08x from now on"
+                session.log.event(logging.INFO, "ssrc_changed", words, before, ssrc)
             case MediaSilent():
                 words = "nothing has been heard for %.0f s"
                 session.log.event(logging.INFO, "media_silent", words, event.seconds)

@@ -51,6 +51,8 @@ class Share:
     mix: int
     gain: float = 1.0
     hears: bool = True
+    heard_by: tuple[int, ...] | None = None
+    listens_to: tuple[int, ...] | None = None
 
 
 class MediaSession:
@@ -124,6 +126,7 @@ class MediaSession:
             jitter_min_ms=stack.media.jitter_min_ms,
             jitter_max_ms=stack.media.jitter_max_ms,
             symmetric=stack.media.symmetric,
+            keepalive_s=stack.media.keepalive_s,
         )
         async with self._turn:
             self._refuse_if_closed()
@@ -151,6 +154,8 @@ class MediaSession:
             random=stack.random,
             ptime_ms=stack.media.ptime_ms,
             session_name="voip",
+            rtcp_mux=stack.media.rtcp_mux,
+            rtcp_rsize=stack.media.rtcp_rsize,
         )
 
     async def move(self, peer_host: str, advertised: str) -> None:
@@ -265,6 +270,8 @@ class MediaSession:
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
+            rtcp_mux=agreed.rtcp_mux,
+            rtcp_rsize=agreed.rtcp_rsize,
         )
 
     def _numeric(self, address: Address | None) -> Address | None:
@@ -326,6 +333,8 @@ class MediaSession:
             share.mix,
             gain=0.0 if self.held_by_remote else share.gain,
             hears=share.hears and self.direction.receives,
+            heard_by=share.heard_by,
+            listens_to=share.listens_to,
         )
 
     async def send_dtmf(self, digits: str, duration_ms: int, gap_ms: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from voip.config import DSCP_CS3, DSCP_EF
 from voip.media.io import PacketTap
 from voip.platform import MediaPlane
 from voip.sim.dns import SimDns
@@ -50,11 +51,23 @@ class SimPlatform:
         """Return numbers of this host, other ones for each phone."""
         return self._host.random("phone")
 
-    def sip_network(self, dns_servers: Sequence[str] = ()) -> SimSipNetwork:
-        """Return the host's ports; whoever is asked for a name knows `world.dns`."""
+    def sip_network(
+        self, dns_servers: Sequence[str] = (), *, dscp: int = DSCP_CS3
+    ) -> SimSipNetwork:
+        """Return the host's ports; whoever is asked for a name knows `world.dns`.
+
+        There are no routers that would look at `dscp`.
+        """
         return SimSipNetwork(self._loop, self._host, self._dns)
 
-    def media(self, random: Random, ports: tuple[int, int], tap: PacketTap | None) -> MediaPlane:
+    def media(
+        self,
+        random: Random,
+        ports: tuple[int, int],
+        tap: PacketTap | None,
+        *,
+        dscp: int = DSCP_EF,
+    ) -> MediaPlane:
         """Return the engine that this host shares with all whose clocks run alike."""
         return self._media.phone(self._host, random, ports, tap)
 

@@ -84,6 +84,7 @@ class Baresip:
         ca_file: Path | None = None,
         modules: Sequence[str] = (),
         contacts: Sequence[str] = (),
+        rtcp_mux: bool = False,
     ) -> None:
         """`directory` takes its files; `account` is appended to the account line.
 
@@ -106,6 +107,7 @@ class Baresip:
         self._account = account
         self._modules = tuple(modules)
         self._contacts = tuple(contacts)
+        self._rtcp_mux = "yes" if rtcp_mux else "no"
         self._tls = {"sip_certificate": certificate, "sip_cafile": ca_file}
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -347,7 +349,7 @@ class Baresip:
             f"dns_server {self.host}:53",
             f"rtp_ports {rtp_first}-{rtp_last}",
             "rtp_stats yes",
-            "rtcp_mux no",
+            f"rtcp_mux {self._rtcp_mux}",
             "call_local_timeout 120",
             "call_max_calls 8",
             f"audio_source aufile,{play.name}",

@@ -60,6 +60,17 @@ OPTIONS = {
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
+    "bench mix": {
+        "--parties",
+        "--codec",
+        "--seconds",
+        "--rounds",
+        "--talking",
+        "--loudest",
+        "--speakers",
+        "--compare",
+        "--json",
+    },
     "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--srtp", "--compare", "--json"},
 }
 
@@ -156,6 +167,7 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
     ("command", "work"),
     [
         ("bench codecs", "voip.harness.bench.codecs.run"),
+        ("bench mix", "voip.harness.bench.mix.run"),
         ("bench quality", "voip.harness.codec_quality.grid.run"),
         ("bench media", "voip.harness.bench.media.run"),
         ("bench sip", "voip.harness.bench.sip.run"),

@@ -91,12 +91,12 @@ def test_texts_of_every_alignment_are_padded(length: int) -> None:
     assert parse_compound(octets) == packets
 
 
-def test_unknown_types_app_and_extensions_are_passed_over() -> None:
-    app = struct.pack("!BBHI4s4s", 0x80, 204, 3, 1, b"name", b"data")
-    xr = struct.pack("!BBHI", 0x80, 207, 1, 1)
+def test_unknown_types_and_extensions_are_passed_over() -> None:
+    nack = struct.pack("!BBHIII", 0x81, 205, 3, 1, 2, 3)
+    pause = struct.pack("!BBHI", 0x80, 208, 1, 1)
     extended = struct.pack("!BBHIII", 0x80, 201, 3, 1, 0xAAAA, 0xBBBB)  # profile-specific
     bye = struct.pack("!BBHI", 0x81, 203, 1, 1)
-    assert parse_compound(extended + app + xr + bye) == [ReceiverReport(1), Bye((1,))]
+    assert parse_compound(extended + nack + pause + bye) == [ReceiverReport(1), Bye((1,))]
 
 
 def test_padding_of_the_last_packet_is_removed() -> None:

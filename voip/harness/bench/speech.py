@@ -12,7 +12,7 @@ from voip.codecs import g711
 from voip.errors import AudioFileError
 from voip.sounds import asset
 
-__all__ = ["FRAME_SAMPLES", "speech_frames"]
+__all__ = ["FRAME_SAMPLES", "speech_frames", "speech_samples"]
 
 FRAME_SAMPLES = 160
 _NOISE_PEAK = 24  # -63 dBFS: makes pauses and repetitions distinct and nothing audible
@@ -36,6 +36,11 @@ def speech_frames(frames: int, seed: int) -> npt.NDArray[np.uint8]:
     if len({frame.tobytes() for frame in framed}) != frames:
         raise AudioFileError("two frames of the benchmark's speech are equal")
     return framed
+
+
+def speech_samples(seconds: float) -> npt.NDArray[np.int16]:
+    """Return the recording, over and over: int16 (samples,) at 8 kHz."""
+    return np.resize(_recording(), int(8000 * seconds))
 
 
 def _recording() -> npt.NDArray[np.int16]:

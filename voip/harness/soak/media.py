@@ -187,9 +187,9 @@ async def _in_world(
 
 
 def _phone(host: str, port: int) -> Softphone:
-    network = NetworkConfig(
-        bind_host=host, bind_port=port, rtp_ports=(10000, 39999), stranger_rate=None
-    )
+    # a simulated network remembers every address that there was: there are few then, used again
+    ports = (10000, 10399 if port else 39999)
+    network = NetworkConfig(bind_host=host, bind_port=port, rtp_ports=ports, stranger_rate=None)
     return Softphone(network=network)
 
 
