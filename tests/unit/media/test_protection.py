@@ -366,6 +366,47 @@ def test_reports_are_protected_both_ways(desk: Desk) -> None:
     assert isinstance(parse_compound(last)[-1], Bye)
 
 
+@pytest.mark.rfc("5761", "4")
+def test_reports_by_the_port_of_rtp_are_protected_as_reports(desk: Desk) -> None:
+    one = Peer(desk)
+    desk.do(OpenStream(1, HOST, "1@x"), one.agree(keys(seed=1), keys(seed=2)))
+    desk.do(describe(1, rtcp=peer(1), rtcp_mux=True))
+    listen(desk, 1)
+    reports, keep = [], desk.io._keep
+
+    def keep_rtp(row: int, packet: bytes) -> None:
+        if packet[1] in (200, 201):
+            reports.append(packet)
+        else:
+            keep(row, packet)
+
+    desk.io._keep = keep_rtp  # type: ignore[method-assign]
+    one.say(sound := speech(1.0))
+    for n in range(3):
+        report = build_compound([SenderReport(0xABCD, 1 << 40, 0, 1, 160)])
+        desk.put(one.seal(report, rtcp=True), at=desk.now + 1 + n)
+        desk.put(report, at=desk.now + 1.5 + n)  # not protected
+    desk.run(7)
+    assert_heard(desk, sound)
+    assert desk.io.reports == []
+    opened = [one.unseal(packet, rtcp=True) for packet in reports]
+    assert opened and None not in opened
+    first = parse_compound(opened[0] or b"")[0]
+    assert isinstance(first, SenderReport) and first.blocks[0].last_sr == 1 << 24
+    assert desk.stats().packets_forged == 3
+    assert one.heard()
+
+
+def test_what_keeps_the_way_open_is_protected(desk: Desk) -> None:
+    one = Peer(desk)
+    desk.do(OpenStream(1, HOST, "1@x", keepalive_s=3))
+    desk.do(one.agree(keys(seed=1), keys(seed=2)))
+    desk.do(describe(1, send=False))
+    desk.run(20)
+    assert one.heard() == [b""] * len(desk.io.sent)
+    assert len(desk.io.sent) > 4
+
+
 def test_keys_change_while_sound_goes_on(desk: Desk) -> None:
     one, sent = protected(desk), speech(2.0)
     packets = list(one.packets(sent[: 160 * 60]))
