@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         VoipError,
     )
     from voip.events import CallEnded, CallState
+    from voip.media.record.plan import Beep
     from voip.metrics import Metrics
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
@@ -44,6 +45,7 @@ __all__ = [
     "Answering",
     "AudioFileError",
     "AuthenticationError",
+    "Beep",
     "Call",
     "CallConfig",
     "CallEnded",
@@ -77,6 +79,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _HOMES = {
     "Account": "voip.account",
     "Answering": "voip.answering",
+    "Beep": "voip.media.record.plan",
     "Call": "voip.call",
     "CallConfig": "voip.config",
     "CallEnded": "voip.events",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from voip.account import Account
 from voip.arguments import HeaderLines, header_lines
+from voip.call_sound import CallSound
 from voip.callbacks import Callback, Callbacks, Spawn
 from voip.devices.device import AudioDevice
 from voip.devices.link import DeviceLink
@@ -38,7 +38,7 @@ from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
 from voip.protecting import Protecting
 from voip.quality.report import QualityReport
-from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.audio import AudioReader, CallAudio
 from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
@@ -94,10 +94,6 @@ class Call:
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
         self._digits = Digits(session, self._events)
-        self._parts: Mapping[type, Any] = {
-            Digits: self._digits,
-            Protecting: Protecting(session),
-        }
         self._journal = Journal(self.log)
         self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
@@ -106,6 +102,13 @@ class Call:
             lambda lost_ms: self._emit(AudioOverrun(lost_ms)),
             self.log,
         )
+        self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
+        session.hold_changed = self._on_hold
+        self._parts: Mapping[type, Any] = {
+            Digits: self._digits,
+            CallSound: self._sound,
+            Protecting: Protecting(session),
+        }
 
     def __repr__(self) -> str:
         way = "to" if self.outgoing else "from"
@@ -365,14 +368,9 @@ class Call:
 
     # ------------------------------------------------------------ sound
 
-    async def play(
-        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
-    ) -> None:
-        """Send a WAV file, or int16 (samples,) at `rate`; returns when it has gone out.
-
-        What is played while another thing plays waits for it. Raises `AudioFileError`.
-        """
-        await self._audio.play(source, loop=loop)
+    play = PartMethod(CallSound, CallSound.play)
+    player = PartMethod(CallSound, CallSound.player)
+    play_tone = PartMethod(CallSound, CallSound.play_tone)
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Send int16 (samples,) at `rate` after what was sent before; waits while 1 s is queued."""
@@ -385,12 +383,9 @@ class Call:
         """
         return self._audio.reader(frame_ms)
 
-    def record(self, path: str | PathLike[str], *, rate_hz: int | None = None) -> FileRecording:
-        """Return a recording of what is heard: `async with call.record("out.wav"):`.
-
-        A mono WAV file of `rate_hz`, 8000 to 48000, the call's own rate unless told otherwise.
-        """
-        return FileRecording(self._session.stack, self._audio, path, rate_hz)
+    record = PartMethod(CallSound, CallSound.record)
+    keep_sound = PartMethod(CallSound, CallSound.keep_sound)
+    set_hold_music = PartMethod(CallSound, CallSound.set_hold_music)
 
     def attach(self, device: AudioDevice, *, latency_ms: float = 30.0) -> DeviceLink:
         """Return a link with a sound device: `async with call.attach(device) as link:`.
@@ -406,17 +401,9 @@ class Call:
     def _lost_device(self, name: str, reason: str) -> None:
         self._emit(DeviceLost(name, reason))
 
-    async def mute(self) -> None:
-        """Send silence."""
-        await self._session.media.mute(True)
-
-    async def unmute(self) -> None:
-        """Send sound again."""
-        await self._session.media.mute(False)
-
-    async def echo(self) -> None:
-        """Send back what is heard."""
-        await self._session.media.route(self._session.media.stream)
+    mute = PartMethod(CallSound, CallSound.mute)
+    unmute = PartMethod(CallSound, CallSound.unmute)
+    echo = PartMethod(CallSound, CallSound.echo)
 
     async def hear(self, other: Call) -> None:
         """Let the other side of this call hear that of `other`, and not the other way round.
@@ -503,6 +490,10 @@ class Call:
         for new in self.successors.calls:
             if new.replaces is self and new._session.is_answered and new.ended is None:
                 self._give_place(new)
+
+    def _on_hold(self, held: bool) -> None:
+        if self._sound.has_hold_music:
+            self._spawn(self._sound.hold_changed(held))
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:

@@ -40,12 +40,15 @@ from voip.handing_over import connect, send_all
 from voip.logs.lines import CallLog
 from voip.media.commands import EngineEvent, SourceDrained, SpeakersChanged
 from voip.media.control import MAX_GAIN
+from voip.media.record.plan import plan_of
 from voip.party_recording import PartyRecording
 from voip.referring import dialog_of
 from voip.roster import Roster, Users, described
-from voip.session.audio import AudioReader, CallAudio, FileRecording
+from voip.session.audio import AudioReader, CallAudio
 from voip.session.media import Share
 from voip.session.mix import Announcer, Mix
+from voip.session.playing import play, program_of
+from voip.session.recording import FileRecording
 from voip.sip.headers import NameAddr
 
 __all__ = ["Conference"]
@@ -75,7 +78,7 @@ class Conference:
         self._log = CallLog(conference=self.user)
         self._new_audio()
         announce = self._settings.announce
-        self._announcements = Announcements(announce, self._log) if announce else None
+        self._announcements = Announcements(desk.stack, announce, self._log) if announce else None
         self._circles = Circles()
         self._recordings: list[PartyRecording] = []
         self._news = ConferenceNews(desk.spawn, self._log, lambda: desk.spawn(self._shape()))
@@ -365,7 +368,7 @@ class Conference:
 
         Ends with the last party.
         """
-        await self._own_audio().play(source, loop=loop)
+        await play(self._desk.stack, self._own_audio(), program_of(source, loop=loop))
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Let all hear int16 (samples,) after what was sent before: see `Call.send`."""
@@ -401,7 +404,7 @@ class Conference:
         """
         audio, stack = self._own_audio(), self._desk.stack
         if not per_party:
-            return FileRecording(stack, audio, path, rate_hz)
+            return FileRecording(stack, audio, plan_of(path, rate_hz=rate_hz))
         self._recordings = [one for one in self._recordings if not one.is_over]
         recording = PartyRecording(
             stack, self._mix, audio, path, rate_hz, lambda: self.parties, self._log

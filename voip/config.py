@@ -208,6 +208,8 @@ class MediaConfig:
     another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
     listens, an IP address and an even port, where the phone shall only signal: no engine is
     started then, session descriptions name that address, and what needs sound raises `MediaError`.
+    hold_music: a file or several that who is held hears over and over; True: a melody that comes
+    with the package; None: silence (`Call.set_hold_music` for a single call).
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -219,6 +221,7 @@ class MediaConfig:
     keepalive_s: float | None = 15.0
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
+    hold_music: str | tuple[str, ...] | bool | None = None
 
     def __post_init__(self) -> None:
         if not self.codecs:

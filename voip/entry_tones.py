@@ -13,6 +13,8 @@ from voip.errors import VoipError
 from voip.events import PartyJoined, PartyLeft
 from voip.logs.lines import CallLog
 from voip.session.audio import CallAudio
+from voip.session.playing import play, program_of
+from voip.session.stack import Stack
 
 __all__ = ["Announce", "AnnouncedSound", "Announcements", "entry_tones"]
 
@@ -43,7 +45,8 @@ def _tone(hertz: float, rate: int) -> npt.NDArray[np.int16]:
 class Announcements:
     """Plays what `announce` has for each event, one after the other."""
 
-    def __init__(self, announce: Announce, log: CallLog) -> None:
+    def __init__(self, stack: Stack, announce: Announce, log: CallLog) -> None:
+        self._stack = stack
         self._announce = announce
         self._log = log
         self._waiting = 0
@@ -58,7 +61,7 @@ class Announcements:
             if inspect.isawaitable(sound):
                 sound = await sound
             if sound is not None and not audio.over:
-                await audio.play(sound)
+                await play(self._stack, audio, program_of(sound))
         except VoipError as error:
             self._log.warning("%s cannot be announced: %s", type(event).__name__, error)
         except Exception as error:

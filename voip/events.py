@@ -32,6 +32,7 @@ __all__ = [
     "PeerHeard",
     "PeerSilent",
     "PhoneEvent",
+    "RecordingFailed",
     "Redirected",
     "Registered",
     "RegistrationFailed",
@@ -198,6 +199,14 @@ class AudioOverrun:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """A recording has ended before its time: a full disk, for one. What was written can be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceLost:
     """The sound device of the call is gone, and why; the call goes on in silence."""
 
@@ -241,6 +250,7 @@ CallEvent = (
     | Replaced
     | Joined
     | AudioOverrun
+    | RecordingFailed
     | DeviceLost
     | CallbackFailed
     | CallEnded

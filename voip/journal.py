@@ -22,6 +22,7 @@ from voip.events import (
     InfoReceived,
     MessageReceived,
     PhoneEvent,
+    RecordingFailed,
     Redirected,
     Registered,
     RegistrationFailed,
@@ -95,6 +96,9 @@ class Journal:
             case AudioOverrun(lost_ms):
                 words = "a reader of its sound was too slow"
                 log.event(logging.WARNING, "audio_overrun", words, lost_ms=lost_ms)
+            case RecordingFailed(path, reason):
+                words = "the recording %s ended: %s"
+                log.event(logging.WARNING, "recording_failed", words, path, reason)
             case DeviceLost(device, reason):
                 words = "its sound device %s is gone: %s"
                 log.event(logging.WARNING, "device_lost", words, device, reason)

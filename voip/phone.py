@@ -270,6 +270,7 @@ class Softphone:
             self.network.trusted,
             self.calling,
             plane.streams,
+            wall=platform.clock.wall,
         )
         self._sessions = SessionManager(
             self._stack,

@@ -25,7 +25,8 @@ from voip.config import CallConfig, NetworkConfig
 from voip.errors import AudioFileError, MediaError, SipError, TransportError, VoipError
 from voip.events import CallEnded
 from voip.harness.soak.census import left_in_phone, left_in_proxy
-from voip.media.files import ArraySource, FileSink
+from voip.media.play.source import PlaySource
+from voip.media.record.sink import RecordingSink
 from voip.media.rings import RingArena
 from voip.proxy import SipProxy
 from voip.session.session import CallSession
@@ -57,8 +58,8 @@ SEAMS = [
     Seam(SimPacketIO, "open", lambda: TransportError("no free pair of RTP ports")),
     Seam(SimPacketIO, "connect", lambda: TransportError("cannot be reached")),
     Seam(RingArena, "allocate", lambda: MediaError("audio rings are in use")),
-    Seam(ArraySource, "service", lambda: AudioFileError("the disk is gone")),
-    Seam(FileSink, "service", lambda: AudioFileError("the disk is full")),
+    Seam(PlaySource, "service", lambda: AudioFileError("the disk is gone")),
+    Seam(RecordingSink, "service", lambda: AudioFileError("the disk is full")),
     Seam(Transactions, "check_room", lambda: SipError("too much is going on", status=503)),
 ]
 

@@ -17,7 +17,16 @@ from voip.cli import options
 from voip.cli.accounts import AccountFiles, check_alone, read_accounts
 from voip.cli.observing import Metered
 from voip.cli.report import call_report, print_call
-from voip.cli.run import Interrupted, fail, print_json, print_trace, run, unless_stopped, warn
+from voip.cli.run import (
+    Interrupted,
+    fail,
+    print_json,
+    print_trace,
+    run,
+    unless_stopped,
+    warn,
+    warn_of_recording,
+)
 from voip.errors import VoipError
 from voip.phone import Softphone
 
@@ -195,6 +204,7 @@ async def _serve(call: Call, desk: _Desk) -> None:
     desk.under_way += 1
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
+    call.on_event(warn_of_recording)
     began = monotonic()
     try:
         await call.answer()

@@ -25,6 +25,7 @@ from voip.cli.run import (
     run,
     unless_stopped,
     warn,
+    warn_of_recording,
 )
 from voip.devices.device import AudioDevice
 from voip.digits import DIGITS
@@ -96,7 +97,8 @@ def call(
     ] = 30.0,
     play: Annotated[Path | None, typer.Option(metavar="F.wav", help="Play this file.")] = None,
     record: Annotated[
-        Path | None, typer.Option(metavar="F.wav", help="Record what is heard.")
+        Path | None,
+        typer.Option(metavar="F.wav", help="Record what is heard; .flac, .opus and .mp3 too."),
     ] = None,
     device: options.Device = None,
     microphone: options.Microphone = None,
@@ -197,6 +199,7 @@ async def _converse(phone: Softphone, plan: _Plan, stop: asyncio.Event) -> dict[
     call = await unless_stopped(stop, dialling, "the answer")
     heard: list[str] = []
     call.on_dtmf(lambda event: heard.append(event.digit))
+    call.on_event(warn_of_recording)
     stopping = asyncio.ensure_future(_hang_up_on(stop, call))
     try:
         async with AsyncExitStack() as recording:

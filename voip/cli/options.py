@@ -22,7 +22,9 @@ from voip.config import (
 )
 from voip.devices.device import AudioDevice
 from voip.errors import AudioFileError, ConfigError
-from voip.media.wav import WavReader
+from voip.media.files import Octets
+from voip.media.play.opening import open_reader
+from voip.media.record.plan import plan_of
 
 __all__ = [
     "AuthUser",
@@ -283,9 +285,10 @@ def call_config(media_timeout: float, ping: float) -> CallConfig:
 def check_files(play: Path | None, record: Path | None) -> None:
     """Raise `AudioFileError` for sound that cannot be read or written, before anybody is called."""
     if play is not None:
-        WavReader(play, PLAYED_HZ).close()
+        open_reader(play, PLAYED_HZ, _no_url).close()
     if record is None:
         return
+    plan_of(record)  # its suffix may need what is not installed
     if not record.parent.is_dir():
         raise AudioFileError(f"{record} cannot be written: there is no folder {record.parent}")
     if play is not None and record.exists() and record.samefile(play):
@@ -296,6 +299,10 @@ def check_files(play: Path | None, record: Path | None) -> None:
         or not os.access(record if record.exists() else record.parent, os.W_OK)
     ):
         raise AudioFileError(f"{record} cannot be written", hint="name a file in a folder of yours")
+
+
+def _no_url(url: str) -> Octets:
+    raise AudioFileError(f"{url} is no file")
 
 
 def host_port(bind: str, option: str = "--bind") -> tuple[str, int | None]:

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import typer
 
 from voip.errors import ConfigError, VoipError, hint_for_files
+from voip.events import CallEvent, RecordingFailed
 from voip.logs import log_to
 from voip.sip.endpoint.trace import SipTraceRecord
 
@@ -35,6 +36,7 @@ __all__ = [
     "telling",
     "unless_stopped",
     "warn",
+    "warn_of_recording",
 ]
 
 _T = TypeVar("_T")
@@ -185,6 +187,12 @@ def fail(message: str, status: int = 1) -> NoReturn:
     """Say in one line on stderr what went wrong, and end with `status`."""
     warn(message)
     raise typer.Exit(status)
+
+
+def warn_of_recording(event: CallEvent) -> None:
+    """Say that a recording has ended before its call; the call goes on."""
+    if isinstance(event, RecordingFailed):
+        warn(f"the recording ended: {event.reason}")
 
 
 def warn(message: str) -> None:

@@ -14,6 +14,7 @@ from voip.rtp.xr import XrBlock
 from voip.types import Address
 
 __all__ = [
+    "AddPairSink",
     "AddSink",
     "Announce",
     "AppReceived",
@@ -40,6 +41,7 @@ __all__ = [
     "SendApp",
     "SendDtmf",
     "SendXr",
+    "SetBeep",
     "SetSource",
     "ShapeMix",
     "SourceDrained",
@@ -203,6 +205,33 @@ class AddSink:
 
 
 @dataclass(frozen=True, slots=True)
+class AddPairSink:
+    """Write what `stream` hears and sends to ring number `ring`, sample by sample in pairs.
+
+    From the next step on, without a gap: silence where nothing is heard or sent. `RemoveSink`
+    ends it. The ring has room for an even number of samples; its rate is that of each side.
+    """
+
+    stream: int
+    ring: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetBeep:
+    """Add a beep to what `stream` sends, muted or not, every so often (frequency None: no more).
+
+    heard: also to what is heard on it, and so to whom that is sent on.
+    """
+
+    stream: int
+    frequency_hz: float | None
+    duration_s: float = 0.5
+    every_s: float = 15.0
+    level_dbm0: float = -20.0
+    heard: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveSink:
     """Stop writing to ring number `ring`."""
 
@@ -278,7 +307,9 @@ Command = (
     | Announce
     | SetSource
     | AddSink
+    | AddPairSink
     | RemoveSink
+    | SetBeep
     | SendDtmf
     | SendXr
     | SendApp

@@ -10,6 +10,7 @@ from voip.codecs.registry import Registry
 from voip.errors import MediaError
 from voip.media import mix_control as mixing
 from voip.media.commands import (
+    AddPairSink,
     AddSink,
     Announce,
     CloseStream,
@@ -28,6 +29,7 @@ from voip.media.commands import (
     SendApp,
     SendDtmf,
     SendXr,
+    SetBeep,
     SetSource,
     ShapeMix,
     StreamStats,
@@ -36,6 +38,7 @@ from voip.media.commands import (
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
 from voip.media.keepalive import KeepAlive
+from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
 from voip.media.protection import Protection
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
@@ -110,6 +113,10 @@ class Control:
                 self._set_source(command)
             case AddSink():
                 self._add_sink(command)
+            case AddPairSink():
+                add_pair_sink(self._table, self._arena, command)
+            case SetBeep():
+                set_beep(self._table, command)
             case RemoveSink():
                 self._remove_sink(command)
             case SendDtmf():
@@ -362,6 +369,8 @@ class Control:
             return
         key, _, sinks = self._rings(command.stream)
         self._table.forget_converter(key, command.ring)
+        if key in self._table.pair_sinks:
+            remove_pair_sink(self._table, key, command.ring)
         left = [sink for sink in sinks.get(key, []) if sink[0] != command.ring]
         if left:
             sinks[key] = left

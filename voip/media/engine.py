@@ -35,6 +35,7 @@ from voip.media.keepalive import KeepAlive
 from voip.media.lane import G711Lane
 from voip.media.multiplex import Multiplexer
 from voip.media.native import Native, available
+from voip.media.pairs import Pairs
 from voip.media.playout import Playout
 from voip.media.protection import Protection
 from voip.media.reports import GONE_S, Reporter
@@ -89,6 +90,7 @@ class Engine:
         self._playout: Playout | Native = self._intake.native or self._table.playout
         self._transmitter: Transmitter | Native = self._intake.native or self._table.transmitter
         self._router = Router(self._table, self.arena)
+        self._pairs = Pairs(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
             default_registry() if codecs is None else codecs, self._keep_alive, protection,
@@ -182,6 +184,8 @@ class Engine:
         self._events += self._router.mix(heard)
         for step in heard:
             self._speak(step)
+            if table.pair_sinks:
+                self._pairs.write(step.group, step.slot)
 
     def _hear(self, group: Group) -> Step:
         """Hear a step of a group, whose rows are all due."""
@@ -189,6 +193,8 @@ class Engine:
         slot = table.begin_step(rows, group.slots)
         due = slot * np.float64(BASE_STEP_S)
         heard = self._playout.play(rows, group.samples, due, coded=group.coded)
+        if table.pair_sinks or table.beeps:
+            self._pairs.hear(group, slot, heard)
         power = table.levels.hear(rows, heard)
         step = Step(group, slot, heard, power)
         self._router.hear(step)
@@ -206,6 +212,8 @@ class Engine:
             return
         sound, events = self._router.gather(rows, step)
         self._events += events
+        if table.pair_sinks or table.beeps:
+            self._pairs.say(step.group, rows, slot, sound)
         table.levels.send(rows, sound)
         self._router.record(rows, sound, sent=True)
         if step.group.coded:

@@ -1,4 +1,4 @@
-"""Audio between files and rings. `service` is called outside the tick, every now and then."""
+"""Who serves files, and what is served: outside the tick, every now and then."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from voip.dsp.resample import Resampler
+from voip.media.record.plan import plan_of
+from voip.media.record.sink import RecordingSink
 from voip.media.rings import AudioRing
-from voip.media.wav import WavReader, WavWriter
 
-__all__ = ["ArraySource", "FileServer", "FileSink", "FileSource", "Served"]
+__all__ = ["FileServer", "FileSink", "Octets", "Served"]
 
-FLUSH_S = 1.0
-"""How much sound a recording that is cut off may miss."""
+
+class Octets(Protocol):
+    """A file, as far as it has to be one: it is read on, and closed."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` octets, b"" at the end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class Served(Protocol):
@@ -42,105 +48,19 @@ class FileServer(Protocol):
         """Serve everything once more and let go of it."""
         ...
 
+    def apart(self) -> FileServer:
+        """Return another server, for what may keep it waiting: nobody else is served by it."""
+        ...
 
-class FileSource:
-    """Keeps `ring` filled from a WAV file; closes the ring after its last sample.
-
-    The file is opened by the first `service`, which raises `AudioFileError` where it cannot be
-    read; `on_ready` is called when the first sound is there.
-    """
-
-    def __init__(
-        self,
-        ring: AudioRing,
-        path: str | PathLike[str],
-        rate_hz: int,
-        *,
-        loop: bool = False,
-        on_ready: Callable[[], None] | None = None,
-    ) -> None:
-        self._ring = ring
-        self._path = path
-        self._rate_hz = rate_hz
-        self._loop = loop
-        self._on_ready = on_ready
-        self._reader: WavReader | None = None
-
-    def service(self, now: float) -> None:
-        """Read as much as there is room for."""
-        if self._ring.closed:
-            return
-        if self._reader is None:
-            self._reader = WavReader(self._path, self._rate_hz)
-        while wanted := self._ring.space:
-            pcm = self._reader.read(wanted)
-            self._ring.push(pcm)
-            if pcm.size == wanted:
-                break
-            self._reader.close()
-            if not self._loop:
-                self._ring.close()
-                break
-            self._reader = WavReader(self._path, self._rate_hz)
-        if self._on_ready is not None:
-            self._on_ready()
-            self._on_ready = None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._reader is not None:
-            self._reader.close()
+    def open_url(self, url: str) -> Octets:
+        """Open what an http or https URL names, while served; `AudioFileError` where it fails."""
+        ...
 
 
-class ArraySource:
-    """Keeps `ring` filled from an array, int16 (samples,); closes it after the last sample.
+class FileSink(RecordingSink):
+    """A recording of a ring of one channel, as its path says: the plainest of all.
 
-    With `loop` the array is sent over and over, without a seam.
-    """
-
-    def __init__(
-        self,
-        ring: AudioRing,
-        pcm: npt.NDArray[np.int16],
-        *,
-        loop: bool = False,
-        on_ready: Callable[[], None] | None = None,
-    ) -> None:
-        self._ring = ring
-        self._pcm = pcm
-        self._left = pcm
-        self._loop = loop and pcm.size > 0
-        self._on_ready = on_ready
-
-    def service(self, now: float) -> None:
-        """Write as much as there is room for."""
-        if self._ring.closed:
-            return
-        while True:
-            taken = self._ring.push(self._left)
-            self._left = self._left[taken:]
-            if self._left.size:
-                break
-            if not self._loop:
-                self._ring.close()
-                break
-            self._left = self._pcm
-        if self._on_ready is not None:
-            self._on_ready()
-            self._on_ready = None
-
-    def close(self) -> None:
-        """Let go of the array."""
-        self._pcm = self._left = self._pcm[:0]
-        self._loop = False
-
-
-class FileSink:
-    """Writes what comes out of `ring` to a WAV file that is whole after every second.
-
-    The file is made by the first `service`, which raises `AudioFileError` where it cannot be
-    written and else calls `on_ready`. What a full ring loses is told by `on_lost(samples)`.
-    `rate_hz` is the ring's, `file_rate_hz` the file's where that is another.
+    `rate_hz` is the ring's, `file_rate_hz` the file's where that is another. See `RecordingSink`.
     """
 
     def __init__(
@@ -153,40 +73,17 @@ class FileSink:
         on_ready: Callable[[], None] | None = None,
         on_lost: Callable[[int], None] | None = None,
     ) -> None:
-        self._ring = ring
-        self._path = path
-        self._resampler = Resampler(rate_hz, file_rate_hz or rate_hz)
-        self._file_rate_hz = file_rate_hz or rate_hz
-        self._on_ready = on_ready
-        self._on_lost = on_lost
-        self._writer: WavWriter | None = None
-        self._lost = 0
-        self._flushed_s = 0.0
+        ring.rate_hz = rate_hz
+        super().__init__(
+            ring,
+            plan_of(path, rate_hz=file_rate_hz),
+            pairs=False,
+            wall=_no_time,
+            on_ready=on_ready,
+            on_lost=on_lost,
+        )
 
-    @property
-    def duration_s(self) -> float:
-        """Seconds of sound taken so far."""
-        return self._writer.duration_s if self._writer else 0.0
 
-    def service(self, now: float) -> None:
-        """Write what is there."""
-        writer = self._writer
-        if writer is None:
-            writer = self._writer = WavWriter(self._path, self._file_rate_hz)
-            if self._on_ready is not None:
-                self._on_ready()
-        pcm = self._ring.read(self._ring.capacity)
-        if pcm.size:
-            writer.write(self._resampler.process(pcm))
-        if self._ring.lost > self._lost:
-            if self._on_lost is not None:
-                self._on_lost(self._ring.lost - self._lost)
-            self._lost = self._ring.lost
-        if writer.duration_s - self._flushed_s >= FLUSH_S:
-            writer.flush()
-            self._flushed_s = writer.duration_s
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+def _no_time() -> float:
+    """Return the time of day of a recording that tells none."""
+    return 0.0

@@ -93,7 +93,7 @@ class MixRings:
                 continue
             count = ring.rate_hz // STEPS_PER_SECOND
             sound = np.zeros(count, np.float32)
-            pcm = ring.read(count)
+            pcm = ring.take(count)
             sound[: pcm.size] = pcm / _SCALE
             said.append(Spoken(ring.rate_hz, sound, is_voice=sources is self.pcm_source))
             if ring.closed and not ring.available:

@@ -16,6 +16,7 @@ __all__ = ["AudioRing", "RingArena"]
 
 _WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED, _RATE = range(6)
 _HEADER_BYTES = 64
+_GAIN, _GAIN_NOW = 6, 7  # float64, less 1: a new ring is neither louder nor softer
 
 
 class AudioRing:
@@ -29,6 +30,7 @@ class AudioRing:
 
     def __init__(self, memory: memoryview) -> None:
         self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
+        self._gains = self._header.view(np.float64)
         self._data = np.frombuffer(memory, np.int16, offset=_HEADER_BYTES)
         self.capacity = self._data.size
 
@@ -40,11 +42,6 @@ class AudioRing:
     @rate_hz.setter
     def rate_hz(self, rate_hz: int) -> None:
         self._header[_RATE] = rate_hz
-
-    @property
-    def written(self) -> int:
-        """Samples that have been written since the start."""
-        return int(self._header[_WRITTEN])
 
     @property
     def available(self) -> int:
@@ -60,6 +57,34 @@ class AudioRing:
     def lost(self) -> int:
         """Samples the reader was too slow for, since the start."""
         return int(self._header[_LOST])
+
+    @property
+    def written(self) -> int:
+        """Samples written since the start: the number of the next one."""
+        return int(self._header[_WRITTEN])
+
+    @property
+    def position(self) -> int:
+        """Number of the next sample to be read."""
+        return int(self._header[_READ])
+
+    @property
+    def gain(self) -> float:
+        """How loud the reader of `take` makes it, linear; below 0: it takes nothing (paused)."""
+        return float(self._gains[_GAIN]) + 1.0
+
+    @gain.setter
+    def gain(self, gain: float) -> None:
+        self._gains[_GAIN] = gain - 1.0
+
+    def start_at(self, gain: float) -> None:
+        """Begin with this gain, and not with a ramp to it; before anybody reads."""
+        self._gains[_GAIN] = self._gains[_GAIN_NOW] = gain - 1.0
+
+    @property
+    def paused(self) -> bool:
+        """Whether the reader takes nothing: it was paused, and has faded out."""
+        return self.gain < 0 and float(self._gains[_GAIN_NOW]) == -1.0
 
     @property
     def closed(self) -> bool:
@@ -103,9 +128,32 @@ class AudioRing:
                 self._header[_READ] = start + count
                 return out
 
+    def take(self, count: int) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+        """As `read`, as loud as `gain` says: float32 of the same scale where that is not 1.
+
+        A gain that has changed is reached within what is taken, by a ramp; paused, nothing is.
+        """
+        if not (self._header[_GAIN] or self._header[_GAIN_NOW]):
+            return self.read(count)
+        if self.paused:
+            return np.zeros(0, np.int16)
+        pcm = self.read(count)
+        now, gain = float(self._gains[_GAIN_NOW]) + 1.0, max(self.gain, 0.0)
+        if now == gain:
+            return pcm * np.float32(gain)
+        self._gains[_GAIN_NOW] = gain - 1.0
+        ramp = np.linspace(now, gain, max(count, 1), dtype=np.float32)
+        return pcm * ramp[: pcm.size]
+
     def clear(self) -> None:
         """Reader's side: drop what is there."""
         self._header[_READ] = self._header[_WRITTEN]
+
+    def keep_last(self, count: int) -> int:
+        """Reader's side: drop all but the last `count` samples, and say how many are there."""
+        written = int(self._header[_WRITTEN])
+        self._header[_READ] = start = max(written - count, self._oldest + self.capacity // 8, 0)
+        return written - start
 
     @property
     def _oldest(self) -> int:

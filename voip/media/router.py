@@ -141,7 +141,7 @@ class Router:
             return []
         rate = int(table.playout.rate[row])
         wanted = sound.size * ring.rate_hz // rate
-        pcm = ring.read(wanted)
+        pcm = ring.take(wanted)
         if ring.rate_hz == rate:
             sound[: pcm.size] += pcm / np.float32(32768.0)
         else:
@@ -150,6 +150,8 @@ class Router:
             convert = table.converter(row, number, ring.rate_hz, rate)
             sound += convert.process(block)
         missing = (wanted - pcm.size) * rate // ring.rate_hz
+        if ring.paused:
+            return []
         if not ring.closed:
             table.underrun[row] += missing
         elif not ring.available:

@@ -6,7 +6,7 @@ Nothing but the tick touches it. Rows are reused; the table doubles when it is f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
+
+if TYPE_CHECKING:
+    from voip.media.pairs import Beeping, PairSink
 
 __all__ = [
     "BASE_STEP_S",
@@ -155,6 +158,8 @@ class StreamTable:
         self.event_clocks: dict[int, dict[int, int]] = {}  # by payload type, what we hear with
         self.pcm_source: dict[int, int] = {}  # row -> ring
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
+        self.pair_sinks: dict[int, list[PairSink]] = {}
+        self.beeps: dict[int, Beeping] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,6 +213,8 @@ class StreamTable:
             self.event_format,
             self.pcm_source,
             self.sinks,
+            self.pair_sinks,
+            self.beeps,
         ):
             part.pop(row, None)
         self._free.append(row)

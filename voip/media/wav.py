@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -85,6 +86,7 @@ class WavReader:
         self._file = self._open()
         try:
             self.info = self._parse()
+            self._data_at = self._file.tell()
             self.rate_hz = self.info.rate_hz if rate_hz is None else rate_hz
             self._resampler = Resampler(self.info.rate_hz, self.rate_hz)
         except ConfigError as error:
@@ -115,6 +117,30 @@ class WavReader:
         out, self._ready = ready[:samples], ready[samples:].copy()
         scaled: npt.NDArray[np.float32] = np.rint(out * np.float32(32768.0))
         return np.clip(scaled, -32768.0, 32767.0).astype(np.int16)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._ended and not self._ready.size
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of sound in the whole file."""
+        return self.info.duration_s
+
+    def seek(self, seconds: float) -> None:
+        """Go on with the sample nearest to `seconds`; beyond the end nothing more comes."""
+        info = self.info
+        frame = min(max(0, round(seconds * info.rate_hz)), info.frames)
+        try:
+            self._file.seek(self._data_at + frame * info.channels * info.sample_bytes)
+        except (OSError, ValueError) as error:
+            raise self._error(f"cannot be read: {error}") from None
+        self._frames_left = info.frames - frame
+        self._resampler.reset()
+        self._skip = self._resampler.delay
+        self._ready = self._ready[:0]
+        self._ended = False
 
     def close(self) -> None:
         """Close the file."""
@@ -311,6 +337,11 @@ class WavWriter:
                 self._written += done
             self._write_header()
         except OSError as error:
+            self._pending.clear()
+            with suppress(OSError):  # what did fit is counted: that takes no room
+                self._written -= self._written % (2 * self.channels)
+                self._write_header()
+                self._file.truncate(_HEADER.size + self._written)
             raise self._error(error) from None
 
     def close(self) -> None:

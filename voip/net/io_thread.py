@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from voip.errors import VoipError
 from voip.media.files import Served
+from voip.net.web import WebSound, open_url
 
 __all__ = ["INTERVAL_S", "IoThread"]
 
@@ -74,6 +75,14 @@ class IoThread:
         self._wake.set()
         if thread is not None:
             thread.join()  # it has nothing left to do
+
+    def apart(self) -> IoThread:
+        """Return a thread of its own, for what may be kept waiting by a network."""
+        return IoThread(self._interval_s, name="voip-web")
+
+    def open_url(self, url: str) -> WebSound:
+        """Open what a URL names: blocks, so in a thread that is `apart`."""
+        return open_url(url)
 
     def _run(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A call's sound for applications: reading it, sending it, playing and recording files.
+"""A call's sound for applications: reading it, sending it, and who has a turn at that.
 
 All of it goes through rings of one second. Whoever waits for sound or for room is woken by the
 tick; a call without readers costs nothing.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from os import PathLike, fspath
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,15 +16,12 @@ import numpy.typing as npt
 
 from voip.errors import CallStateError, ConfigError, MediaError
 from voip.logs.lines import CallLog
-from voip.media.files import ArraySource, FileSink, FileSource
 from voip.media.rings import AudioRing
-from voip.media.wav import MAX_RATE_HZ, MIN_RATE_HZ
 from voip.session.stack import Stack
 
-__all__ = ["AudioReader", "CallAudio", "Carrier", "FileRecording"]
+__all__ = ["AudioReader", "CallAudio", "Carrier", "Listener"]
 
 RING_S = 1.0
-FILE_RING_S = 2.0
 MAX_FRAME_MS = 60_000
 MAX_READ_S = 3600
 PIECE_S = 0.1
@@ -52,10 +48,11 @@ class Carrier(Protocol):
         """Send what is in a ring, or nothing."""
 
 
-class _Listener(Protocol):
+class Listener(Protocol):
     """Who hears a call, and lets go of it when the call is over."""
 
-    async def release(self) -> None: ...
+    async def release(self) -> None:
+        """Give its rings back."""
 
 
 class CallAudio:
@@ -70,11 +67,16 @@ class CallAudio:
         self._stack = stack
         self._media = media
         self._lost = lost
-        self._sending = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Who plays or sends has it: one at a time."""
+        self.playing: dict[int, asyncio.Event] = {}
+        """Rings that are played, and what is set when one has gone out."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.hold_ring: int | None = None
+        """The ring of music on hold."""
         self._send_ring: int | None = None
+        self._listeners: dict[Listener, None] = {}  # in order: a simulation repeats
         self._voice: int | None = None  # the ring of a device that speaks
-        self._playing: dict[int, _FileJob] = {}
-        self._listeners: dict[_Listener, None] = {}  # in order: a simulation repeats
         self._waiting: dict[asyncio.Event, None] = {}
 
     @property
@@ -86,60 +88,27 @@ class CallAudio:
         """
         return self._media.rate_hz if self._rate is None else self._rate
 
-    def _allocate(self, seconds: float) -> int:
+    def allocate(self, seconds: float) -> int:
         """Make a ring, of what will be the rate from now on."""
-        self._rate = self.rate
-        return self._stack.arena.allocate(int(seconds * self._rate), self._rate)
+        rate = self.fix_rate()
+        return self._stack.arena.allocate(int(seconds * rate), rate)
 
     # ------------------------------------------------------------ sending
 
-    async def play(
-        self, source: str | PathLike[str] | npt.NDArray[np.int16], *, loop: bool = False
-    ) -> None:
-        """Send a WAV file or an array, int16 (samples,) at `rate`; returns when it has gone out.
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something go on that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        One thing is played at a time: a second call waits for the first. Ends silently with the
-        call. Raises `AudioFileError` where the file cannot be read.
-        """
-        sound = _checked(source) if isinstance(source, np.ndarray) else fspath(source)
-        async with self._sending:
-            self._check_open()
-            number = self._allocate(RING_S)
-            ring, job = self._stack.arena.ring(number), _FileJob()
-            feeder: FileSource | ArraySource
-            if isinstance(sound, np.ndarray):
-                feeder = ArraySource(ring, sound, loop=loop, on_ready=job.ready)
-            else:
-                feeder = FileSource(ring, sound, self.rate, loop=loop, on_ready=job.ready)
-            try:
-                await self._play(number, feeder, job)
-            finally:
-                self._stack.arena.release(number)
-        job.check()
-
-    async def _play(self, number: int, feeder: FileSource | ArraySource, job: _FileJob) -> None:
-        self._playing[number] = job
-        self._stack.files.add(feeder, job.broke)
-        try:
-            await job.wait_ready()
-            with suppress(CallStateError):  # the call is over
-                await self._media.set_source(number)
-                if not self.over:
-                    await job.over.wait()
-        finally:
-            del self._playing[number]
-            await _to_the_end(self._stop_playing(feeder))
-
-    async def _stop_playing(self, feeder: FileSource | ArraySource) -> None:
-        await self._stack.files.remove(feeder)
-        feeder.close()
-        with suppress(CallStateError, MediaError):
-            await self._media.set_source(self._background)
+    async def send_from(self, number: int | None) -> None:
+        """Send what is in ring `number`; None: what is sent while nothing is played."""
+        await self._media.set_source(self._background if number is None else number)
 
     def on_source_drained(self, ring: int) -> None:
         """The engine has sent the last sample of a closed ring."""
-        if ring in self._playing:
-            self._playing[ring].over.set()
+        if ring in self.playing:
+            self.playing[ring].set()
 
     async def send(self, pcm: npt.NDArray[np.int16]) -> None:
         """Send `pcm`, int16 (samples,) at `rate`, after what was sent before; waits for room.
@@ -147,13 +116,13 @@ class CallAudio:
         Up to a second is kept. Raises `CallStateError` when the call is over.
         """
         left = _checked(pcm)
-        async with self._sending:
-            self._check_open()
+        async with self.turn:
+            self.check_open()
             if self._voice is not None:
                 raise CallStateError("a device speaks in this call", hint="end its link first")
             ring = await self._sent_from()
             while True:
-                self._check_open()
+                self.check_open()
                 left = left[ring.push(left) :]
                 if not left.size:
                     return
@@ -163,10 +132,10 @@ class CallAudio:
         """Return the ring of `send`, which is made by the first one."""
         arena = self._stack.arena
         if self._send_ring is None:
-            number = self._allocate(RING_S)
+            number = self.allocate(RING_S)
             try:
                 await self._media.set_source(number)
-                self._check_open()
+                self.check_open()
             except BaseException:
                 arena.release(number)
                 raise
@@ -178,14 +147,14 @@ class CallAudio:
 
         Returns its number and itself. Raises `CallStateError` where another one speaks.
         """
-        self._check_open()
+        self.check_open()
         if self._voice is not None:
             raise CallStateError("another device speaks in this call", hint="one at a time")
-        number = self._voice = self._allocate(seconds)
+        number = self._voice = self.allocate(seconds)
         ring = self._stack.arena.ring(number)
         try:
-            if not self._playing:
-                await self._media.set_source(number)
+            if not self.playing:
+                await self.send_from(None)
         except BaseException:
             await self.hush(number)
             raise
@@ -196,16 +165,18 @@ class CallAudio:
         if self._voice == number:
             self._voice = None
             self._stack.arena.release(number)
-            if not (self._playing or self.over):
+            if not (self.playing or self.over):
                 with suppress(CallStateError, MediaError):
-                    await self._media.set_source(self._send_ring)
+                    await self.send_from(None)
 
     @property
     def _background(self) -> int | None:
-        """The ring of what is sent while nothing is played."""
-        return self._send_ring if self._voice is None else self._voice
+        """The ring of what is sent while nothing is played: music on hold goes first."""
+        rings = (self.hold_ring, self._voice, self._send_ring)
+        return next((ring for ring in rings if ring is not None), None)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `CallStateError` where nothing can be sent or heard (any more)."""
         if self.over:
             raise CallStateError("the call is over")
         self._media.check_carried()
@@ -216,8 +187,8 @@ class CallAudio:
         """The call is over: nobody waits for its sound any more."""
         self.over = True
         self._lost = _nobody  # and let go of the call
-        for job in self._playing.values():
-            job.over.set()
+        for over in self.playing.values():
+            over.set()
         for waiting in tuple(self._waiting):
             waiting.set()
 
@@ -241,14 +212,14 @@ class CallAudio:
             )
         return AudioReader(self, frame_ms)
 
-    async def listen(self, listener: _Listener, seconds: float) -> tuple[int, AudioRing]:
+    async def listen(self, listener: Listener, seconds: float) -> tuple[int, AudioRing]:
         """Let the engine write what is heard to a new ring; return its number and itself.
 
         `listener.release` is called when the call is over.
         """
-        self._check_open()
+        self.check_open()
         arena = self._stack.arena
-        number = self._allocate(seconds)
+        number = self.allocate(seconds)
         ring = arena.ring(number)
         try:
             await self._media.add_sink(number)
@@ -258,7 +229,20 @@ class CallAudio:
         self._listeners[listener] = None
         return number, ring
 
-    async def unlisten(self, listener: _Listener, number: int) -> None:
+    def look_after(self, listener: Listener) -> None:
+        """Release a listener with rings of its own when the call is over."""
+        self._listeners[listener] = None
+
+    def forget(self, listener: Listener) -> None:
+        """Look after it no longer."""
+        self._listeners.pop(listener, None)
+
+    def fix_rate(self) -> int:
+        """Return the rate, which stays from now on."""
+        self._rate = self.rate
+        return self._rate
+
+    async def unlisten(self, listener: Listener, number: int) -> None:
         """Let nothing more be written to a ring, and give it back; it can still be read."""
         self._listeners.pop(listener, None)
         try:
@@ -363,142 +347,6 @@ class AudioReader:
             audio.tell_lost(ring.lost - self._lost)
             self._lost = ring.lost
         return pcm
-
-
-class FileRecording:
-    """A WAV file being written of what is heard; an async context manager.
-
-    It ends with the `async with` block, and the file is whole then; if the call ends before, so
-    does the recording.
-    """
-
-    def __init__(
-        self, stack: Stack, audio: CallAudio, path: str | PathLike[str], rate_hz: int | None = None
-    ) -> None:
-        if rate_hz is not None and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-            raise ConfigError(
-                f"a recording cannot have {rate_hz} Hz", hint=f"{MIN_RATE_HZ} to {MAX_RATE_HZ}"
-            )
-        self.path = path
-        self._rate_hz = rate_hz
-        self._stack = stack
-        self._audio = audio
-        self._number: int | None = None
-        self._sink: FileSink | None = None
-        self._job: _FileJob | None = None
-        self._turn = asyncio.Lock()
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds of sound in the file."""
-        return self._sink.duration_s if self._sink else 0.0
-
-    async def start(self) -> None:
-        """Begin to record. Raises `AudioFileError` where the file cannot be written."""
-        async with self._turn:
-            if self._sink is not None:
-                raise ConfigError("a recording is started once", hint="make another one")
-            rate = self._audio.rate
-            loop = asyncio.get_running_loop()
-            self._number, ring = await self._audio.listen(self, FILE_RING_S)
-            job = self._job = _FileJob()
-            self._sink = FileSink(
-                ring,
-                self.path,
-                rate,
-                file_rate_hz=self._rate_hz,
-                on_ready=job.ready,
-                on_lost=lambda lost: _in_loop(loop, lambda: self._audio.tell_lost(lost)),
-            )
-            self._stack.files.add(self._sink, job.broke)
-            try:
-                await job.wait_ready()
-            except BaseException:
-                await self._end()
-                raise
-
-    async def stop(self) -> None:
-        """Write the rest and close the file; raises what writing raised meanwhile."""
-        async with self._turn:
-            await self._end()
-        if self._job is not None:
-            self._job.check()
-
-    async def release(self) -> None:
-        """Make the file whole, for the call is over; what went wrong is told by `stop`."""
-        try:
-            await self.stop()
-        except Exception as error:
-            self._audio.log.warning("the recording %s ended: %s", self.path, error)
-
-    async def _end(self) -> None:
-        if self._number is None or self._sink is None:
-            return
-        number, self._number = self._number, None
-        await _to_the_end(self._finish(number, self._sink))
-
-    async def _finish(self, number: int, sink: FileSink) -> None:
-        try:
-            await self._audio.unlisten(self, number)
-            await self._stack.files.remove(sink)
-        finally:
-            sink.close()
-
-    async def __aenter__(self) -> FileRecording:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.stop()
-
-
-class _FileJob:
-    """What the thread that serves files tells the event loop about one of them."""
-
-    def __init__(self) -> None:
-        self.over = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        self._error: Exception | None = None
-
-    def ready(self) -> None:
-        """The file is open. Called in the other thread."""
-        _in_loop(self._loop, self._ready.set)
-
-    def broke(self, error: Exception) -> None:
-        """The file cannot be read or written (any more). Called in the other thread."""
-        _in_loop(self._loop, lambda: self._fail(error))
-
-    async def wait_ready(self) -> None:
-        """Return when the file is open; raises what kept it from that."""
-        await self._ready.wait()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what went wrong, if anything did."""
-        if self._error is not None:
-            raise self._error
-
-    def _fail(self, error: Exception) -> None:
-        self._error = error
-        self.over.set()
-        self._ready.set()
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, also when cancelled meanwhile: letting go must not stop half-way."""
-    doing = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        if not doing.done():
-            await asyncio.wait({doing})
-        raise
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-        loop.call_soon_threadsafe(callback)
 
 
 def _checked(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:

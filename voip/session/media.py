@@ -11,6 +11,7 @@ from voip.errors import CallStateError, MediaError, SdpError
 from voip.ip import address_of
 from voip.logs.lines import CallLog
 from voip.media.commands import (
+    AddPairSink,
     AddSink,
     CloseStream,
     Command,
@@ -25,10 +26,12 @@ from voip.media.commands import (
     RemoveSink,
     RouteStream,
     SendDtmf,
+    SetBeep,
     SetSource,
     StreamStats,
 )
 from voip.media.elsewhere import no_sound
+from voip.media.record.plan import Beep
 from voip.rtp.srtp.keys import SrtpKeys
 from voip.sdp.agreement import AgreedAudio
 from voip.sdp.description import Direction
@@ -70,6 +73,7 @@ class MediaSession:
         self.followed: object | None = None
         """Which of several exchanges is ours now (see `follow`)."""
         self._share: Share | None = None
+        self._beeps: dict[object, Beep] = {}
         self._protection: ProtectStream | None = None
         self._open = False
         self._toward = self._advertised = ""  # what it is bound to, and described by
@@ -344,6 +348,30 @@ class MediaSession:
     async def add_sink(self, ring: int) -> None:
         """Write what is heard to ring number `ring`."""
         await self._apply(AddSink(self.stream, ring))
+
+    async def add_pair_sink(self, ring: int) -> None:
+        """Write what is heard and what is sent to ring number `ring`, in pairs."""
+        await self._apply(AddPairSink(self.stream, ring))
+
+    async def beep(self, owner: object, beep: Beep | None) -> None:
+        """Let a beep be heard every so often, or no more; the latest of several that are wanted."""
+        self._beeps.pop(owner, None)
+        if beep is not None:
+            self._beeps[owner] = beep
+        beep = next(reversed(self._beeps.values()), None)
+        if beep is None:
+            await self._apply(SetBeep(self.stream, None))
+            return
+        await self._apply(
+            SetBeep(
+                self.stream,
+                beep.frequency_hz,
+                beep.duration_s,
+                beep.every_s,
+                beep.level_dbm0,
+                heard=beep.to == "both",
+            )
+        )
 
     async def remove_sink(self, ring: int) -> None:
         """Stop that; nothing happens when the call is over."""

@@ -80,6 +80,7 @@ class CallSession:
         self.up_s: float | None = None  # how long it was up, once it is over
         self._up_since: float | None = None
         self.emit = emit
+        self.hold_changed: Callable[[bool], None] = _nobody_held
         self.contact = ""  # how the peer reaches us
         self.focus: str | None = None  # the user of the conference that this call is in
         self.failure: CallError | None = None  # why it came to nothing
@@ -298,6 +299,7 @@ class CallSession:
         """Take it that the session has changed."""
         if not self.is_up:
             return
+        self.hold_changed(self.changes.held_by_us)
         remote = self.media.held_by_remote
         self.move(CallState.HELD if remote or self.changes.held_by_us else CallState.ACTIVE)
         if remote != self._was_held:
@@ -465,6 +467,7 @@ class CallSession:
         finally:
             self.emit(end)
             self.emit = _nobody
+            self.hold_changed = _nobody_held
 
     async def closed(self) -> None:
         """Return when the media of a call that is over is closed, and its end told."""
@@ -490,3 +493,7 @@ class CallSession:
 
 def _nobody(event: CallEvent) -> None:
     """Hear what comes after the end of a call."""
+
+
+def _nobody_held(held: bool) -> None:
+    """Hear of our holding a call that nobody has bound yet."""

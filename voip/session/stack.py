@@ -78,7 +78,7 @@ class Stack:
     `call_changed` is called when a call comes to another state.
     `watchers` finds who is told of a subscription, ours or a peer's, in the same way.
     `asked`: what those wait for who have sent a request outside of calls. `capabilities`: the
-    codecs that calls offer.
+    codecs that calls offer. `wall`: the time of day, seconds since 1970.
     """
 
     agent: SipAgent
@@ -96,6 +96,7 @@ class Stack:
     call_changed: Callable[[], None] = lambda: None
     watchers: dict[object, Callable[[SipEvent], None]] = field(default_factory=dict)
     asked: set[asyncio.Future[SipEvent]] = field(default_factory=set)
+    wall: Callable[[], float] = lambda: 0.0
     capabilities: tuple[AudioCapability, ...] = field(init=False)
 
     def __post_init__(self) -> None:

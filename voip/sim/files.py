@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from voip.errors import VoipError
-from voip.media.files import Served
+from voip.errors import AudioFileError, VoipError
+from voip.media.files import Octets, Served
 
 __all__ = ["SimFiles"]
 
@@ -47,6 +47,14 @@ class SimFiles:
             await self.remove(served)
         if self._timer is not None:
             self._timer.cancel()
+
+    def apart(self) -> SimFiles:
+        """Return another, as a thread of its own would be."""
+        return SimFiles()
+
+    def open_url(self, url: str) -> Octets:
+        """Refuse: there is no web."""
+        raise AudioFileError(f"{url} cannot be had in a simulated world", hint="play a file")
 
     def _sleep(self) -> None:
         if self._timer is None and self._served:

@@ -101,7 +101,7 @@ class FloodPeerRole:
             PEER_URI, register=False, network=NetworkConfig(bind_host=HOST), trace=self._on_message
         )
         self._calls: list[Call] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._asked: dict[tuple[str, int], float] = {}
         self._count = 0
         self._slowest_s = 0.0

@@ -1,0 +1,77 @@
+"""Two phones of the simulated world that have a call with sound, and what is done with that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from voip import Softphone
+from voip.call import Call
+from voip.config import MediaConfig, NetworkConfig
+from voip.sim import Path, World
+
+Pcm = npt.NDArray[np.int16]
+STEADY = MediaConfig(jitter_min_ms=60, jitter_max_ms=60)
+
+
+def tone(hertz: float, seconds: float, rate: int = 8000, amplitude: float = 8000) -> Pcm:
+    t = np.arange(round(seconds * rate)) / rate
+    return (amplitude * np.sin(2 * np.pi * hertz * t)).astype(np.int16)
+
+
+def level_db(pcm: Pcm, hertz: float, rate: int = 8000, amplitude: float = 8000) -> float:
+    """How loud a frequency is in `pcm`, against a tone of `amplitude`, in dB."""
+    t = np.arange(len(pcm)) / rate
+    found = abs(np.exp(-2j * np.pi * hertz * t) @ pcm.astype(float)) * 2 / len(pcm)
+    return float(20 * np.log10(max(found, 1e-9) / amplitude))
+
+
+def call_up(
+    talk: Callable[[Call, Call], Awaitable[None]],
+    *,
+    media: MediaConfig = STEADY,
+    path: Path | None = None,
+    seed: int = 3,
+    early: Callable[[Call], Awaitable[None]] | None = None,
+) -> None:
+    """Let Alice call Bob; `talk` is given the call as Alice has it, and as Bob has it."""
+    world = World(seed, path=path or Path(delay_s=0.02))
+    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
+
+    async def main() -> None:
+        ready, came = asyncio.Event(), asyncio.Event()
+        bobs: list[Call] = []
+
+        async def answer(call: Call) -> None:
+            if early is not None:
+                await early(call)
+            await call.answer()
+            bobs.append(call)
+            came.set()
+            await call.wait_ended()
+
+        async def answers() -> None:
+            network = NetworkConfig(bind_port=5060)
+            async with Softphone(
+                "sip:bob@10.0.0.2", register=False, network=network, media=media
+            ) as phone:
+                phone.on_incoming(answer)
+                ready.set()
+                await asyncio.Event().wait()
+
+        async def calls() -> None:
+            async with (
+                Softphone("sip:alice@10.0.0.1", register=False, media=media) as phone,
+                await phone.dial("sip:bob@10.0.0.2") as call,
+            ):
+                await came.wait()
+                await talk(call, bobs[0])
+
+        bob.create_task(answers())
+        await ready.wait()
+        await alice.run(calls())
+
+    world.run(main())

@@ -1,0 +1,1 @@
+"""What is played: files, arrays, tones, in lists and loops, from readers into a ring."""
