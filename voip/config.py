@@ -208,6 +208,10 @@ class MediaConfig:
     another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
     listens, an IP address and an even port, where the phone shall only signal: no engine is
     started then, session descriptions name that address, and what needs sound raises `MediaError`.
+    engine: where the media engine runs, in a "thread" of this process or in a "process" of its own,
+    which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
+    a process beside it. workers: how many processes; streams are spread over them, and all calls
+    can be bridged and mixed. Simulated phones have an engine of their world.
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
     with the package; None: silence (`Call.set_hold_music` for a single call).
     """
@@ -218,12 +222,21 @@ class MediaConfig:
     jitter_max_ms: float = 400.0
     symmetric: bool = True
     elsewhere: Address | None = None
+    engine: Literal["auto", "thread", "process"] = "auto"
+    workers: int = 1
     keepalive_s: float | None = 15.0
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
 
     def __post_init__(self) -> None:
+        if self.engine not in ("auto", "thread", "process"):
+            raise ConfigError(f"engine={self.engine!r}", hint="auto, thread or process")
+        if not 1 <= self.workers <= 64 or (self.engine == "thread" and self.workers > 1):
+            raise ConfigError(
+                f"{self.workers} workers cannot be had",
+                hint="1 to 64 with engine='process'; a thread is one",
+            )
         if not self.codecs:
             raise ConfigError("no codec was named", hint="codecs=('pcmu', 'pcma')")
         if self.ptime_ms not in range(10, 121, 10):

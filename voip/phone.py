@@ -321,7 +321,8 @@ class Softphone:
         if self.media.elsewhere is not None:
             return MediaPlane(MediaElsewhere(self.media.elsewhere), RingArena(), count(1))
         tap = None if self._capture is None else self._capture.on_media
-        return platform.media(random, self.network.rtp_ports, tap, dscp=self.network.dscp_rtp)
+        dscp = self.network.dscp_rtp
+        return platform.media(random, self.network.rtp_ports, tap, self.media, dscp=dscp)
 
     async def close(self) -> None:
         """Hang up, unregister, and close everything; closing twice does nothing.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from voip.config import DSCP_CS3, DSCP_EF
+from voip.config import DSCP_CS3, DSCP_EF, MediaConfig
 from voip.media.driver import EngineDriver
 from voip.media.files import FileServer
 from voip.media.io import PacketTap
@@ -53,12 +53,14 @@ class Platform(Protocol):
         random: Random,
         ports: tuple[int, int],
         tap: PacketTap | None,
+        config: MediaConfig | None = None,
         *,
         dscp: int = DSCP_EF,
     ) -> MediaPlane:
         """Return a media engine whose streams have RTP ports from `ports` on.
 
-        `tap` sees their packets, which are marked with `dscp`.
+        `tap` sees their packets, which are marked with `dscp`. `config`: where it is to run, if
+        there is a choice.
         """
         ...
 

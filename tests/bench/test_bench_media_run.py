@@ -37,6 +37,7 @@ def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> N
     if not report["late_ticks"] and one["load"]["behind_ms_max"] < 100:  # nobody was starved
         assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 100
     assert one["busy_cpu_s"] > 0
+    assert (report["engine"], report["workers"], report["readers"]) == ("thread", 1, 0)
     assert report["cpu_us_per_call_tick"] > 0 and report["machine_factor"] > 0
     assert report["rss_kb_per_call"] > 0
     assert report["tick_lateness_ms"]["done"]["max"] > 0
@@ -55,6 +56,34 @@ def test_protected_calls_lose_nothing_either(cli: typer.Typer) -> None:
     if not report["late_ticks"] and one["load"]["behind_ms_max"] < 100:
         assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 50
     assert report["bars"]["srtp_more_us_per_call_tick"]["bar"] == 4.0
+
+
+@pytest.mark.bench
+def test_processes_and_an_application_that_reads_and_sends_lose_nothing(cli: typer.Typer) -> None:
+    arguments = ["--calls", "12", "--seconds", "1.5", "--rounds", "1", "--json"]
+    more = ["--engine", "process", "--workers", "2", "--readers", "6", "--busy", "1"]
+    result = CliRunner().invoke(cli, arguments + more)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["engine"], report["workers"], report["readers"]) == ("process", 2, 6)
+    assert report["packets_lost"] == report["kernel_drops"] == 0
+    (one,) = report["rounds"]
+    assert one["load"]["sent"] == one["engine"]["seen"] > 12 * 50
+    assert one["engine"]["ticks"] > 2 * 70  # of both
+    assert one["engine"]["failures"] == 0
+    if not report["late_ticks"] and not one["engine"]["readers_lost_ms"]:
+        assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 100
+    assert 0 < report["control_cpu_us_per_call_tick"] < report["cpu_us_per_call_tick"]
+    assert report["reader_cpu_us_per_call_tick"] == pytest.approx(
+        2 * report["control_cpu_us_per_call_tick"], rel=0.01
+    )
+    assert report["bars"]["done_p99_ms"]["bar"] == 15
+
+
+@pytest.mark.parametrize("more", [["--readers", "13"], ["--engine", "thread", "--workers", "2"]])
+def test_what_cannot_be_measured_is_refused(cli: typer.Typer, more: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["--calls", "12", "--json", *more])
+    assert result.exit_code == 1 and json.loads(result.stdout)["code"] == "config"
 
 
 def test_too_few_open_files_end_it_with_one_line(

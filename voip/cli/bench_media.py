@@ -21,12 +21,24 @@ def bench_media(
     busy: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Threads that run plain Python beside the engine, in its process."
+            metavar="N", help="Threads that run plain Python in the process the engine belongs to."
         ),
     ] = 0,
     rounds: Annotated[
         int, typer.Option(metavar="N", help="Rounds; the report has their median.")
     ] = 5,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help="thread, process, or auto: what a phone with so many calls has."
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="Processes that the calls are spread over.")
+    ] = 1,
+    readers: Annotated[
+        int, typer.Option(metavar="N", help="Calls whose sound an application reads and sends.")
+    ] = 0,
     srtp: Annotated[
         str | None,
         typer.Option(
@@ -40,11 +52,21 @@ def bench_media(
     from voip.harness.bench.media import run  # here: no other command needs it
 
     def measure(progress: Progress) -> Measured:
-        report = run(calls, seconds, busy, rounds, srtp=srtp, progress=progress)
+        report = run(
+            calls, seconds, busy, rounds,
+            engine=engine, workers=workers, readers=readers, srtp=srtp, progress=progress,
+        )  # fmt: skip
         title = f"{report.calls} calls, {len(report.rounds)} rounds of {report.seconds:g} s"
+        title += f", {_engines(report)}"
         return report.to_json(), title, _lines(report)
 
     show(measure, as_json=as_json, earlier=earlier)
+
+
+def _engines(report: MediaReport) -> str:
+    if report.engine == "thread":
+        return "the engine in a thread"
+    return f"{report.workers} processes" if report.workers > 1 else "the engine in a process"
 
 
 def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
@@ -68,6 +90,13 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
             "payloads equal / beside a loss / wrong",
             f"{payloads['equal']} / {payloads['concealed']} / {payloads['wrong']}",
             bar(bars["payloads_wrong"], "wrong"),
+        ),
+        (
+            "CPU of who controls it, per call and 20 ms",
+            f"{figures['control_cpu_us_per_call_tick']:.2f} us",
+            ""
+            if report.reader_cpu_us is None
+            else f"{report.reader_cpu_us:.0f} us for each that is read and sent",
         ),
         *_srtp_lines(report),
         ("memory per call", f"{figures['rss_kb_per_call']:.0f} kB", ""),

@@ -25,6 +25,8 @@ __all__ = [
     "DtmfReceived",
     "DtmfSent",
     "EngineEvent",
+    "LinkIn",
+    "LinkOut",
     "MediaHeard",
     "MediaSilent",
     "MixStream",
@@ -50,8 +52,10 @@ __all__ = [
     "SpeakersChanged",
     "SsrcChanged",
     "StreamEnded",
+    "StreamLost",
     "StreamRefused",
     "StreamStats",
+    "Unlink",
     "WatchStream",
     "XrReceived",
 ]
@@ -286,6 +290,33 @@ class ReadStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkOut:
+    """Write what `stream` hears, or what is said here in mix `stream`, to link number `link`.
+
+    A link brings sound from one engine to another: see `voip.media.links`.
+    """
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIn:
+    """Send on `stream` too what link number `link` brings, or let all in mix `stream` hear it."""
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Neither write to nor read from link number `link` any more."""
+
+    stream: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseStream:
     """Send RTCP BYE, release ports and row; what is not open stays so.
 
@@ -314,6 +345,9 @@ Command = (
     | SendXr
     | SendApp
     | WatchStream
+    | LinkOut
+    | LinkIn
+    | Unlink
     | ReadStats
     | CloseStream
 )
@@ -486,6 +520,14 @@ class StreamEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLost:
+    """The engine of `stream` is gone, and the stream with it: the process it ran in has died."""
+
+    stream: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SsrcChanged:
     """We send as another source: somebody else sent with our SSRC (RFC 3550, 8.2)."""
 
@@ -536,5 +578,6 @@ EngineEvent = (
     | SourceLearned
     | SpeakersChanged
     | StreamEnded
+    | StreamLost
     | StreamRefused
 )

@@ -16,6 +16,8 @@ from voip.media.commands import (
     CloseStream,
     Command,
     ConnectStream,
+    LinkIn,
+    LinkOut,
     MixStream,
     MuteStream,
     Opened,
@@ -33,11 +35,13 @@ from voip.media.commands import (
     SetSource,
     ShapeMix,
     StreamStats,
+    Unlink,
     WatchStream,
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
 from voip.media.keepalive import KeepAlive
+from voip.media.links import set_link
 from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
 from voip.media.protection import Protection
 from voip.media.reports import Reporter
@@ -125,6 +129,8 @@ class Control:
                 self._reporter.queue(self._table.row(command.stream), command)
             case WatchStream():
                 self._watch(command, now)
+            case LinkOut() | LinkIn() | Unlink():
+                set_link(self._table, self._arena, command)
         return None
 
     def _open(self, command: OpenStream, now: float) -> Opened:

@@ -76,7 +76,7 @@ class Engine:
     ) -> None:
         random = random or SecureRandom()
         self.native = available() if native is None else native
-        self.arena = arena or RingArena()
+        self.arena = RingArena() if arena is None else arena
         self.skipped_steps = 0
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""

@@ -26,6 +26,7 @@ from voip.media.audience import Audience
 from voip.media.columns import Bools, ColumnSpec, Ints, Rows, every, grow, make, reset, some, where
 from voip.media.commands import EngineEvent, SpeakersChanged
 from voip.media.limiter import Limiter
+from voip.media.links import MixLinks
 from voip.media.mix_layout import Layout, Members, Part, beginnings, lay_out
 from voip.media.mix_rates import Exchange
 from voip.media.mix_rings import MixRings, Spoken, write_plain
@@ -91,6 +92,8 @@ class Mixer:
         self._open: dict[int, int] = {}  # mix -> its number among converters
         self._numbers: list[int] = []  # of mixes that were closed
         self._sums, self._voices, self._singles = Exchange(), Exchange(), Exchange()
+        self.links = MixLinks()
+        self._linked = Exchange()
         self._step = 0
         self._layout: Layout | None = None  # None: who is in which mix has changed
         self._is_extraordinary = False  # something is said, or recorded, beside the sums
@@ -122,7 +125,9 @@ class Mixer:
         self._numbers.append(number)
         self._sums.forget(number)
         self._voices.forget(number)
+        self._linked.forget(number)
         self.rings.forget(mix)
+        self.links.forget(mix)
         self.talkers.forget(mix)
 
     def join(self, row: int, mix: int, gain: float, *, hears: bool) -> None:
@@ -175,7 +180,7 @@ class Mixer:
         events: list[EngineEvent] = []
         if self.talkers.told:
             events += self._tell_talkers()
-        if self.rings or len(layout.members) > 1:
+        if self.rings or self.links or len(layout.members) > 1:
             events += self._exchange(layout.mixes, arena)
         for speaker, listener in pairs:
             self._whisper(speaker, listener)
@@ -304,6 +309,8 @@ class Mixer:
                 at.speaks[places[mix]] = True
             for _, ring, _ in self.rings.ears(mix, arena):
                 self._at_rate(ring.rate_hz, mixes.size).hears[places[mix]] = True
+        for mix in self.links.of(places):
+            self._link(mix, places[mix], mixes.size)
         numbers = np.array([self._open[mix] for mix in places], np.intp)
         for rate, at in self._at.items():
             for other, there in self._at.items():
@@ -317,6 +324,20 @@ class Mixer:
         for mix in ringing:
             self._write_rings(mix, places[mix], spoken[mix], arena)
         return events
+
+    def _link(self, mix: int, place: int, mixes: int) -> None:
+        """Let those hear a mix who are in other engines' parts of it, and be heard in it."""
+        spoken = {rate: at.sums[place] for rate, at in self._at.items() if at.speaks[place]}
+        if spoken:
+            rate, number = max(spoken), np.array([self._open[mix]], np.intp)
+            said = np.zeros(rate // STEPS_PER_SECOND, np.float32)
+            for own_rate, sound in spoken.items():
+                said += self._linked.convert(number, sound[None], own_rate, rate, self._step)[0]
+            self.links.write(mix, said, rate)
+        for rate, sound in self.links.read(mix):
+            at = self._at_rate(rate, mixes)
+            at.sums[place] += sound
+            at.speaks[place] = True
 
     def _write_rings(
         self, mix: int, place: int, spoken: Sequence[Spoken], arena: RingArena

@@ -7,12 +7,15 @@ that the same commands serve a thread and, with the block in shared memory, anot
 
 from __future__ import annotations
 
+import weakref
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
 
-__all__ = ["AudioRing", "RingArena"]
+__all__ = ["AudioRing", "RingArena", "RingMemory"]
 
 _WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED, _RATE = range(6)
 _HEADER_BYTES = 64
@@ -170,13 +173,42 @@ class AudioRing:
         self._header[_WRITTEN] = written + samples.size
 
 
-class RingArena:
-    """The rings of one engine, by number."""
+class RingMemory(Protocol):
+    """Memory that several processes see. A block's number says where it lies, in all of them."""
 
-    def __init__(self, limit: int = 65536) -> None:
+    def take(self, size: int) -> int:
+        """Return the number of a block of `size` bytes, all zero; `MediaError` when it is full."""
+        ...
+
+    def holds(self, number: int) -> bool:
+        """Return whether there is such a block, and it has not been retired."""
+        ...
+
+    def view(self, number: int) -> memoryview:
+        """Return the block."""
+        ...
+
+    def retire(self, number: int) -> None:
+        """Let `holds` say no from now on, in all processes."""
+        ...
+
+    def recycle(self, number: int) -> None:
+        """Let a retired block be taken again, when nobody can be at work on it any more."""
+        ...
+
+
+class RingArena:
+    """The rings of one engine, by number; over `memory`, of several in several processes.
+
+    What one process has allocated the others find by its number. Only who has allocated may
+    release.
+    """
+
+    def __init__(self, limit: int = 65536, memory: RingMemory | None = None) -> None:
         self._limit = limit
         self._next = 0
         self._rings: dict[int, AudioRing] = {}
+        self._memory = memory
 
     def __len__(self) -> int:
         return len(self._rings)
@@ -188,20 +220,55 @@ class RingArena:
         """
         if len(self._rings) >= self._limit:
             raise MediaError(f"{self._limit} audio rings are in use", hint="close some calls")
-        number = self._next
-        self._next += 1
-        ring = AudioRing(memoryview(bytearray(_HEADER_BYTES + 2 * samples)))
+        size = _HEADER_BYTES + 2 * samples
+        if self._memory is None:
+            number = self._next
+            self._next += 1
+            ring = AudioRing(memoryview(bytearray(size)))
+        else:
+            number = self._memory.take(size)
+            ring = AudioRing(self._memory.view(number))
         ring.rate_hz = rate_hz
         self._rings[number] = ring
         return number
 
     def ring(self, number: int) -> AudioRing:
         """Return ring `number`; `MediaError` when it is gone."""
-        try:
-            return self._rings[number]
-        except KeyError:
-            raise MediaError(f"there is no audio ring {number}") from None
+        ring = self._rings.get(number)
+        memory = self._memory
+        if memory is not None:
+            if not memory.holds(number):
+                self._rings.pop(number, None)  # where it was found, not allocated
+                ring = None
+            elif ring is None:
+                ring = self._rings[number] = AudioRing(memory.view(number))
+        if ring is None:
+            raise MediaError(f"there is no audio ring {number}")
+        return ring
 
     def release(self, number: int) -> None:
         """Forget ring `number`; whoever still holds it keeps a ring nobody serves."""
+        memory = self._memory
+        if memory is not None and number in self._rings:
+            memory.retire(number)
+            ring = self._rings.pop(number)
+            weakref.finalize(ring, memory.recycle, number).atexit = False
         self._rings.pop(number, None)
+
+    def block(self, number: int) -> memoryview:
+        """Return memory that was taken for something else; `MediaError` where there is none."""
+        if self._memory is None or not self._memory.holds(number):
+            raise MediaError(f"there is no block {number} of shared memory")
+        return self._memory.view(number)
+
+    def take(self, size: int) -> int:
+        """Take a block for something else; return its number. `MediaError` where there is none."""
+        if self._memory is None:
+            raise MediaError("the rings of this engine are seen by no other")
+        return self._memory.take(size)
+
+    def give_back(self, number: int) -> None:
+        """Give back what was taken by `take`."""
+        if self._memory is not None and self._memory.holds(number):
+            self._memory.retire(number)
+            self._memory.recycle(number)

@@ -47,6 +47,8 @@ class Router:
         """Keep what a group hears for those rows that send it on and are of another."""
         if self._table.routed.size:
             self._keep_for_later(step)
+        if self._table.links.out:
+            self._table.links.write(step, self._put_in_place(step.group.rows), self._table)
 
     def _put_in_place(self, rows: Rows) -> Ints:
         if self._placed is not rows:
@@ -81,6 +83,8 @@ class Router:
         """Let the rows of all groups hear each other, those that are in a mix."""
         if self._table.mixer.is_idle:
             return []
+        if self._table.mixer.links:
+            self._table.mixer.links.begin_step(steps, self._table.mixer.mix)
         rate = self._table.playout.rate
         parts = [
             Part(step.group.rows, int(rate[step.group.rows[0]]), step.heard, step.power)
@@ -102,6 +106,8 @@ class Router:
             for at, row in enumerate(rows.tolist()):
                 if row in table.pcm_source:
                     events += self._add_ring(row, sound[at])
+        if table.links.into:
+            table.links.add(rows, sound, step, self._put_in_place(step.group.rows), table)
         muted = table.muted[rows]
         if some(muted):
             sound[muted] = 0.0

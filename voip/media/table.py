@@ -28,6 +28,7 @@ from voip.media.columns import (
 from voip.media.fifo import FifoArray
 from voip.media.lane import Lane
 from voip.media.levels import Levels
+from voip.media.links import RowLinks
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
@@ -136,6 +137,7 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
+        self.links = RowLinks()
         self.voices: dict[int, Voice] = self.playout.voices
         """Of the rows that may hear or send anything but G.711."""
         self.converters: dict[int, dict[object, tuple[int, int, Resampler]]] = {}
@@ -197,6 +199,7 @@ class StreamTable:
         self.source[self.source == row] = -1
         self.routed = where(self.source >= 0)
         self.mixer.leave(row)
+        self.links.forget(row)
         for part in (
             self.voices,
             self.converters,

@@ -12,66 +12,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from voip.errors import MediaError
 from voip.logs.lines import event
-from voip.media.commands import Applied, Command, EngineEvent, Opened, Refused, StreamStats
-from voip.media.driver import EngineFigures, TickFigures, TickingEngine
+from voip.media.commands import Command, EngineEvent, StreamStats
+from voip.media.driver import EngineFigures, TickingEngine
 from voip.media.table import BASE_STEP_S
+from voip.net.listeners import Listeners, Result, not_running
+from voip.net.switch_interval import SwitchInterval
+from voip.net.ticks import TickTimes
 
-__all__ = ["ThreadDriver", "TickTimes"]
+__all__ = ["LOGGED_FAILURES", "ThreadDriver", "TickTimes"]
 
 log = logging.getLogger(__name__)
 
-_Listener = TypeVar("_Listener", bound=Callable[..., None])
-
 LOGGED_FAILURES = 3
 """A tick that raises is a fault of ours: the first few are logged in full, all are counted."""
-
-
-class TickTimes:
-    """How late each tick began and ended, in seconds after its deadline: the last `capacity`.
-
-    `late` counts ticks that were not done when the next one was due, and the deadlines that the
-    engine left out because of that.
-    """
-
-    def __init__(self, capacity: int = 8192) -> None:
-        self._figures = np.zeros((capacity, 2), np.float64)
-        self.ticks = 0
-        self.late = 0
-        self.failures = 0
-
-    def record(self, deadline: float, started: float, done: float, following: float | None) -> None:
-        """Note one tick; `following` is the next deadline (None: nothing is due)."""
-        started_s = max(0.0, started - deadline)
-        self._figures[self.ticks % len(self._figures)] = started_s, done - deadline
-        self.ticks += 1
-        if following is None:
-            return
-        self.late += done > following
-        if started_s > BASE_STEP_S:  # no row's step is longer than two base steps
-            self.late += max(0, int((following - deadline) / BASE_STEP_S) - 2)
-
-    def since(self, tick: int = 0, until: int | None = None) -> npt.NDArray[np.float64]:
-        """Return (start, done) of the ticks from number `tick` on: float64 (ticks, 2), in order.
-
-        `until`: and before that one; by default all that there were.
-        """
-        size = len(self._figures)
-        end = self.ticks if until is None else until
-        return self._figures[np.arange(max(tick, end - size), end) % size]
 
 
 class ThreadDriver:
     """`voip.media.driver.EngineDriver` on a daemon thread and the real clock.
 
     `release` is called by the thread when it has ended (`UdpPacketIO.close_all`). `counted` says
-    what went wrong with packets, by kind.
+    what went wrong with packets, by kind. While it runs the interpreter switches threads every
+    0.5 ms (`voip.net.switch_interval`), so that the engine has not to wait long for its turn.
     """
 
     def __init__(
@@ -94,9 +58,7 @@ class ThreadDriver:
         self._ended: asyncio.Future[None] | None = None
         self._arrived: deque[EngineEvent] = deque()
         self._delivery_due = False
-        self._waiting: dict[int, asyncio.Future[Opened | StreamStats | None]] = {}
-        self._listeners: list[Callable[[EngineEvent], None]] = []
-        self._tick_listeners: list[Callable[[], None]] = []
+        self._listeners = Listeners()
 
     # ------------------------------------------------------------ in the loop
 
@@ -104,6 +66,7 @@ class ThreadDriver:
         """Start the thread; events will be delivered in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
+        SwitchInterval.take()
         self._thread.start()
         event(log, logging.DEBUG, "media_started", "the media engine runs")
 
@@ -118,7 +81,7 @@ class ThreadDriver:
         await asyncio.shield(self._ended)
         self._thread.join()
         self._deliver()
-        self._refuse_waiting("the media engine has been closed")
+        self._listeners.refuse_waiting("the media engine has been closed")
         times = self.times
         event(
             log,
@@ -130,15 +93,11 @@ class ThreadDriver:
             failed=times.failures,
         )
 
-    async def apply(self, command: Command) -> Opened | StreamStats | None:
+    async def apply(self, command: Command) -> Result:
         """Queue a command, and return its result or raise `MediaError`."""
         token = self._submit(command)
-        answer: asyncio.Future[Opened | StreamStats | None] = self._running_loop().create_future()
-        self._waiting[token] = answer
-        try:
-            return await answer
-        finally:
-            self._waiting.pop(token, None)
+        self._check_loop()
+        return await self._listeners.answer_to(token)
 
     def post(self, command: Command) -> None:
         """Queue a command; nobody waits for its answer."""
@@ -151,71 +110,40 @@ class ThreadDriver:
 
     def figures(self, since_tick: int = 0) -> EngineFigures:
         """Return what has been counted; the lateness of ticks from number `since_tick` on."""
-        times = self.times
-        count = times.ticks  # the thread goes on
-        lateness_s = times.since(since_tick, count)
-        ticks = TickFigures(count, times.late, times.failures, lateness_s)
+        ticks = self.times.figures(since_tick)
         return EngineFigures(self._engine.snapshot, ticks, self._counted(), self._engine.streams)
 
     def subscribe(self, callback: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Call back with every event but what answers commands; refusals of posted ones too."""
-        return _add(self._listeners, callback)
+        return self._listeners.subscribe(callback)
 
     def on_tick(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back once per tick; while anybody asks for it, every tick wakes the loop."""
-        return _add(self._tick_listeners, callback)
+        return self._listeners.on_tick(callback)
 
     def _submit(self, command: Command) -> int:
         if self._stopping or self._loop is None:
-            raise MediaError("the media engine is not running", hint="start the driver first")
+            raise not_running()
         token = self._engine.submit(command)
         self._wake.set()
         return token
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
             raise MediaError("the media engine belongs to another event loop")
-        return loop
 
     def _deliver(self) -> None:
         self._delivery_due = False  # first: what arrives from now on asks for another delivery
-        while self._arrived:
-            event = self._arrived.popleft()
-            if isinstance(event, Applied | Refused):
-                self._answer(event)
-            else:
-                self._tell(event)
-        for waker in tuple(self._tick_listeners):
-            _call(waker)
-
-    def _tell(self, event: EngineEvent) -> None:
-        for listener in tuple(self._listeners):
-            _call(listener, event)
-
-    def _answer(self, event: Applied | Refused) -> None:
-        answer = self._waiting.get(event.token)
-        if answer is None:  # posted, or its caller was cancelled
-            if isinstance(event, Refused):
-                self._tell(event)
-        elif answer.done():
-            return
-        elif isinstance(event, Applied):
-            answer.set_result(event.result)
-        else:
-            answer.set_exception(MediaError(event.message, hint=event.hint))
+        arrived = self._arrived
+        self._listeners.deliver(arrived.popleft() for _ in range(len(arrived)))
+        self._listeners.ticked()
 
     def _thread_ended(self) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
     def _refuse_after_failure(self) -> None:
-        self._refuse_waiting("the media engine failed; the log says how")
-
-    def _refuse_waiting(self, message: str) -> None:
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(MediaError(message))
+        self._listeners.refuse_waiting("the media engine failed; the log says how")
 
     # ------------------------------------------------------------ in the thread
 
@@ -230,6 +158,7 @@ class ThreadDriver:
             try:
                 self._release()
             finally:
+                SwitchInterval.restore()
                 self._in_loop(self._thread_ended)
 
     def _wait(self) -> float:
@@ -254,7 +183,7 @@ class ThreadDriver:
             self._tick_failed()
             return
         self.times.record(deadline, started, time.monotonic(), following)
-        if (news or self._tick_listeners) and not self._delivery_due:
+        if (news or self._listeners.want_ticks) and not self._delivery_due:
             self._delivery_due = True
             self._in_loop(self._deliver)
 
@@ -272,21 +201,3 @@ class ThreadDriver:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:  # the loop was closed without closing us
             self._stopping = True
-
-
-def _add(listeners: list[_Listener], listener: _Listener) -> Callable[[], None]:
-    """Register a listener; return what removes it, and does no harm when called again."""
-    listeners.append(listener)
-
-    def remove() -> None:
-        if listener in listeners:
-            listeners.remove(listener)
-
-    return remove
-
-
-def _call(listener: Callable[..., None], *arguments: object) -> None:
-    try:
-        listener(*arguments)
-    except Exception:
-        log.exception("a listener to the media engine failed")

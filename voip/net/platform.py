@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import count
 
-from voip.config import DSCP_CS3, DSCP_EF
-from voip.media.engine import Engine
+from voip.config import DSCP_CS3, DSCP_EF, MediaConfig
 from voip.media.io import PacketTap
 from voip.net.clock import SystemClock
-from voip.net.driver import ThreadDriver
+from voip.net.engines import media_plane
 from voip.net.io_thread import IoThread
-from voip.net.packets import UdpPacketIO
-from voip.net.ports import PortRange
 from voip.net.sip_network import KernelNetwork
 from voip.platform import MediaPlane, OffersPlatform, Platform
 from voip.types import Clock, Random, SecureRandom
@@ -42,15 +38,12 @@ class KernelPlatform:
         random: Random,
         ports: tuple[int, int],
         tap: PacketTap | None,
+        config: MediaConfig | None = None,
         *,
         dscp: int = DSCP_EF,
     ) -> MediaPlane:
-        """Return an engine of the phone's own."""
-        io = UdpPacketIO(random, ports=PortRange(*ports), dscp=dscp)
-        io.tap = tap
-        engine = Engine(io, random=random)
-        driver = ThreadDriver(engine, release=io.close_all, counted=io.counted)
-        return MediaPlane(driver, engine.arena, count(1))
+        """Return an engine of the phone's own, or several behind one driver."""
+        return media_plane(config or MediaConfig(), random, ports, tap, dscp)
 
     def files(self) -> IoThread:
         """Return a thread that serves files."""

@@ -13,6 +13,7 @@ from voip.media.commands import (
     Refused,
     SsrcChanged,
     StreamEnded,
+    StreamLost,
     StreamRefused,
 )
 from voip.session.info import is_info
@@ -195,6 +196,8 @@ class SessionManager:
                 session.presence.on_silent(event)
             case MediaHeard():
                 session.presence.on_heard()
+            case StreamLost():
+                session.lose_media(event.reason)
             case StreamRefused():
                 session.lose(f"what was agreed on cannot be done: {event.message}", 488)
             case _:

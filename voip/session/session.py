@@ -402,6 +402,11 @@ class CallSession:
             self.bye([reason_header(status, reason)])
             self.finish(CallEnded(EndedBy.FAILURE, reason, status))
 
+    def lose_media(self, reason: str) -> None:
+        """End the call, whatever its state, because its media engine is gone."""
+        self.lose(reason, 500)
+        self.fail(reason)
+
     def fail(self, reason: str) -> None:
         """End the call because something of ours failed."""
         if self.end is None:

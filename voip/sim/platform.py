@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from voip.config import DSCP_CS3, DSCP_EF
+from voip.config import DSCP_CS3, DSCP_EF, MediaConfig
 from voip.media.io import PacketTap
 from voip.platform import MediaPlane
 from voip.sim.dns import SimDns
@@ -65,6 +65,7 @@ class SimPlatform:
         random: Random,
         ports: tuple[int, int],
         tap: PacketTap | None,
+        config: MediaConfig | None = None,
         *,
         dscp: int = DSCP_EF,
     ) -> MediaPlane:

@@ -140,6 +140,7 @@ def _round(**changes: object) -> Round:
         "kernel_drops": 3,
         "rss_kb_per_call": 40.0,
         "busy_cpu_s": 0.0,
+        "control_cpu_us_per_call_tick": 0.5,
         "bare_sleep_ms": {"p50": 0.1, "p99": 1.0, "max": 2.0},
         "payloads": {"equal": 100, "concealed": 5, "adjusted": 0, "outside": 4, "wrong": 0},
         "engine": {"ticks": 1000, "skipped_steps": 0, "native": True},
@@ -196,12 +197,12 @@ def test_what_srtp_costs_is_the_difference_to_the_round_beside_it() -> None:
         ("AES_256_CM_HMAC_SHA1_80", True),
         ("AEAD_AES_128_GCM", None),
     ):
-        report = MediaReport(10, 5, 0, with_it, suite, plain)
+        report = MediaReport(10, 5, 0, with_it, srtp=suite, plain=plain)
         bar = report.bars()["srtp_more_us_per_call_tick"]
         assert (bar["figure"], bar["met"]) == (3.5, met)
         assert report.to_json()["srtp"] == suite
     slow = tuple(_round(cpu_us_per_call_tick=39.0) for _ in plain)
-    bars = MediaReport(10, 5, 0, slow, "AES_CM_128_HMAC_SHA1_80", plain).bars()
+    bars = MediaReport(10, 5, 0, slow, srtp="AES_CM_128_HMAC_SHA1_80", plain=plain).bars()
     assert bars["srtp_more_us_per_call_tick"]["met"] is False
     with pytest.raises(ConfigError, match="ROT13"):
         run(1, 1, srtp="ROT13")

@@ -60,6 +60,18 @@ OPTIONS = {
     "doctor": {"--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
+    "bench media": {
+        "--calls",
+        "--seconds",
+        "--busy",
+        "--rounds",
+        "--engine",
+        "--workers",
+        "--readers",
+        "--srtp",
+        "--compare",
+        "--json",
+    },
     "bench mix": {
         "--parties",
         "--codec",
@@ -71,7 +83,6 @@ OPTIONS = {
         "--compare",
         "--json",
     },
-    "bench media": {"--calls", "--seconds", "--busy", "--rounds", "--srtp", "--compare", "--json"},
 }
 
 

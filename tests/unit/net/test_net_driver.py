@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from voip.media.commands import (
 from voip.media.driver import EngineDriver
 from voip.media.table import BASE_STEP_S
 from voip.net.driver import ThreadDriver, TickTimes
+from voip.net.switch_interval import ENGINE_SWITCH_S
 
 
 class ScriptedEngine:
@@ -258,6 +260,26 @@ async def test_closing_leaves_no_thread_and_nobody_waiting() -> None:
         await driver.apply(ReadStats(1))
     await driver.close()
     assert release.threads == ["engine-under-test"]
+
+
+async def test_threads_are_switched_more_often_while_any_engine_runs_and_as_before_after() -> None:
+    before = sys.getswitchinterval()
+    one, other = (ThreadDriver(ScriptedEngine(), release=Releases()) for _ in range(2))
+    one.start()
+    during = sys.getswitchinterval()
+    assert during == pytest.approx(ENGINE_SWITCH_S) and during < before
+    other.start()
+    await one.close()
+    assert sys.getswitchinterval() == during
+    await other.close()
+    assert sys.getswitchinterval() == before
+
+    another = ThreadDriver(ScriptedEngine(), release=Releases())
+    another.start()
+    sys.setswitchinterval(0.002)  # the application knows better
+    await another.close()
+    assert sys.getswitchinterval() == pytest.approx(0.002)
+    sys.setswitchinterval(before)
 
 
 async def test_what_was_posted_before_closing_is_carried_out() -> None:

@@ -12,6 +12,8 @@ import numpy as np
 
 from voip.call import Call
 from voip.config import NetworkConfig
+from voip.net.driver import ThreadDriver
+from voip.net.workers import Workers
 from voip.phone import Softphone
 from voip.sim import World
 
@@ -22,6 +24,15 @@ def phone(**settings: object) -> Softphone:
     return Softphone(network=HERE, **settings)  # type: ignore[arg-type]
 
 
+def engine_thread(of: Softphone) -> ThreadDriver:
+    """Return what runs the phone's engine while it has few calls."""
+    driver = of._driver
+    assert isinstance(driver, Workers)
+    (thread,) = driver.drivers
+    assert isinstance(thread, ThreadDriver)
+    return thread
+
+
 def uri(of: Softphone, user: str = "bob") -> str:
     return f"sip:{user}@127.0.0.1:{of.port}"
 
@@ -30,11 +41,11 @@ Pair: TypeAlias = tuple[Softphone, Softphone, asyncio.Queue[Call]]
 
 
 @asynccontextmanager
-async def two_phones() -> AsyncIterator[Pair]:
+async def two_phones(**settings: object) -> AsyncIterator[Pair]:
     """Alice, Bob, and the calls that come to Bob; he answers what he takes from the queue."""
     calls: asyncio.Queue[Call] = asyncio.Queue()
     done = asyncio.Event()
-    async with phone() as alice, phone() as bob:
+    async with phone(**settings) as alice, phone(**settings) as bob:
 
         @bob.on_incoming
         async def taken(call: Call) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile_wire import HERE
+from loopback_phones import engine_thread
 
 from voip.config import MediaConfig, NetworkConfig
 from voip.errors import CallError, ConfigError, RegistrationError, VoipError
@@ -69,7 +70,7 @@ async def test_addresses_that_cannot_be_bound_are_refused_and_nothing_is_left(ho
     alice = Softphone(network=NetworkConfig(bind_host=host))
     with pytest.raises(VoipError):
         await alice.start()
-    assert not alice._driver._thread.is_alive()
+    assert not engine_thread(alice)._thread.is_alive()
 
 
 BAD_DIALS: list[tuple[str, dict[str, Any]]] = [

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from callers import echo
-from loopback_phones import phone, tone, uri
+from loopback_phones import engine_thread, phone, tone, uri
 
 from voip import Softphone
 from voip.call import Call
 from voip.errors import CallError
 from voip.events import CallState
 from voip.harness.soak.census import left_in_phone
-from voip.net.driver import ThreadDriver
 
 ROUNDS, AT_ONCE = 5, 8
 SOUND_S = 0.1
@@ -34,12 +33,11 @@ def in_use() -> tuple[int, int, int]:
 
 def held(phone: Softphone) -> dict[str, int]:
     """What a phone's media hold: rows, sockets, rings, files, listeners to ticks."""
-    driver = phone.driver
-    assert isinstance(driver, ThreadDriver)
+    driver = engine_thread(phone)
     return {
         "streams": driver._engine.streams,  # type: ignore[attr-defined]
-        "commands waiting": len(driver._waiting),
-        "tick listeners": len(driver._tick_listeners),
+        "commands waiting": len(driver._listeners._waiting),
+        "tick listeners": len(driver._listeners._ticks),
         "rings": len(phone._stack.arena),
         "tasks": len(phone._tasks),
         "calls": len(phone.calls),
@@ -127,7 +125,7 @@ async def test_nothing_is_left_when_a_phone_closes(tmp_path: Path):
             await asyncio.gather(*(call.play(tone(0.1)) for call in calls))
             for call in calls[:5]:
                 await call.hangup()
-            engines = [alice._driver._engine, bob._driver._engine]
+            engines = [engine_thread(one)._engine for one in (alice, bob)]
             arenas = [alice._stack.arena, bob._stack.arena]
             agents = [alice._agent, bob._agent]
             stacks = [alice._stack, bob._stack]

@@ -7,12 +7,12 @@ import urllib.request
 from dataclasses import fields
 
 import pytest
+from loopback_phones import engine_thread
 from prometheus_client.parser import text_string_to_metric_families
 
 from voip import Metrics, Softphone
 from voip.call import Call
 from voip.config import NetworkConfig
-from voip.net.driver import ThreadDriver
 from voip.net.line import IoCounters
 
 pytestmark = pytest.mark.realtime
@@ -69,7 +69,7 @@ async def test_a_scrape_over_http_while_a_call_is_up_agrees_with_the_call() -> N
         assert scraped["voip_media_streams", "codec=pcmu", phone] == 1
         assert scraped["voip_calls", "direction=outgoing", phone, "state=active"] == 1
 
-        times = us.driver.times if isinstance(us.driver, ThreadDriver) else None
+        times = engine_thread(us).times
         assert times is not None
         ticks = scraped["voip_media_ticks_total", phone]
         assert 0 < ticks <= times.ticks

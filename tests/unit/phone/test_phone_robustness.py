@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from callers import answering
 from hostile_wire import HERE, SDP, Wire
+from loopback_phones import engine_thread
 
 from voip.arguments import agent_config
 from voip.call import Call
@@ -292,14 +293,14 @@ async def test_a_close_that_is_cancelled_closes_everything_all_the_same():
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert call.ended is not None
-    assert alice._driver._engine.streams == 0
-    assert not alice._driver._thread.is_alive()
+    assert engine_thread(alice)._engine.streams == 0
+    assert not engine_thread(alice)._thread.is_alive()
     await alice.close()
     closing = asyncio.create_task(bob.close())
     await asyncio.sleep(0)
     closing.cancel()
     await asyncio.gather(closing, return_exceptions=True)
-    assert not bob._driver._thread.is_alive()
+    assert not engine_thread(bob)._thread.is_alive()
 
 
 # ---------------------------------------------------------------- secrets

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from voip.errors import MediaError
+from voip.harness.bench.engines import EngineKind, EnginesUnderTest
 from voip.harness.bench.load_keys import protect_command
+from voip.harness.bench.readers import Readers
 from voip.media.commands import (
     CloseStream,
     Command,
@@ -24,16 +24,15 @@ from voip.media.commands import (
     RouteStream,
     StreamStats,
 )
-from voip.media.engine import MAX_COMMANDS, Engine
-from voip.net.driver import ThreadDriver
-from voip.net.packets import UdpPacketIO
-from voip.types import Address, SecureRandom
+from voip.media.driver import EngineFigures
+from voip.media.engine import MAX_COMMANDS
+from voip.media.native import available
+from voip.types import Address
 
 __all__ = ["BusyThreads", "EngineSide", "EngineTotals", "Lateness", "Measured"]
 
 HOST = "127.0.0.1"
 _PCMU = PayloadFormat(0, "pcmu")
-_REMEMBERED_TICKS = 1 << 17  # over 20 minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,12 @@ class Lateness:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the engine's process took from one `mark` to the next."""
+    """What the engine's process, or all of them, took from one `mark` to the next."""
 
     wall_s: float
     cpu_s: float  # user and system, all threads but the busy ones
     busy_cpu_s: float
+    control_cpu_s: float  # of what is neither engine nor busy
     ticks: int
     late_ticks: int
     start_ms: Lateness
@@ -79,6 +79,7 @@ class EngineTotals:
     native: bool  # whether the part in C was used
     skipped_steps: int  # of all rows since the first `mark`: the engine was hopelessly late
     failures: int
+    readers_lost_ms: float  # sound that the applications were too slow for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class _Mark:
     wall_s: float
     cpu_s: float
     busy_s: float
+    control_s: float
     tick: int
     late: int
 
@@ -122,25 +124,30 @@ class BusyThreads:
 class EngineSide:
     """`calls` echoing G.711 streams on 127.0.0.1; runs in the current event loop."""
 
-    def __init__(self, calls: int, busy: int, srtp: str | None = None) -> None:
+    def __init__(
+        self,
+        calls: int,
+        busy: int,
+        engine: EngineKind = "thread",
+        workers: int = 1,
+        readers: int = 0,
+        srtp: str | None = None,
+    ) -> None:
         self._calls = calls
         self._srtp = srtp
-        random = SecureRandom()
-        self._io = UdpPacketIO(random)
-        self._engine = Engine(self._io, random=random)
-        self._driver = ThreadDriver(
-            self._engine,
-            release=self._io.close_all,
-            remembered_ticks=_REMEMBERED_TICKS,
-        )
+        self._under_test = EnginesUnderTest(engine, workers)
+        self._driver = self._under_test.driver
+        self._reading = readers
+        self._readers: Readers | None = None
         self._busy = BusyThreads(busy)
-        self._rss_before = _rss_kb()
+        self._rss_before = 0.0
         self._marked: _Mark | None = None
         self._skipped_before = 0
 
     async def open(self) -> list[tuple[int, int]]:
         """Open every stream; return their RTP and RTCP ports."""
-        self._driver.start()
+        await self._under_test.start()
+        self._rss_before = self._under_test.rss_kb()
         opened = await self._apply(
             OpenStream(call, HOST, f"bench-{call}") for call in range(self._calls)
         )
@@ -149,7 +156,7 @@ class EngineSide:
         ]
 
     async def connect(self, ports: list[tuple[int, int]]) -> None:
-        """Connect every stream to the load and route it to itself."""
+        """Connect every stream to the load and route it to itself, or have it read and sent."""
         if self._srtp is not None:
             await self._apply(protect_command(self._srtp, call) for call in range(self._calls))
         await self._apply(
@@ -159,32 +166,39 @@ class EngineSide:
             )
             for call, (rtp, rtcp) in enumerate(ports)
         )  # fmt: skip
-        await self._apply(RouteStream(call, call) for call in range(self._calls))
+        await self._apply(RouteStream(call, call) for call in range(self._reading, self._calls))
+        self._readers = Readers(self._driver, self._under_test.arena, range(self._reading))
 
-    def mark(self) -> Measured | None:
+    async def mark(self) -> Measured | None:
         """Note where we are; return what was used since the last mark."""
-        before, now = self._marked, self._now()
-        self._marked = now
+        before = self._marked
+        counted = await self._under_test.figures(0 if before is None else before.tick)
+        now = self._marked = self._now(counted)
         if before is None:  # to open hundreds of calls at once takes longer than a step
-            self._skipped_before = self._engine.skipped_steps
+            self._skipped_before = counted.io["skipped_steps"]
             return None
-        figures = self._driver.times.since(before.tick)
+        figures = np.zeros((0, 2)) if counted.ticks is None else counted.ticks.lateness_s
         busy_s = now.busy_s - before.busy_s
         return Measured(
             wall_s=now.wall_s - before.wall_s,
             cpu_s=now.cpu_s - before.cpu_s - busy_s,
             busy_cpu_s=busy_s,
+            control_cpu_s=now.control_s - before.control_s,
             ticks=now.tick - before.tick,
             late_ticks=now.late - before.late,
             start_ms=_lateness(figures[:, 0]),
             done_ms=_lateness(figures[:, 1]),
-            rss_kb=_rss_kb() - self._rss_before,
+            rss_kb=self._under_test.rss_kb() - self._rss_before,
         )
 
     async def close(self) -> EngineTotals:
         """Close every stream and the engine; return what they counted."""
         self._busy.close()
+        if self._readers is not None:
+            await self._readers.close()
         closed = await self._apply(CloseStream(call) for call in range(self._calls))
+        counted = await self._under_test.figures()
+        io = counted.io
         stats = [result for result in closed if isinstance(result, StreamStats)]
         totals = EngineTotals(
             sent=sum(one.packets_sent for one in stats),
@@ -198,11 +212,12 @@ class EngineSide:
             played_ms=sum(one.played_ms for one in stats),
             delay_ms=float(np.mean([one.average_delay_ms for one in stats])),
             reported=sum(one.rtt_ms is not None for one in stats),
-            kernel_drops=self._io.kernel_drops(),
-            not_sent=self._io.counters.send_full + self._io.counters.send_failed,
-            native=self._engine.native,
-            skipped_steps=self._engine.skipped_steps - self._skipped_before,
-            failures=self._driver.times.failures,
+            kernel_drops=io["kernel_drops"],
+            not_sent=io["send_full"] + io["send_failed"],
+            native=available(),
+            skipped_steps=io["skipped_steps"] - self._skipped_before,
+            failures=0 if counted.ticks is None else counted.ticks.failed,
+            readers_lost_ms=0.0 if self._readers is None else self._readers.lost_ms,
         )
         await self._driver.close()
         return totals
@@ -220,22 +235,18 @@ class EngineSide:
             raise MediaError("the engine did not answer every command")
         return results
 
-    def _now(self) -> _Mark:
-        used = resource.getrusage(resource.RUSAGE_SELF)
+    def _now(self, counted: EngineFigures) -> _Mark:
+        busy_s, ticks = self._busy.cpu_s(), counted.ticks
         return _Mark(
             wall_s=time.monotonic(),
-            cpu_s=used.ru_utime + used.ru_stime,
-            busy_s=self._busy.cpu_s(),
-            tick=self._driver.times.ticks,
-            late=self._driver.times.late,
+            cpu_s=self._under_test.cpu_s(),
+            busy_s=busy_s,
+            control_s=self._under_test.control_cpu_s(busy_s),
+            tick=0 if ticks is None else ticks.count,
+            late=0 if ticks is None else ticks.late,
         )
 
 
 def _lateness(seconds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Lateness:
     p50, p99, most = np.percentile(seconds * 1000, (50, 99, 100)) if seconds.size else (0, 0, 0)
     return Lateness(float(p50), float(p99), float(most))
-
-
-def _rss_kb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1024

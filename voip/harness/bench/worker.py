@@ -120,12 +120,12 @@ async def _engine() -> None:
         nonlocal side
         match request["do"]:
             case "open":
-                side = EngineSide(request["calls"], request["busy"], request.get("srtp"))
+                side = EngineSide(**{name: request[name] for name in request if name != "do"})
                 return {"ports": await side.open()}
             case "connect" if side is not None:
                 await side.connect(_pairs(request["ports"]))
             case "mark" if side is not None:
-                measured = side.mark()
+                measured = await side.mark()
                 return {} if measured is None else asdict(measured)
             case "close" if side is not None:
                 return asdict(await side.close())
