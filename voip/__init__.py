@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from voip.phone import Softphone
     from voip.quality.report import QualityReport
     from voip.registrars import RegistrationStatus
+    from voip.rtp.srtp.keys import SrtpKeys
     from voip.sip.digest import Credentials
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "RegistrationStatus",
     "RequestError",
     "Softphone",
+    "SrtpKeys",
     "SubscriptionError",
     "TlsConfig",
     "TransportError",
@@ -90,6 +92,7 @@ _HOMES = {
     "QualityReport": "voip.quality.report",
     "RegistrationStatus": "voip.registrars",
     "Softphone": "voip.phone",
+    "SrtpKeys": "voip.rtp.srtp.keys",
     "TlsConfig": "voip.config",
 }
 

@@ -43,6 +43,7 @@ from voip.media.commands import (
 )
 from voip.media.commands import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
+from voip.protecting import Protecting
 from voip.quality.report import QualityReport
 from voip.session.audio import AudioReader, CallAudio
 from voip.session.event_log import EventLog
@@ -111,7 +112,11 @@ class Call:
         )
         self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
         session.hold_changed = self._on_hold
-        self._parts: Mapping[type, Any] = {Digits: self._digits, CallSound: self._sound}
+        self._parts: Mapping[type, Any] = {
+            Digits: self._digits,
+            CallSound: self._sound,
+            Protecting: Protecting(session),
+        }
 
     def __repr__(self) -> str:
         way = "to" if self.outgoing else "from"
@@ -449,6 +454,7 @@ class Call:
 
     send_dtmf = PartMethod(Digits, Digits.send_dtmf)
     collect = PartMethod(Digits, Digits.collect)
+    protect = PartMethod(Protecting, Protecting.protect)
 
     # ------------------------------------------------------------ events
 

@@ -47,6 +47,21 @@ def test_a_round_prints_one_json_object_and_loses_nothing(cli: typer.Typer) -> N
 
 
 @pytest.mark.bench
+def test_protected_calls_lose_nothing_either(cli: typer.Typer) -> None:
+    arguments = ["--calls", "8", "--seconds", "1", "--rounds", "1", "--json"]
+    result = CliRunner().invoke(cli, [*arguments, "--srtp", "aes_cm_128_hmac_sha1_80"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["srtp"] == "AES_CM_128_HMAC_SHA1_80"
+    assert report["packets_lost"] == report["kernel_drops"] == 0
+    (one,) = report["rounds"]
+    assert one["load"]["sent"] == one["engine"]["seen"] > 8 * 40
+    if not report["late_ticks"] and one["load"]["behind_ms_max"] < 100:
+        assert report["payloads"]["wrong"] == 0 and report["payloads"]["equal"] > 50
+    assert report["bars"]["srtp_more_us_per_call_tick"]["bar"] == 4.0
+
+
+@pytest.mark.bench
 def test_processes_and_an_application_that_reads_and_sends_lose_nothing(cli: typer.Typer) -> None:
     arguments = ["--calls", "12", "--seconds", "1.5", "--rounds", "1", "--json"]
     more = ["--engine", "process", "--workers", "2", "--readers", "6", "--busy", "1"]

@@ -10,6 +10,8 @@ import random
 import struct
 from pathlib import Path
 
+from fuzz_srtp import protected_packets
+
 _SDP = (
     b"v=0\r\no=- 7 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n"
     b"m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\n"
@@ -132,6 +134,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
     """Return what a target's inputs are made from."""
     if target in ("rtcp", "rtp", "extension"):
         return list(_RTCP)
+    if target == "srtp":
+        return list(protected_packets())
     if target == "opus":
         return list(_OPUS)
     if target == "payloads":

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from fuzz_srtp import srtp
 
 from voip.codecs.comfort_noise import ComfortNoise, NoiseSource
 from voip.codecs.core import Codec, CodecFormat, FecCodec
@@ -385,6 +386,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sdp": sdp,
     "rtcp": rtcp,
     "rtp": rtp,
+    "srtp": srtp,
     "extension": extension,
     "opus": opus,
     "payloads": payloads,

@@ -54,6 +54,12 @@ def bench_media(
         Path | None,
         typer.Option("--page", metavar="F", help="With --growth: put the table into this page."),
     ] = None,
+    srtp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUITE", help="Protect the calls by SRTP, each round beside one without."
+        ),
+    ] = None,
     as_json: options.JsonFlag = False,
     earlier: CompareFile = None,
 ) -> None:
@@ -74,8 +80,8 @@ def bench_media(
 
     def measure(progress: Progress) -> Measured:
         report = run(
-            calls, seconds, busy, rounds, codec,
-            engine=engine, workers=workers, readers=readers, profile=profile, progress=progress,
+            calls, seconds, busy, rounds, codec, engine=engine, workers=workers, readers=readers,
+            profile=profile, srtp=srtp, progress=progress,
         )  # fmt: skip
         rounds_of = f"{len(report.rounds)} rounds of {report.seconds:g} s"
         title = f"{report.calls} calls of {report.codec}, {rounds_of}, {_engines(report)}"
@@ -125,6 +131,7 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
             if report.reader_cpu_us is None
             else f"{report.reader_cpu_us:.0f} us for each that is read and sent",
         ),
+        *_srtp_lines(report),
         (
             "memory per call",
             f"{figures['rss_kb_per_call']:.0f} kB",
@@ -159,6 +166,14 @@ def _growth_lines(grown: GrowthReport) -> list[tuple[str, str, str]]:
             "",
         ),
     ]
+
+
+def _srtp_lines(report: MediaReport) -> list[tuple[str, str, str]]:
+    found = report.bars().get("srtp_more_us_per_call_tick")
+    if found is None:
+        return []
+    judged = "" if found["bar"] is None else bar(found, "us at most")
+    return [(f"more by {report.srtp} / machine factor", f"{found['figure']:.1f} us", judged)]
 
 
 def _three(figures: dict[str, float]) -> str:

@@ -28,7 +28,7 @@ from voip.codecs.opus.binding import libopus
 from voip.codecs.registry import default_registry
 from voip.errors import CodecError, TransportError, VoipError
 from voip.harness.audio import fit_tones, snr_db
-from voip.media import native
+from voip.media import native, protection
 from voip.media.io import PacketBatch
 from voip.media.wav import WavReader
 from voip.net.packets import UdpPacketIO
@@ -100,7 +100,7 @@ def examine(cache: Path | None = None) -> list[Check]:
         cache = Path(os.environ.get("VOIP_PEER_CACHE", PEER_CACHE))
     checks = [_python(), *map(_library, _LIBRARIES), _codecs(), _libopus()]
     checks += [_optional(name, format_) for name, format_ in _OPTIONAL.items()]
-    checks += [_native(), _sounds()]
+    checks += [_native(), _srtp(), _sounds()]
     checks += [_packets(), _sip_port(), _rtp_ports(), _open_files(), _ipv4(), _ipv6()]
     return checks + _peers(cache)
 
@@ -181,6 +181,15 @@ def _native() -> Check:
         return Check(name, Health.OK, "ordinary packets in C, the rest in arrays")
     hint = "for a quarter less CPU a call: install again where there is a C compiler"
     return Check(name, Health.MISSING, "in arrays only", hint)
+
+
+def _srtp() -> Check:
+    name, hint = "SRTP", "to protect calls: pip install 'voip-softphone[srtp]'"
+    if not _version("cryptography"):
+        return Check(name, Health.MISSING, "cryptography is not installed", hint)
+    if not _version("pylibsrtp"):
+        return Check(name, Health.MISSING, "by cryptography alone, slowly", hint)
+    return Check(name, Health.OK, "by libsrtp" + (", in C" * protection.available()))
 
 
 def _sounds() -> Check:

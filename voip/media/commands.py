@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from voip.config import TroubleConfig
 from voip.events import MediaTrouble
 from voip.rtp.jitter import ALLOWANCE
+from voip.rtp.srtp.keys import SrtpKeys
 from voip.rtp.xr import XrBlock
 from voip.types import Address
 
@@ -38,6 +39,7 @@ __all__ = [
     "OpenStream",
     "Opened",
     "PayloadFormat",
+    "ProtectStream",
     "ReadStats",
     "Refused",
     "RemoveSink",
@@ -114,6 +116,18 @@ class ConnectStream:
     rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
     rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
     rtcp_ask_round_trip: bool = False  # by XR, while nothing is sent (RFC 3611, 4.4)
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectStream:
+    """Send and hear `stream` by SRTP only, with these keys from now on; other keys may follow.
+
+    None: nothing is sent, or heard, as long as there are no keys. It cannot be undone.
+    """
+
+    stream: int
+    send: SrtpKeys | None
+    receive: SrtpKeys | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +350,7 @@ class CloseStream:
 Command = (
     OpenStream
     | ConnectStream
+    | ProtectStream
     | MuteStream
     | RouteStream
     | OpenMix
@@ -401,6 +416,9 @@ class StreamStats:
     packets_reordered: int = 0
     packets_discarded: int = 0  # not RTP, unknown payload type, too long
     packets_from_strangers: int = 0
+    packets_forged: int = 0  # on a protected stream: not made with its keys, and dropped
+    packets_replayed: int = 0  # likewise: they had come before, or were too old to tell
+    packets_withheld: int = 0  # not sent, though counted as such: there were no keys for them
     strangers: tuple[tuple[Address, int], ...] = ()
     jitter_ms: float | None = None
     delay_ms: float | None = None  # what the jitter buffer adds now

@@ -25,6 +25,7 @@ from voip.media.commands import (
     OpenMix,
     OpenStream,
     PayloadFormat,
+    ProtectStream,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -44,6 +45,7 @@ from voip.media.jitter_log import JitterLog
 from voip.media.keepalive import KeepAlive
 from voip.media.links import set_link
 from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
+from voip.media.protection import Protection
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
@@ -75,6 +77,7 @@ class Control:
         random: Random,
         codecs: Registry,
         keep_alive: KeepAlive,
+        protection: Protection,
     ) -> None:
         self._table = table
         self._io = io
@@ -84,6 +87,7 @@ class Control:
         self._random = random
         self._codecs = codecs
         self._keep_alive = keep_alive
+        self._protection = protection
 
     def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
@@ -92,6 +96,8 @@ class Control:
                 return self._open(command, now)
             case ConnectStream():
                 self._connect(command, now)
+            case ProtectStream():
+                self._protection.apply(command, now)
             case CloseStream():
                 return self._close(command, now)
             case ReadStats():

@@ -39,6 +39,7 @@ from voip.media.native import Native, available
 from voip.media.pairs import Pairs
 from voip.media.phases import Phases
 from voip.media.playout import Playout
+from voip.media.protection import Protection
 from voip.media.relay import POLL_S, Relay
 from voip.media.reports import GONE_S, Reporter
 from voip.media.rings import RingArena
@@ -95,8 +96,10 @@ class Engine:
         self.snapshot: StatsSnapshot | None = None
         """The figures of all streams, once a second anew; any thread may read it."""
         multiplexer = Multiplexer(io)
-        self._io = io = multiplexer
         self._table = StreamTable(G711Lane())
+        self._io = io = protection = Protection(
+            self._table, multiplexer, native=self.native, phases=self.phases
+        )
         self._reporter = Reporter(self._table, io, random, multiplexer)
         self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
@@ -118,7 +121,7 @@ class Engine:
         self._pairs = Pairs(self._table, self.arena)
         self._control = Control(
             self._table, io, self._reporter, self._digits, self.arena, random,
-            default_registry() if codecs is None else codecs, self._keep_alive,
+            default_registry() if codecs is None else codecs, self._keep_alive, protection,
         )  # fmt: skip
         self._commands: deque[tuple[int, Command]] = deque()
         self._tokens = count(1)

@@ -29,7 +29,7 @@ _PLAYOUT = (
     "state", "decoded", "late", "duplicate", "dropped", "peak", "concealed", "accelerated",
     "expanded", "played", "delay_sum", "rate", "waited",
 )  # fmt: skip
-_TABLE = ("slot", "discarded", "underrun")
+_TABLE = ("slot", "discarded", "underrun", "forged", "replayed", "withheld")
 _REPORTS = {"rtcp_sent": "sent", "rtcp_received": "received"}
 _LINES = ("points", "sum_xx", "sum_xy", "sum_yy")
 _SURE_PPM = 5.0
@@ -39,7 +39,8 @@ _LEVELS = ("heard", "heard_before", "sent", "sent_before")
 SUMMED = (
     "packets_sent", "bytes_sent", "packets_received", "bytes_received", "packets_lost",
     "packets_late", "packets_duplicate", "packets_reordered", "packets_discarded",
-    "packets_from_strangers", "dropped_frames", "buffer_overrun_count", "concealed_ms",
+    "packets_from_strangers", "packets_forged", "packets_replayed", "packets_withheld",
+    "dropped_frames", "buffer_overrun_count", "concealed_ms",
     "accelerated_ms", "expanded_ms", "played_ms", "source_underrun_ms",
 )  # fmt: skip
 """Figures of `StreamStats` that can be added up over streams."""
@@ -51,6 +52,9 @@ _COUNTED = {
     "packets_duplicate": "duplicate",
     "packets_reordered": "reordered",
     "packets_discarded": "discarded",
+    "packets_forged": "forged",
+    "packets_replayed": "replayed",
+    "packets_withheld": "withheld",
     "dropped_frames": "dropped",
     "buffer_overrun_count": "overruns",
 }
@@ -165,6 +169,9 @@ class StatsSnapshot:
             packets_reordered=figure("reordered"),
             packets_discarded=figure("discarded"),
             packets_from_strangers=strangers,
+            packets_forged=figure("forged"),
+            packets_replayed=figure("replayed"),
+            packets_withheld=figure("withheld"),
             strangers=names,
             jitter_ms=1000 * figure("jitter") / figure("clock") if received else None,
             delay_ms=delay_ms,

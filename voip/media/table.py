@@ -108,6 +108,9 @@ class StreamTable:
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
+    forged: Ints
+    replayed: Ints
+    withheld: Ints
     underrun: Ints
     relays: Bools
     relayed: Bools
@@ -131,6 +134,9 @@ class StreamTable:
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
+        "forged": (np.int64, 0, ()),  # protection.py: what was not made with our keys
+        "replayed": (np.int64, 0, ()),
+        "withheld": (np.int64, 0, ()),  # what was not sent, for want of keys
         "underrun": (np.int64, 0, ()),  # samples an audio source did not have in time
         "relays": (np.bool_, False, ()),  # its source's payloads may go out as they are
         "relayed": (np.bool_, False, ()),  # what is heard on it may be relayed (relay.py)

@@ -30,11 +30,12 @@ from voip.media.lane import Lane
 from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.media.voicing import Voicing
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
+from voip.rtp.srtp.keys import ROOM_BYTES
 
 __all__ = ["DTX_OCTETS", "MAX_PTIME_MS", "Transmitter"]
 
 MAX_PTIME_MS = 120
-_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD
+_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD + ROOM_BYTES
 DTX_OCTETS = 2
 """A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""
 

@@ -37,6 +37,9 @@ _PACKETS: Final = {
     "voip_rtp_packets_reordered": "packets_reordered",
     "voip_rtp_packets_discarded": "packets_discarded",
     "voip_rtp_packets_from_strangers": "packets_from_strangers",
+    "voip_rtp_packets_forged": "packets_forged",
+    "voip_rtp_packets_replayed": "packets_replayed",
+    "voip_rtp_packets_withheld": "packets_withheld",
     "voip_rtp_frames_dropped": "dropped_frames",
     "voip_rtp_buffer_overruns": "buffer_overrun_count",
 }

@@ -21,6 +21,7 @@ from voip.media.commands import (
     Opened,
     OpenStream,
     PayloadFormat,
+    ProtectStream,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -32,6 +33,7 @@ from voip.media.commands import (
 from voip.media.elsewhere import no_sound
 from voip.media.record.plan import Beep
 from voip.rtp.jitter_policy import jitter_policy
+from voip.rtp.srtp.keys import SrtpKeys
 from voip.sdp.agreement import AgreedAudio
 from voip.sdp.description import Direction
 from voip.sdp.format import RtpFormat
@@ -73,6 +75,7 @@ class MediaSession:
         """Which of several exchanges is ours now (see `follow`)."""
         self._share: Share | None = None
         self._beeps: dict[object, Beep] = {}
+        self._protection: ProtectStream | None = None
         self._open = False
         self._toward = self._advertised = ""  # what it is bound to, and described by
         self._closed = False
@@ -140,6 +143,8 @@ class MediaSession:
                 return
             try:
                 opened = await stack.driver.apply(command)
+                if self._protection is not None:
+                    await stack.driver.apply(self._protection)
             except BaseException:  # it may be opened all the same, and nobody wants it
                 self._close_soon()
                 raise
@@ -300,6 +305,21 @@ class MediaSession:
     async def mute(self, muted: bool) -> None:
         """Send silence, or sound again."""
         await self._apply(MuteStream(self.stream, muted))
+
+    async def protect(self, send: SrtpKeys | None, receive: SrtpKeys | None) -> None:
+        """Send and hear by SRTP only, with these keys, or not at all without; see `ProtectStream`.
+
+        It may be said before there is a stream, and goes for those that take its place.
+        """
+        if self._stack.media.elsewhere is not None:
+            raise no_sound()
+        self._refuse_if_closed()
+        command = ProtectStream(self.stream, send, receive)
+        async with self._turn:
+            self._refuse_if_closed()
+            if self._open:
+                await self._apply(command)
+            self._protection = command
 
     async def route(self, source: int | None, *, relay: bool = False) -> None:
         """Send what is heard on stream `source` (our own number: echo), or nothing (None).

@@ -14,9 +14,12 @@ from voip.errors import ConfigError, MediaError
 from voip.harness.bench.batch_socket import BatchSocket
 from voip.harness.bench.calibration import REFERENCE, Calibration, calibrate
 from voip.harness.bench.echo_check import EchoVerdict, check_echo
+from voip.harness.bench.load_keys import LoadKeys, protect_command
 from voip.harness.bench.media import MediaReport, Round, raise_open_files, run
 from voip.harness.bench.speech import speech_frames
 from voip.harness.bench.worker import Worker
+from voip.rtp.packet import pack_header
+from voip.rtp.srtp.stream import Inbound, Outbound
 
 FRAMES = speech_frames(200, seed=7)
 
@@ -165,13 +168,15 @@ def test_the_report_has_the_names_that_others_rely_on() -> None:
 
 
 def test_bars_are_met_by_figure_over_factor_and_missed_by_one_fault() -> None:
-    assert _met(_round()) == {
+    assert _met(_round(cpu_us_per_call_tick=10.0)) == {
         "cpu_us_per_call_tick": True,
+        "rss_kb_per_call": True,
         "lost_by_us": True,
         "payloads_wrong": True,
         "done_p99_ms": True,
     }
-    assert _met(_round(machine_factor=1.0))["cpu_us_per_call_tick"] is False
+    assert _met(_round(cpu_us_per_call_tick=10.2))["cpu_us_per_call_tick"] is False
+    assert _met(_round(rss_kb_per_call=61.0))["rss_kb_per_call"] is False
     skipped = {"ticks": 900, "skipped_steps": 100, "native": True}
     assert _met(_round(engine=skipped))["cpu_us_per_call_tick"] is None
     slow = {"sent": 1000, "behind_ms_max": 300.0}
@@ -180,10 +185,47 @@ def test_bars_are_met_by_figure_over_factor_and_missed_by_one_fault() -> None:
     wrong = {"equal": 100, "concealed": 0, "adjusted": 0, "outside": 0, "wrong": 1}
     assert _met(_round(payloads=wrong))["payloads_wrong"] is False
     assert _met(_round(payloads=wrong | {"equal": 0, "wrong": 0}))["payloads_wrong"] is False
-    late = {act: {"p50": 1.0, "p99": 21.0, "max": 30.0} for act in ("start", "done")}
+    late = {act: {"p50": 1.0, "p99": 31.0, "max": 40.0} for act in ("start", "done")}
     assert _met(_round(lateness_ms=late))["done_p99_ms"] is False
     tired = {"p50": 1.0, "p99": 6.0, "max": 9.0}
     assert _met(_round(lateness_ms=late, bare_sleep_ms=tired))["done_p99_ms"] is None
+
+
+def test_what_srtp_costs_is_the_difference_to_the_round_beside_it() -> None:
+    plain = tuple(_round(cpu_us_per_call_tick=cost) for cost in (20.0, 30.0, 10.0))
+    with_it = tuple(_round(cpu_us_per_call_tick=cost) for cost in (27.0, 39.0, 16.0))
+    for suite, met in (
+        ("AES_CM_128_HMAC_SHA1_80", True),
+        ("AES_256_CM_HMAC_SHA1_80", True),
+        ("AEAD_AES_128_GCM", None),
+    ):
+        report = MediaReport(10, 5, 0, with_it, srtp=suite, plain=plain)
+        bar = report.bars()["srtp_more_us_per_call_tick"]
+        assert (bar["figure"], bar["met"]) == (3.5, met)
+        assert report.to_json()["srtp"] == suite
+    slow = tuple(_round(cpu_us_per_call_tick=39.0) for _ in plain)
+    bars = MediaReport(10, 5, 0, slow, srtp="AES_CM_128_HMAC_SHA1_80", plain=plain).bars()
+    assert bars["srtp_more_us_per_call_tick"]["met"] is False
+    with pytest.raises(ConfigError, match="ROT13"):
+        run(1, 1, srtp="ROT13")
+
+
+def test_the_load_protects_what_it_sends_and_reads_what_the_engine_does() -> None:
+    for suite in ("AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80", "AEAD_AES_256_GCM"):
+        load, command = LoadKeys(suite, 2), protect_command(suite, 1)
+        outbound, inbound = Outbound(), Inbound()
+        outbound.rekey(command.send)
+        inbound.rekey(command.receive, 0.0)
+        plain = pack_header(0, 7, 7, 7) + bytes(range(160))
+        packets = np.zeros((2, 172 + load.tag_bytes), np.uint8)
+        packets[:, :172] = np.frombuffer(plain, np.uint8)
+        load.protect(packets)
+        room = memoryview(bytearray(packets[1].tobytes() + bytes(200)))
+        assert inbound.unprotect(room, packets.shape[1], 0.0, rtcp=False) == 172
+        assert room[:172] == plain
+        length = outbound.protect(room, 172, rtcp=False)
+        assert load.unprotect(1, bytes(room[:length]), rtcp=False) == plain
+        assert load.unprotect(0, bytes(room[:length]), rtcp=False) == b""
 
 
 def test_too_few_open_files_are_said() -> None:

@@ -72,6 +72,7 @@ OPTIONS = {
         "--profile",
         "--growth",
         "--page",
+        "--srtp",
         "--compare",
         "--json",
     },

@@ -32,6 +32,7 @@ NAMES = [
         "libopus",
         *("G.722", "GSM", "Speex", "AMR", "AMR-WB", "G.729"),
         "media tick",
+        "SRTP",
         "shipped sounds",
         "UDP on loopback",
         "SIP port 5060",

@@ -13,6 +13,7 @@ import numpy as np
 
 from voip.errors import MediaError
 from voip.harness.bench.engines import EngineKind, EnginesUnderTest
+from voip.harness.bench.load_keys import protect_command
 from voip.harness.bench.media_codecs import payload_format, registry
 from voip.harness.bench.readers import Readers
 from voip.media.commands import (
@@ -138,8 +139,10 @@ class EngineSide:
         workers: int = 1,
         readers: int = 0,
         profile: bool = False,
+        srtp: str | None = None,
     ) -> None:
         self._calls = calls
+        self._srtp = srtp
         self._format = payload_format(codec)
         self._under_test = EnginesUnderTest(engine, workers, registry(), profile=profile)
         self._driver = self._under_test.driver
@@ -163,6 +166,8 @@ class EngineSide:
 
     async def connect(self, ports: list[tuple[int, int]]) -> None:
         """Connect every stream to the load and route it to itself, or have it read and sent."""
+        if self._srtp is not None:
+            await self._apply(protect_command(self._srtp, call) for call in range(self._calls))
         await self._apply(
             ConnectStream(
                 call, Address(HOST, rtp), Address(HOST, rtcp), send_format=self._format,

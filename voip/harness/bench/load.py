@@ -18,6 +18,7 @@ import numpy.typing as npt
 from voip.errors import MediaError
 from voip.harness.bench.batch_socket import BatchSocket
 from voip.harness.bench.echo_check import EchoVerdict, check_echo
+from voip.harness.bench.load_keys import LoadKeys
 from voip.harness.bench.media_codecs import frames_of, payload_format
 from voip.net.drops import socket_drops
 from voip.rtp import ntp
@@ -66,9 +67,12 @@ class LoadReport:
 
 
 class Load:
-    """`calls` calls towards the RTP and RTCP ports of an engine on 127.0.0.1."""
+    """`calls` calls towards the RTP and RTCP ports of an engine on 127.0.0.1.
 
-    def __init__(self, calls: int, seed: int, codec: str = "pcmu") -> None:
+    srtp: the suite they are protected by, for payloads of one length; None: they are not.
+    """
+
+    def __init__(self, calls: int, seed: int, codec: str = "pcmu", srtp: str | None = None) -> None:
         self.report = LoadReport()
         self._calls = calls
         self._random = np.random.default_rng(seed)
@@ -77,7 +81,9 @@ class Load:
         groups = -(-calls // CALLS_PER_SOCKET)
         frames = frames_of(codec, _SPEECH_FRAMES, seed)
         self._frames, self._octets, self._span = frames.payloads, frames.octets, frames.span
-        packet_bytes = _HEADER_BYTES + self._frames.shape[1]
+        self._keys = LoadKeys(srtp, calls) if srtp else None
+        tag_bytes = self._keys.tag_bytes if self._keys else 0
+        packet_bytes = _HEADER_BYTES + self._frames.shape[1] + tag_bytes
         width = max(256, packet_bytes)
         self._rtp = [BatchSocket(width=width) for _ in range(groups)]
         self._lengths = np.zeros((_KEPT_FRAMES, calls), np.int64)
@@ -189,8 +195,12 @@ class Load:
         data[:, 2:4] = _big_endian(self._sequence + frame, ">u2")
         data[:, 4:8] = _big_endian(self._timestamp + frame * self._span, ">u4")
         which = (self._begin + frame) % _SPEECH_FRAMES
-        data[:, _HEADER_BYTES:] = self._frames[which]
-        self._lengths[frame % _KEPT_FRAMES] = _HEADER_BYTES + self._octets[which]
+        octets = self._octets[which]
+        data[:, _HEADER_BYTES : _HEADER_BYTES + self._frames.shape[1]] = self._frames[which]
+        if self._keys is not None:
+            self._keys.protect(data)
+            octets = octets + self._keys.tag_bytes
+        self._lengths[frame % _KEPT_FRAMES] = _HEADER_BYTES + octets
 
     def _send(self, packets: npt.NDArray[np.int64]) -> None:
         frame, call = np.divmod(packets, self._calls)
@@ -219,6 +229,8 @@ class Load:
             compound = build_compound(
                 [report, source_description(int(self._ssrc[call]), f"load-{call}")]
             )
+            if self._keys is not None:
+                compound = self._keys.protect_report(call, compound)
             packet = np.frombuffer(compound, np.uint8).reshape(1, -1)
             ports = self._ports[call : call + 1, 1]
             self.report.reports_sent += self._rtcp[call // CALLS_PER_SOCKET].send(packet, ports)
@@ -246,6 +258,8 @@ class Load:
         np.maximum.at(self._last, call, sequence)
         for position in np.flatnonzero(self._is_checked[call]):
             packet = data[position, : lengths[position]].tobytes()
+            if self._keys is not None:
+                packet = self._keys.unprotect(int(call[position]), packet, rtcp=False)
             timestamp = int.from_bytes(packet[4:8])
             entry = (int(sequence[position]), timestamp, packet[_HEADER_BYTES:])
             self._heard[int(call[position])].append(entry)
@@ -259,7 +273,10 @@ class Load:
             if call is None:
                 continue
             self.report.reports_seen += 1
-            for part in parse_compound(packet[:length].tobytes()):
+            compound = packet[:length].tobytes()
+            if self._keys is not None:
+                compound = self._keys.unprotect(call, compound, rtcp=True)
+            for part in parse_compound(compound):
                 if isinstance(part, SenderReport):
                     self._reports[call] = (part, time.monotonic())
 

@@ -20,8 +20,10 @@ import numpy as np
 from voip.errors import ConfigError
 from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
 from voip.harness.bench.engines import EngineKind, kind_for
+from voip.harness.bench.load_keys import BARS_US
 from voip.harness.bench.media_codecs import BARS, PLAIN, bare_codec_us, payload_format
 from voip.harness.bench.worker import Message, Worker
+from voip.rtp.srtp.suites import suite_of
 
 __all__ = ["CPU_BAR_US", "DONE_P99_BAR_MS", "MediaReport", "Round", "raise_open_files", "run"]
 
@@ -87,6 +89,9 @@ class MediaReport:
     engine: EngineKind = "thread"
     workers: int = 1
     readers: int = 0
+    srtp: str | None = None
+    plain: tuple[Round, ...] = ()
+    """With SRTP: a round without it before each one."""
 
     @property
     def done_bar_ms(self) -> float:
@@ -101,6 +106,14 @@ class MediaReport:
             return None
         control = statistics.median(one.control_cpu_us_per_call_tick for one in self.rounds)
         return control * self.calls / self.readers
+
+    @property
+    def srtp_more_us(self) -> float:
+        """Median over the rounds of what SRTP adds to CPU per call and tick, likewise divided."""
+        return statistics.median(
+            one.adjusted_cpu_us - before.adjusted_cpu_us
+            for before, one in zip(self.plain, self.rounds, strict=True)
+        )
 
     @property
     def adjusted_cpu_us(self) -> float:
@@ -124,7 +137,7 @@ class MediaReport:
     def cpu_bar_us(self) -> float | None:
         """What a call may cost: more than G.711 where its codec does; None: nobody says."""
         if self.codec in PLAIN:
-            return CPU_BAR_US
+            return CPU_BAR_US + BARS_US.get(self.srtp or "", 0.0)
         if self.codec not in BARS:
             return None
         bare = statistics.median(one.bare_codec_us / one.machine_factor for one in self.rounds)
@@ -167,7 +180,7 @@ class MediaReport:
             one.engine["skipped_steps"] or one.load["behind_ms_max"] > LOAD_BEHIND_BAR_MS
             for one in self.rounds
         )
-        return {
+        return self._srtp_bar(whole=whole) | {
             "cpu_us_per_call_tick": {  # what was left out, or came late, cost nothing
                 "figure": cpu,
                 "bar": cpu_bar,
@@ -189,6 +202,13 @@ class MediaReport:
             },
         }
 
+    def _srtp_bar(self, *, whole: bool) -> dict[str, dict[str, Any]]:
+        if self.srtp is None:
+            return {}
+        more, bar = self.srtp_more_us, BARS_US.get(self.srtp)
+        met = more <= bar if whole and bar is not None else None
+        return {"srtp_more_us_per_call_tick": {"figure": more, "bar": bar, "met": met}}
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values. Figures are medians over the rounds, counts sums."""
 
@@ -200,6 +220,7 @@ class MediaReport:
             "calls": self.calls,
             "seconds": self.seconds,
             "busy": self.busy,
+            "srtp": self.srtp,
             "engine": self.engine,
             "workers": self.workers,
             "readers": self.readers,
@@ -271,6 +292,7 @@ def run(
     workers: int = 1,
     readers: int = 0,
     profile: bool = False,
+    srtp: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> MediaReport:
     """Measure `rounds` rounds of `seconds` each; `progress` is told what is being done.
@@ -278,7 +300,8 @@ def run(
     `busy` is how many threads run plain Python meanwhile in the process that the engine is a thread
     of, or that controls it. engine: "thread", "process", or "auto": what a phone with so many calls
     has, and a thread with `profile` (what phases take) or another codec. workers: processes.
-    readers: calls whose sound an application reads and sends back. Raises
+    readers: calls whose sound an application reads and sends back. srtp: the suite that protects
+    the calls; then each round stands beside one without it. Raises
     `ConfigError` when this machine cannot hold so many calls, `MediaError` when a process of the
     benchmark fails.
     """
@@ -301,15 +324,23 @@ def run(
         raise ConfigError(
             "phases and other codecs are measured in a thread", hint="--engine thread"
         )
+    if srtp and codec not in PLAIN:
+        raise ConfigError(f"{codec} is not measured with SRTP", hint=", ".join(PLAIN))
     setup = {
         "codec": codec, "engine": kind, "workers": workers, "readers": readers, "profile": profile
     }  # fmt: skip
     raise_open_files(3 * calls + _FILES_BESIDE_CALLS)
-    measured = []
+    suite = suite_of(srtp).name if srtp else None
+    measured: list[Round] = []
+    plain: list[Round] = []
     for number in range(1, rounds + 1):
         progress(f"round {number} of {rounds}: {calls} calls for {seconds:g} s")
-        measured.append(_round_of(calls, seconds, busy, setup, seed=number))
-    return MediaReport(calls, seconds, busy, tuple(measured), codec, kind, workers, readers)
+        if suite:
+            plain.append(_round_of(calls, seconds, busy, setup, seed=number))
+        measured.append(_round_of(calls, seconds, busy, setup | {"srtp": suite}, seed=number))
+    return MediaReport(
+        calls, seconds, busy, tuple(measured), codec, kind, workers, readers, suite, tuple(plain)
+    )
 
 
 def raise_open_files(needed: int) -> None:
@@ -333,7 +364,7 @@ def _round_of(calls: int, seconds: float, busy: int, setup: dict[str, Any], seed
     bare_us = bare_codec_us(codec)
     with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
         engine.tell("open", calls=calls, busy=busy, **setup)
-        load.tell("open", calls=calls, seed=seed, codec=codec)
+        load.tell("open", calls=calls, seed=seed, codec=codec, srtp=setup.get("srtp"))
         theirs, ours = engine.answer()["ports"], load.answer()["ports"]
         engine.tell("connect", ports=ours)
         load.tell("connect", ports=theirs)

@@ -145,7 +145,9 @@ async def _load() -> None:
         nonlocal load
         match request["do"]:
             case "open":
-                load = Load(request["calls"], request["seed"], request["codec"])
+                load = Load(
+                    request["calls"], request["seed"], request["codec"], request.get("srtp")
+                )
                 return {"ports": load.addresses()}
             case "connect" if load is not None:
                 load.connect(_pairs(request["ports"]))
