@@ -19,7 +19,7 @@ pytest := $(python) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint peers quality codec-quality fuzz soak interop rfc-status clean
+.PHONY: help venv demo test check lint peers quality codec-quality jitter-quality fuzz soak interop rfc-status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ quality: venv ## PESQ, STOI and Matplotlib into .venv; needs a compiler, which `
 
 codec-quality: quality ## judge all codecs by PESQ, and write docs/codec-quality.*; some minutes
 	@$(python) tests/codec_quality.py
+
+jitter-quality: quality ## judge the jitter buffer by PESQ, and write docs/jitter.*; some minutes
+	@$(python) tests/jitter_quality.py
 
 fuzz: venv ## ten million inputs to everything that reads from the network; goes on where it was stopped
 	@$(python) tests/fuzz/fuzz_run.py --jobs $(JOBS) $(FUZZ_ARGS)

@@ -33,6 +33,8 @@ DSCP_EF: Final = 46
 
 Extension = Literal["off", "supported", "required"]
 
+JitterPolicyName = Literal["conservative", "balanced", "aggressive", "fixed"]
+
 _HOST: Final = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
@@ -229,10 +231,11 @@ class MediaConfig:
     keepalive_s: how often something goes to the other side while there is nothing to say (RFC
     6263), 1 or more; None: nothing does; rtcp_mux: whether RTCP may go by RTP's port (RFC 5761),
     rtcp_rsize: and without a report (RFC 5506), where the other side agrees;
-    jitter_*: bounds of the adaptive jitter buffer; symmetric: whether a peer that sends from
-    another address than it said may be learned (docs/architecture.md, section 5). elsewhere: who
-    listens, an IP address and an even port, where the phone shall only signal: no engine is
-    started then, session descriptions name that address, and what needs sound raises `MediaError`.
+    jitter_*: bounds of the adaptive jitter buffer, and how careful it is, or "fixed": it is
+    `jitter_min_ms`, always; symmetric: whether a peer that sends from another address than it said
+    may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an
+    even port, where the phone shall only signal: no engine is started then, session descriptions
+    name that address, and what needs sound raises `MediaError`.
     troubles: what is told when something is wrong with the sound.
     engine: where the media engine runs, in a "thread" of this process or in a "process" of its own,
     which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
@@ -244,8 +247,9 @@ class MediaConfig:
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
     ptime_ms: int = 20
-    jitter_min_ms: float = 40.0
+    jitter_min_ms: float = 30.0
     jitter_max_ms: float = 400.0
+    jitter_policy: JitterPolicyName = "balanced"
     symmetric: bool = True
     elsewhere: Address | None = None
     troubles: TroubleConfig = TroubleConfig()
@@ -274,6 +278,11 @@ class MediaConfig:
             raise ConfigError(
                 f"a jitter buffer of {self.jitter_min_ms} to {self.jitter_max_ms} ms cannot be had",
                 hint="0 <= jitter_min_ms <= jitter_max_ms <= 600",
+            )
+        if self.jitter_policy not in get_args(JitterPolicyName):
+            raise ConfigError(
+                f"no jitter policy is called {self.jitter_policy!r}",
+                hint=f"one of {', '.join(get_args(JitterPolicyName))}",
             )
         if self.keepalive_s is not None and not 1 <= self.keepalive_s <= 3600:
             raise ConfigError(f"keepalive_s={self.keepalive_s}", hint="1 to 3600 s, or None")

@@ -15,6 +15,7 @@ __all__ = ["QualityReports", "session_report"]
 
 ALGORITHM: Final = "G.107"
 _ADAPTIVE: Final = 3
+_NOT_ADAPTIVE: Final = 2
 _STANDARD_PLC: Final = 3
 
 
@@ -46,6 +47,7 @@ class QualityReports:
 def session_report(call: Call, wall: float) -> VoiceQualityReport | None:
     """Return the report of a call that ended at `wall` s since 1970; None where it had no sound."""
     session, stats, quality = call._session, call.stats, call.quality
+    media = session.stack.media
     dialog, agreed = session.dialog, session.media.agreed
     remote = stats.remote or (agreed.remote_rtp if agreed is not None else None)
     if dialog is None or agreed is None or remote is None or session.up_s is None:
@@ -64,9 +66,9 @@ def session_report(call: Call, wall: float) -> VoiceQualityReport | None:
         packets_per_s=round(1000 / agreed.ptime_ms),
         plc=_STANDARD_PLC,
         silence_suppression=False,
-        jitter_buffer_adaptive=_ADAPTIVE,
+        jitter_buffer_adaptive=_ADAPTIVE if media.jitter_policy != "fixed" else _NOT_ADAPTIVE,
         jitter_buffer_nominal_ms=stats.average_delay_ms or None,
-        jitter_buffer_abs_max_ms=session.stack.media.jitter_max_ms,
+        jitter_buffer_abs_max_ms=media.jitter_max_ms,
         loss_percent=100 * max(0, stats.packets_lost) / expected if expected > 0 else None,
         discard_percent=100 * stats.packets_late / expected if expected > 0 else None,
         round_trip_ms=stats.rtt_ms,

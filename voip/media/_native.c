@@ -36,9 +36,12 @@
     X(next_sequence, int64_t, "table.playout.sequence") \
     X(silent, int64_t, "table.playout.silent") \
     X(concealed, int64_t, "table.playout.concealed") \
+    X(expanded, int64_t, "table.playout.expanded") \
     X(minimum, double, "table.playout.minimum") \
     X(maximum, double, "table.playout.maximum") \
     X(target, double, "table.playout.target") \
+    X(allowance, double, "table.playout.allowance") \
+    X(waited, int64_t, "table.playout.waited") \
     X(played, int64_t, "table.playout.played") \
     X(delay_sum, double, "table.playout.delay_sum") \
     X(pending, int64_t, "table.playout.pcm.fill") \
@@ -74,9 +77,11 @@
     X(packets, uint8_t, "table.transmitter.packet") \
     X(seam, float, "table.playout.seam") \
     X(past_sound, float, "table.playout.past.sound") \
-    X(histogram, float, "table.playout.delays.histogram") \
+    X(histogram, int16_t, "table.playout.delays.histogram") \
+    X(recent, uint8_t, "table.playout.delays.recent") \
     X(quickest, double, "table.playout.delays.quickest") \
-    X(weight, double, "table.playout.delays.weight") \
+    X(last, double, "table.playout.delays.last") \
+    X(position, int64_t, "table.playout.delays.position") \
     X(window_left, int64_t, "table.playout.delays.window_left") \
     X(window_quickest, double, "table.playout.delays.window_quickest") \
     X(waiting, int64_t, "table.playout.ring.count") \
@@ -102,8 +107,9 @@
     X(head_bytes) X(idle) X(playing) \
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
-    X(bin_s) X(growth) X(heavy) X(window) X(quantile) \
-    X(aim_samples) X(called) X(function) X(max_units_octets) X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
+    X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
+    X(aim_samples) X(stay_s) X(called) X(function) X(max_units_octets) \
+    X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
 
 enum {
 #define X(name, type, there) AT_##name,
@@ -128,7 +134,8 @@ typedef struct {
 #define X(name) double name;
     NUMBERS(X)
 #undef X
-    Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, packet_bytes, codes;
+    Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, remembered;
+    Py_ssize_t packet_bytes, codes;
     Py_ssize_t seam_samples, history;
     Py_ssize_t capacity, stride;
     uint32_t *odd, batch; /* by row: the last batch in which something of it was left */
@@ -141,30 +148,53 @@ static uint32_t big_endian(const uint8_t *at)
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
+/* jitter.py, DelayEstimator._turn */
+static void turn(Tick *t, Py_ssize_t row)
+{
+    int16_t *histogram = t->histogram + row * t->bins;
+    uint8_t *recent = t->recent + row * t->remembered;
+    double longer = floor((t->window_quickest[row] - t->quickest[row]) * (1 / t->bin_s) + 0.5);
+    t->window_left[row] = (int64_t)t->quickest_window;
+    t->quickest[row] = t->window_quickest[row];
+    t->window_quickest[row] = INFINITY;
+    if (!(longer >= 1))
+        return;
+    int less = (int)(longer < (double)t->bins ? longer : (double)t->bins);
+    memset(histogram, 0, sizeof *histogram * (size_t)t->bins);
+    for (Py_ssize_t at = 0; at < t->remembered; at++) {
+        if (recent[at] < t->bins - 1)
+            recent[at] = (uint8_t)(recent[at] > less ? recent[at] - less : 0);
+        histogram[recent[at]]++;
+    }
+}
+
 /* jitter.py, DelayEstimator.update */
 static void note_delay(Tick *t, Py_ssize_t row, double transit)
 {
-    float *histogram = t->histogram + row * t->bins;
-    if (--t->window_left[row] == 0) {
-        t->window_left[row] = (int64_t)t->window;
-        t->quickest[row] = t->window_quickest[row];
-        t->window_quickest[row] = INFINITY;
-        if (t->weight[row] > t->heavy) {
-            for (Py_ssize_t bin = 0; bin < t->bins; bin++)
-                histogram[bin] = (float)((double)histogram[bin] / t->weight[row]);
-            t->weight[row] = 1.0;
-        }
+    int16_t *histogram = t->histogram + row * t->bins;
+    if (--t->window_left[row] == 0)
+        turn(t, row);
+    if (t->quickest[row] - transit > t->quicker_s
+        && histogram[t->bins - 1] <= t->remembered - (Py_ssize_t)t->settling
+        && t->last[row] - transit < t->jump_s) {
+        t->last[row] = transit;
+        transit = t->quickest[row] - t->quicker_s;
+    } else {
+        t->last[row] = transit;
     }
     if (transit < t->window_quickest[row])
         t->window_quickest[row] = transit;
     if (transit < t->quickest[row])
         t->quickest[row] = transit;
     double bin = ceil((transit - t->quickest[row]) * (1 / t->bin_s) - 0.1);
-    if (bin > (double)(t->bins - 1))
-        bin = (double)(t->bins - 1);
-    t->weight[row] *= t->growth;
-    float *counted = histogram + (Py_ssize_t)bin;
-    *counted = (float)((double)*counted + t->weight[row]);
+    if (bin > (double)(t->bins - 2))
+        bin = (double)(t->bins - 2);
+    uint8_t *place = t->recent + row * t->remembered + t->position[row];
+    histogram[*place]--;
+    *place = (uint8_t)(int)bin; /* never below 0: the quickest is no later than this one */
+    histogram[*place]++;
+    if (++t->position[row] == t->remembered)
+        t->position[row] = 0;
 }
 
 /* intake.py, Intake._in_samples and voicing.py, Voicing.durations; 0 where the voice is to be asked */
@@ -353,19 +383,18 @@ static PyObject *give_back(Loan *loan, PyObject *result)
 /* jitter.py, DelayEstimator.target, and playout.py, Playout._aim */
 static double aim(const Tick *t, Py_ssize_t row)
 {
-    const float *histogram = t->histogram + row * t->bins;
-    float all = 0.0f, share = 0.0f;
-    for (Py_ssize_t bin = 0; bin < t->bins; bin++)
-        all += histogram[bin];
-    float most = (float)t->quantile * all;
-    int64_t within = 0;
-    for (Py_ssize_t bin = 0; bin < t->bins; bin++) {
+    const int16_t *histogram = t->histogram + row * t->bins;
+    int64_t seen = t->remembered - histogram[t->bins - 1], share = 0, within = 0;
+    int64_t enough = seen - (int64_t)(t->allowance[row] * (double)seen);
+    for (Py_ssize_t bin = 0; bin < t->bins - 1; bin++) {
         share += histogram[bin];
-        within += share < most;
+        within += share < enough;
     }
     double target = (double)within * t->bin_s;
     target = target < t->minimum[row] ? t->minimum[row] : target;
-    return target > t->maximum[row] ? t->maximum[row] : target;
+    target = target > t->maximum[row] ? t->maximum[row] : target;
+    double less = t->target[row] - target;
+    return less > 0 && less < t->stay_s ? t->target[row] : target;
 }
 
 static void decode(const Tick *t, Py_ssize_t slot, float *sound, Py_ssize_t count)
@@ -410,13 +439,22 @@ static int64_t gap_before(const Tick *t, Py_ssize_t row, int64_t wanted)
 enum { ODD, HEARD, GAP, VOICED };
 
 /* playout.py, Playout._adapt, and _hear_packets or what _fill_gap notes of a whole step: a GAP is
- * counted and passed, its sound is up to the caller. */
+ * counted, its sound is up to the caller. */
 static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard)
 {
     int64_t decoded = t->decoded[row], sequence = t->next_sequence[row], silent = t->silent[row];
-    Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
+    int64_t waited = t->waited[row];
     if (t->state[row] != t->playing || t->pending[row] != 0)
         return ODD;
+    if (waited != 0) { /* pacing.py, Pacer.settle: did what was waited for get lost? */
+        int64_t passed = gap_before(t, row, decoded);
+        if (passed == 0 || waited < passed)
+            return ODD;
+        decoded += passed;
+        sequence += passed / count;
+        waited -= passed;
+    }
+    Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
     int coded = t->coded[row];
     int64_t whole_length = coded ? t->slot_duration[slot] : t->slot_length[slot];
     int whole = t->slot_timestamp[slot] == decoded && whole_length == count;
@@ -448,8 +486,16 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     t->delay_sum[row] += delay * (double)count;
     t->played[row] = played;
     t->target[row] = target;
-    t->next_sequence[row] = sequence + 1;
-    t->decoded[row] = decoded + count;
+    if (t->waited[row] != 0) {
+        t->expanded[row] += waited;
+        t->waited[row] = 0;
+    }
+    /* Pacer.wait: what is missing may come yet, if it may be played so much later */
+    int waits = !whole && delay + (double)count / t->rate_hz <= t->maximum[row] + 1e-9;
+    t->next_sequence[row] = waits ? sequence : sequence + 1;
+    t->decoded[row] = waits ? decoded : decoded + count;
+    if (waits)
+        t->waited[row] = count;
     float *past = t->past_sound + row * t->history;
     if (!whole) {
         int64_t left = (int64_t)t->faded - silent;
@@ -797,6 +843,7 @@ static int measure(Tick *t)
     t->row_count = share(t, AT_listening, 1);
     t->payload_types = share(t, AT_meaning, t->row_count);
     t->bins = share(t, AT_histogram, t->row_count);
+    t->remembered = share(t, AT_recent, t->row_count);
     t->slots_a_row = share(t, AT_slot_timestamp, t->row_count);
     t->slot_bytes = share(t, AT_slot_payload, t->row_count * t->slots_a_row);
     t->packet_bytes = share(t, AT_packets, t->row_count);
@@ -805,7 +852,8 @@ static int measure(Tick *t)
     t->history = share(t, AT_past_sound, t->row_count);
     t->capacity = share(t, AT_slots, 1);
     t->stride = share(t, AT_memory, t->capacity);
-    int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 0 && t->slot_bytes > 0
+    int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 1
+               && t->bins <= 256 && t->remembered > 0 && t->slot_bytes > 0
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
                && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes
                && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes

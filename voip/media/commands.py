@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from voip.config import TroubleConfig
 from voip.events import MediaTrouble
+from voip.rtp.jitter import ALLOWANCE
 from voip.rtp.srtp.keys import SrtpKeys
 from voip.rtp.xr import XrBlock
 from voip.types import Address
@@ -29,6 +30,7 @@ __all__ = [
     "EngineEvent",
     "LinkIn",
     "LinkOut",
+    "LogJitter",
     "MediaHeard",
     "MediaSilent",
     "MixStream",
@@ -86,8 +88,9 @@ class OpenStream:
     stream: int
     host: str
     cname: str
-    jitter_min_ms: float = 40.0
+    jitter_min_ms: float = 30.0
     jitter_max_ms: float = 400.0
+    jitter_allowance: float = ALLOWANCE  # the share of packets that may come too late
     symmetric: bool = True  # learn another source, by the rule of docs/architecture.md, section 5
     troubles: TroubleConfig = field(default_factory=TroubleConfig)
     keepalive_s: float | None = 15.0  # something is sent at least so often (RFC 6263); None: not
@@ -293,6 +296,14 @@ class WatchStream:
 
 
 @dataclass(frozen=True, slots=True)
+class LogJitter:
+    """Log what a jitter buffer does (`Engine.jitter_log`), the last `events`; 0: no more."""
+
+    stream: int
+    events: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class ReadStats:
     """Ask for the figures of one stream. Its result is `StreamStats`."""
 
@@ -355,6 +366,7 @@ Command = (
     | SendXr
     | SendApp
     | WatchStream
+    | LogJitter
     | LinkOut
     | LinkIn
     | Unlink

@@ -18,6 +18,7 @@ from voip.media.commands import (
     ConnectStream,
     LinkIn,
     LinkOut,
+    LogJitter,
     MixStream,
     MuteStream,
     Opened,
@@ -40,6 +41,7 @@ from voip.media.commands import (
 )
 from voip.media.digits import Digits
 from voip.media.io import PacketIO
+from voip.media.jitter_log import JitterLog
 from voip.media.keepalive import KeepAlive
 from voip.media.links import set_link
 from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
@@ -129,6 +131,11 @@ class Control:
                 self._reporter.queue(self._table.row(command.stream), command)
             case WatchStream():
                 self._watch(command, now)
+            case LogJitter():
+                row = self._table.row(command.stream)
+                self._table.jitter_logs.pop(row, None)
+                if command.events:
+                    self._table.jitter_logs[row] = JitterLog(command.events)
             case LinkOut() | LinkIn() | Unlink():
                 set_link(self._table, self._arena, command)
         return None
@@ -158,8 +165,7 @@ class Control:
         table.cname[row] = command.cname
         table.symmetric[row] = command.symmetric
         table.troubles[row] = command.troubles
-        table.playout.minimum[row] = low / 1000
-        table.playout.maximum[row] = high / 1000
+        table.playout.bound(row, low / 1000, high / 1000, command.jitter_allowance)
         table.transmitter.open(
             row,
             ssrc=self._random.below(1 << 32),

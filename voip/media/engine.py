@@ -154,6 +154,15 @@ class Engine:
         """Streams that are open."""
         return len(self._table)
 
+    def jitter_log(self, stream: int) -> str:
+        """Return what `LogJitter` has kept of a stream, as CSV; MediaError: nothing is kept."""
+        log = self._table.jitter_logs.get(self._table.row(stream))
+        if log is None:
+            raise MediaError(
+                f"no jitter log is kept of stream {stream}", hint="LogJitter begins one"
+            )
+        return log.to_csv()
+
     def next_due(self) -> float | None:
         """When to tick next, monotonic seconds; None while no stream takes part."""
         due = self._table.next_due()
@@ -246,6 +255,12 @@ class Engine:
         slot = table.begin_step(rows, group.slots)
         due = slot * np.float64(BASE_STEP_S)
         heard = self._playout.play(rows, group.samples, due, coded=group.coded)
+        if table.jitter_logs:
+            for at, row in enumerate(rows.tolist()):
+                if row in table.jitter_logs:
+                    table.jitter_logs[row].note(
+                        table.playout, row, float(due[at]) + group.slots * BASE_STEP_S
+                    )
         self.phases.end("play out")
         if table.pair_sinks or table.beeps:
             self._pairs.hear(group, slot, heard)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import payloads, playout, receive, voicing
+from voip.media import gaps, pacing, payloads, playout, receive, voicing
 from voip.media.adapter import MAX_PAYLOAD
 from voip.media.columns import Floats, Ints, Rows, every, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
@@ -41,14 +41,15 @@ _NUMBERS = {
     "transit_restart_s": receive.RESTART_S,
     "playout_restart_s": playout.RESTART_S,
     "bin_s": jitter.BIN_S,
-    "growth": jitter.GROWTH,
-    "heavy": jitter.HEAVY,
-    "window": jitter.WINDOW,
-    "quantile": jitter.QUANTILE,
+    "quickest_window": jitter.QUICKEST_WINDOW,
+    "quicker_s": jitter.QUICKER_S,
+    "jump_s": jitter.JUMP_S,
+    "settling": jitter.SETTLING,
     "aim_samples": playout.AIM_SAMPLES,
-    "grow_s": playout.GROW_S,
-    "shrink_s": playout.SHRINK_S,
-    "faded": playout.FADED,
+    "stay_s": playout.STAY_S,
+    "grow_s": pacing.GROW_S,
+    "shrink_s": pacing.SHRINK_S,
+    "faded": gaps.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
     "called": voicing.CALLED,
@@ -119,7 +120,7 @@ class Native:
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
         if missing:
             gaps = all_gaps[:missing]
-            heard[gaps] = self._table.playout.conceal(rows[gaps], count)
+            heard[gaps] = self._table.playout.gaps.conceal(rows[gaps], count)
         return heard
 
     def _play_voices(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:

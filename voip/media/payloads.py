@@ -29,7 +29,7 @@ from voip.media.columns import (
 )
 from voip.media.io import SLOT_BYTES
 
-__all__ = ["EMPTY", "SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
+__all__ = ["EMPTY", "NOTHING_WAITS", "SLOTS", "SLOT_PAYLOAD", "PayloadRing"]
 
 SLOTS = 64
 """1.28 s of 20 ms packets, 0.64 s of 10 ms ones. A power of two."""
@@ -39,7 +39,8 @@ POOL_PER_ROW = 14
 """Larger payloads that may wait at one time, on an average over the rows: 400 ms of 30 ms ones."""
 
 EMPTY = -(1 << 62)
-_NOTHING_WAITS = 1 << 40
+NOTHING_WAITS = 1 << 40
+"""A gap after which nothing comes, so far."""
 
 
 class PayloadRing:
@@ -181,7 +182,7 @@ class PayloadRing:
             searched = rows[missed]
             ahead = self.timestamp.reshape(-1, SLOTS)[searched] - wanted[missed, None]
             left = ahead + self.duration.reshape(-1, SLOTS)[searched]
-            ahead = np.where(left > 0, np.maximum(ahead, 0), _NOTHING_WAITS)
+            ahead = np.where(left > 0, np.maximum(ahead, 0), NOTHING_WAITS)
             nearest = ahead.argmin(axis=1)
             gap[missed] = ahead = ahead[np.arange(missed.size), nearest]
             slots[missed] = np.where(ahead == 0, searched * SLOTS + nearest, -1)
@@ -190,9 +191,14 @@ class PayloadRing:
     def next_after(self, row: int, timestamp: int) -> int:
         """Return the slot of the next packet of `row` that begins after `timestamp`; -1: none."""
         ahead = self.timestamp[row * SLOTS : (row + 1) * SLOTS] - timestamp
-        ahead = np.where(ahead > 0, ahead, _NOTHING_WAITS)
+        ahead = np.where(ahead > 0, ahead, NOTHING_WAITS)
         nearest = int(ahead.argmin())
-        return row * SLOTS + nearest if ahead[nearest] < _NOTHING_WAITS else -1
+        return row * SLOTS + nearest if ahead[nearest] < NOTHING_WAITS else -1
+
+    def newest(self, rows: Rows) -> Ints:
+        """Return where the last packet that waits begins, (k,); far in the past: none does."""
+        newest: Ints = self.timestamp.reshape(-1, SLOTS)[rows].max(axis=1)
+        return newest
 
     def octets(self, slot: int) -> npt.NDArray[np.uint8]:
         """Return the payload in one slot: uint8 (octets,), a view."""

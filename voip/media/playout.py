@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.conceal import FADE_S, REJOIN_S, blend, conceal
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -29,27 +28,25 @@ from voip.media.columns import (
     where,
 )
 from voip.media.fifo import FifoArray
+from voip.media.gaps import SEAM, Gaps
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
+from voip.media.pacing import GROW_S, SHRINK_S, Pacer
 from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
 from voip.media.voiced import Voiced
 from voip.media.voices import Voice
 from voip.media.voicing import Voicing
-from voip.rtp.jitter import DelayEstimator
+from voip.rtp.jitter import ALLOWANCE, DelayEstimator
 
 __all__ = ["FAR_SAMPLES", "PCM_SAMPLES", "Playout"]
 
 IDLE, STARTING, PLAYING = range(3)
 """States of a row: nothing has come, the first packet waits for the next step, sound is heard."""
-PCM_SAMPLES = 48 * (120 + 20)
-"""Decoded samples a row can hold: the longest packet, and a step, at the highest rate."""
+PCM_SAMPLES = 48 * (120 + 120)
+"""Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
 FAR_SAMPLES = SLOT_BYTES + 160
 """Nothing waits within the next 212 ms: the longest packet of G.711, and a step."""
-_SEAM = round(REJOIN_S * 8000)
-"""Samples over which concealment leads back into sound."""
-FADED = round(FADE_S * 8000)
-"""Samples after which concealment is silence: 60 ms at 8 kHz."""
 _LONG_AGO = 1 << 40
 LATE_RUN = 10
 """Packets late in a row after which a stream is started anew."""
@@ -57,17 +54,17 @@ RESTART_S = 2.0
 """A packet this far from its time has another time base: the stream has started anew."""
 _NOTHING = -(1 << 62)
 _SLACK_S = 0.005
-GROW_S = 0.010
-SHRINK_S = 0.030
-_FORCE_S = 0.200
 AIM_SAMPLES = 1280
-_QUIET = 10 ** (-45 / 20)
+STAY_S = 0.0075
+"""A target that would fall by less stays."""
 _ROUNDS = 16
 """Packets decoded in one step of one row; only packets below 2 ms need more."""
 
 
 class Playout:
     """Playout state of every row."""
+
+    NEVER: ClassVar = _LONG_AGO  # `silent` of rows that have heard nothing so far
 
     state: npt.NDArray[np.uint8]
     first: Ints
@@ -78,7 +75,10 @@ class Playout:
     rate: Ints
     minimum: Floats
     maximum: Floats
+    fixed: Floats
     target: Floats
+    allowance: Floats
+    waited: Ints
     late: Ints
     late_run: Ints
     duplicate: Ints
@@ -88,6 +88,8 @@ class Playout:
     accelerated: Ints
     expanded: Ints
     played: Ints
+    rested: Ints
+    skipped: Ints
     delay_sum: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -96,11 +98,14 @@ class Playout:
         "decoded": (np.int64, _NOTHING, ()),  # timestamp up to which sound is decoded
         "sequence": (np.int64, 0, ()),  # of the packet that should come next
         "silent": (np.int64, _LONG_AGO, ()),  # samples since the last one that was received
-        "seam": (np.float32, 0.0, (_SEAM,)),  # how concealment would go on
+        "seam": (np.float32, 0.0, (SEAM,)),  # how concealment would go on
         "rate": (np.int64, 8000, ()),  # samples a second, which all here is counted in
-        "minimum": (np.float64, 0.04, ()),
+        "minimum": (np.float64, 0.03, ()),
         "maximum": (np.float64, 0.4, ()),
+        "fixed": (np.float64, 0.0, ()),  # both, where the delay is not to adapt
         "target": (np.float64, 0.0, ()),
+        "allowance": (np.float64, ALLOWANCE, ()),  # of packets that may come later than that
+        "waited": (np.int64, 0, ()),  # samples of this gap that nothing was left out for, so far
         "late": (np.int64, 0, ()),
         "late_run": (np.int64, 0, ()),
         "duplicate": (np.int64, 0, ()),
@@ -110,6 +115,12 @@ class Playout:
         "accelerated": (np.int64, 0, ()),  # samples left out to shorten the delay
         "expanded": (np.int64, 0, ()),  # samples inserted to lengthen it
         "played": (np.int64, 0, ()),
+        "rested": (
+            np.int64,
+            -(1 << 40),
+            (),
+        ),  # speech is not stretched again before `played` is this
+        "skipped": (np.int64, -(1 << 40), ()),  # what `played` was when a packet was let go, late
         "delay_sum": (np.float64, 0.0, ()),  # of the delay of every sample played
     }
 
@@ -122,6 +133,8 @@ class Playout:
         self.delays = DelayEstimator(rows)
         self.voicing = Voicing(rows)
         self._voiced = Voiced(self.ring, self.pcm, self.voicing)
+        self._pacer = Pacer(self)
+        self.gaps = Gaps(self, self._voiced, self._pacer)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -154,6 +167,10 @@ class Playout:
         self.decoded[row] = _NOTHING
         self.silent[row] = _LONG_AGO
         self.late_run[row] = 0
+        self.waited[row] = 0
+        self.target[row] = 0.0
+        if self.fixed[row]:
+            self.minimum[row] = self.maximum[row] = self.fixed[row]
         self.ring.clear(row)
         self.pcm.clear(row)
         self.delays.reset(row)
@@ -162,6 +179,15 @@ class Playout:
     def voices(self) -> dict[int, Voice]:
         """What rows whose codecs remember are heard by."""
         return self._voiced.voices
+
+    def bound(self, row: int, low: float, high: float, allowance: float = ALLOWANCE) -> None:
+        """Set between which delays, in seconds, a row adapts; the same: it does not.
+
+        allowance: the share of packets that may come later than what is aimed at.
+        """
+        self.minimum[row], self.maximum[row] = low, high
+        self.allowance[row] = allowance
+        self.fixed[row] = low if low == high else 0.0
 
     def count_by(self, row: int, rate_hz: int) -> None:
         """Count a row's samples, those in its figures too, at another rate from now on."""
@@ -245,7 +271,7 @@ class Playout:
         """Return the rates (k,) of `rows`, or one number where it is that of all rows there are."""
         return self.rate[rows] if self.voices else 8000
 
-    def _rate(self, rows: Rows) -> int:
+    def rate_of(self, rows: Rows) -> int:
         """Return the one rate of `rows` (k,), which take a step together."""
         return int(self.rate[rows[0]]) if self.voices else 8000
 
@@ -274,7 +300,7 @@ class Playout:
         """Let time pass unheard for `rows` (k,): steps that were left out."""
         for row, count in zip(rows, samples, strict=True):
             if count and self.state[row] == PLAYING:
-                self._skip(int(row), int(count))
+                self.leave_out(int(row), int(count))
 
     def delay(self, rows: Rows, due: Floats) -> Floats:
         """Seconds between the quickest packet's arrival and its playing, (k,).
@@ -292,14 +318,17 @@ class Playout:
         some slack.
         """
         self.decoded[rows] = self.first[rows]
-        self._aim(rows)
-        rate = self._rate(rows)
-        lead = (self.target[rows] - self.delay(rows, due)) * rate
+        self.aim(rows)
+        rate = self.rate_of(rows)
+        lead = np.maximum(self.target[rows] - self.delay(rows, due), 0.0) * rate
         slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
         self.decoded[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
         self.state[rows] = PLAYING
 
     def _play(self, rows: Rows, count: int, due: Floats, coded: bool) -> npt.NDArray[np.float32]:
+        waited = self.waited[rows]
+        if np.count_nonzero(waited):
+            self._pacer.settle(rows[waited > 0], count, due[waited > 0])
         self._adapt(rows, count, due, coded)
         if coded:
             return self._play_voices(rows, count, due)
@@ -370,7 +399,7 @@ class Playout:
         after_gap = where(self.silent[rows] > 0)
         if after_gap.size:
             sound = heard[at[after_gap]]
-            self._rejoin(rows[after_gap], sound)
+            self.gaps.rejoin(rows[after_gap], sound)
             heard[at[after_gap]] = sound
         if heard.shape[1] < HISTORY:
             self.past.hear(rows, heard[at])
@@ -388,6 +417,9 @@ class Playout:
             if not some(short):
                 break
             needy = rows[short]
+            waited = self.waited[needy]
+            if np.count_nonzero(waited):
+                self._pacer.settle(needy[waited > 0], count, due[short][waited > 0])
             slots, gap = self.ring.find(needy, self.decoded[needy], self.sequence[needy])
             there = slots >= 0
             if some(there):
@@ -395,8 +427,9 @@ class Playout:
                 decode(needy[there], slots[there])
             if not every(there):
                 lacking, gap = needy[~there], gap[~there]
+                gap = gap - self.waited[lacking]
                 missing = np.minimum(gap, count - self.pcm.fill[lacking])
-                waits = self._fill_gap(lacking, missing, gap, due[short][~there], coded)
+                waits = self.gaps.fill(lacking, missing, gap, due[short][~there], coded)
                 # most likely, packets of a step each are lost; else a search will tell
                 self.sequence[lacking] += np.where(waits, 0, missing // count)
         else:
@@ -419,7 +452,7 @@ class Playout:
                 here = (sizes == size) & (into == start)
                 payloads = ring.payloads(slots[here], size)
                 pcm = self._lane.decode(codes[here], payloads)[:, start:]
-                self._rejoin(rows[here], pcm)
+                self.gaps.rejoin(rows[here], pcm)
                 self.past.hear(rows[here], pcm)
                 self.pcm.append(rows[here], pcm)
                 self.decoded[rows[here]] += pcm.shape[1]
@@ -435,63 +468,6 @@ class Playout:
         self.decoded[rows] += ring.duration[slots] - into
         ring.release(rows, slots)
 
-    def _rejoin(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Lead, in place, from what was concealed of `rows` (k,) into `pcm`, (k, samples)."""
-        silent = self.silent[rows]
-        if not np.count_nonzero(silent):
-            return
-        self.silent[rows] = 0
-        audible = (silent > 0) & (silent < FADED)
-        if some(audible):
-            joined = pcm[audible]
-            blend(self.seam[rows[audible]], joined)
-            pcm[audible] = joined
-
-    def _fill_gap(self, rows: Rows, missing: Ints, gap: Ints, due: Floats, coded: bool) -> Bools:
-        """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`.
-
-        Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
-        """
-        rate = self._rate(rows)
-        faded, far = FADED * rate // 8000, FAR_SAMPLES * rate // 8000
-        silent = self.silent[rows]
-        fading = silent < faded
-        self.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
-        self.silent[rows] = silent + missing
-        # nothing waits, and packets need longer than they are given: wait for them
-        waits = (gap > far) & fading
-        if some(waits):
-            waits &= self.target[rows] - self.delay(rows, due) > GROW_S
-            self.expanded[rows] += np.where(waits, missing, 0)
-        if coded:
-            missing = self._voiced.conceal(rows, silent, missing, gap, self.decoded[rows])
-        else:
-            self._conceal(rows, silent, missing, fading)
-        self.decoded[rows] += np.where(waits, 0, missing)
-        return waits
-
-    def _conceal(self, rows: Rows, silent: Ints, missing: Ints, fading: Bools) -> None:
-        """Append `missing` samples (k,) of a gap, of which there were `silent` (k,) before."""
-        width = int(missing.max()) + _SEAM
-        if every(fading):
-            sound = conceal(self.past.last(rows), silent, width)
-        else:
-            sound = np.zeros((rows.size, width), np.float32)
-            sound[fading] = conceal(self.past.last(rows[fading]), silent[fading], width)
-        for size in distinct(missing):
-            here = missing == size
-            self.pcm.append(rows[here], sound[here, :size])
-            self.seam[rows[here]] = sound[here, size : size + _SEAM]
-
-    def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
-        """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
-
-        float32 (k, count). All else of it has been noted (`native.py`).
-        """
-        sound = conceal(self.past.sound[rows], self.silent[rows] - count, count + _SEAM)
-        self.seam[rows] = sound[:, count:]
-        return sound[:, :count]
-
     def _append_silence(self, rows: Rows, samples: Ints) -> None:
         for size in distinct(samples):
             here = rows[samples == size]
@@ -501,41 +477,47 @@ class Playout:
 
     def _adapt(self, rows: Rows, count: int, due: Floats, coded: bool) -> None:
         delay = self.delay(rows, due)
+        waited = self.waited[rows]
+        waits = np.count_nonzero(waited) > 0
+        if waits:  # nobody knows yet whether that delays anything
+            delay = delay - waited / self.rates(rows)
         self.delay_sum[rows] += delay * count
         played = self.played[rows] + count
         self.played[rows] = played
-        turn = played % (AIM_SAMPLES * self._rate(rows) // 8000) < count
+        turn = played % (AIM_SAMPLES * self.rate_of(rows) // 8000) < count
         if some(turn):
-            self._aim(rows[turn])
+            self.aim(rows[turn])
         excess = delay - self.target[rows]
         if excess.max() > SHRINK_S or excess.min() < -GROW_S:
             off = (excess > SHRINK_S) | (excess < -GROW_S)
-            self._correct(rows[off], excess[off], count, coded)
+            if waits:
+                off &= waited == 0
+            if some(off):
+                self._pacer.correct(rows[off], excess[off], count, coded)
 
-    def _aim(self, rows: Rows) -> None:
-        wanted = self.delays.target(rows)
-        self.target[rows] = np.clip(wanted, self.minimum[rows], self.maximum[rows])
+    def aim(self, rows: Rows) -> None:
+        """Set the targets of `rows` (k,) by the delays of late."""
+        wanted = self.delays.target(rows, self.allowance[rows])
+        wanted = np.clip(wanted, self.minimum[rows], self.maximum[rows])
+        target = self.target[rows]
+        less = target - wanted  # not for the sake of one bin
+        self.target[rows] = np.where((less > 0) & (less < STAY_S), target, wanted)
 
-    def _correct(self, rows: Rows, excess: Floats, quantum: int, coded: bool) -> None:
-        """Bring rows that are off their target nearer, in pauses where that can wait."""
-        rate = self._rate(rows)
-        levels = self._voiced.levels if coded else self.past.levels
-        level = levels(rows)
-        pause = (level < _QUIET) | (self.silent[rows] >= FADED * rate // 8000)
-        # too late in the buffer: leave a step out in a pause; everything at once when far off
-        over = (excess > SHRINK_S) & (pause | (excess > _FORCE_S))
-        for row, far in zip(rows[over], excess[over], strict=True):
-            skip = quantum if far <= _FORCE_S else int((far - SHRINK_S) * rate)
-            self._skip(int(row), skip)
-            self.accelerated[row] += skip
-        # too early: insert a step of silence in a pause; speech waits for a gap (_fill_gap)
-        under = rows[(excess < -GROW_S) & pause & (self.pcm.fill[rows] == 0)]
-        if under.size:
-            self.expanded[under] += quantum
-            self.pcm.append(under, np.zeros((under.size, quantum), np.float32))
+    def decode_ahead(self, rows: Rows, samples: int, coded: bool) -> None:
+        """Decode packets of `rows` (k,) until `samples` of each are there, or a gap is."""
+        for _ in range(_ROUNDS):
+            rows = rows[self.pcm.fill[rows] < samples]
+            if not rows.size:
+                return
+            slots, _ = self.ring.find(rows, self.decoded[rows], self.sequence[rows])
+            there = slots >= 0
+            rows = rows[there]
+            if rows.size:
+                decode = self._decode_each if coded else self._decode
+                decode(rows, slots[there])
 
-    def _skip(self, row: int, samples: int) -> None:
-        """Leave `samples` of one row out."""
+    def leave_out(self, row: int, samples: int) -> None:
+        """Leave the next `samples` of one row out."""
         held = int(self.pcm.fill[row])
         if held > samples:
             self.pcm.take(np.array([row]), samples)

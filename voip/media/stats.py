@@ -27,7 +27,7 @@ _RECEIVER = (
 )  # fmt: skip
 _PLAYOUT = (
     "state", "decoded", "late", "duplicate", "dropped", "peak", "concealed", "accelerated",
-    "expanded", "played", "delay_sum", "rate",
+    "expanded", "played", "delay_sum", "rate", "waited",
 )  # fmt: skip
 _TABLE = ("slot", "discarded", "underrun", "forged", "replayed", "withheld")
 _REPORTS = {"rtcp_sent": "sent", "rtcp_received": "received"}
@@ -151,7 +151,7 @@ class StatsSnapshot:
         delay_ms = None
         if figure("state") == PLAYING:
             due_s = figure("slot") * BASE_STEP_S  # when the next sample will be heard
-            next_heard_s = (figure("decoded") - figure("fill")) / rate
+            next_heard_s = (figure("decoded") + figure("waited") - figure("fill")) / rate
             delay_ms = 1000 * (due_s - next_heard_s - figure("quickest"))
         strangers, names = self.strangers.get(row, (0, ()))
         report = self.reports.get(row)

@@ -30,6 +30,7 @@ from voip.media.columns import (
     where,
 )
 from voip.media.fifo import FifoArray
+from voip.media.jitter_log import JitterLog
 from voip.media.lane import Lane
 from voip.media.levels import Levels
 from voip.media.links import RowLinks
@@ -177,6 +178,7 @@ class StreamTable:
         self.event_format: dict[int, tuple[int, int]] = {}  # payload type and clock we send with
         self.event_clocks: dict[int, dict[int, int]] = {}  # by payload type, what we hear with
         self.pcm_source: dict[int, int] = {}  # row -> ring
+        self.jitter_logs: dict[int, JitterLog] = {}
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
         self.pair_sinks: dict[int, list[PairSink]] = {}
         self.beeps: dict[int, Beeping] = {}
@@ -236,6 +238,7 @@ class StreamTable:
             self.event_format,
             self.pcm_source,
             self.sinks,
+            self.jitter_logs,
             self.troubles,
             self.pair_sinks,
             self.beeps,

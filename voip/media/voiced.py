@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import Floats, Ints, Rows
+from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
 from voip.media.voices import Voice
@@ -68,24 +68,27 @@ class Voiced:
             sound[:] = self.voices[row].conceal(sound.size)
             self._voicing.interrupted(row)
 
-    def conceal(self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints) -> Ints:
+    def conceal(
+        self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints
+    ) -> tuple[Ints, Bools]:
         """Append `missing` samples (k,) of a gap that begins at `wanted` (k,), after `silent` ones.
 
-        Returns how many there are. Where the packet after the gap repeats what is lost, that is
+        Returns how many there are, and where the packet after the gap repeats what is lost: that is
         all of the `gap` (k,).
         """
-        filled = missing.copy()
+        filled, recovered = missing.copy(), np.zeros(rows.size, np.bool_)
         for at, row in enumerate(rows.tolist()):
             voice = self.voices[row]
             self._voicing.interrupted(row)
             sound = self._recover(row, voice, int(gap[at]), int(wanted[at]))
+            recovered[at] = sound is not None
             if sound is None:
                 count = int(missing[at])
                 lasts = silent[at] < _HANG_S * voice.rate_hz
                 sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
             filled[at] = sound.size
             self._pcm.append(rows[at : at + 1], sound[None])
-        return filled
+        return filled, recovered
 
     def levels(self, rows: Rows) -> Floats:
         """Return the loudest sample (k,) that `rows` have heard of late."""

@@ -174,7 +174,7 @@ class Watch:
         bad[:, _CLIPPED] = clipped >= _CLIPPED_STEPS
         good[:, _CLIPPED] = (clipped == 0) & (got > 0)
 
-        misfits = self._misfits(where(hears & ~table.coded & (table.playout.ring.count > 1)))
+        misfits = self._misfits(where(hears & ~table.coded & (table.playout.ring.count > 0)))
         unknown = (self.unknown >= _SOME) & (self.unknown > got)
         unread = (self.unread >= _SOME) & (2 * self.unread > got)
         bad[:, _CODEC] = hears & (unknown | unread | misfits)
@@ -264,6 +264,17 @@ class Watch:
         apart = np.roll(time, -1, 1) - time
         follows &= (apart > 0) & (apart <= 960)  # else: a pause
         found[rows] = follows.any(axis=1) & ~(follows & (apart == size)).any(axis=1)
+        # where one waits at a time: playout has come to the end of the one before, and not to it
+        playout, each = self._table.playout, np.arange(rows.size)
+        first = np.where(waits, time, np.iinfo(np.int64).max).argmin(axis=1)
+        hole = time[each, first] - playout.decoded[rows]
+        found[rows] |= (
+            (waits.sum(axis=1) == 1)
+            & (number[each, first] == playout.sequence[rows])
+            & (playout.waited[rows] > 0)
+            & (hole > 0)
+            & (hole <= 960)
+        )
         return found
 
     def _strange(self) -> Ints:

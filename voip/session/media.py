@@ -32,6 +32,7 @@ from voip.media.commands import (
 )
 from voip.media.elsewhere import no_sound
 from voip.media.record.plan import Beep
+from voip.rtp.jitter_policy import jitter_policy
 from voip.rtp.srtp.keys import SrtpKeys
 from voip.sdp.agreement import AgreedAudio
 from voip.sdp.description import Direction
@@ -123,12 +124,15 @@ class MediaSession:
         Opening twice does nothing. `CallStateError` after `close`.
         """
         stack = self._stack
+        media = stack.media
+        policy = jitter_policy(media.jitter_policy, media.jitter_min_ms, media.jitter_max_ms)
         command = OpenStream(
             self.stream,
             toward := stack.local_host(peer_host),
             cname=f"{stack.random.token(12)}@{advertised}",
-            jitter_min_ms=stack.media.jitter_min_ms,
-            jitter_max_ms=stack.media.jitter_max_ms,
+            jitter_min_ms=policy.min_ms,
+            jitter_max_ms=policy.max_ms,
+            jitter_allowance=policy.allowance,
             symmetric=stack.media.symmetric,
             troubles=stack.media.troubles,
             keepalive_s=stack.media.keepalive_s,

@@ -1,0 +1,102 @@
+"""What is heard where a packet is missing, and how sound goes on after that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from voip.dsp.conceal import FADE_S, REJOIN_S, blend, conceal
+from voip.media.columns import Bools, Floats, Ints, Rows, distinct, every, some
+from voip.media.pacing import Pacer
+from voip.media.voiced import Voiced
+
+if TYPE_CHECKING:
+    from voip.media.playout import Playout
+
+__all__ = ["FADED", "SEAM", "Gaps", "faded_after"]
+
+SEAM = round(REJOIN_S * 8000)
+"""Samples over which concealment leads back into sound."""
+FADED = round(FADE_S * 8000)
+"""Samples after which concealment is silence: 60 ms at 8 kHz."""
+
+
+def faded_after(rate: int) -> int:
+    """Return after how many samples at a rate concealment is silence."""
+    return FADED * rate // 8000
+
+
+class Gaps:
+    """Conceals in the rows of a `Playout`, in whose columns it works."""
+
+    def __init__(self, playout: Playout, voiced: Voiced, pacer: Pacer) -> None:
+        self._playout = playout
+        self._voiced = voiced
+        self._pacer = pacer
+
+    def rejoin(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
+        """Lead, in place, from what was concealed of `rows` (k,) into `pcm`, (k, samples)."""
+        playout = self._playout
+        silent = playout.silent[rows]
+        if not np.count_nonzero(silent):
+            return
+        playout.silent[rows] = 0
+        audible = (silent > 0) & (silent < FADED)
+        if some(audible):
+            joined = pcm[audible]
+            blend(playout.seam[rows[audible]], joined)
+            pcm[audible] = joined
+
+    def fill(self, rows: Rows, missing: Ints, gap: Ints, due: Floats, coded: bool) -> Bools:
+        """Conceal `missing` samples (k,) of `rows`; the next packet begins after `gap`.
+
+        Returns for which rows (k,) playout waits meanwhile, which lengthens the delay.
+        """
+        playout = self._playout
+        rate = playout.rate_of(rows)
+        faded = faded_after(rate)
+        silent = playout.silent[rows]
+        fading = silent < faded
+        playout.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
+        playout.silent[rows] = silent + missing
+        waits = self._pacer.wait(rows, missing, due)
+        if coded:
+            missing, recovered = self._voiced.conceal(
+                rows, silent, missing, gap, playout.decoded[rows]
+            )
+            if some(recovered):  # all of it, by what comes next: there is nothing to wait for
+                waits &= ~recovered
+                here = rows[recovered]
+                playout.decoded[here] += playout.waited[here]
+                playout.waited[here] = 0
+        else:
+            self._conceal(rows, silent, missing, fading)
+        playout.waited[rows] += np.where(waits, missing, 0)
+        playout.decoded[rows] += np.where(waits, 0, missing)
+        return waits
+
+    def _conceal(self, rows: Rows, silent: Ints, missing: Ints, fading: Bools) -> None:
+        """Append `missing` samples (k,) of a gap, of which there were `silent` (k,) before."""
+        playout = self._playout
+        width = int(missing.max()) + SEAM
+        if every(fading):
+            sound = conceal(playout.past.last(rows), silent, width)
+        else:
+            sound = np.zeros((rows.size, width), np.float32)
+            sound[fading] = conceal(playout.past.last(rows[fading]), silent[fading], width)
+        for size in distinct(missing):
+            here = missing == size
+            playout.pcm.append(rows[here], sound[here, :size])
+            playout.seam[rows[here]] = sound[here, size : size + SEAM]
+
+    def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
+
+        float32 (k, count). All else of it has been noted (`native.py`).
+        """
+        playout = self._playout
+        sound = conceal(playout.past.sound[rows], playout.silent[rows] - count, count + SEAM)
+        playout.seam[rows] = sound[:, count:]
+        return sound[:, :count]

@@ -1,0 +1,211 @@
+"""Bringing playout nearer to the delay that is aimed at: faster or slower, and waiting.
+
+Pauses are shortened and lengthened first, at once and by whole steps: what is heard of that is
+nothing. Speech is (`voip.dsp.stretch`) where it cannot wait for a pause. Where a packet is missing,
+playout waits for it: what is concealed meanwhile stands for the packet if it does not come, which
+costs nothing, and lengthens the delay if it does. Row by row: few are off their target at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voip.dsp.conceal import FADE_S as FADE_AFTER_S
+from voip.dsp.stretch import FADE_S, jump, likeness
+from voip.media.columns import Bools, Floats, Ints, Rows, some
+from voip.media.payloads import NOTHING_WAITS
+
+if TYPE_CHECKING:
+    from voip.media.playout import Playout
+
+__all__ = ["FORCE_S", "GROW_S", "SHRINK_S", "Pacer"]
+
+GROW_S = 0.006
+SHRINK_S = 0.016
+"""Playout is let alone while its delay is at most so far below its target, or above it."""
+FORCE_S = 0.200
+"""So far above, sound is left out at once, whatever it is."""
+_SLOW_S, _FAST_S = 0.030, 0.060
+"""So far below, or above, speech is stretched or shortened; else it waits for a pause."""
+_ALIKE = 0.6
+"""What resembles each other less is not led into each other."""
+_SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
+"""How much farther ahead, and how finely, is looked for a place to jump from."""
+_ANCHOR_S = 5.0
+"""A delay that is fixed counts from the first packet; from then on, as against the quickest."""
+_LASTS_S = 2.0
+_LASTS_FAR_S = 0.5
+"""How long a delay must have been too long, or far too long, before it is shortened."""
+_AGAIN_S = 1.0
+"""Packets that are late more often are waited for."""
+_REST_S = 0.100
+"""Between two jumps within speech."""
+_QUIET = 10 ** (-45 / 20)
+
+
+class Pacer:
+    """Corrects the delay of rows of a `Playout`, in whose columns it works."""
+
+    def __init__(self, playout: Playout) -> None:
+        self._playout = playout
+
+    # ------------------------------------------------------------ waiting
+
+    def wait(self, rows: Rows, missing: Ints, due: Floats) -> Bools:
+        """Tell which of `rows` (k,) wait for a packet, for which nothing is left out (k,).
+
+        `missing` (k,) samples are to be concealed meanwhile. To wait costs nothing before it is
+        known what for; it must be possible to play that much later.
+        """
+        playout = self._playout
+        longer = playout.delay(rows, due) + missing / playout.rates(rows)
+        waits: Bools = longer <= playout.maximum[rows] + 1e-9
+        return waits
+
+    def settle(self, rows: Rows, count: int, due: Floats) -> None:
+        """Tell for those of `rows` (k,) that waited what came of it, if that is known.
+
+        A packet that came late by its own length or less is let go where the next one is there, if
+        that is rare and the delay about what it should be: one gap is heard either way, and what
+        is to be longer waits for a pause. Else it is played late.
+        """
+        playout, ring = self._playout, self._playout.ring
+        wanted, waited = playout.decoded[rows], playout.waited[rows]
+        slots, gap = ring.find(rows, wanted, playout.sequence[rows])
+        late = slots >= 0
+        if some(late):
+            whole = np.where(late, ring.timestamp[slots] + ring.duration[slots] - wanted, 0)
+            playout.aim(rows[late])
+            delay = playout.delay(rows, due) - waited / playout.rates(rows)
+            short = late & (waited >= whole) & (waited < 2 * whole)
+            short &= delay >= playout.target[rows] - _SLOW_S
+            short &= playout.played[rows] - playout.skipped[rows] > _AGAIN_S * playout.rates(rows)
+            at = np.flatnonzero(short)
+            if at.size:
+                end = wanted[at] + whole[at]
+                following, _ = ring.find(rows[at], end, playout.sequence[rows[at]] + 1)
+                at = at[following >= 0]
+                late[at] = False
+                gap[at] = whole[at]
+                playout.skipped[rows[at]] = playout.played[rows[at]]
+                for row, until in zip(rows[at].tolist(), end[following >= 0].tolist(), strict=True):
+                    playout.late[row] += 1
+                    playout.dropped[row] += ring.drop_before(row, until)
+        gone = ~late & (waited >= gap)
+        faded = ~late & ~gone & (gap < NOTHING_WAITS)
+        silent = playout.silent[rows]
+        faded &= (silent >= round(FADE_AFTER_S * playout.rate_of(rows))) & (silent < playout.NEVER)
+        if some(faded):  # in silence, what comes next begins when its time has come
+            here = rows[faded]
+            rates, target = playout.rates(here), playout.target[here]
+            begins = playout.delay(here, due[faded]) - gap[faded] / rates >= target - GROW_S
+            # or more waits than should, which is certain where the quickest is not
+            held = ring.newest(here) - wanted[faded] - gap[faded]
+            gone[faded] = begins | (held >= target * rates + 2 * count)
+        passing, gap = rows[gone], gap[gone]
+        if passing.size:  # what was concealed stands for what is lost
+            playout.decoded[passing] += gap
+            playout.sequence[passing] += gap // count
+            longer = waited[gone] - gap
+            playout.expanded[passing] += np.maximum(longer, 0)
+            playout.accelerated[passing] += np.maximum(-longer, 0)
+            playout.waited[passing] = 0
+        rows = rows[late]
+        playout.expanded[rows] += waited[late]
+        playout.waited[rows] = 0
+
+    # ------------------------------------------------------------ faster, slower
+
+    def correct(self, rows: Rows, excess: Floats, count: int, coded: bool) -> None:
+        """Bring `rows` (k,), so many seconds (k,) above their targets, nearer to them.
+
+        By steps of `count` samples: whole packets are cheaper to play than pieces, and may come
+        later, for of a piece the next one is needed in the same step.
+        """
+        playout = self._playout
+        rate = playout.rate_of(rows)
+        fixed = (playout.fixed[rows] > 0) & (excess > 0) & (playout.played[rows] < _ANCHOR_S * rate)
+        if some(fixed):  # the first packet was none of the quickest: what is fixed is its delay
+            here = rows[fixed]
+            anchored = playout.target[here] + excess[fixed]
+            playout.minimum[here] = playout.maximum[here] = playout.target[here] = anchored
+            rows, excess = rows[~fixed], excess[~fixed]
+        far = excess > FORCE_S
+        for row, much in zip(rows[far].tolist(), excess[far].tolist(), strict=True):
+            skip = -int((SHRINK_S - much) * rate // count) * count
+            playout.leave_out(row, skip)
+            playout.accelerated[row] += skip
+        for back in (False, True):
+            here = ~far & ((excess < 0) == back)
+            if not back:
+                here &= self._lasts(rows, here, excess > _FAST_S, rate)
+            if some(here):
+                self._stretch(rows[here], np.abs(excess[here]), count, rate, coded, back=back)
+
+    def _lasts(self, rows: Rows, over: Bools, much: Bools, rate: int) -> Bools:
+        """Tell which of `rows` (k,) that are `over` their target have been so for long: bool (k,).
+
+        `much` (k,): which are far over. Those that have just been shortened may be again.
+        """
+        rested, played = self._playout.rested[rows], self._playout.played[rows]
+        new = over & (played - rested > rate)
+        lasts = np.where(much[new], round(_LASTS_FAR_S * rate), round(_LASTS_S * rate))
+        self._playout.rested[rows[new]] = played[new] + lasts
+        return ~new & (rested <= played)
+
+    def _stretch(
+        self, rows: Rows, off: Floats, count: int, rate: int, coded: bool, *, back: bool
+    ) -> None:
+        """Lengthen what `rows` (k,) hear next (`back`) by a step, or shorten it.
+
+        `off` (k,): by how many seconds they are off their target.
+        """
+        playout = self._playout
+        pcm = playout.pcm
+        needed = count + round(FADE_S * rate)
+        urgent = off > (_SLOW_S if back else _FAST_S)
+        urgent &= playout.rested[rows] <= playout.played[rows]
+        playout.decode_ahead(rows, needed, coded)
+        search = round(_SEARCH_S * rate)
+        playout.decode_ahead(rows[urgent], needed + search, coded)
+        if back:
+            rows, urgent = self._lengthen_pause(rows, urgent, count)
+        figure = playout.expanded if back else playout.accelerated
+        for begin in range(0, search + 1, round(_SEARCH_STEP_S * rate)):
+            there = pcm.fill[rows] >= begin + needed
+            rows, urgent = rows[there], urgent[there]
+            if not rows.size:
+                return
+            ahead = pcm.data[rows, begin : begin + needed]
+            fits = np.abs(ahead).max(axis=1) < _QUIET
+            quiet = fits.copy()
+            if some(urgent):
+                alike = likeness(ahead[urgent], count, count, back=back, rate_hz=rate)
+                fits[urgent] |= alike[:, 0] >= _ALIKE
+            for row in rows[fits].tolist():
+                sound = pcm.data[row, begin : int(pcm.fill[row])]
+                sound = jump(sound, count, longest=count, back=back, rate_hz=rate)
+                pcm.data[row, begin : begin + sound.size] = sound
+                pcm.fill[row] = begin + sound.size
+                figure[row] += count
+            rest = np.where(quiet[fits], 0, round(_REST_S * rate))
+            playout.rested[rows[fits]] = playout.played[rows[fits]] + rest
+            rows, urgent = rows[~fits & urgent], urgent[~fits & urgent]
+
+    def _lengthen_pause(self, rows: Rows, urgent: Bools, count: int) -> tuple[Rows, Bools]:
+        """Repeat a step of those of `rows` (k,) that hear nothing in it; return the others.
+
+        They may have no more than that.
+        """
+        playout = self._playout
+        pcm = playout.pcm
+        ahead = pcm.data[rows, :count]
+        quiet = (np.abs(ahead).max(axis=1) < _QUIET) & (pcm.fill[rows] >= count)
+        for row in rows[quiet].tolist():
+            held = int(pcm.fill[row])
+            pcm.data[row, count : count + held] = pcm.data[row, :held].copy()
+            pcm.fill[row] = count + held
+        playout.expanded[rows[quiet]] += count
+        return rows[~quiet], urgent[~quiet]
