@@ -417,9 +417,9 @@ def growth_and_peak(noise: npt.NDArray[np.int16]) -> tuple[int, int]:
         work(20)
         before, _ = tracemalloc.get_traced_memory()
         peaks = []
-        for _ in range(5):  # what is made once, by whomever, is not in all of them
+        for _ in range(60):  # what others make meanwhile is not in all of them
             tracemalloc.reset_peak()
-            work(200)
+            work(10)
             after, peak = tracemalloc.get_traced_memory()
             peaks.append(peak - before)
     finally:
