@@ -491,6 +491,7 @@ class Call:
         if isinstance(event, CallEnded):
             self._events.end()
             self._audio.end()
+            self._sound.end()
             self._callbacks.end(self._report)
         self._callbacks.tell(event)
 

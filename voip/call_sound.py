@@ -54,6 +54,10 @@ class CallSound:
         self._holding = asyncio.Lock()
         self._pre_roll = PreRoll(session.stack, audio, session.media)
 
+    def end(self) -> None:
+        """The call is over, and let go of: nothing more is told of it."""
+        self._emit = _nobody
+
     async def mute(self) -> None:
         """Send silence."""
         await self._session.media.mute(True)
@@ -298,3 +302,7 @@ def _hold_program(source: Playable | Sequence[Playable] | bool | None) -> Progra
         if is_url(item):
             raise ConfigError(f"music on hold is not played from {item}", hint="a file")
     return program
+
+
+def _nobody(event: CallEvent) -> None:
+    """Hear of what happens after the end."""
