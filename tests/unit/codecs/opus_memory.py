@@ -1,8 +1,8 @@
 """What Opus allocates, told by tracemalloc: run by a test, in a process of its own.
 
 Prints, for samples that may be written to and for such that may not: by how much longer a long
-frame's payload is than a short one's, by how much memory grew in 1,000 packets, and the most it held
-on the way, with long frames and with short ones.
+frame's payload is than a short one's, by how much memory grew in 1,000 packets, and the most it
+held on the way, with long frames and with short ones.
 """
 
 from __future__ import annotations
