@@ -20,14 +20,8 @@ from voip.config import NetworkConfig
 from voip.errors import CallError, VoipError
 from voip.events import CallState
 from voip.harness.soak.census import left_in_phone
-from voip.media.commands import (
-    CloseStream,
-    Command,
-    ConnectStream,
-    Opened,
-    OpenStream,
-    StreamStats,
-)
+from voip.media.answers import Opened, StreamStats
+from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena
 from voip.platform import MediaPlane, Platform

@@ -32,16 +32,10 @@ from voip.events import (
 )
 from voip.journal import Journal
 from voip.logs.lines import CallLog
-from voip.media.commands import DtmfReceived as DigitHeard
-from voip.media.commands import DtmfSent as DigitsSent
-from voip.media.commands import (
-    EngineEvent,
-    SourceDrained,
-    StreamStats,
-    TroubleBegan,
-    TroubleEnded,
-)
-from voip.media.commands import SourceLearned as MediaSourceLearned
+from voip.media.answers import DtmfReceived as DigitHeard
+from voip.media.answers import DtmfSent as DigitsSent
+from voip.media.answers import EngineEvent, SourceDrained, StreamStats, TroubleBegan, TroubleEnded
+from voip.media.answers import SourceLearned as MediaSourceLearned
 from voip.parts import PartMethod
 from voip.protecting import Protecting
 from voip.quality.report import QualityReport

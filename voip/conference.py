@@ -38,7 +38,7 @@ from voip.events import (
 )
 from voip.handing_over import connect, send_all
 from voip.logs.lines import CallLog
-from voip.media.commands import EngineEvent, SourceDrained, SpeakersChanged
+from voip.media.answers import EngineEvent, SourceDrained, SpeakersChanged
 from voip.media.control import MAX_GAIN
 from voip.media.record.plan import plan_of
 from voip.party_recording import PartyRecording

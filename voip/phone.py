@@ -33,7 +33,7 @@ from voip.incoming import IncomingCalls
 from voip.journal import tell_of_registration
 from voip.line import Line
 from voip.lines import ANONYMOUS_URI, Lines
-from voip.media.commands import EngineEvent
+from voip.media.answers import EngineEvent
 from voip.media.driver import EngineDriver
 from voip.media.elsewhere import MediaElsewhere
 from voip.media.rings import RingArena

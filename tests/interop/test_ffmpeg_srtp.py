@@ -12,19 +12,17 @@ import pytest
 from peers.ffmpeg_srtp import FfmpegListener, FfmpegSender
 
 from voip.codecs.g711 import ULAW_ENCODE
+from voip.media.answers import Opened, Refused, StreamStats
 from voip.media.commands import (
     AddSink,
     CloseStream,
     Command,
     ConnectStream,
-    Opened,
     OpenStream,
     PayloadFormat,
     ProtectStream,
     ReadStats,
-    Refused,
     SetSource,
-    StreamStats,
 )
 from voip.media.engine import Engine
 from voip.net.packets import UdpPacketIO

@@ -15,7 +15,7 @@ from voip import CallError, Metrics, Softphone
 from voip.call import Call
 from voip.config import NetworkConfig
 from voip.harness.pbx import EmbeddedPbx
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 
 LOOPBACK = NetworkConfig(bind_host="127.0.0.1")
 ALICE, BOB = "sip:alice@127.0.0.1", "sip:bob@127.0.0.1"

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from voip import Metrics, Softphone
 from voip.call import Call
 from voip.config import NetworkConfig
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 from voip.sim import Host, Path, World
 from voip.types import Address
 

@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 from world import START, World, joined
 
-from voip.media.commands import (
+from voip.media.answers import (
     Applied,
-    CloseStream,
     DtmfReceived,
     DtmfSent,
-    MuteStream,
-    OpenStream,
     Refused,
-    RouteStream,
-    SendDtmf,
     SourceLearned,
     StreamEnded,
     StreamStats,
 )
+from voip.media.commands import CloseStream, MuteStream, OpenStream, RouteStream, SendDtmf
 from voip.rtp.packet import pack_header
 from voip.sim.path import Path
 from voip.types import Address

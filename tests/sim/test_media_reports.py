@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from world import START, WALL, Host, World, joined
 
-from voip.media.commands import CloseStream, StreamEnded
+from voip.media.answers import StreamEnded
+from voip.media.commands import CloseStream
 from voip.pcap import PcapWriter
 from voip.rtp import ntp
 from voip.rtp.packet import pack_header

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from world import START, WALL, Host, World, joined
 
-from voip.media.commands import AppReceived, SendApp, SendXr, SsrcChanged, XrReceived
+from voip.media.answers import AppReceived, SsrcChanged, XrReceived
+from voip.media.commands import SendApp, SendXr
 from voip.pcap import PcapWriter
 from voip.rtp.packet import pack_header
 from voip.rtp.rtcp import Bye, ReceiverReport, SenderReport, parse_compound

@@ -14,7 +14,7 @@ import pytest
 from world import START, Host, World, joined
 
 from voip.codecs.g711 import ULAW_DECODE
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 from voip.sim.path import Path
 from voip.types import Address
 

@@ -16,14 +16,8 @@ import pytest
 from world import START, WALL, Host, World, joined
 
 from voip.codecs import g711
-from voip.media.commands import (
-    AddPairSink,
-    CloseStream,
-    MuteStream,
-    Opened,
-    RemoveSink,
-    RouteStream,
-)
+from voip.media.answers import Opened
+from voip.media.commands import AddPairSink, CloseStream, MuteStream, RemoveSink, RouteStream
 from voip.media.pairs import _among
 from voip.media.record.plan import plan_of
 from voip.media.record.sink import RecordingSink

@@ -18,8 +18,9 @@ from voip.config import NetworkConfig, TlsConfig
 from voip.errors import CallError, RequestError
 from voip.events import CallEnded, Registered
 from voip.harness.pbx import EmbeddedPbx
-from voip.media.commands import ConnectStream, Opened, OpenStream, PayloadFormat, ReadStats
-from voip.media.commands import StreamStats as Figures
+from voip.media.answers import Opened
+from voip.media.answers import StreamStats as Figures
+from voip.media.commands import ConnectStream, OpenStream, PayloadFormat, ReadStats
 from voip.sim import Host, Nat, NatType, Path, World
 from voip.types import Address
 

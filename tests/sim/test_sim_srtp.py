@@ -15,7 +15,7 @@ from voip.call import Call
 from voip.config import NetworkConfig
 from voip.errors import CallStateError
 from voip.harness.audio import Sound, dominant_tone
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 from voip.media.transmit import Transmitter
 from voip.sim import Path, World
 from voip.types import SeededRandom

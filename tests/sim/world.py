@@ -12,19 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
 from voip.media.commands import (
     AddSink,
-    Applied,
     Command,
     ConnectStream,
-    EngineEvent,
-    Opened,
     OpenStream,
     PayloadFormat,
     ReadStats,
-    Refused,
     SetSource,
-    StreamStats,
 )
 from voip.media.engine import Engine
 from voip.sim.clock import HostClock

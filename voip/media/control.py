@@ -9,6 +9,7 @@ from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
 from voip.errors import MediaError
 from voip.media import mix_control as mixing
+from voip.media.answers import Opened, StreamStats
 from voip.media.commands import (
     AddPairSink,
     AddSink,
@@ -21,7 +22,6 @@ from voip.media.commands import (
     LogJitter,
     MixStream,
     MuteStream,
-    Opened,
     OpenMix,
     OpenStream,
     PayloadFormat,
@@ -35,7 +35,6 @@ from voip.media.commands import (
     SetBeep,
     SetSource,
     ShapeMix,
-    StreamStats,
     Unlink,
     WatchStream,
 )

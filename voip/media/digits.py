@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from voip.media.answers import DtmfReceived, DtmfSent, EngineEvent
 from voip.media.columns import Rows
-from voip.media.commands import DtmfReceived, DtmfSent, EngineEvent
 from voip.media.io import PacketIO
 from voip.media.table import StreamTable
 from voip.rtp.telephone_event import Digit, EventPacket, EventReceiver

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.commands import Command, EngineEvent, Opened, StreamStats
+from voip.media.answers import EngineEvent, Opened, StreamStats
+from voip.media.commands import Command
 from voip.media.stats import StatsSnapshot
 
 __all__ = ["EngineDriver", "EngineFigures", "TickFigures", "TickingEngine"]

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from voip.errors import MediaError
-from voip.media.commands import (
-    CloseStream,
-    Command,
-    ConnectStream,
-    EngineEvent,
-    Opened,
-    OpenStream,
-    ReadStats,
-    StreamStats,
-)
+from voip.media.answers import EngineEvent, Opened, StreamStats
+from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream, ReadStats
 from voip.media.driver import EngineFigures
 from voip.types import Address
 

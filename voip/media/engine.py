@@ -17,17 +17,9 @@ import numpy as np
 
 from voip.codecs.registry import Registry, default_registry
 from voip.errors import MediaError, VoipError
+from voip.media.answers import Applied, EngineEvent, MediaHeard, MediaSilent, Refused, StreamRefused
 from voip.media.columns import Rows, every, some, where
-from voip.media.commands import (
-    Applied,
-    Command,
-    ConnectStream,
-    EngineEvent,
-    MediaHeard,
-    MediaSilent,
-    Refused,
-    StreamRefused,
-)
+from voip.media.commands import Command, ConnectStream
 from voip.media.control import Control
 from voip.media.digits import Digits
 from voip.media.intake import Intake

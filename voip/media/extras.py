@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from voip.errors import MediaError, RtpError
-from voip.media.commands import AppReceived, EngineEvent, SendApp, SendXr, XrReceived
+from voip.media.answers import AppReceived, EngineEvent, XrReceived
+from voip.media.commands import SendApp, SendXr
 from voip.rtp import ntp
 from voip.rtp.rtcp import App, ExtendedReport, RtcpPacket, build_compound
 from voip.rtp.xr import DelaySinceReference, ReferenceDelay, ReferenceTime, XrBlock

@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import numpy.typing as npt
 
+from voip.media.answers import EngineEvent, SourceLearned
 from voip.media.columns import Bools, Ints, Rows, every, some, where
-from voip.media.commands import EngineEvent, SourceLearned
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
+from voip.media.answers import EngineEvent, SpeakersChanged
 from voip.media.audience import Audience
 from voip.media.columns import Bools, ColumnSpec, Ints, Rows, every, grow, make, reset, some, where
-from voip.media.commands import EngineEvent, SpeakersChanged
 from voip.media.limiter import Limiter
 from voip.media.links import MixLinks
 from voip.media.mix_layout import Layout, Members, Part, beginnings, lay_out

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
-from voip.media.commands import EngineEvent, SourceDrained
+from voip.media.answers import EngineEvent, SourceDrained
 from voip.media.limiter import Limiter
 from voip.media.rings import AudioRing, RingArena
 from voip.media.voices import STEPS_PER_SECOND

@@ -9,17 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from voip.errors import RtpError
+from voip.media.answers import EngineEvent, SsrcChanged, StreamEnded
 from voip.media.clocks import Clocks
 from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, make, reset, where
 from voip.media.columns import grow as grow_columns
-from voip.media.commands import (
-    ConnectStream,
-    EngineEvent,
-    SendApp,
-    SendXr,
-    SsrcChanged,
-    StreamEnded,
-)
+from voip.media.commands import ConnectStream, SendApp, SendXr
 from voip.media.extras import Extras, delays_on
 from voip.media.io import PacketIO
 from voip.media.multiplex import Multiplexer

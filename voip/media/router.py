@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.errors import MediaError
+from voip.media.answers import EngineEvent, SourceDrained
 from voip.media.columns import Ints, Rows, every, some, where
-from voip.media.commands import EngineEvent, SourceDrained
 from voip.media.mix_layout import Part
 from voip.media.rings import RingArena
 from voip.media.table import Group, StreamTable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.commands import SourceFigures, StreamStats
+from voip.media.answers import SourceFigures, StreamStats
 from voip.media.playout import PLAYING
 from voip.media.table import BASE_STEP_S, StreamTable
 from voip.rtp.drift import drift_of

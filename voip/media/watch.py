@@ -21,6 +21,7 @@ from voip.events import (
     WrongCodec,
     WrongSource,
 )
+from voip.media.answers import EngineEvent, TroubleBegan, TroubleEnded
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -32,7 +33,6 @@ from voip.media.columns import (
     reset,
     where,
 )
-from voip.media.commands import EngineEvent, TroubleBegan, TroubleEnded
 from voip.media.payloads import SLOTS
 from voip.media.reports import GONE_S, RemoteReport, Reporter
 from voip.media.table import StreamTable

@@ -8,7 +8,7 @@ from typing import Final
 
 from voip.call import Call
 from voip.events import EndedBy, PhoneEvent, RegistrationFailed
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 from voip.media.stats import SUMMED
 from voip.metrics.histogram import Histogram
 from voip.session.session import CallSession

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from voip.errors import MediaError
+from voip.media.answers import SpeakersChanged
 from voip.media.commands import (
     AddSink,
     Announce,
@@ -24,7 +25,6 @@ from voip.media.commands import (
     RouteStream,
     SetSource,
     ShapeMix,
-    SpeakersChanged,
     Unlink,
 )
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 
 from voip.errors import MediaError
 from voip.logs.lines import event
-from voip.media.commands import Command, EngineEvent, StreamStats
+from voip.media.answers import EngineEvent, StreamStats
+from voip.media.commands import Command
 from voip.media.driver import EngineFigures, TickingEngine
 from voip.media.table import BASE_STEP_S
 from voip.net.listeners import Listeners, Result, not_running

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.commands import Command, EngineEvent
+from voip.media.answers import EngineEvent
+from voip.media.commands import Command
 from voip.media.stats import StatsSnapshot
 from voip.types import Address
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from voip.errors import MediaError
-from voip.media.commands import Applied, EngineEvent, Opened, Refused, StreamStats
+from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
 
 __all__ = ["Listeners", "Result", "not_running"]
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from voip.config import DSCP_EF
 from voip.errors import MediaError
 from voip.logs.lines import event
-from voip.media.commands import Applied, Command, EngineEvent, Refused, StreamStats
+from voip.media.answers import Applied, EngineEvent, Refused, StreamStats
+from voip.media.commands import Command
 from voip.media.driver import EngineFigures
 from voip.media.engine import MAX_COMMANDS
 from voip.media.io import PacketTap

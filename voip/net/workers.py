@@ -16,12 +16,12 @@ from functools import partial
 
 from voip.errors import MediaError
 from voip.logs.lines import event
+from voip.media.answers import EngineEvent, SourceDrained, SpeakersChanged, StreamLost, StreamStats
 from voip.media.commands import (
     AddSink,
     Announce,
     CloseStream,
     Command,
-    EngineEvent,
     MixStream,
     OpenMix,
     OpenStream,
@@ -29,10 +29,6 @@ from voip.media.commands import (
     RouteStream,
     SetSource,
     ShapeMix,
-    SourceDrained,
-    SpeakersChanged,
-    StreamLost,
-    StreamStats,
 )
 from voip.media.driver import EngineDriver, EngineFigures
 from voip.media.links import LINK_BYTES

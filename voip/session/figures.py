@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voip.media.commands import StreamStats
+from voip.media.answers import StreamStats
 from voip.quality.report import QualityReport
 
 __all__ = ["quality_of"]

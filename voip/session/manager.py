@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from voip.events import CallEvent
-from voip.media.commands import (
+from voip.media.answers import (
     EngineEvent,
     MediaHeard,
     MediaSilent,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from voip.errors import CallStateError, MediaError, SdpError
 from voip.ip import address_of
 from voip.logs.lines import CallLog
+from voip.media.answers import Opened, StreamStats
 from voip.media.commands import (
     AddPairSink,
     AddSink,
@@ -18,7 +19,6 @@ from voip.media.commands import (
     ConnectStream,
     MixStream,
     MuteStream,
-    Opened,
     OpenStream,
     PayloadFormat,
     ProtectStream,
@@ -28,7 +28,6 @@ from voip.media.commands import (
     SendDtmf,
     SetBeep,
     SetSource,
-    StreamStats,
 )
 from voip.media.elsewhere import no_sound
 from voip.media.record.plan import Beep

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from voip.config import check_media_timeout, check_ping
 from voip.errors import MediaError, VoipError
 from voip.events import PeerHeard, PeerSilent
-from voip.media.commands import MediaSilent, WatchStream
+from voip.media.answers import MediaSilent
+from voip.media.commands import WatchStream
 from voip.sip.client_request import ClientRequest
 from voip.sip.events import Cause, RequestDone, RequestFailed
 

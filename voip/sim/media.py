@@ -15,17 +15,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from voip.errors import MediaError
-from voip.media.commands import (
-    Applied,
-    CloseStream,
-    Command,
-    EngineEvent,
-    Opened,
-    OpenMix,
-    OpenStream,
-    Refused,
-    StreamStats,
-)
+from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
+from voip.media.commands import CloseStream, Command, OpenMix, OpenStream
 from voip.media.driver import EngineFigures
 from voip.media.engine import Engine
 from voip.media.io import PacketTap

@@ -11,7 +11,8 @@ from typing import Any
 from callers import answering
 from phone_scene import Network, Server, flow, quiet, uri
 
-from voip.media.commands import Command, StreamStats
+from voip.media.answers import StreamStats
+from voip.media.commands import Command
 from voip.sim.world import DEFAULT_START
 from voip.sip.config import AgentConfig
 from voip.sip.events import RequestReceived

@@ -10,19 +10,15 @@ import numpy.typing as npt
 
 from voip.codecs.g711 import ULAW_DECODE, ULAW_ENCODE
 from voip.errors import TransportError
+from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
 from voip.media.commands import (
     AddSink,
-    Applied,
     Command,
     ConnectStream,
-    EngineEvent,
-    Opened,
     OpenStream,
     PayloadFormat,
     ReadStats,
-    Refused,
     SetSource,
-    StreamStats,
 )
 from voip.media.engine import Engine
 from voip.media.io import PacketBatch

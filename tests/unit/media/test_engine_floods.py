@@ -11,7 +11,8 @@ from engine_desk import HOST, Desk, assert_heard, describe, speech
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from voip.media.commands import CloseStream, DtmfReceived, OpenStream
+from voip.media.answers import DtmfReceived
+from voip.media.commands import CloseStream, OpenStream
 from voip.rtp.rtcp import Bye, ReceiverReport, build_compound
 from voip.types import Address
 

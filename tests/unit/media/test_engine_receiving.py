@@ -8,16 +8,8 @@ from engine_desk import HOST, PCMA, PCMU, RATE, assert_heard, describe, peer, pl
 
 from voip.codecs.g711 import ALAW_DECODE, ALAW_ENCODE, ULAW_DECODE
 from voip.errors import TransportError
-from voip.media.commands import (
-    CloseStream,
-    MediaSilent,
-    OpenStream,
-    PayloadFormat,
-    Refused,
-    SourceLearned,
-    StreamRefused,
-    WatchStream,
-)
+from voip.media.answers import MediaSilent, Refused, SourceLearned, StreamRefused
+from voip.media.commands import CloseStream, OpenStream, PayloadFormat, WatchStream
 from voip.media.control import MAX_DELAY_MS
 from voip.rtp.rtcp import Bye, ReceiverReport, SenderReport, build_compound
 from voip.types import Address

@@ -7,16 +7,8 @@ import random
 import pytest
 from engine_desk import Desk, assert_heard, describe, peer, speech
 
-from voip.media.commands import (
-    AppReceived,
-    CloseStream,
-    SendApp,
-    SendXr,
-    SourceFigures,
-    SsrcChanged,
-    StreamEnded,
-    XrReceived,
-)
+from voip.media.answers import AppReceived, SourceFigures, SsrcChanged, StreamEnded, XrReceived
+from voip.media.commands import CloseStream, SendApp, SendXr
 from voip.media.extras import MAX_EVENTS_PER_S, MAX_WAITING_OCTETS
 from voip.rtp import ntp
 from voip.rtp.collision import MAX_CONFLICTS

@@ -10,10 +10,10 @@ from engine_desk import HOST, PCMA, RATE, Desk, Sent, describe, place_of, speech
 
 import voip.media.table as table_module
 from voip.codecs.g711 import ALAW_ENCODE, ULAW_DECODE
+from voip.media.answers import DtmfSent, SourceDrained
 from voip.media.commands import (
     AddSink,
     CloseStream,
-    DtmfSent,
     MuteStream,
     OpenStream,
     PayloadFormat,
@@ -21,7 +21,6 @@ from voip.media.commands import (
     RouteStream,
     SendDtmf,
     SetSource,
-    SourceDrained,
 )
 from voip.rtp.telephone_event import EventReceiver, parse_events
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from engine_desk import describe, speech
 
-from voip.media.commands import MediaHeard, MediaSilent, WatchStream
+from voip.media.answers import MediaHeard, MediaSilent
+from voip.media.commands import WatchStream
 from voip.rtp.rtcp import SenderReport, build_compound
 from voip.types import Address
 

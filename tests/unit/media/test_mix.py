@@ -10,6 +10,7 @@ from engine_desk import RATE, Desk, describe, place_of, speech, ulaw_round_trip
 
 import voip.media.table as table_module
 from voip.codecs.g711 import ULAW_DECODE
+from voip.media.answers import SourceDrained, StreamStats
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -18,8 +19,6 @@ from voip.media.commands import (
     OpenMix,
     RouteStream,
     SetSource,
-    SourceDrained,
-    StreamStats,
 )
 from voip.media.control import MAX_GAIN
 from voip.media.mix import Mixer

@@ -14,6 +14,7 @@ import voip.media.table as table_module
 from voip.dsp.bank import ResamplerBank
 from voip.dsp.resample import Resampler
 from voip.errors import ConfigError
+from voip.media.answers import SourceDrained, SpeakersChanged
 from voip.media.commands import (
     AddSink,
     Announce,
@@ -23,8 +24,6 @@ from voip.media.commands import (
     RemoveSink,
     SetSource,
     ShapeMix,
-    SourceDrained,
-    SpeakersChanged,
 )
 from voip.media.limiter import Limiter
 from voip.media.mix import Mixer

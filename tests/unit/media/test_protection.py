@@ -11,15 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voip.media import protection
-from voip.media.commands import (
-    AddSink,
-    CloseStream,
-    DtmfReceived,
-    OpenStream,
-    ProtectStream,
-    SendDtmf,
-    SourceLearned,
-)
+from voip.media.answers import DtmfReceived, SourceLearned
+from voip.media.commands import AddSink, CloseStream, OpenStream, ProtectStream, SendDtmf
 from voip.rtp.packet import pack_header
 from voip.rtp.rtcp import (
     Bye,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from engine_desk import DTMF, HOST, PCMA, PCMU, RATE, Desk, Sent, describe, ulaw, ulaw_round_trip
 
+from voip.media.answers import DtmfReceived
 from voip.media.commands import (
     AddPairSink,
     AddSink,
     CloseStream,
-    DtmfReceived,
     MuteStream,
     OpenStream,
     PayloadFormat,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from engine_desk import HOST, Desk, FakeIO, describe, speech
 
+from voip.media.answers import Applied
 from voip.media.columns import give_back, lengthen, reserve
-from voip.media.commands import Applied, CloseStream, OpenStream
+from voip.media.commands import CloseStream, OpenStream
 from voip.media.engine import Engine
 from voip.media.lane import G711Lane
 from voip.media.table import PIECE_ROWS, StreamTable

@@ -21,9 +21,9 @@ from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.opus.toc import read_packet
 from voip.codecs.registry import CodecEntry, default_registry, register
 from voip.media import wav
+from voip.media.answers import DtmfReceived
 from voip.media.commands import (
     AddSink,
-    DtmfReceived,
     MixStream,
     OpenMix,
     OpenStream,

@@ -12,14 +12,8 @@ from engine_desk import RATE, Desk, describe, peer, speech, ulaw, ulaw_round_tri
 from voip.config import TroubleConfig
 from voip.errors import ConfigError
 from voip.events import Clipping, MediaTrouble, OneWayAudio, Silence, WrongCodec, WrongSource
-from voip.media.commands import (
-    CloseStream,
-    PayloadFormat,
-    SourceLearned,
-    TroubleBegan,
-    TroubleEnded,
-    WatchStream,
-)
+from voip.media.answers import SourceLearned, TroubleBegan, TroubleEnded
+from voip.media.commands import CloseStream, PayloadFormat, WatchStream
 from voip.rtp.rtcp import ReceiverReport, ReportBlock, SenderReport, build_compound
 from voip.sounds import asset_path
 from voip.types import Address

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from voip.errors import MediaError
+from voip.media.answers import SpeakersChanged
 from voip.media.commands import (
     AddSink,
     Announce,
@@ -20,7 +21,6 @@ from voip.media.commands import (
     RemoveSink,
     SetSource,
     ShapeMix,
-    SpeakersChanged,
     Unlink,
 )
 from voip.net.crossings import Links, Mixes, Plan, Routes, Whispers

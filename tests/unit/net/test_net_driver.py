@@ -14,18 +14,8 @@ import numpy as np
 import pytest
 
 from voip.errors import MediaError
-from voip.media.commands import (
-    Applied,
-    CloseStream,
-    Command,
-    DtmfReceived,
-    EngineEvent,
-    MuteStream,
-    ReadStats,
-    Refused,
-    StreamEnded,
-    StreamStats,
-)
+from voip.media.answers import Applied, DtmfReceived, EngineEvent, Refused, StreamEnded, StreamStats
+from voip.media.commands import CloseStream, Command, MuteStream, ReadStats
 from voip.media.driver import EngineDriver
 from voip.media.table import BASE_STEP_S
 from voip.net.driver import ThreadDriver, TickTimes

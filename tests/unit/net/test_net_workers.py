@@ -17,24 +17,19 @@ import numpy as np
 import pytest
 
 from voip.errors import MediaError
+from voip.media.answers import EngineEvent, Opened, Refused, SourceDrained, StreamLost, StreamStats
 from voip.media.commands import (
     AddSink,
     CloseStream,
     ConnectStream,
-    EngineEvent,
     MixStream,
     MuteStream,
-    Opened,
     OpenMix,
     OpenStream,
     PayloadFormat,
     ReadStats,
-    Refused,
     RouteStream,
     SetSource,
-    SourceDrained,
-    StreamLost,
-    StreamStats,
 )
 from voip.media.merged_stats import merged
 from voip.media.rings import RingArena

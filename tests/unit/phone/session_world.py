@@ -15,16 +15,8 @@ from voip.call import Call
 from voip.config import MediaConfig
 from voip.errors import MediaError
 from voip.events import CallEvent, CallState
-from voip.media.commands import (
-    CloseStream,
-    Command,
-    ConnectStream,
-    Opened,
-    OpenStream,
-    ReadStats,
-    SendDtmf,
-    StreamStats,
-)
+from voip.media.answers import Opened, StreamStats
+from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream, ReadStats, SendDtmf
 from voip.media.rings import RingArena
 from voip.session.caller import CallPlan
 from voip.session.manager import SessionManager

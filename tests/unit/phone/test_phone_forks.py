@@ -88,7 +88,7 @@ def test_F119_ringing_is_ours_to_sound_until_the_callee_sounds(world):
     world.they_respond(183, sdp(40000))
     world.deliver_all()
     assert world.call.rings_here  # described, and silent so far
-    from voip.media.commands import StreamStats
+    from voip.media.answers import StreamStats
 
     stream = world.call._session.media.stream
     world.call._session.media._measured = StreamStats(stream, packets_received=1)

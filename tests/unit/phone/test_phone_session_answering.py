@@ -7,7 +7,8 @@ from session_world import GARBAGE, SDP, assert_over, error_of, on_the_wire, sdp
 
 from voip.errors import CallError, CallStateError, MediaError, VoipError
 from voip.events import CallEnded, CallState, EndedBy
-from voip.media.commands import ConnectStream, OpenStream, StreamRefused
+from voip.media.answers import StreamRefused
+from voip.media.commands import ConnectStream, OpenStream
 from voip.sip.events import Answered, DialogEnded, InviteFailed
 from voip.sip.reason import Reason
 

@@ -16,15 +16,8 @@ from voip.harness.bench.engines import EngineKind, EnginesUnderTest
 from voip.harness.bench.load_keys import protect_command
 from voip.harness.bench.media_codecs import payload_format, registry
 from voip.harness.bench.readers import Readers
-from voip.media.commands import (
-    CloseStream,
-    Command,
-    ConnectStream,
-    Opened,
-    OpenStream,
-    RouteStream,
-    StreamStats,
-)
+from voip.media.answers import Opened, StreamStats
+from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream, RouteStream
 from voip.media.driver import EngineFigures
 from voip.media.engine import MAX_COMMANDS
 from voip.media.native import available

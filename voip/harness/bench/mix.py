@@ -19,15 +19,8 @@ from voip.codecs.registry import Registry, default_registry
 from voip.errors import ConfigError, MediaError
 from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
 from voip.harness.bench.mix_load import PTIME_MS, RoomIO, formats_of
-from voip.media.commands import (
-    Command,
-    ConnectStream,
-    MixStream,
-    OpenMix,
-    OpenStream,
-    Refused,
-    ShapeMix,
-)
+from voip.media.answers import Refused
+from voip.media.commands import Command, ConnectStream, MixStream, OpenMix, OpenStream, ShapeMix
 from voip.media.engine import Engine
 from voip.types import Address, SeededRandom
 

@@ -12,15 +12,14 @@ import numpy.typing as npt
 from voip.codecs.g711 import ULAW_ENCODE
 from voip.harness.audio import Pcm
 from voip.harness.jitter_quality.traces import Trace
+from voip.media.answers import Applied, StreamStats
 from voip.media.commands import (
     AddSink,
-    Applied,
     Command,
     ConnectStream,
     OpenStream,
     PayloadFormat,
     ReadStats,
-    StreamStats,
 )
 from voip.media.engine import Engine
 from voip.media.io import PacketBatch
