@@ -15,15 +15,24 @@ from direct import desk
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.sipp import Sipp
-from phones import require_speech, softphone
+from phones import require_speech, shipped, softphone
 from stalls import repeated_after_stalls
 
 from voip.call import Call
 from voip.harness.audio import Sound
+from voip.media.wav import WavWriter
 
 TALK_S = 6.0
 ADDED_MS = 2.0
 """What we may add to the delay of 99 of 100 packets."""
+
+
+def speech(artifacts: Path) -> Path:
+    """Return a file of speech that baresip can say over and over."""
+    path = artifacts / "said.wav"
+    with WavWriter(path, 8000) as file:
+        file.write(shipped("speech-8k.wav").samples)
+    return path
 
 
 async def require_echo(peer: Baresip, phone_call: Call, other: Call, *, relayed: bool) -> None:
@@ -122,7 +131,7 @@ async def test_V03_baresip_and_sipp_through_the_relay(
     sipp: Callable[..., Awaitable[Sipp]],
     artifacts: Path,
 ) -> None:
-    peer = await baresip(codecs=["PCMU"])
+    peer = await baresip(codecs=["PCMU"], play=speech(artifacts))
     echo = await sipp("uas", calls=1, rtp_echo=True)
     async with desk(artifacts, codecs=("pcmu",)) as us:
         first = await answered(peer, us.phone.dial(peer.uri))
@@ -146,7 +155,7 @@ async def test_V03_baresip_and_sipp_through_the_relay(
 async def test_baresip_and_asterisk_through_the_relay(
     baresip: Callable[..., Awaitable[Baresip]], asterisk: Asterisk, artifacts: Path
 ) -> None:
-    peer = await baresip(codecs=["PCMU"])
+    peer = await baresip(codecs=["PCMU"], play=speech(artifacts))
     async with softphone(asterisk, "1001", artifacts, codecs=("pcmu",)) as phone:
         first = await answered(peer, phone.dial(peer.uri))
         second = await phone.dial("600")
@@ -158,7 +167,7 @@ async def test_baresip_and_asterisk_through_the_relay(
 async def test_baresip_and_asterisk_through_the_transcoder(
     baresip: Callable[..., Awaitable[Baresip]], asterisk: Asterisk, artifacts: Path
 ) -> None:
-    peer = await baresip(codecs=["PCMA"])
+    peer = await baresip(codecs=["PCMA"], play=speech(artifacts))
     codecs = ("pcmu", "pcma")
     async with softphone(asterisk, "1001", artifacts, codecs=codecs) as phone:
         first = await answered(peer, phone.dial(peer.uri))

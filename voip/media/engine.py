@@ -40,7 +40,7 @@ from voip.media.stats import StatsSnapshot, snapshot
 from voip.media.table import BASE_STEP_S, Group, StreamTable
 from voip.media.transmit import Transmitter
 from voip.media.voices import STEPS_PER_SECOND
-from voip.media.watch import Watch
+from voip.media.watch import TroubleWatch
 from voip.types import Random, SecureRandom
 
 __all__ = ["MAX_COMMANDS", "Engine"]
@@ -96,7 +96,7 @@ class Engine:
         self._keep_alive = KeepAlive(self._table, io, self._reporter)
         self._digits = Digits(self._table, io)
         self._relay = Relay(self._table, io)
-        self._watch = Watch(self._table)
+        self._watch = TroubleWatch(self._table)
         self._intake = Intake(
             self._table,
             io,

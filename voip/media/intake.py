@@ -22,7 +22,7 @@ from voip.media.relay import Relay
 from voip.media.reports import Reporter
 from voip.media.table import EVENT, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
-from voip.media.watch import Watch
+from voip.media.watch import TroubleWatch
 from voip.rtp.packet import RtpHeaders, parse_headers
 from voip.rtp.source import GRACE_S, SILENCE_S, SourceLearner
 from voip.types import Address
@@ -43,7 +43,7 @@ class Intake:
         reporter: Reporter,
         digits: Digits,
         relay: Relay,
-        watch: Watch,
+        watch: TroubleWatch,
         phases: Phases,
         *,
         native: bool,

@@ -38,7 +38,7 @@ from voip.media.reports import GONE_S, RemoteReport, Reporter
 from voip.media.table import StreamTable
 from voip.types import Address
 
-__all__ = ["Watch"]
+__all__ = ["TroubleWatch"]
 
 _UNHEARD, _UNREACHED, _SILENT, _CLIPPED, _CODEC, _SOURCE = range(6)
 _KINDS = 6
@@ -62,7 +62,7 @@ _COMFORT_NOISE: Final = 13
 """Many send it unasked for (RFC 3389): it says nothing of a codec."""
 
 
-class Watch:
+class TroubleWatch:
     """Judges the rows of a table; its arrays have a row for each of the table's."""
 
     stream: Ints

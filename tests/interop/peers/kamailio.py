@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from peers.ports import HOST, PortBlock, is_free
+from peers.ports import HOST, PortBlock, is_taken
 from peers.process import end, leashed, log_end, log_since
 
 CONF = Path(__file__).parent / "kamailio_conf"
@@ -42,7 +42,7 @@ class Kamailio:
         self._configure(ports)
         self._run([str(self._rtpengine), f"--config-file={self.run / 'rtpengine.conf'}"], "media")
         # Kamailio asks for its relay once when it starts, and then only every minute
-        self._wait(lambda: not is_free(ports.service(5)), "media")
+        self._wait(lambda: is_taken(ports.service(5)), "media")
         command = [str(self._kamailio), "-DD", "-E", "-f", str(self.run / "kamailio.cfg")]
         command += ["-Y", str(self.run), "-P", str(self.run / "pid")]
         self._run(command, "kamailio")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+from pathlib import Path
 
 HOST = "127.0.0.1"
 FIRST, LAST, SIZE = 20_000, 28_000, 64
@@ -92,3 +93,15 @@ def is_free(port: int, host: str = HOST) -> bool:
             except OSError:
                 return False
     return True
+
+
+def is_taken(port: int) -> bool:
+    """Whether anybody here has the port, for UDP or TCP, as the kernel lists it (proc_net(5)).
+
+    To bind it for a look would be in the way of who is about to.
+    """
+    for table in ("udp", "udp6", "tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            if int(line.split()[1].rpartition(":")[2], 16) == port:
+                return True
+    return False

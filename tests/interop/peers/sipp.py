@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from peers.ports import HOST, PortBlock, is_free
+from peers.ports import HOST, PortBlock, is_taken
 from peers.process import start, stop
 
 START_S = 5.0
@@ -114,7 +114,7 @@ class Sipp:
         self._process = await start(command, self._directory / "screen.log", self._directory)
         if self._waits:
             async with asyncio.timeout(START_S):
-                while self._process.returncode is None and is_free(self.port, self.host):
+                while self._process.returncode is None and not is_taken(self.port):
                     await asyncio.sleep(0.02)
 
     async def stop(self) -> None:

@@ -145,8 +145,9 @@ class Load:
             self._receive()
 
     def listen(self, seconds: float) -> None:
-        """Receive only, for so long."""
+        """Receive only, for so long, or what there is."""
         until = time.monotonic() + seconds
+        self._receive()
         while time.monotonic() < until:
             time.sleep(0.001)
             self._receive()

@@ -140,6 +140,14 @@ async def _engine() -> None:
 
 async def _load() -> None:
     load: Load | None = None
+    connected = asyncio.Event()
+
+    async def listen() -> None:
+        """Receive between requests: the engine speaks as soon as it is connected."""
+        await connected.wait()
+        while load is not None and connected.is_set():
+            load.listen(0.0)
+            await asyncio.sleep(0.002)
 
     async def handle(request: Message) -> Message:
         nonlocal load
@@ -151,17 +159,21 @@ async def _load() -> None:
                 return {"ports": load.addresses()}
             case "connect" if load is not None:
                 load.connect(_pairs(request["ports"]))
+                connected.set()
             case "run" if load is not None:
                 load.run(request["seconds"])
             case "listen" if load is not None:
                 load.listen(request["seconds"])
             case "finish" if load is not None:
+                connected.clear()
                 return asdict(load.finish())
             case other:
                 return {"error": f"not now: {other}"}
         return {}
 
+    listening = asyncio.create_task(listen())
     await _serve(handle)
+    listening.cancel()
 
 
 async def _sleep() -> None:
