@@ -113,7 +113,9 @@ async def desk(
     ladder = Ladder(artifacts / f"{name}.sip")
     async with Softphone(
         network=NetworkConfig(bind_host=host, trusted=(host,)),
-        media=MediaConfig(codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS),
+        media=MediaConfig(
+            codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS, jitter_policy="fixed"
+        ),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,
         **settings,

@@ -61,7 +61,9 @@ def softphone(
         server.uri(user),
         register=register,
         network=replace(NetworkConfig(), transport=transport),
-        media=MediaConfig(codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS),
+        media=MediaConfig(
+            codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS, jitter_policy="fixed"
+        ),
         pcap=artifacts / f"{user}.pcap",
         **settings,
     )

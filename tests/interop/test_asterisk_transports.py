@@ -33,7 +33,7 @@ def phone_of(
         f"{scheme}:{user}@{asterisk.address_of(transport)}",
         password=asterisk.password(user),
         network=NetworkConfig(transport=transport, tls=tls),
-        media=MediaConfig(jitter_min_ms=200.0),
+        media=MediaConfig(jitter_min_ms=200.0, jitter_policy="fixed"),
         **settings,  # type: ignore[arg-type]
     )
 

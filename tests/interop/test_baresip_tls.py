@@ -31,7 +31,7 @@ def phone(authority: Authority, seen: list[SipTraceRecord], **tls: str) -> Softp
     config = TlsConfig(certificate=str(authority.issue(HOST)), **tls)
     return Softphone(
         network=NetworkConfig(bind_host=HOST, tls=config),
-        media=MediaConfig(jitter_min_ms=200.0),
+        media=MediaConfig(jitter_min_ms=200.0, jitter_policy="fixed"),
         trace=seen.append,
     )
 

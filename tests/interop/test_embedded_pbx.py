@@ -18,7 +18,7 @@ from voip.harness.pbx import EmbeddedPbx
 StartBaresip = Callable[..., Awaitable[Baresip]]
 StartPjsua = Callable[..., Awaitable[Pjsua]]
 
-PATIENT = MediaConfig(jitter_min_ms=200.0)
+PATIENT = MediaConfig(jitter_min_ms=200.0, jitter_policy="fixed")
 BUSY_MACHINE = Bar(seconds=0.4, allowed=0.4)
 
 

@@ -184,7 +184,7 @@ def phone_by(
         network=NetworkConfig(
             transport=transport, tls=TlsConfig(ca_file=str(kamailio.certificate)), ws_path="/"
         ),
-        media=MediaConfig(jitter_min_ms=JITTER_MS),
+        media=MediaConfig(jitter_min_ms=JITTER_MS, jitter_policy="fixed"),
         pcap=artifacts / f"{user}.pcap",
         trace=ladder,
     )

@@ -96,7 +96,7 @@ def phone(
         f"sip:{user}@{DOMAIN}",
         password=kamailio.password(user),
         network=NetworkConfig(bind_host="127.0.0.1", dns_servers=(dns,)),
-        media=MediaConfig(jitter_min_ms=JITTER_MS),
+        media=MediaConfig(jitter_min_ms=JITTER_MS, jitter_policy="fixed"),
         pcap=artifacts / f"{user}.pcap",
         trace=Ladder(artifacts / f"{user}.sip"),
         **settings,  # type: ignore[arg-type]

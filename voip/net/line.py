@@ -39,21 +39,15 @@ class Line:
     `tag` is the row and the kind in one number: twice the row, and one more for RTCP.
     """
 
-    __slots__ = ("expected", "local", "peer", "rtcp", "sock", "tag", "twin")
+    __slots__ = ("expected", "local", "peer", "rtcp", "sock", "tag")
 
     def __init__(self, sock: socket.socket, row: int, rtcp: bool) -> None:
         self.sock = sock
-        self.twin: socket.socket | None = None  # at the same port, connected: a carrier's
         self.rtcp = rtcp
         self.tag = row << 1 | rtcp
         self.local = from_socket(sock.getsockname())
         self.peer: Address | None = None
         self.expected: SocketAddress | None = None  # the peer as `recvmsg` reports it
-
-    @property
-    def sockets(self) -> tuple[socket.socket, ...]:
-        """What receives at this port."""
-        return (self.sock,) if self.twin is None else (self.sock, self.twin)
 
     def connect(self, peer: Address | None) -> None:
         """Set the peer; raises `TransportError` for what this socket cannot reach."""

@@ -96,7 +96,7 @@ class UdpPacketIO:
             if line is None:
                 continue
             lines[row] = None
-            self._closed_drops += sum(map(socket_drops, line.sockets))
+            self._closed_drops += socket_drops(line.sock)
             self._carrier.remove(line)
             line.sock.close()
             if not line.rtcp:
@@ -111,9 +111,7 @@ class UdpPacketIO:
     def kernel_drops(self) -> int:
         """How many packets the kernel dropped since the start because a buffer was full."""
         open_lines = (line for line in (*self._rtp, *self._rtcp) if line is not None)
-        return self._closed_drops + sum(
-            socket_drops(sock) for line in open_lines for sock in line.sockets
-        )
+        return self._closed_drops + sum(socket_drops(line.sock) for line in open_lines)
 
     def counted(self) -> dict[str, int]:
         """Return what went wrong since the start, by kind. May be called from any thread."""

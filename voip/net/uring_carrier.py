@@ -1,14 +1,13 @@
 """Carries packets with two system calls for all of them: io_uring reads, io_uring sends.
 
-No packet costs a Python object. What is sent goes through sockets that are connected to their peers
-(`twins.py`) and that the kernel knows by number (`uring_files.py`).
+No packet costs a Python object. The sockets that send are known to the kernel by number
+(`uring_files.py`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import socket
 import struct
 from typing import TypeVar
@@ -20,23 +19,17 @@ from voip.ip import SocketAddress
 from voip.media.columns import every
 from voip.media.io import SLOT_BYTES, PacketBatch
 from voip.net.line import IoCounters, Line, Reads
-from voip.net.twins import twin_of
 from voip.net.uring import OP_SEND, SKIP_SUCCESS, SQE, Ring
 from voip.net.uring_files import FIXED_FILE, FixedFiles
 from voip.net.uring_receiver import NAME_WORDS, UringReceiver
 
 __all__ = ["UringCarrier"]
 
-_TWIN = 2
-"""By so much the tag of a connected twin is more than that of its RTP line."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class UringCarrier:
-    """`voip.net.line.Carrier` over io_uring. Raises OSError where that may not be used.
-
-    VOIP_TWINS=0 in the environment does without connected twins.
-    """
+    """`voip.net.line.Carrier` over io_uring. Raises OSError where that may not be used."""
 
     def __init__(self) -> None:
         self.counters = IoCounters()
@@ -49,8 +42,7 @@ class UringCarrier:
             self._ring.close()
             raise
         self._files = FixedFiles(self._ring)
-        self._twins = os.environ.get("VOIP_TWINS") != "0"
-        # by the receiver's tags
+        # by tag
         self._expected: npt.NDArray[np.uint64] = np.zeros((0, NAME_WORDS), np.uint64)
         # by row: how its RTP is sent
         self._names: npt.NDArray[np.uint64] = np.zeros((0, NAME_WORDS), np.uint64)
@@ -64,15 +56,14 @@ class UringCarrier:
 
     def add(self, line: Line) -> None:
         """Carry a line from now on."""
-        row, tag = line.tag >> 1, _tag_of(line)
-        self._receiver.add(tag, line.sock.fileno())
-        self._expected = _grown(self._expected, tag + _TWIN + 1)
+        row = line.tag >> 1
+        self._receiver.add(line.tag, line.sock.fileno())
+        self._expected = _grown(self._expected, line.tag + 1)
         if row >= self._ready.size:
             self._names = _grown(self._names, row + 1)
             self._sends = _grown(self._sends, row + 1)
             self._ready = _grown(self._ready, row + 1)
-            named = self._sends["addr_length"] > 0  # the others have a twin
-            self._sends["addr2"] = np.where(named, _addresses(self._names), np.uint64(0))
+            self._sends["addr2"] = _addresses(self._names)
             self._sends_words = self._sends.view(np.uint64).reshape(len(self._sends), -1)
             self._packets = None
         self.connect(line)
@@ -81,54 +72,26 @@ class UringCarrier:
         """Note the line's peer."""
         name = b"" if line.expected is None else _pack(line.expected)
         padded = np.frombuffer(name.ljust(8 * NAME_WORDS, b"\0"), np.uint64)
-        tag = _tag_of(line)
-        self._expected[tag] = padded
+        self._expected[line.tag] = padded
         if line.rtcp:
             return
-        self._expected[tag + _TWIN] = padded
-        self._connect_twin(line, tag + _TWIN)
-        row, sock = line.tag >> 1, line.twin or line.sock
+        row, number = line.tag >> 1, line.sock.fileno()
         self._names[row] = padded
         self._ready[row] = bool(name)
-        fixed = self._files.set(row, sock.fileno())
+        fixed = self._files.set(row, number)
         send = self._sends[row : row + 1]
         send["opcode"] = OP_SEND
         send["flags"] = SKIP_SUCCESS | (FIXED_FILE if fixed else 0)
         send["user_data"] = row
-        send["fd"] = row if fixed else sock.fileno()
+        send["fd"] = row if fixed else number
         send["msg_flags"] = int(socket.MSG_DONTWAIT)
-        send["addr2"] = 0 if line.twin else _addresses(self._names)[row]
-        send["addr_length"] = 0 if line.twin else len(name)
-
-    def _connect_twin(self, line: Line, tag: int) -> None:
-        """Let what the row sends go through a socket connected to its peer, if there may be."""
-        if line.expected is not None and line.twin is not None:
-            try:
-                line.twin.connect(line.expected)
-            except OSError:
-                self._drop_twin(line, tag)
-            return
-        self._drop_twin(line, tag)
-        if line.expected is not None and self._twins:
-            try:
-                line.twin = twin_of(line.sock, line.expected)
-            except OSError:  # no way to the peer, or no more descriptors: it goes without
-                return
-            self._receiver.add(tag, line.twin.fileno())
-
-    def _drop_twin(self, line: Line, tag: int) -> None:
-        if line.twin is not None:
-            self._receiver.remove(tag)
-            self._files.set(line.tag >> 1, -1)
-            line.twin.close()
-            line.twin = None
+        send["addr2"] = _addresses(self._names)[row]
+        send["addr_length"] = len(name)
 
     def remove(self, line: Line) -> None:
         """Carry a line no longer."""
-        tag = _tag_of(line)
-        self._receiver.remove(tag)
+        self._receiver.remove(line.tag)
         if not line.rtcp:
-            self._drop_twin(line, tag + _TWIN)
             self._files.set(line.tag >> 1, -1)
             self._ready[line.tag >> 1] = False
 
@@ -151,7 +114,6 @@ class UringCarrier:
             if not tags.size:
                 return None
         strange = names != self._expected.take(tags, axis=0)
-        tags = _without_twins(tags)
         strangers = []
         if np.count_nonzero(strange):
             strangers = [(int(i), _unpack(names[i])) for i in np.flatnonzero(strange.any(axis=1))]
@@ -201,17 +163,6 @@ class UringCarrier:
         refused = int(np.count_nonzero(errors == errno.ECONNREFUSED))  # nobody is there: not ours
         self.counters.send_full += full
         self.counters.send_failed += errors.size - full - refused
-
-
-def _tag_of(line: Line) -> int:
-    """Return the receiver's tag of a line: four to a row, RTCP's are odd."""
-    return (line.tag >> 1) * 4 + line.rtcp
-
-
-def _without_twins(tags: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return the tags of lines from those of the receiver: int32 (k,)."""
-    lines: npt.NDArray[np.int32] = tags >> 2 << 1 | tags & 1
-    return lines
 
 
 def _addresses(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:

@@ -329,7 +329,7 @@ def run(
     setup = {
         "codec": codec, "engine": kind, "workers": workers, "readers": readers, "profile": profile
     }  # fmt: skip
-    raise_open_files(3 * calls + _FILES_BESIDE_CALLS)
+    raise_open_files(2 * calls + _FILES_BESIDE_CALLS)
     suite = suite_of(srtp).name if srtp else None
     measured: list[Round] = []
     plain: list[Round] = []
