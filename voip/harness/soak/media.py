@@ -239,9 +239,12 @@ class _Town:
             while calls:
                 await asyncio.sleep(0.1)
         await asyncio.sleep(QUIET_S)
-        await self._look(before)
+        self._look()
         await self._alice.close()
         await self._bob.close()
+        # an engine in a process of its own stays until its phone is closed
+        if more := dict(Counter(await self._in_use()) - Counter(before)):
+            report.left["process"] = more
         if left := living():
             report.left["objects"] = left
 
@@ -310,7 +313,7 @@ class _Town:
             report.samples.append((loop.time() - begun, report.begun, up, rss_mb(children=True)))
             self._progress(report)
 
-    async def _look(self, before: dict[str, int]) -> None:
+    def _look(self) -> None:
         report = self._report
         for name, phone in (("alice", self._alice), ("bob", self._bob)):
             held = {**left_in_phone(phone), **held_by_media(phone)}
@@ -320,9 +323,6 @@ class _Town:
             if ticks is not None:
                 report.ticks += ticks.count
                 report.late_ticks += ticks.late
-        found = Counter(await self._in_use())
-        if more := dict(found - Counter(before)):
-            report.left["process"] = more
 
     async def _in_use(self) -> dict[str, int]:
         """Count files and tasks."""
