@@ -10,9 +10,6 @@ from test_sim_relay import Scene, hear, play
 import voip
 from voip.types import SeededRandom
 
-if not hasattr(voip, "SrtpKeys"):
-    pytest.skip("there is no SRTP", allow_module_level=True)
-
 
 @pytest.mark.parametrize("legs", [(0,), (1,), (0, 1)], ids=["first", "second", "both"])
 @pytest.mark.parametrize("loss", [0.0, 0.05])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from voip.dsp.drift import DriftResampler
 from voip.dsp.level import SILENCE_DBFS, peak, rms, to_dbfs
+from voip.dsp.pcm import to_int16
 from voip.media.rings import AudioRing
 from voip.media.table import BASE_STEP_S
 
@@ -124,7 +125,7 @@ class ClockBridge:
         self.said_meter.take(pcm, seconds)
         ring, way = self._said, self.captured
         rate = ring.rate_hz
-        pcm = _to_int16(self._said_by.process(_to_float(pcm)))
+        pcm = to_int16(self._said_by.process(_to_float(pcm)))
         there = ring.available
         # before the push a block is missing, after it there is one: half of it is the mean
         fill_s = (there + pcm.size / 2) / rate - now % BASE_STEP_S
@@ -175,7 +176,7 @@ class ClockBridge:
             missing = count - there.size
             return pcm
 
-        block = _to_int16(self._heard_by.pull(samples, read))
+        block = to_int16(self._heard_by.pull(samples, read))
         if missing:  # gather anew
             way.short_s += missing / rate
             way.slip()
@@ -190,9 +191,3 @@ class ClockBridge:
 
 def _to_float(pcm: Pcm) -> npt.NDArray[np.float32]:
     return pcm.astype(np.float32) * np.float32(1 / 32768)
-
-
-def _to_int16(pcm: npt.NDArray[np.float32]) -> Pcm:
-    scaled = np.clip(np.rint(pcm * np.float32(32768)), -32768, 32767)
-    rounded: Pcm = scaled.astype(np.int16)
-    return rounded

@@ -17,6 +17,7 @@ from voip.codecs.core import Codec, CodecInfo, FecCodec
 from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
+from voip.dsp.pcm import to_int16
 from voip.dsp.resample import Resampler
 from voip.errors import CodecError, ConfigError
 from voip.types import AudioFormat, AudioFrame
@@ -27,7 +28,6 @@ MAX_PAYLOAD = 1400
 """Octets of a payload: what an Ethernet frame has room for beside the headers."""
 MAX_SAMPLES_S = 0.120
 """The longest packet that is played."""
-_SCALE = np.float32(32768.0)
 
 Pcm = npt.NDArray[np.float32]
 
@@ -346,5 +346,6 @@ class CodecAdapter:
         return self._frame(self._decoding.conceal(samples), timestamp)
 
     def _frame(self, sound: Pcm, timestamp: int) -> AudioFrame:
-        pcm = np.clip(np.rint(sound * _SCALE), -32768, 32767).astype(np.int16)
-        return AudioFrame(pcm, self.format, timestamp * self.format.rate_hz // self._clock)
+        return AudioFrame(
+            to_int16(sound), self.format, timestamp * self.format.rate_hz // self._clock
+        )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.pcm import to_int16
 from voip.errors import MediaError
 from voip.media.answers import EngineEvent, SourceDrained
 from voip.media.limiter import Limiter
@@ -138,7 +139,7 @@ class MixRings:
 
 def write_plain(ring: AudioRing, sound: Pcm) -> None:
     """Write float32 (samples,) to a ring as int16; what is too loud is cut."""
-    ring.overwrite(np.clip(np.rint(sound * _SCALE), -32768, 32767).astype(np.int16))
+    ring.overwrite(to_int16(sound))
 
 
 def _ring(arena: RingArena, number: int) -> AudioRing | None:

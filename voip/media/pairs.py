@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.pcm import to_int16
 from voip.dsp.resample import Resampler
 from voip.dsp.tones import Tone, play
 from voip.errors import MediaError
@@ -107,7 +108,7 @@ class Pairs:
             return
         table, rows = self.table, sides.rows
         pairs = np.stack((sides.heard, sides.said), axis=2)
-        whole = _to_int16(pairs).reshape(rows.size, -1)
+        whole = to_int16(pairs).reshape(rows.size, -1)
         slots = slot[np.searchsorted(group.rows, rows)].tolist()
         rates = table.playout.rate[rows].tolist()
         for at, row in enumerate(rows.tolist()):
@@ -137,12 +138,7 @@ class Pairs:
         """Return float32 (samples, 2) at the ring's rate: int16, in pairs."""
         if sink.resampler is None or sink.rate_hz != rate:
             sink.resampler, sink.rate_hz = Resampler(rate, ring.rate_hz, 2), rate
-        return _to_int16(sink.resampler.process(np.ascontiguousarray(pair.T)).T).reshape(-1)
-
-
-def _to_int16(pcm: Pcm) -> npt.NDArray[np.int16]:
-    scaled: Pcm = np.rint(pcm * np.float32(32768.0))
-    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
+        return to_int16(sink.resampler.process(np.ascontiguousarray(pair.T)).T).reshape(-1)
 
 
 def add_pair_sink(table: StreamTable, arena: RingArena, command: AddPairSink) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.pcm import to_int16
 from voip.errors import MediaError
 from voip.media.answers import EngineEvent, SourceDrained
 from voip.media.columns import Ints, Rows, every, some, where
@@ -185,5 +186,4 @@ class Router:
                 if ring.rate_hz != rate:
                     convert = table.converter(row, number, rate, ring.rate_hz)
                     sound = convert.process(sound)
-                scaled = np.rint(sound * np.float32(32768.0))
-                ring.overwrite(np.clip(scaled, -32768, 32767).astype(np.int16))
+                ring.overwrite(to_int16(sound))

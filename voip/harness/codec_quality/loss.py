@@ -22,6 +22,7 @@ from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.registry import Registry, default_registry
 from voip.dsp.conceal import HISTORY_S, conceal, rejoin
+from voip.dsp.pcm import to_int16
 from voip.errors import CodecError
 from voip.harness.audio import Pcm
 from voip.harness.bench.codec_sides import formats
@@ -285,4 +286,4 @@ def _concealed(sound: Pcm, lost: Flags, rate_hz: int) -> Pcm:
             pcm[back, number] = first
         elapsed = np.where(gone, elapsed + samples, 0)
         history[~gone] = np.concatenate((history[~gone], pcm[~gone, number]), axis=1)[:, -past:]
-    return np.clip(np.rint(pcm * 32768), -32768, 32767).astype(np.int16)
+    return to_int16(pcm)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from voip.codecs.g711 import ULAW_DECODE, ULAW_ENCODE
 from voip.dsp.conceal import HISTORY_S, conceal, rejoin
+from voip.dsp.pcm import to_int16
 from voip.harness.audio import Pcm
 from voip.harness.jitter_quality.listening import RATE_HZ, Heard
 from voip.harness.jitter_quality.traces import Trace
@@ -131,7 +132,7 @@ def _sound(numbers: list[int], pcm: Pcm, size: int) -> tuple[Pcm, int]:
         elapsed[:] = 0
         past = np.concatenate((past, packet), axis=1)[:, -past.shape[1] :]
         out[step], heard = packet[0], True
-    return np.clip(np.rint(out * 32768), -32768, 32767).astype(np.int16).ravel(), concealed
+    return to_int16(out).ravel(), concealed
 
 
 def _hear(rule: Callable[[Trace], _Played]) -> Callable[[Trace, Pcm], Heard]:

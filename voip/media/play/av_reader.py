@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.pcm import to_int16
 from voip.dsp.resample import Resampler
 from voip.errors import AudioFileError
 from voip.media.files import Octets
@@ -116,8 +117,7 @@ class AvReader:
             held += piece.size
         ready = np.concatenate(pieces)
         out, self._ready = ready[:samples], ready[samples:].copy()
-        scaled: npt.NDArray[np.float32] = np.rint(out * np.float32(32768.0))
-        return np.clip(scaled, -32768, 32767).astype(np.int16)
+        return to_int16(out)
 
     def seek(self, seconds: float) -> None:
         """Go on from there, to the sample where the file has times."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.dsp.cadence import CadencedTone, render
+from voip.dsp.pcm import to_int16
 from voip.media.files import Octets
 
 __all__ = ["ArrayReader", "OpenUrl", "Reader", "ToneReader"]
@@ -97,8 +98,7 @@ class ToneReader:
             samples = min(samples, self._end - self._at)
         sound = render(self._tone, self._at, max(samples, 0), self._rate_hz)
         self._at += sound.size
-        scaled: npt.NDArray[np.float32] = np.rint(sound * np.float32(32768.0))
-        return np.clip(scaled, -32768, 32767).astype(np.int16)
+        return to_int16(sound)
 
     def seek(self, seconds: float) -> None:
         """Go on from there."""
