@@ -29,6 +29,51 @@ def level_db(pcm: Pcm, hertz: float, rate: int = 8000, amplitude: float = 8000) 
     return float(20 * np.log10(max(found, 1e-9) / amplitude))
 
 
+async def echo(call: Call) -> None:
+    await call.answer()
+    await call.echo()
+    await call.wait_ended()
+
+
+def two_phones(
+    talk: Callable[[Call], Awaitable[None]],
+    *,
+    calling: MediaConfig,
+    answering: MediaConfig,
+    answer: Callable[[Call], Awaitable[None]] = echo,
+    path: Path | None = None,
+    world: World | None = None,
+) -> None:
+    """Let Alice call Bob, who sends back what he hears unless told otherwise, and `talk`."""
+    world = world or World(3, path=path or Path(delay_s=0.02))
+    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
+
+    async def main() -> None:
+        ready = asyncio.Event()
+
+        async def answers() -> None:
+            network = NetworkConfig(bind_port=5060)
+            async with Softphone(
+                "sip:bob@10.0.0.2", register=False, network=network, media=answering
+            ) as phone:
+                phone.on_incoming(answer)
+                ready.set()
+                await asyncio.Event().wait()
+
+        async def calls() -> None:
+            async with (
+                Softphone("sip:alice@10.0.0.1", register=False, media=calling) as phone,
+                await phone.dial("sip:bob@10.0.0.2") as call,
+            ):
+                await talk(call)
+
+        bob.create_task(answers())
+        await ready.wait()
+        await alice.run(calls())
+
+    world.run(main())
+
+
 def call_up(
     talk: Callable[[Call, Call], Awaitable[None]],
     *,
@@ -38,40 +83,20 @@ def call_up(
     early: Callable[[Call], Awaitable[None]] | None = None,
 ) -> None:
     """Let Alice call Bob; `talk` is given the call as Alice has it, and as Bob has it."""
+    came = asyncio.Event()
+    bobs: list[Call] = []
+
+    async def answer(call: Call) -> None:
+        if early is not None:
+            await early(call)
+        await call.answer()
+        bobs.append(call)
+        came.set()
+        await call.wait_ended()
+
+    async def both(call: Call) -> None:
+        await came.wait()
+        await talk(call, bobs[0])
+
     world = World(seed, path=path or Path(delay_s=0.02))
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
-
-    async def main() -> None:
-        ready, came = asyncio.Event(), asyncio.Event()
-        bobs: list[Call] = []
-
-        async def answer(call: Call) -> None:
-            if early is not None:
-                await early(call)
-            await call.answer()
-            bobs.append(call)
-            came.set()
-            await call.wait_ended()
-
-        async def answers() -> None:
-            network = NetworkConfig(bind_port=5060)
-            async with Softphone(
-                "sip:bob@10.0.0.2", register=False, network=network, media=media
-            ) as phone:
-                phone.on_incoming(answer)
-                ready.set()
-                await asyncio.Event().wait()
-
-        async def calls() -> None:
-            async with (
-                Softphone("sip:alice@10.0.0.1", register=False, media=media) as phone,
-                await phone.dial("sip:bob@10.0.0.2") as call,
-            ):
-                await came.wait()
-                await talk(call, bobs[0])
-
-        bob.create_task(answers())
-        await ready.wait()
-        await alice.run(calls())
-
-    world.run(main())
+    two_phones(both, calling=media, answering=media, answer=answer, world=world)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from sound_scene import two_phones
 
 import voip.codecs.registry as registry_module
 from voip import Softphone
@@ -16,10 +16,10 @@ from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo, Ways
 from voip.codecs.registry import CodecEntry, register
 from voip.codecs.shadow import Mismatch, ShadowCodec
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import MediaConfig
 from voip.errors import CallError, ConfigError
 from voip.harness.audio import Sound, dominant_tone
-from voip.sim import Path, World
+from voip.sim import Path
 
 ALL = ("opus", "g722", "ilbc", "l16/16000", "pcmu")
 RATES = {"opus": 48000, "g722": 16000, "ilbc": 8000, "l16": 16000, "pcmu": 8000}
@@ -29,50 +29,6 @@ def tone(seconds: float, rate: int, hz: float) -> np.ndarray:
     return (8000 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(
         np.int16
     )
-
-
-async def echo(call: Call) -> None:
-    await call.answer()
-    await call.echo()
-    await call.wait_ended()
-
-
-def two_phones(
-    talk: Callable[[Call], Awaitable[None]],
-    *,
-    calling: MediaConfig,
-    answering: MediaConfig,
-    answer: Callable[[Call], Awaitable[None]] = echo,
-    path: Path | None = None,
-) -> None:
-    """Let Alice call Bob, who sends back what he hears, and `talk`."""
-    world = World(3, path=path or Path(delay_s=0.02))
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
-
-    async def main() -> None:
-        ready = asyncio.Event()
-
-        async def answers() -> None:
-            network = NetworkConfig(bind_port=5060)
-            async with Softphone(
-                "sip:bob@10.0.0.2", register=False, network=network, media=answering
-            ) as phone:
-                phone.on_incoming(answer)
-                ready.set()
-                await asyncio.Event().wait()
-
-        async def calls() -> None:
-            async with (
-                Softphone("sip:alice@10.0.0.1", register=False, media=calling) as phone,
-                await phone.dial("sip:bob@10.0.0.2") as call,
-            ):
-                await talk(call)
-
-        bob.create_task(answers())
-        await ready.wait()
-        await alice.run(calls())
-
-    world.run(main())
 
 
 @pytest.mark.parametrize("codec", ALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sound_scene import two_phones
 
 from voip import Softphone
 from voip.call import Call
@@ -16,7 +17,6 @@ from voip.sim import NatType, Path, World
 @pytest.mark.parametrize("mux", [True, False])
 def test_two_phones_report_to_each_other_by_one_port_or_two(mux: bool) -> None:
     world = World(3, path=Path(delay_s=0.02))
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
     media = MediaConfig(rtcp_mux=mux, rtcp_rsize=mux)
     seen: set[int] = set()
 
@@ -26,39 +26,14 @@ def test_two_phones_report_to_each_other_by_one_port_or_two(mux: bool) -> None:
 
     world.network.taps.append(tap)
 
-    async def echo(call: Call) -> None:
-        await call.answer()
-        await call.echo()
-        await call.wait_ended()
+    async def talk(call: Call) -> None:
+        await asyncio.sleep(14)
+        stats = await call.measure()
+        assert stats.rtt_ms == pytest.approx(40, abs=3)
+        assert stats.rtcp_packets_sent >= 2 and stats.rtcp_packets_received >= 2
+        assert stats.packets_discarded == 0
 
-    async def main() -> None:
-        ready = asyncio.Event()
-
-        async def answers() -> None:
-            network = NetworkConfig(bind_port=5060)
-            async with Softphone(
-                "sip:bob@10.0.0.2", register=False, network=network, media=media
-            ) as phone:
-                phone.on_incoming(echo)
-                ready.set()
-                await asyncio.Event().wait()
-
-        async def calls() -> None:
-            async with (
-                Softphone("sip:alice@10.0.0.1", register=False, media=media) as phone,
-                await phone.dial("sip:bob@10.0.0.2") as call,
-            ):
-                await asyncio.sleep(14)
-                stats = await call.measure()
-                assert stats.rtt_ms == pytest.approx(40, abs=3)
-                assert stats.rtcp_packets_sent >= 2 and stats.rtcp_packets_received >= 2
-                assert stats.packets_discarded == 0
-
-        bob.create_task(answers())
-        await ready.wait()
-        await alice.run(calls())
-
-    world.run(main())
+    two_phones(talk, calling=media, answering=media, world=world)
     assert seen == ({0} if mux else {1})
 
 
