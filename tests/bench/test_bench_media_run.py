@@ -100,6 +100,7 @@ def test_other_codecs_are_measured_beside_what_they_cost_barely(
     report = json.loads(result.stdout)
     (one,) = report["rounds"]
     assert report["codec"] == codec and report["bare_codec_us"] > 1
+    assert 0.2 < report["bare_sockets_us"] < 1000
     assert report["packets_lost"] == 0
     assert one["engine"]["sent"] == one["load"]["seen"] > 4 * 30
     assert one["engine"]["failures"] == one["engine"]["discarded"] == 0

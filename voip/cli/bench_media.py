@@ -107,6 +107,7 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
         ("CPU per call and 20 ms", f"{figures['cpu_us_per_call_tick']:.1f} us", ""),
         ("of it outside the kernel", f"{figures['user_us_per_call_tick']:.1f} us", ""),
         ("the bare codec", f"{figures['bare_codec_us']:.1f} us", "encoding and decoding 20 ms"),
+        ("the bare sockets", f"{figures['bare_sockets_us']:.1f} us", "a packet sent, one read"),
         ("all / machine factor", f"{cpu['figure']:.1f} us", bar(cpu, "us at most")),
         *(
             (f"  {phase}", f"{us:.2f} us", f"{most[phase]:.1f} ms at most, of one group or tick")

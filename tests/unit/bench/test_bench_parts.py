@@ -11,6 +11,7 @@ import pytest
 
 from voip.codecs import g711
 from voip.errors import ConfigError, MediaError
+from voip.harness.bench.bare_sockets import bare_sockets_us
 from voip.harness.bench.batch_socket import BatchSocket
 from voip.harness.bench.calibration import REFERENCE, Calibration, calibrate
 from voip.harness.bench.echo_check import EchoVerdict, check_echo
@@ -22,6 +23,14 @@ from voip.rtp.packet import pack_header
 from voip.rtp.srtp.stream import Inbound, Outbound
 
 FRAMES = speech_frames(200, seed=7)
+
+
+def test_bare_sockets_take_their_time_and_are_closed() -> None:
+    with socket.socket() as next_number:
+        free = next_number.fileno()
+    assert 0 < bare_sockets_us(3) < 1e6
+    with socket.socket() as next_number:
+        assert next_number.fileno() == free
 
 
 # ---------------------------------------------------------------- the echo check

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from voip.errors import ConfigError
+from voip.harness.bench.bare_sockets import bare_sockets_us
 from voip.harness.bench.calibration import REFERENCE, REFERENCE_MACHINE, calibrate
 from voip.harness.bench.engines import EngineKind, kind_for
 from voip.harness.bench.load_keys import BARS_US
@@ -68,6 +69,7 @@ class Round:
     load: dict[str, float]
     user_us_per_call_tick: float = 0.0
     bare_codec_us: float = 0.0
+    bare_sockets_us: float = 0.0
     phase_us: dict[str, float] | None = None
     phase_ms_max: dict[str, float] | None = None
 
@@ -230,6 +232,7 @@ class MediaReport:
             "cpu_us_per_call_tick": median(lambda one: one.cpu_us_per_call_tick),
             "user_us_per_call_tick": median(lambda one: one.user_us_per_call_tick),
             "bare_codec_us": _round(self.bare_codec_us),
+            "bare_sockets_us": median(lambda one: one.bare_sockets_us),
             "phase_us": {name: _round(us) for name, us in self.phase_us.items() if us},
             "phase_ms_max": {
                 name: _round(max((one.phase_ms_max or {})[name] for one in self.rounds))
@@ -263,6 +266,7 @@ class MediaReport:
                     "cpu_us_per_call_tick": _round(one.cpu_us_per_call_tick),
                     "user_us_per_call_tick": _round(one.user_us_per_call_tick),
                     "bare_codec_us": _round(one.bare_codec_us),
+                    "bare_sockets_us": _round(one.bare_sockets_us),
                     "done_p99_ms": _round(one.lateness_ms["done"]["p99"]),
                     "bare_sleep_p99_ms": _round(one.bare_sleep_ms["p99"]),
                     "late_ticks": one.late_ticks,
@@ -361,7 +365,7 @@ def raise_open_files(needed: int) -> None:
 def _round_of(calls: int, seconds: float, busy: int, setup: dict[str, Any], seed: int) -> Round:
     codec = setup["codec"]
     factor_before = calibrate(CALIBRATION_REPEATS).factor(REFERENCE)
-    bare_us = bare_codec_us(codec)
+    bare = {"bare_codec_us": bare_codec_us(codec), "bare_sockets_us": bare_sockets_us(calls)}
     with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
         engine.tell("open", calls=calls, busy=busy, **setup)
         load.tell("open", calls=calls, seed=seed, codec=codec, srtp=setup.get("srtp"))
@@ -384,13 +388,13 @@ def _round_of(calls: int, seconds: float, busy: int, setup: dict[str, Any], seed
         load.ask("listen", seconds=0.2)
         report = load.ask("finish")
     factor = math.sqrt(factor_before * calibrate(CALIBRATION_REPEATS).factor(REFERENCE))
-    return _figures(calls, factor, bare_us, measured, totals, report, sleep)
+    return _figures(calls, factor, bare, measured, totals, report, sleep)
 
 
 def _figures(
     calls: int,
     factor: float,
-    bare_us: float,
+    bare: dict[str, float],
     measured: Message,
     totals: Message,
     report: Message,
@@ -403,7 +407,7 @@ def _figures(
         machine_factor=factor,
         cpu_us_per_call_tick=1e6 * measured["cpu_s"] / (calls * measured["wall_s"] / TICK_S),
         user_us_per_call_tick=1e6 * measured["user_s"] / (calls * measured["wall_s"] / TICK_S),
-        bare_codec_us=bare_us,
+        **bare,
         phase_us={
             name: 1e6 * seconds / (calls * measured["wall_s"] / TICK_S)
             for name, seconds in measured["phase_s"].items()
