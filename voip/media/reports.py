@@ -67,7 +67,7 @@ _NOTHING = RemoteReport()
 _DATAGRAM_OCTETS = 28
 """What IPv4 and UDP add to a packet, whose size counts with them (section 6.3.3)."""
 _REPORTING = 2
-_ROUND_S = 0.100
+_ROUND_S = 0.050
 """Reports go out in rounds: the first of several costs ten times what the next one does, since the
 processor has forgotten the way. What is random by seconds may be late by so much."""
 

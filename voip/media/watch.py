@@ -58,6 +58,8 @@ _BLOCKS: Final = 3
 _LOST: Final = 0.99
 _HYSTERESIS: Final = 10 ** (5 / 10)
 _CLIPPED_STEPS: Final = 3
+_AHEAD: Final = 4
+"""Packets that are looked at of those that wait, from the one that is to be played next."""
 _COMFORT_NOISE: Final = 13
 """Many send it unasked for (RFC 3389): it says nothing of a codec."""
 
@@ -256,25 +258,20 @@ class TroubleWatch:
         found = np.zeros(self.stream.size, np.bool_)
         if not rows.size:
             return found
-        ring = self._table.playout.ring
-        slots = rows[:, None] * SLOTS + np.arange(SLOTS)
-        waits, number = ring.duration[slots] > 0, ring.sequence[slots]
+        playout, ring = self._table.playout, self._table.playout.ring
+        number = playout.sequence[rows][:, None] + np.arange(_AHEAD)
+        slots = ring.slots(rows[:, None], number)
+        waits = (ring.duration[slots] > 0) & (ring.sequence[slots] == number)
         time, size = ring.timestamp[slots], ring.length[slots]
-        follows = waits & np.roll(waits, -1, 1) & (np.roll(number, -1, 1) == number + 1)
-        apart = np.roll(time, -1, 1) - time
+        apart = time[:, 1:] - time[:, :-1]
+        follows = waits[:, 1:] & waits[:, :-1]
         follows &= (apart > 0) & (apart <= 960)  # else: a pause
-        found[rows] = follows.any(axis=1) & ~(follows & (apart == size)).any(axis=1)
+        fits = follows & (apart == size[:, :-1])
+        found[rows] = follows.any(axis=1) & ~fits.any(axis=1)
         # where one waits at a time: playout has come to the end of the one before, and not to it
-        playout, each = self._table.playout, np.arange(rows.size)
-        first = np.where(waits, time, np.iinfo(np.int64).max).argmin(axis=1)
-        hole = time[each, first] - playout.decoded[rows]
-        found[rows] |= (
-            (waits.sum(axis=1) == 1)
-            & (number[each, first] == playout.sequence[rows])
-            & (playout.waited[rows] > 0)
-            & (hole > 0)
-            & (hole <= 960)
-        )
+        hole = time[:, 0] - playout.decoded[rows]
+        alone = waits[:, 0] & (ring.count[rows] == 1) & (playout.waited[rows] > 0)
+        found[rows] |= alone & (hole > 0) & (hole <= 960)
         return found
 
     def _strange(self) -> Ints:
