@@ -9,6 +9,7 @@ Judged by NumPy alone, from what peers recorded.
 from __future__ import annotations
 
 import wave
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,8 @@ _STEP_HZ, _FIRST_HZ, _LAST_HZ = 32, 400, 3200
 _LEVEL = 10 ** (-23 / 20)
 """RMS of a voice against full scale: three at once do not clip."""
 _SILENT_DB = -100.0
-HEARD_DB, UNHEARD_DB = -6.0, -40.0
-"""Against what is said: who is heard is louder than the one, and who is not softer than the other.
-
-A gain that is set moves the former, and nothing the latter."""
+WITHIN_DB, UNHEARD_DB = 1.0, -40.0
+"""Who is heard is as loud as is wanted, within so much; who is not is below the loudest by that."""
 
 
 def _lines(code: int) -> npt.NDArray[np.int64]:
@@ -43,11 +42,12 @@ def voice(code: int, seconds: float = 1.0, rate: int = 8000) -> npt.NDArray[np.i
     return np.resize(np.rint(wave_form).astype(np.int16), round(seconds * rate))
 
 
-def say(path: Path, code: int, rate: int = 8000) -> Path:
+def say(path: Path, code: int, rate: int = 8000, gain_db: float = 0.0) -> Path:
     """Write a file of it for a peer, which says it over and over."""
+    said = np.rint(voice(code, 1.0, rate) * 10 ** (gain_db / 20)).astype(np.int16)
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(voice(code, 1.0, rate).tobytes())
+        file.writeframes(said.tobytes())
     return path
 
 
@@ -70,12 +70,22 @@ def heard_db(sound: Sound, last_s: float | None = None) -> npt.NDArray[np.float6
 
 
 def require_heard(
-    sound: Sound, *codes: int, of: int, who: str, last_s: float | None = None
+    sound: Sound,
+    codes: Iterable[int] | Mapping[int, float],
+    *,
+    of: int,
+    who: str,
+    last_s: float | None = None,
 ) -> None:
-    """Hold what somebody heard against whom it was to hear, of the first `of` codes."""
+    """Hold what somebody heard against whom it was to hear, of the first `of` codes.
+
+    codes: those of them, with their levels in dB where these are not as they are said.
+    """
+    wanted = codes if isinstance(codes, Mapping) else dict.fromkeys(codes, 0.0)
     levels = heard_db(sound, last_s)[:of]
     told = f"{who} heard {np.round(levels, 1).tolist()} dB of codes 0 to {of - 1}"
-    print(told)
+    floor = UNHEARD_DB + max((0.0, *wanted.values()))
     for code, level in enumerate(levels):
-        fits = level > HEARD_DB if code in codes else level < UNHEARD_DB
-        assert fits, f"{told}, and was to hear {codes}"
+        fits = abs(level - wanted[code]) < WITHIN_DB if code in wanted else level < floor
+        assert fits, f"{told}, and was to hear {dict(wanted)}"
+    print(told)

@@ -248,12 +248,16 @@ async def test_who_hears_whom_in_a_conference_of_two_engines_of_which_one_is_kil
         ):
             before_end = [over - moment for moment in (first_s + SETTLED_S, last_s)]
             heard = part(sound, *(sound.seconds - one for one in before_end))
-            require_heard(heard, *(there - {own}), of=5, who=f"{who}, {when},")
+            require_heard(heard, there - {own}, of=5, who=f"{who}, {when},")
     for who, sound, own in (
         ("baresip, lost,", Sound.read((await lost.recording()).received), 0),
         ("PJSIP", Sound.read(third.recordings(number)[-1]), 2),
     ):
-        require_heard(sound, *({0, 1, 2, 3, 4} - {own}), of=5, who=who, last_s=2.5)
+        require_heard(sound, {0, 1, 2, 3, 4} - {own}, of=5, who=who, last_s=2.5)
     require_heard(
-        Sound.read((await again.recording()).received), 1, 4, of=5, who="who came last", last_s=1.5
+        Sound.read((await again.recording()).received),
+        (1, 4),
+        of=5,
+        who="who came last",
+        last_s=1.5,
     )
