@@ -24,11 +24,13 @@ End = tuple[str, int]
 class Way:
     """One direction: the share of RTP packets that it loses, and how late they are at most, in ms.
 
-    `rtcp`: whether that passes. Packets keep their order. `passed`, `dropped`: RTP packets so far.
+    `cut`: none passes, and they are not counted; `rtcp`: whether that passes. Packets keep their
+    order. `passed`, `dropped`: RTP packets so far.
     """
 
     loss: float = 0.0
     jitter_ms: float = 0.0
+    cut: bool = False
     rtcp: bool = True
     passed: int = 0
     dropped: int = 0
@@ -40,6 +42,8 @@ class Way:
         if rtcp:
             if self.rtcp:
                 send(data)
+            return
+        if self.cut:
             return
         if self._chance.random() < self.loss:
             self.dropped += 1
@@ -60,6 +64,8 @@ class LossyPath:
     def __init__(self, peer: End, ports: PortBlock) -> None:
         self.to_peer, self.to_us = Way(), Way()
         self.port = ports.service(1)
+        self.ports = range(self.port, ports.rtp[0] + 4)
+        """All that it has, for a capture of what crosses it."""
         self.rtp_for_us, self.rtp_for_peer = ports.rtp[0], ports.rtp[0] + 2
         """Where we send to and hear from, and where the peer does."""
         self._peer = peer
