@@ -12,7 +12,7 @@ from typing import Any
 from phones import CODECS
 
 from voip.call import Call
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import MediaConfig, NetworkConfig, TroubleConfig
 from voip.phone import Softphone
 from voip.sip.endpoint.trace import SipTraceRecord
 
@@ -107,6 +107,7 @@ async def desk(
     host: str = HOST,
     codecs: tuple[str, ...] = CODECS,
     ptime_ms: int = 20,
+    troubles: TroubleConfig | None = None,
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
@@ -114,7 +115,11 @@ async def desk(
     async with Softphone(
         network=NetworkConfig(bind_host=host, trusted=(host,)),
         media=MediaConfig(
-            codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS, jitter_policy="fixed"
+            codecs=codecs,
+            ptime_ms=ptime_ms,
+            jitter_min_ms=JITTER_MS,
+            jitter_policy="fixed",
+            troubles=troubles or TroubleConfig(),
         ),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,

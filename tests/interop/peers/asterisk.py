@@ -41,7 +41,8 @@ class Asterisk:
 
     600 echo, 601 1004 Hz, 603 prompt then BYE, 604 reads four digits, 605 sends `1234*0#`,
     606 early media then echo, 607 busy, 608 congestion, 609 rings for ever, 610 BYE after a
-    second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference.
+    second, 612 records both directions and echoes, 614 records what it hears, 615 is a conference,
+    620b... says whether it hears a busy tone (a, c, p: others), 621425 counts how often 425 Hz.
     1001 to 1004 register with digest (passwords `secret1001`, ...) and can be dialled; 1003 by
     SHA-256, 1004 by whatever it prefers, SHA-512-256 first. 1005 and 1006 speak Opus, G.722, GSM
     and Speex beside G.711. +12155550121 and +12155550131 call with a signature alone, and are
@@ -110,7 +111,7 @@ class Asterisk:
     def reset(self) -> None:
         """End every call and forget every registration and digit."""
         self.cli("channel request hangup all")
-        for family in ("registrar", "digits"):
+        for family in ("registrar", "digits", "tones"):
             self.cli(f"database deltree {family}")
         deadline = time.monotonic() + 5
         while self.calls():
@@ -213,6 +214,21 @@ class Asterisk:
         await self._until(read, timeout, f"604 to read the digits of {caller}")
         self.cli(f"database del {key}")
         return digits
+
+    async def tone(self, number: str, timeout: float = 10.0) -> str:
+        """What 620... or 621... made of the tone that was sent to it: "yes", "no", or a number."""
+        found: list[str] = []
+
+        def read() -> bool:
+            found[:] = re.findall(r"Value: (.*)", self.cli(f"database get tones {number}"))
+            return bool(found)
+
+        await self._until(read, timeout, f"{number} to hear its tone")
+        return found[0].strip()
+
+    def knows_tones(self) -> bool:
+        """Whether 620... and 621... are of use: Asterisk 16 detects none."""
+        return "TONE_DETECT" in self.cli("core show functions")
 
     def heard_digits(self, since: int = 0) -> list[HeardDigit]:
         """Every digit whose end is in the log after byte `since` (see `mark`)."""

@@ -18,10 +18,14 @@ LIMIT_KB = 50_000
 
 
 class Capture:
-    """Writes what crosses loopback to `path` (pcapng); does nothing where it may not."""
+    """Writes what crosses loopback to `path` (pcapng); does nothing where it may not.
 
-    def __init__(self, path: Path) -> None:
+    `ports`: of these alone; else of all that a peer or the softphone may listen at.
+    """
+
+    def __init__(self, path: Path, ports: range | None = None) -> None:
         self._path = path
+        self._filter = f"portrange {ports.start}-{ports.stop - 1}" if ports else FILTER
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -29,7 +33,7 @@ class Capture:
         dumpcap = shutil.which("dumpcap")
         if dumpcap is None or os.geteuid() != 0:
             return
-        options = ["-q", "-i", "lo", "-f", FILTER, "-a", f"filesize:{LIMIT_KB}"]
+        options = ["-q", "-i", "lo", "-f", self._filter, "-a", f"filesize:{LIMIT_KB}"]
         self._process = subprocess.Popen(
             leashed([dumpcap, *options, "-w", str(self._path)]),
             stdin=subprocess.DEVNULL,
