@@ -255,10 +255,14 @@ class AppReceived:
 
 @dataclass(frozen=True, slots=True)
 class SpeakersChanged:
-    """Who talks in mix number `stream` now: streams, the loudest first."""
+    """Who talks in mix number `stream` now: streams, the loudest first, and how loud they are.
+
+    levels: mean squares of half a second.
+    """
 
     stream: int
     speakers: tuple[int, ...]
+    levels: tuple[float, ...] = ()
 
 
 EngineEvent = (
