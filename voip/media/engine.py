@@ -155,8 +155,16 @@ class Engine:
             )
         return log.to_csv()
 
+    def next_step(self) -> float | None:
+        """When a stream takes its next step, monotonic seconds; None while none takes part."""
+        return self._table.next_due()
+
     def next_due(self) -> float | None:
-        """When to tick next, monotonic seconds; None while no stream takes part."""
+        """When to tick next; None while no stream takes part.
+
+        That is before the next step where packets are to be looked for, which may be put off until
+        some have come: until the next step there is nothing else to do.
+        """
         due = self._table.next_due()
         if due is None or self._poll_s is None or not self._relay.rows.size:
             return due
