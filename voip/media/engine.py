@@ -47,7 +47,7 @@ __all__ = ["MAX_COMMANDS", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
-_COMMANDS_S = 0.002
+_COMMANDS_S = 0.001
 """What commands may take of a tick's time before its sound; what is left over is done after it."""
 _SPARE_S = 0.003
 """How long before the next tick no more commands are applied."""
@@ -211,6 +211,11 @@ class Engine:
             if self._commands:
                 self._apply_commands(now, (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
+            if self._clock is not None and self._table.is_nearly_full:
+                if self._clock() < (self._table.next_due() or now) - _SPARE_S:
+                    for part in (self._table, self._reporter, self._keep_alive):
+                        part.make_room()
+                    phases.end("commands")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands

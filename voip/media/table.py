@@ -198,7 +198,7 @@ class StreamTable:
         if stream in self.rows or self.mixer.is_open(stream):
             raise MediaError(f"stream {stream} is open already")
         if not self._free:
-            self._grow()
+            self.make_room()
         row = heapq.heappop(self._free)
         reset(self, row)
         self.receiver.reset(row)
@@ -397,7 +397,13 @@ class StreamTable:
         first = int(self.slot.min())
         return first * BASE_STEP_S if first < _NEVER else None
 
-    def _grow(self) -> None:
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether a large table has few rows left: to get more takes a millisecond or two."""
+        return self.active.size >= PIECE_ROWS and len(self._free) < PIECE_ROWS // 8
+
+    def make_room(self) -> None:
+        """Have more rows, before they are needed: in a tick that has time for it."""
         rows = self.active.size
         more = rows + min(rows, PIECE_ROWS)
         grow(self, more)
@@ -410,7 +416,7 @@ class StreamTable:
             self.mixer,
         ):
             part.grow(more)
-        self._free = list(range(rows, more))
+        self._free += range(rows, more)  # higher than all: it is a heap still
 
     def _give_back(self, first: int) -> None:
         """Give back the memory of the piece that begins at row `first`, if nobody is in it."""
