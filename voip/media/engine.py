@@ -212,10 +212,8 @@ class Engine:
                 self._apply_commands(now, (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
             if self._clock is not None and self._table.is_nearly_full:
-                if self._clock() < (self._table.next_due() or now) - _SPARE_S:
-                    for part in (self._table, self._reporter, self._keep_alive):
-                        part.make_room()
-                    phases.end("commands")
+                self._make_room(self._clock(), (self._table.next_due() or now) - _SPARE_S)
+                phases.end("commands")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -235,6 +233,12 @@ class Engine:
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
         self._relay.judge(now, streams)
+
+    def _make_room(self, now: float, until: float) -> None:
+        """Have rows that are not needed yet, where there is time left."""
+        if now < until:
+            for part in (self._table, self._reporter, self._keep_alive):
+                part.make_room()
 
     # ------------------------------------------------------------ steps
 
