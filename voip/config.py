@@ -248,7 +248,9 @@ class MediaConfig:
     nice(1), unless this process has been given one; None: none. Simulated phones have an engine of
     their world.
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
-    with the package; None: silence (`Call.set_hold_music` for a single call).
+    with the package; None: silence (`Call.set_hold_music` for a single call). tones_heard: whether
+    digits are listened for in the sound; "auto": where the other side sends no telephone-events, in
+    G.711, G.722 and L16.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -266,6 +268,7 @@ class MediaConfig:
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
+    tones_heard: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", "thread", "process"):
@@ -277,6 +280,8 @@ class MediaConfig:
             )
         if self.engine_nice is not None and not -20 <= self.engine_nice <= 19:
             raise ConfigError(f"engine_nice={self.engine_nice}", hint="-20 to 19, or None")
+        if self.tones_heard not in ("auto", "always", "never"):
+            raise ConfigError(f"tones_heard={self.tones_heard!r}", hint="auto, always or never")
         if not self.codecs:
             raise ConfigError("no codec was named", hint="codecs=('pcmu', 'pcma')")
         if self.ptime_ms not in range(10, 121, 10):

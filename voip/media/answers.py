@@ -131,13 +131,15 @@ class Refused:
 class DtmfReceived:
     """A digit was heard on `stream`: delivered once, when it ended or timed out.
 
-    relayed: its packets went on to whom `stream` is routed (`RouteStream`).
+    relayed: its packets went on to whom `stream` is routed (`RouteStream`). in_band: it was heard
+    in the sound, which goes wherever that goes.
     """
 
     stream: int
     digit: str
     duration_ms: float
     relayed: bool = False
+    in_band: bool = False
 
 
 @dataclass(frozen=True, slots=True)

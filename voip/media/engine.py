@@ -271,6 +271,9 @@ class Engine:
                         table.playout, row, float(due[at]) + group.slots * BASE_STEP_S
                     )
         self.phases.end("play out")
+        if some(table.hears_tones):
+            self._events += self._digits.listen(rows, heard)
+            self.phases.end("digits")
         if table.pair_sinks or table.beeps:
             self._pairs.hear(group, slot, heard)
         power = table.levels.hear(rows, heard)
