@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from voip.callbacks import Callback, Callbacks, Spawn
 from voip.devices.device import AudioDevice
 from voip.devices.link import DeviceLink
 from voip.digits import Digits
+from voip.dsp.dtmf import dtmf
+from voip.dsp.pcm import to_int16
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -43,6 +45,7 @@ from voip.session.audio import AudioReader, CallAudio
 from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
+from voip.session.playing import StoppedBy
 from voip.session.session import CallSession
 from voip.session.speech import Speech
 from voip.session.transfer import Beside, attended, refer
@@ -105,6 +108,7 @@ class Call:
             self.log,
         )
         self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
+        self._digits.play = self._play_digits
         session.hold_changed = self._on_hold
         self._parts: Mapping[type, Any] = {
             Digits: self._digits,
@@ -446,6 +450,12 @@ class Call:
 
     # ------------------------------------------------------------ digits
 
+    async def _play_digits(self, digits: str, duration_ms: int, gap_ms: int) -> bool:
+        """Play digits as tones; tell whether all have gone out."""
+        tones = dtmf(digits, rate_hz=self.rate, duration_ms=duration_ms, gap_ms=gap_ms)
+        played = await self._sound.play(to_int16(tones))
+        return played.stopped_by is StoppedBy.END
+
     send_dtmf = PartMethod(Digits, Digits.send_dtmf)
     collect = PartMethod(Digits, Digits.collect)
     protect = PartMethod(Protecting, Protecting.protect)
@@ -476,6 +486,8 @@ class Call:
         """Note an event and tell of it; what happens meanwhile is told after it."""
         if self._events.ended:  # nothing comes after `CallEnded`
             return
+        if isinstance(event, DtmfReceived) and self._digits.has_heard(event):
+            return  # as it came another way
         if isinstance(event, CallEnded):
             self._tell_replaced()
         self._events.add(event)
@@ -510,8 +522,9 @@ class Call:
 
     def _on_media(self, event: EngineEvent) -> None:
         match event:
-            case DigitHeard(_, digit, duration_ms, relayed):
-                self._emit(DtmfReceived(digit, duration_ms, relayed))
+            case DigitHeard(_, digit, duration_ms, relayed, in_band):
+                way: Literal["rfc4733", "in-band"] = "in-band" if in_band else "rfc4733"
+                self._emit(DtmfReceived(digit, duration_ms, relayed, way))
             case DigitsSent(_, digits):
                 self._emit(DtmfSent(digits))
             case MediaSourceLearned(_, address):

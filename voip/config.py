@@ -13,6 +13,7 @@ from voip.types import Address
 __all__ = [
     "DSCP_CS3",
     "DSCP_EF",
+    "ENGINE_NICE",
     "TRANSPORTS",
     "CallConfig",
     "Extension",
@@ -30,6 +31,9 @@ DSCP_CS3: Final = 24
 """Class selector 3: signalling (RFC 4594 section 4.2, as most telephones have it)."""
 DSCP_EF: Final = 46
 """Expedited forwarding (RFC 3246): what routers give to voice."""
+
+ENGINE_NICE: Final = -10
+"""Late sound is heard, late Python is not."""
 
 Extension = Literal["off", "supported", "required"]
 
@@ -240,9 +244,13 @@ class MediaConfig:
     engine: where the media engine runs, in a "thread" of this process or in a "process" of its own,
     which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
     a process beside it. workers: how many processes; streams are spread over them, and all calls
-    can be bridged and mixed. Simulated phones have an engine of their world.
+    can be bridged and mixed. engine_nice: the priority these processes ask for, -20 to 19 as of
+    nice(1), unless this process has been given one; None: none. Simulated phones have an engine of
+    their world.
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
-    with the package; None: silence (`Call.set_hold_music` for a single call).
+    with the package; None: silence (`Call.set_hold_music` for a single call). tones_heard: whether
+    digits are listened for in the sound; "auto": where the other side sends no telephone-events, in
+    G.711, G.722 and L16.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -255,10 +263,12 @@ class MediaConfig:
     troubles: TroubleConfig = TroubleConfig()
     engine: Literal["auto", "thread", "process"] = "auto"
     workers: int = 1
+    engine_nice: int | None = ENGINE_NICE
     keepalive_s: float | None = 15.0
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
+    tones_heard: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", "thread", "process"):
@@ -268,6 +278,10 @@ class MediaConfig:
                 f"{self.workers} workers cannot be had",
                 hint="1 to 64 with engine='process'; a thread is one",
             )
+        if self.engine_nice is not None and not -20 <= self.engine_nice <= 19:
+            raise ConfigError(f"engine_nice={self.engine_nice}", hint="-20 to 19, or None")
+        if self.tones_heard not in ("auto", "always", "never"):
+            raise ConfigError(f"tones_heard={self.tones_heard!r}", hint="auto, always or never")
         if not self.codecs:
             raise ConfigError("no codec was named", hint="codecs=('pcmu', 'pcma')")
         if self.ptime_ms not in range(10, 121, 10):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from voip.errors import CallStateError, ConfigError
@@ -13,9 +16,21 @@ from voip.session.session import CallSession
 
 __all__ = ["DIGITS", "Digits"]
 
+ONE_PRESS_S: Final = 1.0
+"""What comes so soon after another way is the same press of a key."""
+MAX_PRESSES: Final = 32
 MAX_DIGITS: Final = 1024
 """Digits a call remembers that nobody has collected."""
 DIGITS: Final = "0123456789*#ABCD"
+
+
+@dataclass(slots=True)
+class _Press:
+    """A digit that was told, when, and the ways by which it came."""
+
+    digit: str
+    at: float
+    ways: set[str]
 
 
 class Digits:
@@ -25,6 +40,25 @@ class Digits:
         self._session = session
         self._events = events
         self._heard = ""
+        self._latest: deque[_Press] = deque(maxlen=MAX_PRESSES)
+        self.play: Callable[[str, int, int], Awaitable[bool]] | None = None
+        """Plays digits as tones, so many ms of each and between two; tells whether all of it."""
+
+    def has_heard(self, event: DtmfReceived) -> bool:
+        """Tell whether a digit is one that came another way just before, and is told already.
+
+        Gateways, and phones that are told to, send one keypress as an event, in an INFO and as
+        tones; each way has each press once.
+        """
+        now = asyncio.get_running_loop().time()
+        while self._latest and now - self._latest[0].at > ONE_PRESS_S:
+            self._latest.popleft()
+        for press in self._latest:
+            if press.digit == event.digit and event.way not in press.ways:
+                press.ways.add(event.way)
+                return True
+        self._latest.append(_Press(event.digit, now, {event.way}))
+        return False
 
     def heard(self, digit: str) -> None:
         """Remember a digit of the other side's for whoever collects."""
@@ -36,12 +70,13 @@ class Digits:
         *,
         duration_ms: int = 100,
         gap_ms: int = 60,
-        mode: Literal["rfc4733", "info"] = "rfc4733",
+        mode: Literal["rfc4733", "info", "in-band"] = "rfc4733",
     ) -> None:
         """Send digits (0-9, *, #, A-D); returns when the last has gone out.
 
-        mode: in the sound by RFC 4733 (`MediaError` where the other side takes none), or each in an
-        INFO of its own as older phones do (`CallError` where it refuses).
+        mode: beside the sound by RFC 4733 (`MediaError` where the other side takes none); each in
+        an INFO of its own as older phones do (`CallError` where it refuses); or as tones in the
+        sound, after what plays, which codecs made for speech spoil.
         """
         bad = sorted(set(digits.upper()) - set(DIGITS))
         if bad or not digits:
@@ -49,6 +84,11 @@ class Digits:
         if mode == "info":
             for digit in digits.upper():
                 await self._session.send_info(dtmf_relay(digit, duration_ms))
+            self._session.emit(DtmfSent(digits))
+            return
+        if mode == "in-band":
+            if self.play is None or not await self.play(digits, duration_ms, gap_ms):
+                raise CallStateError("the call ended before all digits were sent")
             self._session.emit(DtmfSent(digits))
             return
         start = len(self._events)

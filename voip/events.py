@@ -154,12 +154,14 @@ class Joined:
 class DtmfReceived:
     """A digit was heard, once, when it ended.
 
-    relayed: whom the call is bridged with has been sent it already, as it came.
+    relayed: whom the call is bridged with has been sent it already, as it came. way: how it came:
+    as a telephone-event ("rfc4733"), in an INFO ("info"), or as tones in the sound ("in-band").
     """
 
     digit: str
     duration_ms: float
     relayed: bool = field(default=False, compare=False)
+    way: Literal["rfc4733", "info", "in-band"] = field(default="rfc4733", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,13 +131,15 @@ class Refused:
 class DtmfReceived:
     """A digit was heard on `stream`: delivered once, when it ended or timed out.
 
-    relayed: its packets went on to whom `stream` is routed (`RouteStream`).
+    relayed: its packets went on to whom `stream` is routed (`RouteStream`). in_band: it was heard
+    in the sound, which goes wherever that goes.
     """
 
     stream: int
     digit: str
     duration_ms: float
     relayed: bool = False
+    in_band: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +257,14 @@ class AppReceived:
 
 @dataclass(frozen=True, slots=True)
 class SpeakersChanged:
-    """Who talks in mix number `stream` now: streams, the loudest first."""
+    """Who talks in mix number `stream` now: streams, the loudest first, and how loud they are.
+
+    levels: mean squares of half a second.
+    """
 
     stream: int
     speakers: tuple[int, ...]
+    levels: tuple[float, ...] = ()
 
 
 EngineEvent = (

@@ -204,6 +204,9 @@ class Control:
         table.connected[row] = True
         if row in table.learners:
             table.learners[row].restart()
+        table.hears_tones[row] = command.hear_tones and command.receive
+        if not table.hears_tones[row]:
+            table.tone_ears.pop(row, None)
         if not command.receive:
             table.playout.stop(row)
         table.listening[row] = command.receive

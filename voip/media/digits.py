@@ -1,4 +1,4 @@
-"""Digits of the rows, heard and sent as RFC 4733 telephone-events.
+"""Digits of the rows, heard and sent as RFC 4733 telephone-events, and heard in their sound.
 
 Only rows that hear or send digits cost anything: each has an object of its own.
 """
@@ -6,9 +6,11 @@ Only rows that hear or send digits cost anything: each has an object of its own.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from voip.dsp.dtmf_ear import DtmfEar, hear_step
 from voip.media.answers import DtmfReceived, DtmfSent, EngineEvent
-from voip.media.columns import Rows
+from voip.media.columns import Rows, some, where
 from voip.media.io import PacketIO
 from voip.media.table import StreamTable
 from voip.rtp.telephone_event import Digit, EventPacket, EventReceiver
@@ -72,6 +74,31 @@ class Digits:
             DtmfReceived(stream, digit.digit, digit.duration_ms, digit.timestamp in relayed)
             for digit in digits
         ]
+
+    def listen(self, rows: Rows, heard: npt.NDArray[np.float32]) -> list[EngineEvent]:
+        """Hear what `rows` (k,) of one rate have heard in a step, float32 (k, samples).
+
+        Returns the digits that were in the sound, when they are over.
+        """
+        table = self._table
+        at = where(table.hears_tones[rows])
+        if not at.size:
+            return []
+        rate, ears = int(table.playout.rate[rows[0]]), []
+        mine = rows[at].tolist()
+        for row in mine:
+            ear = table.tone_ears.get(row)
+            if ear is None or ear.rate_hz != rate:
+                ear = table.tone_ears[row] = DtmfEar.at(rate)
+            ears.append(ear)
+        events: list[EngineEvent] = []
+        for place, digit in hear_step(ears, heard[at]):
+            row = mine[place]
+            goes_on = some(table.source == row)
+            duration_ms = round(1000 * digit.duration_s, 3)
+            stream = int(table.stream[row])
+            events.append(DtmfReceived(stream, digit.digit, duration_ms, goes_on, in_band=True))
+        return events
 
     # ------------------------------------------------------------ sent
 

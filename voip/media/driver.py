@@ -67,6 +67,13 @@ class TickingEngine(Protocol):
         ...
 
     def next_due(self) -> float | None:
+        """Return when to tick next, monotonic; None: no stream is open.
+
+        Before the next step only packets are to be looked for.
+        """
+        ...
+
+    def next_step(self) -> float | None:
         """Return the monotonic time of the next step; None: no stream is open."""
         ...
 

@@ -47,7 +47,7 @@ __all__ = ["MAX_COMMANDS", "Engine"]
 
 MAX_COMMANDS = 4096
 """Commands that may wait for a tick."""
-_COMMANDS_S = 0.002
+_COMMANDS_S = 0.001
 """What commands may take of a tick's time before its sound; what is left over is done after it."""
 _SPARE_S = 0.003
 """How long before the next tick no more commands are applied."""
@@ -155,8 +155,16 @@ class Engine:
             )
         return log.to_csv()
 
+    def next_step(self) -> float | None:
+        """When a stream takes its next step, monotonic seconds; None while none takes part."""
+        return self._table.next_due()
+
     def next_due(self) -> float | None:
-        """When to tick next, monotonic seconds; None while no stream takes part."""
+        """When to tick next; None while no stream takes part.
+
+        That is before the next step where packets are to be looked for, which may be put off until
+        some have come: until the next step there is nothing else to do.
+        """
         due = self._table.next_due()
         if due is None or self._poll_s is None or not self._relay.rows.size:
             return due
@@ -203,6 +211,9 @@ class Engine:
             if self._commands:
                 self._apply_commands(now, (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
+            if self._clock is not None and self._table.is_nearly_full:
+                self._make_room(self._clock(), (self._table.next_due() or now) - _SPARE_S)
+                phases.end("commands")
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -222,6 +233,12 @@ class Engine:
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
         self._relay.judge(now, streams)
+
+    def _make_room(self, now: float, until: float) -> None:
+        """Have rows that are not needed yet, where there is time left."""
+        if now < until:
+            for part in (self._table, self._reporter, self._keep_alive):
+                part.make_room()
 
     # ------------------------------------------------------------ steps
 
@@ -254,6 +271,9 @@ class Engine:
                         table.playout, row, float(due[at]) + group.slots * BASE_STEP_S
                     )
         self.phases.end("play out")
+        if some(table.hears_tones):
+            self._events += self._digits.listen(rows, heard)
+            self.phases.end("digits")
         if table.pair_sinks or table.beeps:
             self._pairs.hear(group, slot, heard)
         power = table.levels.hear(rows, heard)

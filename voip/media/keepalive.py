@@ -44,10 +44,14 @@ class KeepAlive:
         self._reporter = reporter
         self._next_round = 0.0
 
-    def open(self, row: int, period_s: float | None, now: float) -> None:
-        """Start a row afresh; None: it is silent as long as it likes."""
+    def make_room(self) -> None:
+        """Have as many rows as the table."""
         if self.period.size < self._table.active.size:
             grow(self, self._table.active.size)
+
+    def open(self, row: int, period_s: float | None, now: float) -> None:
+        """Start a row afresh; None: it is silent as long as it likes."""
+        self.make_room()
         reset(self, row)
         self.said_at[row] = now
         if period_s is not None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import Ints, Rows
+from voip.media.columns import Floats, Ints, Rows
 from voip.media.commands import LinkIn, LinkOut, Unlink
 from voip.media.rings import RingArena
 from voip.media.voices import STEPS_PER_SECOND
@@ -37,7 +37,10 @@ SLOTS = 32
 _MAX_RATE_HZ = 48_000
 _HEADER_BYTES = 64
 _SLOT_SAMPLES = _MAX_RATE_HZ // STEPS_PER_SECOND
-LINK_BYTES = _HEADER_BYTES + 8 * SLOTS + 4 * SLOTS * _SLOT_SAMPLES
+LEVELS = 32
+"""How many of the loudest of a mix's part are told to its other parts."""
+_LEVELS_AT = _HEADER_BYTES + 8 * SLOTS + 4 * SLOTS * _SLOT_SAMPLES
+LINK_BYTES = _LEVELS_AT + 8 * LEVELS
 
 MAX_LAG = 10
 """Base steps: who is later than that is not waited for."""
@@ -47,7 +50,8 @@ _PATIENCE = 250
 """Reads after which a delay that was not needed is made shorter, at the next quiet step."""
 _QUIET = np.float32(0.01)
 
-_END, _RATE = range(2)
+_NOBODY: Floats = np.zeros(0, np.float64)
+_END, _RATE, _LEVELS_END = range(3)
 
 
 class LinkRing:
@@ -58,6 +62,7 @@ class LinkRing:
         self._stamps = np.frombuffer(memory, np.int64, SLOTS, _HEADER_BYTES)
         data = np.frombuffer(memory, np.float32, SLOTS * _SLOT_SAMPLES, _HEADER_BYTES + 8 * SLOTS)
         self._data = data.reshape(SLOTS, _SLOT_SAMPLES)
+        self._levels = np.frombuffer(memory, np.float64, LEVELS, _LEVELS_AT)
 
     @property
     def end(self) -> int:
@@ -80,6 +85,19 @@ class LinkRing:
             self._data[place, :samples] = pcm[n * samples : (n + 1) * samples]
             self._stamps[place] = slot + n
         self._header[_END] = slot + count
+
+    def write_levels(self, slot: int, levels: Floats) -> None:
+        """Tell how loud the loudest who write here are (n,), in base step number `slot`."""
+        told = levels[:LEVELS]
+        self._levels[: told.size] = told
+        self._levels[told.size :] = 0.0
+        self._header[_LEVELS_END] = slot + 1
+
+    def levels(self, slot: int) -> Floats:
+        """Return how loud the loudest were who wrote here of late: float64 (n,)."""
+        if slot >= int(self._header[_LEVELS_END]) + _GONE:
+            return _NOBODY
+        return self._levels[self._levels > 0.0]
 
     def read(self, slot: int, count: int, rate_hz: int) -> Pcm:
         """Return `count` steps from number `slot` on, silence for those that are not there."""
@@ -110,6 +128,10 @@ class Incoming:
     def rate_hz(self) -> int:
         """Samples a second of what comes; 0: nothing has come yet."""
         return self._ring.rate_hz
+
+    def levels(self, slot: int) -> Floats:
+        """Return how loud the loudest are there who write, as was told last: float64 (n,)."""
+        return self._ring.levels(slot)
 
     def read(self, slot: int, count: int, rate_hz: int) -> Pcm:
         """Return what is to be heard in `count` base steps from number `slot` on."""
@@ -209,6 +231,16 @@ class MixLinks(_Ends):
         """Write what is said here in a step, float32 (samples,), for the other parts of a mix."""
         for ring in self.out.get(mix, {}).values():
             ring.write(self._slot, said, rate_hz)
+
+    def tell_levels(self, mix: int, levels: Floats) -> None:
+        """Tell the other parts of a mix how loud the loudest are here: (n,), in order."""
+        for ring in self.out.get(mix, {}).values():
+            ring.write_levels(self._slot, levels)
+
+    def levels(self, mix: int) -> Floats:
+        """Return how loud the loudest are in the other parts of a mix: float64 (n,)."""
+        told = [link.levels(self._slot) for link in self.into.get(mix, {}).values()]
+        return np.concatenate([_NOBODY, *told])
 
     def read(self, mix: int) -> list[tuple[int, Pcm]]:
         """Return what is said in the other parts: rates, and a step each, float32 (samples,)."""

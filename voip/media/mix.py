@@ -175,8 +175,11 @@ class Mixer:
         if self._is_extraordinary:
             pairs = self._pairs(layout)
             apart = {speaker for speaker, _ in pairs} | self._told_apart()
-        for members in layout.members:
-            self._sum(members, parts, layout.mixes.size, apart)
+        said = [members.said(parts) for members in layout.members]
+        if not self.talkers.is_idle:
+            self._judge(layout, said)
+        for members, (sound, power) in zip(layout.members, said, strict=True):
+            self._sum(members, sound, power, layout.mixes.size, apart)
         events: list[EngineEvent] = []
         if self.talkers.told:
             events += self._tell_talkers()
@@ -242,24 +245,37 @@ class Mixer:
 
     # ------------------------------------------------------------ the sums
 
+    def _judge(self, layout: Layout, said: Sequence[tuple[Pcm, Pcm]]) -> None:
+        """See how loud rows are, and which of those of all rates are let be heard."""
+        talkers = self.talkers
+        for members, (_, power) in zip(layout.members, said, strict=True):
+            talkers.measure(members.rows, power)
+        if not talkers.loudest:
+            return
+        rows = np.concatenate([members.rows for members in layout.members])
+        mixes = self.mix[rows]
+        linked = [mix for mix in talkers.loudest if mix in self.links.into]
+        talkers.choose(rows, mixes, {mix: self.links.levels(mix) for mix in linked})
+        for mix in linked:
+            self.links.tell_levels(mix, talkers.loudest_of(mix, rows[mixes == mix]))
+
     def _sum(
-        self, members: Members, parts: Sequence[Part], mixes: int, apart: Container[int]
+        self, members: Members, said: Pcm, power: Pcm, mixes: int, apart: Container[int]
     ) -> None:
-        """Sum up what those who hear at one rate say. `apart`: rows that are kept by themselves."""
+        """Sum up what those who hear at one rate say. `apart`: rows that are kept by themselves.
+
+        said: float32 (k, samples), which may be the part's own; power: its mean squares (k,).
+        """
         rows = members.rows
-        said, power = members.said(parts)
-        if self.talkers.loudest and said is parts[0].heard:
+        if self.talkers.loudest:
             said = said.copy()
         if apart:
             for number, row in enumerate(rows.tolist()):
                 if row in apart:
                     self._apart[row] = members.rate_hz, said[number].copy()
         speaking = _speaking(said, power)
-        if not self.talkers.is_idle:
-            self.talkers.measure(rows, power)
-            heard = self.talkers.choose(rows, self.mix[rows], said)
-            if heard is not None:
-                speaking &= heard
+        if self.talkers.loudest:
+            speaking &= self.talkers.fade(rows, said)
         if not self.audience.is_whole:
             speaking &= ~self.audience.whispers[rows]
         place, spoken, first = members.place, said, members.first
@@ -415,10 +431,12 @@ class Mixer:
     def _tell_talkers(self) -> list[EngineEvent]:
         events: list[EngineEvent] = []
         for mix in self.talkers.told:
-            found = self.talkers.tell(mix, self.members_of(mix), self._step)
+            linked = mix in self.links.out
+            found = self.talkers.tell(mix, self.members_of(mix), self._step, linked=linked)
             if found is not None:
                 of_row = {row: stream for stream, row in self._streams.items()}
-                events.append(SpeakersChanged(mix, tuple(of_row[row] for row in found)))
+                speakers = tuple(of_row[row] for row in found)
+                events.append(SpeakersChanged(mix, speakers, self.talkers.how_loud(found)))
         return events
 
 

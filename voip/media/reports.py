@@ -141,10 +141,14 @@ class Reporter:
         """Packets that came to an RTCP port and were no RTCP."""
         return self._invalid
 
-    def open(self, row: int) -> None:
-        """Start a row afresh."""
+    def make_room(self) -> None:
+        """Have as many rows as the table."""
         if self.due.size < self._table.active.size:
             grow_columns(self, self._table.active.size)
+
+    def open(self, row: int) -> None:
+        """Start a row afresh."""
+        self.make_room()
         self._forget(row)
 
     def connect(self, row: int, command: ConnectStream, now: float) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.config import TroubleConfig
+from voip.dsp.dtmf_ear import DtmfEar
 from voip.dsp.resample import Resampler
 from voip.errors import MediaError
 from voip.media.columns import (
@@ -99,6 +100,7 @@ class StreamTable:
     slot: Ints
     connected: Bools
     listening: Bools
+    hears_tones: Bools
     muted: Bools
     symmetric: Bools
     described: Floats
@@ -125,6 +127,7 @@ class StreamTable:
         "slot": (np.int64, _NEVER, ()),  # of the next step: which of the base steps begins it
         "connected": (np.bool_, False, ()),  # a session description was applied
         "listening": (np.bool_, False, ()),  # what comes is to be heard
+        "hears_tones": (np.bool_, False, ()),  # digits are listened for in its sound
         "muted": (np.bool_, False, ()),
         "symmetric": (np.bool_, True, ()),
         "described": (np.float64, np.inf, ()),  # when the last description was applied
@@ -177,6 +180,7 @@ class StreamTable:
         self.event_senders: dict[int, EventSender] = {}
         self.event_format: dict[int, tuple[int, int]] = {}  # payload type and clock we send with
         self.event_clocks: dict[int, dict[int, int]] = {}  # by payload type, what we hear with
+        self.tone_ears: dict[int, DtmfEar] = {}
         self.pcm_source: dict[int, int] = {}  # row -> ring
         self.jitter_logs: dict[int, JitterLog] = {}
         self.sinks: dict[int, list[tuple[int, bool]]] = {}  # row -> (ring, what is sent)
@@ -198,7 +202,7 @@ class StreamTable:
         if stream in self.rows or self.mixer.is_open(stream):
             raise MediaError(f"stream {stream} is open already")
         if not self._free:
-            self._grow()
+            self.make_room()
         row = heapq.heappop(self._free)
         reset(self, row)
         self.receiver.reset(row)
@@ -236,6 +240,7 @@ class StreamTable:
             self.event_receivers,
             self.event_senders,
             self.event_format,
+            self.tone_ears,
             self.pcm_source,
             self.sinks,
             self.jitter_logs,
@@ -397,7 +402,13 @@ class StreamTable:
         first = int(self.slot.min())
         return first * BASE_STEP_S if first < _NEVER else None
 
-    def _grow(self) -> None:
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether a large table has few rows left: to get more takes a millisecond or two."""
+        return self.active.size >= PIECE_ROWS and len(self._free) < PIECE_ROWS // 8
+
+    def make_room(self) -> None:
+        """Have more rows, before they are needed: in a tick that has time for it."""
         rows = self.active.size
         more = rows + min(rows, PIECE_ROWS)
         grow(self, more)
@@ -410,7 +421,7 @@ class StreamTable:
             self.mixer,
         ):
             part.grow(more)
-        self._free = list(range(rows, more))
+        self._free += range(rows, more)  # higher than all: it is a heap still
 
     def _give_back(self, first: int) -> None:
         """Give back the memory of the piece that begins at row `first`, if nobody is in it."""

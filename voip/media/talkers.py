@@ -9,6 +9,7 @@ click.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ _NOISE_RISES = 10 ** (0.03 / 10)  # a step: 3 dB a second
 _ATTACK, _DECAY = 0.5, 0.04  # of a level, a step: 20 ms and 250 ms
 _LASTING = 0.02  # of a level that one is the loudest by: 500 ms
 _STAYS = 2.0  # 3 dB
+_ALL = 1 << 62
 _SILENCE = 1e-9  # -90 dBFS: below there is no speech, however it compares
 
 
@@ -43,6 +45,7 @@ class Talkers:
     below: Ints
     talks: Bools
     chosen: Bools
+    was_chosen: Bools
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "level": (np.float64, 0.0, ()),  # mean square, quick up and slow down
@@ -52,6 +55,7 @@ class Talkers:
         "below": (np.int64, HANGOVER_STEPS, ()),
         "talks": (np.bool_, False, ()),
         "chosen": (np.bool_, True, ()),  # it is heard
+        "was_chosen": (np.bool_, True, ()),  # in the step before
     }
 
     def __init__(self, rows: int) -> None:
@@ -60,6 +64,7 @@ class Talkers:
         """How many are heard at a time, by mix; all in mixes that are not there."""
         self.told: dict[int, tuple[int, ...]] = {}
         """The mixes of which it is told who talks, and whom was told last, as rows."""
+        self._first_told: dict[int, float] = {}  # how loud the loudest of a mix was then
         self._next: dict[int, int] = {}  # the step from which a mix may be told of again
 
     def grow(self, rows: int) -> None:
@@ -81,6 +86,7 @@ class Talkers:
             self.loudest.pop(mix, None)
             if not self.loudest:
                 self.chosen.fill(True)
+                self.was_chosen.fill(True)
         else:
             self.loudest[mix] = loudest
         if speakers:
@@ -92,6 +98,7 @@ class Talkers:
         """Take it that a mix is over."""
         self.shape(mix, None, speakers=False)
         self._next.pop(mix, None)
+        self._first_told.pop(mix, None)
 
     def measure(self, rows: Rows, power: npt.NDArray[np.float32]) -> None:
         """Take the mean squares (k,) of what `rows` (k,) say in this step."""
@@ -110,26 +117,47 @@ class Talkers:
         self.above[rows], self.below[rows] = above, below
         self.talks[rows] = np.where(self.talks[rows], below < HANGOVER_STEPS, above >= ONSET_STEPS)
 
-    def choose(self, rows: Rows, mixes: Ints, sound: Pcm) -> Bools | None:
-        """Leave those who are not let be heard out of `sound`, float32 (k, samples), in place.
+    def choose(self, rows: Rows, mixes: Ints, elsewhere: Mapping[int, Floats]) -> None:
+        """Decide who is let be heard in this step; `fade` does it.
 
-        `rows` (k,) are sorted by `mixes` (k,), and are all that there are. Returns which are heard
-        (k,); None: all of them.
+        `rows` (k,): all that there are of `mixes` (k,), at whatever rates. elsewhere: by mix, how
+        loud those are who may be heard in other engines' parts of it.
         """
-        if not self.loudest:
-            return None
-        room = np.array([self.loudest.get(mix, rows.size) for mix in mixes.tolist()])
         was = self.chosen[rows]
-        score = self.level[rows]
-        score = np.where(was, score * _STAYS, score)
+        self.was_chosen[rows] = was
+        if not self.loudest:
+            return
+        room = np.array([self.loudest.get(mix, _ALL) for mix in mixes.tolist()])
+        score = self._scores(rows)
         order = np.lexsort((-score, mixes))
+        place = np.arange(rows.size)
         begins = np.ones(rows.size, np.bool_)
-        np.not_equal(mixes[1:], mixes[:-1], out=begins[1:])
-        first = where(begins)[begins.cumsum() - 1]  # where a row's mix begins
+        np.not_equal(mixes[order[1:]], mixes[order[:-1]], out=begins[1:])
         rank = np.empty(rows.size, np.int64)
-        rank[order] = np.arange(rows.size)
-        now = rank - first < room
-        self.chosen[rows] = now
+        rank[order] = place - where(begins)[begins.cumsum() - 1]
+        for mix, others in elsewhere.items():
+            if mix in self.loudest:
+                here = where(mixes == mix)
+                louder = np.searchsorted(np.sort(others), score[here], side="right")
+                rank[here] += others.size - louder
+        self.chosen[rows] = rank < room
+
+    def loudest_of(self, mix: int, rows: Rows) -> Floats:
+        """Return how loud the loudest of a mix are, of its `rows`: as many as may be heard (n,)."""
+        scores = np.sort(self._scores(rows))[::-1]
+        return scores[: self.loudest.get(mix, 0)]
+
+    def _scores(self, rows: Rows) -> Floats:
+        level = self.level[rows]
+        scores: Floats = np.where(self.was_chosen[rows], level * _STAYS, level)
+        return scores
+
+    def fade(self, rows: Rows, sound: Pcm) -> Bools:
+        """Leave those of `rows` (k,) who are not let be heard out of `sound`, in place.
+
+        sound: float32 (k, samples). Returns which are heard (k,).
+        """
+        now, was = self.chosen[rows], self.was_chosen[rows]
         changed = now != was
         if some(changed):
             line = np.arange(1, sound.shape[1] + 1, dtype=np.float32) / sound.shape[1]
@@ -139,8 +167,13 @@ class Talkers:
         sound[~heard] = 0.0
         return heard
 
-    def tell(self, mix: int, members: Rows, step: int) -> tuple[int, ...] | None:
-        """Return the rows of a mix that talk, the loudest first; None: nothing new to tell."""
+    def tell(
+        self, mix: int, members: Rows, step: int, *, linked: bool = False
+    ) -> tuple[int, ...] | None:
+        """Return the rows of a mix that talk, the loudest first; None: nothing new to tell.
+
+        linked: others who talk are elsewhere, and how loud these are is told, too (`how_loud`).
+        """
         if step % _LOOK_STEPS or step < self._next.get(mix, 0):
             return None
         talking = members[self.talks[members]]
@@ -149,8 +182,18 @@ class Talkers:
         if known:
             lasting[talking == known[0]] *= _STAYS
         found = tuple(talking[np.argsort(-lasting, kind="stable")].tolist())
-        if set(found) == set(known) and found[:1] == known[:1]:
+        same = set(found) == set(known) and found[:1] == known[:1]
+        if same and linked and found:
+            before, now = self._first_told.get(mix, 0.0), float(self.lasting[found[0]])
+            same = before / _STAYS < now < before * _STAYS
+        if same:
             return None
         self.told[mix] = found
         self._next[mix] = step + TELL_STEPS
+        if found:
+            self._first_told[mix] = float(self.lasting[found[0]])
         return found
+
+    def how_loud(self, rows: tuple[int, ...]) -> tuple[float, ...]:
+        """Return the mean squares of half a second of rows."""
+        return tuple(float(self.lasting[row]) for row in rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from voip.errors import MediaError
 from voip.media.answers import SpeakersChanged
@@ -117,7 +118,8 @@ class _Mix:
     announced: int | None = None
     shape: ShapeMix | None = None
     parts: dict[int, tuple[AddSink, int | None]] = field(default_factory=dict)
-    speakers: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    speakers: dict[int, SpeakersChanged] = field(default_factory=dict)
+    told: tuple[int, ...] = ()  # of speakers
 
 
 class Mixes:
@@ -254,16 +256,26 @@ class Mixes:
         one = self._mixes[command.stream]
         one.shape = command
         one.speakers.clear()
+        one.told = ()
         return list(one.members)
 
-    def speakers(self, engine: int, event: SpeakersChanged) -> SpeakersChanged:
-        """Return who talks in all parts of a mix; of each engine's the loudest first."""
+    def speakers(self, engine: int, event: SpeakersChanged) -> SpeakersChanged | None:
+        """Return who talks in all parts of a mix, the loudest first; None: that was told last."""
         one = self._mixes.get(event.stream)
         if one is None or engine not in one.members:
             return event
-        one.speakers[engine] = event.speakers
-        talking = [stream for part in one.speakers.values() for stream in part]
-        return SpeakersChanged(event.stream, tuple(talking))
+        one.speakers[engine] = event
+        found = [
+            (level, stream)
+            for part in one.speakers.values()
+            for stream, level in zip_longest(part.speakers, part.levels, fillvalue=0.0)
+        ]
+        found.sort(key=lambda one: -one[0])
+        told = tuple(int(stream) for _, stream in found)
+        if told == one.told:
+            return None
+        one.told = told
+        return SpeakersChanged(event.stream, told, tuple(level for level, _ in found))
 
     def drained(self, mix: int, ring: int) -> None:
         """What was to be said in a mix has been said."""

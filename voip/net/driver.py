@@ -20,6 +20,7 @@ from voip.media.commands import Command
 from voip.media.driver import EngineFigures, TickingEngine
 from voip.media.table import BASE_STEP_S
 from voip.net.listeners import Listeners, Result, not_running
+from voip.net.pauses import sleep_until_due
 from voip.net.switch_interval import SwitchInterval
 from voip.net.ticks import TickTimes
 
@@ -35,8 +36,9 @@ class ThreadDriver:
     """`voip.media.driver.EngineDriver` on a daemon thread and the real clock.
 
     `release` is called by the thread when it has ended (`UdpPacketIO.close_all`). `counted` says
-    what went wrong with packets, by kind. While it runs the interpreter switches threads every
-    0.5 ms (`voip.net.switch_interval`), so that the engine has not to wait long for its turn.
+    what went wrong with packets, by kind. `wait` returns when a packet has come, or so many seconds
+    later; None: they are looked for. While it runs the interpreter switches threads every 0.5 ms
+    (`voip.net.switch_interval`), so that the engine has not to wait long for its turn.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ThreadDriver:
         *,
         release: Callable[[], None],
         counted: Callable[[], Mapping[str, int]] = dict,
+        wait: Callable[[float], None] | None = None,
         name: str = "voip-engine",
         remembered_ticks: int = 8192,
     ) -> None:
@@ -52,6 +55,7 @@ class ThreadDriver:
         self._engine = engine
         self._release = release
         self._counted = counted
+        self._packets_come = wait
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._wake = threading.Event()
         self._stopping = False
@@ -166,13 +170,10 @@ class ThreadDriver:
 
     def _wait(self) -> float:
         """Sleep until the next deadline and return it; without one, until there is a command."""
-        deadline = self._engine.next_due()
+        deadline = sleep_until_due(self._engine, self._packets_come)
         if deadline is None:
             self._wake.wait()
             return time.monotonic()
-        remaining = deadline - time.monotonic()
-        if remaining > 0:
-            time.sleep(remaining)
         return deadline
 
     def _tick(self, deadline: float) -> None:
@@ -181,7 +182,7 @@ class ThreadDriver:
             news = self._engine.tick(started, time.time())
             if news:
                 self._arrived.extend(self._engine.events())
-            following = self._engine.next_due()
+            following = self._engine.next_step()
         except Exception:
             self._tick_failed()
             return

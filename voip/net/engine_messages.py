@@ -51,6 +51,7 @@ class EngineSettings:
     tapped: bool  # report every packet
     log_level: int
     parent: int  # its process id
+    nice: int | None = None  # the priority to ask for
 
 
 @dataclass(frozen=True, slots=True)

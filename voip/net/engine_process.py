@@ -23,6 +23,7 @@ from voip.media.table import BASE_STEP_S
 from voip.net.driver import LOGGED_FAILURES
 from voip.net.engine_messages import Channel, EngineSettings, Orders, Report, ReportedFigures
 from voip.net.packets import UdpPacketIO
+from voip.net.pauses import sleep_until_due
 from voip.net.ports import PortRange
 from voip.net.priority import be_in_time
 from voip.net.ring_memory import MemfdMemory
@@ -80,17 +81,12 @@ class EngineProcess:
 
     def _wait(self) -> float:
         """Sleep until the next deadline and return it; without one, until there are orders."""
-        deadline = self._engine.next_due()
-        if deadline is None and self._engine.pending:
-            return time.monotonic()
-        if deadline is None:
-            writing = [self._channel.sock] if self._channel.has_unsent else []
-            select.select([self._channel.sock], writing, [])
-            return time.monotonic()
-        remaining = deadline - time.monotonic()
-        if remaining > 0:
-            time.sleep(remaining)
-        return deadline
+        deadline = sleep_until_due(self._engine, self._io.wait)
+        if deadline is not None:
+            return deadline
+        if not self._engine.pending:
+            _wait_for(self._channel.sock, writing=self._channel.has_unsent)
+        return time.monotonic()
 
     def take(self, messages: Sequence[Orders]) -> None:
         """Do what is ordered: commands by the next tick."""
@@ -106,7 +102,7 @@ class EngineProcess:
         failed = False
         try:
             self._engine.tick(started, time.time())
-            following = self._engine.next_due()
+            following = self._engine.next_step()
         except Exception:
             self._times.failures += 1
             failed = True
@@ -184,7 +180,7 @@ class EngineProcess:
     def _say_the_rest(self) -> None:
         until = time.monotonic() + GOODBYE_S
         while self._channel.has_unsent and (left := until - time.monotonic()) > 0:
-            select.select([], [self._channel.sock], [], left)
+            _wait_for(self._channel.sock, reading=False, writing=True, seconds=left)
             self._channel.flush()
 
 
@@ -218,20 +214,33 @@ class _LogKeeper(logging.Handler):
         )
 
 
+def _wait_for(
+    sock: socket.socket,
+    *,
+    reading: bool = True,
+    writing: bool = False,
+    seconds: float | None = None,
+) -> None:
+    """Wait until a socket can be read, or written; its number may be any: no select(2)."""
+    poll = select.poll()
+    poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+    poll.poll(None if seconds is None else 1000 * seconds)
+
+
 def main() -> None:
     """Run the engine that the process which started this one wants: `ROOT CHANNEL MEMORY`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    be_in_time()
     channel = Channel(socket.socket(fileno=int(sys.argv[2])))
     memory = MemfdMemory(fd=int(sys.argv[3]))
     messages: list[Any] = []
     while not messages:
-        select.select([channel.sock], [], [])
+        _wait_for(channel.sock)
         messages = channel.receive()
         if channel.ended and not messages:
             return
     settings, *orders = messages
+    be_in_time(settings.nice)
     process = EngineProcess(channel, settings, memory)
     process.take(orders)
     gc.collect()

@@ -43,7 +43,7 @@ def media_plane(
         io = UdpPacketIO(random, ports=PortRange(*ports), dscp=dscp)
         io.tap = tap
         engine = Engine(io, random=random, arena=arena, clock=time.monotonic)
-        return ThreadDriver(engine, release=io.close_all, counted=io.counted)
+        return ThreadDriver(engine, release=io.close_all, counted=io.counted, wait=io.wait)
 
     memory = None if config.engine == "thread" else _memory(required=config.engine == "process")
     if memory is None:
@@ -52,7 +52,9 @@ def media_plane(
     shared = memory
 
     def process(lost: Callable[[str], None]) -> ProcessDriver:
-        return ProcessDriver(shared, ports=ports, dscp=dscp, tap=tap, lost=lost)
+        return ProcessDriver(
+            shared, ports=ports, dscp=dscp, nice=config.engine_nice, tap=tap, lost=lost
+        )
 
     arena = RingArena(memory=shared)
     thread = None if config.engine == "process" else in_thread(arena)

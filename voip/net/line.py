@@ -95,6 +95,10 @@ class Carrier(Protocol):
         """
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Wait until there is something to read, at most so long; other threads run meanwhile."""
+        ...
+
     def send(
         self,
         rows: npt.NDArray[np.int32],

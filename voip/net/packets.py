@@ -146,6 +146,10 @@ class UdpPacketIO:
             self._tap_received(batch, self.tap)
         return count
 
+    def wait(self, seconds: float) -> None:
+        """Wait until a packet comes, at most so long; other threads run meanwhile."""
+        self._carrier.wait(seconds)
+
     def _arrivals(
         self, stamps: npt.NDArray[np.int64], now: float, out: npt.NDArray[np.float64]
     ) -> None:

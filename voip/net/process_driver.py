@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from voip.config import DSCP_EF
+from voip.config import DSCP_EF, ENGINE_NICE
 from voip.errors import MediaError
 from voip.logs.lines import event
 from voip.media.answers import Applied, EngineEvent, Refused, StreamStats
@@ -57,7 +57,8 @@ def _nobody(reason: str) -> None:
 class ProcessDriver:
     """`voip.media.driver.EngineDriver` on a child process.
 
-    `ports`: the first and the last of its RTP ports; `dscp`: what packets are marked with.
+    `ports`: the first and the last of its RTP ports; `dscp`: what packets are marked with;
+    `nice`: what priority it asks for.
     `memory`: where the rings are that commands name. `tap` is told of every packet, in the loop.
     `lost` is called in the loop, once, when the process ends though nobody has closed it; commands
     are refused from then on.
@@ -69,6 +70,7 @@ class ProcessDriver:
         *,
         ports: tuple[int, int] = (10000, 19999),
         dscp: int = DSCP_EF,
+        nice: int | None = ENGINE_NICE,
         tap: PacketTap | None = None,
         lost: Callable[[str], None] = _nobody,
         remembered_ticks: int = 8192,
@@ -79,6 +81,7 @@ class ProcessDriver:
         self._memory = memory
         self._ports = ports
         self._dscp = dscp
+        self._nice = nice
         self._tap = tap
         self._lost = lost
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,8 +137,9 @@ class ProcessDriver:
                 raise MediaError(f"the media engine cannot be started: {error}") from error
         channel = self._channel = Channel(ours)
         level = logging.getLogger("voip").getEffectiveLevel()
+        tapped = self._tap is not None
         channel.send(
-            EngineSettings(self._ports, self._dscp, self._tap is not None, level, os.getpid())
+            EngineSettings(self._ports, self._dscp, tapped, level, os.getpid(), self._nice)
         )
         loop.add_reader(channel.sock, self._on_readable)
         self._watch_exit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -101,6 +102,14 @@ class SocketCarrier:
             np.frombuffer(b"".join(found.stamps), np.int64).reshape(-1, 2),
             found.strangers,
         )
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something comes, at most so long, in whole milliseconds and then without."""
+        before = time.monotonic()
+        whole = int(seconds * 1000)
+        if whole and self._epoll.poll((whole - 0.5) / 1000, 1):
+            return
+        time.sleep(max(0.0, seconds - (time.monotonic() - before)))
 
     def _round(self, found: _Found, *, rtcp: bool) -> bool:
         """Read one packet of every line that has one; False where none has, or no slot is left.

@@ -3,8 +3,8 @@
 What is used of it is the least there is (io_uring(7), kernel 6.1 and newer). `Queues` are the two
 rings of memory that the kernel shares with us; `Ring` runs operations that finish at once: they are
 written into one, one call runs them all, their results are read from the other. What goes on for
-longer is in `uring_receiver.py`. The calls keep the interpreter's lock: to give it away for some
-hundred microseconds would cost, beside a busy thread, its whole switch interval each time.
+longer is in `uring_receiver.py`. The calls keep the interpreter's lock, but for `wait`: to give it
+away for some hundred microseconds would cost, beside a busy thread, its whole switch interval.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Queues:
         library = ctypes.PyDLL(None, use_errno=True)
         self._call = library.syscall
         self._call.restype = ctypes.c_long
+        self._waiting_call = ctypes.CDLL(None, use_errno=True).syscall
+        self._waiting_call.restype = ctypes.c_long
         params = (ctypes.c_uint32 * _PARAMS_WORDS)()
         params[1] = completions
         params[2] = flags | (_SETUP_CQSIZE if completions else 0)
@@ -110,6 +112,9 @@ class Queues:
         self._no_time = np.zeros(2, np.int64)
         self._argument = np.array([0, 0, self._no_time.ctypes.data], np.uint64)
         self._argument_at = ctypes.c_void_p(self._argument.ctypes.data)
+        self._time = np.zeros(2, np.int64)
+        self._wait_argument = np.array([0, 0, self._time.ctypes.data], np.uint64)
+        self._wait_argument_at = ctypes.c_void_p(self._wait_argument.ctypes.data)
 
     def submit(self, count: int) -> int:
         """Offer `sqes[:count]` to the kernel, which takes them when it is entered.
@@ -146,6 +151,20 @@ class Queues:
             ctypes.c_size_t(self._argument.nbytes),
         )
         return int(taken) if taken >= 0 else -ctypes.get_errno()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a completion, at most so long; other threads run meanwhile."""
+        whole = int(seconds)
+        self._time[0], self._time[1] = whole, int((seconds - whole) * 1e9)
+        self._waiting_call(
+            _SYS_ENTER,
+            self._fd,
+            0,
+            1,
+            _ENTER_GETEVENTS | _ENTER_EXT_ARG,
+            self._wait_argument_at,
+            ctypes.c_size_t(self._wait_argument.nbytes),
+        )
 
     def register(self, operation: int, argument: object, count: int) -> None:
         """Call io_uring_register(2); raises OSError."""

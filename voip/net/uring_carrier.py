@@ -119,6 +119,10 @@ class UringCarrier:
             strangers = [(int(i), _unpack(names[i])) for i in np.flatnonzero(strange.any(axis=1))]
         return Reads(tags, slots, lengths, stamps, strangers)
 
+    def wait(self, seconds: float) -> None:
+        """Wait until something comes, at most so long."""
+        self._receiver.wait(seconds)
+
     def send(
         self,
         rows: npt.NDArray[np.int32],

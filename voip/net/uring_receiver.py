@@ -12,6 +12,7 @@ import ctypes
 import errno
 import mmap
 import socket
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,6 +201,17 @@ class UringReceiver:
             heads[:, _NAME_WORD : _NAME_WORD + NAME_WORDS],
             heads[:, _STAMP_WORD : _STAMP_WORD + 2].view(np.int64),
         )
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something comes, at most so long; what comes, `read` has."""
+        if self._held.size or self._starved or self._queues.any_completed:
+            return
+        if self._buffers is None or not self._enabled:  # there is nothing to receive into, or for
+            time.sleep(seconds)
+            return
+        if self._unarmed:
+            self._arm()
+        self._queues.wait(seconds)
 
     def _hold(self, tags: npt.NDArray[np.int32], slots: npt.NDArray[np.intp]) -> None:
         self._held_tags = np.concatenate((self._held_tags, tags))

@@ -442,5 +442,8 @@ class Workers:
         if isinstance(event, SourceDrained):
             self._mixes.drained(event.stream, event.ring)
         elif isinstance(event, SpeakersChanged):
-            event = self._mixes.speakers(engine, event)
+            merged_event = self._mixes.speakers(engine, event)
+            if merged_event is None:
+                return
+            event = merged_event
         self._listeners.tell(event)

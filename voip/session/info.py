@@ -98,4 +98,4 @@ def _digit(signal: re.Match[bytes] | None, duration: re.Match[bytes] | None) -> 
     if not digit:
         return Answer(400)
     ms = DEFAULT_MS if duration is None else min(int(duration[1]), MAX_MS)
-    return Answer(200, event=DtmfReceived(digit, float(ms)))
+    return Answer(200, event=DtmfReceived(digit, float(ms), way="info"))

@@ -45,6 +45,8 @@ from voip.types import Address
 __all__ = ["SDP", "MediaSession", "Share"]
 
 SDP = "application/sdp"
+_CLEAR = frozenset(("pcmu", "pcma", "g722", "l16"))
+"""Codecs that leave tones as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +280,18 @@ class MediaSession:
             ptime_ms=min(agreed.ptime_ms, 120),
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
+            hear_tones=self._hears_tones(agreed),
             rtcp_mux=agreed.rtcp_mux,
             rtcp_rsize=agreed.rtcp_rsize,
         )
+
+    def _hears_tones(self, agreed: AgreedAudio) -> bool:
+        """Whether digits are listened for in the sound: where they cannot come another way."""
+        asked = self._stack.media.tones_heard
+        if asked != "auto":
+            return asked == "always"
+        names = {item.name.lower() for item in agreed.receive_formats}
+        return agreed.send_events is None and bool(names & _CLEAR)
 
     def _numeric(self, address: Address | None) -> Address | None:
         """Return `address` unless its host is a name: media go to addresses, names are for SIP."""

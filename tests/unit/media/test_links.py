@@ -8,6 +8,7 @@ from engine_desk import RATE, START, Desk, describe, place_of, speech, ulaw_roun
 
 from voip.codecs.g711 import ULAW_DECODE
 from voip.errors import MediaError
+from voip.media.answers import SpeakersChanged
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -18,6 +19,7 @@ from voip.media.commands import (
     OpenMix,
     OpenStream,
     SetSource,
+    ShapeMix,
     Unlink,
 )
 from voip.media.engine import Engine
@@ -240,3 +242,69 @@ def test_an_engine_whose_rings_nobody_else_sees_has_no_links(desk: Desk) -> None
     with pytest.raises(MediaError, match="seen by no other"):
         desk.engine.arena.take(LINK_BYTES)
     desk.do(SetSource(1, None))
+
+
+def in_a_mix_of_two_engines(loudest: int | None, *, speakers: bool = False) -> Desks:
+    desks = Desks()
+    a, b = desks.desks
+    there, back = desks.link(), desks.link()
+    for desk, out, into in ((a, there, back), (b, back, there)):
+        desk.do(OpenMix(MIX), LinkOut(MIX, out), LinkIn(MIX, into))
+        desk.do(ShapeMix(MIX, loudest, speakers=speakers))
+    for stream, desk in ((1, a), (2, a), (11, b), (12, b)):
+        desk.call(stream)
+        desk.do(MixStream(stream, MIX))
+    return desks
+
+
+@pytest.mark.parametrize("loudest", [1, 2, 3])
+def test_the_loudest_of_a_mix_are_those_of_all_its_engines(loudest: int) -> None:
+    """Levels 6 dB apart, taking turns between the engines: the sum tells who is heard."""
+    desks = in_a_mix_of_two_engines(loudest)
+    said: dict[int, np.ndarray] = {}
+    for place, stream in enumerate((11, 1, 12, 2)):
+        said[stream] = ulaw_round_trip(speech(3.0, seed=stream) // 2 ** (place + 1))
+        desk = desks.desks[stream > 10]
+        desk.say(said[stream], begin=START + 0.2, stream=stream)
+    desks.run(3.4)
+    heard_of: dict[tuple[int, int], float] = {}
+    for listener in said:
+        heard = spoken(desks.desks[listener > 10], listener).astype(float)
+        for speaker, sound in said.items():
+            if speaker != listener:
+                lag = place_of(sound, heard.astype(np.int16))
+                part, late = heard[lag + RATE : lag + sound.size], sound[RATE:].astype(float)
+                share = float(part @ late[: part.size]) / float(late @ late)
+                heard_of[listener, speaker] = share
+    for (listener, speaker), share in heard_of.items():
+        rank = (11, 1, 12, 2).index(speaker)
+        if rank < loudest:
+            assert share > 0.6, (listener, speaker, share)
+        elif rank > loudest:  # who comes next is 6 dB below: it may be let in between two words
+            assert share < 0.3, (listener, speaker, share)
+
+
+def test_who_has_nothing_to_say_any_more_in_another_engine_keeps_nobody_out() -> None:
+    desks = in_a_mix_of_two_engines(1)
+    a, b = desks.desks
+    a.say(speech(1.0, 1), begin=START + 0.1, stream=1)
+    quiet = ulaw_round_trip(speech(4.0, 2) // 8)
+    b.say(quiet, begin=START + 0.1, stream=11)
+    desks.run(1.0)
+    for stream in (1, 2):  # all are held: nothing is summed up here, nothing told any more
+        a.do(CloseStream(stream))
+    desks.run(3.2)
+    heard = spoken(b, 12)
+    lag = place_of(quiet[2 * RATE : 3 * RATE], heard)
+    assert np.array_equal(heard[lag : lag + RATE], quiet[2 * RATE : 3 * RATE])
+
+
+def test_each_engine_tells_how_loud_those_are_who_talk_and_tells_anew_when_that_changes() -> None:
+    desks = in_a_mix_of_two_engines(None, speakers=True)
+    a, _ = desks.desks
+    a.say(speech(1.5, 1) // 16, begin=START + 0.1, stream=1)
+    a.say(speech(1.5, 1), begin=START + 1.6, stream=1)
+    desks.run(3.0)
+    told = [event for event in a.of(SpeakersChanged) if event.speakers == (1,)]
+    assert len(told) >= 2
+    assert max(event.levels[0] for event in told) > 30 * min(event.levels[0] for event in told)

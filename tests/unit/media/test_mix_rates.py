@@ -399,3 +399,24 @@ def test_what_a_mix_cannot_do_is_refused(desk: Desk) -> None:
         assert "11025 Hz" in desk.refused(command)
     assert "no audio ring" in desk.refused(AddSink(MIX, 99, part=1))
     desk.do(Announce(MIX, None))
+
+
+def test_the_loudest_are_those_of_all_rates_together_and_what_rows_hear_is_left_alone() -> None:
+    mixer = Mixer(4)
+    mixer.open(MIX)
+    for row in range(4):
+        mixer.join(row, MIX, 1.0, hears=True)
+    mixer.talkers.shape(MIX, 2, speakers=False)
+    narrow, wide = np.array([0, 1]), np.array([2, 3])
+    sounds = {
+        8000: np.repeat(np.float32([[0.3], [0.2]]), 80, axis=1),
+        16000: np.repeat(np.float32([[0.1], [0.05]]), 160, axis=1),
+    }
+    for _ in range(60):
+        given = {rate: sound.copy() for rate, sound in sounds.items()}
+        parts = [said_by(narrow, given[8000], 8000), said_by(wide, given[16000], 16000)]
+        mixer.hear(parts, RingArena())
+        for rate, sound in sounds.items():
+            assert np.array_equal(given[rate], sound)
+    assert mixer.talkers.chosen.tolist() == [True, True, False, False]
+    assert np.abs(mixer.others(np.array([1]), 8000) - 0.3).max() < 1e-3

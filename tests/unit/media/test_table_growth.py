@@ -128,3 +128,46 @@ def test_many_commands_at_once_wait_for_their_turn_and_all_are_applied_in_order(
         turns += 1
     assert applied == tokens
     assert 3 <= turns < 30
+
+
+def test_a_table_that_is_nearly_full_gets_room_in_a_tick_that_has_time_for_it() -> None:
+    looks_s = 0.0
+    engine = Engine(FakeIO(), clock=lambda: now + looks_s)
+    now = 1000.0
+    for stream in range(PIECE_ROWS - 4):
+        engine.submit(OpenStream(stream, HOST, "x"))
+    engine.tick(now, now)
+    assert len(engine._table) == PIECE_ROWS - 4
+    assert engine._table.active.size == 2 * PIECE_ROWS
+    for _ in range(110):  # whatever is done every now and then, too
+        now = engine.next_due() or now
+        engine.tick(now, now)
+    for stream in range(PIECE_ROWS - 4, 2 * PIECE_ROWS - 4):
+        engine.submit(OpenStream(stream, HOST, "x"))
+    now, looks_s = engine.next_due() or now, 0.0
+    engine.tick(now, now)
+    assert engine._table.active.size == 3 * PIECE_ROWS
+    rows = [engine._table.row(stream) for stream in range(2 * PIECE_ROWS - 4)]
+    assert rows == list(range(2 * PIECE_ROWS - 4))  # the first ones first, as ever
+    for stream in range(2 * PIECE_ROWS - 4, 3 * PIECE_ROWS - 4):
+        engine.submit(OpenStream(stream, HOST, "x"))
+    while engine.pending:
+        now = engine.next_due() or now
+        engine.tick(now, now)
+    assert engine._table.active.size == 4 * PIECE_ROWS
+    engine.submit(CloseStream(0))
+    engine.submit(OpenStream(9000, HOST, "x"))
+    now, looks_s = engine.next_due() or now, 0.0
+    engine.tick(now, now)
+    assert engine._table.row(9000) == 0
+
+
+def test_a_tick_without_time_for_it_leaves_the_table_as_it_is() -> None:
+    looks = iter([*[0.0] * (PIECE_ROWS - 5), *[0.0095] * 1000])
+    engine = Engine(FakeIO(), clock=lambda: now + next(looks))
+    now = 1000.0
+    for stream in range(PIECE_ROWS - 4):
+        engine.submit(OpenStream(stream, HOST, "x"))
+    engine.tick(now, now)
+    assert len(engine._table) == PIECE_ROWS - 4
+    assert engine._table.active.size == PIECE_ROWS

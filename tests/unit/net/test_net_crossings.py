@@ -187,8 +187,13 @@ def test_a_mix_is_shaped_announced_to_and_taken_apart_wherever_its_members_are()
     plan = mixes.join(2, 1, 50)  # whose part is wanted: it is silent no more
     assert plan[:2] == [(1, OpenMix(50)), (1, shape)]
     assert plan[-2:] == [(0, RemoveSink(50, 9)), (1, one_part)]
-    assert mixes.speakers(0, SpeakersChanged(50, (1,))).speakers == (1,)
-    assert mixes.speakers(1, SpeakersChanged(50, (2,))).speakers == (1, 2)
+    alone = mixes.speakers(0, SpeakersChanged(50, (1,)))
+    assert alone is not None and alone.speakers == (1,)
+    both = mixes.speakers(1, SpeakersChanged(50, (2,)))
+    assert both is not None and both.speakers == (1, 2)
+    louder = mixes.speakers(1, SpeakersChanged(50, (2,), (0.01,)))
+    assert louder is not None and louder.speakers == (2, 1)
+    assert mixes.speakers(1, SpeakersChanged(50, (2,), (0.02,))) is None
     assert mixes.shape(shape) == [0, 1]
     assert mixes.leave(2)[-1] == (0, one_part)
     assert mixes.serve(RemoveSink(50, 9)) == 0

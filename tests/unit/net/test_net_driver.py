@@ -19,6 +19,7 @@ from voip.media.commands import CloseStream, Command, MuteStream, ReadStats
 from voip.media.driver import EngineDriver
 from voip.media.table import BASE_STEP_S
 from voip.net.driver import ThreadDriver, TickTimes
+from voip.net.pauses import sleep_until_due
 from voip.net.switch_interval import ENGINE_SWITCH_S
 
 
@@ -46,6 +47,9 @@ class ScriptedEngine:
         return token
 
     pending = False
+
+    def next_step(self) -> float | None:
+        return self.next_due()
 
     def next_due(self) -> float | None:
         return self.deadlines[0] if self.deadlines else None
@@ -327,3 +331,29 @@ def test_late_ticks_are_those_not_done_when_the_next_is_due() -> None:
     assert times.since(0).shape == (4, 2)  # the first was overwritten
     assert times.since(4).tolist() == [[0.0, 0.5]]
     assert times.since(5).shape == (0, 2)
+
+
+class Expecting(ScriptedEngine):
+    """An engine that looks for packets before its next step."""
+
+    def __init__(self, step: float, packets_from: float) -> None:
+        super().__init__([step])
+        self.packets_from = packets_from
+
+    def next_step(self) -> float | None:
+        return self.deadlines[0] if self.deadlines else None
+
+    def next_due(self) -> float | None:
+        return min(self.packets_from, *self.deadlines) if self.deadlines else None
+
+
+def test_packets_are_waited_for_until_the_next_step_where_they_are_to_go_on_at_once() -> None:
+    waited: list[float] = []
+    now = time.monotonic()
+    assert sleep_until_due(Expecting(now + 60, now + 0.001), waited.append) < now + 30
+    assert 30 < waited.pop() < 60  # it was woken
+    assert sleep_until_due(Expecting(now - 1, now - 2), waited.append) == now - 1
+    assert sleep_until_due(Expecting(now + 0.01, now + 60), waited.append) == now + 0.01
+    assert sleep_until_due(Expecting(now + 60, now - 1), None) == now - 1
+    assert not waited
+    assert sleep_until_due(ScriptedEngine(), waited.append) is None

@@ -561,3 +561,49 @@ def test_a_failed_open_leaves_nothing_open(batched: bool) -> None:
         assert _open_files() == before + 1
     assert one.open(0, HOST)[0].port == ports.first
     one.close_all()
+
+
+def test_who_waits_is_woken_by_a_packet_and_reads_it_and_what_came_before(
+    io: UdpPacketIO, peers: list[socket.socket]
+) -> None:
+    ports = [io.open(row, HOST)[0] for row in (0, 1)]
+    for row in (0, 1):
+        io.connect(row, _address(peers[row]), None)
+    batch = PacketBatch(16)
+    io.wait(0.01)  # nothing has been read yet
+    for turn in range(5):  # more often than the slots of a batch are gone through
+        assert io.receive(batch, time.monotonic()) == 0
+        io.wait(0.002)
+        begun = time.monotonic()
+        later = threading.Timer(0.01, lambda: peers[0].sendto(b"\x80" + bytes(40), tuple(ports[0])))
+        later.start()
+        io.wait(60.0)
+        later.join()
+        assert time.monotonic() - begun < 30
+        peers[1].sendto(b"\x80" + bytes(30), tuple(ports[1]))
+        while (count := io.receive(batch, time.monotonic())) == 0:
+            assert time.monotonic() - begun < 30
+        read = [(int(batch.rows[n]), int(batch.lengths[n])) for n in range(count)]
+        while len(read) < 2:
+            io.wait(60.0)
+            count = io.receive(batch, time.monotonic())
+            read += [(int(batch.rows[n]), int(batch.lengths[n])) for n in range(count)]
+        assert sorted(read) == [(0, 41), (1, 31)], turn
+
+
+def test_a_row_that_is_opened_is_waited_for_without_a_read_between(
+    io: UdpPacketIO, peers: list[socket.socket]
+) -> None:
+    io.open(0, HOST)
+    batch = PacketBatch(4)
+    io.receive(batch, time.monotonic())
+    port, _ = io.open(1, HOST)
+    io.connect(1, _address(peers[0]), None)
+    begun = time.monotonic()
+    later = threading.Timer(0.01, lambda: peers[0].sendto(bytes(20), tuple(port)))
+    later.start()
+    io.wait(60.0)
+    later.join()
+    assert time.monotonic() - begun < 30
+    assert io.receive(batch, time.monotonic()) == 1
+    assert batch.rows[0] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -276,3 +277,37 @@ def no_process_is_left() -> Iterator[None]:
         pid for pid in children if b"engine_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     assert left == []
+
+
+async def test_a_process_starts_though_its_channel_has_a_number_beyond_a_thousand() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    null = os.open(os.devnull, os.O_RDONLY)
+    taken = [null]
+    try:
+        while taken[-1] < 1100:  # as a server with a thousand connections has
+            taken.append(os.dup(null))
+        async with engines(1) as (workers, _):
+            await talk(workers, 1, 2)
+            assert isinstance(await workers.apply(ReadStats(1)), StreamStats)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("before", "asked", "after"), [(0, 5, 5), (0, None, 0), (3, 5, 3)])
+def test_priority_is_asked_for_unless_somebody_has_chosen_one(
+    before: int, asked: int | None, after: int
+) -> None:
+    program = (
+        "import os\n"
+        f"os.setpriority(os.PRIO_PROCESS, 0, {before})\n"
+        "from voip.net.priority import be_in_time\n"
+        f"be_in_time({asked})\n"
+        "print(os.getpriority(os.PRIO_PROCESS, 0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if done.returncode and "Permission" in done.stderr:
+        pytest.skip("priority cannot be set here")
+    assert done.stdout.split() == [str(after)]
