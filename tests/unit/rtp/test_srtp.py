@@ -16,6 +16,7 @@ from voip.rtp.packet import pack_header
 from voip.rtp.rtcp import ReceiverReport, build_compound, source_description
 from voip.rtp.srtp.context import FORGED, MAX_SOURCES, REFUSED, REPLAYED
 from voip.rtp.srtp.keys import ROOM_BYTES, SrtpKeys
+from voip.rtp.srtp.library import suites
 from voip.rtp.srtp.replay import INDEX_LIMIT, RTCP_INDEX_LIMIT, WINDOW
 from voip.rtp.srtp.stream import OLD_KEYS_S, OVERLAP_S, Inbound, Outbound
 from voip.rtp.srtp.suites import SUITES, suite_of
@@ -66,7 +67,12 @@ def pair(
 
 
 def ways(suite: str) -> Iterator[tuple[bool, bool]]:
-    return itertools.product(BOTH, BOTH) if suite in PROFILES else iter([(OURS, OURS)])
+    """Who sends and who hears. libsrtp has all suites, though pylibsrtp names but `PROFILES`."""
+    return itertools.product(BOTH, BOTH) if suite in suites() else iter([(OURS, OURS)])
+
+
+def test_libsrtp_has_every_suite() -> None:
+    assert suites() == frozenset(SUITES)
 
 
 EVERY_WAY = [(suite, *way) for suite in SUITES for way in ways(suite)]
