@@ -47,17 +47,19 @@ class Outbound:
         self.sender: Sender | None = None
         """The `Sender` by the present keys, which knows nothing of MKIs."""
 
-    def rekey(self, keys: SrtpKeys | None) -> None:
+    def rekey(self, keys: SrtpKeys | None, *, library: bool | None = None) -> None:
         """Use these keys from the next packet on; None: nothing is to be sent.
 
-        Indexes go on. The same keys again change nothing. Raises `MediaError` where what the suite
-        needs is not installed; then nothing has changed.
+        Indexes go on. The same keys again change nothing. library: for these keys, other than for
+        all. Raises `MediaError` where what the suite needs is not installed; then nothing has
+        changed.
         """
         if keys == self.keys:
             return
         if self.sender is not None:
             self._left_off = self.sender.indexes, self.sender.rtcp_indexes
-        self.sender = None if keys is None else make_sender(keys, *self._left_off, self._library)
+        library = self._library if library is None else library
+        self.sender = None if keys is None else make_sender(keys, *self._left_off, library)
         self.keys = keys
 
     def protect(self, packet: memoryview, length: int, *, rtcp: bool) -> int:
@@ -99,11 +101,11 @@ class Inbound:
         self._left_off: _Positions = ({}, {})
         self.keys: SrtpKeys | None = None
 
-    def rekey(self, keys: SrtpKeys | None, now: float) -> None:
+    def rekey(self, keys: SrtpKeys | None, now: float, *, library: bool | None = None) -> None:
         """Accept what comes by these keys; None: nothing, not even by the ones before.
 
-        The same keys again change nothing. Raises `MediaError` where what the suite needs is not
-        installed; then nothing has changed.
+        The same keys again change nothing. library: for these keys, other than for all. Raises
+        `MediaError` where what the suite needs is not installed; then nothing has changed.
         """
         if keys == self.keys:
             return
@@ -115,7 +117,8 @@ class Inbound:
         else:
             again = next((one for one in self._known if one.keys == keys), None)
             if again is None:
-                again = _Known(keys, make_receiver(keys, *self._left_off, self._library))
+                library = self._library if library is None else library
+                again = _Known(keys, make_receiver(keys, *self._left_off, library))
             else:
                 self._known.remove(again)
             if self._known:
@@ -126,9 +129,8 @@ class Inbound:
 
     @property
     def receiver(self) -> Receiver | None:
-        """The `Receiver` by the only keys, which have no MKI; None where it is not as simple."""
-        simple = len(self._known) == 1 and not self._known[0].keys.mki
-        return self._known[0].receiver if simple else None
+        """The `Receiver` by the only keys, which knows nothing of MKIs; None: there are several."""
+        return self._known[0].receiver if len(self._known) == 1 else None
 
     def unprotect(self, packet: memoryview, length: int, now: float, *, rtcp: bool) -> int:
         """Authenticate and decrypt a packet in place; return its length, `FORGED` or `REPLAYED`.
