@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pylibsrtp import Policy, Session, _binding
@@ -121,7 +121,7 @@ class LibrarySender(_Context):
         super().__init__(keys, Policy.SSRC_ANY_OUTBOUND)
         room = memoryview(bytearray(64))
         for ssrc, index in (indexes or {}).items():
-            for number in _way_to(index):
+            for number in _all_before(index):
                 _blank(room, ssrc, number)
                 self.protect(room, 12)
         for ssrc, index in (rtcp_indexes or {}).items():
@@ -175,7 +175,7 @@ class LibraryReceiver(_Context):
         peer = LibrarySender(keys)
         room = memoryview(bytearray(64))
         for ssrc, index in indexes.items():
-            for number in (*_way_to(max(0, index - WINDOW)), *_last_before(index)):
+            for number in _all_before(index):
                 _blank(room, ssrc, number)
                 if length := peer.protect(room, 12):
                     self.unprotect(room, length)
@@ -220,13 +220,11 @@ class LibraryReceiver(_Context):
         return ssrc in self._sources or len(self._sources) < MAX_SOURCES
 
 
-def _way_to(index: int) -> range:
-    """Return indexes that lead from 0 to `index`, none too far from the one before."""
-    return range(index % _STRIDE, index + 1, _STRIDE)
-
-
-def _last_before(index: int) -> range:
-    return range(max(0, index - WINDOW) + 1, index + 1)
+def _all_before(index: int) -> Iterator[int]:
+    """Yield indexes from 0 to `index`, none too far from the one before, of the last all."""
+    window = max(0, index - WINDOW)
+    yield from range(window % _STRIDE, window + 1, _STRIDE)
+    yield from range(window + 1, index + 1)
 
 
 def _blank(room: memoryview, ssrc: int, index: int) -> None:

@@ -34,8 +34,7 @@ class OwnSender:
         *,
         rtcp_encrypted: bool = True,
     ) -> None:
-        # a key is new: what an earlier one has sealed before the last may still be sent by this one
-        self.windows = {ssrc: ReplayWindow(last, 1) for ssrc, last in (indexes or {}).items()}
+        self.windows = _windows(indexes)
         self.rtcp_indexes = dict(rtcp_indexes or {})
         self._rtcp_encrypted = rtcp_encrypted
         self._rtp, self._rtcp = _transform(keys, RTP), _transform(keys, RTCP)

@@ -29,10 +29,10 @@ class ReplayWindow:
 
     __slots__ = ("highest", "seen")
 
-    def __init__(self, highest: int | None = None, seen: int = _ALL) -> None:
+    def __init__(self, highest: int | None = None) -> None:
         self.highest = highest
         """The highest index that has come; all before it count as come where it is given."""
-        self.seen = 0 if highest is None else seen
+        self.seen = 0 if highest is None else _ALL
         """Which of the last have: bit 0 for the highest, bit 1 for the one before."""
 
     def is_new(self, index: int) -> bool:

@@ -98,7 +98,7 @@ class Inbound:
     def __init__(self, *, library: bool | None = None) -> None:
         self._library = library
         self._known: list[_Known] = []  # the present keys first
-        self._left_off: _Positions = ({}, {})
+        self._left_off: tuple[dict[int, int], dict[int, int]] = ({}, {})  # of RTP and of RTCP
         self.keys: SrtpKeys | None = None
 
     def rekey(self, keys: SrtpKeys | None, now: float, *, library: bool | None = None) -> None:
@@ -109,23 +109,30 @@ class Inbound:
         """
         if keys == self.keys:
             return
-        if self._known:
-            receiver = self._known[0].receiver
-            self._left_off = receiver.indexes, receiver.rtcp_indexes
+        for one in self._known:
+            self._remember(one)
         if keys is None:
             self._known.clear()
         else:
-            again = next((one for one in self._known if one.keys == keys), None)
-            if again is None:
+            before = next((one.receiver for one in self._known if one.keys == keys), None)
+            if before is None or (before.indexes, before.rtcp_indexes) != self._left_off:
+                # keys that come back go on where the others left off, which have counted meanwhile
                 library = self._library if library is None else library
-                again = _Known(keys, make_receiver(keys, *self._left_off, library))
-            else:
-                self._known.remove(again)
+                before = make_receiver(keys, *self._left_off, library)
             if self._known:
                 self._known[0].until = min(self._known[0].until, now + OLD_KEYS_S)
-            again.until = float("inf")
-            self._known = [again, *self._known][:_MOST_KEYS]
+            others = [one for one in self._known if one.keys != keys]
+            self._known = [_Known(keys, before), *others][:_MOST_KEYS]
         self.keys = keys
+
+    def _remember(self, known: _Known) -> None:
+        """Note how far a source has come by some keys: none of it is to come again by others."""
+        receiver = known.receiver
+        for left_off, indexes in zip(
+            self._left_off, (receiver.indexes, receiver.rtcp_indexes), strict=True
+        ):
+            for ssrc, index in indexes.items():
+                left_off[ssrc] = max(index, left_off.get(ssrc, index))
 
     @property
     def receiver(self) -> Receiver | None:
@@ -139,6 +146,8 @@ class Inbound:
         """
         known = self._known
         if len(known) > 1 and known[-1].until <= now:
+            for one in known[1:]:
+                self._remember(one)
             known[1:] = [one for one in known[1:] if one.until > now]
         if len(known) == 1:
             return _unprotect(known[0], packet, length, rtcp=rtcp)
