@@ -7,16 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from peers.ffmpeg_srtp import FfmpegListener, FfmpegSender
+from peers.turned_engine import TurnedEngine, noise, ulaw
 
-from voip.codecs.g711 import ULAW_ENCODE
-from voip.media.answers import Opened, Refused, StreamStats
+from voip.media.answers import Opened, StreamStats
 from voip.media.commands import (
     AddSink,
-    CloseStream,
-    Command,
     ConnectStream,
     OpenStream,
     PayloadFormat,
@@ -24,8 +21,6 @@ from voip.media.commands import (
     ReadStats,
     SetSource,
 )
-from voip.media.engine import Engine
-from voip.net.packets import UdpPacketIO
 from voip.rtp.packet import pack_header
 from voip.rtp.srtp.keys import SrtpKeys
 from voip.types import Address, SecureRandom
@@ -35,33 +30,9 @@ PCMU = PayloadFormat(0, "pcmu")
 SUITES = ("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32")  # all that FFmpeg has
 
 
-class Bench:
-    """An engine on real sockets whose time is turned by hand."""
-
-    def __init__(self) -> None:
-        self._io = UdpPacketIO(SecureRandom(), kernel_timestamps=False)
-        self.engine = Engine(self._io)
-        self.now = 100.0
-
-    def do(self, command: Command) -> object:
-        token = self.engine.submit(command)
-        self.engine.tick(self.now, 1e9 + self.now)
-        (answer,) = (event for event in self.engine.events() if getattr(event, "token", 0) == token)
-        assert not isinstance(answer, Refused), answer
-        return answer.result  # type: ignore[union-attr]
-
-    def step(self) -> None:
-        self.now += 0.020
-        self.engine.tick(self.now, 1e9 + self.now)
-
-    def close(self) -> None:
-        self.do(CloseStream(1))
-        self._io.close_all()
-
-
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    one = Bench()
+def bench() -> Iterator[TurnedEngine]:
+    one = TurnedEngine()
     yield one
     one.close()
 
@@ -73,27 +44,19 @@ def free_port() -> int:
         return port
 
 
-def speech(seconds: float) -> np.ndarray:
-    return np.random.default_rng(3).integers(-9000, 9000, round(8000 * seconds)).astype(np.int16)
-
-
-def ulaw(pcm: np.ndarray) -> bytes:
-    return ULAW_ENCODE[pcm.view(np.uint16)].tobytes()
-
-
 def keys(suite: str) -> SrtpKeys:
     return SrtpKeys.generate(suite, SecureRandom())
 
 
-def connect(bench: Bench, stream: int, protection: ProtectStream, port: int) -> None:
+def connect(bench: TurnedEngine, stream: int, protection: ProtectStream, port: int) -> None:
     bench.do(protection)
     bench.do(ConnectStream(stream, Address(HOST, port), None, PCMU, (PCMU,)))
 
 
 @pytest.mark.rfc("3711", "3.1")
 @pytest.mark.parametrize("suite", SUITES)
-def test_what_ffmpeg_sends_is_heard(bench: Bench, suite: str) -> None:
-    theirs, sent, port = keys(suite), speech(1.2), free_port()
+def test_what_ffmpeg_sends_is_heard(bench: TurnedEngine, suite: str) -> None:
+    theirs, sent, port = keys(suite), noise(1.2), free_port()
     opened = bench.do(OpenStream(1, HOST, "a@b"))
     assert isinstance(opened, Opened)
     sender = FfmpegSender(opened.rtp.port, theirs, port)
@@ -115,8 +78,8 @@ def test_what_ffmpeg_sends_is_heard(bench: Bench, suite: str) -> None:
 
 @pytest.mark.rfc("3711", "3.1")
 @pytest.mark.parametrize("suite", SUITES)
-def test_ffmpeg_hears_what_is_sent(bench: Bench, tmp_path: Path, suite: str) -> None:
-    ours, said, port = keys(suite), speech(60.0), free_port()
+def test_ffmpeg_hears_what_is_sent(bench: TurnedEngine, tmp_path: Path, suite: str) -> None:
+    ours, said, port = keys(suite), noise(60.0), free_port()
     listener = FfmpegListener(port, ours, tmp_path, packets=40)
     listener.start()
     bench.do(OpenStream(1, HOST, "a@b"))
@@ -133,7 +96,7 @@ def test_ffmpeg_hears_what_is_sent(bench: Bench, tmp_path: Path, suite: str) -> 
 
 
 def test_ffmpeg_hears_nothing_by_another_key_and_all_by_its_own(
-    bench: Bench, tmp_path: Path
+    bench: TurnedEngine, tmp_path: Path
 ) -> None:
     port, ours = free_port(), keys(SUITES[0])
     listener = FfmpegListener(port, ours, tmp_path, packets=20)

@@ -2,11 +2,13 @@ import numpy as np
 import numpy.typing as npt
 
 def protect(
-    function: int,
+    functions: npt.NDArray[np.uint64],
     mode: npt.NDArray[np.uint8],
     session: npt.NDArray[np.uint64],
     ssrc: npt.NDArray[np.int64],
     index: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.uint64],
+    material: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.int32],
     packets: npt.NDArray[np.uint8],
     width: int,
@@ -15,11 +17,13 @@ def protect(
     /,
 ) -> int: ...
 def unprotect(
-    function: int,
+    functions: npt.NDArray[np.uint64],
     mode: npt.NDArray[np.uint8],
     session: npt.NDArray[np.uint64],
     ssrc: npt.NDArray[np.int64],
     index: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.uint64],
+    material: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.intp],
     rtcp: npt.NDArray[np.bool_],
     memory: npt.NDArray[np.uint8],
@@ -29,3 +33,4 @@ def unprotect(
     verdicts: npt.NDArray[np.uint8],
     /,
 ) -> int: ...
+def midstates(functions: npt.NDArray[np.uint64], key: bytes, /) -> bytes: ...

@@ -12,97 +12,34 @@ all of it elsewhere, goes packet by packet.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.columns import ColumnSpec, Ints, Rows, every, grow, make, reset, where
+from voip.media.columns import Ints, Rows, every, where
 from voip.media.commands import ProtectStream
 from voip.media.io import HEAD_BYTES, SLOT_BYTES, PacketBatch, PacketIO
 from voip.media.phases import Phases
+from voip.media.srtp_rows import (
+    PLAIN,
+    SINGLY,
+    Way,
+    available,
+    functions,
+    has_counter_mode,
+    is_looped_by_us,
+)
 from voip.media.table import StreamTable
-from voip.rtp.srtp.context import REFUSED, REPLAYED, Looped, Receiver, Sender
-from voip.rtp.srtp.keys import ROOM_BYTES
-from voip.rtp.srtp.stream import Inbound, Outbound, has_library, require
+from voip.rtp.srtp.context import REFUSED, REPLAYED, Receiver, Sender
+from voip.rtp.srtp.keys import ROOM_BYTES, SrtpKeys
+from voip.rtp.srtp.stream import Inbound, Outbound, require
 from voip.types import Address
-
-try:
-    from voip.media import _srtp
-except ImportError:  # there was no compiler
-    _srtp = None  # type: ignore[assignment]
 
 __all__ = ["Protection", "available"]
 
-_PLAIN, _SINGLY, _FAST = range(3)
-"""How a row's packets are treated: not at all, one by one, in C. `_srtp.c` has them, too."""
 _PASSED, _ALONE, _FORGED, _REPLAYED, _WITHHELD = range(5)
 """And a packet: it is fine, is to be treated alone, or is to be dropped."""
-
-
-def available() -> bool:
-    """Whether there is a loop in C, and what it calls; VOIP_NATIVE=0 does without it."""
-    return _srtp is not None and has_library() and os.environ.get("VOIP_NATIVE") != "0"
-
-
-class _Way:
-    """One direction of all rows, as `_srtp.c` sees it."""
-
-    mode: npt.NDArray[np.uint8]
-    session: npt.NDArray[np.uint64]
-    ssrc: Ints
-    index: Ints
-
-    COLUMNS: ClassVar[ColumnSpec] = {
-        "mode": (np.uint8, _PLAIN, ()),
-        "session": (np.uint64, 0, ()),  # libsrtp's, where the loop in C may use it
-        "ssrc": (np.int64, -1, ()),  # of the source whose packets it may take
-        "index": (np.int64, 0, ()),  # the highest of that source's
-    }
-
-    def __init__(self) -> None:
-        make(self, 0)
-        self.contexts: dict[int, Looped] = {}  # of the rows that may be treated in C
-        self.verdicts: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-
-    def room_for(self, row: int, rows: int) -> None:
-        """Make room for a row, of so many in all."""
-        if row >= self.mode.size:
-            grow(self, max(rows, row + 1))
-
-    def judge(self, count: int) -> npt.NDArray[np.uint8]:
-        """Return room for the verdicts on so many packets."""
-        if self.verdicts.size < count:
-            self.verdicts = np.zeros(2 * count, np.uint8)
-        return self.verdicts[:count]
-
-    def settle(self, row: int) -> None:
-        """Tell the context of a row what was done in C, before it is asked anything."""
-        context = self.contexts.get(row)
-        if context is not None and self.ssrc[row] >= 0:
-            context.indexes[int(self.ssrc[row])] = int(self.index[row])
-
-    def change(self, row: int, context: object, *, native: bool) -> None:
-        """Treat a row by another context from now on; None: by none that C knows."""
-        self.contexts.pop(row, None)
-        self.mode[row], self.session[row], self.ssrc[row] = _SINGLY, 0, -1
-        if native and isinstance(context, Looped):
-            self.contexts[row] = context
-            self.mode[row], self.session[row] = _FAST, context.handle
-
-    def follow(self, row: int, ssrc: int) -> None:
-        """Let C take the packets of this source, which the context has got to know."""
-        context = self.contexts.get(row)
-        if context is not None and ssrc in context.indexes:
-            self.ssrc[row], self.index[row] = ssrc, context.indexes[ssrc]
-
-    def forget(self, row: int) -> None:
-        """Treat a row not at all: it is another one's now."""
-        if row < self.mode.size:
-            self.contexts.pop(row, None)
-            reset(self, row)
 
 
 @dataclass(slots=True)
@@ -136,11 +73,13 @@ class Protection:
         self._wants_native = native is not False
         self._native = False  # before anything is protected, libsrtp is not even loaded
         self._rows: dict[int, _Keys] = {}
-        self._inward, self._outward = _Way(), _Way()
-        # of rows that have but one key and no MKI, and are none of C's
+        self._inward, self._outward = Way(), Way()
+        # of rows that have but one key
+        self._only_inbound: dict[int, Receiver | None] = {}
+        # and, of those, no MKI, and are none of C's
         self._own_inbound: dict[int, Receiver] = {}
         self._own_outbound: dict[int, Sender] = {}
-        self._functions = (0, 0)
+        self._functions = np.zeros(0, np.uint64)
 
     def apply(self, command: ProtectStream, now: float) -> None:
         """Protect a stream by other keys from now on.
@@ -153,31 +92,37 @@ class Protection:
             if keys is not None:
                 require(keys, self._library)
         if self._wants_native and not self._native and available():
-            self._native, self._functions = True, _functions()
+            self._native, self._functions = True, functions()
         of_row = self._rows.get(row)
         if of_row is None:
             of_row = _Keys(Outbound(library=self._library), Inbound(library=self._library))
         for way in (self._inward, self._outward):
             way.room_for(row, self._table.active.size)
             way.settle(row)
+            way.change(row, None, None, native=False)
         self._rows[row] = of_row  # from here on nothing gets by, whatever happens
-        self._outward.change(row, None, native=False)
-        self._hear_by(row, None)
-        self._own_outbound.pop(row, None)
-        of_row.outbound.rekey(command.send)
-        of_row.inbound.rekey(command.receive, now)
-        simple = not (command.send and command.send.mki)
-        sender = of_row.outbound.sender if simple else None
-        self._outward.change(row, sender, native=self._native)
-        if sender is not None and self._outward.mode[row] == _SINGLY:
+        for own in (self._own_inbound, self._own_outbound, self._only_inbound):
+            own.pop(row, None)
+        of_row.outbound.rekey(command.send, library=self._library_for(command.send))
+        of_row.inbound.rekey(command.receive, now, library=self._library_for(command.receive))
+        sender, keys = of_row.outbound.sender, of_row.outbound.keys
+        self._outward.change(row, sender, keys, native=self._native)
+        if sender and keys and not keys.mki and self._outward.mode[row] == SINGLY:
             self._own_outbound[row] = sender
-        self._hear_by(row, of_row.inbound.receiver)
+        self._hear(row, of_row.inbound)
 
-    def _hear_by(self, row: int, receiver: Receiver | None) -> None:
-        """Hear a row by one context, the quickest way; None: by several, or with an MKI."""
-        self._inward.change(row, receiver, native=self._native)
+    def _library_for(self, keys: SrtpKeys | None) -> bool | None:
+        """Whether libsrtp is used for these keys: not where the loop in C needs none of it."""
+        sooner = self._library is None and self._native and is_looped_by_us(keys)
+        return False if sooner and has_counter_mode() else None
+
+    def _hear(self, row: int, inbound: Inbound) -> None:
+        """Hear a row the quickest way."""
+        receiver, keys = inbound.receiver, inbound.keys
+        self._only_inbound[row] = receiver
+        self._inward.change(row, receiver, keys, native=self._native)
         self._own_inbound.pop(row, None)
-        if receiver is not None and self._inward.mode[row] == _SINGLY:
+        if receiver and keys and not keys.mki and self._inward.mode[row] == SINGLY:
             self._own_inbound[row] = receiver
 
     # ------------------------------------------------------------ rows
@@ -203,6 +148,7 @@ class Protection:
 
     def _forget(self, row: int) -> None:
         self._rows.pop(row, None)
+        self._only_inbound.pop(row, None)
         self._own_inbound.pop(row, None)
         self._own_outbound.pop(row, None)
         self._inward.forget(row)
@@ -221,12 +167,9 @@ class Protection:
         verdicts = way.judge(received)
         rows = batch.rows[:received]
         if self._native:
-            others = _srtp.unprotect(
-                self._functions[1], way.mode, way.session, way.ssrc, way.index,
-                rows, batch.rtcp, batch.memory, HEAD_BYTES, batch.slots, batch.lengths, verdicts,
-            )  # fmt: skip
+            others = way.unprotect(self._functions, batch, rows, verdicts)
         else:
-            np.not_equal(way.mode[rows], _PLAIN, out=verdicts.view(np.bool_))
+            np.not_equal(way.mode[rows], PLAIN, out=verdicts.view(np.bool_))
             others = int(verdicts.sum())
         if others:
             received = self._receive_others(batch, verdicts, now)
@@ -286,8 +229,8 @@ class Protection:
         way.settle(row)
         length = inbound.unprotect(packet, length, now, rtcp=False)
         if length >= 0:
-            if way.mode[row] == _SINGLY and inbound.receiver is not None:  # old keys have run out
-                self._hear_by(row, inbound.receiver)
+            if inbound.receiver is not self._only_inbound.get(row):  # old keys have run out
+                self._hear(row, inbound)
             way.follow(row, _ssrc(packet))
         return length
 
@@ -306,12 +249,9 @@ class Protection:
         verdicts = way.judge(rows.size)
         way.room_for(len(packets) - 1, self._table.active.size)
         if self._native:
-            others = _srtp.protect(
-                self._functions[0], way.mode, way.session, way.ssrc, way.index,
-                rows, packets, packets.shape[1], lengths, verdicts,
-            )  # fmt: skip
+            others = way.protect(self._functions, rows, packets, lengths, verdicts)
         else:
-            np.not_equal(way.mode[rows], _PLAIN, out=verdicts.view(np.bool_))
+            np.not_equal(way.mode[rows], PLAIN, out=verdicts.view(np.bool_))
             others = int(verdicts.sum())
         if others:
             passed = self._protect_others(rows, packets, lengths, verdicts)
@@ -370,9 +310,3 @@ class Protection:
 
 def _ssrc(packet: memoryview) -> int:
     return int.from_bytes(packet[8:12], "big")
-
-
-def _functions() -> tuple[int, int]:
-    from voip.rtp.srtp.library import PROTECT, UNPROTECT
-
-    return PROTECT, UNPROTECT

@@ -10,7 +10,7 @@ from engine_desk import HOST, Desk, assert_heard, describe, peer, speech, ulaw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voip.media import protection
+from voip.media import protection, srtp_rows
 from voip.media.answers import DtmfReceived, SourceLearned
 from voip.media.commands import AddSink, CloseStream, OpenStream, ProtectStream, SendDtmf
 from voip.rtp.packet import pack_header
@@ -29,12 +29,25 @@ from voip.rtp.srtp.suites import SUITES
 from voip.types import Address, SeededRandom
 
 CM = "AES_CM_128_HMAC_SHA1_80"
-NATIVE = [pytest.param(True, marks=pytest.mark.skipif(not protection.available(), reason="no C"))]
+natively = pytest.mark.skipif(not protection.available(), reason="there is no loop in C")
+by_us_natively = pytest.mark.skipif(not srtp_rows.has_counter_mode(), reason="no OpenSSL is found")
+WAYS = [  # whether there is a loop in C, and whether libsrtp does what it can
+    pytest.param((False, None), id="Python"),
+    pytest.param((False, False), id="Python by us"),
+    pytest.param((True, None), id="C", marks=[natively, by_us_natively]),
+    pytest.param((True, True), id="C by libsrtp", marks=natively),
+]
 
 
-@pytest.fixture(params=[False, *NATIVE], ids=lambda native: "C" if native else "Python")
+def desk_of(native: bool, library: bool | None) -> Desk:
+    desk = Desk(native=native)
+    desk.engine._io._library = library  # type: ignore[attr-defined]
+    return desk
+
+
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
-    return Desk(native=request.param)
+    return desk_of(*request.param)
 
 
 def keys(suite: str = CM, seed: int = 1, mki: bytes = b"") -> SrtpKeys:
@@ -272,26 +285,33 @@ def test_any_octets_are_dropped_and_nothing_is_raised(
         assert stats.packets_forged + stats.packets_replayed >= 2 * len(packets)
 
 
-@pytest.mark.skipif(not protection.available(), reason="there is no loop in C")
-def test_the_loop_in_C_checks_what_it_is_handed() -> None:
+@natively
+@pytest.mark.parametrize("mode", [srtp_rows.LIBRARY, srtp_rows.COUNTER])
+def test_the_loop_in_C_checks_what_it_is_handed(mode: int) -> None:
     from voip.media import _srtp
 
-    def table(rows: int = 2) -> list[object]:
+    def table(material: int = 224) -> list[object]:
+        keys = np.resize(np.array([0] * 88 + [16, 10, 6, 0] + [0] * 20, np.uint8), material)
         return [
-            1, np.full(rows, 2, np.uint8), np.ones(rows, np.uint64), np.zeros(rows, np.int64),
-            np.zeros(rows, np.int64),
+            np.ones(10, np.uint64), np.full(2, mode, np.uint8), np.ones(2, np.uint64),
+            np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros((2, 2), np.uint64), keys,
         ]  # fmt: skip
 
-    def sends(rows: list[int], width: int = 64, lengths: int = 2, octets: int = 128) -> None:
+    def sends(
+        rows: list[int], width: int = 64, lengths: int = 2, octets: int = 128, **more: int
+    ) -> None:
         _srtp.protect(
-            *table(), np.array(rows, np.int32), np.zeros(octets, np.uint8), width,
+            *table(**more), np.array(rows, np.int32), np.zeros(octets, np.uint8), width,
             np.full(lengths, 60, np.int32), np.zeros(2, np.uint8),
         )  # fmt: skip
 
-    def hears(rows: list[int], slot: int = 0, length: int = 20, items: int = 2) -> None:
+    def hears(
+        rows: list[int], slot: int = 0, length: int = 20, items: int = 2, **more: int
+    ) -> None:
         _srtp.unprotect(
-            *table(), np.array(rows, np.intp), np.zeros(2, np.bool_), np.zeros((2, 96), np.uint8),
-            32, np.full(2, slot), np.full(items, length, np.int32), np.zeros(2, np.uint8),
+            *table(**more), np.array(rows, np.intp), np.zeros(2, np.bool_),
+            np.zeros((2, 96), np.uint8), 32, np.full(2, slot),
+            np.full(items, length, np.int32), np.zeros(2, np.uint8),
         )  # fmt: skip
 
     sends([0, 1])  # no room for a tag: they are left to others, and nothing is called
@@ -303,11 +323,15 @@ def test_the_loop_in_C_checks_what_it_is_handed() -> None:
             hears(wrong)
     for call in (
         lambda: sends([0, 1], lengths=1),
+        lambda: sends([0, 1], material=223),
         lambda: hears([0, 1], slot=2),
         lambda: hears([0, 1], slot=-1),
         lambda: hears([0, 1], length=65),
         lambda: hears([0, 1], length=-1),
         lambda: hears([0, 1], items=1),
+        lambda: hears([0, 1], material=223),
+        lambda: _srtp.midstates(np.zeros(10, np.uint64), bytes(20)),
+        lambda: _srtp.midstates(np.ones(10, np.uint64), bytes(65)),
     ):
         with pytest.raises(ValueError):
             call()
@@ -443,7 +467,8 @@ def test_keys_change_without_mki_and_go_on_in_the_fast_way(desk: Desk) -> None:
     assert stats.packets_forged == 0
     assert len(one.heard()) > 300
     way = desk.engine._io._inward  # type: ignore[attr-defined]
-    assert way.mode[desk.row()] == (protection._FAST if desk.engine.native else protection._SINGLY)
+    fast = srtp_rows.COUNTER if desk.engine._io._library is None else srtp_rows.LIBRARY  # type: ignore[attr-defined]
+    assert way.mode[desk.row()] == (fast if desk.engine.native else srtp_rows.SINGLY)
 
 
 def test_the_peer_changes_its_source(desk: Desk) -> None:
@@ -478,7 +503,9 @@ def test_what_cannot_be_done_here_is_refused(desk: Desk, monkeypatch: pytest.Mon
 
     one = protected(desk)
     monkeypatch.setattr(stream, "find_spec", lambda name: None)
-    words = desk.refused(ProtectStream(1, keys("AES_256_CM_HMAC_SHA1_80"), None))
+    plain = keys()
+    beyond = SrtpKeys(CM, plain.key, plain.salt, encrypted_extensions=frozenset({1}))
+    words = desk.refused(ProtectStream(1, beyond, None))  # libsrtp of itself has them not
     assert "cryptography is not installed" in words
     one.say(sound := speech(0.4))
     desk.run(0.6)
@@ -486,12 +513,14 @@ def test_what_cannot_be_done_here_is_refused(desk: Desk, monkeypatch: pytest.Mon
     assert "no stream 9" in desk.refused(ProtectStream(9, None, None))
 
 
-@pytest.mark.skipif(not protection.available(), reason="there is no loop in C")
+@natively
+@by_us_natively
+@pytest.mark.parametrize("mki", [b"", b"\1\2\3\4", b"m" * 21], ids=["", "mki", "long mki"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_C_and_Python_come_to_the_same(suite: str) -> None:
-    desks = [Desk(native=native) for native in (True, False)]
+def test_C_and_Python_and_libsrtp_come_to_the_same(suite: str, mki: bytes) -> None:
+    desks = [desk_of(*way.values[0]) for way in WAYS]
     for desk in desks:
-        one = protected(desk, suite)
+        one = protected(desk, suite, mki=mki)
         desk.feed(speech(0.6))
         for n, (at, packet) in enumerate(one.packets(speech(0.6, seed=3), sequence=65_000)):
             changed = packet[:-1] + bytes([packet[-1] ^ (n % 7 == 3)])
@@ -499,12 +528,13 @@ def test_C_and_Python_come_to_the_same(suite: str) -> None:
             if n % 5 == 0:
                 desk.put(packet, at=desk.now + at + 0.1)
         desk.run(1.0)
-        desk.do(one.agree(keys(suite, 50), keys(suite, 51)))
+        desk.do(one.agree(keys(suite, 50, mki), keys(suite, 51, mki)))
         one.say(speech(0.4), sequence=65_040)
         desk.run(0.6)
-    native, arrays = desks
-    assert native.io.sent == arrays.io.sent
-    assert len(native.io.sent) > 70
-    assert native.stats() == arrays.stats()
-    assert native.stats().packets_forged > 0 < native.stats().packets_replayed
-    assert np.array_equal(native.heard(), arrays.heard())
+    first = desks[0]
+    assert len(first.io.sent) > 70
+    assert first.stats().packets_forged > 0 < first.stats().packets_replayed
+    for other in desks[1:]:
+        assert other.io.sent == first.io.sent
+        assert other.stats() == first.stats()
+        assert np.array_equal(other.heard(), first.heard())

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-__all__ = ["FORGED", "MAX_SOURCES", "REFUSED", "REPLAYED", "Looped", "Receiver", "Sender"]
+from voip.rtp.srtp.replay import ReplayWindow
+
+__all__ = [
+    "FORGED",
+    "MAX_SOURCES",
+    "REFUSED",
+    "REPLAYED",
+    "Looped",
+    "Receiver",
+    "Sender",
+    "Windowed",
+]
 
 FORGED = -1
 """In a length's place: what came was not made with our keys, or is no such packet."""
@@ -81,3 +92,13 @@ class Looped(Protocol):
 
     handle: int
     indexes: dict[int, int]
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """A context of ours, whose packets a loop in C may take by the same keys.
+
+    windows: which indexes have been used, by SSRC; likewise to be written back.
+    """
+
+    windows: dict[int, ReplayWindow]

@@ -6,11 +6,12 @@ set an index, which goes on under a new key: packets are made for that, and neve
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pylibsrtp import Policy, Session
+from pylibsrtp import Policy, Session, _binding
 from pylibsrtp._binding import ffi, lib
 
 from voip.rtp.srtp.context import FORGED, MAX_SOURCES, REFUSED, REPLAYED
@@ -24,6 +25,10 @@ _PROFILES = {
     "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
     "AEAD_AES_128_GCM": Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
     "AEAD_AES_256_GCM": Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
+_BEYOND = {  # what libsrtp has and pylibsrtp does not name: its functions, for RTP and for RTCP
+    "AES_256_CM_HMAC_SHA1_80": ("aes_cm_256_hmac_sha1_80", "aes_cm_256_hmac_sha1_80"),
+    "AES_256_CM_HMAC_SHA1_32": ("aes_cm_256_hmac_sha1_32", "aes_cm_256_hmac_sha1_80"),
 }
 _OK = 0
 _REPLAYS = (9, 10)  # srtp_err_status_replay_fail, srtp_err_status_replay_old
@@ -40,9 +45,27 @@ PROTECT = int(ffi.cast("uintptr_t", ffi.addressof(lib, "srtp_protect")))
 UNPROTECT = int(ffi.cast("uintptr_t", ffi.addressof(lib, "srtp_unprotect")))
 
 
+def _setters() -> dict[str, tuple[Any, Any]]:
+    """Return what sets a policy to the suites of `_BEYOND`: nothing where a build hides it."""
+    try:
+        whole = ctypes.CDLL(_binding.__file__)
+        found = {
+            suite: tuple(getattr(whole, f"srtp_crypto_policy_set_{name}") for name in names)
+            for suite, names in _BEYOND.items()
+        }
+    except (OSError, AttributeError):
+        return {}
+    for function in (function for both in found.values() for function in both):
+        function.argtypes, function.restype = (ctypes.c_void_p,), None
+    return {suite: (of_rtp, of_rtcp) for suite, (of_rtp, of_rtcp) in found.items()}
+
+
+_SETTERS = _setters()
+
+
 def suites() -> frozenset[str]:
     """Return the names of the suites it has."""
-    return frozenset(_PROFILES)
+    return frozenset(_PROFILES) | frozenset(_SETTERS)
 
 
 def can_go_on(indexes: Mapping[int, int], rtcp_indexes: Mapping[int, int]) -> bool:
@@ -52,7 +75,12 @@ def can_go_on(indexes: Mapping[int, int], rtcp_indexes: Mapping[int, int]) -> bo
 
 
 def _session(keys: SrtpKeys, kind: int) -> Session:
-    policy = Policy(key=keys.key + keys.salt, ssrc_type=kind, srtp_profile=_PROFILES[keys.suite])
+    profile = _PROFILES.get(keys.suite, Policy.SRTP_PROFILE_AES128_CM_SHA1_80)
+    policy = Policy(key=keys.key + keys.salt, ssrc_type=kind, srtp_profile=profile)
+    if keys.suite not in _PROFILES:
+        for function, part in zip(_SETTERS[keys.suite], ("rtp", "rtcp"), strict=True):
+            at = ffi.addressof(policy._policy, part)
+            function(int(ffi.cast("uintptr_t", at)))
     policy.window_size = WINDOW
     return Session(policy)
 
@@ -93,7 +121,7 @@ class LibrarySender(_Context):
         super().__init__(keys, Policy.SSRC_ANY_OUTBOUND)
         room = memoryview(bytearray(64))
         for ssrc, index in (indexes or {}).items():
-            for number in _way_to(index):
+            for number in _all_before(index):
                 _blank(room, ssrc, number)
                 self.protect(room, 12)
         for ssrc, index in (rtcp_indexes or {}).items():
@@ -147,7 +175,7 @@ class LibraryReceiver(_Context):
         peer = LibrarySender(keys)
         room = memoryview(bytearray(64))
         for ssrc, index in indexes.items():
-            for number in (*_way_to(max(0, index - WINDOW)), *_last_before(index)):
+            for number in _all_before(index):
                 _blank(room, ssrc, number)
                 if length := peer.protect(room, 12):
                     self.unprotect(room, length)
@@ -192,13 +220,11 @@ class LibraryReceiver(_Context):
         return ssrc in self._sources or len(self._sources) < MAX_SOURCES
 
 
-def _way_to(index: int) -> range:
-    """Return indexes that lead from 0 to `index`, none too far from the one before."""
-    return range(index % _STRIDE, index + 1, _STRIDE)
-
-
-def _last_before(index: int) -> range:
-    return range(max(0, index - WINDOW) + 1, index + 1)
+def _all_before(index: int) -> Iterator[int]:
+    """Yield indexes from 0 to `index`, none too far from the one before, of the last all."""
+    window = max(0, index - WINDOW)
+    yield from range(window % _STRIDE, window + 1, _STRIDE)
+    yield from range(window + 1, index + 1)
 
 
 def _blank(room: memoryview, ssrc: int, index: int) -> None:

@@ -34,24 +34,30 @@ class OwnSender:
         *,
         rtcp_encrypted: bool = True,
     ) -> None:
-        self.indexes = dict(indexes or {})
+        self.windows = _windows(indexes)
         self.rtcp_indexes = dict(rtcp_indexes or {})
         self._rtcp_encrypted = rtcp_encrypted
         self._rtp, self._rtcp = _transform(keys, RTP), _transform(keys, RTCP)
         self._extensions = _Extensions(keys) if keys.encrypted_extensions else None
 
+    @property
+    def indexes(self) -> Mapping[int, int]:
+        """The highest index sent, by SSRC."""
+        return _highest(self.windows)
+
     def protect(self, packet: memoryview, length: int) -> int:
-        """Protect an RTP packet."""
+        """Protect an RTP packet; never two of one index: whoever has both, has what they hide."""
         start = 12 if length >= 12 and packet[0] == 0x80 else payload_offset(packet, length)
         if start < 0:
             return REFUSED
         sequence, ssrc = _NUMBER_AND_SOURCE.unpack_from(packet)
-        highest = self.indexes.get(ssrc)
-        index = estimate(highest, sequence)
-        if index >= INDEX_LIMIT:
+        window = self.windows.get(ssrc)
+        if window is None:
+            window = self.windows[ssrc] = ReplayWindow()
+        index = estimate(window.highest, sequence)
+        if index >= INDEX_LIMIT or not window.is_new(index):
             return REFUSED
-        if highest is None or index > highest:
-            self.indexes[ssrc] = index
+        window.note(index)
         if self._extensions is not None and packet[0] & 0x10:
             self._extensions.apply(packet, start, ssrc, index)
         return self._rtp.seal(packet, start, length, ssrc, index)
@@ -79,7 +85,7 @@ class OwnReceiver:
         *,
         rtcp_encrypted: bool = True,
     ) -> None:
-        self._windows = _windows(indexes)
+        self.windows = _windows(indexes)
         self._rtcp_windows = _windows(rtcp_indexes)
         self._rtcp_encrypted = rtcp_encrypted
         self._rtp, self._rtcp = _transform(keys, RTP), _transform(keys, RTCP)
@@ -91,7 +97,7 @@ class OwnReceiver:
     @property
     def indexes(self) -> Mapping[int, int]:
         """The highest index received, by SSRC."""
-        return _highest(self._windows)
+        return _highest(self.windows)
 
     @property
     def rtcp_indexes(self) -> Mapping[int, int]:
@@ -104,9 +110,9 @@ class OwnReceiver:
         if start < 0:
             return FORGED
         sequence, ssrc = _NUMBER_AND_SOURCE.unpack_from(packet)
-        window = self._windows.get(ssrc)
+        window = self.windows.get(ssrc)
         if window is None:
-            if len(self._windows) >= MAX_SOURCES:
+            if len(self.windows) >= MAX_SOURCES:
                 return FORGED
             window = ReplayWindow()
         index = estimate(window.highest, sequence)
@@ -117,7 +123,7 @@ class OwnReceiver:
         length = self._rtp.open(packet, start, length, ssrc, index)
         if length >= 0:
             window.note(index)
-            self._windows[ssrc] = window
+            self.windows[ssrc] = window
             if self._extensions is not None and packet[0] & 0x10:
                 self._extensions.apply(packet, start, ssrc, index)
         return length

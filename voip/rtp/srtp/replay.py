@@ -27,27 +27,28 @@ def estimate(highest: int | None, sequence: int) -> int:
 class ReplayWindow:
     """Which of the last indexes have come, of one source (RFC 3711, 3.3.2)."""
 
-    __slots__ = ("_seen", "highest")
+    __slots__ = ("highest", "seen")
 
     def __init__(self, highest: int | None = None) -> None:
         self.highest = highest
         """The highest index that has come; all before it count as come where it is given."""
-        self._seen = 0 if highest is None else _ALL
+        self.seen = 0 if highest is None else _ALL
+        """Which of the last have: bit 0 for the highest, bit 1 for the one before."""
 
     def is_new(self, index: int) -> bool:
         """Whether a packet with that index is neither a copy nor too old to tell."""
         if self.highest is None or index > self.highest:
             return True
         behind = self.highest - index
-        return behind < WINDOW and not self._seen >> behind & 1
+        return behind < WINDOW and not self.seen >> behind & 1
 
     def note(self, index: int) -> None:
         """Note that it has come: after it was authenticated, and not before."""
         if self.highest is None:
-            self.highest, self._seen = index, 1
+            self.highest, self.seen = index, 1
         elif index > self.highest:
             ahead = index - self.highest
-            self._seen = (self._seen << ahead | 1) & _ALL if ahead < WINDOW else 1
+            self.seen = (self.seen << ahead | 1) & _ALL if ahead < WINDOW else 1
             self.highest = index
         else:
-            self._seen |= 1 << self.highest - index
+            self.seen |= 1 << self.highest - index

@@ -47,17 +47,19 @@ class Outbound:
         self.sender: Sender | None = None
         """The `Sender` by the present keys, which knows nothing of MKIs."""
 
-    def rekey(self, keys: SrtpKeys | None) -> None:
+    def rekey(self, keys: SrtpKeys | None, *, library: bool | None = None) -> None:
         """Use these keys from the next packet on; None: nothing is to be sent.
 
-        Indexes go on. The same keys again change nothing. Raises `MediaError` where what the suite
-        needs is not installed; then nothing has changed.
+        Indexes go on. The same keys again change nothing. library: for these keys, other than for
+        all. Raises `MediaError` where what the suite needs is not installed; then nothing has
+        changed.
         """
         if keys == self.keys:
             return
         if self.sender is not None:
             self._left_off = self.sender.indexes, self.sender.rtcp_indexes
-        self.sender = None if keys is None else make_sender(keys, *self._left_off, self._library)
+        library = self._library if library is None else library
+        self.sender = None if keys is None else make_sender(keys, *self._left_off, library)
         self.keys = keys
 
     def protect(self, packet: memoryview, length: int, *, rtcp: bool) -> int:
@@ -96,39 +98,46 @@ class Inbound:
     def __init__(self, *, library: bool | None = None) -> None:
         self._library = library
         self._known: list[_Known] = []  # the present keys first
-        self._left_off: _Positions = ({}, {})
+        self._left_off: tuple[dict[int, int], dict[int, int]] = ({}, {})  # of RTP and of RTCP
         self.keys: SrtpKeys | None = None
 
-    def rekey(self, keys: SrtpKeys | None, now: float) -> None:
+    def rekey(self, keys: SrtpKeys | None, now: float, *, library: bool | None = None) -> None:
         """Accept what comes by these keys; None: nothing, not even by the ones before.
 
-        The same keys again change nothing. Raises `MediaError` where what the suite needs is not
-        installed; then nothing has changed.
+        The same keys again change nothing. library: for these keys, other than for all. Raises
+        `MediaError` where what the suite needs is not installed; then nothing has changed.
         """
         if keys == self.keys:
             return
-        if self._known:
-            receiver = self._known[0].receiver
-            self._left_off = receiver.indexes, receiver.rtcp_indexes
+        for one in self._known:
+            self._remember(one)
         if keys is None:
             self._known.clear()
         else:
-            again = next((one for one in self._known if one.keys == keys), None)
-            if again is None:
-                again = _Known(keys, make_receiver(keys, *self._left_off, self._library))
-            else:
-                self._known.remove(again)
+            before = next((one.receiver for one in self._known if one.keys == keys), None)
+            if before is None or (before.indexes, before.rtcp_indexes) != self._left_off:
+                # keys that come back go on where the others left off, which have counted meanwhile
+                library = self._library if library is None else library
+                before = make_receiver(keys, *self._left_off, library)
             if self._known:
                 self._known[0].until = min(self._known[0].until, now + OLD_KEYS_S)
-            again.until = float("inf")
-            self._known = [again, *self._known][:_MOST_KEYS]
+            others = [one for one in self._known if one.keys != keys]
+            self._known = [_Known(keys, before), *others][:_MOST_KEYS]
         self.keys = keys
+
+    def _remember(self, known: _Known) -> None:
+        """Note how far a source has come by some keys: none of it is to come again by others."""
+        receiver = known.receiver
+        for left_off, indexes in zip(
+            self._left_off, (receiver.indexes, receiver.rtcp_indexes), strict=True
+        ):
+            for ssrc, index in indexes.items():
+                left_off[ssrc] = max(index, left_off.get(ssrc, index))
 
     @property
     def receiver(self) -> Receiver | None:
-        """The `Receiver` by the only keys, which have no MKI; None where it is not as simple."""
-        simple = len(self._known) == 1 and not self._known[0].keys.mki
-        return self._known[0].receiver if simple else None
+        """The `Receiver` by the only keys, which knows nothing of MKIs; None: there are several."""
+        return self._known[0].receiver if len(self._known) == 1 else None
 
     def unprotect(self, packet: memoryview, length: int, now: float, *, rtcp: bool) -> int:
         """Authenticate and decrypt a packet in place; return its length, `FORGED` or `REPLAYED`.
@@ -137,6 +146,8 @@ class Inbound:
         """
         known = self._known
         if len(known) > 1 and known[-1].until <= now:
+            for one in known[1:]:
+                self._remember(one)
             known[1:] = [one for one in known[1:] if one.until > now]
         if len(known) == 1:
             return _unprotect(known[0], packet, length, rtcp=rtcp)
