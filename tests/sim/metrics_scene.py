@@ -137,6 +137,8 @@ def compared(scraped: Scraped, phone: str, stats: StreamStats) -> int:
         "voip_media_accelerated_seconds_total": stats.accelerated_ms / 1000,
         "voip_media_expanded_seconds_total": stats.expanded_ms / 1000,
         "voip_media_source_underrun_seconds_total": stats.source_underrun_ms / 1000,
+        "voip_media_noise_played_seconds_total": stats.noise_played_ms / 1000,
+        "voip_media_silence_unsent_seconds_total": stats.silence_unsent_ms / 1000,
     }
     found = {name: scraped(name, phone) for name in expected}
     assert found == pytest.approx(expected), f"{found} is told, {expected} is so"

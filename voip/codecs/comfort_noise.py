@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from voip.codecs.pcm import Pcm, check_pcm
 from voip.errors import CodecError
 
-__all__ = ["MAX_ORDER", "QUIETEST", "ComfortNoise", "NoiseSource"]
+__all__ = ["MAX_ORDER", "QUIETEST", "ComfortNoise", "NoiseSource", "colour"]
 
 QUIETEST: Final = -127
 """dBov: no noise to speak of."""
@@ -28,6 +28,8 @@ _MIDDLE: Final = 127
 _RESERVED: Final = 255
 _LEAST_RESIDUE: Final = 1e-6
 """Of the power, what must be left to the excitation: 60 dB are more than noise ever has."""
+_MANY: Final = 64
+"""So many rows cost less sample by sample than row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +68,36 @@ class ComfortNoise:
             raise CodecError(f"there may be 0 to {MAX_ORDER} coefficients, not {order}")
         sound = pcm.astype(np.float64) / (32768 if pcm.dtype == np.int16 else 1)
         power = float(np.dot(sound, sound)) / max(sound.size, 1)
-        if power < 10 ** (QUIETEST / 10):
-            return cls(QUIETEST)
-        level = min(0, round(10 * np.log10(power)))
         windowed = sound * np.hanning(sound.size)
         reach = range(min(order + 1, sound.size))
         lags = [float(np.dot(windowed[lag:], windowed[: sound.size - lag])) for lag in reach]
-        return cls(level, _reflection(np.array(lags)))
+        return cls.of_lags(power, np.array(lags))
+
+    @classmethod
+    def of_lags(cls, power: float, lags: npt.NDArray[np.float64]) -> ComfortNoise:
+        """Describe noise of a mean square by its autocorrelation (order + 1,), on any scale."""
+        if power < 10 ** (QUIETEST / 10):
+            return cls(QUIETEST)
+        return cls(min(0, round(10 * np.log10(power))), _reflection(lags))
 
     @property
     def payload(self) -> bytes:
         """What is sent."""
         return bytes([-self.level_dbov, *(_MIDDLE + round(k / _STEP) for k in self.reflection)])
 
+    @property
+    def synthesis(self) -> tuple[float, npt.NDArray[np.float64]]:
+        """The deviation of white noise that is this noise through 1/A, and A after its first 1.
+
+        Coefficients from where on less than a millionth of the power would be left to the
+        excitation are left out: what they would ask for is no noise, and hardly stable.
+        """
+        kept, residue = _within_bounds(self.reflection)
+        return float(np.sqrt(residue * 10 ** (self.level_dbov / 10))), _polynomial(kept)[1:]
+
 
 class NoiseSource:
-    """Makes the noise that a payload tells of, going on from call to call; `random` is passed in.
-
-    Coefficients from where on less than a millionth of the power would be left to the excitation
-    are left out: what they would ask for is no noise, and hardly stable.
-    """
+    """Makes the noise that a payload tells of, going on from call to call."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
@@ -93,16 +105,47 @@ class NoiseSource:
 
     def generate(self, noise: ComfortNoise, samples: int) -> npt.NDArray[np.float32]:
         """Return float32 (samples,) in [-1, 1)."""
-        kept, residue = _within_bounds(noise.reflection)
-        if self._state.size != len(kept):
-            self._state = np.zeros(len(kept))
-        deviation = np.sqrt(residue * 10 ** (noise.level_dbov / 10))
-        excitation = deviation * self._random.standard_normal(samples)
-        if kept and samples:  # SciPy loses the state where there is nothing to filter
-            filter_ = _polynomial(kept)
-            excitation, self._state = lfilter([1.0], filter_, excitation, zi=self._state)
-        noise_: npt.NDArray[np.float32] = np.clip(excitation, -1, 32767 / 32768).astype(np.float32)
-        return noise_
+        deviation, filter_ = noise.synthesis
+        if self._state.size != filter_.size:
+            self._state = np.zeros(filter_.size)
+        white = deviation * self._random.standard_normal(samples)
+        sound: npt.NDArray[np.float32] = colour(white[None], filter_[None], self._state[None])[0]
+        return sound
+
+
+def colour(
+    white: npt.NDArray[np.float64],
+    filters: npt.NDArray[np.float64],
+    state: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    """Filter white noise (k, samples) by 1/A, each row by a filter of its own (k, order).
+
+    `state`, (k, order), is where the last call has left off, and is written. Returns float32
+    (k, samples) in [-1, 1).
+    """
+    rows, samples = white.shape
+    order = filters.shape[1]
+    noise = white
+    if order and 0 < rows <= _MANY and samples:  # SciPy loses the state where there is nothing
+        noise = np.empty_like(white)
+        for row in range(rows):
+            denominator = np.concatenate(([1.0], filters[row]))
+            noise[row], state[row] = lfilter([1.0], denominator, white[row], zi=state[row])
+    elif order and rows:  # the same, a sample of all rows at a time
+        noise = np.ascontiguousarray(white.T)
+        taps = np.ascontiguousarray(filters.T)
+        held, coming = np.zeros((order + 1, rows)), np.zeros((order + 1, rows))
+        held[:-1] = state.T
+        fed_back = np.empty((order, rows))
+        for now in noise:
+            now += held[0]
+            np.multiply(taps, now, out=fed_back)
+            np.subtract(held[1:], fed_back, out=coming[:-1])
+            held, coming = coming, held
+        state[:] = held[:-1].T
+        noise = noise.T
+    clipped: npt.NDArray[np.float32] = np.clip(noise, -1, 32767 / 32768).astype(np.float32)
+    return clipped
 
 
 def _within_bounds(reflection: Iterable[float]) -> tuple[tuple[float, ...], float]:

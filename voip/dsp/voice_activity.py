@@ -1,8 +1,10 @@
 """Whether somebody speaks: by level, against the noise that is there, with hysteresis.
 
-Made for barge-in, where a late answer costs a fifth of a second and a false one a prompt: a voice
-is what is well above the noise for most of a while. The floor follows the quietest of the last
-seconds, as minimum statistics do (Martin, IEEE Trans. SAP 9(5), 2001), by whole frames.
+`VoiceActivity` is made for barge-in, where a late answer costs a fifth of a second and a false one
+a prompt: a voice is what is well above the noise for most of a while. `VoiceFloor` is made for
+silence that is not sent, of many streams at once: there a false answer costs a packet, and a late
+one the beginning of a word. The floor follows the quietest of the last seconds, as minimum
+statistics do (Martin, IEEE Trans. SAP 9(5), 2001), by whole frames.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FRAME_MS", "VoiceActivity"]
+__all__ = ["FRAME_MS", "VoiceActivity", "VoiceFloor"]
 
 FRAME_MS = 20
 LOUD_DB = 12.0
@@ -25,6 +27,17 @@ _QUIET_DBFS = -50.0
 _OF_LAST = 10
 _LOUD_FRAMES = 7
 """How many of the last ten frames have to be loud: 140 ms of voice within 200 ms."""
+
+ABOVE_DB = 6.0
+"""A step this far above the floor is a voice to `VoiceFloor`: noise by itself is rarely."""
+INAUDIBLE_DBFS = -66.0
+"""What is fainter is none: 60 dB below speech of the usual level, and below what G.711 codes."""
+LOUD_DBFS = -40.0
+"""What is louder is never background, however steady: tones are, and music."""
+_UNKNOWN_DB = 1000.0
+_SMOOTH_S = 0.06
+_PIECES, _PIECE_S = 8, 0.4
+"""The floor is the least of the last 3.2 s."""
 
 
 class VoiceActivity:
@@ -58,3 +71,58 @@ class VoiceActivity:
         elif loud <= 1:
             self.speaking = False
         return self.speaking
+
+
+class VoiceFloor:
+    """Says of steps of many streams whether there is a voice in them; by row.
+
+    By level, and by that of the difference from sample to sample, which is what is high in it: a
+    consonant may be softer than the hum it comes before.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._level = np.full((rows, 2), _UNKNOWN_DB)
+        self._least = np.full((rows, _PIECES, 2), np.inf)
+        self._piece = np.zeros(rows, np.int64)
+        self._left = np.full(rows, _PIECE_S)
+
+    def grow(self, rows: int) -> None:
+        """Make room for `rows` rows in all."""
+        more = VoiceFloor(rows - self._piece.size)
+        self._level = np.concatenate((self._level, more._level))
+        self._least = np.concatenate((self._least, more._least))
+        self._piece = np.concatenate((self._piece, more._piece))
+        self._left = np.concatenate((self._left, more._left))
+
+    def reset(self, row: int) -> None:
+        """Know nothing of a row."""
+        self._level[row] = _UNKNOWN_DB
+        self._least[row] = np.inf
+        self._left[row] = _PIECE_S
+
+    def hear(
+        self, rows: npt.NDArray[np.intp], pcm: npt.NDArray[np.float32], seconds: float
+    ) -> npt.NDArray[np.bool_]:
+        """Take a step of `rows` (k,), float32 (k, samples) of so many seconds: is it a voice, (k,).
+
+        What has been the same for some seconds, and is not loud, is none.
+        """
+        high = pcm[:, 1:] - pcm[:, :-1]
+        power = np.empty((rows.size, 2))
+        power[:, 0] = np.einsum("ij,ij->i", pcm, pcm) / pcm.shape[1]
+        power[:, 0] -= np.square(pcm.mean(axis=1, dtype=np.float64))
+        power[:, 1] = np.einsum("ij,ij->i", high, high) / max(high.shape[1], 1)
+        level = 10.0 * np.log10(np.maximum(power, 1e-9))
+        before = self._level[rows]
+        share = min(1.0, seconds / _SMOOTH_S)
+        smooth = np.where(before == _UNKNOWN_DB, level, before + (level - before) * share)
+        self._level[rows] = smooth
+        over = self._left[rows] <= 0.0
+        self._left[rows] = np.where(over, _PIECE_S, self._left[rows]) - seconds
+        self._piece[rows[over]] = (self._piece[rows[over]] + 1) % _PIECES
+        piece = self._piece[rows]
+        self._least[rows[over], piece[over]] = np.inf
+        self._least[rows, piece] = np.minimum(self._least[rows, piece], smooth)
+        floor = np.maximum(self._least[rows].min(axis=1), INAUDIBLE_DBFS - ABOVE_DB)
+        voice: npt.NDArray[np.bool_] = (level > floor + ABOVE_DB).any(axis=1)
+        return voice | (level[:, 0] > LOUD_DBFS)

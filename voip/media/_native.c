@@ -45,6 +45,7 @@
     X(played, int64_t, "table.playout.played") \
     X(delay_sum, double, "table.playout.delay_sum") \
     X(pending, int64_t, "table.playout.pcm.fill") \
+    X(noisy, uint8_t, "table.playout.comfort.on") \
     X(past_packet, int64_t, "table.playout.past.packet") \
     X(send_code, uint8_t, "table.transmitter.code") \
     X(payload_type, uint8_t, "table.transmitter.payload_type") \
@@ -444,7 +445,7 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
 {
     int64_t decoded = t->decoded[row], sequence = t->next_sequence[row], silent = t->silent[row];
     int64_t waited = t->waited[row];
-    if (t->state[row] != t->playing || t->pending[row] != 0)
+    if (t->state[row] != t->playing || t->pending[row] != 0 || t->noisy[row])
         return ODD;
     if (waited != 0) { /* pacing.py, Pacer.settle: did what was waited for get lost? */
         int64_t passed = gap_before(t, row, decoded);

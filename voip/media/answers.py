@@ -86,6 +86,12 @@ class StreamStats:
     expanded_ms: float = 0.0  # silence and concealment inserted, to lengthen it
     played_ms: float = 0.0
     source_underrun_ms: float = 0.0
+    noise_packets_sent: int = 0  # comfort noise (RFC 3389), counted as packets, too
+    noise_packets_received: int = 0
+    noise_played_ms: float = 0.0  # of what was played: noise, while the peer had nothing to say
+    silence_unsent_ms: float = 0.0  # sound that was not sent, because nobody spoke
+    silence_share_received: float | None = None  # of what was played; None: nothing was
+    silence_share_sent: float | None = None  # of what might be left unsent (`dtx`)
     level_received_dbfs: float | None = None
     level_sent_dbfs: float | None = None
     ssrc_sent: int | None = None

@@ -92,6 +92,9 @@ class ConnectStream:
     rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
     rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
     rtcp_ask_round_trip: bool = False  # by XR, while nothing is sent (RFC 3611, 4.4)
+    send_noise: PayloadFormat | None = None  # comfort noise (RFC 3389) that the peer takes
+    receive_noise: tuple[PayloadFormat, ...] = ()
+    dtx: bool = False  # send `send_noise` while nobody speaks, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ from voip.media.protection import Protection
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
-from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
 from voip.media.transmit import MAX_PTIME_MS
 from voip.media.voices import FIRST_CODE, PLAIN, Voice
 from voip.rtp.telephone_event import EventSender
@@ -61,6 +61,8 @@ MAX_DELAY_MS = 600
 
 MAX_GAIN = 10.0
 """How much louder a stream may be made in a mix: 20 dB."""
+_NOISE_TYPE, _NOISE_CLOCK = 13, 8000
+"""What RFC 3551 calls comfort noise."""
 
 
 class Control:
@@ -276,9 +278,22 @@ class Control:
                 meaning[_payload_type(item.payload_type)] = code
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
+        self._note_noise(meaning, command)
         if command.rtcp_mux:
             meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning
+
+    def _note_noise(self, meaning: npt.NDArray[np.uint8], command: ConnectStream) -> None:
+        """Note which payload types are comfort noise: its own is, whoever has agreed on it.
+
+        Gateways send it unasked for. It means nothing where no sound counts by its clock.
+        """
+        numbers = [_payload_type(item.payload_type) for item in command.receive_noise]
+        if meaning[_NOISE_TYPE] == UNKNOWN and any(
+            item.clock_rate == _NOISE_CLOCK for item in command.receive_formats
+        ):
+            numbers.append(_NOISE_TYPE)
+        meaning[numbers] = NOISE
 
     def _send_as(self, row: int, command: ConnectStream, now: float) -> int:
         """Send as a description says; return the packet time in ms."""
@@ -309,6 +324,13 @@ class Control:
         event = command.send_dtmf
         if event is not None:
             table.event_format[row] = (event.payload_type, event.clock_rate)
+        noise = command.send_noise
+        table.silences.agree(
+            row,
+            None if noise is None else _payload_type(noise.payload_type),
+            dtx=command.dtx,
+            rate_hz=int(table.playout.rate[row]),
+        )
         return ptime_ms
 
     def _close(self, command: CloseStream, now: float) -> StreamStats:

@@ -53,6 +53,8 @@ _SPARE_S = 0.003
 """How long before the next tick no more commands are applied."""
 _BEHIND_S = 0.2
 """Steps this late are left out: sound that old helps nobody."""
+_PAUSE_S = 300.0
+"""A pause that was announced may be as long as the longest that people make on the telephone."""
 _ROUND_S = 1.0
 _MISSED_S = 0.1
 """How often peers are missed."""
@@ -307,6 +309,7 @@ class Engine:
             rows, sound, slot = rows[~relaying], sound[~relaying], slot[~relaying]
             if not rows.size:
                 return
+        table.silences.listen(rows, sound)
         if step.group.coded:
             full = self._transmitter.fill_each(
                 rows, sound, slot, table.voices, table.event_senders, table.playout.voicing
@@ -317,6 +320,7 @@ class Engine:
         full, events = self._digits.replace(full)
         self._events += events
         self.phases.end("digits")
+        full = table.silences.hold_back(full, table.transmitter, self._io)
         if full.size:
             self._transmitter.send(full, self._io)
             self.phases.end("send")
@@ -338,10 +342,13 @@ class Engine:
 
         RTCP counts: who says nothing for a while on purpose goes on to report. Where nobody is to
         be heard and we speak, reports are all that comes, and their stopping is all that is told.
+        Who has announced silence by comfort noise, and reports nothing, may say nothing for longer.
         """
         table, reporter = self._table, self._reporter
         came = np.maximum(table.receiver.last_arrival, reporter.heard_at)
         since = np.maximum(came, np.maximum(table.described, table.watched))
+        if some(paused := table.playout.comfort.on & ~reporter.reporting):
+            since[paused] += _PAUSE_S
         quiet = np.maximum(now - since, 0.0)
         times = quiet // table.patience
         gone = reporter.reporting & (quiet >= GONE_S)

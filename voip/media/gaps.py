@@ -61,7 +61,7 @@ class Gaps:
         fading = silent < faded
         playout.concealed[rows] += np.minimum(np.maximum(faded - silent, 0), missing)
         playout.silent[rows] = silent + missing
-        waits = self._pacer.wait(rows, missing, due)
+        waits = self._pacer.wait(rows, missing, due) & ~playout.comfort.on[rows]
         if coded:
             missing, recovered = self._voiced.conceal(
                 rows, silent, missing, gap, playout.decoded[rows]
@@ -86,6 +86,10 @@ class Gaps:
         else:
             sound = np.zeros((rows.size, width), np.float32)
             sound[fading] = conceal(playout.past.last(rows[fading]), silent[fading], width)
+            # who has told of a noise before sends nothing for that: its packet was lost
+            if some(paused := ~fading & playout.comfort.known[rows]):
+                sound[paused] = playout.comfort.make(rows[paused], width)
+                playout.comfort.heard[rows[paused]] += missing[paused]
         for size in distinct(missing):
             here = missing == size
             playout.pcm.append(rows[here], sound[here, :size])

@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from voip.media.answers import EngineEvent, SourceLearned
 from voip.media.columns import Bools, Ints, Rows, every, some, where
+from voip.media.comfort import MAX_OCTETS
 from voip.media.digits import Digits
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
 from voip.media.phases import Phases
+from voip.media.receive import Accepted
 from voip.media.relay import Relay
 from voip.media.reports import Reporter
-from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
 from voip.media.watch import TroubleWatch
 from voip.rtp.packet import RtpHeaders, parse_headers
@@ -127,7 +129,8 @@ class Intake:
         if table.voices:
             meaning = self._heed_voices(packets, rows, headers, meaning)
             clock = table.receiver.clock[rows]
-        audio = meaning != EVENT
+        noise = meaning == NOISE
+        audio = (meaning != EVENT) & ~noise
         accepted = table.receiver.accept(
             rows,
             headers.sequence[packets],
@@ -145,8 +148,10 @@ class Intake:
                 events += self._digits.forget(int(row))
         if self._relay.rows.size:
             self._relay.forward(packets, rows, headers, meaning, accepted, batch)
+        if some(noise):
+            self._hear_noise(packets, rows, headers, accepted, where(noise & accepted.ok))
         if not every(audio):
-            for j in where(accepted.ok & ~audio):
+            for j in where(accepted.ok & ~audio & ~noise):
                 i, start = int(packets[j]), int(headers.offset[packets[j]])
                 events += self._digits.hear(
                     int(rows[j]),
@@ -184,6 +189,25 @@ class Intake:
             size,
         )
         return events
+
+    def _hear_noise(
+        self, packets: Rows, rows: Rows, headers: RtpHeaders, accepted: Accepted, chosen: Rows
+    ) -> None:
+        """Take what the `chosen` ones of packets (k,) for `rows` (k,) tell of comfort noise."""
+        table, batch = self._table, self._batch
+        hears = table.listening[rows[chosen]] & ~table.unheard[rows[chosen]]
+        for j in chosen[hears].tolist():
+            row, packet = int(rows[j]), packets[j]
+            start, size = int(headers.offset[packet]), int(headers.size[packet])
+            rate, clock = int(table.playout.rate[row]), int(table.receiver.clock[row])
+            table.playout.arrive_noise(
+                row,
+                batch.data[batch.slots[packet], start : start + min(size, MAX_OCTETS)].tobytes(),
+                int(accepted.sequence[j]),
+                int(accepted.timestamp[j]) * rate // clock,
+                float(batch.arrival[packet]),
+                newest=bool(accepted.sequence[j] >= table.receiver.last_sequence[row]),
+            )
 
     def _few_of_each_row(self, packets: Rows, rows: Rows) -> Rows:
         """Return those of the packets with reports that are read: by RTP's port many may come."""
@@ -235,11 +259,11 @@ class Intake:
         """
         table = self._table
         voicing = table.playout.voicing
-        fresh = (meaning >= FIRST_CODE) & (meaning < EVENT) & ~table.coded[rows]
+        fresh = (meaning >= FIRST_CODE) & (meaning < NOISE) & ~table.coded[rows]
         for row in rows[fresh]:
             table.hear_by_voice(int(row))
         meaning = table.meaning[rows, headers.payload_type[packets]]
-        other = table.coded[rows] & (meaning != EVENT) & (meaning != voicing.code[rows])
+        other = table.coded[rows] & (meaning < NOISE) & (meaning != voicing.code[rows])
         for at in where(other):
             row, code = int(rows[at]), int(meaning[at])
             voice = table.voices[row]

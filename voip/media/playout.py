@@ -27,6 +27,7 @@ from voip.media.columns import (
     some,
     where,
 )
+from voip.media.comfort import Comfort
 from voip.media.fifo import FifoArray
 from voip.media.gaps import SEAM, Gaps
 from voip.media.io import SLOT_BYTES
@@ -134,6 +135,7 @@ class Playout:
         self.voicing = Voicing(rows)
         self._voiced = Voiced(self.ring, self.pcm, self.voicing)
         self._pacer = Pacer(self)
+        self.comfort = Comfort(rows, self)
         self.gaps = Gaps(self, self._voiced, self._pacer)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -146,6 +148,7 @@ class Playout:
         self.pcm.grow(rows)
         self.delays.grow(rows)
         self.voicing.grow(rows)
+        self.comfort.grow(rows)
 
     def give_back(self, first: int, last: int) -> None:
         """Give back what rows [first, last), in which nothing is, have used of memory."""
@@ -153,12 +156,14 @@ class Playout:
         give_back(self.pcm.data, first, last)
         give_back(self.past.sound, first, last)
         give_back(self.seam, first, last)
+        self.comfort.give_back(first, last)
 
     def reset(self, row: int) -> None:
         """Start a row afresh, figures included."""
         self.stop(row)
         self.ring.overruns[row] = 0
         self.past.reset(row)
+        self.comfort.reset(row)
         reset(self, row)
 
     def stop(self, row: int) -> None:
@@ -174,6 +179,7 @@ class Playout:
         self.ring.clear(row)
         self.pcm.clear(row)
         self.delays.reset(row)
+        self.comfort.stop(row)
 
     @property
     def voices(self) -> dict[int, Voice]:
@@ -194,7 +200,8 @@ class Playout:
         old = int(self.rate[row])
         if old != rate_hz:
             self.rate[row] = rate_hz
-            for figure in (self.concealed, self.accelerated, self.expanded, self.played):
+            samples = (self.concealed, self.accelerated, self.expanded, self.played)
+            for figure in (*samples, self.comfort.heard):
                 figure[row] = figure[row] * rate_hz // old
             self.delay_sum[row] *= rate_hz / old
 
@@ -229,6 +236,7 @@ class Playout:
         if some(astray | late):  # an idle row, too: nothing of it was quick so far
             idle = self.state[rows] == IDLE
             late &= ~repeated
+            self.comfort.keep(rows, timestamp, late, transit - self.delays.quickest[rows])
             astray &= ~idle
             # the sender's clock stood still in a pause: what is to be heard begins now
             astray |= late & marker & (ring.count[rows] == 0)
@@ -256,6 +264,26 @@ class Playout:
         self.late_run[rows] = 0
         ring.insert(rows, slots, sequence, timestamp, duration, code, data, packet, offset, size)
         self.peak[rows] = np.maximum(self.peak[rows], ring.count[rows])
+
+    def arrive_noise(
+        self,
+        row: int,
+        payload: bytes,
+        sequence: int,
+        timestamp: int,
+        arrival: float,
+        *,
+        newest: bool,
+    ) -> None:
+        """Take a packet of comfort noise for a row, timestamp in samples: see `Comfort.arrive`."""
+        if self.state[row] == IDLE:
+            self.state[row] = STARTING
+            self.first[row], self.sequence[row] = timestamp, sequence
+            transit = arrival - timestamp / int(self.rate[row])
+            self.delays.update(np.array([row]), np.array([transit]))
+        starts = self.state[row] == STARTING
+        wanted = int(self.first[row] if starts else self.decoded[row] + self.waited[row])
+        self.comfort.arrive(row, payload, sequence, timestamp, wanted, newest=newest)
 
     def _drop_late(self, rows: Rows) -> None:
         self.late[rows] += 1
@@ -336,7 +364,7 @@ class Playout:
         sequence, decoded = self.sequence[rows], self.decoded[rows]
         slots = ring.slots(rows, sequence)
         whole = (ring.timestamp[slots] == decoded) & (ring.length[slots] == count)
-        whole &= self.pcm.fill[rows] == 0
+        whole &= (self.pcm.fill[rows] == 0) & ~self.comfort.on[rows]
         at = where(whole)
         if not at.size:
             return self._play_pieces(rows, count, due, coded=False)
@@ -359,7 +387,7 @@ class Playout:
         ring = self.ring
         slots = ring.slots(rows, self.sequence[rows])
         whole = (ring.timestamp[slots] == self.decoded[rows]) & (ring.duration[slots] == count)
-        whole &= (self.pcm.fill[rows] == 0) & (self.silent[rows] == 0)
+        whole &= (self.pcm.fill[rows] == 0) & (self.silent[rows] == 0) & ~self.comfort.on[rows]
         whole &= ring.code[slots] == self.voicing.hears[rows]
         at = where(whole)
         if not at.size:
@@ -412,6 +440,14 @@ class Playout:
         self, rows: Rows, count: int, due: Floats, *, coded: bool
     ) -> npt.NDArray[np.float32]:
         """Put `count` samples together from what waits, packet by packet, and from nothing."""
+        if some(lasts := self.comfort.lasts(rows)):
+            noise = self.comfort.play(rows[lasts], count, coded=coded)
+            if every(lasts):
+                return noise
+            heard, others = np.empty((rows.size, count), np.float32), ~lasts
+            heard[lasts] = noise
+            heard[others] = self._play_pieces(rows[others], count, due[others], coded=coded)
+            return heard
         for _ in range(_ROUNDS):
             short = self.pcm.fill[rows] < count
             if not some(short):
@@ -426,10 +462,19 @@ class Playout:
                 decode = self._decode_each if coded else self._decode
                 decode(needy[there], slots[there])
             if not every(there):
-                lacking, gap = needy[~there], gap[~there]
+                lacking, gap, when = needy[~there], gap[~there], due[short][~there]
                 gap = gap - self.waited[lacking]
                 missing = np.minimum(gap, count - self.pcm.fill[lacking])
-                waits = self.gaps.fill(lacking, missing, gap, due[short][~there], coded)
+                if not every(lost := self.comfort.fill(lacking, missing)):
+                    lacking, gap, when, missing = (
+                        lacking[lost],
+                        gap[lost],
+                        when[lost],
+                        missing[lost],
+                    )
+                    if not lacking.size:
+                        continue
+                waits = self.gaps.fill(lacking, missing, gap, when, coded)
                 # most likely, packets of a step each are lost; else a search will tell
                 self.sequence[lacking] += np.where(waits, 0, missing // count)
         else:
@@ -444,6 +489,7 @@ class Playout:
         What lies before was heard, or concealed.
         """
         ring = self.ring
+        self.comfort.end(rows, slots)
         sizes, codes = ring.length[slots], ring.code[slots]
         into = self.decoded[rows] - ring.timestamp[slots]
         self.sequence[rows] = ring.sequence[slots] + 1
@@ -461,6 +507,7 @@ class Playout:
     def _decode_each(self, rows: Rows, slots: Ints) -> None:
         """As `_decode`, for rows with voices of their own."""
         ring = self.ring
+        self.comfort.end(rows, slots)
         into = self.decoded[rows] - ring.timestamp[slots]
         self.sequence[rows] = ring.sequence[slots] + 1
         self.dropped[self._voiced.decode(rows, slots, into)] += 1
@@ -492,6 +539,9 @@ class Playout:
             off = (excess > SHRINK_S) | (excess < -GROW_S)
             if waits:
                 off &= waited == 0
+            if some(pauses := off & self.comfort.lasts(rows)):
+                self.comfort.set_right(rows[pauses], excess[pauses])
+                off &= ~pauses
             if some(off):
                 self._pacer.correct(rows[off], excess[off], count, coded)
 

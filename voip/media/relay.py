@@ -36,7 +36,7 @@ from voip.media.columns import (
 )
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.receive import Accepted
-from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE, PLAIN
 from voip.rtp.packet import RtpHeaders
 
@@ -74,6 +74,7 @@ class Relay:
     end: Ints
     unfit_at: Floats
     last_at: Floats
+    paused: Bools
 
     COLUMNS: ClassVar[ColumnSpec] = {
         "active": (np.bool_, False, ()),
@@ -89,6 +90,7 @@ class Relay:
         "end": (np.int64, 0, ()),  # timestamp after the last sample relayed
         "unfit_at": (np.float64, -np.inf, ()),  # when the last packet came that cannot be relayed
         "last_at": (np.float64, -np.inf, ()),  # when the last one was relayed
+        "paused": (np.bool_, False, ()),  # which was comfort noise
     }
 
     def __init__(self, table: StreamTable, io: PacketIO) -> None:
@@ -183,6 +185,12 @@ class Relay:
                 if ours is not None and clocks == {ours[1]}:
                     types[number] = ours[0]
                 continue
+            if code == NOISE:
+                silences = table.silences
+                same_clock = table.receiver.clock[source] == table.transmitter.clock[row]
+                if silences.agreed[row] and same_clock:
+                    types[number] = silences.payload_type[row]
+                continue
             heard = _NAMES.get(code)
             if heard is None:
                 heard = table.voices[source].receive[code - FIRST_CODE]
@@ -242,6 +250,7 @@ class Relay:
 
     def _stop(self, row: int, now: float) -> None:
         """Let a row send PCM from now on, later than all that was relayed."""
+        self.paused[row] = False
         table, sender = self._table, self._table.transmitter
         sender.origin[row] += max(0, int(self.end[row]) - sender.timestamp(row, now))
         sender.marker[row] = True
@@ -250,10 +259,13 @@ class Relay:
         self._settle(int(self.route[row]))
 
     def rest(self, now: float) -> None:
-        """Let rows whose sources have fallen silent send silence of their own."""
+        """Let rows whose sources have fallen silent send silence of their own.
+
+        Not where these have said so by comfort noise.
+        """
         rows = self.rows
         if rows.size:
-            quiet = self.active[rows] & (now - self.last_at[rows] > _QUIET_S)
+            quiet = self.active[rows] & ~self.paused[rows] & (now - self.last_at[rows] > _QUIET_S)
             for row in rows[quiet].tolist():
                 self._stop(row, now)
 
@@ -283,14 +295,15 @@ class Relay:
         if not to.size:
             return
         packet = packets[at]
-        size, event = headers.size[packet], meaning[at] == EVENT
+        noise = meaning[at] == NOISE
+        size, event = headers.size[packet], noise | (meaning[at] == EVENT)
         kind = self.types[to, headers.payload_type[packet]]
         fits = (kind != _NONE) & (size <= MAX_PAYLOAD)
         # of G.711 the packet time is plain to see; where another was asked for it is packed anew
         fits &= event | table.coded[to] | (size == table.transmitter.full[to])
         arrival = batch.arrival[packet]
         if not every(fits):
-            self._give_way(to, ~(fits | event), arrival)
+            self._give_way(to, ~fits & (noise | ~event), arrival)
         begins = fits & ~event
         begins &= ~self.active[to] & (arrival - self.unfit_at[to] >= _HOLD_S)
         # the source has restarted, or something else was sent (a keep-alive, by another SSRC)
@@ -305,16 +318,17 @@ class Relay:
         fits &= self._is_new(to, accepted.sequence[at])
         if not every(fits):
             to, at, packet, size, event = to[fits], at[fits], packet[fits], size[fits], event[fits]
-            kind, arrival = kind[fits], arrival[fits]
+            kind, arrival, noise = kind[fits], arrival[fits], noise[fits]
             if not to.size:
                 return
-        for i in where(event).tolist():
+        for i in where(event & ~noise).tolist():
             source, began = int(rows[at[i]]), int(headers.timestamp[packet[i]])
             latest, _ = table.relayed_digits.get(source, (-1, -1))
             if began != latest:
                 table.relayed_digits[source] = began, latest
         self._send(to, packet, kind, event, size, accepted, at, headers, batch)
         self.last_at[to] = arrival
+        self.paused[to] = noise | (event & self.paused[to])
 
     def _give_way(self, to: Rows, unfit: Bools, arrival: Floats) -> None:
         """Let rows send PCM whose source has sent what cannot be relayed."""

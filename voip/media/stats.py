@@ -42,6 +42,7 @@ SUMMED = (
     "packets_from_strangers", "packets_forged", "packets_replayed", "packets_withheld",
     "dropped_frames", "buffer_overrun_count", "concealed_ms",
     "accelerated_ms", "expanded_ms", "played_ms", "source_underrun_ms",
+    "noise_packets_sent", "noise_packets_received", "noise_played_ms", "silence_unsent_ms",
 )  # fmt: skip
 """Figures of `StreamStats` that can be added up over streams."""
 _COUNTED = {
@@ -57,6 +58,8 @@ _COUNTED = {
     "packets_withheld": "withheld",
     "dropped_frames": "dropped",
     "buffer_overrun_count": "overruns",
+    "noise_packets_sent": "noise_sent",
+    "noise_packets_received": "noise_received",
 }
 """Their columns, as they are."""
 _SAMPLES = {
@@ -65,6 +68,8 @@ _SAMPLES = {
     "expanded_ms": "expanded",
     "played_ms": "played",
     "source_underrun_ms": "underrun",
+    "noise_played_ms": "noise_played",
+    "silence_unsent_ms": "unsent",
 }
 """The same, in samples."""
 
@@ -155,7 +160,7 @@ class StatsSnapshot:
             delay_ms = 1000 * (due_s - next_heard_s - figure("quickest"))
         strangers, names = self.strangers.get(row, (0, ()))
         report = self.reports.get(row)
-        played = figure("played")
+        played, noise, made = figure("played"), figure("noise_played"), figure("made")
         return StreamStats(
             stream=stream,
             codec=self.codec.get(row),
@@ -184,6 +189,12 @@ class StatsSnapshot:
             expanded_ms=1000 * figure("expanded") / rate,
             played_ms=1000 * played / rate,
             source_underrun_ms=1000 * figure("underrun") / rate,
+            noise_packets_sent=figure("noise_sent"),
+            noise_packets_received=figure("noise_received"),
+            noise_played_ms=1000 * noise / rate,
+            silence_unsent_ms=1000 * figure("unsent") / rate,
+            silence_share_received=noise / played if played else None,
+            silence_share_sent=figure("unsent") / made if made else None,
             level_received_dbfs=_dbfs(figure("heard"), figure("heard_before")),
             level_sent_dbfs=_dbfs(figure("sent"), figure("sent_before")),
             ssrc_sent=figure("sent_ssrc"),
@@ -278,6 +289,11 @@ def _columns(table: StreamTable, reporter: Reporter) -> dict[str, npt.NDArray[An
         "quickest": playout.delays.quickest,
         "waiting": playout.ring.count,
         "overruns": playout.ring.overruns,
+        "noise_received": playout.comfort.packets,
+        "noise_played": playout.comfort.heard,
+        "noise_sent": table.silences.packets,
+        "unsent": table.silences.unsent,
+        "made": table.silences.made,
     }
     for part, names in (
         (receiver, _RECEIVER),

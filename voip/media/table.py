@@ -38,6 +38,7 @@ from voip.media.links import RowLinks
 from voip.media.mix import Mixer
 from voip.media.playout import Playout
 from voip.media.receive import Receiver
+from voip.media.silences import Silences
 from voip.media.transmit import MAX_PTIME_MS, Transmitter
 from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
 from voip.media.voicing import FUNCTION
@@ -52,6 +53,7 @@ __all__ = [
     "BASE_STEP_S",
     "EVENT",
     "MEDIA_SILENT_S",
+    "NOISE",
     "PHASE_ROWS",
     "UNKNOWN",
     "Group",
@@ -75,6 +77,8 @@ UNKNOWN = 255
 """A payload type that was not negotiated."""
 EVENT = 254
 """A payload type that is telephone-event."""
+NOISE = 252
+"""A payload type that is comfort noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +159,7 @@ class StreamTable:
         self.playout = Playout(rows, lane)
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
+        self.silences = Silences(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
         self.links = RowLinks()
         self.voices: dict[int, Voice] = self.playout.voices
@@ -208,6 +213,7 @@ class StreamTable:
         self.receiver.reset(row)
         self.playout.reset(row)
         self.levels.reset(row)
+        self.silences.reset(row)
         self.feed.clear(row)
         self.rows[stream] = row
         self.stream[row] = stream
@@ -417,6 +423,7 @@ class StreamTable:
             self.playout,
             self.transmitter,
             self.levels,
+            self.silences,
             self.feed,
             self.mixer,
         ):

@@ -155,7 +155,8 @@ class TroubleWatch:
         said = receiver.octets > self.octets  # an empty packet only keeps a way open (RFC 6263)
         self.octets[:] = receiver.octets
         never = receiver.octets == 0
-        bad[:, _UNHEARD] = both & ~said & (sent > 0) & (never | reports)
+        paused = table.playout.comfort.on  # it has said that there is nothing to hear
+        bad[:, _UNHEARD] = both & ~said & (sent > 0) & (never | reports) & ~paused
         good[:, _UNHEARD] = said | ~both
         longest = np.where(never, self.one_way_s, np.maximum(self.one_way_s, PAUSE_S))
         need[:, _UNHEARD] = np.minimum(longest, 1e9)

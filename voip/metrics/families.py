@@ -87,6 +87,8 @@ _ALL: Final = (
     _counter("voip_media_accelerated_seconds", "Sound left out to shorten the delay."),
     _counter("voip_media_expanded_seconds", "Sound inserted to lengthen the delay."),
     _counter("voip_media_source_underrun_seconds", "Silence sent as nothing was there to send."),
+    _counter("voip_media_noise_played_seconds", "Comfort noise heard while a peer had no sound."),
+    _counter("voip_media_silence_unsent_seconds", "Sound left unsent as nobody spoke."),
     _counter("voip_media_ticks", "Ticks of the media engine."),
     _counter("voip_media_ticks_late", "Ticks not done when the next was due, or left out."),
     _counter("voip_media_ticks_failed", "Ticks that failed: faults of this software."),

@@ -49,6 +49,8 @@ _SECONDS: Final = {
     "voip_media_accelerated_seconds": "accelerated_ms",
     "voip_media_expanded_seconds": "expanded_ms",
     "voip_media_source_underrun_seconds": "source_underrun_ms",
+    "voip_media_noise_played_seconds": "noise_played_ms",
+    "voip_media_silence_unsent_seconds": "silence_unsent_ms",
 }
 
 
