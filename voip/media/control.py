@@ -45,10 +45,11 @@ from voip.media.keepalive import KeepAlive
 from voip.media.links import set_link
 from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
 from voip.media.protection import Protection
+from voip.media.red_sender import MAX_GENERATIONS
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
-from voip.media.table import EVENT, UNKNOWN, StreamTable
+from voip.media.table import EVENT, RED, UNKNOWN, StreamTable
 from voip.media.transmit import MAX_PTIME_MS
 from voip.media.voices import FIRST_CODE, PLAIN, Voice
 from voip.rtp.telephone_event import EventSender
@@ -183,6 +184,9 @@ class Control:
                 f"a packet time of {command.ptime_ms} ms cannot be sent",
                 hint=f"10 to {MAX_PTIME_MS} ms, in steps of 10",
             )
+        repeats = _payload_type(
+            command.send_redundancy.payload_type if command.send_redundancy else 0
+        )
         voice = self._voice(command, self._table.voices.get(row))
         meaning = self._meaning(command, voice)
         remote, rtcp_remote = command.rtp, command.rtcp
@@ -195,6 +199,11 @@ class Control:
         was_coded = bool(table.coded[row])
         self._speak_by(row, voice)
         table.meaning[row] = meaning
+        table.redundant.discard(row)
+        if command.receive_redundancy:
+            table.redundant.add(row)
+        generations = command.redundancy if command.send_redundancy else 0
+        table.transmitter.red.repeat(row, min(max(0, generations), MAX_GENERATIONS), repeats)
         table.event_clocks[row] = {
             item.payload_type: item.clock_rate for item in command.receive_dtmf
         }
@@ -273,6 +282,8 @@ class Control:
                 meaning[_payload_type(item.payload_type)] = code
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
+        for item in command.receive_redundancy:
+            meaning[_payload_type(item.payload_type)] = RED
         if command.rtcp_mux:
             meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning

@@ -52,6 +52,7 @@ __all__ = [
     "EVENT",
     "MEDIA_SILENT_S",
     "PHASE_ROWS",
+    "RED",
     "UNKNOWN",
     "Group",
     "StreamTable",
@@ -74,6 +75,8 @@ UNKNOWN = 255
 """A payload type that was not negotiated."""
 EVENT = 254
 """A payload type that is telephone-event."""
+RED = 252
+"""A payload type whose packets repeat earlier ones (RFC 2198)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +111,7 @@ class StreamTable:
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
+    ignored: Ints
     forged: Ints
     replayed: Ints
     withheld: Ints
@@ -134,6 +138,7 @@ class StreamTable:
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
+        "ignored": (np.int64, 0, ()),  # blocks of packets that repeat what is no sound of the row
         "forged": (np.int64, 0, ()),  # protection.py: what was not made with our keys
         "replayed": (np.int64, 0, ()),
         "withheld": (np.int64, 0, ()),  # what was not sent, for want of keys
@@ -161,6 +166,8 @@ class StreamTable:
         self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
+        self.redundant: set[int] = set()
+        """The rows to whom packets may come that repeat others."""
         self.troubles: dict[int, TroubleConfig] = {}
         self.relayed_digits: dict[int, tuple[int, int]] = {}
         """When the last two digits of a row began that went on to others as they came, by RTP."""
@@ -216,6 +223,8 @@ class StreamTable:
         self.playout.stop(row)
         self.playout.voicing.reset(row)
         self.transmitter.pause(row)
+        self.transmitter.red.repeat(row, 0)
+        self.redundant.discard(row)
         reset(self, row)
         self.source[self.source == row] = -1
         self.relayed_digits.pop(row, None)

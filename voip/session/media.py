@@ -164,6 +164,7 @@ class MediaSession:
             session_name="voip",
             rtcp_mux=stack.media.rtcp_mux,
             rtcp_rsize=stack.media.rtcp_rsize,
+            redundancy=stack.media.redundancy > 0,
         )
 
     async def move(self, peer_host: str, advertised: str) -> None:
@@ -267,6 +268,7 @@ class MediaSession:
         rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
         events = agreed.send_events
+        repeats = agreed.send_redundancy if self._stack.media.redundancy else None
         return ConnectStream(
             self.stream,
             rtp,
@@ -280,6 +282,9 @@ class MediaSession:
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
             rtcp_mux=agreed.rtcp_mux,
             rtcp_rsize=agreed.rtcp_rsize,
+            redundancy=self._stack.media.redundancy,
+            send_redundancy=_payload_format(repeats) if repeats else None,
+            receive_redundancy=tuple(_payload_format(item) for item in agreed.receive_redundancy),
         )
 
     def _numeric(self, address: Address | None) -> Address | None:
