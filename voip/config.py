@@ -235,6 +235,8 @@ class MediaConfig:
     keepalive_s: how often something goes to the other side while there is nothing to say (RFC
     6263), 1 or more; None: nothing does; rtcp_mux: whether RTCP may go by RTP's port (RFC 5761),
     rtcp_rsize: and without a report (RFC 5506), where the other side agrees;
+    redundancy: how many packets before it each packet repeats, 0 to 4, where the other side agrees
+    (RFC 2198): one that is lost is heard from the next; 0: that is not offered, but taken;
     jitter_*: bounds of the adaptive jitter buffer, and how careful it is, or "fixed": it is
     `jitter_min_ms`, always; symmetric: whether a peer that sends from another address than it said
     may be learned (docs/architecture.md, section 5). elsewhere: who listens, an IP address and an
@@ -267,6 +269,7 @@ class MediaConfig:
     keepalive_s: float | None = 15.0
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
+    redundancy: int = 0
     hold_music: str | tuple[str, ...] | bool | None = None
     tones_heard: Literal["auto", "always", "never"] = "auto"
 
@@ -298,6 +301,8 @@ class MediaConfig:
                 f"no jitter policy is called {self.jitter_policy!r}",
                 hint=f"one of {', '.join(get_args(JitterPolicyName))}",
             )
+        if not 0 <= self.redundancy <= 4:
+            raise ConfigError(f"redundancy={self.redundancy}", hint="0 to 4 packets")
         if self.keepalive_s is not None and not 1 <= self.keepalive_s <= 3600:
             raise ConfigError(f"keepalive_s={self.keepalive_s}", hint="1 to 3600 s, or None")
         if self.elsewhere is not None:

@@ -68,6 +68,8 @@ class StreamStats:
     packets_lost: int = 0
     packets_late: int = 0
     packets_duplicate: int = 0
+    packets_recovered: int = 0  # of those lost: heard from what a later one repeated
+    blocks_ignored: int = 0  # of packets that repeat others: no sound of ours (RFC 2198)
     packets_reordered: int = 0
     packets_discarded: int = 0  # not RTP, unknown payload type, too long
     packets_from_strangers: int = 0

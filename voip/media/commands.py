@@ -91,6 +91,9 @@ class ConnectStream:
     hear_tones: bool = False  # digits are listened for in the sound, too
     rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
     rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
+    redundancy: int = 0  # how many packets before it each one repeats, by `send_redundancy`
+    send_redundancy: PayloadFormat | None = None  # RFC 2198
+    receive_redundancy: tuple[PayloadFormat, ...] = ()
     rtcp_ask_round_trip: bool = False  # by XR, while nothing is sent (RFC 3611, 4.4)
     send_noise: PayloadFormat | None = None  # comfort noise (RFC 3389) that the peer takes
     receive_noise: tuple[PayloadFormat, ...] = ()

@@ -45,10 +45,11 @@ from voip.media.keepalive import KeepAlive
 from voip.media.links import set_link
 from voip.media.pairs import add_pair_sink, remove_pair_sink, set_beep
 from voip.media.protection import Protection
+from voip.media.red_sender import MAX_GENERATIONS
 from voip.media.reports import Reporter
 from voip.media.rings import RingArena
 from voip.media.stats import stream_stats
-from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, RED, UNKNOWN, StreamTable
 from voip.media.transmit import MAX_PTIME_MS
 from voip.media.voices import FIRST_CODE, PLAIN, Voice
 from voip.rtp.telephone_event import EventSender
@@ -185,6 +186,9 @@ class Control:
                 f"a packet time of {command.ptime_ms} ms cannot be sent",
                 hint=f"10 to {MAX_PTIME_MS} ms, in steps of 10",
             )
+        repeats = _payload_type(
+            command.send_redundancy.payload_type if command.send_redundancy else 0
+        )
         voice = self._voice(command, self._table.voices.get(row))
         meaning = self._meaning(command, voice)
         remote, rtcp_remote = command.rtp, command.rtcp
@@ -197,6 +201,11 @@ class Control:
         was_coded = bool(table.coded[row])
         self._speak_by(row, voice)
         table.meaning[row] = meaning
+        table.redundant.discard(row)
+        if command.receive_redundancy:
+            table.redundant.add(row)
+        generations = command.redundancy if command.send_redundancy else 0
+        table.transmitter.red.repeat(row, min(max(0, generations), MAX_GENERATIONS), repeats)
         table.event_clocks[row] = {
             item.payload_type: item.clock_rate for item in command.receive_dtmf
         }
@@ -279,6 +288,8 @@ class Control:
         for item in command.receive_dtmf:
             meaning[_payload_type(item.payload_type)] = EVENT
         self._note_noise(meaning, command)
+        for item in command.receive_redundancy:
+            meaning[_payload_type(item.payload_type)] = RED
         if command.rtcp_mux:
             meaning[64:96] = UNKNOWN  # they cannot be told from RTCP (RFC 5761, section 4)
         return meaning

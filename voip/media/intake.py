@@ -16,13 +16,15 @@ from voip.media.answers import EngineEvent, SourceLearned
 from voip.media.columns import Bools, Ints, Rows, every, some, where
 from voip.media.comfort import MAX_OCTETS
 from voip.media.digits import Digits
+from voip.media.durations import in_samples
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.native import Native
 from voip.media.phases import Phases
 from voip.media.receive import Accepted
+from voip.media.red_intake import RedIntake
 from voip.media.relay import Relay
 from voip.media.reports import Reporter
-from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, RED, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE
 from voip.media.watch import TroubleWatch
 from voip.rtp.packet import RtpHeaders, parse_headers
@@ -60,6 +62,7 @@ class Intake:
         self._batch = PacketBatch()
         self._turn: Ints = np.zeros(0, np.int64)  # of a row: its first packet in hand
         self.native = Native(table, self._batch) if native else None
+        self._red = RedIntake(table, relay, self._batch)
 
     def receive(self, now: float, wall: float) -> list[EngineEvent]:
         """Read one batch and give every packet to whom it concerns; return what it told."""
@@ -74,8 +77,10 @@ class Intake:
         rows = batch.rows[:received]
         headers = parse_headers(batch.data, batch.lengths[:received], batch.slots[:received])
         meaning = table.meaning[rows, headers.payload_type]
-        known = headers.valid & (meaning != UNKNOWN)
         rtcp = batch.rtcp[:received]
+        if table.redundant:
+            self._red.unfold(rows, headers, meaning, rtcp)
+        known = headers.valid & (meaning != UNKNOWN)
         if some(rtcp):
             known &= ~rtcp
             for i in self._few_of_each_row(where(rtcp), rows):
@@ -164,17 +169,42 @@ class Intake:
         play = accepted.ok & audio & table.listening[rows] & (size > 0)
         if self._relay.rows.size:
             play &= ~table.unheard[rows]
+        if some(play):
+            self._insert(packets, rows, headers, meaning, accepted, play)
+        self._red.hear(packets, rows, headers, accepted)
+        return events
+
+    def _insert(
+        self,
+        packets: Rows,
+        rows: Rows,
+        headers: RtpHeaders,
+        meaning: npt.NDArray[np.uint8],
+        accepted: Accepted,
+        play: Bools,
+    ) -> None:
+        """Give those of `packets` (k,), one for each of `rows`, that are to `play` to playout."""
+        table, batch = self._table, self._batch
+        arrival, size, marker = (
+            batch.arrival[packets],
+            headers.size[packets],
+            headers.marker[packets],
+        )
         sequence, timestamp = accepted.sequence, accepted.timestamp
         if not every(play):
-            if not some(play):
-                return events
             packets, rows, meaning, marker = packets[play], rows[play], meaning[play], marker[play]
             sequence, timestamp, arrival, size = (
                 sequence[play], timestamp[play], arrival[play], size[play],
             )  # fmt: skip
         duration = size  # of G.711: an octet is a sample
         if table.voices:
-            timestamp, duration = self._in_samples(packets, rows, headers, meaning, timestamp)
+            timestamp, duration = in_samples(
+                table, batch.data, rows, batch.slots[packets], headers.offset[packets], size,
+                meaning, timestamp,
+            )  # fmt: skip
+            unread = duration <= 0
+            if some(unread):
+                self._watch.note_unread(rows[unread])
         table.playout.arrive(
             rows,
             sequence,
@@ -188,7 +218,6 @@ class Intake:
             headers.offset[packets],
             size,
         )
-        return events
 
     def _hear_noise(
         self, packets: Rows, rows: Rows, headers: RtpHeaders, accepted: Accepted, chosen: Rows
@@ -259,11 +288,11 @@ class Intake:
         """
         table = self._table
         voicing = table.playout.voicing
-        fresh = (meaning >= FIRST_CODE) & (meaning < NOISE) & ~table.coded[rows]
+        fresh = (meaning >= FIRST_CODE) & (meaning < RED) & ~table.coded[rows]
         for row in rows[fresh]:
             table.hear_by_voice(int(row))
         meaning = table.meaning[rows, headers.payload_type[packets]]
-        other = table.coded[rows] & (meaning < NOISE) & (meaning != voicing.code[rows])
+        other = table.coded[rows] & (meaning < RED) & (meaning != voicing.code[rows])
         for at in where(other):
             row, code = int(rows[at]), int(meaning[at])
             voice = table.voices[row]
@@ -273,30 +302,6 @@ class Intake:
                 table.playout.stop(row)
             voicing.expect(row, voice, code)
         return meaning
-
-    def _in_samples(
-        self,
-        packets: Rows,
-        rows: Rows,
-        headers: RtpHeaders,
-        meaning: npt.NDArray[np.uint8],
-        timestamp: Ints,
-    ) -> tuple[Ints, Ints]:
-        """Return when packets (k,) begin and how long they are, in samples of their rows."""
-        table, batch = self._table, self._batch
-        offset, size = headers.offset[packets], headers.size[packets]
-        first_octets = batch.data[batch.slots[packets], offset]
-        counted, unknown = table.playout.voicing.durations(rows, size, first_octets)
-        coded = table.coded[rows]
-        duration = np.where(coded, counted, size)
-        for at in where(coded & unknown):
-            start = int(offset[at])
-            payload = batch.data[batch.slots[packets[at]], start : start + int(size[at])]
-            duration[at] = table.voices[int(rows[at])].samples(int(meaning[at]), payload)
-            if duration[at] <= 0:
-                self._watch.note_unread(rows[at : at + 1])
-        rate, clock = table.playout.rate[rows], table.receiver.clock[rows]
-        return timestamp * rate // clock, duration
 
     def _believe(
         self,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from voip.media import gaps, pacing, payloads, playout, receive, voicing
 from voip.media.adapter import MAX_PAYLOAD
-from voip.media.columns import Floats, Ints, Rows, every, where
+from voip.media.columns import Floats, Ints, Rows, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
 from voip.media.transmit import DTX_OCTETS
@@ -192,6 +192,14 @@ class Native:
 
     def send(self, rows: Rows, io: PacketIO) -> None:
         """As `Transmitter.send`."""
+        red = self._table.transmitter.red
+        if red.used:
+            repeats = red.generations[rows] > 0
+            if some(repeats):
+                self._table.transmitter.send(rows[repeats], io)
+                rows = rows[~repeats]
+                if not rows.size:
+                    return
         lengths = self._lengths[: rows.size]
         self._tick.seal(rows, lengths)
         io.send(rows.astype(np.int32), self._table.transmitter.packet, lengths)

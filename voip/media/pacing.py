@@ -90,8 +90,10 @@ class Pacer:
                 late[at] = False
                 gap[at] = whole[at]
                 playout.skipped[rows[at]] = playout.played[rows[at]]
+                copied = ring.spare[slots[at]] == ring.sequence[slots[at]]  # and never came itself
+                playout.recovered[rows[at[copied]]] -= 1
+                playout.late[rows[at[~copied]]] += 1
                 for row, until in zip(rows[at].tolist(), end[following >= 0].tolist(), strict=True):
-                    playout.late[row] += 1
                     playout.dropped[row] += ring.drop_before(row, until)
         gone = ~late & (waited >= gap)
         faded = ~late & ~gone & (gap < NOTHING_WAITS)

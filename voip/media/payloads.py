@@ -52,6 +52,7 @@ class PayloadRing:
     length: Ints
     code: npt.NDArray[np.uint8]
     place: npt.NDArray[np.int32]
+    spare: Ints
     payload: npt.NDArray[np.uint8]
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -61,6 +62,9 @@ class PayloadRing:
         "length": (np.int64, 0, ()),
         "code": (np.uint8, 0, ()),
         "place": (np.int32, -1, ()),  # in the pool; -1: in `payload`
+        # of the packet here: its number where a later packet's copy stands for it, the same below 0
+        # where such a copy came too late; else of another
+        "spare": (np.int64, 0, ()),
         "payload": (np.uint8, 0, (SLOT_PAYLOAD,)),
     }
 
@@ -151,6 +155,12 @@ class PayloadRing:
         for start in starts:
             here = offset == start
             self._keep_small(slots[here], data, packet[here], offset[here], size[here])
+
+    def holds(self, rows: Rows, timestamp: Ints) -> npt.NDArray[np.bool_]:
+        """Tell for which of `rows` (k,) a packet that begins at `timestamp` (k,) waits."""
+        held: npt.NDArray[np.bool_]
+        held = (self.timestamp.reshape(-1, SLOTS)[rows] == timestamp[:, None]).any(axis=1)
+        return held
 
     @property
     def pooled(self) -> int:

@@ -83,6 +83,7 @@ class Playout:
     late: Ints
     late_run: Ints
     duplicate: Ints
+    recovered: Ints
     dropped: Ints
     peak: Ints
     concealed: Ints
@@ -110,6 +111,7 @@ class Playout:
         "late": (np.int64, 0, ()),
         "late_run": (np.int64, 0, ()),
         "duplicate": (np.int64, 0, ()),
+        "recovered": (np.int64, 0, ()),  # packets whose sound a later one had, too
         "dropped": (np.int64, 0, ()),
         "peak": (np.int64, 0, ()),
         "concealed": (np.int64, 0, ()),  # samples, up to FADED of each gap
@@ -230,7 +232,7 @@ class Playout:
         ring = self.ring
         transit = arrival - timestamp / self.rates(rows)
         slots = ring.slots(rows, sequence)
-        repeated = ring.sequence[slots] == sequence
+        repeated = (ring.sequence[slots] == sequence) & (ring.spare[slots] != -sequence)
         late = timestamp + duration <= self.decoded[rows]
         astray = np.abs(transit - self.delays.quickest[rows]) > RESTART_S
         if some(astray | late):  # an idle row, too: nothing of it was quick so far
@@ -252,7 +254,10 @@ class Playout:
         drop = late | repeated
         if some(drop) or duration.min(initial=1) <= 0:
             drop |= duration <= 0
-            self.duplicate[rows[repeated]] += 1
+            copied = repeated & (ring.spare[slots] == sequence)  # it was not lost after all
+            ring.spare[slots[copied]] = 0
+            self.recovered[rows[copied]] -= 1
+            self.duplicate[rows[repeated & ~copied]] += 1
             self._drop_late(rows[late])
             keep = ~drop
             rows, slots, sequence, timestamp, duration = (
@@ -284,6 +289,59 @@ class Playout:
         starts = self.state[row] == STARTING
         wanted = int(self.first[row] if starts else self.decoded[row] + self.waited[row])
         self.comfort.arrive(row, payload, sequence, timestamp, wanted, newest=newest)
+
+    def repeat(
+        self,
+        rows: Rows,
+        sequence: Ints,
+        timestamp: Ints,
+        duration: Ints,
+        arrival: Floats,
+        code: npt.NDArray[np.uint8],
+        data: npt.NDArray[np.uint8],
+        packet: Rows,
+        offset: Ints,
+        size: Ints,
+    ) -> None:
+        """Take what later packets, come at `arrival`, repeat of earlier ones; as `arrive` else.
+
+        It stands for those that have not come, where their time has not. They count as recovered.
+        """
+        wanted = self.miss(rows, sequence, timestamp, duration, arrival)
+        if not some(wanted):
+            return
+        rows, sequence, timestamp = rows[wanted], sequence[wanted], timestamp[wanted]
+        slots = self.ring.slots(rows, sequence)
+        self.ring.insert(
+            rows, slots, sequence, timestamp, duration[wanted], code[wanted], data,
+            packet[wanted], offset[wanted], size[wanted],
+        )  # fmt: skip
+        self.ring.spare[slots] = sequence
+        self.recovered[rows] += 1
+        self.peak[rows] = np.maximum(self.peak[rows], self.ring.count[rows])
+
+    def miss(
+        self, rows: Rows, sequence: Ints, timestamp: Ints, duration: Ints, arrival: Floats
+    ) -> Bools:
+        """Tell which packets (k,) of `rows` have not come, and may still be heard: bool (k,).
+
+        Packets that came at `arrival` have their sound, too. To hear it from them takes as long a
+        delay as if the lost ones had come then, and as such they are noted: where nothing is lost
+        the delay is none the longer for it.
+        """
+        ring = self.ring
+        transit = arrival - timestamp / self.rates(rows)
+        slots = ring.slots(rows, sequence)
+        missing = (self.state[rows] != IDLE) & (timestamp >= self.first[rows])
+        missing &= (ring.sequence[slots] != sequence) & (ring.duration[slots] == 0)
+        missing &= transit - self.delays.quickest[rows] <= self.maximum[rows]  # else it is too old
+        missing &= ~ring.holds(rows, timestamp)
+        if some(missing):
+            lost = slots[missing]
+            ring.sequence[lost], ring.spare[lost] = sequence[missing], -sequence[missing]
+            self.delays.update(rows[missing], transit[missing])
+        wanted: Bools = missing & (timestamp + duration > self.decoded[rows])
+        return wanted
 
     def _drop_late(self, rows: Rows) -> None:
         self.late[rows] += 1

@@ -36,7 +36,7 @@ from voip.media.columns import (
 )
 from voip.media.io import PacketBatch, PacketIO
 from voip.media.receive import Accepted
-from voip.media.table import EVENT, NOISE, UNKNOWN, StreamTable
+from voip.media.table import EVENT, NOISE, RED, UNKNOWN, StreamTable
 from voip.media.voices import FIRST_CODE, PLAIN
 from voip.rtp.packet import RtpHeaders
 
@@ -178,6 +178,8 @@ class Relay:
         sends, able = self._sends(row), False
         for number in where(table.meaning[source] != UNKNOWN).tolist():
             code = int(table.meaning[source, number])
+            if code == RED:  # what it holds goes on
+                continue
             if code == EVENT:
                 clock = table.event_clocks.get(source, {}).get(number)
                 ours = table.event_format.get(row)

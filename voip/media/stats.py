@@ -26,10 +26,10 @@ _RECEIVER = (
     "received_before", "lost_before", "clock",
 )  # fmt: skip
 _PLAYOUT = (
-    "state", "decoded", "late", "duplicate", "dropped", "peak", "concealed", "accelerated",
-    "expanded", "played", "delay_sum", "rate", "waited",
+    "state", "decoded", "late", "duplicate", "recovered", "dropped", "peak", "concealed",
+    "accelerated", "expanded", "played", "delay_sum", "rate", "waited",
 )  # fmt: skip
-_TABLE = ("slot", "discarded", "underrun", "forged", "replayed", "withheld")
+_TABLE = ("slot", "discarded", "ignored", "underrun", "forged", "replayed", "withheld")
 _REPORTS = {"rtcp_sent": "sent", "rtcp_received": "received"}
 _LINES = ("points", "sum_xx", "sum_xy", "sum_yy")
 _SURE_PPM = 5.0
@@ -38,8 +38,9 @@ _LEVELS = ("heard", "heard_before", "sent", "sent_before")
 
 SUMMED = (
     "packets_sent", "bytes_sent", "packets_received", "bytes_received", "packets_lost",
-    "packets_late", "packets_duplicate", "packets_reordered", "packets_discarded",
-    "packets_from_strangers", "packets_forged", "packets_replayed", "packets_withheld",
+    "packets_late", "packets_duplicate", "packets_recovered", "packets_reordered",
+    "packets_discarded", "packets_from_strangers", "packets_forged", "packets_replayed",
+    "packets_withheld",
     "dropped_frames", "buffer_overrun_count", "concealed_ms",
     "accelerated_ms", "expanded_ms", "played_ms", "source_underrun_ms",
     "noise_packets_sent", "noise_packets_received", "noise_played_ms", "silence_unsent_ms",
@@ -51,6 +52,7 @@ _COUNTED = {
     "bytes_received": "octets",
     "packets_late": "late",
     "packets_duplicate": "duplicate",
+    "packets_recovered": "recovered",
     "packets_reordered": "reordered",
     "packets_discarded": "discarded",
     "packets_forged": "forged",
@@ -171,6 +173,8 @@ class StatsSnapshot:
             packets_lost=lost,
             packets_late=figure("late"),
             packets_duplicate=figure("duplicate"),
+            packets_recovered=figure("recovered"),
+            blocks_ignored=figure("ignored"),
             packets_reordered=figure("reordered"),
             packets_discarded=figure("discarded"),
             packets_from_strangers=strangers,

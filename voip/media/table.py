@@ -55,6 +55,7 @@ __all__ = [
     "MEDIA_SILENT_S",
     "NOISE",
     "PHASE_ROWS",
+    "RED",
     "UNKNOWN",
     "Group",
     "StreamTable",
@@ -79,6 +80,8 @@ EVENT = 254
 """A payload type that is telephone-event."""
 NOISE = 252
 """A payload type that is comfort noise."""
+RED = 251
+"""A payload type whose packets repeat earlier ones (RFC 2198)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +117,7 @@ class StreamTable:
     meaning: npt.NDArray[np.uint8]
     source: Ints
     discarded: Ints
+    ignored: Ints
     forged: Ints
     replayed: Ints
     withheld: Ints
@@ -141,6 +145,7 @@ class StreamTable:
         "meaning": (np.uint8, UNKNOWN, (128,)),  # of payload types: code, EVENT, UNKNOWN
         "source": (np.int64, -1, ()),  # the row whose sound is sent on this one
         "discarded": (np.int64, 0, ()),
+        "ignored": (np.int64, 0, ()),  # blocks of packets that repeat what is no sound of the row
         "forged": (np.int64, 0, ()),  # protection.py: what was not made with our keys
         "replayed": (np.int64, 0, ()),
         "withheld": (np.int64, 0, ()),  # what was not sent, for want of keys
@@ -169,6 +174,8 @@ class StreamTable:
         self.mixer = Mixer(rows, self.rows)
         self.routed: Rows = np.zeros(0, np.intp)
         """The rows that send what a row hears."""
+        self.redundant: set[int] = set()
+        """The rows to whom packets may come that repeat others."""
         self.troubles: dict[int, TroubleConfig] = {}
         self.relayed_digits: dict[int, tuple[int, int]] = {}
         """When the last two digits of a row began that went on to others as they came, by RTP."""
@@ -226,6 +233,8 @@ class StreamTable:
         self.playout.stop(row)
         self.playout.voicing.reset(row)
         self.transmitter.pause(row)
+        self.transmitter.red.repeat(row, 0)
+        self.redundant.discard(row)
         reset(self, row)
         self.source[self.source == row] = -1
         self.relayed_digits.pop(row, None)

@@ -27,6 +27,7 @@ from voip.media.columns import (
 )
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
+from voip.media.red_sender import RedSender
 from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.media.voicing import Voicing
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
@@ -84,10 +85,12 @@ class Transmitter:
     def __init__(self, rows: int, lane: Lane) -> None:
         make(self, rows)
         self._lane = lane
+        self.red = RedSender(rows)
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
         grow(self, rows)
+        self.red.grow(rows)
 
     @property
     def packets(self) -> Ints:
@@ -125,6 +128,7 @@ class Transmitter:
         self.sending[row] = False
         self.filled[row] = 0
         self.marker[row] = True
+        self.red.forget(row)
 
     def leave_out(self, rows: Rows, steps: Ints) -> None:
         """Let base steps (k,) pass unsent for `rows`: what is in a packet moves behind the gap."""
@@ -208,17 +212,20 @@ class Transmitter:
         return False
 
     def send(self, rows: Rows, io: PacketIO) -> None:
-        """Send what is in the packets of `rows`."""
+        """Send what is in the packets of `rows`, and what they repeat."""
+        kinds, size = self.payload_type[rows], self.filled[rows]
+        if self.red.used:
+            mine = np.ones(rows.size, np.bool_)
+            kinds, size = self.red.wrap(rows, self.packet, kinds, size, self.start[rows], mine)
         write_headers(
             self.packet,
             rows,
-            payload_type=self.payload_type[rows],
+            payload_type=kinds,
             marker=self.marker[rows],
             sequence=self.sequence[rows],
             timestamp=self.start[rows],
             ssrc=self.ssrc[rows],
         )
-        size = self.filled[rows]
         io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
         self.octets[rows] += size
         self.sequence[rows] += 1
@@ -243,6 +250,16 @@ class Transmitter:
 
         `rows` (k,), each at most once, have nothing in hand. Their counters are the caller's.
         """
+        for start in distinct(offset):
+            here = offset == start
+            width = int(size[here].max())
+            room = blocks(self.packet, HEADER_BYTES, width)
+            room[rows[here]] = blocks(data, start, width)[slots[here]]
+        if self.red.used:
+            mine = payload_type == self.payload_type[rows]
+            payload_type, size = self.red.wrap(
+                rows, self.packet, payload_type, size, timestamp, mine
+            )
         write_headers(
             self.packet,
             rows,
@@ -252,11 +269,6 @@ class Transmitter:
             timestamp=timestamp,
             ssrc=self.ssrc[rows],
         )
-        for start in distinct(offset):
-            here = offset == start
-            width = int(size[here].max())
-            room = blocks(self.packet, HEADER_BYTES, width)
-            room[rows[here]] = blocks(data, start, width)[slots[here]]
         io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
         self.octets[rows] += size
 

@@ -10,6 +10,7 @@ from voip.sdp.capability import AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
 from voip.sdp.format import RtpFormat
 from voip.sdp.matching import Match
+from voip.sdp.redundancy import RED, repeating
 from voip.sdp.telephone_event import TELEPHONE_EVENT
 from voip.types import Address
 
@@ -34,9 +35,10 @@ class AgreedAudio:
     nothing may be sent (hold by 0.0.0.0); a `host` may be a name if the peer wrote one.
     `send_format` and `send_events` have the peer's numbers, `receive_formats` and
     `receive_events` ours; events are telephone-event (RFC 4733), `fmtp` of `send_events` those
-    that both know. `rtcp_mux`: RTCP goes where RTP does (RFC 5761), and `remote_rtcp` is the same;
-    `rtcp_rsize`: it may be of reduced size (RFC 5506). `direction` is ours, after both sides.
-    `remote_hold`: the peer does not want to hear us now.
+    that both know. `send_redundancy`, None where it may not be done, and `receive_redundancy` are
+    what repeats speech (RFC 2198). `rtcp_mux`: RTCP goes where RTP does (RFC 5761), and
+    `remote_rtcp` is the same; `rtcp_rsize`: it may be of reduced size (RFC 5506). `direction` is
+    ours, after both sides. `remote_hold`: the peer does not want to hear us now.
     """
 
     media_index: int | None
@@ -47,6 +49,8 @@ class AgreedAudio:
     receive_formats: tuple[RtpFormat, ...] = ()
     send_events: RtpFormat | None = None
     receive_events: tuple[RtpFormat, ...] = ()
+    send_redundancy: RtpFormat | None = None
+    receive_redundancy: tuple[RtpFormat, ...] = ()
     ptime_ms: int = 20
     direction: Direction = Direction.INACTIVE
     remote_hold: bool = False
@@ -87,6 +91,7 @@ def agree(
     theirs_direction = session.direction_of(theirs)
     hold = not theirs_direction.receives if hold_unless_told is None else hold_unless_told
     mux = _both(RTCP_MUX, ours, theirs)
+    red = tuple(f for f in ours.encodings if f.name == RED)
     return AgreedAudio(
         media_index=index,
         active=True,
@@ -94,10 +99,12 @@ def agree(
         remote_rtcp=rtp if mux else session.rtcp_address(theirs),
         send_format=_with_common(speech.remote, found),
         receive_formats=tuple(
-            _with_common(f, found) for f in ours.encodings if f.name != TELEPHONE_EVENT
+            _with_common(f, found) for f in ours.encodings if f.name not in (TELEPHONE_EVENT, RED)
         ),
         send_events=_send_events(found, speech.remote.clock_rate),
         receive_events=tuple(f for f in ours.encodings if f.name == TELEPHONE_EVENT),
+        send_redundancy=repeating(theirs.encodings, speech.remote) if red else None,
+        receive_redundancy=red,
         ptime_ms=_packet_time(speech.capability, theirs, ptime_ms),
         direction=(ours.direction or Direction.SENDRECV) & theirs_direction.mirrored,
         remote_hold=hold or rtp is None,

@@ -22,6 +22,7 @@ from voip.sdp.format import RtpFormat
 from voip.sdp.local import LocalAddress
 from voip.sdp.matching import PROFILES, Match, Warning3xx, matches, not_acceptable
 from voip.sdp.payload_types import PayloadTypes
+from voip.sdp.redundancy import answered, offered
 from voip.types import Address, Random
 
 __all__ = ["MAX_CAPABILITIES", "NegotiationState", "Negotiator", "Preference"]
@@ -75,7 +76,8 @@ class Negotiator:
     `capabilities` in order of preference; `address` and `rtcp` (None: the next port) are where
     we receive; `ptime_ms` is the packet time we ask for, and send where nobody asks otherwise;
     `direction` is what we want, whatever the peer leaves of it (`set_direction`). `rtcp_mux`,
-    `rtcp_rsize`: whether we offer these, and agree to them (RFC 5761, RFC 5506).
+    `rtcp_rsize`: whether we offer these, and agree to them (RFC 5761, RFC 5506). `redundancy`:
+    whether we offer that speech is repeated (RFC 2198), which we agree to in any case.
 
     An operation that raises has changed nothing. ConfigError: the caller's values cannot be;
     SdpError: the order is wrong (status 491 or 500 where it is a peer's offer), or the peer's
@@ -96,6 +98,7 @@ class Negotiator:
         session_name: str = "-",
         rtcp_mux: bool = False,
         rtcp_rsize: bool = False,
+        redundancy: bool = False,
     ) -> None:
         if not 1 <= ptime_ms <= MAX_PTIME_MS:
             raise ConfigError(f"ptime_ms={ptime_ms}", hint=f"1 to {MAX_PTIME_MS} ms")
@@ -106,6 +109,7 @@ class Negotiator:
         self._capabilities = _checked(capabilities)
         self._local = LocalAddress.of(address, rtcp)
         self._ptime_ms = ptime_ms
+        self._redundancy = redundancy
         self._preference = preference
         self._session_name = session_name
         known = ((RTCP_MUX, rtcp_mux), (RTCP_RSIZE, rtcp_rsize))
@@ -184,6 +188,8 @@ class Negotiator:
         wanted = direction or self._direction
         numbers = self._numbers.copy()
         formats = _numbered([(ours, None) for ours in self._capabilities], numbers)
+        if self._redundancy or (self._agreed and self._agreed.receive_redundancy):
+            formats += offered(self._speech(formats), numbers)
         streams = list(self._streams)
         index = self._agreed.media_index if self._agreed else None
         if index is None:
@@ -292,6 +298,7 @@ class Negotiator:
         )
         kept = {audio.encoding for audio in formats}
         found = [match for match in found if match.capability.encoding in kept]
+        formats += answered(theirs.encodings, self._speech(formats), numbers)
         direction = wanted & offer.direction_of(theirs).mirrored
         named = {attribute.name for attribute in theirs.attributes}
         shared = tuple(one for one in self._attributes if one.name in named)
@@ -371,6 +378,10 @@ class Negotiator:
             rtcp=self._local.rtcp_attribute,
             attributes=attributes,
         )
+
+    def _speech(self, formats: Sequence[RtpFormat]) -> tuple[RtpFormat, ...]:
+        speech = {ours.encoding for ours in self._capabilities if ours.is_speech}
+        return tuple(one for one in formats if one.encoding in speech)
 
     def _describe(
         self, streams: tuple[MediaDescription, ...], timing: Timing

@@ -35,15 +35,21 @@ class PayloadTypes:
         encoding; else the number stays, or is the capability's own wish, the static one of RFC
         3551, or the next free one.
         """
-        encoding = capability.encoding
-        wishes: tuple[int | None, ...] = (
+        return self._give(
+            capability.encoding,
             wish,
-            self._latest.get(encoding),
             capability.payload_type,
             capability.static_payload_type,
             _EVENTS_FIRST if capability.name == TELEPHONE_EVENT else None,
         )
-        for number in (*wishes, *_DYNAMIC):
+
+    def redundant(self, repeated: Encoding, wish: int | None = None) -> int | None:
+        """Return the number of what repeats an encoding (RFC 2198), by the same rules."""
+        name, clock_rate, channels = repeated
+        return self._give((f"red of {name}", clock_rate, channels), wish)
+
+    def _give(self, encoding: Encoding, wish: int | None, *wishes: int | None) -> int | None:
+        for number in (wish, self._latest.get(encoding), *wishes, *_DYNAMIC):
             if number is not None and self._meaning.get(number, encoding) == encoding:
                 self._meaning[number] = encoding
                 self._latest[encoding] = number

@@ -166,6 +166,7 @@ class MediaSession:
             session_name="voip",
             rtcp_mux=stack.media.rtcp_mux,
             rtcp_rsize=stack.media.rtcp_rsize,
+            redundancy=stack.media.redundancy > 0,
         )
 
     async def move(self, peer_host: str, advertised: str) -> None:
@@ -269,6 +270,7 @@ class MediaSession:
         rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
         events = agreed.send_events
+        repeats = agreed.send_redundancy if self._stack.media.redundancy else None
         return ConnectStream(
             self.stream,
             rtp,
@@ -283,6 +285,9 @@ class MediaSession:
             hear_tones=self._hears_tones(agreed),
             rtcp_mux=agreed.rtcp_mux,
             rtcp_rsize=agreed.rtcp_rsize,
+            redundancy=self._stack.media.redundancy,
+            send_redundancy=_payload_format(repeats) if repeats else None,
+            receive_redundancy=tuple(_payload_format(item) for item in agreed.receive_redundancy),
         )
 
     def _hears_tones(self, agreed: AgreedAudio) -> bool:
