@@ -241,6 +241,8 @@ class MediaConfig:
     which Python that runs here does not delay; "auto": in a thread, and streams beyond the 50th in
     a process beside it. workers: how many processes; streams are spread over them, and all calls
     can be bridged and mixed. Simulated phones have an engine of their world.
+    dtx: send nothing while nobody speaks, but what silence sounds like: comfort noise (RFC 3389)
+    where the other side takes it, or the DTX of Opus; what others send of that is always heard;
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
     with the package; None: silence (`Call.set_hold_music` for a single call).
     """
@@ -258,6 +260,7 @@ class MediaConfig:
     keepalive_s: float | None = 15.0
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
+    dtx: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
 
     def __post_init__(self) -> None:

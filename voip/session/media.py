@@ -266,7 +266,7 @@ class MediaSession:
             raise MediaError("nothing has been agreed on yet")
         rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
-        events = agreed.send_events
+        events, noise = agreed.send_events, agreed.send_noise
         return ConnectStream(
             self.stream,
             rtp,
@@ -280,6 +280,9 @@ class MediaSession:
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
             rtcp_mux=agreed.rtcp_mux,
             rtcp_rsize=agreed.rtcp_rsize,
+            send_noise=_payload_format(noise) if noise else None,
+            receive_noise=tuple(_payload_format(item) for item in agreed.receive_noise),
+            dtx=self._stack.media.dtx,
         )
 
     def _numeric(self, address: Address | None) -> Address | None:
