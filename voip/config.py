@@ -249,6 +249,8 @@ class MediaConfig:
     can be bridged and mixed. engine_nice: the priority these processes ask for, -20 to 19 as of
     nice(1), unless this process has been given one; None: none. Simulated phones have an engine of
     their world.
+    dtx: send nothing while nobody speaks, but what silence sounds like: comfort noise (RFC 3389)
+    where the other side takes it, or the DTX of Opus; what others send of that is always heard;
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
     with the package; None: silence (`Call.set_hold_music` for a single call). tones_heard: whether
     digits are listened for in the sound; "auto": where the other side sends no telephone-events, in
@@ -270,6 +272,7 @@ class MediaConfig:
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
     redundancy: int = 0
+    dtx: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
     tones_heard: Literal["auto", "always", "never"] = "auto"
 

@@ -32,6 +32,7 @@ __all__ = [
     "CodecList",
     "Device",
     "Dns",
+    "Dtx",
     "FromUri",
     "Instance",
     "JsonFlag",
@@ -146,6 +147,9 @@ TlsInsecure = Annotated[
 ]
 CodecList = Annotated[
     str, typer.Option("--codec", metavar="LIST", help="Codecs, the preferred one first.")
+]
+Dtx = Annotated[
+    bool, typer.Option("--dtx", help="Send nothing in silence but how it sounds (comfort noise).")
 ]
 MediaTimeout = Annotated[
     float, typer.Option(min=0, metavar="S", help="End a call after so much silence; 0: never.")
@@ -268,10 +272,10 @@ def tls_config(
     return TlsConfig(_text(ca), _text(certificate), _text(key), insecure=insecure)
 
 
-def media_config(codecs: str) -> MediaConfig:
-    """Read --codec."""
+def media_config(codecs: str, *, dtx: bool = False) -> MediaConfig:
+    """Read --codec and --dtx."""
     names = tuple(name.strip().lower() for name in codecs.split(",") if name.strip())
-    return MediaConfig(codecs=names)
+    return MediaConfig(codecs=names, dtx=dtx)
 
 
 def call_config(media_timeout: float, ping: float) -> CallConfig:

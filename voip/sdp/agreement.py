@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from voip.sdp.answers import SHARED
-from voip.sdp.capability import AudioCapability
+from voip.sdp.capability import COMFORT_NOISE, OWN_DTX, AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
 from voip.sdp.format import RtpFormat
 from voip.sdp.matching import Match
@@ -38,7 +38,9 @@ class AgreedAudio:
     that both know. `send_redundancy`, None where it may not be done, and `receive_redundancy` are
     what repeats speech (RFC 2198). `rtcp_mux`: RTCP goes where RTP does (RFC 5761), and
     `remote_rtcp` is the same; `rtcp_rsize`: it may be of reduced size (RFC 5506). `direction` is
-    ours, after both sides. `remote_hold`: the peer does not want to hear us now.
+    ours, after both sides. `remote_hold`: the peer does not want to hear us now. `send_noise`,
+    `receive_noise`: comfort noise (RFC 3389), the former of the clock of what we send, and where
+    that has no DTX of its own.
     """
 
     media_index: int | None
@@ -56,6 +58,8 @@ class AgreedAudio:
     remote_hold: bool = False
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
+    send_noise: RtpFormat | None = None
+    receive_noise: tuple[RtpFormat, ...] = ()
 
     @property
     def can_send(self) -> bool:
@@ -99,7 +103,9 @@ def agree(
         remote_rtcp=rtp if mux else session.rtcp_address(theirs),
         send_format=_with_common(speech.remote, found),
         receive_formats=tuple(
-            _with_common(f, found) for f in ours.encodings if f.name not in (TELEPHONE_EVENT, RED)
+            _with_common(f, found)
+            for f in ours.encodings
+            if f.name not in (TELEPHONE_EVENT, RED, COMFORT_NOISE)
         ),
         send_events=_send_events(found, speech.remote.clock_rate),
         receive_events=tuple(f for f in ours.encodings if f.name == TELEPHONE_EVENT),
@@ -110,6 +116,8 @@ def agree(
         remote_hold=hold or rtp is None,
         rtcp_mux=mux,
         rtcp_rsize=_both(RTCP_RSIZE, ours, theirs),
+        send_noise=_send_noise(found, speech.remote),
+        receive_noise=tuple(f for f in ours.encodings if f.name == COMFORT_NOISE),
     )
 
 
@@ -132,6 +140,14 @@ def _send_events(found: Sequence[Match], clock_rate: int) -> RtpFormat | None:
     if not events:
         return None
     return events[0].capability.as_format(events[0].remote.payload_type)
+
+
+def _send_noise(found: Sequence[Match], speech: RtpFormat) -> RtpFormat | None:
+    """Return the comfort noise that may stand for silence in `speech`, if there is one."""
+    if speech.name in OWN_DTX:
+        return None
+    wanted = (COMFORT_NOISE, speech.clock_rate, 1)
+    return next((match.remote for match in found if match.remote.encoding == wanted), None)
 
 
 def _packet_time(capability: AudioCapability, theirs: MediaDescription, default: int) -> int:

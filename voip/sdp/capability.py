@@ -20,11 +20,23 @@ from voip.sdp.format import (
 )
 from voip.sdp.telephone_event import TELEPHONE_EVENT, parse_events
 
-__all__ = ["PCMA", "PCMU", "TELEPHONE_EVENTS", "AudioCapability", "capabilities_of"]
+__all__ = [
+    "COMFORT_NOISE",
+    "OWN_DTX",
+    "PCMA",
+    "PCMU",
+    "TELEPHONE_EVENTS",
+    "AudioCapability",
+    "capabilities_of",
+]
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_LENGTH}}}")
 _PARAMETERS = re.compile(r"\S(?:[^\r\n\0]*\S)?")
-_NOT_SPEECH = frozenset({TELEPHONE_EVENT, "tone", "cn", "red", "ulpfec"})
+COMFORT_NOISE = "cn"
+"""The encoding name of RFC 3389."""
+OWN_DTX = frozenset({"amr", "amr-wb", "evs", "g723", "g729", "opus", "speex"})
+"""Encodings that describe silence themselves: they want no comfort noise beside them."""
+_NOT_SPEECH = frozenset({TELEPHONE_EVENT, "tone", COMFORT_NOISE, "red", "ulpfec"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,8 @@ class AudioCapability:
     we receive. `ptime_ms` is the packet time we send where the peer asks for none (None: the
     negotiator's), `maxptime_ms` the longest packet we take or make (None: no bound of ours).
     `payload_type` is the number we would like it to have, no more than a wish and no part of
-    what it is; None: that of RFC 3551, else a dynamic one.
+    what it is; None: that of RFC 3551, else a dynamic one. `offered`: whether an offer of ours has
+    it unasked; else only who offers it is answered with it.
 
     Raises ConfigError for values that cannot stand in a session description.
     """
@@ -47,6 +60,7 @@ class AudioCapability:
     ptime_ms: int | None = None
     maxptime_ms: int | None = None
     payload_type: int | None = field(default=None, compare=False)
+    offered: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name.lower())

@@ -187,11 +187,15 @@ class Negotiator:
             raise self._out_of_order("make an offer")
         wanted = direction or self._direction
         numbers = self._numbers.copy()
-        formats = _numbered([(ours, None) for ours in self._capabilities], numbers)
-        if self._redundancy or (self._agreed and self._agreed.receive_redundancy):
-            formats += offered(self._speech(formats), numbers)
         streams = list(self._streams)
         index = self._agreed.media_index if self._agreed else None
+        in_use = () if index is None else [one.encoding for one in streams[index].encodings]
+        chosen = tuple(
+            ours for ours in self._capabilities if ours.offered or ours.encoding in in_use
+        )
+        formats = _numbered([(ours, None) for ours in chosen], numbers)
+        if self._redundancy or (self._agreed and self._agreed.receive_redundancy):
+            formats += offered(self._speech(formats), numbers)
         if index is None:
             index = len(streams)
             streams.append(self._audio(formats, "RTP/AVP", wanted, self._attributes))
@@ -202,7 +206,7 @@ class Negotiator:
         timing = self._sent.timing if self._sent else Timing()
         offer = self._describe(tuple(streams), timing)
         family = self._local.connection.family
-        self._our_offer = _Offer(offer, index, self._capabilities, family)
+        self._our_offer = _Offer(offer, index, chosen, family)
         self._unanswered = True
         self._numbers = numbers
         self._direction_before, self._direction = self._direction, wanted
@@ -410,7 +414,7 @@ def _checked(capabilities: Sequence[AudioCapability]) -> tuple[AudioCapability, 
         raise ConfigError("an encoding is listed twice", hint="name each codec once")
     if len(encodings) > MAX_CAPABILITIES:
         raise ConfigError(f"{len(encodings)} encodings", hint=f"at most {MAX_CAPABILITIES}")
-    if not any(ours.is_speech for ours in capabilities):
+    if not any(ours.is_speech and ours.offered for ours in capabilities):
         raise ConfigError("no encoding that carries speech", hint='add one, such as "pcmu"')
     return tuple(capabilities)
 

@@ -10,7 +10,7 @@ from voip.config import MediaConfig
 from voip.errors import CodecError, ConfigError
 from voip.fmtp import Value, write
 from voip.media.adapter import packet_frames
-from voip.sdp.capability import TELEPHONE_EVENTS, AudioCapability
+from voip.sdp.capability import COMFORT_NOISE, OWN_DTX, TELEPHONE_EVENTS, AudioCapability
 from voip.sdp.format import RtpFormat
 
 __all__ = ["capabilities", "check_codecs", "rate_of"]
@@ -19,23 +19,27 @@ _EVENTS = TELEPHONE_EVENTS.fmtp
 
 
 def capabilities(
-    names: Iterable[str], ptime_ms: int, codecs: Registry | None = None
+    names: Iterable[str], ptime_ms: int, codecs: Registry | None = None, *, dtx: bool = False
 ) -> tuple[AudioCapability, ...]:
     """Return what a phone offers that has been told to use codecs, in this order.
 
     A name is "opus", or "l16/16000" or "l16/48000/2" where one alone is not enough. Digits
-    (telephone-event) are offered for each clock that is in use (RFC 4733, section 2.1). Raises
-    ConfigError for a codec that there is not, or that this machine cannot do.
+    (telephone-event) are offered for each clock that is in use (RFC 4733, section 2.1). With `dtx`
+    so is comfort noise (RFC 3389), for each clock of a codec that has no DTX of its own, and that
+    of Opus; without, who offers comfort noise is answered with it. Raises ConfigError for a codec
+    that there is not, or that this machine cannot do.
     """
     registry = codecs or default_registry()
-    speech = [_capability(_found(name, registry, ptime_ms), ptime_ms) for name in names]
+    speech = [_capability(_found(name, registry, ptime_ms), ptime_ms, dtx) for name in names]
     clocks = dict.fromkeys([TELEPHONE_EVENTS.clock_rate, *(one.clock_rate for one in speech)])
     others = [
         AudioCapability(TELEPHONE_EVENTS.name, clock, fmtp=_EVENTS)
         for clock in clocks
         if clock != TELEPHONE_EVENTS.clock_rate
     ]
-    return (*speech, TELEPHONE_EVENTS, *others)
+    silent = dict.fromkeys(one.clock_rate for one in speech if one.name not in OWN_DTX)
+    noises = [AudioCapability(COMFORT_NOISE, clock, offered=dtx) for clock in silent]
+    return (*speech, *noises, TELEPHONE_EVENTS, *others)
 
 
 def check_codecs(media: MediaConfig) -> None:
@@ -71,11 +75,13 @@ def _found(name: str, registry: Registry, ptime_ms: int) -> CodecInfo:
     raise ConfigError(f"no codec {name!r}", hint="there are " + ", ".join(there))
 
 
-def _capability(info: CodecInfo, ptime_ms: int) -> AudioCapability:
+def _capability(info: CodecInfo, ptime_ms: int, dtx: bool) -> AudioCapability:
     """Return what we say of a codec that we receive."""
     said: dict[str, Value] = {}
     if info.name == "opus":
         said["useinbandfec"] = True  # what the packet after a lost one repeats of it is heard
+        if dtx:
+            said["usedtx"] = True
     elif info.name == "ilbc":
         said["mode"] = 30 if ptime_ms % 30 == 0 else 20
     fmtp = write(info.name, said)

@@ -269,7 +269,7 @@ class MediaSession:
             raise MediaError("nothing has been agreed on yet")
         rtp = self._numeric(agreed.remote_rtp)
         send = agreed.send_format
-        events = agreed.send_events
+        events, noise = agreed.send_events, agreed.send_noise
         repeats = agreed.send_redundancy if self._stack.media.redundancy else None
         return ConnectStream(
             self.stream,
@@ -288,6 +288,9 @@ class MediaSession:
             redundancy=self._stack.media.redundancy,
             send_redundancy=_payload_format(repeats) if repeats else None,
             receive_redundancy=tuple(_payload_format(item) for item in agreed.receive_redundancy),
+            send_noise=_payload_format(noise) if noise else None,
+            receive_noise=tuple(_payload_format(item) for item in agreed.receive_noise),
+            dtx=self._stack.media.dtx,
         )
 
     def _hears_tones(self, agreed: AgreedAudio) -> bool:

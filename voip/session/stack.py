@@ -100,4 +100,4 @@ class Stack:
     capabilities: tuple[AudioCapability, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.capabilities = capabilities(self.media.codecs, self.media.ptime_ms)
+        self.capabilities = capabilities(self.media.codecs, self.media.ptime_ms, dtx=self.media.dtx)

@@ -33,6 +33,7 @@ CALL = {
     "--microphone",
     "--duration",
     "--codec",
+    "--dtx",
     "--media-timeout",
     "--ping",
 }

@@ -372,7 +372,53 @@ def test_comfort_noise_is_agreed_and_is_not_what_we_speak() -> None:
     assert numbers(answer.media[0]) == [13, 0]
     assert callee.agreed is not None
     assert callee.agreed.send_format == RtpFormat(0, "pcmu")
-    assert [f.name for f in callee.agreed.receive_formats] == ["cn", "pcmu"]
+    assert [f.name for f in callee.agreed.receive_formats] == ["pcmu"]
+    noise = RtpFormat(13, "cn")
+    assert (callee.agreed.send_noise, callee.agreed.receive_noise) == (noise, (noise,))
+
+
+@pytest.mark.parametrize(
+    ("offer", "noise"),
+    [
+        ("0 13", 13),
+        ("97 13,rtpmap:97 opus/48000/2", None),
+        ("9 13", 13),
+        ("0 97,rtpmap:97 CN/8000", 97),
+        ("0 97,rtpmap:97 CN/16000", None),
+        ("98 97 13,rtpmap:98 L16/16000,rtpmap:97 CN/16000", 97),
+        ("0", None),
+    ],
+)
+def test_comfort_noise_is_sent_by_the_clock_of_what_we_speak(offer: str, noise: int | None) -> None:
+    """And not where that has silence of its own."""
+    speech = [PCMU, AudioCapability("opus", 48000, 2), AudioCapability("g722")]
+    speech.append(AudioCapability("l16", 16000))
+    cn = [AudioCapability("cn", offered=False), AudioCapability("cn", 16000, offered=False)]
+    callee, _ = answered(described(f"audio 5000 RTP/AVP {offer}"), [*speech, *cn])
+    assert callee.agreed is not None
+    sent = callee.agreed.send_noise
+    assert (sent.payload_type if sent else None) == noise
+
+
+def test_what_is_not_offered_is_answered_and_kept_from_then_on() -> None:
+    callee, answer = answered(
+        described(audio("0 13")), [PCMU, AudioCapability("cn", offered=False)]
+    )
+    assert numbers(answer.media[0]) == [0, 13]
+    assert numbers(callee.create_offer().media[0]) == [0, 13]
+    callee.receive_answer(described(audio("0")))
+    assert callee.agreed is not None
+    assert callee.agreed.send_noise is None
+    callee.receive_offer(described(audio("0")))
+    callee.create_answer()
+    assert numbers(callee.create_offer().media[0]) == [0]
+
+
+def test_what_is_not_offered_is_not_taken_from_an_answer() -> None:
+    caller = negotiator([PCMU, AudioCapability("cn", offered=False)])
+    assert numbers(caller.create_offer().media[0]) == [0]
+    agreed = caller.receive_answer(described(audio("0 13")))
+    assert (agreed.send_noise, agreed.receive_noise) == (None, ())
 
 
 @pytest.mark.parametrize(
