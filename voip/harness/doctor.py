@@ -28,7 +28,7 @@ from voip.codecs.opus.binding import libopus
 from voip.codecs.registry import default_registry
 from voip.errors import CodecError, TransportError, VoipError
 from voip.harness.audio import fit_tones, snr_db
-from voip.media import native, protection
+from voip.media import native, protection, srtp_rows
 from voip.media.io import PacketBatch
 from voip.media.wav import WavReader
 from voip.net.packets import UdpPacketIO
@@ -187,9 +187,10 @@ def _srtp() -> Check:
     name, hint = "SRTP", "to protect calls: pip install 'voip-softphone[srtp]'"
     if not _version("cryptography"):
         return Check(name, Health.MISSING, "cryptography is not installed", hint)
+    in_c = ", AES-CM in C" * (protection.available() and srtp_rows.has_counter_mode())
     if not _version("pylibsrtp"):
-        return Check(name, Health.MISSING, "by cryptography alone, slowly", hint)
-    return Check(name, Health.OK, "by libsrtp" + (", in C" * protection.available()))
+        return Check(name, Health.MISSING, "by cryptography alone, slowly" + in_c, hint)
+    return Check(name, Health.OK, "by libsrtp" + in_c)
 
 
 def _sounds() -> Check:

@@ -342,12 +342,12 @@ static int unseal(const Table *table, Py_ssize_t row, uint8_t *packet, int *leng
     if (end < HEADER || differ(packet + end, keys->mki, keys->mki_bytes))
         return FORGED;
     int64_t index = index_of(table, row, packet);
-    int start = payload_offset(packet, end);
+    int start = payload_offset(packet, end + keys->tag_bytes);
     if (start < 0)
         return FORGED;
     if (!is_new(table->index[row], seen, index))
         return REPLAYED;
-    if (index >= INDEX_LIMIT || !authenticate(table->crypto, keys, packet, end, index, digest)
+    if (start > end || index >= INDEX_LIMIT || !authenticate(table->crypto, keys, packet, end, index, digest)
         || differ(digest, packet + end + keys->mki_bytes, keys->tag_bytes)
         || !apply_keystream(table->crypto, keys, (uint32_t)table->ssrc[row], index, packet + start, end - start))
         return FORGED;
