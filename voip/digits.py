@@ -50,7 +50,7 @@ class Digits:
         Gateways, and phones that are told to, send one keypress as an event, in an INFO and as
         tones; each way has each press once.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._session.stack.signalling.now()
         while self._latest and now - self._latest[0].at > ONE_PRESS_S:
             self._latest.popleft()
         for press in self._latest:

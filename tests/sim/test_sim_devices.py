@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ import pytest
 from voip import Softphone
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
-from voip.devices.paced import CallbackDevice, NullDevice, ToneDevice
-from voip.errors import CallStateError, ConfigError, DeviceError
+from voip.devices.device import DeviceInfo
+from voip.devices.hotplug import DeviceAdded, DeviceRemoved, SimulatedDevices, watch_devices
+from voip.devices.paced import CallbackDevice, FileDevice, NullDevice, ToneDevice
+from voip.devices.pipes import LoopbackDevice
+from voip.errors import CallStateError, ConfigError, DeviceError, VoipError
 from voip.events import DeviceLost
 from voip.harness.audio import fit_tones
 from voip.sim import Path, World
@@ -190,5 +193,71 @@ def test_the_call_s_end_is_the_link_s_end() -> None:
         with pytest.raises(CallStateError):
             await link.use(NullDevice())
         await link.stop()
+
+    talk(story)
+
+
+def test_E07_a_device_that_is_pulled_out_is_told_of_and_the_call_goes_on_without() -> None:
+    machine = SimulatedDevices()
+    headset = DeviceInfo("USB Headset", 1, 1, RATE_HZ)
+    told: list[object] = []
+
+    async def watch() -> None:
+        async for change in watch_devices(machine, every_s=0.5):
+            told.append(change)
+
+    async def story(mine: Call, theirs: Call) -> None:
+        watching = asyncio.ensure_future(watch())
+        await asyncio.sleep(1)
+        machine.plug(headset, lambda: ToneDevice(700, rate_hz=RATE_HZ))
+        ear = Ear()
+        async with theirs.attach(ear), mine.attach(machine.open("headset")) as link:
+            await asyncio.sleep(2)
+            assert tone_and_rest(ear.last(0.5), 700)[0] > -30
+            machine.unplug("USB Headset")
+            await asyncio.sleep(2)
+            assert link.device.name == "null"
+            assert not np.abs(ear.last(0.5)).max() > 10
+            machine.plug(headset, lambda: ToneDevice(900, rate_hz=RATE_HZ))
+            await link.use(machine.open("headset"))
+            await asyncio.sleep(2)
+            assert tone_and_rest(ear.last(0.5), 900)[0] > -30
+        watching.cancel()
+        lost = [event async for event in events_so_far(mine) if isinstance(event, DeviceLost)]
+        assert [event.device for event in lost] == ["USB Headset"]
+        with pytest.raises(DeviceError, match="no device"):
+            machine.unplug("Speaker")
+        with pytest.raises(DeviceError, match="'USB Headset'"):
+            machine.open("speaker")
+
+    talk(story)
+    assert told == [DeviceAdded(headset), DeviceRemoved(headset), DeviceAdded(headset)]
+
+
+async def events_so_far(call: Call) -> AsyncIterator[object]:
+    for event in call._events:
+        yield event
+
+
+def test_a_device_that_cannot_be_had_leaves_the_one_before_in_its_place() -> None:
+    async def story(mine: Call, theirs: Call) -> None:
+        ear = Ear()
+        async with theirs.attach(ear), mine.attach(ToneDevice(700, rate_hz=RATE_HZ)) as link:
+            with pytest.raises(VoipError, match=r"nowhere\.wav"):
+                await link.use(FileDevice("/nowhere.wav"))
+            await asyncio.sleep(2)
+            assert tone_and_rest(ear.last(0.5), 700)[0] > -30
+
+    talk(story)
+
+
+def test_a_loopback_device_sends_back_what_it_plays() -> None:
+    async def story(mine: Call, theirs: Call) -> None:
+        ear = Ear()
+        speaker = ToneDevice(600, rate_hz=RATE_HZ)
+        both = CallbackDevice(speaker.capture, ear.play, rate_hz=RATE_HZ)
+        async with theirs.attach(both), mine.attach(LoopbackDevice(20)):
+            await asyncio.sleep(4)
+        assert tone_and_rest(ear.last(1.0), 600)[0] > -30
 
     talk(story)

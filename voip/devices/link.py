@@ -10,7 +10,7 @@ from typing import Protocol
 from voip.devices.bridge import ClockBridge, Meter
 from voip.devices.device import AudioDevice
 from voip.devices.paced import NullDevice
-from voip.errors import CallStateError, DeviceError, MediaError
+from voip.errors import CallStateError, DeviceError, MediaError, VoipError
 from voip.media.rings import AudioRing
 
 __all__ = ["DeviceLink", "SoundPort"]
@@ -112,7 +112,7 @@ class DeviceLink:
             before.stop()
             try:
                 self._begin(device)
-            except DeviceError:
+            except VoipError:
                 self._begin(before)
                 raise
 

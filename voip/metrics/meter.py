@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from voip.call import Call
 from voip.desk import Desk
 from voip.events import CallState
 from voip.media.driver import EngineFigures
@@ -71,6 +72,11 @@ class Meter:
     def name(self) -> str:
         """What the phone is called: its first account, "phone" where it has none."""
         return self._desk.lines.first.aor or "phone"
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that are not over, the oldest first."""
+        return list(self._desk.calls.values())
 
     def read(self) -> Iterator[Reading]:
         """Yield every figure as it is now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -20,12 +21,13 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from voip.desk import Desk
+from voip.metrics.calls_json import call_json
 from voip.metrics.families import FAMILIES, Family
 from voip.metrics.histogram import Histogram
 from voip.metrics.meter import Meter
 from voip.metrics.proxy_meter import MeteredProxy, ProxyMeter
 from voip.metrics.signalling import Reading
-from voip.net.http import HttpServer
+from voip.net.http import HttpServer, Page
 from voip.types import Address
 
 __all__ = ["Metrics"]
@@ -33,6 +35,9 @@ __all__ = ["Metrics"]
 DEFAULT_PORT: Final = 9464
 """What OpenTelemetry's exporters for Prometheus listen at."""
 PATH: Final = "/metrics"
+CALLS_PATH: Final = "/calls"
+_CALLS_AT_ONCE: Final = 50
+"""After so many others have the event loop."""
 _END: Final = b"# EOF\n"
 
 
@@ -115,6 +120,19 @@ class Metrics(Collector):
             await asyncio.sleep(0)
         return content_type, _whole(pieces)
 
+    async def calls_page(self, accept: str = "") -> tuple[str, bytes]:
+        """Return (content type, text) of what all phones have of calls, as `SCHEMA` has it."""
+        phones = []
+        for source in tuple(self._sources.values()):
+            if isinstance(source, Meter):
+                told = []
+                for number, call in enumerate(source.calls):
+                    if number % _CALLS_AT_ONCE == _CALLS_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                    told.append(call_json(call))
+                phones.append({"phone": source.name, "calls": told})
+        return "application/json", json.dumps({"phones": phones}, allow_nan=False).encode()
+
     def _families(self) -> Iterator[Metric | None]:
         """Read one after the other (None: it goes on), then yield what was read."""
         found = {name: _empty(family) for name, family in FAMILIES.items()}
@@ -136,14 +154,20 @@ class Metrics(Collector):
 
     @asynccontextmanager
     async def serve(
-        self, host: str = "127.0.0.1", port: int = DEFAULT_PORT
+        self, host: str = "127.0.0.1", port: int = DEFAULT_PORT, *, calls: bool = False
     ) -> AsyncIterator[Address]:
         """Answer `GET /metrics` at an address (port 0: any that is free) inside the block.
+
+        calls: and `GET /calls`, what every call is and how it sounds, as JSON (`calls_json`): that
+        says who speaks with whom.
 
         Yields the address. There is neither password nor TLS: whoever reaches it reads it. Raises
         `TransportError` where it cannot be had.
         """
-        server = HttpServer({PATH: self.page})
+        pages: dict[str, Page] = {PATH: self.page}
+        if calls:
+            pages[CALLS_PATH] = self.calls_page
+        server = HttpServer(pages)
         try:
             yield await server.start(host, port)
         finally:
