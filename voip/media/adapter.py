@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.codecs.core import Codec, CodecInfo, FecCodec, TellingFecCodec
 from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
@@ -115,6 +115,15 @@ class Decoding:
     def repeats(self) -> bool:
         """Whether payloads may repeat what the ones before them had."""
         return self._fec is not None
+
+    def repeats_in(self, payload: Octets) -> bool:
+        """Whether a payload repeats what the one before it had; a codec that cannot tell may."""
+        if not isinstance(self.codec, TellingFecCodec):
+            return self.repeats
+        try:
+            return self.codec.has_fec(payload)
+        except CodecError:
+            return False
 
     def recover(self, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`, from what it says of them.

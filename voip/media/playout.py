@@ -305,13 +305,15 @@ class Playout:
         transit = arrival - timestamp / self.rates(rows)
         slots = ring.slots(rows, sequence)
         missing = (self.state[rows] != IDLE) & (timestamp >= self.first[rows])
-        missing &= (ring.sequence[slots] != sequence) & (ring.duration[slots] == 0)
+        known = ring.sequence[slots] == sequence
+        missing &= (~known | (ring.spare[slots] == -sequence)) & (ring.duration[slots] == 0)
         missing &= transit - self.delays.quickest[rows] <= self.maximum[rows]  # else it is too old
         missing &= ~ring.holds(rows, timestamp)
-        if some(missing):
-            lost = slots[missing]
-            ring.sequence[lost], ring.spare[lost] = sequence[missing], -sequence[missing]
-            self.delays.update(rows[missing], transit[missing])
+        new = missing & ~known
+        if some(new):
+            lost = slots[new]
+            ring.sequence[lost], ring.spare[lost] = sequence[new], -sequence[new]
+            self.delays.update(rows[new], transit[new])
         wanted: Bools = missing & (timestamp + duration > self.decoded[rows])
         return wanted
 

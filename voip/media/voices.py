@@ -122,6 +122,14 @@ class Voice:
                 self._tell_broken()
         return np.zeros(count, np.float32)
 
+    def repeats_in(self, code: int, payload: Octets) -> bool:
+        """Whether a payload repeats what the one before it had."""
+        try:
+            return self._decoding(code).repeats_in(payload)
+        except Exception:
+            self._tell_broken()
+            return False
+
     def recover(self, code: int, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`; None where it has none."""
         try:
