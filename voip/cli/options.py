@@ -48,6 +48,7 @@ __all__ = [
     "Ping",
     "Proxy",
     "PublicAddress",
+    "Redundancy",
     "RtpPorts",
     "TlsCa",
     "TlsCert",
@@ -146,6 +147,13 @@ TlsInsecure = Annotated[
 ]
 CodecList = Annotated[
     str, typer.Option("--codec", metavar="LIST", help="Codecs, the preferred one first.")
+]
+
+Redundancy = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Packets before it that each packet repeats (RFC 2198), 0 to 4."
+    ),
 ]
 MediaTimeout = Annotated[
     float, typer.Option(min=0, metavar="S", help="End a call after so much silence; 0: never.")
@@ -268,10 +276,10 @@ def tls_config(
     return TlsConfig(_text(ca), _text(certificate), _text(key), insecure=insecure)
 
 
-def media_config(codecs: str) -> MediaConfig:
-    """Read --codec."""
+def media_config(codecs: str, redundancy: int = 0) -> MediaConfig:
+    """Read --codec and --redundancy."""
     names = tuple(name.strip().lower() for name in codecs.split(",") if name.strip())
-    return MediaConfig(codecs=names)
+    return MediaConfig(codecs=names, redundancy=redundancy)
 
 
 def call_config(media_timeout: float, ping: float) -> CallConfig:

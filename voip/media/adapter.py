@@ -101,6 +101,14 @@ class Decoding:
         self._remember(out)
         return True
 
+    def learn(self, payload: Octets) -> None:
+        """Decode a payload that came too late to be heard, right after what stood for it.
+
+        What the codec remembers is what was said then, and no more what was made up.
+        """
+        self._spare = self._spare[:0]
+        self.codec.decode_into(payload, self._room)
+
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
         if self.codec.info.conceals:

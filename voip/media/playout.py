@@ -250,6 +250,12 @@ class Playout:
             ring.spare[slots[copied]] = 0
             self.recovered[rows[copied]] -= 1
             self.duplicate[rows[repeated & ~copied]] += 1
+            if self.voices:
+                just = late & self._was_last(rows, slots, timestamp + duration)
+                for at in where(just & (duration > 0)):
+                    payload = data[packet[at], int(offset[at]) : int(offset[at] + size[at])]
+                    self._voiced.learn(int(rows[at]), int(code[at]), payload)
+                    ring.sequence[slots[at]] = sequence[at]
             self._drop_late(rows[late])
             keep = ~drop
             rows, slots, sequence, timestamp, duration = (
@@ -316,6 +322,17 @@ class Playout:
             self.delays.update(rows[new], transit[new])
         wanted: Bools = missing & (timestamp + duration > self.decoded[rows])
         return wanted
+
+    def _was_last(self, rows: Rows, slots: Ints, end: Ints) -> Bools:
+        """Tell of which packets (k,) that end so the time has passed just now, with no sound."""
+        just: Bools = (end == self.decoded[rows]) & (self.ring.duration[slots] == 0)
+        return just
+
+    def learn(self, rows: Rows, slots: Ints) -> None:
+        """Let codecs of `rows` (k,) remember packets that wait in `slots` (k,), and go unheard."""
+        ring = self.ring
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            self._voiced.learn(row, int(ring.code[slot]), ring.octets(slot))
 
     def _drop_late(self, rows: Rows) -> None:
         self.late[rows] += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from voip.codecs.pcm import Octets
 from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
-from voip.media.voices import Voice
+from voip.media.voices import FIRST_CODE, Voice
 from voip.media.voicing import Voicing
 
 __all__ = ["Voiced"]
@@ -90,6 +91,12 @@ class Voiced:
             filled[at] = sound.size
             self._pcm.append(rows[at : at + 1], sound[None])
         return filled, recovered, np.array(repeated, np.intp)
+
+    def learn(self, row: int, code: int, payload: Octets) -> None:
+        """Let a row's codec remember a packet that comes too late, where it remembers anything."""
+        voice = self.voices.get(row)
+        if voice is not None and code >= FIRST_CODE:
+            voice.learn(code, payload)
 
     def levels(self, rows: Rows) -> Floats:
         """Return the loudest sample (k,) that `rows` have heard of late."""

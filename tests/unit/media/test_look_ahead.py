@@ -1,17 +1,21 @@
-"""What is repeated by a later packet is waited for, where packets are lost: RED and FEC alike."""
+"""What a later packet repeats is waited for, by RED or FEC; what is late is remembered."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import Desk
+from engine_desk import Desk, place_of
 
+from voip.codecs.core import CodecFormat
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
+from voip.codecs.registry import default_registry
 from voip.media import native
-from voip.media.commands import PayloadFormat
+from voip.media.commands import AddSink, PayloadFormat
 
 OPUS = PayloadFormat(111, "opus", 48000, 2)
+G722 = PayloadFormat(9, "g722")
+ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
 WAYS = [
     pytest.param(True, marks=pytest.mark.skipif(not native.available(), reason="no C")),
     False,
@@ -75,3 +79,50 @@ def test_packets_say_themselves_whether_they_repeat() -> None:
     assert sum(repeating) > 40
     plain = talk(2.0, 20, fec=False)
     assert not any(codec.has_fec(np.frombuffer(one, np.uint8)) for one in plain)
+
+
+# ---------------------------------------------------------------- what comes too late
+
+
+@pytest.mark.parametrize("format_", [OPUS, G722, ILBC], ids=lambda format_: format_.name)
+def test_a_codec_remembers_what_came_too_late_to_be_heard(
+    desk: Desk, format_: PayloadFormat
+) -> None:
+    """Packet 50 comes when its time has been concealed: what follows it is heard as it was said."""
+    codecs = [
+        default_registry().create(
+            CodecFormat(format_.name, format_.clock_rate, format_.channels, format_.fmtp)
+        )
+        for _ in range(3)
+    ]
+    rate, span = codecs[0].info.sample_rate, format_.clock_rate // 50
+    sound = (np.random.default_rng(3).normal(0, 4000, 2 * rate)).astype(np.int16)
+    payloads = [codecs[0].encode(part) for part in sound.reshape(-1, rate // 50)]
+    fixed = {"jitter_min_ms": 20.0, "jitter_max_ms": 20.0}
+    desk.call(send_format=format_, receive_formats=(format_,), settings=fixed)
+    number = desk.engine.arena.allocate(4 * rate, rate)
+    desk.do(AddSink(1, number))
+    begin = desk.now
+    for n, payload in enumerate(payloads):
+        for _ in range(3 if n == 50 else 1):  # copies of it are no news
+            at = begin + n * 0.02 + (0.035 if n == 50 else 0.0)
+            desk.rtp(n, span * n, payload, at=at, payload_type=format_.payload_type)
+    desk.run(2.2)
+    stats = desk.stats()
+    assert (stats.packets_late, stats.packets_lost, stats.packets_duplicate) == (1, -2, 2)
+    heard = desk.engine.arena.ring(number).read(4 * rate)
+    learned, patched = [], []
+    for n, payload in enumerate(payloads):
+        for codec, into in ((codecs[1], learned), (codecs[2], patched)):
+            if n == 50:
+                into.append(np.asarray(codec.conceal(rate // 50)))
+                if into is learned:
+                    codec.decode(payload)
+            else:
+                into.append(codec.decode(payload))
+    lag = place_of(np.concatenate(learned), heard)
+    after = slice(52 * rate // 50, 54 * rate // 50)
+    part = heard[lag:][after].astype(int)
+    with_it, without = (np.concatenate(one)[after].astype(int) for one in (learned, patched))
+    assert np.abs(part - with_it).max() <= 1
+    assert np.abs(part - without).max() > 10
