@@ -10,6 +10,7 @@ import random
 import struct
 from pathlib import Path
 
+from fuzz_red import PAYLOADS as RED_PAYLOADS
 from fuzz_srtp import protected_packets
 
 _SDP = (
@@ -138,6 +139,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
         return list(protected_packets())
     if target == "opus":
         return list(_OPUS)
+    if target == "red":
+        return list(RED_PAYLOADS)
     if target == "payloads":
         return [*_OPUS, *_PAYLOADS]
     if target == "parameters":

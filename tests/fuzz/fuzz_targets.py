@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from fuzz_red import red
 from fuzz_srtp import srtp
 
 from voip.codecs.comfort_noise import ComfortNoise, NoiseSource
@@ -389,6 +390,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "srtp": srtp,
     "extension": extension,
     "opus": opus,
+    "red": red,
     "payloads": payloads,
     "parameters": parameters,
     "agent": agent,

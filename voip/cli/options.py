@@ -49,6 +49,7 @@ __all__ = [
     "Ping",
     "Proxy",
     "PublicAddress",
+    "Redundancy",
     "RtpPorts",
     "TlsCa",
     "TlsCert",
@@ -150,6 +151,12 @@ CodecList = Annotated[
 ]
 Dtx = Annotated[
     bool, typer.Option("--dtx", help="Send nothing in silence but how it sounds (comfort noise).")
+]
+Redundancy = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="Packets before it that each packet repeats (RFC 2198), 0 to 4."
+    ),
 ]
 MediaTimeout = Annotated[
     float, typer.Option(min=0, metavar="S", help="End a call after so much silence; 0: never.")
@@ -272,10 +279,10 @@ def tls_config(
     return TlsConfig(_text(ca), _text(certificate), _text(key), insecure=insecure)
 
 
-def media_config(codecs: str, *, dtx: bool = False) -> MediaConfig:
-    """Read --codec and --dtx."""
+def media_config(codecs: str, *, dtx: bool = False, redundancy: int = 0) -> MediaConfig:
+    """Read --codec, --dtx and --redundancy."""
     names = tuple(name.strip().lower() for name in codecs.split(",") if name.strip())
-    return MediaConfig(codecs=names, dtx=dtx)
+    return MediaConfig(codecs=names, dtx=dtx, redundancy=redundancy)
 
 
 def call_config(media_timeout: float, ping: float) -> CallConfig:

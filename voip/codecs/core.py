@@ -10,7 +10,7 @@ from typing import Final, Protocol, runtime_checkable
 from voip.codecs.pcm import Octets, Pcm, Whole
 from voip.errors import CodecError
 
-__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec", "Ways"]
+__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec", "TellingFecCodec", "Ways"]
 
 _RTPMAP: Final = re.compile(r"([\w.+-]{1,64})/([1-9]\d{0,8})(?:/([1-9]\d{0,2}))?", re.ASCII)
 
@@ -145,4 +145,13 @@ class FecCodec(Codec, Protocol):
 
         None: as many as `payload` holds itself.
         """
+        ...
+
+
+@runtime_checkable
+class TellingFecCodec(FecCodec, Protocol):
+    """One that tells of a payload whether it repeats anything, without decoding it."""
+
+    def has_fec(self, payload: Octets) -> bool:
+        """Whether `payload` repeats what the one before it had. Raises CodecError for none."""
         ...

@@ -63,6 +63,7 @@
     X(voice_code, uint8_t, "table.playout.voicing.code") \
     X(voice_octets, int64_t, "table.playout.voicing.octets") \
     X(voice_samples, int64_t, "table.playout.voicing.samples") \
+    X(repeats, uint8_t, "table.playout.voicing.repeats") \
     X(hears, uint8_t, "table.playout.voicing.hears") \
     X(hear_by, uint8_t, "table.playout.voicing.hear_by") \
     X(hear_function, uint64_t, "table.playout.voicing.hear_function") \
@@ -246,6 +247,11 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     if (step == 0 || step <= -t->max_misorder || step >= t->max_dropout)
         return 0;
     int64_t sequence = last + step;
+    if (t->coded[row] && t->repeats[row]) { /* what was lost before this one may be in it */
+        Py_ssize_t before = row * t->slots_a_row + (Py_ssize_t)((sequence - 1) & (t->slots_a_row - 1));
+        if (t->slot_sequence[before] != sequence - 1)
+            return 0;
+    }
     int64_t before = t->last_timestamp[row];
     int64_t timestamp = before + (int32_t)(big_endian(packet + 4) - (uint32_t)before);
     int64_t at = rate == clock ? timestamp : divided(timestamp * rate, clock); /* in samples */

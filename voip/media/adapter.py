@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.core import Codec, CodecInfo, FecCodec
+from voip.codecs.core import Codec, CodecInfo, FecCodec, TellingFecCodec
 from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
@@ -101,6 +101,14 @@ class Decoding:
         self._remember(out)
         return True
 
+    def learn(self, payload: Octets) -> None:
+        """Decode a payload that came too late to be heard, right after what stood for it.
+
+        What the codec remembers is what was said then, and no more what was made up.
+        """
+        self._spare = self._spare[:0]
+        self.codec.decode_into(payload, self._room)
+
     def conceal(self, count: int) -> Pcm:
         """Return `count` samples instead of what did not come."""
         if self.codec.info.conceals:
@@ -115,6 +123,15 @@ class Decoding:
     def repeats(self) -> bool:
         """Whether payloads may repeat what the ones before them had."""
         return self._fec is not None
+
+    def repeats_in(self, payload: Octets) -> bool:
+        """Whether a payload repeats what the one before it had; a codec that cannot tell may."""
+        if not isinstance(self.codec, TellingFecCodec):
+            return self.repeats
+        try:
+            return self.codec.has_fec(payload)
+        except CodecError:
+            return False
 
     def recover(self, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`, from what it says of them.

@@ -63,9 +63,10 @@ class Gaps:
         playout.silent[rows] = silent + missing
         waits = self._pacer.wait(rows, missing, due) & ~playout.comfort.on[rows]
         if coded:
-            missing, recovered = self._voiced.conceal(
+            missing, recovered, repeated = self._voiced.conceal(
                 rows, silent, missing, gap, playout.decoded[rows]
             )
+            playout.recovered[repeated] += 1
             if some(recovered):  # all of it, by what comes next: there is nothing to wait for
                 waits &= ~recovered
                 here = rows[recovered]

@@ -172,7 +172,36 @@ class Intake:
         if some(play):
             self._insert(packets, rows, headers, meaning, accepted, play)
         self._red.hear(packets, rows, headers, accepted)
+        if table.voices:
+            self._look_back(packets, rows, headers, meaning, accepted, play)
         return events
+
+    def _look_back(
+        self,
+        packets: Rows,
+        rows: Rows,
+        headers: RtpHeaders,
+        meaning: npt.NDArray[np.uint8],
+        accepted: Accepted,
+        play: Bools,
+    ) -> None:
+        """Note where one of `packets` (k,) has in itself what the lost one before it had: FEC."""
+        table, batch, ring = self._table, self._batch, self._table.playout.ring
+        before = accepted.sequence - 1
+        lost = play & table.playout.voicing.repeats[rows] & table.coded[rows]
+        lost &= ring.sequence[ring.slots(rows, before)] != before
+        for at in where(lost):
+            row, packet, code = int(rows[at]), packets[at], int(meaning[at])
+            start = int(headers.offset[packet])
+            payload = batch.data[batch.slots[packet], start : start + int(headers.size[packet])]
+            if table.voices[row].repeats_in(code, payload):
+                rate, clock = int(table.playout.rate[row]), int(table.receiver.clock[row])
+                samples = table.voices[row].samples(code, payload)
+                begins = int(accepted.timestamp[at]) * rate // clock - samples
+                table.playout.miss(
+                    rows[at : at + 1], before[at : at + 1], np.array([begins]),
+                    np.array([samples]), batch.arrival[packet : packet + 1],
+                )  # fmt: skip
 
     def _insert(
         self,

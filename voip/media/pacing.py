@@ -93,6 +93,7 @@ class Pacer:
                 copied = ring.spare[slots[at]] == ring.sequence[slots[at]]  # and never came itself
                 playout.recovered[rows[at[copied]]] -= 1
                 playout.late[rows[at[~copied]]] += 1
+                playout.learn(rows[at], slots[at])
                 for row, until in zip(rows[at].tolist(), end[following >= 0].tolist(), strict=True):
                     playout.dropped[row] += ring.drop_before(row, until)
         gone = ~late & (waited >= gap)

@@ -258,6 +258,12 @@ class Playout:
             ring.spare[slots[copied]] = 0
             self.recovered[rows[copied]] -= 1
             self.duplicate[rows[repeated & ~copied]] += 1
+            if self.voices:
+                just = late & self._was_last(rows, slots, timestamp + duration)
+                for at in where(just & (duration > 0)):
+                    payload = data[packet[at], int(offset[at]) : int(offset[at] + size[at])]
+                    self._voiced.learn(int(rows[at]), int(code[at]), payload)
+                    ring.sequence[slots[at]] = sequence[at]
             self._drop_late(rows[late])
             keep = ~drop
             rows, slots, sequence, timestamp, duration = (
@@ -333,15 +339,28 @@ class Playout:
         transit = arrival - timestamp / self.rates(rows)
         slots = ring.slots(rows, sequence)
         missing = (self.state[rows] != IDLE) & (timestamp >= self.first[rows])
-        missing &= (ring.sequence[slots] != sequence) & (ring.duration[slots] == 0)
+        known = ring.sequence[slots] == sequence
+        missing &= (~known | (ring.spare[slots] == -sequence)) & (ring.duration[slots] == 0)
         missing &= transit - self.delays.quickest[rows] <= self.maximum[rows]  # else it is too old
         missing &= ~ring.holds(rows, timestamp)
-        if some(missing):
-            lost = slots[missing]
-            ring.sequence[lost], ring.spare[lost] = sequence[missing], -sequence[missing]
-            self.delays.update(rows[missing], transit[missing])
+        new = missing & ~known
+        if some(new):
+            lost = slots[new]
+            ring.sequence[lost], ring.spare[lost] = sequence[new], -sequence[new]
+            self.delays.update(rows[new], transit[new])
         wanted: Bools = missing & (timestamp + duration > self.decoded[rows])
         return wanted
+
+    def _was_last(self, rows: Rows, slots: Ints, end: Ints) -> Bools:
+        """Tell of which packets (k,) that end so the time has passed just now, with no sound."""
+        just: Bools = (end == self.decoded[rows]) & (self.ring.duration[slots] == 0)
+        return just
+
+    def learn(self, rows: Rows, slots: Ints) -> None:
+        """Let codecs of `rows` (k,) remember packets that wait in `slots` (k,), and go unheard."""
+        ring = self.ring
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            self._voiced.learn(row, int(ring.code[slot]), ring.octets(slot))
 
     def _drop_late(self, rows: Rows) -> None:
         self.late[rows] += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from voip.codecs.pcm import Octets
 from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
-from voip.media.voices import Voice
+from voip.media.voices import FIRST_CODE, Voice
 from voip.media.voicing import Voicing
 
 __all__ = ["Voiced"]
@@ -70,17 +71,18 @@ class Voiced:
 
     def conceal(
         self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints
-    ) -> tuple[Ints, Bools]:
+    ) -> tuple[Ints, Bools, Rows]:
         """Append `missing` samples (k,) of a gap that begins at `wanted` (k,), after `silent` ones.
 
-        Returns how many there are, and where the packet after the gap repeats what is lost: that is
-        all of the `gap` (k,).
+        Returns how many there are, where the codec made them of the packet after the gap: that is
+        all of the `gap` (k,), and the rows in which that packet repeats what is lost.
         """
         filled, recovered = missing.copy(), np.zeros(rows.size, np.bool_)
+        repeated: list[int] = []
         for at, row in enumerate(rows.tolist()):
             voice = self.voices[row]
             self._voicing.interrupted(row)
-            sound = self._recover(row, voice, int(gap[at]), int(wanted[at]))
+            sound = self._recover(row, voice, int(gap[at]), int(wanted[at]), repeated)
             recovered[at] = sound is not None
             if sound is None:
                 count = int(missing[at])
@@ -88,20 +90,34 @@ class Voiced:
                 sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
             filled[at] = sound.size
             self._pcm.append(rows[at : at + 1], sound[None])
-        return filled, recovered
+        return filled, recovered, np.array(repeated, np.intp)
+
+    def learn(self, row: int, code: int, payload: Octets) -> None:
+        """Let a row's codec remember a packet that comes too late, where it remembers anything."""
+        voice = self.voices.get(row)
+        if voice is not None and code >= FIRST_CODE:
+            voice.learn(code, payload)
 
     def levels(self, rows: Rows) -> Floats:
         """Return the loudest sample (k,) that `rows` have heard of late."""
         return np.array([self.voices[row].level for row in rows.tolist()])
 
     def _recover(
-        self, row: int, voice: Voice, gap: int, wanted: int
+        self, row: int, voice: Voice, gap: int, wanted: int, repeated: list[int]
     ) -> npt.NDArray[np.float32] | None:
-        """Return the `gap` samples before the next packet of `row` from what it says of them."""
+        """Return the `gap` samples before the next packet of `row` from what it says of them.
+
+        The row is added to those that are `repeated` where it does say anything.
+        """
         if not voice.repeats or gap > _NEAR_S * voice.rate_hz:
             return None
         ring = self._ring
         slot = ring.next_after(row, wanted)
         if slot < 0 or gap > ring.duration[slot]:
             return None
-        return voice.recover(int(ring.code[slot]), ring.octets(slot), gap)
+        code, payload = int(ring.code[slot]), ring.octets(slot)
+        whole = int(ring.duration[slot])  # of less than a packet a codec recovers nothing
+        sound = voice.recover(code, payload, whole)
+        if sound is not None and voice.repeats_in(code, payload):
+            repeated.append(row)
+        return None if sound is None else sound[whole - gap :]

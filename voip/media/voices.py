@@ -103,6 +103,16 @@ class Voice:
             self._tell_broken()
             return None
 
+    def learn(self, code: int, payload: Octets) -> None:
+        """Take a payload that is not to be heard any more, but follows what was decoded last."""
+        try:
+            if self._decoding(code) is self._recent:
+                self._recent.learn(payload)
+        except CodecError:
+            pass
+        except Exception:
+            self._tell_broken()
+
     def decode_whole(self, decoding: Decoding, payload: Octets, out: Pcm) -> bool:
         """Decode the next payload of what was decoded last into `out`; say whether it went."""
         try:
@@ -121,6 +131,14 @@ class Voice:
             except Exception:
                 self._tell_broken()
         return np.zeros(count, np.float32)
+
+    def repeats_in(self, code: int, payload: Octets) -> bool:
+        """Whether a payload repeats what the one before it had."""
+        try:
+            return self._decoding(code).repeats_in(payload)
+        except Exception:
+            self._tell_broken()
+            return False
 
     def recover(self, code: int, payload: Octets, count: int) -> Pcm | None:
         """Return `count` samples that were lost just before `payload`; None where it has none."""

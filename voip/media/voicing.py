@@ -35,6 +35,7 @@ class Voicing:
     code: npt.NDArray[np.uint8]
     octets: Ints
     samples: Ints
+    repeats: Bools
     hears: npt.NDArray[np.uint8]
     hear_by: npt.NDArray[np.uint8]
     hear_function: npt.NDArray[np.uint64]
@@ -51,6 +52,7 @@ class Voicing:
         "code": (np.uint8, 0, ()),  # of the format that came last, whose timestamps are counted
         "octets": (np.int64, -1, ()),  # of its payloads, as `Direct` has it; -1: ask the voice
         "samples": (np.int64, 0, ()),  # at the row's rate, in these
+        "repeats": (np.bool_, False, ()),  # its packets may have what those before them had
         "hears": (np.uint8, 0, ()),  # the code of what may be decoded at once, after a packet of it
         "hear_by": (np.uint8, 0, ()),
         "hear_function": (np.uint64, 0, ()),
@@ -94,6 +96,7 @@ class Voicing:
         """Note that packets of a row come in another format now."""
         self.code[row], self.hears[row], self.octets[row] = code, 0, -1
         decoding = voice.decoding_of(code)
+        self.repeats[row] = decoding is not None and decoding.repeats
         direct = decoding.direct if decoding is not None else None
         if direct is not None:
             self.octets[row], self.samples[row] = direct.octets, direct.samples

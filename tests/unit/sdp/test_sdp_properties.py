@@ -49,6 +49,7 @@ def negotiators(draw: st.DrawFn, port: int) -> Negotiator:
         ptime_ms=draw(st.sampled_from([10, 20, 30, 60])),
         direction=draw(st.sampled_from(Direction)),
         preference=draw(st.sampled_from(Preference)),
+        redundancy=draw(st.booleans()),
     )
 
 

@@ -16,7 +16,13 @@ from voip.codecs.opus.decoder import OpusDecoder
 from voip.codecs.opus.encoder import OpusEncoder
 from voip.codecs.opus.fmtp import OpusParameters, sending, widest
 from voip.codecs.opus.settings import OpusSettings
-from voip.codecs.opus.toc import MAX_FRAME, PACKET_UNITS, UNITS_PER_SECOND, Bandwidth
+from voip.codecs.opus.toc import (
+    MAX_FRAME,
+    PACKET_UNITS,
+    UNITS_PER_SECOND,
+    Bandwidth,
+    read_packet,
+)
 from voip.codecs.pcm import Pcm
 from voip.errors import CodecError
 
@@ -137,6 +143,11 @@ class OpusCodec:
         pcm = np.empty(max(0, count), np.int16)
         self._decoder.decode_fec_into(octets, count, pcm)
         return pcm
+
+    def has_fec(self, payload: npt.NDArray[np.uint8]) -> bool:
+        """Whether a packet repeats what the one before it had, in its first frame."""
+        octets = payload.tobytes()
+        return read_packet(octets).has_fec(octets)
 
     def samples(self, payload: npt.NDArray[np.uint8]) -> int:
         """Return how many samples a packet holds, those of all channels together.
