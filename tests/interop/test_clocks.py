@@ -84,7 +84,8 @@ async def test_a_clock_that_is_off_is_told_and_not_heard(
     sent, late_ms = map(float, told.split())
     assert (over.packets_received, over.packets_lost) == (sent, 0)
     gaps = f"{stats.concealed_ms:.0f} ms concealed; a packet was sent {late_ms:.0f} ms late"
-    assert stats.concealed_ms == 0 or late_ms > STALL_MS, gaps
+    stalled = late_ms > STALL_MS
+    assert stats.concealed_ms == 0 or stalled, gaps
     if stats.clock_drift_ppm is not None:  # where the machine is busy, no line is straight enough
         assert stats.clock_drift_ppm == pytest.approx(ppm, abs=60)
     heard = Sound.read(artifacts / "heard.wav")
@@ -104,4 +105,4 @@ async def test_a_clock_that_is_off_is_told_and_not_heard(
     stretched_ms = stats.expanded_ms - stats.accelerated_ms
     drifted_ms = -ppm * 1e-6 * 1000 * LISTENED_S
     print(f"PESQ {scores}; {stretched_ms:.0f} ms stretched of {drifted_ms:.0f} ms; {gaps}")
-    assert abs(stretched_ms - drifted_ms) < HELD_MS, f"{stretched_ms} of {drifted_ms} ms"
+    assert stalled or abs(stretched_ms - drifted_ms) < HELD_MS, f"{stretched_ms} of {drifted_ms} ms"
