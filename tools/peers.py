@@ -1,7 +1,8 @@
 """Install the telephony software that the interop tests call: `make peers`, as root on Debian.
 
 From the machine's own release: SIPp, SIPVicious, baresip, Kamailio, rtpengine, tshark, sox, the
-Opus tools, and the compiler that `pesq` needs. No service of theirs is started.
+Opus tools, PulseAudio and PortAudio, and the compiler that `pesq` needs. No service of theirs is
+started.
 Asterisk is in few Debian releases, so it comes from another one, unpacked beside the system. All
 that is not a Debian package of this machine lies in VOIP_PEER_CACHE (default
 /var/cache/voip-peers):
@@ -44,6 +45,10 @@ PACKAGES = (
     "tshark",
     "sox",
     "opus-tools",
+    "pulseaudio",
+    "pulseaudio-utils",
+    "libasound2-plugins",
+    "libportaudio2",
     "debootstrap",
     "zstd",
     "gcc",
@@ -359,6 +364,7 @@ def record(suite: str) -> None:
         "tshark": upstream(package_version("tshark")),
         "sox": upstream(package_version("sox")),
         "opus-tools": upstream(package_version("opus-tools")),
+        "pulseaudio": upstream(package_version("pulseaudio")),
         "prometheus": prometheus_version(),
     }
     (CACHE / "peers.json").write_text(

@@ -22,6 +22,7 @@ from peers.capture import Capture
 from peers.installed import Installed, installed
 from peers.kamailio import Kamailio
 from peers.pjsua import Pjsua
+from peers.pulse import Pulse
 from peers.sipp import Sipp
 
 HERE = Path(__file__).resolve().parent
@@ -158,6 +159,16 @@ async def sipp(
     program = peers.sipp or missing("SIPp is not installed (make peers)")
     async with starting(Sipp, program, artifacts) as start:
         yield start
+
+
+@pytest.fixture
+async def pulse(
+    peers: Installed, missing: Callable[[str], NoReturn], artifacts: Path
+) -> AsyncIterator[Pulse]:
+    """A running PulseAudio with a speaker and a microphone."""
+    program = peers.pulseaudio or missing("PulseAudio is not installed (make peers)")
+    async with Pulse(program, artifacts / "pulse") as server:
+        yield server
 
 
 @pytest.fixture

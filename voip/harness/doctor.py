@@ -306,6 +306,7 @@ def _peers(cache: Path) -> list[Check]:
         "pjsip": lambda: shutil.which(cache / "pjsua2/bin/python"),
         "tshark": lambda: shutil.which("tshark"),
         "opus-tools": lambda: shutil.which("opusdec"),
+        "pulseaudio": lambda: shutil.which("pulseaudio"),
     }
     checks = []
     for name, find in places.items():

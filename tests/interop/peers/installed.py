@@ -25,6 +25,7 @@ class Installed:
     baresip: Path | None
     kamailio: tuple[Path, Path, Path] | None
     opus_tools: tuple[Path, Path, Path] | None
+    pulseaudio: Path | None
     sipp: Path | None
     sipvicious: tuple[Path, Path, Path] | None
     pjsua_python: Path | None
@@ -47,6 +48,7 @@ def installed(cache: Path = CACHE) -> Installed:
         baresip=_program("baresip"),
         kamailio=_programs("kamailio", "rtpengine", "kamcmd"),
         opus_tools=_programs("opusenc", "opusdec", "opusinfo"),
+        pulseaudio=_program("pulseaudio") if _program("parec") else None,
         sipp=_program("sipp"),
         sipvicious=_programs("svmap", "svwar", "svcrack"),
         pjsua_python=python if os.access(python, os.X_OK) else None,

@@ -51,6 +51,7 @@ NAMES = [
         "pjsip",
         "tshark",
         "opus-tools",
+        "pulseaudio",
     ),
     *("pesq", "pystoi"),
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -183,6 +186,20 @@ def test_a_file_may_begin_in_the_middle(tmp_path: Path, kind: str) -> None:
     if kind in ("wav", "flac"):
         assert np.array_equal(sound, steps[50_000:])
     assert played(path, start_s=100).size == 0
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.25, 0.5, 1.0])
+def test_a_file_without_a_place_to_begin_with_begins_in_the_middle(
+    tmp_path: Path, start_s: float, missing: Callable[[str], NoReturn]
+) -> None:
+    """FFmpeg finds none in the first half second of a short FLAC file of SoX's."""
+    pytest.importorskip("av")
+    if shutil.which("sox") is None:
+        missing("SoX is not installed (make peers)")
+    path = wav(tmp_path / "short.wav", ramp(10_000))
+    subprocess.run(["sox", path, tmp_path / "short.flac"], check=True)
+    sound = played(tmp_path / "short.flac", start_s=start_s)
+    assert np.array_equal(sound, ramp(10_000)[int(start_s * RATE) :])
 
 
 def test_wav_that_we_do_not_read_is_read_by_ffmpeg(tmp_path: Path) -> None:

@@ -120,13 +120,22 @@ class AvReader:
         return to_int16(out)
 
     def seek(self, seconds: float) -> None:
-        """Go on from there, to the sample where the file has times."""
+        """Go on from there, to the sample where the file has times.
+
+        Where FFmpeg finds no frame at or before it (FLAC without a table of places, in the first
+        frame), all that lies before is decoded and dropped.
+        """
+        if not self._sought(seconds) and not self._sought(0.0):
+            raise AudioFileError(f"{self._name} cannot be played from the middle")
+        self._until = seconds
+        self._start()
+
+    def _sought(self, seconds: float) -> bool:
         try:
             self._container.seek(int(seconds * 1e6), backward=True, any_frame=False)
         except (self._av.FFmpegError, OSError, ValueError):
-            raise AudioFileError(f"{self._name} cannot be played from the middle") from None
-        self._until = seconds
-        self._start()
+            return False
+        return True
 
     def close(self) -> None:
         """Close the file."""
