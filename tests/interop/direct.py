@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from phones import CODECS
 
@@ -107,6 +107,7 @@ async def desk(
     host: str = HOST,
     codecs: tuple[str, ...] = CODECS,
     ptime_ms: int = 20,
+    engine: Literal["auto", "thread", "process"] = "auto",
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
@@ -114,7 +115,11 @@ async def desk(
     async with Softphone(
         network=NetworkConfig(bind_host=host, trusted=(host,)),
         media=MediaConfig(
-            codecs=codecs, ptime_ms=ptime_ms, jitter_min_ms=JITTER_MS, jitter_policy="fixed"
+            codecs=codecs,
+            ptime_ms=ptime_ms,
+            jitter_min_ms=JITTER_MS,
+            jitter_policy="fixed",
+            engine=engine,
         ),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,
