@@ -452,8 +452,12 @@ class Call:
 
     async def _play_digits(self, digits: str, duration_ms: int, gap_ms: int) -> bool:
         """Play digits as tones; tell whether all have gone out."""
-        tones = dtmf(digits, rate_hz=self.rate, duration_ms=duration_ms, gap_ms=gap_ms)
-        played = await self._sound.play(to_int16(tones))
+        tones: dict[str, npt.NDArray[np.int16]] = {}
+        for digit in digits.upper():
+            if digit not in tones:
+                sound = dtmf(digit, rate_hz=self.rate, duration_ms=duration_ms, gap_ms=gap_ms)
+                tones[digit] = to_int16(sound)
+        played = await self._sound.play([tones[digit] for digit in digits.upper()])
         return played.stopped_by is StoppedBy.END
 
     send_dtmf = PartMethod(Digits, Digits.send_dtmf)

@@ -18,6 +18,8 @@ __all__ = ["DIGITS", "Digits"]
 
 ONE_PRESS_S: Final = 1.0
 """What comes so soon after another way is the same press of a key."""
+MAX_TONES_MS: Final = 10_000
+"""Of a tone, and of a gap: more are two."""
 MAX_PRESSES: Final = 32
 MAX_DIGITS: Final = 1024
 """Digits a call remembers that nobody has collected."""
@@ -79,14 +81,22 @@ class Digits:
         sound, after what plays, which codecs made for speech spoil.
         """
         bad = sorted(set(digits.upper()) - set(DIGITS))
-        if bad or not digits:
-            raise ConfigError(f"{''.join(bad) or 'nothing'} cannot be sent as DTMF", hint=DIGITS)
+        if bad or not 1 <= len(digits) <= MAX_DIGITS:
+            what = "".join(bad) or (f"{len(digits)} digits at once" if digits else "nothing")
+            raise ConfigError(f"{what} cannot be sent as DTMF", hint=DIGITS)
+        if mode not in ("rfc4733", "info", "in-band"):
+            raise ConfigError(f"mode={mode!r}", hint="rfc4733, info or in-band")
         if mode == "info":
             for digit in digits.upper():
                 await self._session.send_info(dtmf_relay(digit, duration_ms))
             self._session.emit(DtmfSent(digits))
             return
         if mode == "in-band":
+            if not 1 <= duration_ms <= MAX_TONES_MS or not 0 <= gap_ms <= MAX_TONES_MS:
+                raise ConfigError(
+                    f"tones of {duration_ms} ms with gaps of {gap_ms} ms cannot be sent",
+                    hint=f"1 to {MAX_TONES_MS} ms, gaps from 0",
+                )
             if self.play is None or not await self.play(digits, duration_ms, gap_ms):
                 raise CallStateError("the call ended before all digits were sent")
             self._session.emit(DtmfSent(digits))

@@ -13,7 +13,7 @@ from voip.call import Call
 from voip.conference import Conference
 from voip.conferencing import Conferencing
 from voip.desk import Authorize, Desk, IncomingHandler
-from voip.errors import CallError, VoipError
+from voip.errors import CallError, MediaError, VoipError
 from voip.line import Line
 from voip.session.forwarding import forwarding_headers, may_forward
 from voip.sip.core import Refusal
@@ -234,11 +234,12 @@ class IncomingCalls:
                 raise
             if call.ended is None or not isinstance(error, CallError):
                 desk.failed(handler, error, call)
-            status = 500
+            # no ports, or no engine: the same phone may take the next call
+            status = 503 if isinstance(error, MediaError) else 500
         if call.ended is None and not call._session.is_up:
             try:
                 await call.reject(status)
             except VoipError as error:
                 call.log.debug("it cannot be refused: %s", error)
-        elif call.ended is None and status == 500:
+        elif call.ended is None and status != 480:
             await call.hangup()

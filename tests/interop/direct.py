@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from phones import CODECS
 
@@ -108,6 +108,7 @@ async def desk(
     codecs: tuple[str, ...] = CODECS,
     ptime_ms: int = 20,
     troubles: TroubleConfig | None = None,
+    engine: Literal["auto", "thread", "process"] = "auto",
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """Start a phone; `<name>.pcap` takes its SIP and RTP, `<name>.sip` its SIP to be read."""
@@ -120,6 +121,7 @@ async def desk(
             jitter_min_ms=JITTER_MS,
             jitter_policy="fixed",
             troubles=troubles or TroubleConfig(),
+            engine=engine,
         ),
         pcap=artifacts / f"{name}.pcap",
         trace=ladder,

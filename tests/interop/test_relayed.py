@@ -25,6 +25,8 @@ from voip.media.wav import WavWriter
 TALK_S = 6.0
 ADDED_MS = 2.0
 """What we may add to the delay of 99 of 100 packets."""
+IN_TIME_MS = 1.0
+"""A machine on which a thread is late by no more had time for us: then there is no excuse."""
 
 
 def speech(artifacts: Path) -> Path:
@@ -133,7 +135,7 @@ async def test_V03_baresip_and_sipp_through_the_relay(
 ) -> None:
     peer = await baresip(codecs=["PCMU"], play=speech(artifacts))
     echo = await sipp("uas", calls=1, rtp_echo=True)
-    async with desk(artifacts, codecs=("pcmu",)) as us:
+    async with desk(artifacts, codecs=("pcmu",), engine="process") as us:
         first = await answered(peer, us.phone.dial(peer.uri))
         second = await us.phone.dial(echo.uri)
         begun = time.time()
@@ -148,7 +150,7 @@ async def test_V03_baresip_and_sipp_through_the_relay(
     print(told)
     assert added.size > 400, told
     assert p50 < ADDED_MS, told
-    assert p99 < ADDED_MS + 2 * late, told
+    assert p99 < ADDED_MS + max(0.0, late - IN_TIME_MS), told
 
 
 @repeated_after_stalls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -147,6 +147,27 @@ def test_a_call_that_ends_while_tones_are_played_says_so() -> None:
             await call.send_dtmf("1234567890" * 4, mode="in-band")
 
     two_phones(talk, calling=MediaConfig(), answering=MediaConfig(), answer=hangs_up)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"mode": "pulse"},
+        {"mode": "in-band", "duration_ms": 0},
+        {"mode": "in-band", "duration_ms": 10**9},
+        {"mode": "in-band", "gap_ms": -1},
+        {"digits": "1" * 5000},
+        {"digits": ""},
+    ],
+)
+def test_what_cannot_be_sent_is_refused_at_once(bad: dict[str, Any]) -> None:
+    async def talk(call: Call) -> None:
+        with pytest.raises(ConfigError):
+            await call.send_dtmf(**{"digits": "1", **bad})
+        with pytest.raises(ConfigError, match="a list cannot be sent"):
+            await call.send([1, 2, 3])  # type: ignore[arg-type]
+
+    two_phones(talk, calling=MediaConfig(), answering=MediaConfig(), answer=Listener())
 
 
 def test_there_are_three_ways_to_listen() -> None:

@@ -323,3 +323,30 @@ def test_what_cannot_be_is_refused_at_once(
             mine.record(tmp_path / "x.wav", **wish)  # type: ignore[arg-type]
 
     call_up(talk)
+
+
+def test_two_recordings_do_not_share_a_file_and_the_next_may_have_it(tmp_path: Path) -> None:
+    async def talk(mine: Call, theirs: Call) -> None:
+        async with mine.record(tmp_path / "out.wav"):
+            for call in (mine, theirs):
+                with pytest.raises(ConfigError, match="is being recorded to already"):
+                    await call.record(tmp_path / "out.wav").start()
+            await both_talk(mine, theirs, 1)
+        with pytest.raises(AudioFileError):
+            await mine.record(tmp_path / "none" / "out.wav").start()
+        with pytest.raises(AudioFileError):
+            await mine.record(tmp_path / "none" / "out.wav").start()
+        async with theirs.record(tmp_path / "out.wav"):
+            await both_talk(mine, theirs, 1)
+
+    call_up(talk)
+
+
+def test_a_suffix_of_sound_that_is_not_written_is_refused(tmp_path: Path) -> None:
+    async def talk(mine: Call, theirs: Call) -> None:
+        with pytest.raises(ConfigError, match=r"no \.m4a is written"):
+            mine.record(tmp_path / "out.m4a")
+        async with mine.record(tmp_path / "out.m4a", format="wav"):
+            await both_talk(mine, theirs, 0.5)
+
+    call_up(talk)

@@ -88,7 +88,8 @@ class ConnectStream:
     ptime_ms: int = 20
     send_dtmf: PayloadFormat | None = None
     receive_dtmf: tuple[PayloadFormat, ...] = ()  # those that are telephone-event
-    hear_tones: bool = False  # digits are listened for in the sound, too
+    hear_tones: bool = False  # digits are listened for in the sound, too, where it is decoded
+    decode_for_tones: bool = False  # and it is decoded for that, though it is relayed
     rtcp_mux: bool = False  # RTCP comes and goes by the RTP port (RFC 5761)
     rtcp_rsize: bool = False  # RTCP may come and go without a report (RFC 5506)
     redundancy: int = 0  # how many packets before it each one repeats, by `send_redundancy`

@@ -216,6 +216,7 @@ class Control:
         if row in table.learners:
             table.learners[row].restart()
         table.hears_tones[row] = command.hear_tones and command.receive
+        table.needs_tones[row] = table.hears_tones[row] and command.decode_for_tones
         if not table.hears_tones[row]:
             table.tone_ears.pop(row, None)
         if not command.receive:

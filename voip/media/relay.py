@@ -210,7 +210,7 @@ class Relay:
     def _settle(self, source: int) -> None:
         """See who still needs the sound of a source, and the sound of those who relay it."""
         table = self._table
-        needed = bool(table.mixer.mix[source] >= 0) or bool(table.hears_tones[source])
+        needed = bool(table.mixer.mix[source] >= 0) or bool(table.needs_tones[source])
         needed |= any(not sent for _, sent in table.sinks.get(source, ()))
         needed |= source in table.pair_sinks or source in table.links.out
         for row in where(table.source == source).tolist():

@@ -108,6 +108,7 @@ class StreamTable:
     connected: Bools
     listening: Bools
     hears_tones: Bools
+    needs_tones: Bools
     muted: Bools
     symmetric: Bools
     described: Floats
@@ -136,6 +137,7 @@ class StreamTable:
         "connected": (np.bool_, False, ()),  # a session description was applied
         "listening": (np.bool_, False, ()),  # what comes is to be heard
         "hears_tones": (np.bool_, False, ()),  # digits are listened for in its sound
+        "needs_tones": (np.bool_, False, ()),  # and it is decoded for that
         "muted": (np.bool_, False, ()),
         "symmetric": (np.bool_, True, ()),
         "described": (np.float64, np.inf, ()),  # when the last description was applied

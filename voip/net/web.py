@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import IO, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -61,7 +61,10 @@ class WebSound(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` octets, b"" at the end; `AudioFileError` where the server fails."""
         try:
-            return self._response.read1(size if size > 0 else 1 << 16)
+            data = self._response.read1(size if size > 0 else 1 << 16)
+            if not data and self._response.length:  # read1 does not look whether that was all
+                raise IncompleteRead(data, self._response.length)
+            return data
         except (OSError, HTTPException) as error:
             raise AudioFileError(f"{self.name} broke off: {error or 'nothing more came'}") from None
 

@@ -376,6 +376,8 @@ class AudioReader:
 
 def _checked(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """Return `pcm` if it is what can be sent: int16, one axis."""
+    if not isinstance(pcm, np.ndarray):
+        raise ConfigError(f"a {type(pcm).__name__} cannot be sent", hint="give int16 (samples,)")
     if pcm.dtype != np.int16 or pcm.ndim != 1:
         raise ConfigError(
             f"{pcm.dtype} of shape {pcm.shape} cannot be sent", hint="give mono int16 (samples,)"

@@ -283,6 +283,7 @@ class MediaSession:
             send_dtmf=_payload_format(events) if events else None,
             receive_dtmf=tuple(_payload_format(item) for item in agreed.receive_events),
             hear_tones=self._hears_tones(agreed),
+            decode_for_tones=self._stack.media.tones_heard == "always",
             rtcp_mux=agreed.rtcp_mux,
             rtcp_rsize=agreed.rtcp_rsize,
             redundancy=self._stack.media.redundancy,

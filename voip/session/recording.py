@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from voip.errors import CallStateError, ConfigError, MediaError
 from voip.media.record.formats import Sides
@@ -116,6 +116,9 @@ class FileRecording:
     the call, asked for at the start and at the end.
     """
 
+    _written: ClassVar[set[Path]] = set()
+    """What this process records to now."""
+
     def __init__(
         self,
         stack: Stack,
@@ -144,6 +147,7 @@ class FileRecording:
         self._sink: RecordingSink | None = None
         self._job: FileJob | None = None
         self._turn = asyncio.Lock()
+        self._claimed: Path | None = None
 
     @property
     def duration_s(self) -> float:
@@ -167,7 +171,12 @@ class FileRecording:
         async with self._turn:
             if self._sink is not None:
                 raise ConfigError("a recording is started once", hint="make another one")
-            ring, held = await self._listen()
+            self._claim()
+            try:
+                ring, held = await self._listen()
+            except BaseException:
+                self._let_go()
+                raise
             loop = asyncio.get_running_loop()
             job = self._job = FileJob(self._broke)
             self._sink = RecordingSink(
@@ -190,6 +199,20 @@ class FileRecording:
             except BaseException:
                 await self._end()
                 raise
+
+    def _claim(self) -> None:
+        """Take the path; two that wrote to it would spoil each other's file."""
+        if self._claimed is not None:
+            raise ConfigError("a recording is started once", hint="make another one")
+        path = self.path.absolute()
+        if path in self._written:
+            raise ConfigError(f"{path} is being recorded to already", hint="another path")
+        self._written.add(path)
+        self._claimed = path
+
+    def _let_go(self) -> None:
+        if self._claimed is not None:
+            self._written.discard(self._claimed)
 
     @property
     def _hears_beep(self) -> Beep | None:
@@ -242,7 +265,10 @@ class FileRecording:
         if self._number is None or self._sink is None:
             return
         number, self._number = self._number, None
-        await to_the_end(self._finish(number, self._sink))
+        try:
+            await to_the_end(self._finish(number, self._sink))
+        finally:
+            self._let_go()
 
     async def _finish(self, number: int, sink: RecordingSink) -> None:
         try:

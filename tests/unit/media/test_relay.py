@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from engine_desk import DTMF, HOST, PCMA, PCMU, RATE, Desk, Sent, describe, ulaw, ulaw_round_trip
 
+from voip.dsp.dtmf import dtmf
+from voip.dsp.pcm import to_int16
 from voip.media.answers import DtmfReceived
 from voip.media.commands import (
     AddPairSink,
@@ -86,6 +88,21 @@ def test_payloads_go_on_as_they_are_within_a_few_milliseconds(desk):
     assert_continuous(sent_on(desk, two))
     assert packets[0].marker
     assert not any(packet.marker for packet in packets[1:])
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_what_is_relayed_is_decoded_for_tones_only_where_that_is_asked_for(desk, needed):
+    _, two = join(desk, {"hear_tones": True, "decode_for_tones": needed})
+    desk.run(0.5)
+    tones = ulaw_round_trip(to_int16(np.tile(dtmf("1159", gap_ms=60), 2)))
+    desk.say(tones)
+    desk.run(2.5)
+    assert [p.payload for p in relayed(desk, two)] == [
+        payload for payload in tell_apart(tones) if set(payload) != {0xFF}
+    ]
+    heard = [(event.digit, event.relayed, event.in_band) for event in desk.of(DtmfReceived)]
+    assert heard == [(digit, True, True) for digit in "11591159"] * needed
+    assert (desk.stats(1).played_ms > 1000) == needed
 
 
 def test_nothing_is_decoded_of_what_is_relayed(desk):

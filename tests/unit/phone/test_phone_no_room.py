@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from voip.call import Call
 from voip.config import NetworkConfig
 from voip.errors import CallError, MediaError, SipError
 from voip.phone import Softphone
@@ -52,3 +53,20 @@ async def test_a_call_beyond_what_the_agent_can_hold_is_a_call_error(
             await phone.dial(f"sip:bob@{HOST}:9")
         assert (caught.value.status, caught.value.hint) == (503, "wait")
         assert phone.calls == []
+
+
+async def test_a_callee_without_a_free_rtp_port_may_be_tried_again(taken: int) -> None:
+    """503, and no fault of its program's (500): the next call may find a pair."""
+    network = NetworkConfig(HOST, rtp_ports=(taken, taken + 1))
+    async with (
+        Softphone(network=network) as callee,
+        Softphone(network=NetworkConfig(HOST)) as phone,
+    ):
+
+        @callee.on_incoming
+        async def answer(call: Call) -> None:
+            await call.answer()
+
+        with pytest.raises(CallError) as caught:
+            await phone.dial(f"sip:bob@{HOST}:{dict(callee.addresses)['udp'].port}")
+        assert caught.value.status == 503

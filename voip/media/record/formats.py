@@ -39,6 +39,8 @@ _SUFFIXES = {
     ".oga": RecordFormat.OPUS,
     ".mp3": RecordFormat.MP3,
 }
+_OTHERS = frozenset((".m4a", ".mp4", ".aac", ".wma", ".aif", ".aiff", ".au", ".webm", ".amr"))
+"""Who asks for one of these does not want a WAV file with a wrong name."""
 _RATES_HZ = {
     RecordFormat.OPUS: (8000, 12000, 16000, 24000, 48000),  # RFC 6716 section 2
     RecordFormat.MP3: (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
@@ -48,10 +50,13 @@ _RATES_HZ = {
 def format_of(path: str | PathLike[str], name: str | None = None) -> RecordFormat:
     """Return the format called `name`; None: the one of the path's suffix, WAV where that is none.
 
-    Raises `ConfigError` for what is not known.
+    Raises `ConfigError` for what is not known, and for suffixes of sound that is not written here.
     """
     if name is None:
         suffix = Path(fspath(path)).suffix.lower()
+        if suffix in _OTHERS:
+            known = ", ".join(_SUFFIXES)
+            raise ConfigError(f"no {suffix} is written", hint=f"one of {known}; or format=")
         return _SUFFIXES.get(suffix, RecordFormat.WAV)
     try:
         return RecordFormat("opus" if name == "ogg" else name)
