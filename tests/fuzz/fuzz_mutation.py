@@ -10,6 +10,7 @@ import random
 import struct
 from pathlib import Path
 
+from fuzz_silence import SEEDS
 from fuzz_srtp import protected_packets
 
 _SDP = (
@@ -136,6 +137,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
         return list(_RTCP)
     if target == "srtp":
         return list(protected_packets())
+    if target == "silence":
+        return list(SEEDS)
     if target == "opus":
         return list(_OPUS)
     if target == "payloads":

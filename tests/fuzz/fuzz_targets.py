@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from fuzz_silence import silence
 from fuzz_srtp import srtp
 
 from voip.codecs.comfort_noise import ComfortNoise, NoiseSource
@@ -387,6 +388,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rtcp": rtcp,
     "rtp": rtp,
     "srtp": srtp,
+    "silence": silence,
     "extension": extension,
     "opus": opus,
     "payloads": payloads,
