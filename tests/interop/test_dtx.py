@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import wave
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 from direct import HOST
 from peers.asterisk import Asterisk
 from peers.installed import Installed
+from peers.pjsua import Pjsua
 from peers.tshark import rtp_streams
 from phones import ended, shipped, softphone
 from stalls import repeated_after_stalls
@@ -20,6 +23,8 @@ from voip.events import MediaTrouble
 from voip.harness.audio import Sound, is_silence
 from voip.media.answers import StreamStats
 from voip.phone import Softphone
+
+StartPjsua = Callable[..., Awaitable[Pjsua]]
 
 RATE = 8000
 
@@ -113,3 +118,36 @@ async def test_tshark_reads_what_we_send(peers: Installed, artifacts: Path) -> N
         assert passed % 160 == 0
         assert passed == 160 or 13 in (before.payload_type, after.payload_type)
     assert len(ours.packets) < 0.85 * 300
+
+
+@repeated_after_stalls
+async def test_pjsip_sends_nothing_in_silence_and_hears_our_words(
+    pjsua: StartPjsua, artifacts: Path
+) -> None:
+    """It knows no comfort noise: in pauses of its own nothing comes, which is no trouble."""
+    words = shipped("speech-8k.wav").samples[: 2 * RATE]
+    said = np.concatenate([words, np.zeros(4 * RATE, np.int16), words, np.zeros(RATE, np.int16)])
+    file = artifacts / "said.wav"
+    with wave.open(str(file), "wb") as out:
+        out.setparams((1, 2, RATE, said.size, "NONE", ""))
+        out.writeframes(said.astype("<i2").tobytes())
+    peer = await pjsua(vad=True, play=file, codecs=("PCMU/8000",))
+    media = MediaConfig(codecs=("pcmu",), dtx=True)
+    async with Softphone(
+        network=NetworkConfig(bind_host=HOST), media=media, pcap=artifacts / "us.pcap"
+    ) as us:
+        dialling = asyncio.create_task(us.dial(peer.uri))
+        await peer.answer(await peer.incoming())
+        async with await dialling as call:
+            await asyncio.sleep(8)
+            stats = await call.measure()
+    assert stats.noise_packets_sent == 0, "it did not agree on any"
+    assert stats.packets_sent > 350
+    theirs = next(
+        one
+        for one in rtp_streams(artifacts / "us.pcap")
+        if int(one.ssrc, 16) == stats.ssrc_received
+    )
+    assert {packet.payload_type for packet in theirs.packets} == {0}
+    assert stats.packets_received < 300
+    assert stats.packets_lost == 0
