@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 from fuzz_red import PAYLOADS as RED_PAYLOADS
+from fuzz_silence import SEEDS
 from fuzz_srtp import protected_packets
 
 _SDP = (
@@ -137,6 +138,8 @@ def seeds(target: str, reference: Path | None = None) -> list[bytes]:
         return list(_RTCP)
     if target == "srtp":
         return list(protected_packets())
+    if target == "silence":
+        return list(SEEDS)
     if target == "opus":
         return list(_OPUS)
     if target == "red":

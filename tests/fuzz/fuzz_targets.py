@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_red import red
+from fuzz_silence import silence
 from fuzz_srtp import srtp
 
 from voip.codecs.comfort_noise import ComfortNoise, NoiseSource
@@ -388,6 +389,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rtcp": rtcp,
     "rtp": rtp,
     "srtp": srtp,
+    "silence": silence,
     "extension": extension,
     "opus": opus,
     "red": red,

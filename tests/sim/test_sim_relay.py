@@ -39,25 +39,29 @@ def play(
     *,
     loss: float = 0.0,
     wait: str = "answered",
+    dtx: tuple[bool, bool, bool] = (False, False, False),
 ) -> None:
+    """`dtx`: whether the two ends, and the bridge, send nothing in silence."""
     world = World(4, path=Path(delay_s=0.01, loss=loss))
     hosts = [world.host(f"10.0.0.{n}") for n in (1, 2, 3)]
     scene = Scene(world)
 
     async def main() -> None:
         phones = []
-        for host, offered in zip(hosts[:2], codecs, strict=True):
+        for host, offered, silent in zip(hosts[:2], codecs, dtx[:2], strict=True):
             with host.here():
                 phone = Softphone(
                     None,
                     register=False,
                     network=NetworkConfig(bind_host=host.addresses[0], bind_port=5060),
-                    media=MediaConfig(codecs=offered),
+                    media=MediaConfig(codecs=offered, dtx=silent),
                 )
                 phones.append(phone)
                 phone.on_incoming(take)
                 await phone.start()
-        media = MediaConfig(codecs=("pcmu", "pcma", "g722"), troubles=TroubleConfig(one_way_s=3))
+        media = MediaConfig(
+            codecs=("pcmu", "pcma", "g722"), troubles=TroubleConfig(one_way_s=3), dtx=dtx[2]
+        )
         async with Softphone(None, register=False, media=media) as bridge:
             for host in hosts[:2]:
                 scene.legs.append(await bridge.dial(f"sip:x@{host.addresses[0]}", wait=wait))

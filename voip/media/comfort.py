@@ -91,7 +91,7 @@ class Comfort:
 
     def reset(self, row: int) -> None:
         """Start a row afresh, figures included."""
-        if self.packets[row]:
+        if self.packets[row]:  # else its filter's memory has never been used
             reset(self, row)
             self._payloads.pop(row, None)
 
@@ -120,7 +120,6 @@ class Comfort:
         sequence, timestamp: extended, the latter in samples of the row, as is what will be heard
         next, `wanted`. newest: whether no packet that has come was sent after it.
         """
-        self.packets[row] += 1
         playout, ring = self._playout, self._playout.ring
         if abs(timestamp - wanted) > _FAR_S * playout.rate[row]:
             timestamp = wanted
@@ -227,13 +226,18 @@ class Comfort:
         until = np.where(on, self.begins[rows] - playout.decoded[rows], NEVER)
         np.minimum(missing, np.where(until > 0, until, missing), out=missing)
         noisy = until <= 0
-        for size in distinct(missing[noisy]):
-            here = rows[noisy & (missing == size)]
-            playout.pcm.append(here, self.make(here, size))
-            self.heard[here] += size
-            playout.decoded[here] += size
-            playout.silent[here] = 0
+        here, samples = rows[noisy], missing[noisy]
+        self.append(here, samples)
+        playout.decoded[here] += samples
+        playout.silent[here] = 0
         return ~noisy
+
+    def append(self, rows: Rows, samples: Ints) -> None:
+        """Append so much noise (k,) to the sound of rows (k,)."""
+        for size in distinct(samples):
+            here = rows[samples == size]
+            self._playout.pcm.append(here, self.make(here, size))
+            self.heard[here] += size
 
     def make(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Return `count` samples of the noises of `rows` (k,): float32 (k, count)."""

@@ -63,9 +63,7 @@ class Gaps:
         playout.silent[rows] = silent + missing
         waits = self._pacer.wait(rows, missing, due) & ~playout.comfort.on[rows]
         if coded:
-            missing, recovered, repeated = self._voiced.conceal(
-                rows, silent, missing, gap, playout.decoded[rows]
-            )
+            missing, recovered, repeated = self._conceal_voices(rows, silent, missing, gap, fading)
             playout.recovered[repeated] += 1
             if some(recovered):  # all of it, by what comes next: there is nothing to wait for
                 waits &= ~recovered
@@ -77,6 +75,24 @@ class Gaps:
         playout.waited[rows] += np.where(waits, missing, 0)
         playout.decoded[rows] += np.where(waits, 0, missing)
         return waits
+
+    def _conceal_voices(
+        self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, fading: Bools
+    ) -> tuple[Ints, Bools, Rows]:
+        """As `_conceal`, for rows with voices, or `Voiced.conceal`, which it returns."""
+        playout = self._playout
+        told = ~fading & playout.comfort.known[rows]
+        if not some(told):
+            return self._voiced.conceal(rows, silent, missing, gap, playout.decoded[rows])
+        filled, recovered = missing.copy(), np.zeros(rows.size, np.bool_)
+        playout.comfort.append(rows[told], missing[told])
+        lost = ~told
+        repeated = rows[:0]
+        if some(lost):
+            filled[lost], recovered[lost], repeated = self._voiced.conceal(
+                rows[lost], silent[lost], missing[lost], gap[lost], playout.decoded[rows[lost]]
+            )
+        return filled, recovered, repeated
 
     def _conceal(self, rows: Rows, silent: Ints, missing: Ints, fading: Bools) -> None:
         """Append `missing` samples (k,) of a gap, of which there were `silent` (k,) before."""

@@ -253,6 +253,7 @@ class Intake:
     ) -> None:
         """Take what the `chosen` ones of packets (k,) for `rows` (k,) tell of comfort noise."""
         table, batch = self._table, self._batch
+        table.playout.comfort.packets[rows[chosen]] += 1
         hears = table.listening[rows[chosen]] & ~table.unheard[rows[chosen]]
         for j in chosen[hears].tolist():
             row, packet = int(rows[j]), packets[j]

@@ -331,6 +331,7 @@ class Relay:
         self._send(to, packet, kind, event, size, accepted, at, headers, batch)
         self.last_at[to] = arrival
         self.paused[to] = noise | (event & self.paused[to])
+        table.silences.packets[to] += noise
 
     def _give_way(self, to: Rows, unfit: Bools, arrival: Floats) -> None:
         """Let rows send PCM whose source has sent what cannot be relayed."""

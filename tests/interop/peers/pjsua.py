@@ -61,6 +61,7 @@ class Pjsua:
         ilbc_mode: Literal[20, 30] = 30,
         play: Path | None = None,
         rate_hz: int = 8000,
+        vad: bool = False,
     ) -> None:
         """`python`: the interpreter that has `pjsua2`. `directory` takes its log."""
         self._python = python
@@ -75,6 +76,7 @@ class Pjsua:
             "ilbc_mode": ilbc_mode,
             "play": str(play.resolve()) if play else "",
             "rate_hz": rate_hz,
+            "vad": vad,
         }
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None

@@ -218,7 +218,7 @@ def start(settings: dict[str, Any]) -> pj.Endpoint:
     config.logConfig.msgLogging = 1
     config.medConfig.clockRate = settings["rate_hz"]
     config.medConfig.ilbcMode = settings["ilbc_mode"]
-    config.medConfig.noVad = True
+    config.medConfig.noVad = not settings["vad"]
     config.medConfig.ecTailLen = 0
     # What it hears it says again, unaltered: its adaptive buffer leaves frames out when it shrinks.
     config.medConfig.jbInit = config.medConfig.jbMinPre = config.medConfig.jbMaxPre = JITTER_MS

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from media_library import decoded_by_ffmpeg
+from media_library import decoded_by_ffmpeg, encoded_by_ffmpeg
 from scipy.signal import lfilter, welch
 
 from voip.codecs.comfort_noise import MAX_ORDER, ComfortNoise, NoiseSource
@@ -110,7 +110,23 @@ def test_ffmpeg_makes_noise_of_the_same_colour_of_our_payload(missing, filter_) 
     payload = ComfortNoise.of(coloured(filter_)).payload
     theirs = decoded_by_ffmpeg("comfortnoise", [payload] * 200, missing, sample_rate=8000)
     assert theirs.size >= 20_000
+    # its excitation has three quarters of the power as its peak, evenly spread: 6 dB less, always
+    softer = rms_dbfs(theirs[2000:]) - ComfortNoise.read(payload).level_dbov
+    assert softer == pytest.approx(10 * np.log10(0.75 / 3), abs=0.3)
     np.testing.assert_allclose(spectrum_db(theirs[2000:]), spectrum_db(coloured(filter_)), atol=3.5)
+
+
+@pytest.mark.parametrize("filter_", [(1, -0.9), (1, 0.7), (1, -1.2, 0.8)])
+def test_what_ffmpeg_tells_of_a_background_sounds_like_it(missing, filter_) -> None:
+    background = np.rint(coloured(filter_) * 32768).astype(np.int16)
+    told = encoded_by_ffmpeg("comfortnoise", background, missing, sample_rate=8000)
+    noises = [ComfortNoise.read(told[at : at + 11]) for at in range(0, len(told), 11)]
+    noise = noises[-1]
+    assert len(noise.reflection) == 10
+    levels = [one.level_dbov for one in noises]
+    assert abs(10 * np.log10(np.mean(10 ** (np.array(levels) / 10))) - rms_dbfs(background)) < 1
+    sound = source().generate(noise, 80_000)
+    np.testing.assert_allclose(spectrum_db(sound), spectrum_db(background), atol=3.5)
 
 
 def test_silence_is_told_as_such() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from engine_desk import DTMF, HOST, PCMA, PCMU, RATE, Desk, Sent, describe, ulaw, ulaw_round_trip
 
+from voip.codecs.g711 import ULAW_DECODE
 from voip.dsp.dtmf import dtmf
 from voip.dsp.pcm import to_int16
 from voip.media.answers import DtmfReceived
@@ -446,3 +447,38 @@ def test_rows_that_relay_nothing_are_looked_at_no_more_often(desk):
     desk.run(0.1)
     assert due is not None
     assert desk.engine.next_due() - desk.now > POLL_S
+
+
+def test_comfort_noise_goes_on_by_the_other_legs_number_and_nothing_fills_the_pause(desk):
+    noise = {"send_noise": PayloadFormat(97, "cn")}
+    _, two = join(desk, {}, noise)
+    sequence, stamp = desk.say(talk(1))
+    desk.run(1)
+    desk.io.sent.clear()
+    desk.rtp(sequence, stamp, b"\x2d\x60", payload_type=13)
+    desk.run(5)
+    (told,) = sent_on(desk, two)
+    assert (told.payload_type, told.payload, told.marker) == (97, b"\x2d\x60", False)
+    desk.rtp(sequence + 1, stamp + 40_000, tell_apart(talk(1))[0], marker=True)
+    desk.run(0.1)
+    word = sent_on(desk, two)[1]
+    assert (word.payload_type, word.marker) == (0, True)
+    assert (word.sequence - told.sequence) & 0xFFFF == 1
+    assert (word.timestamp - told.timestamp) & 0xFFFFFFFF == 40_000
+    assert desk.stats(1).noise_packets_received == desk.stats(2).noise_packets_sent == 1
+
+
+def test_comfort_noise_for_a_leg_that_takes_none_becomes_sound(desk):
+    _, two = join(desk)
+    sequence, stamp = desk.say(talk(1))
+    desk.run(1)
+    desk.io.sent.clear()
+    desk.rtp(sequence, stamp, b"\x28", payload_type=13)
+    desk.run(4)
+    packets = sent_on(desk, two)
+    assert {packet.payload_type for packet in packets} == {0}
+    assert 195 <= len(packets) <= 201
+    octets = np.frombuffer(b"".join(packet.payload for packet in packets[25:]), np.uint8)
+    sound = ULAW_DECODE[octets].astype(float) / 32768
+    assert 10 * np.log10(np.mean(sound**2)) == pytest.approx(-40, abs=0.6)
+    assert_continuous(packets)
