@@ -36,17 +36,21 @@ def listen(
     """Let Alice say something to Bob, who keeps what he hears; how often each of them repeats."""
     sides = [MediaConfig(codecs=(codec,), redundancy=times) for times in redundancy]
     found: list[Heard] = []
+    done = asyncio.Event()
 
     async def talk(call: Call) -> None:
         await asyncio.sleep(1)
         await call.play(SPEECH)
-        await asyncio.sleep(0.5)
+        await done.wait()
 
     async def answer(call: Call) -> None:
         await call.answer()
         async with call.record(path / "heard.wav"):
-            await call.wait_ended()
-        found.append(Heard(Sound.read(path / "heard.wav").samples, call.stats, call.codec))
+            await asyncio.sleep(Sound.read(SPEECH).seconds + 3)
+        stats = await call.measure()
+        found.append(Heard(Sound.read(path / "heard.wav").samples, stats, call.codec))
+        done.set()
+        await call.wait_ended()
 
     route = Path(delay_s=0.02, loss=loss, jitter_s=jitter_s)
     two_phones(
