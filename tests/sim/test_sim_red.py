@@ -36,17 +36,25 @@ def listen(
     """Let Alice say something to Bob, who keeps what he hears; how often each of them repeats."""
     sides = [MediaConfig(codecs=(codec,), redundancy=times) for times in redundancy]
     found: list[Heard] = []
+    up, said, kept = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def talk(call: Call) -> None:
-        await asyncio.sleep(1)
+        await up.wait()  # SIP loses packets, too
         await call.play(SPEECH)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
+        said.set()
+        await kept.wait()
 
     async def answer(call: Call) -> None:
         await call.answer()
         async with call.record(path / "heard.wav"):
-            await call.wait_ended()
-        found.append(Heard(Sound.read(path / "heard.wav").samples, call.stats, call.codec))
+            await asyncio.sleep(1)
+            up.set()
+            await said.wait()
+        stats = await call.measure()
+        found.append(Heard(Sound.read(path / "heard.wav").samples, stats, call.codec))
+        kept.set()
+        await call.wait_ended()
 
     route = Path(delay_s=0.02, loss=loss, jitter_s=jitter_s)
     two_phones(

@@ -72,6 +72,7 @@ _ALL: Final = (
     _counter("voip_rtp_packets_lost", "Expected and not received (RFC 3550)."),
     _counter("voip_rtp_packets_late", "Came after they should have been heard."),
     _counter("voip_rtp_packets_duplicate", "Came more than once."),
+    _counter("voip_rtp_packets_recovered", "Lost, and heard from what a later one repeated."),
     _counter("voip_rtp_packets_reordered", "Came after later ones."),
     _counter("voip_rtp_packets_discarded", "No RTP, of an unknown payload type, or too long."),
     _counter("voip_rtp_packets_from_strangers", "Came from elsewhere, and were not believed."),

@@ -35,6 +35,7 @@ _PACKETS: Final = {
     "voip_rtp_packets_lost": "packets_lost",
     "voip_rtp_packets_late": "packets_late",
     "voip_rtp_packets_duplicate": "packets_duplicate",
+    "voip_rtp_packets_recovered": "packets_recovered",
     "voip_rtp_packets_reordered": "packets_reordered",
     "voip_rtp_packets_discarded": "packets_discarded",
     "voip_rtp_packets_from_strangers": "packets_from_strangers",
