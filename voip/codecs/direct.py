@@ -25,6 +25,9 @@ class Direct:
     octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
     is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
     room: what encoding 20 ms may take, in octets. keeps: what must live while it is called.
+
+    conceals: whether the function gives whole frames of what was lost, too, for no octets at all.
+    repeats: whether, with 1 for its last argument, it gives what was lost just before a payload.
     """
 
     octets: int
@@ -34,6 +37,8 @@ class Direct:
     state: int = 0
     call: Callable[[Any], Any] | None = None
     keeps: object = None
+    conceals: bool = False
+    repeats: bool = False
 
 
 @runtime_checkable

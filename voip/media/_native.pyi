@@ -22,7 +22,7 @@ class Tick:
         gaps: npt.NDArray[np.intp],
         calls: list[Any],
         /,
-    ) -> tuple[int, int]: ...
+    ) -> tuple[int, int, int]: ...
     def say(
         self,
         rows: npt.NDArray[np.intp],

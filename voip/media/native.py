@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import gaps, pacing, payloads, playout, receive, voicing
+from voip.dsp import stretch
+from voip.media import gaps, pacing, payloads, playout, receive, voiced, voicing
 from voip.media.adapter import MAX_PAYLOAD
-from voip.media.columns import Floats, Ints, Rows, every, where
+from voip.media.columns import Floats, Ints, Rows, distinct, every, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
 from voip.media.transmit import DTX_OCTETS
@@ -52,6 +53,18 @@ _NUMBERS = {
     "faded": gaps.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
+    "force_s": pacing.FORCE_S,
+    "slow_s": pacing.SLOW_S,
+    "fast_s": pacing.FAST_S,
+    "again_s": pacing.AGAIN_S,
+    "anchor_s": pacing.ANCHOR_S,
+    "lasts_s": pacing.LASTS_S,
+    "lasts_far_s": pacing.LASTS_FAR_S,
+    "fade_s": stretch.FADE_S,
+    "quiet": pacing.QUIET,
+    "near_s": voiced.NEAR_S,
+    "repeated": voicing.REPEATED,
+    "own": voicing.OWN,
     "called": voicing.CALLED,
     "function": voicing.FUNCTION,
     "max_units_octets": voicing.MAX_UNITS_OCTETS,
@@ -62,6 +75,8 @@ _PART, _PART_OF_CALLS = 16, 64
 """Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus, 1 ms of
 what is called as an object."""
 _NOBODY: list[Any] = []
+_OTHERS = -1
+"""Instead of a size: of rows whose voices are asked."""
 
 
 def available() -> bool:
@@ -114,7 +129,7 @@ class Native:
             self._heard = np.empty((rows.size, count), np.float32)
         heard = self._heard[: rows.size]
         all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
-        others, missing = tick.play(rows, count, due, heard, all_odd, all_gaps, _NOBODY)
+        others, missing, _ = tick.play(rows, count, due, heard, all_odd, all_gaps, _NOBODY)
         if others:
             odd = all_odd[:others]
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
@@ -129,19 +144,27 @@ class Native:
         calls = table.voicing.hear_calls
         heard = np.empty((rows.size, count), np.float32)
         some: list[Rows] = []  # of each part, the places of those that are not played
+        missing: list[Rows] = []
         torn: list[Rows] = []
         together = _together(table.voicing.hear_by[rows])
         for begin in range(0, rows.size, together):
             part = slice(begin, begin + together)
             odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
-            others, broken = tick.play(rows[part], count, due[part], heard[part], odd, gaps, calls)
+            others, lost, broken = tick.play(
+                rows[part], count, due[part], heard[part], odd, gaps, calls
+            )
             if others:
                 some.append(odd[:others] + begin)
+            if lost:
+                missing.append(gaps[:lost] + begin)
             if broken:
-                torn.append(gaps[:broken] + begin)
+                torn.append(gaps[gaps.size - broken :] + begin)
         if some:
             left = np.concatenate(some)
             heard[left] = table.play(rows[left], count, due[left], coded=True)
+        if missing:
+            left = np.concatenate(missing)
+            heard[left] = table.repeat(rows[left], count)
         if torn:
             left = np.concatenate(torn)
             patched = heard[left]
@@ -167,23 +190,24 @@ class Native:
     ) -> Rows:
         """As `Transmitter.fill_each`; in parts, between which others run."""
         transmitter, count = self._table.transmitter, pcm.shape[1]
-        if self._whole.size != count:
-            self._whole = np.empty(count, np.int16)
-        whole = voicing.says[rows] == count
-        transmitter.begin_each(rows[whole], slots[whole])
+        ready, begins = voicing.begun(rows, count)
+        transmitter.begin_each(rows[begins], slots[begins])
         sizes = self._sizes[: rows.size]
-        sizes[:] = np.where(whole, 0, -1)
+        sizes[:] = np.where(ready, 0, _OTHERS)
         together = _together(voicing.say_by[rows])
-        for begin in range(0, rows.size, together):
-            part = slice(begin, begin + together)
-            self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
+        for packet in distinct(voicing.says[rows[ready]]):
+            if self._whole.size != packet:
+                self._whole = np.empty(packet, np.int16)
+            for begin in range(0, rows.size, together):
+                part = slice(begin, begin + together)
+                self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
         full = (sizes > DTX_OCTETS) & (sizes <= MAX_PAYLOAD)
         if wanted:
             for at in where((sizes > 0) & (sizes <= DTX_OCTETS)):
                 full[at] = int(rows[at]) in wanted
         transmitter.filled[rows[full]] = sizes[full]
         transmitter.marker[rows[~full & (sizes > 0)]] = True
-        for at in where(sizes <= 0):
+        for at in where((sizes == 0) | (sizes == _OTHERS)):
             row = int(rows[at])
             full[at] = transmitter.fill_one(
                 row, pcm[at], int(slots[at]), voices[row], voicing, wanted=row in wanted

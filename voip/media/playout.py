@@ -359,7 +359,7 @@ class Playout:
         ring = self.ring
         slots = ring.slots(rows, self.sequence[rows])
         whole = (ring.timestamp[slots] == self.decoded[rows]) & (ring.duration[slots] == count)
-        whole &= (self.pcm.fill[rows] == 0) & (self.silent[rows] == 0)
+        whole &= self.pcm.fill[rows] == 0
         whole &= ring.code[slots] == self.voicing.hears[rows]
         at = where(whole)
         if not at.size:
@@ -367,6 +367,7 @@ class Playout:
         heard = np.zeros((rows.size, count), np.float32)
         here, sound = rows[at], heard if at.size == rows.size else heard[at]
         broken = self._voiced.decode_whole(here, slots[at], sound)
+        self.silent[here] = 0
         self.sequence[here] += 1
         self.decoded[here] += count
         ring.release(here, slots[at])
@@ -384,6 +385,13 @@ class Playout:
         """Conceal in place a step of `rows` (k,), (k, samples), whose packet was none."""
         self.dropped[rows] += 1
         self._voiced.patch(rows, heard)
+
+    def repeat(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of a step of `rows` (k,) with voices that was noted as a gap.
+
+        Of those whose decoders conceal nothing: float32 (k, count).
+        """
+        return self._voiced.repeat(rows, count)
 
     def _hear_packets(
         self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows

@@ -164,7 +164,8 @@ class Transmitter:
 
         A packet that says nothing is none, but for rows in `wanted`: in theirs goes something else.
         """
-        whole = voicing.says[rows] == pcm.shape[1]
+        _, begins = voicing.begun(rows, pcm.shape[1])
+        whole = begins & (voicing.says[rows] == pcm.shape[1])
         self.begin_each(rows[whole], slots[whole])
         full = np.zeros(rows.size, np.bool_)
         for at, (row, direct) in enumerate(zip(rows.tolist(), whole.tolist(), strict=True)):
@@ -188,11 +189,12 @@ class Transmitter:
         encoding = voice.encoding
         if encoding is None:
             return False
+        voicing.speaks(row, encoding)
         if encoding.is_empty:
             now = slot * int(self.clock[row]) // STEPS_PER_SECOND
             self.start[row] = int(self.origin[row]) + now
         payload = voice.say(pcm)
-        voicing.spoken(row, voice)
+        voicing.spoken(row, encoding)
         if payload is None:
             return False
         size = min(payload.size, self.packet.shape[1] - HEADER_BYTES)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from voip.dsp.conceal import conceal
 from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
 from voip.media.payloads import PayloadRing
 from voip.media.voices import Voice
 from voip.media.voicing import Voicing
 
-__all__ = ["Voiced"]
+__all__ = ["NEAR_S", "Voiced"]
 
 _HANG_S = 1.0
 """A codec that conceals is asked for so long: in pauses of a talk (DTX) that is its noise."""
-_NEAR_S = 0.120
+NEAR_S = 0.120
 """What a packet repeats of the one before is no longer than this."""
 
 
@@ -37,36 +38,55 @@ class Voiced:
         for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
             voice, start, whole = self.voices[row], int(into[at]), int(ring.duration[slot])
             code = int(ring.code[slot])
+            self._voicing.lend(row)
             pcm = voice.decode(code, ring.octets(slot))
             if pcm is None:
                 broken.append(row)
                 pcm = voice.conceal(whole)
-                self._voicing.interrupted(row)
             else:
                 self._voicing.heard(row, voice, code)
+            self._voicing.take_back(row)
             self._pcm.append(rows[at : at + 1], pcm[None, start:whole])
         return np.array(broken, np.intp)
 
     def decode_whole(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> Rows:
-        """Decode packets in `slots` (k,), each of a step and after another of its format.
+        """Decode packets in `slots` (k,), each of a step and of the format that came last.
 
         heard: float32 (k, samples). Returns the places (n,) of those that were none.
         """
-        ring, voices, decodings = self._ring, self.voices, self._voicing.decodings
-        return np.array(
-            [
-                at
-                for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True))
-                if not voices[row].decode_whole(decodings[row], ring.octets(slot), heard[at])
-            ],
-            np.intp,
-        )
+        ring, voicing, broken = self._ring, self._voicing, []
+        for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            decoding = voicing.decodings[row]
+            voicing.lend(row)
+            if not self.voices[row].decode_whole(decoding, ring.octets(slot), heard[at]):
+                broken.append(at)
+            voicing.gap[row] = decoding.gap
+        return np.array(broken, np.intp)
 
     def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
-        """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none."""
+        """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none.
+
+        And what of it is pending: it was the packet's, too.
+        """
         for sound, row in zip(heard, rows.tolist(), strict=True):
-            sound[:] = self.voices[row].conceal(sound.size)
-            self._voicing.interrupted(row)
+            count, more = sound.size, int(self._pcm.fill[row])
+            self._voicing.lend(row)
+            instead = self.voices[row].conceal(count + more)
+            self._voicing.take_back(row)
+            sound[:], self._pcm.data[row, :more] = instead[:count], instead[count:]
+
+    def repeat(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of a step that was just counted as a gap of `rows` (k,), all of a rate.
+
+        Of those who conceal by repetition: float32 (k, count).
+        """
+        decodings = [self._voicing.decodings[row] for row in rows.tolist()]
+        past = np.stack([decoding.past for decoding in decodings])
+        elapsed, seam = self._voicing.gap[rows] - count, decodings[0].after.size
+        sound = conceal(past, elapsed, count + seam, rate_hz=decodings[0].rate_hz)
+        for decoding, after in zip(decodings, sound[:, count:], strict=True):
+            decoding.after[:] = after
+        return sound[:, :count]
 
     def conceal(
         self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints
@@ -79,13 +99,14 @@ class Voiced:
         filled, recovered = missing.copy(), np.zeros(rows.size, np.bool_)
         for at, row in enumerate(rows.tolist()):
             voice = self.voices[row]
-            self._voicing.interrupted(row)
+            self._voicing.lend(row)
             sound = self._recover(row, voice, int(gap[at]), int(wanted[at]))
             recovered[at] = sound is not None
             if sound is None:
                 count = int(missing[at])
                 lasts = silent[at] < _HANG_S * voice.rate_hz
                 sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
+            self._voicing.take_back(row)
             filled[at] = sound.size
             self._pcm.append(rows[at : at + 1], sound[None])
         return filled, recovered
@@ -98,7 +119,7 @@ class Voiced:
         self, row: int, voice: Voice, gap: int, wanted: int
     ) -> npt.NDArray[np.float32] | None:
         """Return the `gap` samples before the next packet of `row` from what it says of them."""
-        if not voice.repeats or gap > _NEAR_S * voice.rate_hz:
+        if not voice.repeats or gap > NEAR_S * voice.rate_hz:
             return None
         ring = self._ring
         slot = ring.next_after(row, wanted)

@@ -53,10 +53,13 @@ def payloads(ring: PayloadRing) -> np.ndarray:
 
 ADDRESSES = {
     f"playout.voicing.{name}"
-    for name in ("hear_function", "hear_state", "past", "say_function", "say_state")
+    for name in ("hear_function", "hear_state", "past", "say_function", "say_state", "waiting")
 }
-APART = {"playout._heard", "playout.pcm.data", "playout.ring.payload"} | ADDRESSES
-"""Written anew before it is read; compared as far as it is filled, by `pending` and `payloads`."""
+APART = {
+    "playout._heard", "playout.pcm.data", "playout.ring.payload", "transmitter.packet",
+} | ADDRESSES  # fmt: skip
+"""Written anew before it is read; compared as far as it is filled, by `pending` and `payloads`, and
+packets when they are sent: encoders scribble behind them."""
 
 
 def pending(fifo: FifoArray) -> np.ndarray:
