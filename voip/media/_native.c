@@ -121,7 +121,7 @@
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
-    X(aim_samples) X(stay_s) X(called) X(function) X(max_units_octets) \
+    X(aim_samples) X(stay_s) X(called) X(function) X(together) X(max_units_octets) \
     X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty) \
     X(force_s) X(slow_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
     X(fade_s) X(quiet) X(near_s) X(repeated) X(own)
@@ -354,7 +354,7 @@ static PyObject *tick_take(PyObject *self, PyObject *argument)
 
 /* Arrays that were handed over for one call, and are given back together. */
 typedef struct {
-    Py_buffer buffers[5];
+    Py_buffer buffers[6];
     int taken;
 } Loan;
 
@@ -954,37 +954,43 @@ static PyObject *tick_say(PyObject *self, PyObject *arguments)
 }
 
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, gaps, calls, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, slots, calls, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
              "`calls`, a list, has by row what decodes for rows with voices, where that is Python's.\n"
              "Returns the numbers of those that do not: `odd` and `gaps`, intp (k,), begin with their\n"
              "places, and `gaps` ends with those whose packet was none. Odd ones are to be played\n"
-             "otherwise; in a gap, and for a packet that was none, nothing is missing but its sound.");
+             "otherwise; in a gap, and for a packet that was none, nothing is missing but its sound.\n"
+             "`slots`, intp (k,), says which payload it is in for rows that are decoded together, which\n"
+             "are among the gaps, and -1 for others.");
 
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *calls;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array, *calls;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const double *due;
     float *heard;
-    intptr_t *odd, *gaps;
+    intptr_t *odd, *gaps, *slots;
     Py_ssize_t k, count, others = 0, missing = 0, broken = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array, &gaps_array, &calls))
+    if (!PyArg_ParseTuple(arguments, "OnOOOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array, &slots_array, &calls))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
         || (heard = borrow(&loan, heard_array, sizeof *heard, k * count, 1)) == NULL
         || (odd = borrow(&loan, odd_array, sizeof *odd, k, 1)) == NULL
-        || (gaps = borrow(&loan, gaps_array, sizeof *gaps, k, 1)) == NULL)
+        || (gaps = borrow(&loan, gaps_array, sizeof *gaps, k, 1)) == NULL
+        || (slots = borrow(&loan, slots_array, sizeof *slots, k, 1)) == NULL)
         return give_back(&loan, NULL);
     int fits_slot = count >= t->history && count <= t->slot_bytes;
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], slot;
         int steps = fits_slot || (t->coded[row] && count > 0);
         int came = steps ? step(t, row, count, due[at], heard + at * count, &slot, calls) : ODD;
+        slots[at] = came == VOICED ? slot : -1;
+        if (came == VOICED && t->hear_by[row] == t->together)
+            came = GAP;
         if (came == VOICED)
             came = hear_step(t, row, slot, count, heard + at * count, calls);
         if (came == TORN) {

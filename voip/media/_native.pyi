@@ -20,6 +20,7 @@ class Tick:
         heard: npt.NDArray[np.float32],
         odd: npt.NDArray[np.intp],
         gaps: npt.NDArray[np.intp],
+        slots: npt.NDArray[np.intp],
         calls: list[Any],
         /,
     ) -> tuple[int, int, int]: ...

@@ -97,7 +97,7 @@ class Decoding:
         """Decode the next payload. Raises CodecError where it is none of the codec's."""
         self._spare = self._spare[:0]
         pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
-        self._follow(pcm)
+        self.follow(pcm)
         return pcm
 
     def decode_whole(self, payload: Octets, out: Pcm) -> bool:
@@ -107,7 +107,7 @@ class Decoding:
         """
         if self.codec.decode_into(payload, out) != out.size:
             return False
-        self._follow(out)
+        self.follow(out)
         return True
 
     def conceal(self, count: int) -> Pcm:
@@ -172,7 +172,7 @@ class Decoding:
         self._fine.conceal_into(lost)
         return lost
 
-    def _follow(self, pcm: Pcm) -> None:
+    def follow(self, pcm: Pcm) -> None:
         """Lead, in place, from what was repeated into `pcm`, which came; and remember it."""
         if self.gap and not self.codec.info.conceals and self.gap < FADE_S * self.rate_hz:
             blend(self._after[None], pcm[None])

@@ -386,6 +386,14 @@ class Playout:
         self.dropped[rows] += 1
         self._voiced.patch(rows, heard)
 
+    def hear_together(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> None:
+        """Decode in place a step of `rows` (k,), (k, samples), that was noted (`Voiced`)."""
+        broken = self._voiced.hear_together(rows, slots, heard)
+        if broken.size:
+            odd = heard[broken]
+            self.patch(rows[broken], odd)
+            heard[broken] = odd
+
     def repeat(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Return the sound of a step of `rows` (k,) with voices that was noted as a gap.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from voip.codecs.pcm import divide
 from voip.dsp.conceal import conceal
 from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
@@ -54,14 +55,71 @@ class Voiced:
 
         heard: float32 (k, samples). Returns the places (n,) of those that were none.
         """
-        ring, voicing, broken = self._ring, self._voicing, []
+        ring, voicing = self._ring, self._voicing
+        whole = np.full(rows.size, heard.shape[1])
+        groups = voicing.groups(rows, whole, hear=True)
+        broken = [
+            at for group in groups for at in self._decode_group(rows, slots, whole, heard, group)
+        ]
+        alone = np.ones(rows.size, np.bool_)
+        for group in groups:
+            alone[group] = False
         for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            if not alone[at]:
+                continue
             decoding = voicing.decodings[row]
             voicing.lend(row)
             if not self.voices[row].decode_whole(decoding, ring.octets(slot), heard[at]):
                 broken.append(at)
             voicing.gap[row] = decoding.gap
         return np.array(broken, np.intp)
+
+    def hear_together(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> Rows:
+        """Decode the packets in `slots` (k,) of rows that are decoded together; -1: one is missing.
+
+        They were counted; what is beyond a step, `heard` (k, samples), is to be pending, and is
+        noted as such. Returns the places (n,) of those that were none.
+        """
+        count, voicing = heard.shape[1], self._voicing
+        whole = np.where(slots < 0, count, self._pcm.fill[rows])
+        broken = [
+            at
+            for group in voicing.groups(rows, whole, hear=True)
+            for at in self._decode_group(rows, slots, whole, heard, group)
+        ]
+        self._pcm.fill[rows] = whole - count
+        return np.array(broken, np.intp)
+
+    def _decode_group(
+        self, rows: Rows, slots: Ints, whole: Ints, heard: npt.NDArray[np.float32], group: Rows
+    ) -> list[int]:
+        """Decode, or conceal, those at `group` in one operation; return where that failed."""
+        ring, voicing, count = self._ring, self._voicing, heard.shape[1]
+        here, samples = rows[group].tolist(), int(whole[group[0]])
+        decodings = [voicing.decodings[row] for row in here]
+        directs = [decoding.direct for decoding in decodings]
+        first = directs[0]
+        assert first is not None and first.together is not None  # `groups` has no others
+        payloads = np.zeros((group.size, samples // first.samples * first.octets), np.uint8)
+        received = slots[group] >= 0
+        for payload, slot in zip(payloads, slots[group].tolist(), strict=True):
+            if slot >= 0:
+                payload[:] = ring.octets(slot)
+        try:
+            states = [direct.keeps for direct in directs if direct is not None]
+            decoded = first.together.decode(states, payloads, received)
+        except Exception:
+            self.voices[here[0]].tell_broken()
+            return [int(at) for at in group]
+        sound = np.empty(decoded.shape, np.float32)
+        divide(decoded, sound)
+        heard[group] = sound[:, :count]
+        for row, decoding, there, one in zip(here, decodings, received, sound, strict=True):
+            self._pcm.data[row, : samples - count] = one[count:]
+            if there:
+                decoding.follow(one)
+                voicing.gap[row] = decoding.gap
+        return []
 
     def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
         """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none.

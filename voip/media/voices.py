@@ -89,7 +89,7 @@ class Voice:
         try:
             return self._decoding(code).samples(payload)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return 0
 
     def decode(self, code: int, payload: Octets) -> Pcm | None:
@@ -100,7 +100,7 @@ class Voice:
         except CodecError:
             return None
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
     def decode_whole(self, decoding: Decoding, payload: Octets, out: Pcm) -> bool:
@@ -110,7 +110,7 @@ class Voice:
         except CodecError:
             return False
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return False
 
     def conceal(self, count: int) -> Pcm:
@@ -119,7 +119,7 @@ class Voice:
             try:
                 return self._recent.conceal(count)
             except Exception:
-                self._tell_broken()
+                self.tell_broken()
         return np.zeros(count, np.float32)
 
     def recover(self, code: int, payload: Octets, count: int) -> Pcm | None:
@@ -128,7 +128,7 @@ class Voice:
             decoding = self._decoding(code)
             return decoding.recover(payload, count) if decoding is self._recent else None
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
     def say(self, pcm: Pcm) -> Octets | None:
@@ -139,7 +139,7 @@ class Voice:
             self.encoding.feed(pcm)
             return self.encoding.take()
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             self.encoding.drop()
             return None
 
@@ -150,7 +150,7 @@ class Voice:
         try:
             return self.encoding.encode_whole(pcm, out)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return 0
 
     def decoding_of(self, code: int) -> Decoding | None:
@@ -158,10 +158,10 @@ class Voice:
         try:
             return self._decoding(code)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
-    def _tell_broken(self) -> None:
+    def tell_broken(self) -> None:
         """Log, once, that a codec fails in a way that codecs should not: anybody's may be here.
 
         The tick goes on: other calls have nothing to do with it.

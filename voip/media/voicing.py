@@ -9,14 +9,16 @@ what the arrays know, and takes it back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.codecs.direct import Direct
 from voip.codecs.opus.toc import FRAME_UNITS, MAX_FRAME
 from voip.media.adapter import Decoding, Encoding
-from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make, reset
+from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make, reset, where
 from voip.media.voices import Voice
 
 __all__ = [
@@ -25,12 +27,14 @@ __all__ = [
     "MAX_UNITS_OCTETS",
     "OWN",
     "REPEATED",
+    "TOGETHER",
     "UNITS",
     "Voicing",
 ]
 
-CALLED, FUNCTION = 1, 2
-"""Kinds of decoders and encoders: an object of Python's is called, or a C function; 0: none."""
+CALLED, FUNCTION, TOGETHER = 1, 2, 3
+"""Kinds of decoders and encoders: an object of Python's is called, or a C function, or all rows of
+a codec are coded in one operation; 0: none."""
 REPEATED, OWN = 1, 2
 """What is heard in gaps: what came before, again, or what the decoder makes of it; 0: ask."""
 UNITS: npt.NDArray[np.int64] = np.array(
@@ -95,6 +99,8 @@ class Voicing:
         self.say_calls: list[Any] = [None] * rows
         self.decodings: dict[int, Decoding] = {}
         """Of the rows that hear directly: what arrays decode by."""
+        self.encodings: dict[int, Encoding] = {}
+        """Likewise of those that speak so."""
         self._kept: dict[int, object] = {}  # what addresses here point into
 
     def grow(self, rows: int) -> None:
@@ -110,6 +116,7 @@ class Voicing:
             reset(self, row)
             self.hear_calls[row] = self.say_calls[row] = None
             self.decodings.pop(row, None)
+            self.encodings.pop(row, None)
             self._kept.pop(row, None)
             self._kept.pop(~row, None)
 
@@ -133,7 +140,7 @@ class Voicing:
             return
         if self.decodings.get(row) is not decoding:
             direct, past = decoding.direct, decoding.past
-            self.hear_by[row] = FUNCTION if direct.function else CALLED
+            self.hear_by[row] = _kind(direct)
             self.hear_function[row], self.hear_state[row] = direct.function, direct.state
             self.hear_calls[row] = direct.call
             self.past[row], self.past_samples[row] = past.ctypes.data, past.size
@@ -176,7 +183,7 @@ class Voicing:
         direct = None if encoding is None else encoding.direct
         if encoding is None or direct is None:
             return
-        self.say_by[row] = FUNCTION if direct.function else CALLED
+        self.say_by[row], self.encodings[row] = _kind(direct), encoding
         self.say_function[row], self.say_state[row] = direct.function, direct.state
         self.say_calls[row], self._kept[~row] = direct.call, direct
         self.room[row], self.waiting[row] = direct.room, encoding.waiting.ctypes.data
@@ -198,3 +205,23 @@ class Voicing:
         says, in_hand = self.says[rows], self.in_hand[rows]
         ready = in_hand + samples <= says
         return ready, ready & (in_hand == 0)
+
+    # ------------------------------------------------------------ both
+
+    def groups(self, rows: Rows, sizes: Ints, *, hear: bool) -> list[Rows]:
+        """Sort `rows` (k,) that are coded together; return the places of those of each operation.
+
+        `sizes` (k,): of their packets, in samples. Others are left out.
+        """
+        by = (self.hear_by if hear else self.say_by)[rows]
+        found: dict[tuple[int, int], list[int]] = {}
+        coders: Mapping[int, Decoding | Encoding] = self.decodings if hear else self.encodings
+        for at in where(by == TOGETHER).tolist():
+            direct = coders[int(rows[at])].direct
+            if direct is not None:
+                found.setdefault((id(direct.together), int(sizes[at])), []).append(at)
+        return [np.array(places, np.intp) for places in found.values()]
+
+
+def _kind(direct: Direct) -> int:
+    return FUNCTION if direct.function else CALLED if direct.together is None else TOGETHER

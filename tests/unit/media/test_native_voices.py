@@ -7,13 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 from engine_desk import DTMF, PCMU
-from test_native import G722, OPUS, OPUS_DTX, Pair, coded, pytestmark  # noqa: F401
+from test_native import G722, ILBC, OPUS, OPUS_DTX, Pair, coded, pytestmark  # noqa: F401
 
 from voip.media.commands import MixStream, OpenMix, PayloadFormat, RouteStream
 from voip.media.playout import PLAYING
 from voip.rtp.packet import pack_header
 
-FORMATS = (G722, OPUS, OPUS_DTX)
+FORMATS = (G722, OPUS, OPUS_DTX, ILBC)
 
 
 def count_asked(pair: Pair) -> Counter:
