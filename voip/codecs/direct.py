@@ -47,6 +47,7 @@ class Direct:
 
     octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
     is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
+    -1: `measure` is the address of `int (state, octets, length)`, which tells, 0 where it is none.
     room: what encoding 20 ms may take, in octets. keeps: what must live while it is called.
 
     conceals: whether the function gives whole frames of what was lost, too, for no octets at all.
@@ -61,6 +62,7 @@ class Direct:
     call: Callable[[Any], Any] | None = None
     together: Together | None = None
     keeps: object = None
+    measure: int = 0
     conceals: bool = False
     repeats: bool = False
 

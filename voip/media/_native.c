@@ -62,6 +62,8 @@
     X(voice_code, uint8_t, "table.playout.voicing.code") \
     X(voice_octets, int64_t, "table.playout.voicing.octets") \
     X(voice_samples, int64_t, "table.playout.voicing.samples") \
+    X(measure, uint64_t, "table.playout.voicing.measure") \
+    X(measured_by, uint64_t, "table.playout.voicing.measured_by") \
     X(hears, uint8_t, "table.playout.voicing.hears") \
     X(hear_by, uint8_t, "table.playout.voicing.hear_by") \
     X(hear_function, uint64_t, "table.playout.voicing.hear_function") \
@@ -124,7 +126,7 @@
     X(aim_samples) X(stay_s) X(called) X(function) X(together) X(max_units_octets) \
     X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty) \
     X(force_s) X(slow_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
-    X(fade_s) X(quiet) X(near_s) X(repeated) X(own)
+    X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own)
 
 enum {
 #define X(name, type, there) AT_##name,
@@ -212,13 +214,26 @@ static void note_delay(Tick *t, Py_ssize_t row, double transit)
         t->position[row] = 0;
 }
 
+/* codecs/direct.py: how many samples a payload holds, 0 where it is none */
+typedef int (*Measure)(const void *, const uint8_t *, int32_t);
+
+static void *pointer_to(uint64_t address)
+{
+    return (void *)(uintptr_t)address;
+}
+
 /* intake.py, Intake._in_samples and voicing.py, Voicing.durations; 0 where the voice is to be asked */
 static int64_t voiced_samples(const Tick *t, Py_ssize_t row, uint8_t code, const uint8_t *payload,
                               int64_t size)
 {
     int64_t octets = t->voice_octets[row];
-    if (code != t->voice_code[row] || octets < 0)
+    if (code != t->voice_code[row] || (octets < 0 && t->measure[row] == 0))
         return 0;
+    if (octets < 0) {
+        int64_t samples = ((Measure)pointer_to(t->measure[row]))(pointer_to(t->measured_by[row]), payload,
+                                                               (int32_t)size);
+        return (double)samples <= t->longest_s * (double)t->rate[row] ? samples : 0;
+    }
     if (octets > 0)
         return size % octets ? 0 : size / octets * t->voice_samples[row];
     return size > t->max_units_octets ? 0 : t->units[payload[0]] * t->voice_samples[row];
@@ -705,11 +720,6 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
 /* libopus' opus_decode_float and opus_encode_float: codecs/direct.py */
 typedef int (*Decoder)(void *, const uint8_t *, int32_t, float *, int, int);
 typedef int32_t (*Encoder)(void *, const float *, int, uint8_t *, int32_t);
-
-static void *pointer_to(uint64_t address)
-{
-    return (void *)(uintptr_t)address;
-}
 
 /* What is called for a row and is Python's: a borrowed reference, or NULL. */
 static PyObject *called(PyObject *calls, Py_ssize_t row)

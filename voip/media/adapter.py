@@ -22,7 +22,15 @@ from voip.dsp.resample import Resampler
 from voip.errors import CodecError, ConfigError
 from voip.types import AudioFormat, AudioFrame
 
-__all__ = ["MAX_PAYLOAD", "CodecAdapter", "Decoding", "Encoding", "Payload", "packet_frames"]
+__all__ = [
+    "MAX_PAYLOAD",
+    "MAX_SAMPLES_S",
+    "CodecAdapter",
+    "Decoding",
+    "Encoding",
+    "Payload",
+    "packet_frames",
+]
 
 MAX_PAYLOAD = 1400
 """Octets of a payload: what an Ethernet frame has room for beside the headers."""

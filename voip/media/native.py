@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from voip.dsp import stretch
 from voip.media import gaps, pacing, payloads, playout, receive, voiced, voicing
-from voip.media.adapter import MAX_PAYLOAD
+from voip.media.adapter import MAX_PAYLOAD, MAX_SAMPLES_S
 from voip.media.columns import Floats, Ints, Rows, distinct, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
@@ -63,6 +63,7 @@ _NUMBERS = {
     "fade_s": stretch.FADE_S,
     "quiet": pacing.QUIET,
     "near_s": voiced.NEAR_S,
+    "longest_s": MAX_SAMPLES_S,
     "repeated": voicing.REPEATED,
     "own": voicing.OWN,
     "called": voicing.CALLED,

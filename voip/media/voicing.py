@@ -50,6 +50,8 @@ class Voicing:
     code: npt.NDArray[np.uint8]
     octets: Ints
     samples: Ints
+    measure: npt.NDArray[np.uint64]
+    measured_by: npt.NDArray[np.uint64]
     hears: npt.NDArray[np.uint8]
     hear_by: npt.NDArray[np.uint8]
     hear_function: npt.NDArray[np.uint64]
@@ -73,6 +75,8 @@ class Voicing:
         "code": (np.uint8, 0, ()),  # of the format that came last, whose timestamps are counted
         "octets": (np.int64, -1, ()),  # of its payloads, as `Direct` has it; -1: ask the voice
         "samples": (np.int64, 0, ()),  # at the row's rate, in these
+        "measure": (np.uint64, 0, ()),  # what tells, if anything does: a function and its state
+        "measured_by": (np.uint64, 0, ()),
         "hears": (np.uint8, 0, ()),  # the code of what may be decoded at once, after a packet of it
         "hear_by": (np.uint8, 0, ()),
         "hear_function": (np.uint64, 0, ()),
@@ -127,12 +131,15 @@ class Voicing:
         self.code[row], self.hears[row], self.octets[row] = code, 0, -1
         decoding = voice.decoding_of(code)
         direct = decoding.direct if decoding is not None else None
+        self.measure[row] = self.measured_by[row] = 0
         if direct is not None:
             self.octets[row], self.samples[row] = direct.octets, direct.samples
+            self.measure[row], self.measured_by[row] = direct.measure, direct.state
+            self._kept[row] = direct
 
     def heard(self, row: int, voice: Voice, code: int) -> None:
         """Note that a packet was decoded: the next one may follow it without asking."""
-        if code != self.code[row] or self.octets[row] < 0:
+        if code != self.code[row] or (self.octets[row] < 0 and not self.measure[row]):
             self.hears[row] = 0
             return
         decoding = voice.decoding_of(code)

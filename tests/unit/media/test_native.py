@@ -53,8 +53,16 @@ def payloads(ring: PayloadRing) -> np.ndarray:
 
 ADDRESSES = {
     f"playout.voicing.{name}"
-    for name in ("hear_function", "hear_state", "past", "say_function", "say_state", "waiting")
-}
+    for name in (
+        "hear_function",
+        "hear_state",
+        "past",
+        "say_function",
+        "say_state",
+        "waiting",
+        "measured_by",
+    )
+}  # fmt: skip
 APART = {
     "playout._heard", "playout.pcm.data", "playout.ring.payload", "transmitter.packet",
 } | ADDRESSES  # fmt: skip
