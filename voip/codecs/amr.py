@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ctypes import c_int, c_void_p
+from ctypes import Structure, addressof, c_int, c_uint64, c_void_p
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -20,7 +20,8 @@ from voip.codecs.amr_payload import (
 )
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecFormat, CodecInfo, Ways
-from voip.codecs.libraries import Handle, function, library
+from voip.codecs.direct import Direct
+from voip.codecs.libraries import Handle, adapter, address_of, function, library
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 from voip.fmtp import read
@@ -125,13 +126,13 @@ class _Encoder:
         # AMR's is told whether to suppress silence when it is made, AMR-WB's with each frame.
         init = function(found, f"{prefix}init", c_void_p, *(() if self._wide else (c_int,)))
         leave = function(found, f"{prefix}exit", None, c_void_p)
-        self._encode = function(
+        self.function = function(
             found, prefix + encode, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
         )
-        self._state = Handle(init() if self._wide else init(0), leave, name)
+        self.state = Handle(init() if self._wide else init(0), leave, name)
 
     def __call__(self, mode: int, sound: Whole, out: Octets) -> int:
-        octets: int = self._encode(self._state.pointer, mode, sound.ctypes.data, out.ctypes.data, 0)
+        octets: int = self.function(self.state.pointer, mode, sound.ctypes.data, out.ctypes.data, 0)
         return octets
 
 
@@ -147,11 +148,11 @@ class _Decoder:
             prefix, decode = "Decoder_Interface_", "Decode"
         init = function(found, f"{prefix}init", c_void_p)
         leave = function(found, f"{prefix}exit", None, c_void_p)
-        self._decode = function(found, prefix + decode, None, c_void_p, c_void_p, c_void_p, c_int)
-        self._state = Handle(init(), leave, name)
+        self.function = function(found, prefix + decode, None, c_void_p, c_void_p, c_void_p, c_int)
+        self.state = Handle(init(), leave, name)
 
     def __call__(self, frame: Octets, sound: Whole) -> None:
-        self._decode(self._state.pointer, frame.ctypes.data, sound.ctypes.data, 0)
+        self.function(self.state.pointer, frame.ctypes.data, sound.ctypes.data, 0)
 
 
 _ROOM: Final = 64
@@ -159,13 +160,30 @@ _ROOM: Final = 64
 _NOTHING: Final = bytes([NO_DATA << 3 | 4])
 
 
+class _State(Structure):
+    """As `_libraries.c` has it; the mode to encode by is here."""
+
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "decode", "decoder", "encode", "encoder", "frame", "wide", "aligned", "allowed", "mode",
+        )
+    )  # fmt: skip
+    mode: int
+
+
 class _Coder:
+    conceals = False
+
     def __init__(
         self, info: CodecInfo, kind: AmrKind, aligned: bool, allowed: tuple[int, ...], mode: int
     ) -> None:
         self._frame, self._kind, self._aligned = info.frame_samples, kind, aligned
-        self._allowed, self._mode = allowed, mode
-        self._name = info.name
+        self._allowed, self._name = allowed, info.name
+        self._state = _State(
+            frame=info.frame_samples, wide=info.name == "amr-wb", aligned=aligned,
+            allowed=sum(1 << each for each in allowed), mode=mode,
+        )  # fmt: skip
         if not amr_ways(info.name):
             _Decoder(info.name)  # which says what is missing
         self._octets = np.zeros(_ROOM, np.uint8)
@@ -178,6 +196,19 @@ class _Coder:
     @cached_property
     def _decoder(self) -> _Decoder:
         return _Decoder(self._name)
+
+    def direct(self, *, encode: bool) -> Direct | None:
+        called = adapter("amr_say" if encode else "amr_hear")
+        if not called:
+            return None
+        side = self._encoder if encode else self._decoder
+        way = "encode" if encode else "decode"
+        setattr(self._state, way, address_of(side.function))
+        setattr(self._state, f"{way}r", side.state.pointer)
+        return Direct(
+            -1, self._frame, _ROOM, called, addressof(self._state), keeps=(self._state, side),
+            measure=adapter("amr_measure"), conceals=self.conceals,
+        )  # fmt: skip
 
     def octets(self, samples: int) -> int:
         self._encoder  # noqa: B018  # there, or it raises
@@ -200,7 +231,7 @@ class _Coder:
         frames = []
         for begin in range(0, pcm.size, self._frame):
             self._sound[:] = pcm[begin : begin + self._frame]  # the library may write there
-            size = self._encoder(self._mode, self._sound, self._octets)
+            size = self._encoder(self._state.mode, self._sound, self._octets)
             stored = self._octets[:size].tobytes()
             frames.append(AmrFrame(stored[0] >> 3 & 0xF, stored[1:]))
         payload = pack(frames, self._kind, aligned=self._aligned)
@@ -210,7 +241,7 @@ class _Coder:
     def decode(self, payload: Octets, out: Whole) -> None:
         request, frames = self._read(payload)
         if request in self._allowed:
-            self._mode = request
+            self._state.mode = request
         for frame, place in zip(frames, out.reshape(-1, self._frame), strict=True):
             whole = frame.good and frame.type < len(self._kind.bits)
             self._fill(bytes([frame.type << 3 | 4]) + frame.data if whole else _NOTHING, place)
@@ -225,6 +256,8 @@ class _Coder:
 
 
 class _ConcealingCoder(_Coder):
+    conceals = True
+
     def conceal(self, out: Whole) -> None:
         for begin in range(0, out.size, self._frame):
             self._fill(_NOTHING, out[begin : begin + self._frame])

@@ -10,7 +10,9 @@ from typing import Final, Protocol, runtime_checkable
 from voip.codecs.pcm import Octets, Pcm, Whole
 from voip.errors import CodecError
 
-__all__ = ["Codec", "CodecFormat", "CodecInfo", "FecCodec", "TellingFecCodec", "Ways"]
+__all__ = [
+    "Codec", "CodecFormat", "CodecInfo", "FecCodec", "FineConcealing", "TellingFecCodec", "Ways",
+]  # fmt: skip
 
 _RTPMAP: Final = re.compile(r"([\w.+-]{1,64})/([1-9]\d{0,8})(?:/([1-9]\d{0,2}))?", re.ASCII)
 
@@ -154,4 +156,17 @@ class TellingFecCodec(FecCodec, Protocol):
 
     def has_fec(self, payload: Octets) -> bool:
         """Whether `payload` repeats what the one before it had. Raises CodecError for none."""
+        ...
+
+
+@runtime_checkable
+class FineConcealing(Protocol):
+    """A codec that gives what was lost in float32, too, which is rounded nowhere."""
+
+    def conceal_into(self, out: Pcm) -> None:
+        """Fill `out`, of whole `frame_samples` of each channel, with what to play instead."""
+        ...
+
+    def decode_fec_into(self, payload: Octets, out: Pcm) -> None:
+        """Fill `out`, likewise, from what `payload` says of what was lost just before it."""
         ...

@@ -6,11 +6,33 @@ arguments. Who calls keeps the object for as long as it does, and no other threa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Direct", "DirectCodec"]
+import numpy as np
+import numpy.typing as npt
+
+from voip.codecs.pcm import Octets, Whole
+
+__all__ = ["Direct", "DirectCodec", "Together"]
+
+
+class Together(Protocol):
+    """Codes a packet of each of many streams in one operation, as their codecs would do it alone.
+
+    `states` are what the streams' codecs `keep`, each at most once.
+    """
+
+    def decode(
+        self, states: Sequence[Any], payloads: Octets, received: npt.NDArray[np.bool_]
+    ) -> Whole:
+        """Decode uint8 (k, octets) to int16 (k, samples); conceal where nothing was `received`."""
+        ...
+
+    def encode(self, states: Sequence[Any], pcm: Whole) -> Octets:
+        """Encode int16 (k, samples) to uint8 (k, octets)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,11 +42,16 @@ class Direct:
     Either `function` is the address of a C function and `state` of what it works on, as libopus has
     them: `int (state, octets, length, float *, samples, 0)` to decode and `int (state, const
     float *, samples, octets, room)` to encode. Or `call` takes an object of int16 and returns
-    octets, or the other way round, both by the buffer protocol.
+    octets, or the other way round, both by the buffer protocol. Or `together` codes it with others
+    of the same one, by what is kept.
 
     octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
     is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
+    -1: `measure` is the address of `int (state, octets, length)`, which tells, 0 where it is none.
     room: what encoding 20 ms may take, in octets. keeps: what must live while it is called.
+
+    conceals: whether the function gives whole frames of what was lost, too, for no octets at all.
+    repeats: whether, with 1 for its last argument, it gives what was lost just before a payload.
     """
 
     octets: int
@@ -33,7 +60,11 @@ class Direct:
     function: int = 0
     state: int = 0
     call: Callable[[Any], Any] | None = None
+    together: Together | None = None
     keeps: object = None
+    measure: int = 0
+    conceals: bool = False
+    repeats: bool = False
 
 
 @runtime_checkable

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ctypes import c_int, c_void_p
+from ctypes import Structure, addressof, c_int, c_uint64, c_void_p
 from typing import Final
 
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
-from voip.codecs.libraries import Handle, function, library
+from voip.codecs.direct import Direct
+from voip.codecs.libraries import Handle, adapter, address_of, function, library
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 
@@ -46,11 +47,29 @@ class libgsm:  # noqa: N801
         self.decode = function(found, "gsm_decode", c_int, c_void_p, c_void_p, c_void_p)
 
 
+class _State(Structure):
+    """As `_libraries.c` has it."""
+
+    _fields_ = (("call", c_uint64), ("state", c_uint64))
+
+
 class _Coder:
     def __init__(self) -> None:
         self._library = found = libgsm()
         self._encoder = Handle(found.create(), found.destroy, "GSM")
         self._decoder = Handle(found.create(), found.destroy, "GSM")
+
+    def direct(self, *, encode: bool) -> Direct | None:
+        called = adapter("gsm_say" if encode else "gsm_hear")
+        if not called:
+            return None
+        handle = self._encoder if encode else self._decoder
+        function = self._library.encode if encode else self._library.decode
+        state = _State(address_of(function), handle.pointer)
+        return Direct(
+            -1, _SAMPLES, _OCTETS, called, addressof(state), keeps=(state, handle),
+            measure=adapter("gsm_measure"),
+        )  # fmt: skip
 
     def octets(self, samples: int) -> int:
         return _whole(samples, _SAMPLES, "samples") * _OCTETS

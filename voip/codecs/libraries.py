@@ -1,21 +1,38 @@
 """Native libraries of codecs: where they are found, and handles that are given back.
 
-They are called by ctypes, with the interpreter's lock kept (decision 0093).
+They are called by ctypes, with the interpreter's lock kept (decision 0093), or by `_libraries.c`,
+where it was built, for a loop in C (decision 0117).
 """
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
+from types import ModuleType
 from typing import Any, Final
 
 from voip.errors import CodecError
 
-__all__ = ["Handle", "candidates", "first_that_opens", "function", "library"]
+_libraries: ModuleType | None
+try:
+    from voip.codecs import _libraries
+except ImportError:  # there was no compiler
+    _libraries = None
+
+__all__ = [
+    "Handle",
+    "adapter",
+    "address_of",
+    "candidates",
+    "first_that_opens",
+    "function",
+    "library",
+]
 
 _WHEEL: Final = "av"
 """The distribution whose wheels carry some of them, as files of their own."""
@@ -65,6 +82,21 @@ def function(library: ctypes.PyDLL, name: str, result: Any, *arguments: Any) -> 
         raise CodecError(f"{library._name} has no {name}") from None
     found.restype, found.argtypes = result, list(arguments)
     return found  # type: ignore[no-any-return]
+
+
+def adapter(name: str) -> int:
+    """Return the address of a function of `_libraries.c`; 0 where that was not built.
+
+    VOIP_NATIVE=0 in the environment does without it all the same.
+    """
+    if _libraries is None or os.environ.get("VOIP_NATIVE") == "0":
+        return 0
+    return int(getattr(_libraries, name))
+
+
+def address_of(function: Callable[..., Any]) -> int:
+    """Return where a function of a library lies."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 class Handle:

@@ -7,7 +7,7 @@ read here, before the library is called.
 from __future__ import annotations
 
 import ctypes
-from ctypes import byref, c_char_p, c_int, c_void_p
+from ctypes import Structure, addressof, byref, c_char_p, c_int, c_uint64, c_void_p
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
-from voip.codecs.libraries import Handle, function, library
+from voip.codecs.direct import Direct
+from voip.codecs.libraries import Handle, adapter, address_of, function, library
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 
@@ -148,6 +149,15 @@ class libspeex:  # noqa: N801
         self.bits_end = function(found, "speex_bits_insert_terminator", None, pointer)
 
 
+class _State(Structure):
+    """As `_libraries.c` has it."""
+
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in ("code", "state", "bits", "frame", "layers", "first", "end", "write")
+    )
+
+
 class _Coder:
     def __init__(self, rate_hz: int, quality: int) -> None:
         self._library = found = libspeex()
@@ -172,6 +182,23 @@ class _Coder:
         self.bit_rate = value.value
         found.decoder_control(self._decoder.pointer, _SET_ENHANCEMENT, byref(c_int(1)))
         self._sound = np.empty(self._frame, np.int16)
+
+    def direct(self, *, encode: bool) -> Direct | None:
+        called, found = adapter("speex_say" if encode else "speex_hear"), self._library
+        if not called:
+            return None
+        handle = self._encoder if encode else self._decoder
+        state = _State(
+            code=address_of(found.encode if encode else found.decode),
+            state=handle.pointer, bits=self._bits.pointer, frame=self._frame, layers=self._layers,
+            first=address_of(found.bits_reset if encode else found.bits_read),
+            end=address_of(found.bits_end), write=address_of(found.bits_write),
+        )  # fmt: skip
+        return Direct(
+            -1, self._frame, _FRAME_ROOM, called, addressof(state),
+            keeps=(state, handle, self._bits), measure=adapter("speex_measure"),
+            conceals=not encode,
+        )  # fmt: skip
 
     def octets(self, samples: int) -> int:
         frames, rest = divmod(samples, self._frame)

@@ -60,10 +60,13 @@
     X(clock, int64_t, "table.receiver.clock") \
     X(rate, int64_t, "table.playout.rate") \
     X(dropped, int64_t, "table.playout.dropped") \
+    X(recovered, int64_t, "table.playout.recovered") \
     X(voice_code, uint8_t, "table.playout.voicing.code") \
     X(voice_octets, int64_t, "table.playout.voicing.octets") \
     X(voice_samples, int64_t, "table.playout.voicing.samples") \
     X(repeats, uint8_t, "table.playout.voicing.repeats") \
+    X(measure, uint64_t, "table.playout.voicing.measure") \
+    X(measured_by, uint64_t, "table.playout.voicing.measured_by") \
     X(hears, uint8_t, "table.playout.voicing.hears") \
     X(hear_by, uint8_t, "table.playout.voicing.hear_by") \
     X(hear_function, uint64_t, "table.playout.voicing.hear_function") \
@@ -74,11 +77,24 @@
     X(say_function, uint64_t, "table.playout.voicing.say_function") \
     X(say_state, uint64_t, "table.playout.voicing.say_state") \
     X(say_room, int64_t, "table.playout.voicing.room") \
+    X(after_samples, int64_t, "table.playout.voicing.after_samples") \
+    X(gap, int64_t, "table.playout.voicing.gap") \
+    X(hides, uint8_t, "table.playout.voicing.hides") \
+    X(mends, uint8_t, "table.playout.voicing.mends") \
+    X(frame, int64_t, "table.playout.voicing.frame") \
+    X(says, int64_t, "table.playout.voicing.says") \
+    X(in_hand, int64_t, "table.playout.voicing.in_hand") \
+    X(say_waiting, uint64_t, "table.playout.voicing.waiting") \
+    X(fixed, double, "table.playout.fixed") \
+    X(rested, int64_t, "table.playout.rested") \
+    X(skipped, int64_t, "table.playout.skipped") \
+    X(late, int64_t, "table.playout.late") \
     X(late_run, int64_t, "table.playout.late_run") \
     X(peak, int64_t, "table.playout.peak") \
     X(packets, uint8_t, "table.transmitter.packet") \
     X(seam, float, "table.playout.seam") \
     X(past_sound, float, "table.playout.past.sound") \
+    X(fifo, float, "table.playout.pcm.data") \
     X(histogram, int16_t, "table.playout.delays.histogram") \
     X(recent, uint8_t, "table.playout.delays.recent") \
     X(quickest, double, "table.playout.delays.quickest") \
@@ -89,6 +105,7 @@
     X(waiting, int64_t, "table.playout.ring.count") \
     X(slot_timestamp, int64_t, "table.playout.ring.timestamp") \
     X(slot_sequence, int64_t, "table.playout.ring.sequence") \
+    X(slot_spare, int64_t, "table.playout.ring.spare") \
     X(slot_duration, int64_t, "table.playout.ring.duration") \
     X(slot_length, int64_t, "table.playout.ring.length") \
     X(slot_code, uint8_t, "table.playout.ring.code") \
@@ -110,8 +127,10 @@
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
-    X(aim_samples) X(stay_s) X(called) X(function) X(max_units_octets) \
-    X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
+    X(aim_samples) X(stay_s) X(called) X(function) X(together) X(max_units_octets) \
+    X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty) \
+    X(force_s) X(slow_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
+    X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own)
 
 enum {
 #define X(name, type, there) AT_##name,
@@ -138,7 +157,7 @@ typedef struct {
 #undef X
     Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, remembered;
     Py_ssize_t packet_bytes, codes;
-    Py_ssize_t seam_samples, history;
+    Py_ssize_t seam_samples, history, fifo_samples;
     Py_ssize_t capacity, stride;
     uint32_t *odd, batch; /* by row: the last batch in which something of it was left */
 } Tick;
@@ -199,13 +218,26 @@ static void note_delay(Tick *t, Py_ssize_t row, double transit)
         t->position[row] = 0;
 }
 
+/* codecs/direct.py: how many samples a payload holds, 0 where it is none */
+typedef int (*Measure)(const void *, const uint8_t *, int32_t);
+
+static void *pointer_to(uint64_t address)
+{
+    return (void *)(uintptr_t)address;
+}
+
 /* intake.py, Intake._in_samples and voicing.py, Voicing.durations; 0 where the voice is to be asked */
 static int64_t voiced_samples(const Tick *t, Py_ssize_t row, uint8_t code, const uint8_t *payload,
                               int64_t size)
 {
     int64_t octets = t->voice_octets[row];
-    if (code != t->voice_code[row] || octets < 0)
+    if (code != t->voice_code[row] || (octets < 0 && t->measure[row] == 0))
         return 0;
+    if (octets < 0) {
+        int64_t samples = ((Measure)pointer_to(t->measure[row]))(pointer_to(t->measured_by[row]), payload,
+                                                               (int32_t)size);
+        return (double)samples <= t->longest_s * (double)t->rate[row] ? samples : 0;
+    }
     if (octets > 0)
         return size % octets ? 0 : size / octets * t->voice_samples[row];
     return size > t->max_units_octets ? 0 : t->units[payload[0]] * t->voice_samples[row];
@@ -346,7 +378,7 @@ static PyObject *tick_take(PyObject *self, PyObject *argument)
 
 /* Arrays that were handed over for one call, and are given back together. */
 typedef struct {
-    Py_buffer buffers[5];
+    Py_buffer buffers[6];
     int taken;
 } Loan;
 
@@ -417,113 +449,281 @@ static void decode(const Tick *t, Py_ssize_t slot, float *sound, Py_ssize_t coun
 }
 
 /* conceal.py, blend: from what concealment would go on with into what has come. */
-static void blend(const Tick *t, Py_ssize_t row, float *sound, Py_ssize_t count)
+static void blend(const float *old, Py_ssize_t width, float *sound, Py_ssize_t count)
 {
-    const float *old = t->seam + row * t->seam_samples;
-    Py_ssize_t width = t->seam_samples < count ? t->seam_samples : count;
+    width = width < count ? width : count;
     for (Py_ssize_t at = 0; at < width; at++) {
         float rising = (float)((double)(at + 1) / (double)(width + 1));
         sound[at] = (sound[at] - old[at]) * rising + old[at];
     }
 }
 
-/* payloads.py, PayloadRing.find: after how many samples the next packet begins; 0 where one holds
- * what is wanted, or begins so late that nothing waits. */
-static int64_t gap_before(const Tick *t, Py_ssize_t row, int64_t wanted)
+static Py_ssize_t slot_of(const Tick *t, Py_ssize_t row, int64_t sequence)
 {
-    int64_t nearest = INT64_MAX;
-    for (Py_ssize_t slot = row * t->slots_a_row; slot < (row + 1) * t->slots_a_row; slot++) {
+    return row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
+}
+
+/* payloads.py, PayloadRing.find: where a packet lies that holds what is wanted, -1 where there is
+ * none. `gap` is then after how many samples the next one begins, and `next` where it lies; 0 where
+ * nothing waits. */
+static Py_ssize_t find(const Tick *t, Py_ssize_t row, int64_t wanted, int64_t sequence, int64_t *gap,
+                       Py_ssize_t *next)
+{
+    Py_ssize_t slot = slot_of(t, row, sequence);
+    int64_t into = wanted - t->slot_timestamp[slot], nearest = INT64_MAX;
+    if (into >= 0 && into < t->slot_duration[slot])
+        return slot;
+    *next = -1;
+    for (slot = row * t->slots_a_row; slot < (row + 1) * t->slots_a_row; slot++) {
         int64_t ahead = t->slot_timestamp[slot] - wanted;
         if (ahead + t->slot_duration[slot] <= 0)
             continue;
         if (ahead <= 0)
-            return 0;
-        nearest = ahead < nearest ? ahead : nearest;
+            return slot;
+        if (ahead < nearest) {
+            nearest = ahead;
+            *next = slot;
+        }
     }
-    return nearest == INT64_MAX ? 0 : nearest;
+    *gap = *next < 0 ? 0 : nearest;
+    return -1;
 }
 
-enum { ODD, HEARD, GAP, VOICED };
+/* payloads.py, PayloadRing.release */
+static void empty(Tick *t, Py_ssize_t row, Py_ssize_t slot)
+{
+    t->waiting[row]--;
+    t->slot_duration[slot] = 0;
+    t->slot_timestamp[slot] = (int64_t)t->empty;
+}
+
+/* payloads.py, PayloadRing.drop_before; -1, and nothing is changed, where a payload lies in the pool */
+static int64_t drop_before(Tick *t, Py_ssize_t row, int64_t timestamp, int really)
+{
+    int64_t dropped = 0;
+    for (Py_ssize_t slot = row * t->slots_a_row; slot < (row + 1) * t->slots_a_row; slot++) {
+        if (t->slot_duration[slot] <= 0 || t->slot_timestamp[slot] + t->slot_duration[slot] > timestamp)
+            continue;
+        if (t->slot_length[slot] > t->slot_bytes)
+            return -1;
+        dropped++;
+        if (really)
+            empty(t, row, slot);
+    }
+    return dropped;
+}
+
+/* What came of waiting for a packet. */
+typedef struct {
+    int64_t decoded, sequence, expanded;
+    double target;
+    int let_go; /* it came, too late by its length, while the next one is there */
+    int copied; /* that was what a later one repeated */
+} Settled;
+
+/* pacing.py, Pacer.settle: 2 where it goes on, 0 where that is not ordinary */
+static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rate, Settled *s)
+{
+    int64_t gap = 0, waited = t->waited[row];
+    Py_ssize_t next, there = find(t, row, s->decoded, s->sequence, &gap, &next);
+    if (there >= 0) {
+        int64_t whole = t->slot_timestamp[there] + t->slot_duration[there] - s->decoded;
+        s->target = aim(t, row);
+        double delay = due - (double)s->decoded / rate - t->quickest[row] - (double)waited / rate;
+        if (waited >= whole && waited < 2 * whole && delay >= s->target - t->slow_s
+            && (double)(t->played[row] - t->skipped[row]) > t->again_s * rate) {
+            int64_t after;
+            Py_ssize_t beyond;
+            s->let_go = find(t, row, s->decoded + whole, s->sequence + 1, &after, &beyond) >= 0;
+        }
+        if (!s->let_go) {
+            s->expanded = waited;
+            return 1;
+        }
+        if (t->coded[row] || drop_before(t, row, s->decoded + whole, 0) < 0)
+            return 0; /* a codec may learn from it */
+        s->copied = t->slot_spare[there] == t->slot_sequence[there];
+        gap = whole;
+    }
+    if (gap == 0 || waited < gap)
+        return gap == 0 ? 0 : 2;
+    s->decoded += gap;
+    s->sequence += gap / count;
+    s->expanded = waited - gap;
+    return 1;
+}
+
+enum { ODD, HEARD, GAP, VOICED, TORN };
+
+/* voices, below */
+static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off, PyObject *calls);
+static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, float *heard);
+
+/* fifo.py, FifoArray.take */
+static void take_pending(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard)
+{
+    float *fifo = t->fifo + row * t->fifo_samples;
+    Py_ssize_t left = (Py_ssize_t)t->pending[row] - count;
+    memcpy(heard, fifo, sizeof *heard * (size_t)count);
+    memmove(fifo, fifo + count, sizeof *fifo * (size_t)left);
+    t->pending[row] = left;
+}
 
 /* playout.py, Playout._adapt, and _hear_packets or what _fill_gap notes of a whole step: a GAP is
- * counted, its sound is up to the caller. */
-static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard)
+ * counted, its sound is up to the caller, as is that of what is VOICED, whose payload is in `slot`. */
+static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard, Py_ssize_t *voiced,
+                PyObject *calls)
 {
-    int64_t decoded = t->decoded[row], sequence = t->next_sequence[row], silent = t->silent[row];
-    int64_t waited = t->waited[row];
-    if (t->state[row] != t->playing || t->pending[row] != 0 || t->noisy[row])
+    int64_t silent = t->silent[row], waited = t->waited[row], pending = t->pending[row];
+    int coded = t->coded[row], whole = 0, settled = 0, waits = 0;
+    if (t->state[row] != t->playing || t->noisy[row]
+        || (pending != 0 && (!coded || pending < count || waited != 0)))
         return ODD;
-    if (waited != 0) { /* pacing.py, Pacer.settle: did what was waited for get lost? */
-        int64_t passed = gap_before(t, row, decoded);
-        if (passed == 0 || waited < passed)
-            return ODD;
-        decoded += passed;
-        sequence += passed / count;
-        waited -= passed;
-    }
-    Py_ssize_t slot = row * t->slots_a_row + (Py_ssize_t)(sequence & (t->slots_a_row - 1));
-    int coded = t->coded[row];
-    int64_t whole_length = coded ? t->slot_duration[slot] : t->slot_length[slot];
-    int whole = t->slot_timestamp[slot] == decoded && whole_length == count;
-    double rate = t->rate_hz;
+    double rate = coded ? (double)t->rate[row] : t->rate_hz;
+    int64_t faded = (int64_t)t->faded, most_pending = (int64_t)t->most_pending;
     int64_t aim_samples = (int64_t)t->aim_samples;
-    if (coded) { /* voiced.py, Voiced.decode_whole; its sound is up to the caller, too */
-        if (!whole || silent != 0 || t->hears[row] == 0 || t->slot_code[slot] != t->hears[row]
-            || t->slot_length[slot] > t->slot_bytes)
-            return ODD;
-        rate = (double)t->rate[row];
+    if (coded) {
+        faded = faded * t->rate[row] / 8000;
+        most_pending = most_pending * t->rate[row] / 8000;
         aim_samples = aim_samples * t->rate[row] / 8000;
-    } else if (whole && t->slot_code[slot] >= t->codes) {
-        return ODD;
-    } else if (!whole) {
-        int64_t gap = silent < t->faded ? gap_before(t, row, decoded) : 0;
-        Py_ssize_t past = (Py_ssize_t)t->past_packet[row];
-        if (gap < count || gap > t->most_pending)
-            return ODD;
-        if (past >= t->row_count * t->slots_a_row || (past >= 0 && t->slot_code[past] >= t->codes))
-            return ODD;
     }
-    double delay = due - (double)decoded / rate - t->quickest[row];
-    int64_t played = t->played[row] + count;
-    double target = played % aim_samples < count ? aim(t, row) : t->target[row];
-    double excess = delay - target;
-    if (!(excess <= t->shrink_s && excess >= -t->grow_s))
+    Settled s = {t->decoded[row], t->next_sequence[row], 0, t->target[row], 0, 0};
+    if (waited != 0) { /* did what was waited for get lost? */
+        int came = settle(t, row, count, due, rate, &s);
+        if (came == 0)
+            return ODD;
+        settled = came == 1;
+        waited = settled ? 0 : waited;
+    }
+    double behind = due - (double)(s.decoded - pending) / rate - t->quickest[row];
+    int64_t played = t->played[row] + count, rested = t->rested[row];
+    double target = played % aim_samples < count ? aim(t, row) : s.target;
+    double delay = waited == 0 ? behind : behind - (double)waited / rate;
+    double excess = waited == 0 ? delay - target : 0.0; /* nobody knows yet what is to be corrected */
+    if (!(excess <= t->force_s && excess >= -t->slow_s))
         return ODD;
+    int off = excess < -t->grow_s ? -1 : 0;
+    if (excess > t->shrink_s) { /* pacing.py, Pacer.correct and _lasts: not before it has lasted */
+        if (t->fixed[row] > 0 && (double)played < t->anchor_s * rate)
+            return ODD;
+        if ((double)(played - rested) > rate)
+            rested = played + (int64_t)rint((excess > t->fast_s ? t->lasts_far_s : t->lasts_s) * rate);
+        else
+            off = rested <= played;
+    }
+    if (off != 0) {
+        if (!coded || settled || excess > t->fast_s || await_pause(t, row, count, rate, off, calls))
+            return ODD;
+        pending = t->pending[row];
+        if (pending != 0 && pending < count)
+            return ODD;
+        silent = t->silent[row];
+        s.decoded = t->decoded[row];
+        s.sequence = t->next_sequence[row];
+    }
+    Py_ssize_t slot = slot_of(t, row, s.sequence), next = -1;
+    int64_t gap = 0;
+    if (pending == 0) {
+        int64_t length = coded ? t->slot_duration[slot] : t->slot_length[slot];
+        whole = t->slot_timestamp[slot] == s.decoded && (coded ? length >= count : length == count);
+        if (coded && t->hears[row] == 0)
+            return ODD;
+        if (whole && coded
+            && (t->slot_code[slot] != t->hears[row] || t->slot_length[slot] > t->slot_bytes
+                || length > t->fifo_samples))
+            return ODD;
+        if (whole && !coded && t->slot_code[slot] >= t->codes)
+            return ODD;
+        if (!whole) {
+            Py_ssize_t past = (Py_ssize_t)t->past_packet[row];
+            if (silent >= faded || find(t, row, s.decoded, s.sequence, &gap, &next) >= 0)
+                return ODD;
+            gap -= waited;
+            if (gap < count || gap > most_pending)
+                return ODD;
+            if (!coded && past >= 0 && (past >= t->row_count * t->slots_a_row || t->slot_code[past] >= t->codes))
+                return ODD;
+            if (coded && (t->hides[row] == 0 || count % t->frame[row] != 0))
+                return ODD;
+            if (coded && t->mends[row] && gap <= t->slot_duration[next]
+                && (double)gap <= t->near_s * rate) {
+                if (gap != t->slot_duration[next] || gap % t->frame[row] != 0 || gap > t->fifo_samples
+                    || t->slot_code[next] != t->hears[row] || t->slot_length[next] > t->slot_bytes)
+                    return ODD;
+            } else {
+                next = -1;
+            }
+            /* Pacer.wait: what is missing may come yet, if it may be played so much later */
+            waits = behind + (double)count / rate <= t->maximum[row] + 1e-9;
+            if (waited != 0 && !waits)
+                return ODD;
+        }
+    }
 
     t->delay_sum[row] += delay * (double)count;
     t->played[row] = played;
     t->target[row] = target;
-    if (t->waited[row] != 0) {
-        t->expanded[row] += waited;
+    t->rested[row] = rested;
+    if (settled) {
+        t->expanded[row] += s.expanded;
         t->waited[row] = 0;
     }
-    /* Pacer.wait: what is missing may come yet, if it may be played so much later */
-    int waits = !whole && delay + (double)count / t->rate_hz <= t->maximum[row] + 1e-9;
-    t->next_sequence[row] = waits ? sequence : sequence + 1;
-    t->decoded[row] = waits ? decoded : decoded + count;
-    if (waits)
-        t->waited[row] = count;
+    if (s.let_go) {
+        t->skipped[row] = played - count;
+        t->late[row] += !s.copied;
+        t->recovered[row] -= s.copied;
+        t->dropped[row] += drop_before(t, row, s.decoded, 1);
+    }
+    t->decoded[row] = s.decoded;
+    t->next_sequence[row] = s.sequence;
+    if (pending != 0) {
+        take_pending(t, row, (Py_ssize_t)count, heard);
+        return HEARD;
+    }
     float *past = t->past_sound + row * t->history;
     if (!whole) {
-        int64_t left = (int64_t)t->faded - silent;
+        int64_t left = faded - silent;
+        int hidden = 0;
+        if (coded && t->hides[row] == t->own)
+            hidden = hide(t, row, next, (Py_ssize_t)count, (Py_ssize_t)gap, heard);
+        if (hidden == 2) { /* all of it: there is nothing to wait for */
+            int64_t lost = t->slot_sequence[next] - 1;
+            t->recovered[row] += t->slot_spare[slot_of(t, row, lost)] == -lost;
+            t->next_sequence[row]++;
+            t->decoded[row] += waited + gap;
+            t->waited[row] = 0;
+        } else {
+            t->next_sequence[row] += !waits;
+            t->decoded[row] += waits ? 0 : count;
+            t->waited[row] = waits ? waited + count : 0;
+        }
         t->concealed[row] += left < count ? left : count;
         t->silent[row] = silent + count;
+        if (coded) {
+            t->gap[row] = hidden == 2 ? 0 : t->gap[row] + count;
+            return hidden ? HEARD : GAP;
+        }
         if (t->past_packet[row] >= 0)
             decode(t, (Py_ssize_t)t->past_packet[row], past, t->history);
         t->past_packet[row] = -1;
         return GAP;
     }
-    t->waiting[row]--;
-    t->slot_duration[slot] = 0;
-    t->slot_timestamp[slot] = (int64_t)t->empty;
+    t->next_sequence[row]++;
+    t->decoded[row] += coded ? t->slot_duration[slot] : count;
     if (coded)
+        t->pending[row] = t->slot_duration[slot];
+    empty(t, row, slot);
+    if (coded) {
+        t->silent[row] = 0;
+        *voiced = slot;
         return VOICED;
+    }
     decode(t, slot, heard, count);
     t->past_packet[row] = slot;
     if (silent > 0) {
         t->silent[row] = 0;
         if (silent < t->faded)
-            blend(t, row, heard, count);
+            blend(t->seam + row * t->seam_samples, t->seam_samples, heard, count);
         memcpy(past, heard + count - t->history, sizeof *past * (size_t)t->history);
         t->past_packet[row] = -1;
     }
@@ -535,11 +735,6 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
 /* libopus' opus_decode_float and opus_encode_float: codecs/direct.py */
 typedef int (*Decoder)(void *, const uint8_t *, int32_t, float *, int, int);
 typedef int32_t (*Encoder)(void *, const float *, int, uint8_t *, int32_t);
-
-static void *pointer_to(uint64_t address)
-{
-    return (void *)(uintptr_t)address;
-}
 
 /* What is called for a row and is Python's: a borrowed reference, or NULL. */
 static PyObject *called(PyObject *calls, Py_ssize_t row)
@@ -565,11 +760,23 @@ static int take_sound(PyObject *decoded, float *sound, Py_ssize_t count)
     return fits;
 }
 
-/* The payload that lies before what a row hears next; adapter.py, Decoding.decode_whole. */
-static int hear_voice(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard, PyObject *calls)
+/* adapter.py, Decoding._remember */
+static void remember(Tick *t, Py_ssize_t row, const float *heard, Py_ssize_t count)
 {
-    Py_ssize_t slot = row * t->slots_a_row
-                      + (Py_ssize_t)((t->next_sequence[row] - 1) & (t->slots_a_row - 1));
+    Py_ssize_t kept = (Py_ssize_t)t->hear_past_samples[row];
+    float *past = pointer_to(t->hear_past[row]);
+    if (count >= kept) {
+        memcpy(past, heard + count - kept, sizeof *past * (size_t)kept);
+    } else {
+        memmove(past, past + count, sizeof *past * (size_t)(kept - count));
+        memcpy(past + kept - count, heard, sizeof *past * (size_t)count);
+    }
+}
+
+/* The payload in a slot; adapter.py, Decoding.decode_whole. */
+static int hear_voice(Tick *t, Py_ssize_t row, Py_ssize_t slot, Py_ssize_t count, float *heard,
+                      PyObject *calls)
+{
     const uint8_t *payload = t->slot_payload + slot * t->slot_bytes;
     Py_ssize_t size = (Py_ssize_t)t->slot_length[slot];
     int done = 0;
@@ -586,15 +793,89 @@ static int hear_voice(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard, P
         Py_XDECREF(decoded);
         PyErr_Clear(); /* it is concealed, and counted */
     }
-    Py_ssize_t kept = (Py_ssize_t)t->hear_past_samples[row];
-    float *past = pointer_to(t->hear_past[row]);
-    if (done && count >= kept) {
-        memcpy(past, heard + count - kept, sizeof *past * (size_t)kept);
-    } else if (done) {
-        memmove(past, past + count, sizeof *past * (size_t)(kept - count));
-        memcpy(past + kept - count, heard, sizeof *past * (size_t)count);
+    if (!done)
+        return 0;
+    int64_t gap = t->gap[row], faded = (int64_t)t->faded * t->rate[row] / 8000;
+    if (gap > 0 && gap < faded && t->hides[row] == t->repeated)
+        blend((float *)pointer_to(t->hear_past[row]) + t->hear_past_samples[row],
+              (Py_ssize_t)t->after_samples[row], heard, count);
+    t->gap[row] = 0;
+    remember(t, row, heard, count);
+    return 1;
+}
+
+/* adapter.py, Decoding.recover and conceal, where the decoder does it: 2 where the payload in slot
+ * `next` repeats all of the gap (-1: none does), else 1. */
+static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, float *heard)
+{
+    if (t->hear_by[row] != t->function)
+        return 0;
+    Decoder decode_by = (Decoder)pointer_to(t->hear_function[row]);
+    void *state = pointer_to(t->hear_state[row]);
+    if (next >= 0) {
+        const uint8_t *payload = t->slot_payload + next * t->slot_bytes;
+        float *to = gap == count ? heard : t->fifo + row * t->fifo_samples;
+        if (decode_by(state, payload, (int32_t)t->slot_length[next], to, (int)gap, 1) == gap) {
+            remember(t, row, to, gap);
+            t->pending[row] = gap == count ? 0 : gap;
+            if (gap != count)
+                take_pending(t, row, count, heard);
+            return 2;
+        }
     }
-    return done;
+    if (decode_by(state, NULL, 0, heard, (int)count, 0) != count)
+        memset(heard, 0, sizeof *heard * (size_t)count);
+    return 1;
+}
+
+/* pacing.py, Pacer._stretch, of a row that is `off` its target, and not far: whether it has just come
+ * to a pause, in which it may be corrected; or, to be sure, where its voice has to be asked. What is
+ * decoded ahead, as playout.py, Playout.decode_ahead, does it, is decoded whatever comes of it. */
+static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off, PyObject *calls)
+{
+    float *fifo = t->fifo + row * t->fifo_samples;
+    int64_t needed = count + (int64_t)rint(t->fade_s * rate), gap;
+    Py_ssize_t next;
+    while (t->pending[row] < needed) {
+        int64_t pending = t->pending[row];
+        Py_ssize_t slot = find(t, row, t->decoded[row], t->next_sequence[row], &gap, &next);
+        if (slot < 0)
+            break;
+        int64_t duration = t->slot_duration[slot];
+        if (t->hears[row] == 0 || t->slot_code[slot] != t->hears[row] || t->slot_length[slot] > t->slot_bytes
+            || t->slot_timestamp[slot] != t->decoded[row] || pending + duration > t->fifo_samples
+            || !hear_voice(t, row, slot, (Py_ssize_t)duration, fifo + pending, calls))
+            return 1;
+        t->next_sequence[row] = t->slot_sequence[slot] + 1;
+        t->silent[row] = 0;
+        t->decoded[row] += duration;
+        t->pending[row] = pending + duration;
+        empty(t, row, slot);
+    }
+    int64_t quiet = off < 0 ? count : needed;
+    if (t->pending[row] < quiet)
+        return 0;
+    for (int64_t at = 0; at < quiet; at++)
+        if (!(fabsf(fifo[at]) < (float)t->quiet))
+            return 0;
+    return 1;
+}
+
+/* A step of the packet in a slot, and what is left of it: it is `pending`. */
+static int hear_step(Tick *t, Py_ssize_t row, Py_ssize_t slot, Py_ssize_t count, float *heard,
+                     PyObject *calls)
+{
+    Py_ssize_t whole = (Py_ssize_t)t->pending[row];
+    float *fifo = t->fifo + row * t->fifo_samples;
+    t->pending[row] = whole - count;
+    if (!hear_voice(t, row, slot, whole, whole == count ? heard : fifo, calls))
+        return TORN;
+    t->pending[row] = whole;
+    if (whole == count)
+        t->pending[row] = 0;
+    else
+        take_pending(t, row, count, heard);
+    return HEARD;
 }
 
 /* codecs/pcm.py, Rounding */
@@ -641,10 +922,34 @@ static Py_ssize_t say_voice(Tick *t, Py_ssize_t row, const float *sound, Py_ssiz
 
 PyDoc_STRVAR(say_doc,
              "say(rows, sound, sizes, whole, calls, /)\n--\n\n"
-             "Encode a packet of each of `rows`, intp (k,), with voices: float32 (k, samples).\n\n"
-             "`sizes`, int32 (k,), says how many octets they took, 0 where that failed; those that are\n"
-             "below 0 before are passed over. `whole`, int16 (samples,), is room, and `calls` has by row\n"
-             "what encodes where that is Python's.");
+             "Put sound, float32 (k, samples), into packets of `rows`, intp (k,), with voices.\n\n"
+             "`sizes`, int32 (k,), says how many octets those took that are full, 0 where that failed,\n"
+             "-2 where more is needed; those that are below 0 before are passed over, and packets of other\n"
+             "lengths than `whole`, int16 (samples,), which is room. `calls` has by row what encodes where\n"
+             "that is Python's.");
+
+enum { KEPT = -2 };
+
+/* adapter.py, Encoding.feed and take */
+static int32_t say_step(Tick *t, Py_ssize_t row, const float *sound, Py_ssize_t count, int16_t *whole,
+                        Py_ssize_t packet, PyObject *rounded, PyObject *calls)
+{
+    Py_ssize_t in_hand = (Py_ssize_t)t->in_hand[row];
+    if (in_hand == 0 && count == packet)
+        return (int32_t)say_voice(t, row, sound, packet, whole, rounded, calls);
+    float *waiting = pointer_to(t->say_waiting[row]);
+    if (in_hand < 0 || in_hand + count > packet)
+        return 0;
+    memcpy(waiting + in_hand, sound, sizeof *sound * (size_t)count);
+    if (in_hand + count < packet) {
+        t->in_hand[row] = in_hand + count;
+        return KEPT;
+    }
+    int32_t size = (int32_t)say_voice(t, row, waiting, packet, whole, rounded, calls);
+    if (size > 0)
+        t->in_hand[row] = 0; /* else the voice is given this step's sound again, and tells */
+    return size;
+}
 
 static PyObject *tick_say(PyObject *self, PyObject *arguments)
 {
@@ -661,57 +966,68 @@ static PyObject *tick_say(PyObject *self, PyObject *arguments)
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (sizes = borrow(&loan, sizes_array, sizeof *sizes, k, 1)) == NULL
-        || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL)
+        || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL
+        || (sound = borrow(&loan, sound_array, sizeof *sound, -1, 0)) == NULL)
         return give_back(&loan, NULL);
-    Py_ssize_t count = loan.buffers[2].len / loan.buffers[2].itemsize;
-    if ((sound = borrow(&loan, sound_array, sizeof *sound, k * count, 0)) == NULL)
-        return give_back(&loan, NULL);
+    Py_ssize_t packet = loan.buffers[2].len / loan.buffers[2].itemsize;
+    Py_ssize_t count = k > 0 ? loan.buffers[3].len / loan.buffers[3].itemsize / k : 0;
     for (Py_ssize_t at = 0; at < k; at++)
-        if (sizes[at] >= 0)
-            sizes[at] = (int32_t)say_voice(t, rows[at], sound + at * count, count, whole, whole_array,
-                                           calls);
+        if (sizes[at] >= 0 && t->says[rows[at]] == packet)
+            sizes[at] = say_step(t, rows[at], sound + at * count, count, whole, packet, whole_array, calls);
     Py_INCREF(Py_None);
     return give_back(&loan, Py_None);
 }
 
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, gaps, calls, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, slots, calls, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
              "`calls`, a list, has by row what decodes for rows with voices, where that is Python's.\n"
-             "Returns the numbers of those that do not; `odd` and `gaps`, intp (k,), begin with their\n"
-             "places. Odd ones are to be played otherwise; in a gap nothing is missing but its sound.");
+             "Returns the numbers of those that do not: `odd` and `gaps`, intp (k,), begin with their\n"
+             "places, and `gaps` ends with those whose packet was none. Odd ones are to be played\n"
+             "otherwise; in a gap, and for a packet that was none, nothing is missing but its sound.\n"
+             "`slots`, intp (k,), says which payload it is in for rows that are decoded together, which\n"
+             "are among the gaps, and -1 for others.");
 
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *calls;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array, *calls;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const double *due;
     float *heard;
-    intptr_t *odd, *gaps;
-    Py_ssize_t k, count, others = 0, missing = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array, &gaps_array, &calls))
+    intptr_t *odd, *gaps, *slots;
+    Py_ssize_t k, count, others = 0, missing = 0, broken = 0;
+    if (!PyArg_ParseTuple(arguments, "OnOOOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array, &slots_array, &calls))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
         || (heard = borrow(&loan, heard_array, sizeof *heard, k * count, 1)) == NULL
         || (odd = borrow(&loan, odd_array, sizeof *odd, k, 1)) == NULL
-        || (gaps = borrow(&loan, gaps_array, sizeof *gaps, k, 1)) == NULL)
+        || (gaps = borrow(&loan, gaps_array, sizeof *gaps, k, 1)) == NULL
+        || (slots = borrow(&loan, slots_array, sizeof *slots, k, 1)) == NULL)
         return give_back(&loan, NULL);
     int fits_slot = count >= t->history && count <= t->slot_bytes;
     for (Py_ssize_t at = 0; at < k; at++) {
-        int steps = fits_slot || (t->coded[rows[at]] && count > 0);
-        int came = steps ? step(t, rows[at], count, due[at], heard + at * count) : ODD;
+        Py_ssize_t row = rows[at], slot;
+        int steps = fits_slot || (t->coded[row] && count > 0);
+        int came = steps ? step(t, row, count, due[at], heard + at * count, &slot, calls) : ODD;
+        slots[at] = came == VOICED ? slot : -1;
+        if (came == VOICED && t->hear_by[row] == t->together)
+            came = GAP;
         if (came == VOICED)
-            came = hear_voice(t, rows[at], count, heard + at * count, calls) ? HEARD : GAP;
+            came = hear_step(t, row, slot, count, heard + at * count, calls);
+        if (came == TORN) {
+            gaps[k - ++broken] = at;
+            continue;
+        }
         if (came == ODD)
             odd[others++] = at;
         else if (came == GAP)
             gaps[missing++] = at;
     }
-    return give_back(&loan, Py_BuildValue("nn", others, missing));
+    return give_back(&loan, Py_BuildValue("nnn", others, missing, broken));
 }
 
 /* lane.py, G711Lane.encode */
@@ -857,12 +1173,13 @@ static int measure(Tick *t)
     t->codes = share(t, AT_decode, 256);
     t->seam_samples = share(t, AT_seam, t->row_count);
     t->history = share(t, AT_past_sound, t->row_count);
+    t->fifo_samples = share(t, AT_fifo, t->row_count);
     t->capacity = share(t, AT_slots, 1);
     t->stride = share(t, AT_memory, t->capacity);
     int fine = t->row_count > 0 && t->payload_types == 128 && t->bins > 1
                && t->bins <= 256 && t->remembered > 0 && t->slot_bytes > 0
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
-               && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes
+               && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes && t->fifo_samples > 0
                && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
                && share(t, AT_units, 256) == 1
                && t->stride >= (Py_ssize_t)t->head_bytes + 12 + t->slot_bytes

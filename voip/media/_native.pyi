@@ -20,9 +20,10 @@ class Tick:
         heard: npt.NDArray[np.float32],
         odd: npt.NDArray[np.intp],
         gaps: npt.NDArray[np.intp],
+        slots: npt.NDArray[np.intp],
         calls: list[Any],
         /,
-    ) -> tuple[int, int]: ...
+    ) -> tuple[int, int, int]: ...
     def say(
         self,
         rows: npt.NDArray[np.intp],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.core import Codec, CodecInfo, FecCodec, TellingFecCodec
+from voip.codecs.core import Codec, CodecInfo, FecCodec, FineConcealing, TellingFecCodec
 from voip.codecs.direct import Direct, DirectCodec
 from voip.codecs.pcm import Octets, divide
 from voip.dsp.conceal import FADE_S, HISTORY_S, REJOIN_S, blend, conceal
@@ -22,7 +22,15 @@ from voip.dsp.resample import Resampler
 from voip.errors import CodecError, ConfigError
 from voip.types import AudioFormat, AudioFrame
 
-__all__ = ["MAX_PAYLOAD", "CodecAdapter", "Decoding", "Encoding", "Payload", "packet_frames"]
+__all__ = [
+    "MAX_PAYLOAD",
+    "MAX_SAMPLES_S",
+    "CodecAdapter",
+    "Decoding",
+    "Encoding",
+    "Payload",
+    "packet_frames",
+]
 
 MAX_PAYLOAD = 1400
 """Octets of a payload: what an Ethernet frame has room for beside the headers."""
@@ -56,11 +64,13 @@ class Decoding:
             math.ceil(MAX_SAMPLES_S * self._codec_hz) * self._channels, np.float32
         )
         self._resampler = Resampler(self._codec_hz, rate_hz)
-        self._past = np.zeros(round(HISTORY_S * rate_hz), np.float32)
-        self._seam = round(REJOIN_S * rate_hz)
+        past, self._seam = round(HISTORY_S * rate_hz), round(REJOIN_S * rate_hz)
+        memory = np.zeros(past + self._seam, np.float32)
+        self._past, self._after = memory[:past], memory[past:]
         self._fec = codec if isinstance(codec, FecCodec) else None
-        self._gap = 0  # samples concealed since the last payload
-        self._after = np.zeros(0, np.float32)  # how what was concealed would go on
+        self._fine = codec if isinstance(codec, FineConcealing) else None
+        self.gap = 0
+        """Samples concealed since the last payload."""
         self._spare = np.zeros(0, np.float32)  # of a frame that the codec concealed
         plain = self._codec_hz == rate_hz and self._channels == 1
         self.direct = _direct(codec, encode=False) if plain else None
@@ -70,6 +80,16 @@ class Decoding:
     def past(self) -> Pcm:
         """What was heard last: float32 (samples,), the same array for as long as this lives."""
         return self._past
+
+    @property
+    def after(self) -> Pcm:
+        """How what was repeated would go on: float32 (samples,), behind `past` in memory."""
+        return self._after
+
+    @property
+    def is_within_frame(self) -> bool:
+        """Whether the codec has concealed more than was asked for: that comes first then."""
+        return self._spare.size > 0
 
     def samples(self, payload: Octets) -> int:
         """Return how many samples a payload holds; 0 where it cannot be played."""
@@ -85,20 +105,17 @@ class Decoding:
         """Decode the next payload. Raises CodecError where it is none of the codec's."""
         self._spare = self._spare[:0]
         pcm = self._at_rate(self._room[: self.codec.decode_into(payload, self._room)])
-        if self._gap and not self.codec.info.conceals and self._gap < FADE_S * self.rate_hz:
-            blend(self._after[None], pcm[None])
-        self._gap = 0
-        self._remember(pcm)
+        self.follow(pcm)
         return pcm
 
     def decode_whole(self, payload: Octets, out: Pcm) -> bool:
-        """Decode into `out`, whose length the payload has, what follows a payload; say if it went.
+        """Decode into `out`, whose length the payload has; say if it went.
 
-        Where there is a `direct` only: as it is done in C.
+        Where there is a `direct` only, and not within a frame: as it is done in C.
         """
         if self.codec.decode_into(payload, out) != out.size:
             return False
-        self._remember(out)
+        self.follow(out)
         return True
 
     def learn(self, payload: Octets) -> None:
@@ -115,8 +132,8 @@ class Decoding:
             sound = self._concealed(count)
         else:
             longer = self._repeated(count + self._seam)
-            sound, self._after = longer[:count], longer[count:]
-        self._gap += count
+            sound, self._after[:] = longer[:count], longer[count:]
+        self.gap += count
         return sound
 
     @property
@@ -142,12 +159,16 @@ class Decoding:
         if self._fec is None or own % self.codec.info.frame_samples:
             return None
         try:
-            found = self._fec.decode_fec(payload.tobytes(), own * self._channels)
+            if self._fine is not None:
+                found = np.empty(own * self._channels, np.float32)
+                self._fine.decode_fec_into(payload, found)
+            else:
+                found = _floats(self._fec.decode_fec(payload.tobytes(), own * self._channels))
         except CodecError:
             return None
-        pcm = self._at_rate(_floats(found))
+        pcm = self._at_rate(found)
         self._spare = self._spare[:0]
-        self._gap = 0
+        self.gap = 0
         self._remember(pcm)
         return pcm
 
@@ -163,15 +184,28 @@ class Decoding:
         while there < count:
             own = -(-(count - there) * self._codec_hz // self.rate_hz)
             own = -(-own // frame) * frame
-            lost = self.codec.conceal(own * self._channels)
-            parts.append(self._at_rate(_floats(lost)))
+            parts.append(self._at_rate(self._lost(own * self._channels)))
             there += parts[-1].size
         sound = np.concatenate(parts)
         self._spare = sound[count:]
         return sound[:count]
 
+    def _lost(self, samples: int) -> Pcm:
+        if self._fine is None:
+            return _floats(self.codec.conceal(samples))
+        lost = np.empty(samples, np.float32)
+        self._fine.conceal_into(lost)
+        return lost
+
+    def follow(self, pcm: Pcm) -> None:
+        """Lead, in place, from what was repeated into `pcm`, which came; and remember it."""
+        if self.gap and not self.codec.info.conceals and self.gap < FADE_S * self.rate_hz:
+            blend(self._after[None], pcm[None])
+        self.gap = 0
+        self._remember(pcm)
+
     def _repeated(self, count: int) -> Pcm:
-        elapsed = np.array([self._gap], np.int64)
+        elapsed = np.array([self.gap], np.int64)
         sound: Pcm = conceal(self._past[None], elapsed, count, rate_hz=self.rate_hz)[0]
         return sound
 
@@ -211,7 +245,8 @@ class Encoding:
         self._packet = self._frames * info.frame_samples  # samples of a channel
         self._resampler = Resampler(rate_hz, info.sample_rate)
         self._waiting = np.zeros((self._packet, self._channels), np.float32)
-        self._fill = 0
+        self.in_hand = 0
+        """Samples in `waiting`: of the next packet."""
         self._rest = np.zeros(0, np.float32)
         self._next = 0  # timestamp of the packet in hand
         octets = math.ceil(1276 * max(1.0, self.ptime_ms / 20))  # what Opus asks for
@@ -237,9 +272,19 @@ class Encoding:
         return self._packet * info.clock_rate // info.sample_rate
 
     @property
+    def waiting(self) -> Pcm:
+        """Where the next packet's sound is put: (packet_samples, channels), always the same."""
+        return self._waiting
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is in hand beyond the next packet."""
+        return self._rest.size == 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether the next sample begins a packet."""
-        return self._fill == 0 and self._rest.size == 0
+        return self.in_hand == 0 and self._rest.size == 0
 
     def feed(self, pcm: Pcm) -> None:
         """Take more sound; what is out of [-1, 1) saturates."""
@@ -250,10 +295,10 @@ class Encoding:
 
     def take(self) -> Octets | None:
         """Return the next payload that is full, which the next call overwrites, or None."""
-        if self._fill < self._packet:
+        if self.in_hand < self._packet:
             return None
         size = self.codec.encode_into(self._waiting.ravel(), self._out)
-        self._fill = 0
+        self.in_hand = 0
         self._fill_up()
         return self._out[:size]
 
@@ -280,13 +325,13 @@ class Encoding:
 
     def drop(self) -> None:
         """Forget what is in hand."""
-        self._fill, self._rest = 0, self._rest[:0]
+        self.in_hand, self._rest = 0, self._rest[:0]
 
     def _fill_up(self) -> None:
-        fits = min(self._rest.size, self._packet - self._fill)
+        fits = min(self._rest.size, self._packet - self.in_hand)
         if fits:
-            self._waiting[self._fill : self._fill + fits] = self._rest[:fits, None]
-            self._fill += fits
+            self._waiting[self.in_hand : self.in_hand + fits] = self._rest[:fits, None]
+            self.in_hand += fits
             self._rest = self._rest[fits:]
 
 

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voip.media import gaps, pacing, payloads, playout, receive, voicing
-from voip.media.adapter import MAX_PAYLOAD
-from voip.media.columns import Floats, Ints, Rows, every, some, where
+from voip.dsp import stretch
+from voip.media import gaps, pacing, payloads, playout, receive, voiced, voicing
+from voip.media.adapter import MAX_PAYLOAD, MAX_SAMPLES_S
+from voip.media.columns import Floats, Ints, Rows, distinct, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
-from voip.media.transmit import DTX_OCTETS
+from voip.media.transmit import DTX_OCTETS, OTHERS
 from voip.media.voices import Voice
-from voip.media.voicing import Voicing
+from voip.media.voicing import TOGETHER, Voicing
 from voip.rtp import jitter
 
 try:
@@ -52,8 +53,22 @@ _NUMBERS = {
     "faded": gaps.FADED,
     "most_pending": playout.FAR_SAMPLES,
     "empty": payloads.EMPTY,
+    "force_s": pacing.FORCE_S,
+    "slow_s": pacing.SLOW_S,
+    "fast_s": pacing.FAST_S,
+    "again_s": pacing.AGAIN_S,
+    "anchor_s": pacing.ANCHOR_S,
+    "lasts_s": pacing.LASTS_S,
+    "lasts_far_s": pacing.LASTS_FAR_S,
+    "fade_s": stretch.FADE_S,
+    "quiet": pacing.QUIET,
+    "near_s": voiced.NEAR_S,
+    "longest_s": MAX_SAMPLES_S,
+    "repeated": voicing.REPEATED,
+    "own": voicing.OWN,
     "called": voicing.CALLED,
     "function": voicing.FUNCTION,
+    "together": voicing.TOGETHER,
     "max_units_octets": voicing.MAX_UNITS_OCTETS,
 }
 
@@ -87,6 +102,7 @@ class Native:
         self._tick = _native.Tick(arrays, [self._numbers[name] for name in _native.NUMBERS])
         self._odd = np.empty(self._rows, np.intp)
         self._gaps = np.empty(self._rows, np.intp)
+        self._slots = np.empty(self._rows, np.intp)
         self._lengths = np.empty(self._rows, np.int32)
         self._sizes = np.empty(self._rows, np.int32)
 
@@ -114,7 +130,9 @@ class Native:
             self._heard = np.empty((rows.size, count), np.float32)
         heard = self._heard[: rows.size]
         all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
-        others, missing = tick.play(rows, count, due, heard, all_odd, all_gaps, _NOBODY)
+        others, missing, _ = tick.play(
+            rows, count, due, heard, all_odd, all_gaps, self._slots[: rows.size], _NOBODY
+        )
         if others:
             odd = all_odd[:others]
             heard[odd] = self._table.playout.play(rows[odd], count, due[odd])
@@ -128,20 +146,37 @@ class Native:
         tick, table = self._current(), self._table.playout
         calls = table.voicing.hear_calls
         heard = np.empty((rows.size, count), np.float32)
-        some: list[Rows] = []  # of each part, the places of those that are not played
+        asked: list[Rows] = []  # of each part, the places of those whose voices are asked
+        missing: list[Rows] = []
         torn: list[Rows] = []
         together = _together(table.voicing.hear_by[rows])
         for begin in range(0, rows.size, together):
             part = slice(begin, begin + together)
             odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
-            others, broken = tick.play(rows[part], count, due[part], heard[part], odd, gaps, calls)
+            slots = self._slots[begin : begin + odd.size]
+            others, lost, broken = tick.play(
+                rows[part], count, due[part], heard[part], odd, gaps, slots, calls
+            )
             if others:
-                some.append(odd[:others] + begin)
+                asked.append(odd[:others] + begin)
+            if lost:
+                missing.append(gaps[:lost] + begin)
             if broken:
-                torn.append(gaps[:broken] + begin)
-        if some:
-            left = np.concatenate(some)
+                torn.append(gaps[gaps.size - broken :] + begin)
+        if asked:
+            left = np.concatenate(asked)
             heard[left] = table.play(rows[left], count, due[left], coded=True)
+        if missing:
+            left = np.concatenate(missing)
+            together = table.voicing.hear_by[rows[left]] == TOGETHER
+            if some(together):
+                here = left[together]
+                sound = np.empty((here.size, count), np.float32)
+                table.hear_together(rows[here], self._slots[here], sound)
+                heard[here] = sound
+                left = left[~together]
+            if left.size:
+                heard[left] = table.repeat_past(rows[left], count)
         if torn:
             left = np.concatenate(torn)
             patched = heard[left]
@@ -167,23 +202,26 @@ class Native:
     ) -> Rows:
         """As `Transmitter.fill_each`; in parts, between which others run."""
         transmitter, count = self._table.transmitter, pcm.shape[1]
-        if self._whole.size != count:
-            self._whole = np.empty(count, np.int16)
-        whole = voicing.says[rows] == count
-        transmitter.begin_each(rows[whole], slots[whole])
+        ready, begins = voicing.begun(rows, count)
+        transmitter.begin_each(rows[begins], slots[begins])
         sizes = self._sizes[: rows.size]
-        sizes[:] = np.where(whole, 0, -1)
+        chosen = ready & (voicing.say_by[rows] == TOGETHER)
+        sizes[:] = np.where(ready & ~chosen, 0, OTHERS)
         together = _together(voicing.say_by[rows])
-        for begin in range(0, rows.size, together):
-            part = slice(begin, begin + together)
-            self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
+        for packet in distinct(voicing.says[rows[ready]]):
+            if self._whole.size != packet:
+                self._whole = np.empty(packet, np.int16)
+            for begin in range(0, rows.size, together):
+                part = slice(begin, begin + together)
+                self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
+        transmitter.say_together(rows, pcm, chosen, sizes, voices, voicing)
         full = (sizes > DTX_OCTETS) & (sizes <= MAX_PAYLOAD)
         if wanted:
             for at in where((sizes > 0) & (sizes <= DTX_OCTETS)):
                 full[at] = int(rows[at]) in wanted
         transmitter.filled[rows[full]] = sizes[full]
         transmitter.marker[rows[~full & (sizes > 0)]] = True
-        for at in where(sizes <= 0):
+        for at in where((sizes == 0) | (sizes == OTHERS)):
             row = int(rows[at])
             full[at] = transmitter.fill_one(
                 row, pcm[at], int(slots[at]), voices[row], voicing, wanted=row in wanted
@@ -207,4 +245,4 @@ class Native:
 
 def _together(kinds: npt.NDArray[np.uint8]) -> int:
     """Return how many rows are coded at a time, by their kinds (k,) of codecs."""
-    return _PART if kinds.max(initial=0) == voicing.FUNCTION else _PART_OF_CALLS
+    return _PART if some(kinds == voicing.FUNCTION) else _PART_OF_CALLS

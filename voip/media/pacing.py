@@ -20,29 +20,41 @@ from voip.media.payloads import NOTHING_WAITS
 if TYPE_CHECKING:
     from voip.media.playout import Playout
 
-__all__ = ["FORCE_S", "GROW_S", "SHRINK_S", "Pacer"]
+__all__ = [
+    "AGAIN_S",
+    "ANCHOR_S",
+    "FAST_S",
+    "FORCE_S",
+    "GROW_S",
+    "LASTS_FAR_S",
+    "LASTS_S",
+    "QUIET",
+    "SHRINK_S",
+    "SLOW_S",
+    "Pacer",
+]
 
 GROW_S = 0.006
 SHRINK_S = 0.016
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
 """So far above, sound is left out at once, whatever it is."""
-_SLOW_S, _FAST_S = 0.030, 0.060
+SLOW_S, FAST_S = 0.030, 0.060
 """So far below, or above, speech is stretched or shortened; else it waits for a pause."""
 _ALIKE = 0.6
 """What resembles each other less is not led into each other."""
 _SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
 """How much farther ahead, and how finely, is looked for a place to jump from."""
-_ANCHOR_S = 5.0
+ANCHOR_S = 5.0
 """A delay that is fixed counts from the first packet; from then on, as against the quickest."""
-_LASTS_S = 2.0
-_LASTS_FAR_S = 0.5
+LASTS_S = 2.0
+LASTS_FAR_S = 0.5
 """How long a delay must have been too long, or far too long, before it is shortened."""
-_AGAIN_S = 1.0
+AGAIN_S = 1.0
 """Packets that are late more often are waited for."""
 _REST_S = 0.100
 """Between two jumps within speech."""
-_QUIET = 10 ** (-45 / 20)
+QUIET = 10 ** (-45 / 20)
 
 
 class Pacer:
@@ -80,8 +92,8 @@ class Pacer:
             playout.aim(rows[late])
             delay = playout.delay(rows, due) - waited / playout.rates(rows)
             short = late & (waited >= whole) & (waited < 2 * whole)
-            short &= delay >= playout.target[rows] - _SLOW_S
-            short &= playout.played[rows] - playout.skipped[rows] > _AGAIN_S * playout.rates(rows)
+            short &= delay >= playout.target[rows] - SLOW_S
+            short &= playout.played[rows] - playout.skipped[rows] > AGAIN_S * playout.rates(rows)
             at = np.flatnonzero(short)
             if at.size:
                 end = wanted[at] + whole[at]
@@ -129,7 +141,7 @@ class Pacer:
         """
         playout = self._playout
         rate = playout.rate_of(rows)
-        fixed = (playout.fixed[rows] > 0) & (excess > 0) & (playout.played[rows] < _ANCHOR_S * rate)
+        fixed = (playout.fixed[rows] > 0) & (excess > 0) & (playout.played[rows] < ANCHOR_S * rate)
         if some(fixed):  # the first packet was none of the quickest: what is fixed is its delay
             here = rows[fixed]
             anchored = playout.target[here] + excess[fixed]
@@ -143,7 +155,7 @@ class Pacer:
         for back in (False, True):
             here = ~far & ((excess < 0) == back)
             if not back:
-                here &= self._lasts(rows, here, excess > _FAST_S, rate)
+                here &= self._lasts(rows, here, excess > FAST_S, rate)
             if some(here):
                 self._stretch(rows[here], np.abs(excess[here]), count, rate, coded, back=back)
 
@@ -154,7 +166,7 @@ class Pacer:
         """
         rested, played = self._playout.rested[rows], self._playout.played[rows]
         new = over & (played - rested > rate)
-        lasts = np.where(much[new], round(_LASTS_FAR_S * rate), round(_LASTS_S * rate))
+        lasts = np.where(much[new], round(LASTS_FAR_S * rate), round(LASTS_S * rate))
         self._playout.rested[rows[new]] = played[new] + lasts
         return ~new & (rested <= played)
 
@@ -168,7 +180,7 @@ class Pacer:
         playout = self._playout
         pcm = playout.pcm
         needed = count + round(FADE_S * rate)
-        urgent = off > (_SLOW_S if back else _FAST_S)
+        urgent = off > (SLOW_S if back else FAST_S)
         urgent &= playout.rested[rows] <= playout.played[rows]
         playout.decode_ahead(rows, needed, coded)
         search = round(_SEARCH_S * rate)
@@ -182,7 +194,7 @@ class Pacer:
             if not rows.size:
                 return
             ahead = pcm.data[rows, begin : begin + needed]
-            fits = np.abs(ahead).max(axis=1) < _QUIET
+            fits = np.abs(ahead).max(axis=1) < QUIET
             quiet = fits.copy()
             if some(urgent):
                 alike = likeness(ahead[urgent], count, count, back=back, rate_hz=rate)
@@ -205,7 +217,7 @@ class Pacer:
         playout = self._playout
         pcm = playout.pcm
         ahead = pcm.data[rows, :count]
-        quiet = (np.abs(ahead).max(axis=1) < _QUIET) & (pcm.fill[rows] >= count)
+        quiet = (np.abs(ahead).max(axis=1) < QUIET) & (pcm.fill[rows] >= count)
         for row in rows[quiet].tolist():
             held = int(pcm.fill[row])
             pcm.data[row, count : count + held] = pcm.data[row, :held].copy()

@@ -464,7 +464,7 @@ class Playout:
         ring = self.ring
         slots = ring.slots(rows, self.sequence[rows])
         whole = (ring.timestamp[slots] == self.decoded[rows]) & (ring.duration[slots] == count)
-        whole &= (self.pcm.fill[rows] == 0) & (self.silent[rows] == 0) & ~self.comfort.on[rows]
+        whole &= (self.pcm.fill[rows] == 0) & ~self.comfort.on[rows]
         whole &= ring.code[slots] == self.voicing.hears[rows]
         at = where(whole)
         if not at.size:
@@ -472,6 +472,7 @@ class Playout:
         heard = np.zeros((rows.size, count), np.float32)
         here, sound = rows[at], heard if at.size == rows.size else heard[at]
         broken = self._voiced.decode_whole(here, slots[at], sound)
+        self.silent[here] = 0
         self.sequence[here] += 1
         self.decoded[here] += count
         ring.release(here, slots[at])
@@ -489,6 +490,21 @@ class Playout:
         """Conceal in place a step of `rows` (k,), (k, samples), whose packet was none."""
         self.dropped[rows] += 1
         self._voiced.patch(rows, heard)
+
+    def hear_together(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> None:
+        """Decode in place a step of `rows` (k,), (k, samples), that was noted (`Voiced`)."""
+        broken = self._voiced.hear_together(rows, slots, heard)
+        if broken.size:
+            odd = heard[broken]
+            self.patch(rows[broken], odd)
+            heard[broken] = odd
+
+    def repeat_past(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of a step of `rows` (k,) with voices that was noted as a gap.
+
+        Of those whose decoders conceal nothing: float32 (k, count).
+        """
+        return self._voiced.repeat_past(rows, count)
 
     def _hear_packets(
         self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32], at: Rows

@@ -6,13 +6,14 @@ buffer of a row is written in place and sent from there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.adapter import MAX_PAYLOAD, Pcm
+from voip.codecs.pcm import Octets, Rounding
+from voip.media.adapter import MAX_PAYLOAD, Encoding, Pcm
 from voip.media.columns import (
     Bools,
     ColumnSpec,
@@ -24,19 +25,22 @@ from voip.media.columns import (
     grow,
     make,
     reset,
+    where,
 )
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
 from voip.media.red_sender import RedSender
 from voip.media.voices import STEPS_PER_SECOND, Voice
-from voip.media.voicing import Voicing
+from voip.media.voicing import TOGETHER, Voicing
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 from voip.rtp.srtp.keys import ROOM_BYTES
 
-__all__ = ["DTX_OCTETS", "MAX_PTIME_MS", "Transmitter"]
+__all__ = ["DTX_OCTETS", "KEPT", "MAX_PTIME_MS", "OTHERS", "Transmitter"]
 
 MAX_PTIME_MS = 120
 _PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD + ROOM_BYTES
+KEPT, OTHERS = -2, -1
+"""Instead of a payload's size: more is needed for it; the row's voice is to be asked."""
 DTX_OCTETS = 2
 """A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""
 
@@ -86,6 +90,7 @@ class Transmitter:
         make(self, rows)
         self._lane = lane
         self.red = RedSender(rows)
+        self._round = Rounding()
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
@@ -168,11 +173,19 @@ class Transmitter:
 
         A packet that says nothing is none, but for rows in `wanted`: in theirs goes something else.
         """
-        whole = voicing.says[rows] == pcm.shape[1]
-        self.begin_each(rows[whole], slots[whole])
-        full = np.zeros(rows.size, np.bool_)
+        ready, begins = voicing.begun(rows, pcm.shape[1])
+        whole = begins & (voicing.says[rows] == pcm.shape[1])
+        together = ready & (voicing.say_by[rows] == TOGETHER)
+        begins = (begins & together) | whole
+        self.begin_each(rows[begins], slots[begins])
+        full, sizes = np.zeros(rows.size, np.bool_), np.full(rows.size, OTHERS, np.int32)
+        self.say_together(rows, pcm, together, sizes, voices, voicing)
         for at, (row, direct) in enumerate(zip(rows.tolist(), whole.tolist(), strict=True)):
-            if direct:
+            if sizes[at] != OTHERS:
+                full[at] = sizes[at] > 0 and self.keep_payload(
+                    row, int(sizes[at]), wanted=row in wanted
+                )
+            elif direct:
                 size = voices[row].say_whole(pcm[at], self.packet[row, HEADER_BYTES:])
                 full[at] = self.keep_payload(row, size, wanted=row in wanted)
             else:
@@ -180,6 +193,57 @@ class Transmitter:
                     row, pcm[at], int(slots[at]), voices[row], voicing, wanted=row in wanted
                 )
         return rows[full]
+
+    def say_together(
+        self,
+        rows: Rows,
+        pcm: Pcm,
+        chosen: Bools,
+        sizes: npt.NDArray[np.int32],
+        voices: Mapping[int, Voice],
+        voicing: Voicing,
+    ) -> None:
+        """Put `pcm` (k, samples) into packets of `chosen` of `rows` (k,), which are coded together.
+
+        `sizes` (k,) says how many octets those took that are full, KEPT where more is needed.
+        """
+        places, count = where(chosen), pcm.shape[1]
+        if not places.size:
+            return
+        there = rows[places]
+        says, in_hand = voicing.says[there], voicing.in_hand[there]
+        for at, row, held in zip(places.tolist(), there.tolist(), in_hand.tolist(), strict=True):
+            voicing.encodings[row].waiting[held : held + count, 0] = pcm[at]
+        sizes[places] = KEPT
+        voicing.in_hand[there] += count
+        ends = in_hand + count == says
+        places, there, says = places[ends], there[ends], says[ends]
+        for group in voicing.groups(there, says, hear=False):
+            here = there[group]
+            encodings = [voicing.encodings[row] for row in here.tolist()]
+            octets = self._encode(encodings, int(says[group[0]]))
+            if octets is None:
+                voices[int(here[0])].tell_broken()
+                voicing.in_hand[here] -= count
+                sizes[places[group]] = OTHERS
+                continue
+            voicing.in_hand[here] = 0
+            self.packet[here, HEADER_BYTES : HEADER_BYTES + octets.shape[1]] = octets
+            sizes[places[group]] = octets.shape[1]
+
+    def _encode(self, encodings: Sequence[Encoding], samples: int) -> Octets | None:
+        """Encode what waits in these in one operation: uint8 (k, octets); None where that fails."""
+        directs = [encoding.direct for encoding in encodings]
+        first = directs[0]
+        assert first is not None and first.together is not None  # `groups` has no others
+        sound = np.stack([encoding.waiting[:, 0] for encoding in encodings])
+        whole = np.empty((len(encodings), samples), np.int16)
+        self._round(sound.ravel(), whole.ravel())
+        try:
+            states = [direct.keeps for direct in directs if direct is not None]
+            return first.together.encode(states, whole)
+        except Exception:
+            return None
 
     def begin_each(self, rows: Rows, slots: Ints) -> None:
         """Note that with base steps `slots` (k,) new packets of `rows` (k,) begin."""
@@ -192,11 +256,12 @@ class Transmitter:
         encoding = voice.encoding
         if encoding is None:
             return False
+        voicing.speaks(row, encoding)
         if encoding.is_empty:
             now = slot * int(self.clock[row]) // STEPS_PER_SECOND
             self.start[row] = int(self.origin[row]) + now
         payload = voice.say(pcm)
-        voicing.spoken(row, voice)
+        voicing.spoken(row, encoding)
         if payload is None:
             return False
         size = min(payload.size, self.packet.shape[1] - HEADER_BYTES)

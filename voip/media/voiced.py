@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voip.codecs.pcm import Octets
+from voip.codecs.pcm import Octets, divide
+from voip.dsp.conceal import conceal
 from voip.media.columns import Bools, Floats, Ints, Rows
 from voip.media.fifo import FifoArray
-from voip.media.payloads import PayloadRing
+from voip.media.payloads import SLOTS, PayloadRing
 from voip.media.voices import FIRST_CODE, Voice
 from voip.media.voicing import Voicing
 
-__all__ = ["Voiced"]
+__all__ = ["NEAR_S", "Voiced"]
 
 _HANG_S = 1.0
 """A codec that conceals is asked for so long: in pauses of a talk (DTX) that is its noise."""
-_NEAR_S = 0.120
+NEAR_S = 0.120
 """What a packet repeats of the one before is no longer than this."""
 
 
@@ -38,36 +39,112 @@ class Voiced:
         for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
             voice, start, whole = self.voices[row], int(into[at]), int(ring.duration[slot])
             code = int(ring.code[slot])
+            self._voicing.lend(row)
             pcm = voice.decode(code, ring.octets(slot))
             if pcm is None:
                 broken.append(row)
                 pcm = voice.conceal(whole)
-                self._voicing.interrupted(row)
             else:
                 self._voicing.heard(row, voice, code)
+            self._voicing.take_back(row)
             self._pcm.append(rows[at : at + 1], pcm[None, start:whole])
         return np.array(broken, np.intp)
 
     def decode_whole(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> Rows:
-        """Decode packets in `slots` (k,), each of a step and after another of its format.
+        """Decode packets in `slots` (k,), each of a step and of the format that came last.
 
         heard: float32 (k, samples). Returns the places (n,) of those that were none.
         """
-        ring, voices, decodings = self._ring, self.voices, self._voicing.decodings
-        return np.array(
-            [
-                at
-                for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True))
-                if not voices[row].decode_whole(decodings[row], ring.octets(slot), heard[at])
-            ],
-            np.intp,
-        )
+        ring, voicing = self._ring, self._voicing
+        whole = np.full(rows.size, heard.shape[1])
+        groups = voicing.groups(rows, whole, hear=True)
+        broken = [
+            at for group in groups for at in self._decode_group(rows, slots, whole, heard, group)
+        ]
+        alone = np.ones(rows.size, np.bool_)
+        for group in groups:
+            alone[group] = False
+        for at, (row, slot) in enumerate(zip(rows.tolist(), slots.tolist(), strict=True)):
+            if not alone[at]:
+                continue
+            decoding = voicing.decodings[row]
+            voicing.lend(row)
+            if not self.voices[row].decode_whole(decoding, ring.octets(slot), heard[at]):
+                broken.append(at)
+            voicing.gap[row] = decoding.gap
+        return np.array(broken, np.intp)
+
+    def hear_together(self, rows: Rows, slots: Ints, heard: npt.NDArray[np.float32]) -> Rows:
+        """Decode the packets in `slots` (k,) of rows that are decoded together; -1: one is missing.
+
+        They were counted; what is beyond a step, `heard` (k, samples), is to be pending, and is
+        noted as such. Returns the places (n,) of those that were none.
+        """
+        count, voicing = heard.shape[1], self._voicing
+        whole = np.where(slots < 0, count, self._pcm.fill[rows])
+        broken = [
+            at
+            for group in voicing.groups(rows, whole, hear=True)
+            for at in self._decode_group(rows, slots, whole, heard, group)
+        ]
+        self._pcm.fill[rows] = whole - count
+        return np.array(broken, np.intp)
+
+    def _decode_group(
+        self, rows: Rows, slots: Ints, whole: Ints, heard: npt.NDArray[np.float32], group: Rows
+    ) -> list[int]:
+        """Decode, or conceal, those at `group` in one operation; return where that failed."""
+        ring, voicing, count = self._ring, self._voicing, heard.shape[1]
+        here, samples = rows[group].tolist(), int(whole[group[0]])
+        decodings = [voicing.decodings[row] for row in here]
+        directs = [decoding.direct for decoding in decodings]
+        first = directs[0]
+        assert first is not None and first.together is not None  # `groups` has no others
+        payloads = np.zeros((group.size, samples // first.samples * first.octets), np.uint8)
+        received = slots[group] >= 0
+        for payload, slot in zip(payloads, slots[group].tolist(), strict=True):
+            if slot >= 0:
+                payload[:] = ring.octets(slot)
+        try:
+            states = [direct.keeps for direct in directs if direct is not None]
+            decoded = first.together.decode(states, payloads, received)
+        except Exception:
+            self.voices[here[0]].tell_broken()
+            return [int(at) for at in group]
+        sound = np.empty(decoded.shape, np.float32)
+        divide(decoded, sound)
+        heard[group] = sound[:, :count]
+        for row, decoding, there, one in zip(here, decodings, received, sound, strict=True):
+            self._pcm.data[row, : samples - count] = one[count:]
+            if there:
+                decoding.follow(one)
+                voicing.gap[row] = decoding.gap
+        return []
 
     def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
-        """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none."""
+        """Conceal a step, `heard` (k, samples), of rows whose packet turned out to be none.
+
+        And what of it is pending: it was the packet's, too.
+        """
         for sound, row in zip(heard, rows.tolist(), strict=True):
-            sound[:] = self.voices[row].conceal(sound.size)
-            self._voicing.interrupted(row)
+            count, more = sound.size, int(self._pcm.fill[row])
+            self._voicing.lend(row)
+            instead = self.voices[row].conceal(count + more)
+            self._voicing.take_back(row)
+            sound[:], self._pcm.data[row, :more] = instead[:count], instead[count:]
+
+    def repeat_past(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
+        """Return the sound of a step that was just counted as a gap of `rows` (k,), all of a rate.
+
+        Of those who conceal by repetition: float32 (k, count).
+        """
+        decodings = [self._voicing.decodings[row] for row in rows.tolist()]
+        past = np.stack([decoding.past for decoding in decodings])
+        elapsed, seam = self._voicing.gap[rows] - count, decodings[0].after.size
+        sound = conceal(past, elapsed, count + seam, rate_hz=decodings[0].rate_hz)
+        for decoding, after in zip(decodings, sound[:, count:], strict=True):
+            decoding.after[:] = after
+        return sound[:, :count]
 
     def conceal(
         self, rows: Rows, silent: Ints, missing: Ints, gap: Ints, wanted: Ints
@@ -81,13 +158,14 @@ class Voiced:
         repeated: list[int] = []
         for at, row in enumerate(rows.tolist()):
             voice = self.voices[row]
-            self._voicing.interrupted(row)
+            self._voicing.lend(row)
             sound = self._recover(row, voice, int(gap[at]), int(wanted[at]), repeated)
             recovered[at] = sound is not None
             if sound is None:
                 count = int(missing[at])
                 lasts = silent[at] < _HANG_S * voice.rate_hz
                 sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
+            self._voicing.take_back(row)
             filled[at] = sound.size
             self._pcm.append(rows[at : at + 1], sound[None])
         return filled, recovered, np.array(repeated, np.intp)
@@ -109,7 +187,7 @@ class Voiced:
 
         The row is added to those that are `repeated` where it does say anything.
         """
-        if not voice.repeats or gap > _NEAR_S * voice.rate_hz:
+        if not voice.repeats or gap > NEAR_S * voice.rate_hz:
             return None
         ring = self._ring
         slot = ring.next_after(row, wanted)
@@ -118,6 +196,9 @@ class Voiced:
         code, payload = int(ring.code[slot]), ring.octets(slot)
         whole = int(ring.duration[slot])  # of less than a packet a codec recovers nothing
         sound = voice.recover(code, payload, whole)
-        if sound is not None and voice.repeats_in(code, payload):
+        lost = int(ring.sequence[slot]) - 1
+        if (
+            sound is not None and ring.spare[row * SLOTS + (lost & SLOTS - 1)] == -lost
+        ):  # as `miss` noted it
             repeated.append(row)
         return None if sound is None else sound[whole - gap :]

@@ -89,7 +89,7 @@ class Voice:
         try:
             return self._decoding(code).samples(payload)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return 0
 
     def decode(self, code: int, payload: Octets) -> Pcm | None:
@@ -100,7 +100,7 @@ class Voice:
         except CodecError:
             return None
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
     def learn(self, code: int, payload: Octets) -> None:
@@ -111,7 +111,7 @@ class Voice:
         except CodecError:
             pass
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
 
     def decode_whole(self, decoding: Decoding, payload: Octets, out: Pcm) -> bool:
         """Decode the next payload of what was decoded last into `out`; say whether it went."""
@@ -120,7 +120,7 @@ class Voice:
         except CodecError:
             return False
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return False
 
     def conceal(self, count: int) -> Pcm:
@@ -129,7 +129,7 @@ class Voice:
             try:
                 return self._recent.conceal(count)
             except Exception:
-                self._tell_broken()
+                self.tell_broken()
         return np.zeros(count, np.float32)
 
     def repeats_in(self, code: int, payload: Octets) -> bool:
@@ -137,7 +137,7 @@ class Voice:
         try:
             return self._decoding(code).repeats_in(payload)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return False
 
     def recover(self, code: int, payload: Octets, count: int) -> Pcm | None:
@@ -146,7 +146,7 @@ class Voice:
             decoding = self._decoding(code)
             return decoding.recover(payload, count) if decoding is self._recent else None
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
     def say(self, pcm: Pcm) -> Octets | None:
@@ -157,7 +157,7 @@ class Voice:
             self.encoding.feed(pcm)
             return self.encoding.take()
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             self.encoding.drop()
             return None
 
@@ -168,7 +168,7 @@ class Voice:
         try:
             return self.encoding.encode_whole(pcm, out)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return 0
 
     def decoding_of(self, code: int) -> Decoding | None:
@@ -176,10 +176,10 @@ class Voice:
         try:
             return self._decoding(code)
         except Exception:
-            self._tell_broken()
+            self.tell_broken()
             return None
 
-    def _tell_broken(self) -> None:
+    def tell_broken(self) -> None:
         """Log, once, that a codec fails in a way that codecs should not: anybody's may be here.
 
         The tick goes on: other calls have nothing to do with it.

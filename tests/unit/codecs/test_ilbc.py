@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from voip.codecs.ilbc import lsf
 from voip.codecs.ilbc.analysis import roots
+from voip.codecs.ilbc.codec import ilbc_codec
 from voip.codecs.ilbc.decoder import DecoderState, decode
 from voip.codecs.ilbc.encoder import EncoderState, encode
 from voip.codecs.ilbc.lpc import polynomials
@@ -268,3 +269,26 @@ def test_any_sound_is_a_frame(mode: Mode) -> None:
         assert counts.all()
         assert parameters.shape == (len(sounds), fields_of(mode).parameters)
     assert (np.diff(state.lsf) > 0).all()
+
+
+@EVERY_MODE
+@pytest.mark.parametrize("frames", [1, 2])
+def test_codecs_that_are_coded_together_are_what_they_are_alone(mode: Mode, frames: int) -> None:
+    rng = np.random.default_rng(7)
+    alone, joined = ([ilbc_codec(mode) for _ in range(5)] for _ in range(2))
+    for turn in range(4):
+        coders = sorted(range(5), key=lambda _: rng.random())[: 5 - turn]  # others wait
+        pcm = rng.normal(0, 3000, (len(coders), frames * mode.samples)).astype(np.int16)
+        ways = [joined[at].direct_encoder() for at in coders]
+        assert all(way is not None and way.together is ways[0].together for way in ways)
+        octets = ways[0].together.encode([way.keeps for way in ways], pcm)
+        assert [row.tobytes() for row in octets] == [
+            alone[at].encode(sound) for at, sound in zip(coders, pcm, strict=True)
+        ]
+        received = rng.random(len(coders)) > 0.3
+        ways = [joined[at].direct_decoder() for at in coders]
+        heard = ways[0].together.decode([way.keeps for way in ways], octets, received)
+        for at, came, payload, sound in zip(coders, received, octets, heard, strict=True):
+            decoder = alone[at]
+            wanted = decoder.decode(payload.tobytes()) if came else decoder.conceal(sound.size)
+            assert np.array_equal(sound, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -256,23 +257,29 @@ def test_what_a_stranger_repeats_moves_nobody(desk: Desk) -> None:
     assert desk.stats().packets_replayed == 15
 
 
+@dataclass(frozen=True, repr=False)  # a failure is told by its packets
+class Fuzzed:
+    desk: Desk
+    peers: list[Peer]
+
+
 @pytest.fixture(scope="module")
-def fuzzed() -> tuple[Desk, list[Peer]]:
+def fuzzed() -> Fuzzed:
     """Streams whose peers have been heard: what seems to be theirs goes the quickest way."""
     desk = Desk()
     peers = [protected(desk, suite, n + 1) for n, suite in enumerate(SUITES)]
     for one in peers:
         one.say(speech(0.02))
     desk.run(0.1)
-    return desk, peers
+    return Fuzzed(desk, peers)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=6))
 def test_any_octets_are_dropped_and_nothing_is_raised(
-    fuzzed: tuple[Desk, list[Peer]], packets: list[tuple[bytes, bool]]
+    fuzzed: Fuzzed, packets: list[tuple[bytes, bool]]
 ) -> None:
-    desk, peers = fuzzed
+    desk, peers = fuzzed.desk, fuzzed.peers
     for one in peers:
         for rest, rtcp in packets:
             desk.put(b"\x80\0\0\1\0\0\0\0\0\0\xab\xcd" + rest, stream=one.stream, rtcp=rtcp)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
+from voip.codecs.direct import Direct
 from voip.codecs.ilbc.decoder import DecoderState, decode
 from voip.codecs.ilbc.encoder import EncoderState, encode
 from voip.codecs.ilbc.mode import MODE_20, MODE_30, Mode
@@ -53,12 +57,62 @@ def ilbc_codec(mode: Mode = MODE_30) -> ArrayCodec:
     return ArrayCodec(_INFO[mode], lambda: _Coder(mode))
 
 
+_State = TypeVar("_State", EncoderState, DecoderState)
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """Frames of many streams, whose states are gathered for that and given back."""
+
+    mode: Mode
+
+    def decode(
+        self, states: Sequence[DecoderState], payloads: Octets, received: npt.NDArray[np.bool_]
+    ) -> Whole:
+        state, size = _gathered(states), self.mode.octets
+        frames = [
+            decode(payloads[:, at : at + size], received, state, self.mode)
+            for at in range(0, payloads.shape[1], size)
+        ]
+        _give_back(state, states)
+        return np.concatenate(frames, axis=1)
+
+    def encode(self, states: Sequence[EncoderState], pcm: Whole) -> Octets:
+        state, size = _gathered(states), self.mode.samples
+        frames = [
+            encode(pcm[:, at : at + size], state, self.mode) for at in range(0, pcm.shape[1], size)
+        ]
+        _give_back(state, states)
+        return np.concatenate(frames, axis=1)
+
+
+_TOGETHER: Final = {mode: _Together(mode) for mode in (MODE_20, MODE_30)}
+
+
+def _gathered(states: Sequence[_State]) -> _State:
+    kind = type(states[0])
+    return kind(
+        *(np.concatenate([getattr(state, one.name) for state in states]) for one in fields(kind))
+    )
+
+
+def _give_back(whole: _State, states: Sequence[_State]) -> None:
+    for one in fields(whole):
+        for row, state in zip(getattr(whole, one.name), states, strict=True):
+            getattr(state, one.name)[0] = row
+
+
 class _Coder:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._encoder = EncoderState.of(1, mode)
         self._decoder = DecoderState.of(1, mode)
         self._nothing = np.zeros((1, mode.octets), np.uint8)
+
+    def direct(self, *, encode: bool) -> Direct:
+        octets, samples = self._mode.octets, self._mode.samples
+        together, state = _TOGETHER[self._mode], self._encoder if encode else self._decoder
+        return Direct(octets, samples, octets, together=together, keeps=state, conceals=True)
 
     def octets(self, samples: int) -> int:
         return self._frames(samples, self._mode.samples, "samples") * self._mode.octets

@@ -149,6 +149,14 @@ class OpusCodec:
         octets = payload.tobytes()
         return read_packet(octets).has_fec(octets)
 
+    def conceal_into(self, out: Pcm) -> None:
+        """Fill `out` (samples,), a multiple of 2.5 ms, where packets are missing."""
+        self._decoder.conceal_into(out.size, out)
+
+    def decode_fec_into(self, payload: npt.NDArray[np.uint8], out: Pcm) -> None:
+        """As `decode_fec`, into all of `out`."""
+        self._decoder.decode_fec_into(payload, out.size, out)
+
     def samples(self, payload: npt.NDArray[np.uint8]) -> int:
         """Return how many samples a packet holds, those of all channels together.
 
@@ -174,7 +182,9 @@ class OpusCodec:
             return None
         state, unit = self._decoder.state, self._info.frame_samples
         address = libopus().decode_float_address
-        return Direct(0, unit, function=address, state=state.pointer, keeps=state)
+        return Direct(
+            0, unit, function=address, state=state.pointer, keeps=state, conceals=True, repeats=True
+        )
 
     def direct_encoder(self) -> Direct | None:
         """Return how C encodes; of mono, until `reset`."""

@@ -1,0 +1,9 @@
+gsm_measure: int
+gsm_hear: int
+gsm_say: int
+speex_measure: int
+speex_hear: int
+speex_say: int
+amr_measure: int
+amr_hear: int
+amr_say: int
