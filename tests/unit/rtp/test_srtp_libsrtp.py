@@ -50,7 +50,7 @@ def test_libsrtp_reads_our_MKIs_and_we_read_its(suite: str, mki: bytes, ours: bo
 def test_libsrtp_reads_our_extensions_and_we_read_its(
     suite: str, two_bytes: bool, mki: bytes
 ) -> None:
-    """Padding is at the end: libsrtp 2.7 has no keystream for it, as RFC 6904 has (3.1, A.2)."""
+    """Padding is at the end: libsrtp 2.7 has no keystream for it, as RFC 6904 section 3.1 has."""
     one = keys(suite, 3, mki, frozenset({1, 4}))
     peer = LibsrtpPeer(one)
     sender, receiver = pair(one)
