@@ -189,7 +189,7 @@ def _srtp() -> Check:
         return Check(name, Health.MISSING, "cryptography is not installed", hint)
     in_c = ", AES-CM in C" * (protection.available() and srtp_rows.has_counter_mode())
     if not _version("pylibsrtp"):
-        return Check(name, Health.MISSING, "by cryptography alone, slowly" + in_c, hint)
+        return Check(name, Health.MISSING, "by cryptography alone" + (in_c or ", slowly"), hint)
     return Check(name, Health.OK, "by libsrtp" + in_c)
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
 
 from voip.errors import ConfigError
+from voip.media.commands import ProtectStream
 from voip.rtp.packet import pack_header
 from voip.rtp.rtcp import ReceiverReport, build_compound, source_description
 from voip.rtp.srtp.context import FORGED, MAX_SOURCES, REFUSED, REPLAYED
+from voip.rtp.srtp.derivation import RTP, session_keys
 from voip.rtp.srtp.keys import ROOM_BYTES, SrtpKeys
 from voip.rtp.srtp.library import suites
 from voip.rtp.srtp.replay import INDEX_LIMIT, RTCP_INDEX_LIMIT, WINDOW
@@ -447,6 +449,24 @@ def test_keys_are_not_shown() -> None:
     assert one.suite == "AES_CM_128_HMAC_SHA1_80"
     for shown in (repr(one), str(one), f"{one}", repr([one])):
         assert "KK" not in shown and "SS" not in shown and "4b4b" not in shown.lower()
+
+
+@pytest.mark.parametrize("library", BOTH)
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_holds_keys_does_not_show_them(suite: str, library: bool) -> None:
+    plain = keys(suite)
+    chosen = frozenset() if library else frozenset({1})
+    one = SrtpKeys(suite, plain.key, plain.salt, b"\1", chosen)
+    sender, receiver = pair(one, library, library)
+    session = session_keys(one, RTP)
+    holders = [one, session, ProtectStream(1, one, one), sender, receiver, *vars(sender).values()]
+    holders += [*vars(receiver).values(), *vars(sender.sender).values()]
+    secrets = [one.key, one.salt, session.cipher, session.salt, session.authentication]
+    for holder in holders:
+        shown = f"{holder!r} {holder}"
+        for secret in filter(None, secrets):
+            assert repr(secret)[2:-1] not in shown and secret.hex() not in shown.lower()
+    assert len(holders) > 8
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,11 @@ def session_keys(keys: SrtpKeys, label: int) -> SessionKeys:
     """Return the session keys for `RTP`, `RTCP` or header `EXTENSIONS`."""
     suite = keys.transform
     cipher = derive(keys.key, keys.salt, label, suite.key_bytes)
-    if label == EXTENSIONS:  # in counter mode by every suite (RFC 7714 section 8.3)
-        return SessionKeys(cipher, derive(keys.key, keys.salt, label + 1, _CM_SALT_BYTES))
+    if label == EXTENSIONS:
+        # in counter mode by every suite (RFC 7714 section 8.3), with a salt as long as the
+        # suite's (RFC 6904 section 3.1): AEAD's is filled up, as libsrtp does it, too
+        salt = derive(keys.key, keys.salt, label + 1, suite.salt_bytes)
+        return SessionKeys(cipher, salt.ljust(_CM_SALT_BYTES, b"\0"))
     salt = derive(keys.key, keys.salt, label + _SALT, suite.salt_bytes)
     if suite.aead:
         return SessionKeys(cipher, salt)
