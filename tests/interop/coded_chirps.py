@@ -54,8 +54,9 @@ def say(path: Path, code: int, rate: int = 8000, gain_db: float = 0.0) -> Path:
 def heard_db(sound: Sound, last_s: float | None = None) -> npt.NDArray[np.float64]:
     """How loud each code is, against what is said: float64 (CODES,) in dB.
 
-    The median of whole seconds, one of which begins every quarter: a packet that is lost does not
-    matter. last_s: only so much at the end is looked at.
+    Of whole seconds, one of which begins every quarter, the one is judged that has least of what is
+    nobody's voice: a packet that is lost is heard in all voices, and the same is said in each
+    second. last_s: only so much at the end is looked at.
     """
     rate = sound.rate_hz
     samples = sound.samples[-round(last_s * rate) :] if last_s else sound.samples
@@ -64,9 +65,11 @@ def heard_db(sound: Sound, last_s: float | None = None) -> npt.NDArray[np.float6
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(rate) / rate)
     seconds = np.stack([samples[at : at + rate] for at in starts]).astype(np.float64)
     power = np.abs(np.fft.rfft(seconds * window)) ** 2 / (0.25 * rate**2 / 2)
-    said = (_LEVEL * 32768) ** 2
-    found = np.stack([power[:, _lines(code)].sum(axis=1) for code in range(CODES)], axis=1) / said
-    return 10 * np.log10(np.maximum(np.median(found, axis=0), 10 ** (_SILENT_DB / 10)))
+    voices = np.stack([power[:, _lines(code)].sum(axis=1) for code in range(CODES)], axis=1)
+    loud = voices.sum(axis=1) >= np.median(voices.sum(axis=1)) / 2
+    beside = power.sum(axis=1) - 1.5 * voices.sum(axis=1)  # a window widens each line by half
+    found = voices[np.flatnonzero(loud)[np.argmin(beside[loud])]] / (_LEVEL * 32768) ** 2
+    return 10 * np.log10(np.maximum(found, 10 ** (_SILENT_DB / 10)))
 
 
 def require_heard(

@@ -253,7 +253,7 @@ async def test_who_hears_whom_in_a_conference_of_two_engines_of_which_one_is_kil
         ("baresip, lost,", Sound.read((await lost.recording()).received), 0),
         ("PJSIP", Sound.read(third.recordings(number)[-1]), 2),
     ):
-        require_heard(sound, {0, 1, 2, 3, 4} - {own}, of=5, who=who, last_s=2.5)
+        require_heard(sound, {0, 1, 2, 3, 4} - {own}, of=5, who=who, last_s=2.8)
     require_heard(
         Sound.read((await again.recording()).received),
         (1, 4),
