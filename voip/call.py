@@ -38,6 +38,7 @@ from voip.media.answers import DtmfReceived as DigitHeard
 from voip.media.answers import DtmfSent as DigitsSent
 from voip.media.answers import EngineEvent, SourceDrained, StreamStats, TroubleBegan, TroubleEnded
 from voip.media.answers import SourceLearned as MediaSourceLearned
+from voip.media.jitter_log import jitter_csv
 from voip.parts import PartMethod
 from voip.protecting import Protecting
 from voip.quality.report import QualityReport
@@ -443,6 +444,17 @@ class Call:
         except VoipError:  # that call ended at this moment
             await mine.media.route(None)
             raise
+
+    async def log_jitter(self, events: int = 10_000) -> None:
+        """Log what the jitter buffer does from now on, the last `events`; 0: no more."""
+        await self._session.media.log_jitter(events)
+
+    async def jitter_log(self) -> str:
+        """Return that log as CSV, the oldest line first: when what was changed, and the figures.
+
+        `MediaError` where none is kept. voip.media.jitter_log says what stands in it.
+        """
+        return jitter_csv(await self._session.media.jitter_lines())
 
     def speech(self, rate: int) -> Speech:
         """Return a queue of sound to send that can be taken back: for agents, `voip.agents`."""

@@ -244,10 +244,7 @@ class PartyRecording:
         with suppress(CallStateError, MediaError):  # the mix is over: nothing is written
             await self._mix.remove_sink(number)
         self._stack.arena.release(number)
-        try:
-            await self._stack.files.remove(track)
-        finally:
-            track.close()
+        await self._stack.files.remove(track, track.close)
         try:
             track.check()
         except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sound_scene import two_phones
 
 from voip import Softphone
 from voip.agents import (
@@ -23,7 +24,7 @@ from voip.agents import (
 )
 from voip.call import Call
 from voip.codecs.g711 import ULAW_DECODE, ULAW_ENCODE
-from voip.config import NetworkConfig
+from voip.config import MediaConfig, NetworkConfig
 from voip.errors import CallStateError, ConfigError, TransportError
 from voip.net.websocket import connect_websocket
 from voip.session.speech import Speech
@@ -377,3 +378,19 @@ async def test_where_nobody_listens_is_said() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         AgentSettings(**wrong)
+
+
+def test_an_agent_that_is_gone_at_once_leaves_the_engine_nothing_to_refuse(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(call: Call) -> None:
+        for turns in range(6):
+            running = asyncio.ensure_future(call.speech(RATE).run(_nobody))
+            for _ in range(turns):  # it is gone before the engine has heard of it, or just then
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        await asyncio.sleep(0.2)
+
+    two_phones(talk, calling=MediaConfig(), answering=MediaConfig())
+    assert "refused" not in caplog.text

@@ -118,11 +118,28 @@ class StreamStats:
 
 
 @dataclass(frozen=True, slots=True)
+class JitterLines:
+    """Lines of a jitter log, number `first` and those after it: as `voip.media.jitter_log.FIELDS`.
+
+    total: how many there have been so far; a log that is full has forgotten the first ones.
+    """
+
+    stream: int
+    first: int
+    lines: tuple[tuple[object, ...], ...]
+    total: int
+
+
+Answer = Opened | StreamStats | JitterLines | None
+"""What comes of a command."""
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """Command number `token` has been applied; `result` as the command's docstring says."""
 
     token: int
-    result: Opened | StreamStats | None = None
+    result: Answer = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ __all__ = [
     "OpenStream",
     "PayloadFormat",
     "ProtectStream",
+    "ReadJitterLog",
     "ReadStats",
     "RemoveSink",
     "RouteStream",
@@ -280,10 +281,18 @@ class WatchStream:
 
 @dataclass(frozen=True, slots=True)
 class LogJitter:
-    """Log what a jitter buffer does (`Engine.jitter_log`), the last `events`; 0: no more."""
+    """Log what a jitter buffer does, the last `events`; 0: no more."""
 
     stream: int
     events: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJitterLog:
+    """Ask for lines of a log, from number `since` on, up to 500. Its result is `JitterLines`."""
+
+    stream: int
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +362,7 @@ Command = (
     | LinkOut
     | LinkIn
     | Unlink
+    | ReadJitterLog
     | ReadStats
     | CloseStream
 )

@@ -9,7 +9,7 @@ from voip.codecs.core import CodecFormat
 from voip.codecs.registry import Registry
 from voip.errors import MediaError
 from voip.media import mix_control as mixing
-from voip.media.answers import Opened, StreamStats
+from voip.media.answers import Answer, Opened, StreamStats
 from voip.media.commands import (
     AddPairSink,
     AddSink,
@@ -26,6 +26,7 @@ from voip.media.commands import (
     OpenStream,
     PayloadFormat,
     ProtectStream,
+    ReadJitterLog,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -91,7 +92,7 @@ class Control:
         self._keep_alive = keep_alive
         self._protection = protection
 
-    def apply(self, command: Command, now: float) -> Opened | StreamStats | None:
+    def apply(self, command: Command, now: float) -> Answer:
         """Apply one command and return its result; raises `VoipError` when it cannot be done."""
         match command:
             case OpenStream():
@@ -138,6 +139,8 @@ class Control:
                 self._table.jitter_logs.pop(row, None)
                 if command.events:
                     self._table.jitter_logs[row] = JitterLog(command.events)
+            case ReadJitterLog():
+                return self._table.jitter_log(command.stream).lines(command.stream, command.since)
             case LinkOut() | LinkIn() | Unlink():
                 set_link(self._table, self._arena, command)
         return None

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from voip.media.answers import EngineEvent, Opened, StreamStats
+from voip.media.answers import Answer, EngineEvent, StreamStats
 from voip.media.commands import Command
 from voip.media.stats import StatsSnapshot
 
@@ -101,7 +101,7 @@ class EngineDriver(Protocol):
         """Stop ticking and release every stream; commands still waiting raise `MediaError`."""
         ...
 
-    async def apply(self, command: Command) -> Opened | StreamStats | None:
+    async def apply(self, command: Command) -> Answer:
         """Queue a command and return its result once a tick has applied it.
 
         Raises `MediaError` with the engine's words when it was refused. A caller that is

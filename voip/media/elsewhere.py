@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from voip.errors import MediaError
-from voip.media.answers import EngineEvent, Opened, StreamStats
+from voip.media.answers import Answer, EngineEvent, Opened, StreamStats
 from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream, ReadStats
 from voip.media.driver import EngineFigures
 from voip.types import Address
@@ -36,7 +36,7 @@ class MediaElsewhere:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def apply(self, command: Command) -> Opened | StreamStats | None:
+    async def apply(self, command: Command) -> Answer:
         """Agree to what concerns nobody's ears; `MediaError` for all else."""
         match command:
             case OpenStream():

@@ -150,12 +150,7 @@ class Engine:
 
     def jitter_log(self, stream: int) -> str:
         """Return what `LogJitter` has kept of a stream, as CSV; MediaError: nothing is kept."""
-        log = self._table.jitter_logs.get(self._table.row(stream))
-        if log is None:
-            raise MediaError(
-                f"no jitter log is kept of stream {stream}", hint="LogJitter begins one"
-            )
-        return log.to_csv()
+        return self._table.jitter_log(stream).to_csv()
 
     def next_step(self) -> float | None:
         """When a stream takes its next step, monotonic seconds; None while none takes part."""

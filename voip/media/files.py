@@ -40,8 +40,11 @@ class FileServer(Protocol):
         """Serve this too, at once and from then on."""
         ...
 
-    async def remove(self, served: Served) -> None:
-        """Serve it once more and let go of it."""
+    async def remove(self, served: Served, finish: Callable[[], None] | None = None) -> None:
+        """Serve it once more and let go of it; `finish` is called last, where it is served.
+
+        Raises what that raises.
+        """
         ...
 
     async def close(self) -> None:

@@ -10,15 +10,20 @@ from __future__ import annotations
 import csv
 import io
 from collections import deque
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import numpy as np
 
 from voip.errors import MediaError
+from voip.media.answers import JitterLines
 from voip.media.playout import Playout
 
-__all__ = ["FIELDS", "MOST_EVENTS", "JitterLog"]
+__all__ = ["FIELDS", "MOST_EVENTS", "READ_LINES", "JitterLog", "jitter_csv"]
 
+READ_LINES: Final = 500
+"""Lines that are told at a time: more would keep a tick from its sound."""
 MOST_EVENTS: Final = 100_000
 """Lines that may be asked for: the oldest are forgotten beyond the number that was."""
 FIELDS: Final = (
@@ -43,6 +48,8 @@ class JitterLog:
             )
         self._lines: deque[tuple[object, ...]] = deque(maxlen=events)
         self._before: dict[str, float] = {}
+        self.total = 0
+        """Lines so far, those that are forgotten too."""
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -59,6 +66,7 @@ class JitterLog:
         # the samples just heard are behind; the step began that much earlier
         waited = int(playout.waited[row]) / rate
         delay = float(playout.delay(np.array([row]), np.array([time_s]))[0]) - waited
+        self.total += 1
         self._lines.append(
             (
                 f"{time_s:.3f}",
@@ -72,10 +80,24 @@ class JitterLog:
             )
         )
 
+    def lines(self, stream: int, since: int) -> JitterLines:
+        """Return line number `since`, or the oldest that is kept, and some after it."""
+        oldest = self.total - len(self._lines)
+        first = min(max(since, oldest), self.total)
+        begin = first - oldest
+        return JitterLines(
+            stream, first, tuple(islice(self._lines, begin, begin + READ_LINES)), self.total
+        )
+
     def to_csv(self) -> str:
         """Return the lines as CSV, the oldest first, with a head of `FIELDS`."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(FIELDS)
-        writer.writerows(tuple(self._lines))
-        return text.getvalue()
+        return jitter_csv(self._lines)
+
+
+def jitter_csv(lines: Iterable[tuple[object, ...]]) -> str:
+    """Return lines as CSV, with a head of `FIELDS`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    writer.writerows(lines)
+    return text.getvalue()

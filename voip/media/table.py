@@ -211,6 +211,15 @@ class StreamTable:
         except KeyError:
             raise MediaError(f"there is no stream {stream}", hint="it was closed") from None
 
+    def jitter_log(self, stream: int) -> JitterLog:
+        """Return the log that is kept of `stream`; `MediaError` when there is none."""
+        log = self.jitter_logs.get(self.row(stream))
+        if log is None:
+            raise MediaError(
+                f"no jitter log is kept of stream {stream}", hint="LogJitter begins one"
+            )
+        return log
+
     def add(self, stream: int) -> int:
         """Take a row for `stream`; it takes part in no step before it is scheduled."""
         if stream in self.rows or self.mixer.is_open(stream):

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from voip.errors import VoipError
 from voip.media.files import Served
@@ -18,6 +19,14 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.05
 """How often everything is served: rings must hold several times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """What is to be done last for what is let go of, and who is told of it, and what it raised."""
+
+    finish: Callable[[], None] | None
+    tell: Callable[[Exception | None], None]
 
 
 class IoThread:
@@ -33,7 +42,7 @@ class IoThread:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._served: dict[Served, Callable[[Exception], None] | None] = {}
-        self._leaving: dict[Served, list[Callable[[], None]]] = {}
+        self._leaving: dict[Served, list[_Leaving]] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -48,21 +57,33 @@ class IoThread:
                 self._thread.start()
         self._wake.set()
 
-    async def remove(self, served: Served) -> None:
-        """Serve it once more, then let go of it; when this returns it is the caller's alone."""
+    async def remove(self, served: Served, finish: Callable[[], None] | None = None) -> None:
+        """Serve it once more, then let go of it; when this returns it is the caller's alone.
+
+        `finish` is called last, in the thread, for it may have to wait for a disk; what it raises
+        is raised here.
+        """
         loop = asyncio.get_running_loop()
         gone: asyncio.Future[None] = loop.create_future()
 
-        def tell() -> None:
-            if not gone.done():
+        def tell(error: Exception | None) -> None:
+            if gone.done():
+                return
+            if error is None:
                 gone.set_result(None)
+            else:
+                gone.set_exception(error)
 
         with self._lock:
-            if served not in self._served:
-                return
-            self._leaving.setdefault(served, []).append(lambda: _in_loop(loop, tell))
-        self._wake.set()
-        await gone
+            is_served = served in self._served
+            if is_served:
+                leaving = _Leaving(finish, lambda error: _in_loop(loop, lambda: tell(error)))
+                self._leaving.setdefault(served, []).append(leaving)
+        if is_served:
+            self._wake.set()
+            await gone
+        elif finish is not None:  # it has failed before, and has little left to do
+            finish()
 
     async def close(self) -> None:
         """Serve everything once more and end the thread."""
@@ -97,8 +118,8 @@ class IoThread:
                     self._forget(served)
             for served, listeners in leaving.items():
                 self._forget(served)
-                for tell in listeners:
-                    tell()
+                for listener in listeners:
+                    listener.tell(_finished(listener.finish))
             with self._lock:
                 if not self._served and not self._leaving:
                     self._thread = None
@@ -122,6 +143,16 @@ def _serve(served: Served, on_error: Callable[[Exception], None] | None, now: fl
                 log.exception("telling %s of it failed", type(served).__name__)
         return False
     return True
+
+
+def _finished(finish: Callable[[], None] | None) -> Exception | None:
+    """Do the last thing; return what it raises."""
+    try:
+        if finish is not None:
+            finish()
+    except Exception as error:
+        return error
+    return None
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from voip.errors import MediaError
-from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
+from voip.media.answers import Answer, Applied, EngineEvent, Refused
 
 __all__ = ["Listeners", "Result", "not_running"]
 
 log = logging.getLogger(__name__)
 
-Result = Opened | StreamStats | None
+Result = Answer
 
 _Listener = TypeVar("_Listener", bound=Callable[..., None])
 

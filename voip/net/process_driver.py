@@ -192,7 +192,9 @@ class ProcessDriver:
         return EngineFigures(self._snapshot, ticks, self._io, self._streams)
 
     async def fresh_figures(self, since_tick: int = 0) -> EngineFigures:
-        """Ask for what has been counted by now."""
+        """Ask for what has been counted by now; `MediaError` where the process does not run."""
+        if not self.runs:
+            raise not_running()
         loop = asyncio.get_running_loop()
         self._asked += 1
         answer = self._answers[self._asked] = loop.create_future()

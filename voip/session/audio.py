@@ -170,10 +170,12 @@ class CallAudio:
         """Send no more of what `speak` has begun, and give its ring back."""
         if self._voice == number:
             self._voice = None
-            self._stack.arena.release(number)
-            if not (self.playing or self.over):
-                with suppress(CallStateError, MediaError):
-                    await self.send_from(None)
+            try:
+                if not (self.playing or self.over):
+                    with suppress(CallStateError, MediaError):
+                        await self.send_from(None)
+            finally:  # not before: it may have just been told to send from it
+                self._stack.arena.release(number)
 
     @property
     def _background(self) -> int | None:

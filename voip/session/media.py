@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from voip.errors import CallStateError, MediaError, SdpError
 from voip.ip import address_of
 from voip.logs.lines import CallLog
-from voip.media.answers import Opened, StreamStats
+from voip.media.answers import JitterLines, Opened, StreamStats
 from voip.media.commands import (
     AddPairSink,
     AddSink,
     CloseStream,
     Command,
     ConnectStream,
+    LogJitter,
     MixStream,
     MuteStream,
     OpenStream,
     PayloadFormat,
     ProtectStream,
+    ReadJitterLog,
     ReadStats,
     RemoveSink,
     RouteStream,
@@ -339,6 +341,23 @@ class MediaSession:
             if self._open:
                 await self._apply(command)
             self._protection = command
+
+    async def log_jitter(self, events: int) -> None:
+        """Log what the jitter buffer does, the last `events`; 0: no more."""
+        await self._apply(LogJitter(self.stream, events))
+
+    async def jitter_lines(self) -> list[tuple[object, ...]]:
+        """Return what is in that log; `MediaError` where none is kept."""
+        found: list[tuple[object, ...]] = []
+        since = 0
+        while True:
+            answer = await self._stack.driver.apply(ReadJitterLog(self.stream, since))
+            if not isinstance(answer, JitterLines):
+                return found
+            found += answer.lines
+            since = answer.first + len(answer.lines)
+            if since >= answer.total or not answer.lines:
+                return found
 
     async def route(self, source: int | None, *, relay: bool = False) -> None:
         """Send what is heard on stream `source` (our own number: echo), or nothing (None).

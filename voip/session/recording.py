@@ -280,11 +280,15 @@ class FileRecording:
                     with suppress(CallStateError, MediaError):  # the call is over
                         await self._pairs.beep(self, None)
                 await drop_ring(self._stack, self._pairs, number)
-            await self._stack.files.remove(sink)
         finally:
-            sink.know(self._about())
-            try:
+            about = self._about()
+
+            def finish() -> None:
+                sink.know(about)
                 sink.close()
+
+            try:
+                await self._stack.files.remove(sink, finish)
             except Exception as error:
                 if self._job is not None:
                     self._job.error = error

@@ -34,11 +34,13 @@ class SimFiles:
         self._serve(served)
         self._sleep()
 
-    async def remove(self, served: Served) -> None:
-        """Serve it once more and let go of it."""
+    async def remove(self, served: Served, finish: Callable[[], None] | None = None) -> None:
+        """Serve it once more and let go of it; `finish` is called last."""
         if served in self._served:
             self._serve(served)
             self._served.pop(served, None)
+        if finish is not None:
+            finish()
 
     async def close(self) -> None:
         """Serve everything once more and let go of it."""

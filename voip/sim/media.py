@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from voip.errors import MediaError
-from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
+from voip.media.answers import Answer, Applied, EngineEvent, Refused, StreamStats
 from voip.media.commands import CloseStream, Command, OpenMix, OpenStream
 from voip.media.driver import EngineFigures
 from voip.media.engine import Engine
@@ -36,7 +36,7 @@ __all__ = ["MediaPlanes", "PhoneMedia", "SimEngine"]
 
 log = logging.getLogger(__name__)
 
-_Result = Opened | StreamStats | None
+_Result = Answer
 
 
 class MediaPlanes:

@@ -10,7 +10,7 @@ from engine_desk import Desk, speech, ulaw
 
 from voip.errors import MediaError
 from voip.media.commands import CloseStream, LogJitter
-from voip.media.jitter_log import FIELDS
+from voip.media.jitter_log import FIELDS, jitter_csv
 
 LATE = range(60, 66)
 """Packets that all come when the last of them was due, of a stream without jitter."""
@@ -58,3 +58,19 @@ def test_it_is_off_by_default_bounded_and_ends_with_its_stream(desk: Desk) -> No
     assert not desk.engine._table.jitter_logs
     desk.call(2)
     assert "events" in desk.refused(LogJitter(2, events=-1))
+
+
+def test_lines_are_told_some_at_a_time_from_where_one_was() -> None:
+    desk = Desk()
+    desk.call()
+    desk.do(LogJitter(1, events=5))
+    log = desk.engine._table.jitter_log(1)
+    talk(desk)
+    assert log.total > 5
+    oldest = log.total - 5
+    told = log.lines(1, 0)
+    assert (told.first, len(told.lines), told.total) == (oldest, 5, log.total)
+    assert log.lines(1, oldest + 3).lines == told.lines[3:]
+    assert log.lines(1, log.total).lines == log.lines(1, log.total + 9).lines == ()
+    assert log.lines(1, log.total + 9).first == log.total
+    assert jitter_csv(told.lines) == log.to_csv()

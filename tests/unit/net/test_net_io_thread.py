@@ -100,3 +100,33 @@ async def test_two_may_wait_for_the_same_removal() -> None:
     files.add(one)
     await asyncio.gather(files.remove(one), files.remove(one), files.close())
     assert one.served >= 1
+
+
+async def test_the_last_thing_is_done_in_the_thread_and_what_it_raises_is_told() -> None:
+    """It may wait for a disk: the loop goes on meanwhile."""
+    files = IoThread(interval_s=0.002, name="files")
+    slow, broken, failed = Counted(), Counted(), Counted(fail=True)
+    for one in (slow, broken, failed):
+        files.add(one)
+    went_on = threading.Event()
+    where: list[str] = []
+
+    def wait() -> None:
+        assert went_on.wait(5)
+        where.append(threading.current_thread().name)
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    leaving = asyncio.ensure_future(files.remove(slow, wait))
+    await asyncio.sleep(0.02)
+    assert not leaving.done()
+    went_on.set()
+    await leaving
+    assert where == ["files"]
+    with pytest.raises(OSError, match="disk full"):
+        await files.remove(broken, fail)
+    await _until(lambda: failed.served)
+    await files.remove(failed, lambda: where.append("here"))
+    assert where == ["files", "here"]
+    await files.close()

@@ -16,7 +16,7 @@ from voip.harness.bench.engines import EngineKind, EnginesUnderTest
 from voip.harness.bench.load_keys import protect_command
 from voip.harness.bench.media_codecs import payload_format, registry
 from voip.harness.bench.readers import Readers
-from voip.media.answers import Opened, StreamStats
+from voip.media.answers import Answer, Opened, StreamStats
 from voip.media.commands import CloseStream, Command, ConnectStream, OpenStream, RouteStream
 from voip.media.driver import EngineFigures
 from voip.media.engine import MAX_COMMANDS
@@ -281,10 +281,10 @@ class EngineSide:
         await self._driver.close()
         return totals
 
-    async def _apply(self, commands: Iterable[Command]) -> list[Opened | StreamStats | None]:
+    async def _apply(self, commands: Iterable[Command]) -> list[Answer]:
         """Apply commands, as many at a time as the engine's queue takes."""
         waiting = list(commands)
-        results: list[Opened | StreamStats | None] = []
+        results: list[Answer] = []
         part = MAX_COMMANDS // 4
         for begin in range(0, len(waiting), part):
             results += await asyncio.gather(
