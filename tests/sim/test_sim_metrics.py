@@ -43,7 +43,7 @@ def test_what_is_scraped_of_a_call_is_what_the_call_says_of_itself() -> None:
             assert stats.concealed_ms > 0
             assert stats.rtt_ms is not None
             assert stats.jitter_ms is not None
-            assert compared(scraped, phone, stats) == 20
+            assert compared(scraped, phone, stats) == 22
             assert scraped("voip_media_streams", phone, codec="pcmu") == 1
             for figure in ("mean", "max"):
                 jitter_s = scraped("voip_rtp_jitter_seconds", phone, figure=figure)
