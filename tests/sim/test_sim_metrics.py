@@ -61,7 +61,7 @@ def test_what_is_scraped_of_a_call_is_what_the_call_says_of_itself() -> None:
             (ALICE, mine, ("local", "outgoing", "answered")),
             (BOB, theirs, ("remote", "incoming", "answered")),
         ):
-            assert compared(after, phone, call.stats) == 20
+            assert compared(after, phone, call.stats) == 22
             assert after.nonzero("voip_calls", phone) == {}
             assert after.nonzero("voip_calls_ended_total", phone) == {ended: 1}
             assert after.nonzero("voip_media_streams", phone) == {}
