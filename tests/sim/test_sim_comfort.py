@@ -183,8 +183,18 @@ def test_no_word_loses_its_beginning_or_its_end(tmp_path: FilePath) -> None:
         assert noise < 0.05 * float(np.sqrt(np.mean(was.astype(float) ** 2))) + 8, n
 
 
-def test_comfort_noise_is_relayed_where_both_sides_take_it() -> None:
+@pytest.mark.parametrize("legs", [(), (0,), (0, 1)], ids=["plain", "one", "both"])
+def test_comfort_noise_is_relayed_where_both_sides_take_it(legs: tuple[int, ...]) -> None:
+    """Whichever of the legs are protected."""
+
     async def story(scene: Scene) -> None:
+        for leg in legs:
+            suite = ("AES_CM_128_HMAC_SHA1_80", "AEAD_AES_256_GCM")[leg]
+            ours, theirs = (
+                SrtpKeys.generate(suite, SeededRandom(10 * leg + side)) for side in (1, 2)
+            )
+            await scene.legs[leg].protect(send=ours, receive=theirs)
+            await scene.ends[leg].protect(send=theirs, receive=ours)
         one, two = scene.legs
         await one.bridge(two)
         await asyncio.sleep(12)

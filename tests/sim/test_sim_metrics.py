@@ -43,7 +43,7 @@ def test_what_is_scraped_of_a_call_is_what_the_call_says_of_itself() -> None:
             assert stats.concealed_ms > 0
             assert stats.rtt_ms is not None
             assert stats.jitter_ms is not None
-            assert compared(scraped, phone, stats) == 20
+            assert compared(scraped, phone, stats) == 22
             assert scraped("voip_media_streams", phone, codec="pcmu") == 1
             for figure in ("mean", "max"):
                 jitter_s = scraped("voip_rtp_jitter_seconds", phone, figure=figure)
@@ -61,7 +61,7 @@ def test_what_is_scraped_of_a_call_is_what_the_call_says_of_itself() -> None:
             (ALICE, mine, ("local", "outgoing", "answered")),
             (BOB, theirs, ("remote", "incoming", "answered")),
         ):
-            assert compared(after, phone, call.stats) == 20
+            assert compared(after, phone, call.stats) == 22
             assert after.nonzero("voip_calls", phone) == {}
             assert after.nonzero("voip_calls_ended_total", phone) == {ended: 1}
             assert after.nonzero("voip_media_streams", phone) == {}

@@ -114,7 +114,7 @@ class NoiseSource:
 
 
 def colour(
-    white: npt.NDArray[np.float64],
+    white: npt.NDArray[np.floating],
     filters: npt.NDArray[np.float64],
     state: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float32]:
@@ -127,12 +127,12 @@ def colour(
     order = filters.shape[1]
     noise = white
     if order and 0 < rows <= _MANY and samples:  # SciPy loses the state where there is nothing
-        noise = np.empty_like(white)
+        noise = np.empty((rows, samples))
         for row in range(rows):
             denominator = np.concatenate(([1.0], filters[row]))
             noise[row], state[row] = lfilter([1.0], denominator, white[row], zi=state[row])
     elif order and rows:  # the same, a sample of all rows at a time
-        noise = np.ascontiguousarray(white.T)
+        noise = np.ascontiguousarray(white.T, np.float64)
         taps = np.ascontiguousarray(filters.T)
         held, coming = np.zeros((order + 1, rows)), np.zeros((order + 1, rows))
         held[:-1] = state.T
@@ -144,7 +144,8 @@ def colour(
             held, coming = coming, held
         state[:] = held[:-1].T
         noise = noise.T
-    clipped: npt.NDArray[np.float32] = np.clip(noise, -1, 32767 / 32768).astype(np.float32)
+    top = np.float32(32767 / 32768)
+    clipped: npt.NDArray[np.float32] = np.clip(noise, np.float32(-1), top).astype(np.float32)
     return clipped
 
 

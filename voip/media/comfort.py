@@ -241,10 +241,9 @@ class Comfort:
 
     def make(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Return `count` samples of the noises of `rows` (k,): float32 (k, count)."""
-        white = self._random.standard_normal((rows.size, count))
-        white *= self.deviation[rows, None]
-        order = self.order[rows]
-        longest = int(order.max(initial=0))
+        white = self._random.standard_normal((rows.size, count), np.float32)
+        white *= self.deviation[rows, None].astype(np.float32)
+        longest = int(self.order[rows].max(initial=0))
         state = self.state[rows, :longest]
         noise = colour(white, self.filter[rows, :longest], state)
         self.state[rows, :longest] = state

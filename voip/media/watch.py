@@ -167,7 +167,7 @@ class TroubleWatch:
         bad[:, _UNREACHED] = spoken & reports & (missed | self.lost_all)
         good[:, _UNREACHED] = ~both | (self.speaks_s < _SPOKEN_S) | ~(missed | self.lost_all)
 
-        comes = both & (got >= _SOME) & ~table.unheard
+        comes = both & (got >= _SOME) & ~table.unheard & ~paused
         level = table.levels.heard
         bad[:, _SILENT] = comes & (level < self.silence)
         good[:, _SILENT] = ~both | table.unheard | (comes & (level > self.silence * _HYSTERESIS))

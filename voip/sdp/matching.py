@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from voip.errors import SdpError
-from voip.sdp.capability import AudioCapability
+from voip.sdp.capability import COMFORT_NOISE, OWN_DTX, AudioCapability
 from voip.sdp.description import MediaDescription, SessionDescription
 from voip.sdp.format import RtpFormat
 
@@ -115,4 +115,18 @@ def matches(
         theirs = ", ".join(f"{f.name}/{f.clock_rate}" for f in media.encodings[:8]) or "nothing"
         ours = ", ".join(f"{c.name}/{c.clock_rate}" for c in capabilities)
         raise not_acceptable(Warning3xx.MEDIA_FORMAT, f"the peer has {theirs}; we have {ours}")
-    return found
+    return _without_vain_noise(found)
+
+
+def _without_vain_noise(found: tuple[Match, ...]) -> tuple[Match, ...]:
+    """Leave comfort noise out where no encoding of its clock needs it."""
+    silent = {
+        match.capability.clock_rate
+        for match in found
+        if match.capability.is_speech and match.capability.name not in OWN_DTX
+    }
+    return tuple(
+        match
+        for match in found
+        if match.capability.name != COMFORT_NOISE or match.capability.clock_rate in silent
+    )

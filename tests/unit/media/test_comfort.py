@@ -353,3 +353,17 @@ def test_whatever_comes_is_survived_and_both_ways_are_the_same(packets) -> None:
         pair.run(wait / 1000)
     pair.run(0.1)
     assert pair.compared
+
+
+def test_descriptions_as_often_as_packets_are_no_silence_without_a_reason(desk):
+    """Some gateways send one in every packet time."""
+    desk.call()
+    desk.do(WatchStream(1, 5.0))
+    peer = Talker(desk)
+    peer.say(hiss(1))
+    for _ in range(25 * 50):
+        peer.pause(0.02, b"\x7f")
+    assert desk.of(TroubleBegan) == desk.of(MediaSilent) == []
+    stats = desk.stats()
+    assert stats.noise_packets_received == 1250
+    assert stats.concealed_ms == stats.packets_lost == 0

@@ -398,6 +398,7 @@ def test_comfort_noise_is_sent_by_the_clock_of_what_we_speak(offer: str, noise: 
     assert callee.agreed is not None
     sent = callee.agreed.send_noise
     assert (sent.payload_type if sent else None) == noise
+    assert len(callee.agreed.receive_noise) == (noise is not None), "who has no use for it has none"
 
 
 def test_what_is_not_offered_is_answered_and_kept_from_then_on() -> None:
