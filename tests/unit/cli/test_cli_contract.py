@@ -33,6 +33,7 @@ CALL = {
     "--microphone",
     "--duration",
     "--codec",
+    "--redundancy",
     "--media-timeout",
     "--ping",
 }
