@@ -6,12 +6,14 @@ import asyncio
 import shutil
 import subprocess
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
+from peers.asterisk import Asterisk
+from peers.pjsua import Pjsua
 
 import voip
 from voip import Softphone
@@ -246,3 +248,38 @@ def listen(packets: list[bytes], lost: set[int]) -> tuple[np.ndarray, StreamStat
     stats = answers[-1]
     assert isinstance(stats, StreamStats)
     return engine.arena.ring(ring).read(len(packets) * 160 + 8000), stats
+
+
+# ---------------------------------------------------------------- others, who have none
+
+
+async def test_who_has_no_redundancy_passes_over_our_offer_of_it(
+    asterisk: Asterisk, pjsua: Callable[..., Awaitable[Pjsua]], artifacts: Path
+) -> None:
+    """Asterisk has it for text only, PJSIP none: calls are as they would be."""
+    media = MediaConfig(codecs=("pcmu", "pcma", "opus"), redundancy=2)
+    async with (
+        Softphone(
+            asterisk.uri("1001"), password=asterisk.password("1001"), register=False, media=media
+        ) as phone,
+        await phone.dial("600") as call,
+    ):
+        await plain(call)
+    peer = await pjsua()
+    async with Softphone(register=False, media=media) as phone:
+        async with asyncio.TaskGroup() as group:
+            dialling = group.create_task(phone.dial(peer.uri))
+            number = await peer.incoming()
+            await peer.answer(number)
+        async with dialling.result() as call:
+            await plain(call)
+
+
+async def plain(call: Call) -> None:
+    """Say something, and see that packets go both ways and nothing is repeated."""
+    await call.play_tone("ringback", seconds=1)
+    stats = await call.measure()
+    assert stats.packets_sent > 40
+    assert stats.bytes_sent == 160 * stats.packets_sent
+    assert stats.packets_received > 20
+    assert (stats.packets_discarded, stats.packets_recovered) == (0, 0)

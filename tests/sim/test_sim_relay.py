@@ -40,6 +40,7 @@ def play(
     loss: float = 0.0,
     wait: str = "answered",
     dtx: tuple[bool, bool, bool] = (False, False, False),
+    redundancy: int = 0,
 ) -> None:
     """`dtx`: whether the two ends, and the bridge, send nothing in silence."""
     world = World(4, path=Path(delay_s=0.01, loss=loss))
@@ -54,13 +55,16 @@ def play(
                     None,
                     register=False,
                     network=NetworkConfig(bind_host=host.addresses[0], bind_port=5060),
-                    media=MediaConfig(codecs=offered, dtx=silent),
+                    media=MediaConfig(codecs=offered, dtx=silent, redundancy=redundancy),
                 )
                 phones.append(phone)
                 phone.on_incoming(take)
                 await phone.start()
         media = MediaConfig(
-            codecs=("pcmu", "pcma", "g722"), troubles=TroubleConfig(one_way_s=3), dtx=dtx[2]
+            codecs=("pcmu", "pcma", "g722"),
+            troubles=TroubleConfig(one_way_s=3),
+            redundancy=redundancy,
+            dtx=dtx[2],
         )
         async with Softphone(None, register=False, media=media) as bridge:
             for host in hosts[:2]:
@@ -117,6 +121,23 @@ def test_two_calls_of_one_codec_are_relayed_both_ways_and_nothing_is_decoded() -
         assert max(played) < 400  # before they were bridged
 
     play(story)
+
+
+def test_what_is_lost_before_a_relay_is_repeated_after_it() -> None:
+    """Packets lost on the way to the bridge go on from their copies, under numbers of their own."""
+
+    async def story(scene: Scene) -> None:
+        one, two = scene.legs
+        await one.bridge(two)
+        assert await hear(*scene.ends, 4, 1) > 0.97
+        relayed, heard = await one.measure(), await scene.ends[1].measure()
+        assert relayed.played_ms < 1500  # before they were bridged
+        assert relayed.packets_lost > 8
+        assert heard.packets_lost > 8
+        left = heard.packets_lost - heard.packets_recovered
+        assert left < 0.5 * heard.packets_lost
+
+    play(story, loss=0.08, redundancy=1)
 
 
 @pytest.mark.parametrize("codecs", [("pcmu", "pcma"), ("pcma", "g722")])

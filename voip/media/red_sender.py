@@ -20,6 +20,7 @@ from voip.media.columns import (
     Ints,
     Rows,
     every,
+    give_back,
     grow,
     lengthen,
     make,
@@ -70,6 +71,10 @@ class RedSender:
         """Make room for `rows` rows in all."""
         grow(self, rows)
         self._payload = lengthen(self._payload, rows, dense=False)
+
+    def give_back(self, first: int, last: int) -> None:
+        """Give back what rows [first, last), in which nothing is, have used of memory."""
+        give_back(self._payload, first, last)
 
     def repeat(self, row: int, generations: int, payload_type: int = 0) -> None:
         """Let packets of a row repeat so many before them from now on; 0: none."""

@@ -458,6 +458,7 @@ class StreamTable:
         self.playout.give_back(first, last)
         give_back(self.feed.data, first, last)
         give_back(self.transmitter.packet, first, last)
+        self.transmitter.red.give_back(first, last)
 
 
 def _slot_at(now: float) -> int:

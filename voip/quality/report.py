@@ -37,19 +37,23 @@ class QualityReport:
         packets_received: int,
         packets_lost: int,
         packets_discarded: int = 0,
+        packets_recovered: int = 0,
         jitter_ms: float | None = None,
         rtt_ms: float | None = None,
         jitter_buffer_ms: float | None = None,
     ) -> QualityReport:
-        """Rate plain figures. `packets_discarded`: received, but too late to be played.
+        """Rate plain figures.
 
-        Without a packet, or with a codec nothing is known about, there is no MOS. Without a round
-        trip, which takes RTCP of the peer, the network's delay counts as none; half of it else.
+        `packets_discarded`: received, but too late to be played; `packets_recovered`: lost, and
+        played from what a later one repeated. Without a packet, or with a codec nothing is known
+        about, there is no MOS. Without a round trip, which takes RTCP of the peer, the network's
+        delay counts as none; half of it else.
         """
         expected = packets_received + packets_lost
         loss = None
         if packets_received > 0 and expected > 0:
-            loss = min(1.0, max(0.0, (packets_lost + packets_discarded) / expected))
+            unheard = packets_lost + packets_discarded - packets_recovered
+            loss = min(1.0, max(0.0, unheard / expected))
         rating = delay_ms = None
         if rtt_ms is not None or jitter_buffer_ms is not None:
             delay_ms = (rtt_ms or 0.0) / 2 + (jitter_buffer_ms or 0.0)

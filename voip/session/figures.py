@@ -16,6 +16,7 @@ def quality_of(stats: StreamStats) -> QualityReport:
         packets_received=stats.packets_received,
         packets_lost=stats.packets_lost,
         packets_discarded=stats.packets_late,
+        packets_recovered=stats.packets_recovered,
         jitter_ms=stats.jitter_ms,
         rtt_ms=stats.rtt_ms,
         jitter_buffer_ms=stats.delay_ms,

@@ -34,6 +34,7 @@ CALL = {
     "--duration",
     "--codec",
     "--dtx",
+    "--redundancy",
     "--media-timeout",
     "--ping",
 }

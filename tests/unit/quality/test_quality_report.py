@@ -31,6 +31,12 @@ def test_loss_lateness_round_trip_and_buffer_are_counted() -> None:
     assert (figures.jitter_ms, figures.rtt_ms) == (3.0, 80.0)
 
 
+def test_what_was_heard_from_a_later_packet_is_no_loss_to_the_ear() -> None:
+    figures = report(packets_recovered=8)
+    assert figures.packets_lost == 10
+    assert figures.loss_fraction == pytest.approx(2 / 500)
+
+
 def test_duplicates_are_no_negative_loss() -> None:
     assert report(packets_received=510, packets_lost=-10).loss_fraction == 0.0
 
