@@ -12,6 +12,7 @@ import pytest
 from voip.errors import ConfigError
 from voip.sim import GilbertElliott, Host, Path, World
 from voip.sim.path import Link
+from voip.types import Address
 
 PACKETS = 200_000
 
@@ -204,6 +205,24 @@ def test_order_is_kept_unless_packets_are_held_back() -> None:
         assert len(numbers) == 1000
         overtaken = sum(b < a for a, b in pairwise(numbers))
         assert (overtaken > 50) if reorder else (overtaken == 0)
+
+
+def test_of_packets_that_have_arrived_no_order_is_remembered() -> None:
+    """Thousands of ports send to thousands: only those under way are of any use."""
+    world, one, _ = two_hosts(Path(delay_s=0.05, jitter_s=0.1))
+    ports = [Address("10.0.0.1", 20_000 + n) for n in range(2000)]
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        for n, port in enumerate(ports):
+            for _ in range(2):
+                world.network.send(one, port, Address("10.0.0.2", 4000 + n), b"x")
+            most = max(most, len(world.network._latest))
+            await asyncio.sleep(0.01)  # 15 of them are under way
+
+    world.run(main())
+    assert 10 < most < 50
 
 
 def test_what_happened_is_counted_for_each_sender() -> None:

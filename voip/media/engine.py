@@ -229,7 +229,8 @@ class Engine:
                 self._events.append(Refused(token, command.stream, error.message, error.hint))
                 if isinstance(command, ConnectStream):
                     self._events.append(StreamRefused(command.stream, error.message))
-        self._relay.judge(now, streams)
+        if streams:
+            self._relay.judge(now, streams)
 
     def _make_room(self, now: float, until: float) -> None:
         """Have rows that are not needed yet, where there is time left."""

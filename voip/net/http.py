@@ -14,7 +14,7 @@ from typing import Final
 
 import h11
 
-from voip.errors import ConfigError, TransportError
+from voip.net.stream_server import StreamServer
 from voip.types import Address
 
 __all__ = ["HttpServer", "Page"]
@@ -39,39 +39,15 @@ class HttpServer:
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
         self._pages = pages
-        self._server: asyncio.Server | None = None
-        self._serving: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats
+        self._server = StreamServer("HTTP", self._serve, MAX_CONNECTIONS)
 
     async def start(self, host: str, port: int) -> Address:
         """Listen, and return where; raises `TransportError` where that cannot be."""
-        if not 0 <= port <= 65535:
-            raise ConfigError(f"no port {port}", hint="0 to 65535")
-        try:
-            self._server = await asyncio.start_server(self._connected, host, port)
-        except OSError as error:
-            raise TransportError(
-                f"cannot listen for HTTP at {Address(host, port)}: {error.strerror or error}",
-                hint="another port, or 0 for any that is free",
-            ) from error
-        bound = self._server.sockets[0].getsockname()
-        return Address(bound[0], bound[1])
+        return await self._server.start(host, port)
 
     async def close(self) -> None:
         """Listen no more, and cut who is connected."""
-        if self._server is not None:
-            self._server.close()
-        serving = tuple(self._serving)
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._serving) >= MAX_CONNECTIONS:
-            writer.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._serving[task] = None
-        task.add_done_callback(lambda done: self._serving.pop(done, None))
+        await self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)

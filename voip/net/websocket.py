@@ -20,6 +20,7 @@ from wsproto import events as ws_events
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from voip.errors import ConfigError, TransportError
+from voip.net.stream_server import StreamServer
 from voip.types import Address
 
 __all__ = ["MAX_MESSAGE_BYTES", "WebSocket", "WebSocketServer", "connect_websocket"]
@@ -214,45 +215,24 @@ class WebSocketServer:
 
     def __init__(self, handler: Callable[[WebSocket], Awaitable[None]]) -> None:
         self._handler = handler
-        self._server: asyncio.Server | None = None
-        self._serving: dict[asyncio.Task[None], None] = {}
+        self._server = StreamServer("WebSockets", self._serve, MAX_CONNECTIONS)
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> Address:
         """Listen, and return where; raises `TransportError` where that cannot be."""
-        try:
-            self._server = await asyncio.start_server(self._connected, host, port, ssl=tls)
-        except OSError as error:
-            raise TransportError(
-                f"cannot listen for WebSockets at {Address(host, port)}: {error}",
-                hint="another port, or 0 for any that is free",
-            ) from error
-        bound = self._server.sockets[0].getsockname()
-        return Address(bound[0], bound[1])
+        return await self._server.start(host, port, tls=tls)
 
     async def close(self) -> None:
         """Listen no more, and close what is open."""
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._serving):
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.close()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._serving) >= MAX_CONNECTIONS:
-            writer.close()
-            return
-        self._serving[task] = None
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         socket = WebSocket(reader, writer, ConnectionType.SERVER)
         try:
             await socket.shake_hands()
             await self._handler(socket)
         except TransportError as error:
             log.debug("a WebSocket ended: %s", error)
-        except asyncio.CancelledError:
-            pass  # the server is closed
         except Exception:
             log.exception("what serves a WebSocket failed")
         finally:
-            del self._serving[task]
             await socket.close()

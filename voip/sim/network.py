@@ -31,8 +31,9 @@ __all__ = ["Network", "Scheduler", "Tap", "Way"]
 Tap: TypeAlias = Callable[[Transport, float, Address, Address, bytes], None]
 """Sees what arrives: (udp or tcp, arrival, source, destination, payload), when that is decided."""
 
-MAX_FLOWS: Final = 65_536
-"""Pairs of addresses whose order is remembered; past it those that have arrived are forgotten."""
+FLOWS: Final = 16
+"""Pairs of addresses whose order is remembered before those that have arrived are forgotten: what
+is sent later comes after them anyway."""
 NEVER: Final = float("-inf")
 
 
@@ -81,6 +82,7 @@ class Network:
         self._default = path or Path()
         self._links: dict[tuple[Host, Host | Nat], Link] = {}
         self._latest: dict[tuple[Address, Address], float] = {}
+        self._many_flows = FLOWS
         self._streams: dict[SimStream, None] = {}
 
     # ------------------------------------------------------------ paths
@@ -243,8 +245,9 @@ class Network:
         counts.duplicated += duplicated
 
     def _remember(self, flow: tuple[Address, Address], arrival: float, now: float) -> None:
-        if len(self._latest) >= MAX_FLOWS and flow not in self._latest:
+        if len(self._latest) >= self._many_flows and flow not in self._latest:
             self._latest = {key: at for key, at in self._latest.items() if at > now}
+            self._many_flows = max(FLOWS, 2 * len(self._latest))
         self._latest[flow] = arrival
 
     def _deliver(

@@ -84,7 +84,8 @@ def test_what_the_adapter_does_is_what_the_codec_does_to_the_bit(format_: CodecF
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 44100, 48000])
 def test_frames_of_any_rate_go_in_and_come_out(format_: CodecFormat, rate: int) -> None:
     adapter = CodecAdapter(default_registry().create(format_), AudioFormat(rate), 20)
-    sound = tone(2.0, rate)
+    seconds = 1.2 if format_.name == "ilbc" else 2.0  # which takes long
+    sound = tone(seconds, rate)
     payloads = [
         payload
         for at in range(0, sound.size, rate // 100)
@@ -92,10 +93,10 @@ def test_frames_of_any_rate_go_in_and_come_out(format_: CodecFormat, rate: int) 
             AudioFrame(sound[at : at + rate // 100], AudioFormat(rate), at)
         )
     ]
-    assert len(payloads) >= 2000 // adapter.ptime_ms - 1
+    assert len(payloads) >= 1000 * seconds // adapter.ptime_ms - 1
     heard = np.concatenate([adapter.decode(payload).samples for payload in payloads])
     middle = heard[rate // 2 : heard.size - rate // 10].astype(float)
-    assert middle.size > rate
+    assert middle.size > 0.5 * rate
     assert snr_db(middle, rate, 1000.0) > SNR_DB[format_.name] - 3
 
 

@@ -78,18 +78,18 @@ def test_the_peers_are_no_gap_and_no_sound(native: bool | None) -> None:
     desk.call()
     sequence, timestamp = desk.say(speech(1))
     desk.run(1.5)
-    for n in range(10):
+    for n in range(4):
         desk.rtp(sequence + n, timestamp + n * 120_000, b"", payload_type=127)
         desk.run(15)
     assert desk.stats().packets_lost == 0
-    desk.say(speech(1), sequence=sequence + 10, timestamp=timestamp + 10 * 120_000)
+    desk.say(speech(1), sequence=sequence + 4, timestamp=timestamp + 4 * 120_000)
     desk.run(2)
     stats = desk.stats()
     assert (stats.packets_lost, stats.packets_discarded) == (0, 0)
-    assert stats.packets_received == 110
+    assert stats.packets_received == 104
     # an unknown source's are nothing, and neither is sound that nobody agreed on
     desk.rtp(1, 1, b"", payload_type=127, ssrc=77)
     desk.rtp(1, 1, bytes(160), payload_type=127)
     desk.run(0.1)
-    assert desk.stats().packets_received == 110
+    assert desk.stats().packets_received == 104
     assert desk.stats().packets_discarded == 1

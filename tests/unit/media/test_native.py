@@ -178,7 +178,11 @@ def traffic(pair: Pair, rng: np.random.Generator, streams: list[int], seconds: f
     return kinds
 
 
-@pytest.mark.parametrize("seed", range(3))
+MORE = pytest.mark.long
+"""The same again, by chance another way."""
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=MORE), pytest.param(2, marks=MORE)])
 def test_whatever_arrives_both_come_to_the_same(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pair = Pair()
@@ -222,7 +226,7 @@ def coded(format_: PayloadFormat, seed: int, seconds: float, ptime_ms: int) -> l
     return [codec.encode(sound[at : at + size]) for at in range(0, sound.size, size)]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=MORE)])
 def test_so_do_rows_whose_codecs_remember(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pair = Pair()
