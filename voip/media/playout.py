@@ -134,7 +134,7 @@ class Playout:
         self.voicing = Voicing(rows)
         self._voiced = Voiced(self.ring, self.pcm, self.voicing)
         self._pacer = Pacer(self)
-        self.gaps = Gaps(self, self._voiced, self._pacer)
+        self.gaps = Gaps(self, self._voiced, self._pacer, lane)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
