@@ -107,7 +107,7 @@
     X(head_bytes) X(idle) X(playing) \
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
-    X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
+    X(bin_s) X(some) X(few) X(tail) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
     X(aim_samples) X(stay_s) X(called) X(function) X(max_units_octets) \
     X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty)
 
@@ -385,10 +385,17 @@ static double aim(const Tick *t, Py_ssize_t row)
 {
     const int16_t *histogram = t->histogram + row * t->bins;
     int64_t seen = t->remembered - histogram[t->bins - 1], share = 0, within = 0;
-    int64_t enough = seen - (int64_t)(t->allowance[row] * (double)seen);
+    int64_t enough = seen - (int64_t)(t->allowance[row] * (double)seen), half = 0, most = 0;
     for (Py_ssize_t bin = 0; bin < t->bins - 1; bin++) {
         share += histogram[bin];
         within += share < enough;
+        half += 2 * share < seen;
+        most += 10 * share < 9 * seen;
+    }
+    if (seen >= (int64_t)t->some && seen < (int64_t)t->few && enough == seen) {
+        int64_t likely = (most - half) * ((int64_t)t->few - seen) / ((int64_t)t->tail + seen);
+        int64_t third = (within - half) / 3;
+        within += likely < third ? likely : third;
     }
     double target = (double)within * t->bin_s;
     target = target < t->minimum[row] ? t->minimum[row] : target;

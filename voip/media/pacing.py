@@ -27,7 +27,7 @@ SHRINK_S = 0.016
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
 """So far above, sound is left out at once, whatever it is."""
-_SLOW_S, _FAST_S = 0.030, 0.060
+_SLOW_S, _FAST_S = 0.060, 0.060
 """So far below, or above, speech is stretched or shortened; else it waits for a pause."""
 _ALIKE = 0.6
 """What resembles each other less is not led into each other."""
@@ -35,10 +35,12 @@ _SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
 """How much farther ahead, and how finely, is looked for a place to jump from."""
 _ANCHOR_S = 5.0
 """A delay that is fixed counts from the first packet; from then on, as against the quickest."""
+_SHORT_S = 0.030
+"""So far below, a packet that is late is waited for."""
 _LASTS_S = 2.0
 _LASTS_FAR_S = 0.5
 """How long a delay must have been too long, or far too long, before it is shortened."""
-_AGAIN_S = 1.0
+_AGAIN_S = 0.3
 """Packets that are late more often are waited for."""
 _REST_S = 0.100
 """Between two jumps within speech."""
@@ -80,7 +82,7 @@ class Pacer:
             playout.aim(rows[late])
             delay = playout.delay(rows, due) - waited / playout.rates(rows)
             short = late & (waited >= whole) & (waited < 2 * whole)
-            short &= delay >= playout.target[rows] - _SLOW_S
+            short &= delay >= playout.target[rows] - _SHORT_S
             short &= playout.played[rows] - playout.skipped[rows] > _AGAIN_S * playout.rates(rows)
             at = np.flatnonzero(short)
             if at.size:
