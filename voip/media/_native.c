@@ -41,6 +41,7 @@
     X(maximum, double, "table.playout.maximum") \
     X(target, double, "table.playout.target") \
     X(allowance, double, "table.playout.allowance") \
+    X(glide, int64_t, "table.playout.glide") \
     X(waited, int64_t, "table.playout.waited") \
     X(played, int64_t, "table.playout.played") \
     X(delay_sum, double, "table.playout.delay_sum") \
@@ -451,7 +452,7 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
 {
     int64_t decoded = t->decoded[row], sequence = t->next_sequence[row], silent = t->silent[row];
     int64_t waited = t->waited[row];
-    if (t->state[row] != t->playing || t->pending[row] != 0)
+    if (t->state[row] != t->playing || t->pending[row] != 0 || t->glide[row] != 0)
         return ODD;
     if (waited != 0) { /* pacing.py, Pacer.settle: did what was waited for get lost? */
         int64_t passed = gap_before(t, row, decoded);

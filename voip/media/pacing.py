@@ -15,6 +15,7 @@ import numpy as np
 from voip.dsp.conceal import FADE_S as FADE_AFTER_S
 from voip.dsp.stretch import FADE_S, jump, likeness
 from voip.media.columns import Bools, Floats, Ints, Rows, some
+from voip.media.gliding import Gliding
 from voip.media.payloads import NOTHING_WAITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FORCE_S", "GROW_S", "SHRINK_S", "Pacer"]
 
 GROW_S = 0.006
-SHRINK_S = 0.016
+SHRINK_S = 0.018
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
 """So far above, sound is left out at once, whatever it is."""
@@ -50,8 +51,9 @@ _QUIET = 10 ** (-45 / 20)
 class Pacer:
     """Corrects the delay of rows of a `Playout`, in whose columns it works."""
 
-    def __init__(self, playout: Playout) -> None:
+    def __init__(self, playout: Playout, gliding: Gliding) -> None:
         self._playout = playout
+        self._gliding = gliding
 
     # ------------------------------------------------------------ waiting
 
@@ -139,8 +141,9 @@ class Pacer:
             skip = -int((SHRINK_S - much) * rate // count) * count
             playout.leave_out(row, skip)
             playout.accelerated[row] += skip
+        alone = far | self._gliding.begin(rows, excess, count)
         for back in (False, True):
-            here = ~far & ((excess < 0) == back)
+            here = ~alone & ((excess < 0) == back)
             if not back:
                 here &= self._lasts(rows, here, excess > _FAST_S, rate)
             if some(here):

@@ -168,7 +168,8 @@ def _beyond(
     half = (2 * within < seen[:, None]).sum(axis=1)
     most = (10 * within < 9 * seen[:, None]).sum(axis=1)
     likely: npt.NDArray[np.int64] = (most - half) * (FEW - seen) // (TAIL + seen)
-    return np.minimum(likely, (latest - half) // 3)
+    beyond: npt.NDArray[np.int64] = np.minimum(likely, (latest - half) // 3)
+    return beyond
 
 
 def _empty(rows: int) -> npt.NDArray[np.int16]:

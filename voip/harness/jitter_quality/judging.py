@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from typing import Any, Final
 
@@ -61,24 +60,23 @@ class Talk:
 
 
 def judge(
-    talk: Talk, *, seeds: int, grid_seeds: int, progress: Callable[[str], None] = print
+    talk: Talk,
+    unheard: Talk,
+    *,
+    seeds: Sequence[int],
+    grid_seeds: Sequence[int],
+    progress: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Return all figures. Raises ConfigError without PESQ."""
+    """Return all figures. Raises ConfigError without PESQ.
+
+    unheard: recordings that nothing was tuned by; seeds: of traces that nothing was tuned by.
+    """
     check_judge()
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), os.nice, (_NICE,)) as pool:
-        everything = partial(_compare, talk, pool)
-        phases = [(seed + 0.5) * PACKET_S / seeds for seed in range(seeds)]
-        named = {
-            name: [scenario(name, talk.packets, seed, phase) for seed, phase in enumerate(phases)]
-            for name in SCENARIOS
-        }
-        found = dict(zip(named, everything(list(named.values())), strict=True))
-        progress("named paths")
-        policies = {
-            name: next(everything([named["gamma"]], {"jitter_allowance": allowance}, ours=True))
-            for name, allowance in ALLOWANCES.items()
-        }
-        progress("policies")
+        named, policies = _named(talk, pool, seeds)
+        progress("named paths, and policies")
+        others, _ = _named(unheard, pool, seeds, others=True)
+        progress("named paths by other recordings")
         cells = [
             (kind, jitter, loss)
             for kind in KINDS
@@ -87,25 +85,47 @@ def judge(
             if jitter or kind == next(iter(KINDS))
         ]
         traces = [
-            [
-                grid_trace(kind, jitter / 1000, loss / 100, talk.packets, seed)
-                for seed in range(grid_seeds)
-            ]
+            [grid_trace(kind, jitter / 1000, loss / 100, talk.packets, seed) for seed in grid_seeds]
             for kind, jitter, loss in cells
         ]
         grid = []
-        for (kind, jitter, loss), methods in zip(cells, everything(traces), strict=True):
+        for (kind, jitter, loss), methods in zip(cells, _compare(talk, pool, traces), strict=True):
             grid.append({"kind": kind, "jitter_ms": jitter, "loss": loss, **methods})
             progress(f"{len(grid)} of {len(cells)}: {kind}, {jitter} ms, {loss} %")
     return {
         "recordings": len(talk.parts),
         "seconds": round(talk.pcm.size / RATE_HZ, 1),
-        "seeds": seeds,
-        "grid_seeds": grid_seeds,
-        "named": found,
-        "policies": {name: one[OURS] for name, one in policies.items()},
+        "unheard": len(unheard.parts),
+        "unheard_seconds": round(unheard.pcm.size / RATE_HZ, 1),
+        "seeds": len(seeds),
+        "grid_seeds": len(grid_seeds),
+        "named": named,
+        "others": others,
+        "policies": policies,
         "grid": grid,
     }
+
+
+def _named(
+    talk: Talk, pool: ProcessPoolExecutor, seeds: Sequence[int], *, others: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures by named path and method, and of policies; of us alone and none: `others`."""
+    phases = [(at + 0.5) * PACKET_S / len(seeds) for at in range(len(seeds))]
+    traces = {
+        name: [
+            scenario(name, talk.packets, seed, phase)
+            for seed, phase in zip(seeds, phases, strict=True)
+        ]
+        for name in SCENARIOS
+    }
+    found = _compare(talk, pool, list(traces.values()), ours=others)
+    named = dict(zip(traces, found, strict=True))
+    policies = {}
+    for name, allowance in () if others else ALLOWANCES.items():
+        settings = {"jitter_allowance": allowance}
+        one = next(_compare(talk, pool, [traces["gamma"]], settings, ours=True))
+        policies[name] = one[OURS]
+    return named, policies
 
 
 def _compare(
@@ -138,7 +158,9 @@ def _compare(
 def _figures(heard: Sequence[Heard], scores: Sequence[Sequence[float]]) -> dict[str, float]:
     return {
         "mos": round(float(np.mean(scores)), 3),
+        "mos_spread": round(float(np.std(np.mean(scores, axis=1))), 3),  # over the calls
         "delay_ms": round(float(np.mean([one.delay_ms for one in heard])), 1),
+        "delay_spread_ms": round(float(np.std([one.delay_ms for one in heard])), 1),
         "gap_ms": round(float(np.mean([one.gap_ms for one in heard])), 1),
     }
 
