@@ -2,7 +2,7 @@
 
 `make jitter-quality` judges it by the reference data's speech and writes `docs/jitter.json`, and
 of it the page and its plots. `python tests/jitter_quality.py --pages` makes those anew without
-judging.
+judging; a number is how many processes judge.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def write_pages() -> None:
     draw(result, GRID_PLOT, POLICY_PLOT)
 
 
-def main() -> None:
+def main(workers: int | None = None) -> None:
     """Judge everything, and write the result and the pages."""
     from voip.harness.codec_quality.speech import SpeechSet
     from voip.harness.jitter_quality.judging import Talk, judge
@@ -293,6 +293,7 @@ def main() -> None:
         Talk.of(SpeechSet.of(DATA / SPEECH)),
         Talk.of(SpeechSet("prompts", tuple(DATA / name for name in PROMPTS))),
         seeds=SEEDS,
+        workers=workers,
         grid_seeds=GRID_SEEDS,
         progress=lambda text: print(f"{time.monotonic() - began:4.0f} s  {text}", flush=True),
     )
@@ -301,4 +302,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    write_pages() if "--pages" in sys.argv[1:] else main()
+    write_pages() if "--pages" in sys.argv[1:] else main(*map(int, sys.argv[1:]))

@@ -157,7 +157,7 @@ def what_is_no_tone(pcm: np.ndarray, *frequencies_hz: float) -> np.ndarray:
 
 @pytest.mark.parametrize("native", [None, False])
 def test_clocks_that_differ_are_not_heard_in_sound_without_pauses(native):
-    """Dial tone and a single tone for 100 s, at +-100 and +-500 ppm: no gap, no click, no growth."""
+    """Dial tone and single tones for 100 s, at +-100 and +-500 ppm: no gap, click or growth."""
     seconds, ppm = 100, (-500, -100, 100, 500)
     packets = round(seconds / PACKET_S)
     random = np.random.default_rng(2)

@@ -119,7 +119,7 @@ def test_lost_speech_is_better_filled_so_than_by_silence_or_by_the_last_packet(
 
 @pytest.mark.parametrize("frequency_hz", [80.0, 117.0, 190.0])
 def test_a_gap_that_is_bridged_is_nearer_to_what_was_lost(frequency_hz):
-    """A voice whose pitch and loudness change: the error of a bridge is smaller by 3 dB and more."""
+    """A voice whose pitch and loudness change: the error of a bridge is 3 dB smaller and more."""
     at = np.arange(8000) / RATE
     phase = 2 * np.pi * frequency_hz * (at + 0.05 * at**2)
     voice = sum(np.sin(n * phase) / n for n in range(1, 8)) * (0.1 + 0.2 * at)
