@@ -395,8 +395,8 @@ static double aim(const Tick *t, Py_ssize_t row)
     }
     if (seen >= (int64_t)t->some && seen < (int64_t)t->few && enough == seen) {
         int64_t likely = (most - half) * ((int64_t)t->few - seen) / ((int64_t)t->tail + seen);
-        int64_t third = (within - half) / 3;
-        within += likely < third ? likely : third;
+        int64_t tenth = within - most;
+        within += likely < tenth ? likely : tenth;
     }
     double target = (double)within * t->bin_s;
     target = target < t->minimum[row] ? t->minimum[row] : target;

@@ -164,11 +164,14 @@ class DelayEstimator:
 def _beyond(
     within: npt.NDArray[np.int64], seen: npt.NDArray[np.int64], latest: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return by how many bins (k,) the target is likely to be beyond so few packets."""
+    """Return by how many bins (k,) the target is likely to be beyond so few packets.
+
+    At most as many as the latest tenth of them takes: a delay that has grown has no such tail.
+    """
     half = (2 * within < seen[:, None]).sum(axis=1)
     most = (10 * within < 9 * seen[:, None]).sum(axis=1)
     likely: npt.NDArray[np.int64] = (most - half) * (FEW - seen) // (TAIL + seen)
-    beyond: npt.NDArray[np.int64] = np.minimum(likely, (latest - half) // 3)
+    beyond: npt.NDArray[np.int64] = np.minimum(likely, latest - most)
     return beyond
 
 

@@ -135,3 +135,9 @@ def test_nothing_more_is_expected_of_stalls_nor_of_none():
     for n in range(100):
         estimator.update(rows, np.array([0.0, 0.15 - 0.02 * (n - 40) if 40 <= n < 48 else 0.0]))
     assert estimator.target(rows).tolist() == pytest.approx([0.0, 0.15])
+
+
+def test_a_delay_that_has_grown_early_is_taken_as_it_is():
+    estimator = DelayEstimator(1)
+    feed(estimator, np.repeat([0.0, 0.08], (50, 50)))
+    assert estimator.target(ROW)[0] == pytest.approx(0.08)
