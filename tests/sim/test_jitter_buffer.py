@@ -125,3 +125,63 @@ def test_peers_whose_clocks_differ_are_heard_for_half_an_hour():
         for begin in (60, 900, 1730):
             delay_ms = 1000 * (waited - left * drift)[(left > begin) & (left < begin + 60)]
             assert 15 <= delay_ms.min() <= delay_ms.max() <= 55
+
+
+def sines(seconds: float, *frequencies_hz: float) -> np.ndarray:
+    """Tones at once, without a pause: int16."""
+    at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    sound = sum(np.sin(2 * np.pi * frequency * at) for frequency in frequencies_hz)
+    return np.round(8000 / len(frequencies_hz) * sound).astype(np.int16)
+
+
+def what_is_no_tone(pcm: np.ndarray, *frequencies_hz: float) -> np.ndarray:
+    """What the tones do not account for in each 20 ms, dB below them.
+
+    They may be off by what a glide makes them off: 1 in 160.
+    """
+    blocks = pcm.astype(float).reshape(-1, 160)
+    at = np.arange(160) / RATE_HZ
+    rests = []
+    for pitch in np.linspace(159 / 160, 161 / 160, 9):
+        waves = [
+            wave(2 * np.pi * pitch * frequency * at)
+            for frequency in frequencies_hz
+            for wave in (np.sin, np.cos)
+        ]
+        basis = np.linalg.qr(np.stack(waves, axis=1))[0]
+        rest = blocks - blocks @ basis @ basis.T
+        rests.append(np.sum(rest**2, axis=1))
+    energy = np.sum(blocks**2, axis=1)
+    return 10 * np.log10(np.min(rests, axis=0) / energy + 1e-12)
+
+
+@pytest.mark.parametrize("native", [None, False])
+def test_clocks_that_differ_are_not_heard_in_sound_without_pauses(native):
+    """Dial tone and single tones for 100 s, at +-100 and +-500 ppm: no gap, click or growth."""
+    seconds, ppm = 100, (-500, -100, 100, 500)
+    packets = round(seconds / PACKET_S)
+    random = np.random.default_rng(2)
+    tones = ((425.0,), (1004.0,), (350.0, 440.0))
+    cases = [(tone, each) for tone in tones for each in ppm]
+    calls = [
+        (
+            Trace(
+                0.05
+                + np.arange(packets) * PACKET_S * each * 1e-6
+                + random.uniform(0.0, 0.004, packets),
+                0.007,
+            ),
+            sines(seconds, *tone),
+        )
+        for tone, each in cases
+    ]
+    moved = 0.0
+    for (tone, each), heard in zip(cases, listen(calls, native=native), strict=True):
+        assert heard.stats is not None
+        assert (heard.stats.packets_late, heard.gap_ms) == (0, 0.0)
+        assert what_is_no_tone(heard.pcm[8000 : (seconds - 1) * 8000], *tone).max() < -25.0
+        waited = 1000 * (heard.at - heard.sample / RATE_HZ - 0.057 - heard.at * each * 1e-6)
+        within = (heard.at > 5) & (heard.at < seconds - 1)
+        assert 12 <= waited[within].min() <= waited[within].max() <= 55
+        moved += heard.stats.accelerated_ms + heard.stats.expanded_ms
+    assert moved > 200  # it was necessary

@@ -18,9 +18,10 @@ def test_page_and_plots_are_made_of_the_last_result() -> None:
 
 
 def test_all_named_paths_are_at_or_above_their_bars_in_less_time() -> None:
-    met = verdicts(last_result())
-    assert len(met) == 5
-    assert all(met.values()), met
+    for which in ("named", "others"):
+        met = verdicts(last_result(), which)
+        assert len(met) == 5
+        assert all(met.values()), (which, met)
 
 
 def test_policies_are_ordered_by_delay_and_by_what_they_miss() -> None:

@@ -4,7 +4,7 @@ Array functions without state of their own: a gap is described by the samples be
 caller keeps, and by how long it has lasted. Any caller that steps through a gap in pieces hears
 the same as one that asks for it at once. The idea (not the procedure) is that of ITU-T G.711
 appendix I: a loop of one period, chosen by correlation, is continuous where a loop of one packet
-clicks.
+clicks. Where the packet after the gap is there already, its own loop is led into, backwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "blend", "conceal", "rejoin"]
+__all__ = ["FADE_S", "HISTORY_S", "HOLD_S", "REJOIN_S", "blend", "bridge", "conceal", "rejoin"]
 
 HISTORY_S = 0.020
 """How much of the past is needed: the longest period and what it is compared by."""
@@ -65,6 +65,20 @@ def rejoin(
     blend(conceal(history, elapsed, width, rate_hz=rate_hz), pcm)
 
 
+def bridge(
+    sound: npt.NDArray[np.float32], following: npt.NDArray[np.float32], *, rate_hz: int = 8000
+) -> None:
+    """Lead, in place, from the last concealment of a gap, `sound` (k, count), to what follows it.
+
+    `following`: float32 (k, samples), what is heard next, at least `HISTORY_S`. What it repeats,
+    played backwards, comes in as much as the past goes out. Nothing is to be blended after that.
+    """
+    mirrored = np.ascontiguousarray(following[:, round(HISTORY_S * rate_hz) - 1 :: -1])
+    begun = np.zeros(sound.shape[0], np.int64)
+    back = conceal(mirrored, begun, sound.shape[1], rate_hz=rate_hz)[:, ::-1]
+    sound += _ramp_up(sound.shape[1]) * (back - sound)
+
+
 def blend(old: npt.NDArray[np.float32], pcm: npt.NDArray[np.float32]) -> None:
     """Cross-fade, in place, from `old` (k, width) into the beginning of `pcm` (k, samples).
 
@@ -79,7 +93,7 @@ def blend(old: npt.NDArray[np.float32], pcm: npt.NDArray[np.float32]) -> None:
 
 @cache
 def _ramp_up(width: int) -> npt.NDArray[np.float32]:
-    """Return the weights of what comes back, by sample."""
+    """Return the weights of what comes, by sample."""
     return (np.arange(1, width + 1) / np.float32(width + 1)).astype(np.float32)
 
 

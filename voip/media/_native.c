@@ -41,6 +41,9 @@
     X(maximum, double, "table.playout.maximum") \
     X(target, double, "table.playout.target") \
     X(allowance, double, "table.playout.allowance") \
+    X(glide, int64_t, "table.playout.glide") \
+    X(off_since, int64_t, "table.playout.off_since") \
+    X(off_seen, int64_t, "table.playout.off_seen") \
     X(waited, int64_t, "table.playout.waited") \
     X(played, int64_t, "table.playout.played") \
     X(delay_sum, double, "table.playout.delay_sum") \
@@ -126,10 +129,10 @@
     X(head_bytes) X(idle) X(playing) \
     X(rate_hz) \
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
-    X(bin_s) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
+    X(bin_s) X(some) X(few) X(tail) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
     X(aim_samples) X(stay_s) X(called) X(function) X(together) X(max_units_octets) \
     X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty) \
-    X(force_s) X(slow_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
+    X(force_s) X(slow_s) X(short_s) X(patience_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
     X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own)
 
 enum {
@@ -424,10 +427,17 @@ static double aim(const Tick *t, Py_ssize_t row)
 {
     const int16_t *histogram = t->histogram + row * t->bins;
     int64_t seen = t->remembered - histogram[t->bins - 1], share = 0, within = 0;
-    int64_t enough = seen - (int64_t)(t->allowance[row] * (double)seen);
+    int64_t enough = seen - (int64_t)(t->allowance[row] * (double)seen), half = 0, most = 0;
     for (Py_ssize_t bin = 0; bin < t->bins - 1; bin++) {
         share += histogram[bin];
         within += share < enough;
+        half += 2 * share < seen;
+        most += 10 * share < 9 * seen;
+    }
+    if (seen >= (int64_t)t->some && seen < (int64_t)t->few && enough == seen) {
+        int64_t likely = (most - half) * ((int64_t)t->few - seen) / ((int64_t)t->tail + seen);
+        int64_t tenth = within - most;
+        within += likely < tenth ? likely : tenth;
     }
     double target = (double)within * t->bin_s;
     target = target < t->minimum[row] ? t->minimum[row] : target;
@@ -530,7 +540,7 @@ static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rat
         int64_t whole = t->slot_timestamp[there] + t->slot_duration[there] - s->decoded;
         s->target = aim(t, row);
         double delay = due - (double)s->decoded / rate - t->quickest[row] - (double)waited / rate;
-        if (waited >= whole && waited < 2 * whole && delay >= s->target - t->slow_s
+        if (waited >= whole && waited < 2 * whole && delay >= s->target - t->short_s
             && (double)(t->played[row] - t->skipped[row]) > t->again_s * rate) {
             int64_t after;
             Py_ssize_t beyond;
@@ -576,7 +586,7 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
 {
     int64_t silent = t->silent[row], waited = t->waited[row], pending = t->pending[row];
     int coded = t->coded[row], whole = 0, settled = 0, waits = 0;
-    if (t->state[row] != t->playing || t->noisy[row]
+    if (t->state[row] != t->playing || t->noisy[row] || t->glide[row] != 0
         || (pending != 0 && (!coded || pending < count || waited != 0)))
         return ODD;
     double rate = coded ? (double)t->rate[row] : t->rate_hz;
@@ -602,7 +612,13 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     double excess = waited == 0 ? delay - target : 0.0; /* nobody knows yet what is to be corrected */
     if (!(excess <= t->force_s && excess >= -t->slow_s))
         return ODD;
-    int off = excess < -t->grow_s ? -1 : 0;
+    int off = excess < -t->grow_s ? -1 : 0, astray = off != 0 || excess > t->shrink_s;
+    int64_t off_since = t->off_since[row];
+    if (astray) { /* gliding.py, Gliding.begin */
+        off_since = played - t->off_seen[row] > count ? played : off_since;
+        if (pending == 0 && (double)(played - off_since) >= t->patience_s * rate)
+            return ODD;
+    }
     if (excess > t->shrink_s) { /* pacing.py, Pacer.correct and _lasts: not before it has lasted */
         if (t->fixed[row] > 0 && (double)played < t->anchor_s * rate)
             return ODD;
@@ -664,6 +680,10 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     t->played[row] = played;
     t->target[row] = target;
     t->rested[row] = rested;
+    if (astray) {
+        t->off_since[row] = off_since;
+        t->off_seen[row] = played;
+    }
     if (settled) {
         t->expanded[row] += s.expanded;
         t->waited[row] = 0;

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from voip.dsp.conceal import FADE_S, REJOIN_S, blend, conceal
+from voip.dsp.conceal import FADE_S, REJOIN_S, blend, bridge, conceal
 from voip.media.columns import Bools, Floats, Ints, Rows, distinct, every, some
+from voip.media.lane import Lane
 from voip.media.pacing import Pacer
+from voip.media.past import HISTORY
 from voip.media.voiced import Voiced
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ def faded_after(rate: int) -> int:
 class Gaps:
     """Conceals in the rows of a `Playout`, in whose columns it works."""
 
-    def __init__(self, playout: Playout, voiced: Voiced, pacer: Pacer) -> None:
+    def __init__(self, playout: Playout, voiced: Voiced, pacer: Pacer, lane: Lane) -> None:
         self._playout = playout
+        self._lane = lane
         self._voiced = voiced
         self._pacer = pacer
 
@@ -107,10 +110,14 @@ class Gaps:
             if some(paused := ~fading & playout.comfort.known[rows]):
                 sound[paused] = playout.comfort.make(rows[paused], width)
                 playout.comfort.heard[rows[paused]] += missing[paused]
+        after = playout.decoded[rows] + playout.waited[rows] + missing
         for size in distinct(missing):
             here = missing == size
-            playout.pcm.append(rows[here], sound[here, :size])
-            playout.seam[rows[here]] = sound[here, size : size + SEAM]
+            part = sound[here, : size + SEAM]
+            if some(fading[here]):
+                self._bridge(rows[here], after[here], fading[here], part)
+            playout.pcm.append(rows[here], part[:, :size])
+            playout.seam[rows[here]] = part[:, size:]
 
     def conceal(self, rows: Rows, count: int) -> npt.NDArray[np.float32]:
         """Return the sound of the step of `rows` (k,) that has just gone by in a gap.
@@ -119,5 +126,28 @@ class Gaps:
         """
         playout = self._playout
         sound = conceal(playout.past.sound[rows], playout.silent[rows] - count, count + SEAM)
+        after = playout.decoded[rows] + playout.waited[rows]
+        self._bridge(rows, after, np.ones(rows.size, np.bool_), sound)
         playout.seam[rows] = sound[:, count:]
         return sound[:, :count]
+
+    def _bridge(
+        self, rows: Rows, after: Ints, audible: Bools, sound: npt.NDArray[np.float32]
+    ) -> None:
+        """Lead, in place, to the packets of `rows` (k,) that begin at timestamps `after` (k,).
+
+        `sound`: float32 (k, samples), to the end of the gap and `SEAM` beyond it. `audible` (k,):
+        where something is heard before. Packets that are not there yet, or short, change nothing.
+        """
+        playout, ring = self._playout, self._playout.ring
+        slots, _ = ring.find(rows, after, playout.sequence[rows] + 1)
+        there = audible & (slots >= 0) & (ring.length[slots] >= HISTORY)
+        at = np.flatnonzero(there & (ring.timestamp[slots] == after))
+        for size in distinct(ring.length[slots[at]]) if at.size else ():
+            of_size = at[ring.length[slots[at]] == size]
+            here = slots[of_size]
+            following = self._lane.decode(ring.code[here], ring.payloads(here, size))
+            part = sound[of_size]
+            bridge(part[:, :-SEAM], following)
+            part[:, -SEAM:] = following[:, :SEAM]
+            sound[of_size] = part

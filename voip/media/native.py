@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.dsp import stretch
-from voip.media import gaps, pacing, payloads, playout, receive, voiced, voicing
+from voip.media import gaps, gliding, pacing, payloads, playout, receive, voiced, voicing
 from voip.media.adapter import MAX_PAYLOAD, MAX_SAMPLES_S
 from voip.media.columns import Floats, Ints, Rows, distinct, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
@@ -42,6 +42,9 @@ _NUMBERS = {
     "transit_restart_s": receive.RESTART_S,
     "playout_restart_s": playout.RESTART_S,
     "bin_s": jitter.BIN_S,
+    "some": jitter.SOME,
+    "few": jitter.FEW,
+    "tail": jitter.TAIL,
     "quickest_window": jitter.QUICKEST_WINDOW,
     "quicker_s": jitter.QUICKER_S,
     "jump_s": jitter.JUMP_S,
@@ -55,6 +58,8 @@ _NUMBERS = {
     "empty": payloads.EMPTY,
     "force_s": pacing.FORCE_S,
     "slow_s": pacing.SLOW_S,
+    "short_s": pacing.SHORT_S,
+    "patience_s": gliding.PATIENCE_S,
     "fast_s": pacing.FAST_S,
     "again_s": pacing.AGAIN_S,
     "anchor_s": pacing.ANCHOR_S,

@@ -15,6 +15,7 @@ import numpy as np
 from voip.dsp.conceal import FADE_S as FADE_AFTER_S
 from voip.dsp.stretch import FADE_S, jump, likeness
 from voip.media.columns import Bools, Floats, Ints, Rows, some
+from voip.media.gliding import Gliding
 from voip.media.payloads import NOTHING_WAITS
 
 if TYPE_CHECKING:
@@ -29,17 +30,18 @@ __all__ = [
     "LASTS_FAR_S",
     "LASTS_S",
     "QUIET",
+    "SHORT_S",
     "SHRINK_S",
     "SLOW_S",
     "Pacer",
 ]
 
 GROW_S = 0.006
-SHRINK_S = 0.016
+SHRINK_S = 0.018
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
 """So far above, sound is left out at once, whatever it is."""
-SLOW_S, FAST_S = 0.030, 0.060
+SLOW_S, FAST_S = 0.060, 0.060
 """So far below, or above, speech is stretched or shortened; else it waits for a pause."""
 _ALIKE = 0.6
 """What resembles each other less is not led into each other."""
@@ -47,10 +49,12 @@ _SEARCH_S, _SEARCH_STEP_S = 0.030, 0.005
 """How much farther ahead, and how finely, is looked for a place to jump from."""
 ANCHOR_S = 5.0
 """A delay that is fixed counts from the first packet; from then on, as against the quickest."""
+SHORT_S = 0.030
+"""So far below, a packet that is late is waited for."""
 LASTS_S = 2.0
 LASTS_FAR_S = 0.5
 """How long a delay must have been too long, or far too long, before it is shortened."""
-AGAIN_S = 1.0
+AGAIN_S = 0.3
 """Packets that are late more often are waited for."""
 _REST_S = 0.100
 """Between two jumps within speech."""
@@ -60,8 +64,9 @@ QUIET = 10 ** (-45 / 20)
 class Pacer:
     """Corrects the delay of rows of a `Playout`, in whose columns it works."""
 
-    def __init__(self, playout: Playout) -> None:
+    def __init__(self, playout: Playout, gliding: Gliding) -> None:
         self._playout = playout
+        self._gliding = gliding
 
     # ------------------------------------------------------------ waiting
 
@@ -92,7 +97,7 @@ class Pacer:
             playout.aim(rows[late])
             delay = playout.delay(rows, due) - waited / playout.rates(rows)
             short = late & (waited >= whole) & (waited < 2 * whole)
-            short &= delay >= playout.target[rows] - SLOW_S
+            short &= delay >= playout.target[rows] - SHORT_S
             short &= playout.played[rows] - playout.skipped[rows] > AGAIN_S * playout.rates(rows)
             at = np.flatnonzero(short)
             if at.size:
@@ -152,8 +157,9 @@ class Pacer:
             skip = -int((SHRINK_S - much) * rate // count) * count
             playout.leave_out(row, skip)
             playout.accelerated[row] += skip
+        alone = far | self._gliding.begin(rows, excess, count)
         for back in (False, True):
-            here = ~far & ((excess < 0) == back)
+            here = ~alone & ((excess < 0) == back)
             if not back:
                 here &= self._lasts(rows, here, excess > FAST_S, rate)
             if some(here):

@@ -30,6 +30,7 @@ from voip.media.columns import (
 from voip.media.comfort import Comfort
 from voip.media.fifo import FifoArray
 from voip.media.gaps import SEAM, Gaps
+from voip.media.gliding import REACH, Gliding
 from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
 from voip.media.pacing import GROW_S, SHRINK_S, Pacer
@@ -92,6 +93,10 @@ class Playout:
     played: Ints
     rested: Ints
     skipped: Ints
+    glide: Ints
+    trail: npt.NDArray[np.float32]
+    off_since: Ints
+    off_seen: Ints
     delay_sum: Floats
 
     COLUMNS: ClassVar[ColumnSpec] = {
@@ -124,6 +129,10 @@ class Playout:
             (),
         ),  # speech is not stretched again before `played` is this
         "skipped": (np.int64, -(1 << 40), ()),  # what `played` was when a packet was let go, late
+        "glide": (np.int64, 0, ()),  # samples still to be put in little by little, or left out
+        "trail": (np.float32, np.inf, (REACH,)),  # what was heard last meanwhile; infinite: nothing
+        "off_since": (np.int64, 0, ()),  # what `played` was when the delay got off its target
+        "off_seen": (np.int64, -(1 << 40), ()),  # and when it was so for the last time
         "delay_sum": (np.float64, 0.0, ()),  # of the delay of every sample played
     }
 
@@ -136,9 +145,10 @@ class Playout:
         self.delays = DelayEstimator(rows)
         self.voicing = Voicing(rows)
         self._voiced = Voiced(self.ring, self.pcm, self.voicing)
-        self._pacer = Pacer(self)
+        self._gliding = Gliding(self)
+        self._pacer = Pacer(self, self._gliding)
         self.comfort = Comfort(rows, self)
-        self.gaps = Gaps(self, self._voiced, self._pacer)
+        self.gaps = Gaps(self, self._voiced, self._pacer, lane)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -175,6 +185,7 @@ class Playout:
         self.silent[row] = _LONG_AGO
         self.late_run[row] = 0
         self.waited[row] = 0
+        self.glide[row] = 0
         self.target[row] = 0.0
         if self.fixed[row]:
             self.minimum[row] = self.maximum[row] = self.fixed[row]
@@ -435,6 +446,18 @@ class Playout:
         if np.count_nonzero(waited):
             self._pacer.settle(rows[waited > 0], count, due[waited > 0])
         self._adapt(rows, count, due, coded)
+        glides = self.glide[rows] != 0
+        if not some(glides):
+            return self._play_steps(rows, count, due, coded)
+        heard = np.empty((rows.size, count), np.float32)
+        heard[glides] = self._gliding.play(rows[glides], count, due[glides], coded)
+        if not every(glides):
+            heard[~glides] = self._play_steps(rows[~glides], count, due[~glides], coded)
+        return heard
+
+    def _play_steps(
+        self, rows: Rows, count: int, due: Floats, coded: bool
+    ) -> npt.NDArray[np.float32]:
         if coded:
             return self._play_voices(rows, count, due)
         ring = self.ring
@@ -444,7 +467,7 @@ class Playout:
         whole &= (self.pcm.fill[rows] == 0) & ~self.comfort.on[rows]
         at = where(whole)
         if not at.size:
-            return self._play_pieces(rows, count, due, coded=False)
+            return self.play_pieces(rows, count, due, coded=False)
         # what the few others get here is overwritten: to move what the many hear costs more
         if len(self._heard) < rows.size or self._heard.shape[1] != count:
             self._heard = np.empty((rows.size, count), np.float32)
@@ -456,7 +479,7 @@ class Playout:
         else:
             self._hear_packets(rows[at], slots[at], heard, at)
             odd = where(~whole)
-            heard[odd] = self._play_pieces(rows[odd], count, due[odd], coded=False)
+            heard[odd] = self.play_pieces(rows[odd], count, due[odd], coded=False)
         return heard
 
     def _play_voices(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
@@ -468,7 +491,7 @@ class Playout:
         whole &= ring.code[slots] == self.voicing.hears[rows]
         at = where(whole)
         if not at.size:
-            return self._play_pieces(rows, count, due, coded=True)
+            return self.play_pieces(rows, count, due, coded=True)
         heard = np.zeros((rows.size, count), np.float32)
         here, sound = rows[at], heard if at.size == rows.size else heard[at]
         broken = self._voiced.decode_whole(here, slots[at], sound)
@@ -483,7 +506,7 @@ class Playout:
         if at.size < rows.size:
             heard[at] = sound
             odd_ones = where(~whole)
-            heard[odd_ones] = self._play_pieces(rows[odd_ones], count, due[odd_ones], coded=True)
+            heard[odd_ones] = self.play_pieces(rows[odd_ones], count, due[odd_ones], coded=True)
         return heard
 
     def patch(self, rows: Rows, heard: npt.NDArray[np.float32]) -> None:
@@ -529,7 +552,7 @@ class Playout:
         if after_gap.size:
             self.past.hear(rows[after_gap], sound)
 
-    def _play_pieces(
+    def play_pieces(
         self, rows: Rows, count: int, due: Floats, *, coded: bool
     ) -> npt.NDArray[np.float32]:
         """Put `count` samples together from what waits, packet by packet, and from nothing."""
@@ -539,7 +562,7 @@ class Playout:
                 return noise
             heard, others = np.empty((rows.size, count), np.float32), ~lasts
             heard[lasts] = noise
-            heard[others] = self._play_pieces(rows[others], count, due[others], coded=coded)
+            heard[others] = self.play_pieces(rows[others], count, due[others], coded=coded)
             return heard
         for _ in range(_ROUNDS):
             short = self.pcm.fill[rows] < count
@@ -630,6 +653,7 @@ class Playout:
         excess = delay - self.target[rows]
         if excess.max() > SHRINK_S or excess.min() < -GROW_S:
             off = (excess > SHRINK_S) | (excess < -GROW_S)
+            off &= self.glide[rows] == 0
             if waits:
                 off &= waited == 0
             if some(pauses := off & self.comfort.lasts(rows)):

@@ -19,10 +19,13 @@ __all__ = [
     "ALLOWANCE",
     "BINS",
     "BIN_S",
+    "FEW",
     "JUMP_S",
     "QUICKER_S",
     "QUICKEST_WINDOW",
     "SETTLING",
+    "SOME",
+    "TAIL",
     "UNSEEN",
     "WINDOW",
     "DelayEstimator",
@@ -45,6 +48,12 @@ QUICKER_S = 0.0015
 that sends ahead, and is believed by so much. A quicker route is believed in the end."""
 JUMP_S = 0.15
 """So much quicker than the packet before: the sender's clock has jumped."""
+SOME, FEW = 64, 184
+"""Of so many packets the latest is likely to be earlier than what is aimed at in the end."""
+TAIL = 123
+"""Delays whose tail is exponential: of n packets, the latest is earlier than the last but one of
+500 by ln(184/n)/ln(5) times what lies between half and nine tenths of them; for the n that are
+some but few, that is (184 - n)/(123 + n) times it, within a twentieth."""
 ALLOWANCE = 0.002
 """The share of packets that may come later than the target; of fewer than 200, none."""
 
@@ -131,7 +140,11 @@ class DelayEstimator:
         within = np.cumsum(self.histogram[rows, :UNSEEN], axis=1, dtype=np.int64)
         seen = within[:, -1]
         enough = seen - (allowance * seen).astype(np.int64)
-        target: Floats = (within < enough[:, None]).sum(axis=1) * BIN_S
+        bins = (within < enough[:, None]).sum(axis=1)
+        few = (seen >= SOME) & (seen < FEW) & (enough == seen)
+        if np.count_nonzero(few):
+            bins[few] += _beyond(within[few], seen[few], bins[few])
+        target: Floats = bins * BIN_S
         return target
 
     def _turn(self, row: int) -> None:
@@ -146,6 +159,20 @@ class DelayEstimator:
             recent[seen] = np.maximum(recent[seen] - int(min(longer, BINS)), 0)
             self.recent[row] = recent
             self.histogram[row] = np.bincount(recent, minlength=BINS)
+
+
+def _beyond(
+    within: npt.NDArray[np.int64], seen: npt.NDArray[np.int64], latest: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return by how many bins (k,) the target is likely to be beyond so few packets.
+
+    At most as many as the latest tenth of them takes: a delay that has grown has no such tail.
+    """
+    half = (2 * within < seen[:, None]).sum(axis=1)
+    most = (10 * within < 9 * seen[:, None]).sum(axis=1)
+    likely: npt.NDArray[np.int64] = (most - half) * (FEW - seen) // (TAIL + seen)
+    beyond: npt.NDArray[np.int64] = np.minimum(likely, latest - most)
+    return beyond
 
 
 def _empty(rows: int) -> npt.NDArray[np.int16]:

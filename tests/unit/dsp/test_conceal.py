@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from voip.dsp.conceal import conceal, rejoin
+from voip.dsp.conceal import bridge, conceal, rejoin
 
 RATE = 8000
 
@@ -115,3 +115,37 @@ def test_lost_speech_is_better_filled_so_than_by_silence_or_by_the_last_packet(
     snr = {name: 10 * np.log10(wanted / error) for name, error in errors.items()}
     assert snr["repeated packet"] < 0.0, "worse than silence, sample by sample"
     assert snr["concealed"] > 1.0, "silence would be 0 dB"
+
+
+@pytest.mark.parametrize("frequency_hz", [80.0, 117.0, 190.0])
+def test_a_gap_that_is_bridged_is_nearer_to_what_was_lost(frequency_hz):
+    """A voice whose pitch and loudness change: the error of a bridge is 3 dB smaller and more."""
+    at = np.arange(8000) / RATE
+    phase = 2 * np.pi * frequency_hz * (at + 0.05 * at**2)
+    voice = sum(np.sin(n * phase) / n for n in range(1, 8)) * (0.1 + 0.2 * at)
+    voice = voice.astype(np.float32)[None]
+    begins = np.arange(1600, 6400, 160)
+    history = np.concatenate([voice[:, begin - 160 : begin] for begin in begins])
+    lost = np.concatenate([voice[:, begin : begin + 160] for begin in begins])
+    after = np.concatenate([voice[:, begin + 160 : begin + 320] for begin in begins])
+    plain = conceal(history, np.zeros(begins.size, np.int64), 160)
+    bridged = plain.copy()
+    bridge(bridged, after)
+    error = [float(np.sum((sound - lost) ** 2)) for sound in (plain, bridged)]
+    assert error[1] < error[0] / 2
+    # it goes on into what follows as smoothly as that goes on itself
+    seam = np.abs(after[:, 0] - bridged[:, -1])
+    assert (seam <= 1.5 * np.abs(np.diff(voice)).max()).all()
+
+
+def test_a_bridge_of_silence_and_of_one_of_many_is_its_own():
+    rng = np.random.default_rng(3)
+    sound = rng.normal(0, 0.1, (3, 160)).astype(np.float32)
+    after = rng.normal(0, 0.1, (3, 160)).astype(np.float32)
+    after[1] = 0
+    alone = [sound[n : n + 1].copy() for n in range(3)]
+    bridge(sound, after)
+    for n, one in enumerate(alone):
+        bridge(one, after[n : n + 1])
+        assert np.array_equal(one[0], sound[n])
+    assert np.abs(sound[1, -8:]).max() < 0.05  # it leads to silence

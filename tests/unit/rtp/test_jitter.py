@@ -113,3 +113,31 @@ def test_what_may_come_later_is_a_share_of_the_packets():
     assert late[0] == 0.0
     assert 0.002 <= late[1] <= 0.011
     assert 0.07 <= late[2] <= 0.11  # some came before the quickest was known
+
+
+def test_of_few_packets_as_much_is_expected_as_more_of_them_will_show():
+    """Gamma jitter: the target after 100 packets is on average what it is after 500."""
+    early, late = [], []
+    for seed in range(60):
+        delays = np.random.default_rng(seed).gamma(2.0, 0.010, 500)
+        estimator = DelayEstimator(1)
+        feed(estimator, delays[:100])
+        early.append(estimator.target(ROW)[0])
+        feed(estimator, delays[100:])
+        late.append(estimator.target(ROW)[0])
+    assert np.mean(early) == pytest.approx(np.mean(late), rel=0.1)
+    assert np.mean(early) > 0.065  # the latest of 100 is at 0.061 on average
+
+
+def test_nothing_more_is_expected_of_stalls_nor_of_none():
+    estimator = DelayEstimator(2)
+    rows = np.array([0, 1])
+    for n in range(100):
+        estimator.update(rows, np.array([0.0, 0.15 - 0.02 * (n - 40) if 40 <= n < 48 else 0.0]))
+    assert estimator.target(rows).tolist() == pytest.approx([0.0, 0.15])
+
+
+def test_a_delay_that_has_grown_early_is_taken_as_it_is():
+    estimator = DelayEstimator(1)
+    feed(estimator, np.repeat([0.0, 0.08], (50, 50)))
+    assert estimator.target(ROW)[0] == pytest.approx(0.08)

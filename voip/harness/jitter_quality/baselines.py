@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.codecs.g711 import ULAW_DECODE, ULAW_ENCODE
-from voip.dsp.conceal import HISTORY_S, conceal, rejoin
+from voip.dsp.conceal import HISTORY_S, bridge, conceal, rejoin
 from voip.dsp.pcm import to_int16
 from voip.harness.audio import Pcm
 from voip.harness.jitter_quality.listening import RATE_HZ, Heard
@@ -111,23 +111,33 @@ def _pjsip(trace: Trace) -> _Played:
     return played, begun
 
 
-def _sound(numbers: list[int], pcm: Pcm, size: int) -> tuple[Pcm, int]:
-    """Return what is heard, int16 (samples,), and the samples concealed, to 60 ms of each gap."""
+def _sound(
+    numbers: list[int], pcm: Pcm, size: int, there: Callable[[int, int], bool]
+) -> tuple[Pcm, int]:
+    """Return what is heard, int16 (samples,), and the samples concealed, to 60 ms of each gap.
+
+    there: whether, in a step, a packet has come, or is known.
+    """
     decoded = ULAW_DECODE[ULAW_ENCODE[pcm.view(np.uint16)]]
     coded: _Sound = (decoded / np.float32(32768)).astype(np.float32)
     past: _Sound = np.zeros((1, round(HISTORY_S * RATE_HZ)), np.float32)
     elapsed, concealed = np.zeros(1, np.int64), 0
     out = np.zeros((len(numbers), size), np.float32)
-    heard = False
+    heard = bridged = False
     for step, number in enumerate(numbers):
         if number == _NONE:
             if heard:
                 concealed += int(np.clip(480 - elapsed[0], 0, size))
-                out[step] = conceal(past, elapsed, size)[0]
+                sound = conceal(past, elapsed, size)
+                after = numbers[step + 1] if step + 1 < len(numbers) else _NONE
+                bridged = elapsed[0] < 480 and after != _NONE and there(step, after)
+                if bridged:
+                    bridge(sound, coded[None, after * size : (after + 1) * size])
+                out[step] = sound[0]
                 elapsed += size
             continue
         packet = coded[None, number * size : (number + 1) * size].copy()
-        if elapsed[0]:
+        if elapsed[0] and not bridged:
             rejoin(past, elapsed, packet)
         elapsed[:] = 0
         past = np.concatenate((past, packet), axis=1)[:, -past.shape[1] :]
@@ -140,8 +150,12 @@ def _hear(rule: Callable[[Trace], _Played]) -> Callable[[Trace, Pcm], Heard]:
         """Let `pcm`, int16 (samples,), be heard over a trace."""
         numbers, begun = rule(trace)
         size = round(trace.packet_s * RATE_HZ)
-        sound, concealed = _sound(numbers, pcm, size)
         at = begun + np.arange(len(numbers), dtype=np.float64) * trace.packet_s
+
+        def has_come(step: int, number: int) -> bool:
+            return bool(trace.arrival[number] <= at[step] + 1e-9)
+
+        sound, concealed = _sound(numbers, pcm, size, has_come)
         sample: npt.NDArray[np.float64] = np.array(numbers, np.float64) * size
         there = sample >= 0
         delay = at[there] - trace.phase_s - sample[there] / RATE_HZ

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from voip.harness.jitter_quality.baselines import BASELINES
 from voip.harness.jitter_quality.listening import RATE_HZ, Heard, listen
 from voip.harness.jitter_quality.scenarios import SCENARIOS, scenario
 from voip.harness.jitter_quality.traces import KINDS, PACKET_S, Trace, grid_trace
+from voip.rtp.jitter import ALLOWANCE
 from voip.rtp.jitter_policy import ALLOWANCES
 
 __all__ = ["JITTERS_MS", "LOSSES", "OURS", "Talk", "judge"]
@@ -61,84 +61,103 @@ class Talk:
 
 
 def judge(
-    talk: Talk, *, seeds: int, grid_seeds: int, progress: Callable[[str], None] = print
+    talk: Talk,
+    unheard: Talk,
+    *,
+    seeds: Sequence[int],
+    grid_seeds: Sequence[int],
+    workers: int | None = None,
+    progress: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Return all figures. Raises ConfigError without PESQ."""
+    """Return all figures. Raises ConfigError without PESQ.
+
+    unheard: recordings that nothing was tuned by; seeds: of traces that nothing was tuned by.
+    workers: processes that judge, as many as there are processors by default.
+    """
     check_judge()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), os.nice, (_NICE,)) as pool:
-        everything = partial(_compare, talk, pool)
-        phases = [(seed + 0.5) * PACKET_S / seeds for seed in range(seeds)]
+    cells = [
+        (kind, jitter, loss)
+        for kind in KINDS
+        for jitter in JITTERS_MS
+        for loss in LOSSES
+        if jitter or kind == next(iter(KINDS))
+    ]
+    count = workers or os.cpu_count()
+    with ProcessPoolExecutor(count, get_context("spawn"), os.nice, (_NICE,)) as pool:
         named = {
-            name: [scenario(name, talk.packets, seed, phase) for seed, phase in enumerate(phases)]
-            for name in SCENARIOS
+            name: pool.submit(_compare, talk, traces)
+            for name, traces in _named(talk, seeds).items()
         }
-        found = dict(zip(named, everything(list(named.values())), strict=True))
-        progress("named paths")
         policies = {
-            name: next(everything([named["gamma"]], {"jitter_allowance": allowance}, ours=True))
+            name: pool.submit(_compare, talk, _named(talk, seeds)["gamma"], allowance)
             for name, allowance in ALLOWANCES.items()
         }
-        progress("policies")
-        cells = [
-            (kind, jitter, loss)
-            for kind in KINDS
-            for jitter in JITTERS_MS
-            for loss in LOSSES
-            if jitter or kind == next(iter(KINDS))
+        others = {
+            name: pool.submit(_compare, unheard, traces, ALLOWANCE)
+            for name, traces in _named(unheard, seeds).items()
+        }
+        grid = [
+            pool.submit(_compare, talk, [_of_cell(talk, cell, seed) for seed in grid_seeds])
+            for cell in cells
         ]
-        traces = [
-            [
-                grid_trace(kind, jitter / 1000, loss / 100, talk.packets, seed)
-                for seed in range(grid_seeds)
-            ]
-            for kind, jitter, loss in cells
-        ]
-        grid = []
-        for (kind, jitter, loss), methods in zip(cells, everything(traces), strict=True):
-            grid.append({"kind": kind, "jitter_ms": jitter, "loss": loss, **methods})
-            progress(f"{len(grid)} of {len(cells)}: {kind}, {jitter} ms, {loss} %")
+        everything = (*named.values(), *policies.values(), *others.values(), *grid)
+        for done, _ in enumerate(as_completed(everything), 1):
+            progress(f"{done} of {len(everything)}")
     return {
         "recordings": len(talk.parts),
         "seconds": round(talk.pcm.size / RATE_HZ, 1),
-        "seeds": seeds,
-        "grid_seeds": grid_seeds,
-        "named": found,
-        "policies": {name: one[OURS] for name, one in policies.items()},
-        "grid": grid,
+        "unheard": len(unheard.parts),
+        "unheard_seconds": round(unheard.pcm.size / RATE_HZ, 1),
+        "seeds": len(seeds),
+        "grid_seeds": len(grid_seeds),
+        "named": {name: one.result() for name, one in named.items()},
+        "others": {name: one.result() for name, one in others.items()},
+        "policies": {name: one.result()[OURS] for name, one in policies.items()},
+        "grid": [
+            {"kind": kind, "jitter_ms": jitter, "loss": loss, **one.result()}
+            for (kind, jitter, loss), one in zip(cells, grid, strict=True)
+        ],
     }
 
 
+def _named(talk: Talk, seeds: Sequence[int]) -> dict[str, list[Trace]]:
+    """Return the traces of each named path, at evenly spread times between the listener's steps."""
+    phases = [(at + 0.5) * PACKET_S / len(seeds) for at in range(len(seeds))]
+    return {
+        name: [
+            scenario(name, talk.packets, seed, phase)
+            for seed, phase in zip(seeds, phases, strict=True)
+        ]
+        for name in SCENARIOS
+    }
+
+
+def _of_cell(talk: Talk, cell: tuple[str, int, int], seed: int) -> Trace:
+    kind, jitter, loss = cell
+    return grid_trace(kind, jitter / 1000, loss / 100, talk.packets, seed)
+
+
 def _compare(
-    talk: Talk,
-    pool: ProcessPoolExecutor,
-    cells: Sequence[Sequence[Trace]],
-    settings: Mapping[str, Any] | None = None,
-    *,
-    ours: bool = False,
-) -> Iterator[dict[str, dict[str, float]]]:
-    """Yield for each cell, a few traces alike, what each method comes to; `ours`: we alone."""
-    methods = () if ours else tuple(BASELINES)
-    waiting = []
-    for traces in cells:
-        calls = [(trace, talk.pcm) for trace in traces]
-        heard = {OURS: listen(calls, settings=settings)}
-        heard |= {name: [BASELINES[name](*call) for call in calls] for name in methods}
-        scores = {
-            name: [pool.submit(_scores, talk, one) for one in all_of_it]
-            for name, all_of_it in heard.items()
-        }
-        waiting.append((heard, scores))
-    for heard, scores in waiting:
-        yield {
-            name: _figures(all_of_it, [future.result() for future in scores[name]])
-            for name, all_of_it in heard.items()
-        }
+    talk: Talk, traces: Sequence[Trace], allowance: float | None = None
+) -> dict[str, dict[str, float]]:
+    """Return what each method comes to over traces alike; we alone, with an allowance."""
+    calls = [(trace, talk.pcm) for trace in traces]
+    settings = {} if allowance is None else {"jitter_allowance": allowance}
+    heard = {OURS: listen(calls, settings=settings)}
+    if allowance is None:
+        heard |= {name: [hear(*call) for call in calls] for name, hear in BASELINES.items()}
+    return {
+        name: _figures(all_of_it, [_scores(talk, one) for one in all_of_it])
+        for name, all_of_it in heard.items()
+    }
 
 
 def _figures(heard: Sequence[Heard], scores: Sequence[Sequence[float]]) -> dict[str, float]:
     return {
         "mos": round(float(np.mean(scores)), 3),
+        "mos_spread": round(float(np.std(np.mean(scores, axis=1))), 3),  # over the calls
         "delay_ms": round(float(np.mean([one.delay_ms for one in heard])), 1),
+        "delay_spread_ms": round(float(np.std([one.delay_ms for one in heard])), 1),
         "gap_ms": round(float(np.mean([one.gap_ms for one in heard])), 1),
     }
 

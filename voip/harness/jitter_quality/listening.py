@@ -75,14 +75,17 @@ class _TraceIO:
 
     kernel_timestamps = True
 
-    def __init__(self, calls: Sequence[tuple[Trace, Pcm]]) -> None:
+    def __init__(
+        self, calls: Sequence[tuple[Trace, Pcm]], first_sequence: int, first_timestamp: int
+    ) -> None:
         rows, arrivals, packets = [], [], []
         for row, (trace, pcm) in enumerate(calls):
             size = round(trace.packet_s * RATE_HZ)
             coded = ULAW_ENCODE[pcm.view(np.uint16)]
             for number in np.flatnonzero(~trace.lost):
-                stamp = _FIRST_TIMESTAMP + int(number) * size
-                header = pack_header(0, (100 + int(number)) & 0xFFFF, stamp, row + 1)
+                stamp = (first_timestamp + int(number) * size) & 0xFFFFFFFF
+                sequence = (first_sequence + int(number)) & 0xFFFF
+                header = pack_header(0, sequence, stamp, row + 1)
                 payload = coded[number * size : (number + 1) * size].tobytes()
                 packets.append(header + payload)
                 rows.append(row)
@@ -128,12 +131,14 @@ def listen(
     *,
     settings: Mapping[str, Any] | None = None,
     native: bool | None = None,
+    first_sequence: int = 100,
+    first_timestamp: int = _FIRST_TIMESTAMP,
 ) -> list[Heard]:
     """Let one engine hear all `calls`: traces, and the speech whose packets they carry.
 
     Speech is int16 (samples,), as much as the packets of its trace. settings: of `OpenStream`.
     """
-    io = _TraceIO(calls)
+    io = _TraceIO(calls, first_sequence, first_timestamp)
     engine = Engine(io, random=SeededRandom(1), native=native, arena=RingArena(1 << 20))
     now = _BEGIN - 0.1
     rings = []
@@ -167,7 +172,7 @@ def listen(
         begun = np.where(np.isnan(begun) & (table.slot[rows] != slots), slots * 0.01, begun)
         playing = playout.state[rows] == PLAYING
         times.append(table.slot[rows] * 0.01 - _BEGIN)
-        position = playout.decoded[rows] - playout.pcm.fill[rows] - _FIRST_TIMESTAMP
+        position = playout.decoded[rows] - playout.pcm.fill[rows] - first_timestamp
         targets.append(1000 * playout.target[rows])
         samples.append(np.where(playing, position, -np.inf))
     at, sample, target = np.stack(times), np.stack(samples), np.stack(targets)
