@@ -118,7 +118,7 @@ def test_the_latency_is_what_was_asked_for() -> None:
     means = []
     for latency_s in (0.02, 0.05, 0.1):
         desk = Desk(100.0, latency_s=latency_s)
-        desk.run(60)
+        desk.run(40)
         means.append(np.mean([fill[0] for fill in desk.fills[-1000:]]) / 8)
     assert means == sorted(means)
     assert means[2] - means[0] == pytest.approx(80, abs=8)
