@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from voip.harness.soak.media import MediaSoakPlan, MediaSoakReport, Slope, soak_media
+from voip.call import Call
+from voip.dialling import Dialling
+from voip.harness.soak.media import Growth, Look, MediaSoakPlan, MediaSoakReport, Slope, soak_media
 
 PLAN = MediaSoakPlan(seconds=90.0, calls_per_s=0.4, mean_s=12.0, virtual=True, loss=0.01)
 
@@ -21,6 +25,53 @@ def test_calls_with_sound_come_and_go_and_nothing_is_left() -> None:
     assert set(report.deeds) >= {"recorded", "held", "digits", "listened", "in a conference"}
     assert len(seen) == 60 and seen == sorted(seen)
     assert report.to_json()["passed"] is True
+
+
+COUNTED = MediaSoakPlan(
+    seconds=360.0, calls_per_s=1.0, mean_s=1.0, virtual=True, loss=0.01, looks=4
+)
+"""Of 360 s 160 are quiet: calls come in between."""
+
+
+@pytest.fixture(scope="module")
+def counted() -> MediaSoakReport:
+    return soak_media(COUNTED, seed=5)
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("media soak")
+def test_nothing_is_left_of_a_call_that_first_ones_did_not_leave(counted: MediaSoakReport) -> None:
+    """In so short a run not all is there yet that is kept: a call that leaks leaves more."""
+    assert counted.wrong == [] and counted.left == {}
+    assert len(counted.looks) == 4
+    assert counted.looks[-1].calls - counted.looks[0].calls > 150
+    assert counted.looks[0].heap_kb > 1000, "the C library says how much of its heap is taken"
+    assert counted.growth is not None
+    assert counted.growth.kb_per_call < 0.5
+    assert counted.growth.blocks_per_call < 4
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("media soak")
+def test_a_leak_of_a_kilobyte_in_every_call_is_found(
+    monkeypatch: pytest.MonkeyPatch, counted: MediaSoakReport
+) -> None:
+    kept: list[object] = []
+    dial = Dialling.dial
+
+    async def forgets_nothing(self: Dialling, *args: Any, **more: Any) -> Call:
+        kept.append((bytes(1000), object(), object(), object()))
+        return await dial(self, *args, **more)
+
+    monkeypatch.setattr(Dialling, "dial", forgets_nothing)
+    report = soak_media(COUNTED, seed=5)
+    assert report.wrong == [] and report.left == {}
+    assert len(kept) == report.begun
+    assert report.growth is not None and counted.growth is not None
+    assert report.growth.kb_per_call - counted.growth.kb_per_call == pytest.approx(1.0, abs=0.3)
+    more = report.growth.blocks_per_call - counted.growth.blocks_per_call
+    assert more == pytest.approx(4, abs=2)
+    assert not report.passed
 
 
 def with_memory(*kb_per_call: float) -> MediaSoakReport:
@@ -42,6 +93,35 @@ def test_memory_that_grows_with_the_calls_fails_and_that_of_calls_that_are_up_do
     assert growing.slope.kb_per_call == pytest.approx(2.0, rel=0.05)
     assert not growing.passed
     assert Slope(1.0, 0.5).is_zero and not Slope(1.0, 0.1).is_zero
+
+
+def test_what_is_counted_where_there_is_no_call_is_judged_by_the_call() -> None:
+    def grown(kb: float, blocks: float) -> MediaSoakReport:
+        looks = [
+            Look(100 * n, 90_000 + round(blocks * 100 * n), 5000 + kb * 100 * n)
+            for n in range(1, 7)
+        ]
+        return MediaSoakReport(PLAN, begun=600, ended=600, looks=looks)
+
+    assert grown(0.1, 0.1).growth == Growth(pytest.approx(0.1), pytest.approx(0.1))
+    assert grown(0.1, 0.1).passed
+    assert not grown(1.0, 0.0).passed
+    assert not grown(0.0, 2.0).passed
+    assert MediaSoakReport(PLAN, begun=1, ended=1, looks=[Look(1, 1, 1.0)]).growth is None
+
+
+def test_memory_that_grows_in_steps_is_judged_by_fewer_samples() -> None:
+    """300 kB more now and then is no slope; the same 300 kB again and again are one."""
+
+    def stairs(every: int) -> MediaSoakReport:
+        report = MediaSoakReport(PLAN, begun=600, ended=600)
+        for n in range(60):
+            mb = 80 + 0.3 * (n // every)
+            report.samples.append((1.5 * (n + 1), 10 * n, 20 + n % 3, mb))
+        return report
+
+    assert stairs(50).passed
+    assert not stairs(5).passed
 
 
 def test_what_went_wrong_or_is_left_does_not_pass() -> None:

@@ -224,13 +224,25 @@ def in_a_shell(redirection: str, arguments: str, before: str = "") -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("arguments", ["--version", "call --help", "doctor", "doctor --json"])
+MORE = pytest.mark.long
+"""One more start of a program, which takes what ten other tests take."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param("--version", marks=MORE),
+        "call --help",
+        pytest.param("doctor", marks=MORE),
+        "doctor --json",
+    ],
+)
 def test_no_room_for_what_is_printed_is_one_line(arguments: str) -> None:
     done = in_a_shell(">/dev/full", arguments)
     assert (done.status, done.complaint) == (1, "No space left on device")
 
 
-@pytest.mark.parametrize("limit", [5, 6, 7, 8, 9, 10])
+@pytest.mark.parametrize("limit", [5, *(pytest.param(n, marks=MORE) for n in (6, 7, 9)), 8, 10])
 def test_too_few_files_are_one_line_that_says_what_to_do(limit: int) -> None:
     """Not enough for an event loop, for one and no more, for SIP and no RTP."""
     call = "call sip:x@127.0.0.1:9 --bind 127.0.0.1 --json"
@@ -240,7 +252,7 @@ def test_too_few_files_are_one_line_that_says_what_to_do(limit: int) -> None:
     assert done.json["error"] == done.complaint
 
 
-@pytest.mark.parametrize("arguments", ["--help", "doctor"])
+@pytest.mark.parametrize("arguments", [pytest.param("--help", marks=MORE), "doctor"])
 def test_a_closed_stdout_is_no_fault(arguments: str) -> None:
     assert in_a_shell(">&-", arguments) == Done(0, "", "")
 

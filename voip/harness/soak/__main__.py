@@ -48,7 +48,7 @@ def _media_progress(report: MediaSoakReport) -> None:
     seconds, begun, up, megabytes = report.samples[-1]
     if len(report.samples) % 6 == 0:
         print(
-            f"{seconds / 60:.0f} min, {begun} calls begun, {up} up, {megabytes:.0f} MB,"
+            f"{seconds / 60:.0f} min, {begun} calls begun, {up} up, {megabytes:.1f} MB,"
             f" {len(report.wrong)} went wrong",
             file=sys.stderr,
             flush=True,
@@ -71,6 +71,11 @@ def _print_media(report: MediaSoakReport) -> None:
     else:
         error = slope.error_kb_per_call
         print(f"memory: {slope.kb_per_call:+.3f} kB for each call, give or take {error:.3f}")
+    if (growth := report.growth) is not None:
+        print(
+            f"left of each call where none is up: {growth.kb_per_call:+.3f} kB of the heap,"
+            f" {growth.blocks_per_call:+.2f} small objects"
+        )
     print(f"left: {report.left or 'nothing'}")
     print("passed" if report.passed else "FAILED")
 

@@ -2,7 +2,7 @@
 
 One phone calls another on the same machine, or on another host of a simulated world, again and
 again; they talk, hold, send digits, record, listen and confer. Memory is looked at all the while,
-and at the end nothing may be left.
+and counted when now and then there is no call; at the end nothing may be left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,15 @@ import numpy.typing as npt
 
 from voip.call import Call
 from voip.config import NetworkConfig
-from voip.errors import VoipError
-from voip.harness.soak.census import held_by_media, left_in_phone, living, rss_mb
+from voip.harness.soak.census import (
+    forget_what_is_kept_for_speed,
+    heap_kb,
+    held_by_media,
+    left_in_phone,
+    living,
+    rss_mb,
+    small_blocks,
+)
 from voip.media.wav import read
 from voip.phone import Softphone
 from voip.sim import Host, World
@@ -34,9 +41,20 @@ from voip.sim import Path as NetworkPath
 from voip.sim.loop import SimLoop
 from voip.sounds import asset_path
 
-__all__ = ["REAL", "VIRTUAL", "MediaSoakPlan", "MediaSoakReport", "Slope", "soak_media"]
+__all__ = [
+    "REAL",
+    "VIRTUAL",
+    "Growth",
+    "Look",
+    "MediaSoakPlan",
+    "MediaSoakReport",
+    "Slope",
+    "soak_media",
+]
 
 SAMPLES: Final = 60
+SAMPLE_BLOCKS: Final = 4
+"""Of small objects that a sample itself is."""
 SETTLED: Final = 0.4
 """The part of a run after which as many calls end as begin, and what is kept for speed is there."""
 ENOUGH: Final = 200
@@ -45,6 +63,8 @@ NOISE: Final = 3.0
 """A slope below so many standard errors cannot be told from zero."""
 TRIFLE_KB: Final = 0.25
 """What a call may leave at most, where the slope can be told: a call takes some 100 kB."""
+TRIFLE_BLOCKS: Final = 0.5
+"""So many small objects may be left of each call, where they are counted; it takes thousands."""
 QUIET_S: Final = 40.0
 """After so long the last transaction of a call is forgotten (64*T1, RFC 3261 section 17)."""
 HEARD: Final = 0.9
@@ -53,17 +73,51 @@ HEARD: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class MediaSoakPlan:
-    """How long calls come, how many a second, and how long they last (mean; exponential)."""
+    """How long calls come, how many a second, and how long they last (mean; exponential).
+
+    looks: how often all calls end, and what is left of them is counted; the last time at the end.
+    """
 
     seconds: float
     calls_per_s: float
     mean_s: float
     virtual: bool
     loss: float = 0.0
+    looks: int = 1
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of ports there are for them, in a simulated world.
+
+        Its network remembers every address that there was: few are all used soon.
+        """
+        return 8 + math.ceil(4 * self.calls_per_s * self.mean_s)
 
 
 REAL: Final = MediaSoakPlan(600.0, 5.0, 100.0, virtual=False)
-VIRTUAL: Final = MediaSoakPlan(7200.0, 0.2, 100.0, virtual=True, loss=0.01)
+VIRTUAL: Final = MediaSoakPlan(7200.0, 0.2, 100.0, virtual=True, loss=0.01, looks=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is when there is no call, after so many. `heap_kb`: 0 where it is not known."""
+
+    calls: int
+    blocks: int
+    heap_kb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What was left of each call, from one look to another: memory, and small objects."""
+
+    kb_per_call: float
+    blocks_per_call: float
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is too little to be anything of a call."""
+        return self.kb_per_call <= TRIFLE_KB and self.blocks_per_call <= TRIFLE_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +145,7 @@ class MediaSoakReport:
     deeds: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     samples: list[tuple[float, int, int, float]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     left: dict[str, dict[str, int]] = field(default_factory=dict)
     late_ticks: int = 0
     ticks: int = 0
@@ -106,20 +161,36 @@ class MediaSoakReport:
         # calls that are up have their memory: what is left of those that are over is looked for
         design = np.stack((calls, [one[2] for one in settled], np.ones(calls.size)), axis=1)
         found, _, _, _ = np.linalg.lstsq(design, kb, rcond=None)
-        spread = float(((kb - design @ found) ** 2).sum()) / (calls.size - design.shape[1])
+        rest = kb - design @ found
+        spread = float((rest**2).sum()) / (calls.size - design.shape[1])
+        # memory grows in steps: what one sample is above the line, the next one is, too, and so
+        # many samples are worth fewer (as of a process that is autoregressive of first order)
+        alike = float(rest[1:] @ rest[:-1]) / max(float(rest @ rest), 1e-9)
+        alike = min(max(alike, 0.0), 0.95)
+        spread *= (1 + alike) / (1 - alike)
         error = math.sqrt(spread * float(np.linalg.pinv(design.T @ design)[0, 0]))
         return Slope(float(found[0]), error)
 
     @property
+    def growth(self) -> Growth | None:
+        """Return what is left of each call of the last two thirds; None where nobody looked."""
+        if len(self.looks) < 3:
+            return None
+        first, last = self.looks[len(self.looks) // 3 - 1], self.looks[-1]
+        calls = max(1, last.calls - first.calls)
+        kb, blocks = last.heap_kb - first.heap_kb, last.blocks - first.blocks
+        return Growth(kb / calls, blocks / calls)
+
+    @property
     def passed(self) -> bool:
         """Whether all calls went well, memory is flat, and nothing is left."""
-        slope = self.slope
-        flat = slope is None or slope.is_zero
+        slope, growth = self.slope, self.growth
+        flat = (slope is None or slope.is_zero) and (growth is None or growth.is_zero)
         return 0 < self.begun == self.ended and flat and not self.wrong and not self.left
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures."""
-        slope = self.slope
+        slope, growth = self.slope, self.growth
         return {
             "seconds": self.plan.seconds,
             "virtual": self.plan.virtual,
@@ -134,6 +205,8 @@ class MediaSoakReport:
             "rss_mb": [round(one[3], 1) for one in self.samples],
             "slope_kb_per_call": None if slope is None else round(slope.kb_per_call, 3),
             "slope_error_kb_per_call": None if slope is None else round(slope.error_kb_per_call, 3),
+            "looks": [asdict(look) for look in self.looks],
+            "growth": None if growth is None else asdict(growth),
             "left": self.left,
             "passed": self.passed,
         }
@@ -164,9 +237,10 @@ def soak_media(
 async def _on_loopback(
     report: MediaSoakReport, seed: int, progress: Callable[[MediaSoakReport], None]
 ) -> None:
-    bob = _phone("127.0.0.1", 0)
+    ports = (10000, 39999)
+    bob = _phone("127.0.0.1", 0, ports)
     await bob.start()
-    alice = _phone("127.0.0.1", 0)
+    alice = _phone("127.0.0.1", 0, ports)
     await alice.start()
     await _Town(alice, bob, "127.0.0.1", report, seed, progress).run()
 
@@ -177,18 +251,17 @@ async def _in_world(
     seed: int,
     progress: Callable[[MediaSoakReport], None],
 ) -> None:
+    ports = (10000, 9999 + 2 * report.plan.pairs)
     with hosts[1].here():
-        bob = _phone(hosts[1].address, 5060)
+        bob = _phone(hosts[1].address, 5060, ports)
         await bob.start()
     with hosts[0].here():
-        alice = _phone(hosts[0].address, 5060)
+        alice = _phone(hosts[0].address, 5060, ports)
         await alice.start()
     await hosts[0].run(_Town(alice, bob, hosts[1].address, report, seed, progress).run())
 
 
-def _phone(host: str, port: int) -> Softphone:
-    # a simulated network remembers every address that there was: there are few then, used again
-    ports = (10000, 10399 if port else 39999)
+def _phone(host: str, port: int, ports: tuple[int, int]) -> Softphone:
     network = NetworkConfig(bind_host=host, bind_port=port, rtp_ports=ports, stranger_rate=None)
     return Softphone(network=network)
 
@@ -218,27 +291,19 @@ class _Town:
         loop, report, plan = asyncio.get_running_loop(), self._report, self._plan
         before = await self._in_use()
         begun = loop.time()
-        calls: set[asyncio.Task[None]] = set()
         with tempfile.TemporaryDirectory() as folder:
             sampling = asyncio.create_task(self._sample(begun))
-            due = begun
-            while (due := due + self._random.expovariate(plan.calls_per_s)) < begun + plan.seconds:
-                await asyncio.sleep(due - loop.time())
-                path = Path(folder) / f"{report.begun}.wav"
-                lasts = self._random.expovariate(1 / plan.mean_s)
-                lasts = min(max(lasts, 1.0), 10 * plan.mean_s)
-                task = asyncio.create_task(self._call(report.begun, lasts, path))
-                calls.add(task)
-                task.add_done_callback(calls.discard)
-                report.begun += 1
-                del task
-            await asyncio.sleep(max(0.0, begun + plan.seconds - loop.time()))
-            await sampling
-            for task in tuple(calls):
-                task.cancel()  # which hangs up
-            while calls:
-                await asyncio.sleep(0.1)
-        await asyncio.sleep(QUIET_S)
+            for number in range(1, plan.looks + 1):
+                until = begun + plan.seconds * number / plan.looks
+                calls = await self._let_come(until, Path(folder))
+                if number == plan.looks:
+                    await sampling
+                for task in tuple(calls):
+                    task.cancel()  # which hangs up
+                while calls:
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(QUIET_S)
+                self._count()
         self._look()
         await self._alice.close()
         await self._bob.close()
@@ -248,13 +313,30 @@ class _Town:
         if left := living():
             report.left["objects"] = left
 
+    async def _let_come(self, until: float, folder: Path) -> set[asyncio.Task[None]]:
+        """Let calls come until a time; return those that are up then, which leave when they end."""
+        loop, report, plan = asyncio.get_running_loop(), self._report, self._plan
+        calls: set[asyncio.Task[None]] = set()
+        due = loop.time()
+        while (due := due + self._random.expovariate(plan.calls_per_s)) < until:
+            await asyncio.sleep(due - loop.time())
+            lasts = self._random.expovariate(1 / plan.mean_s)
+            lasts = min(max(lasts, 1.0), 10 * plan.mean_s)
+            path = folder / f"{report.begun}.wav"
+            task = asyncio.create_task(self._call(report.begun, lasts, path))
+            calls.add(task)
+            task.add_done_callback(calls.discard)
+            report.begun += 1
+        await asyncio.sleep(max(0.0, until - loop.time()))
+        return calls
+
     async def _call(self, number: int, lasts: float, path: Path) -> None:
         try:
             async with await self._alice.dial(self._to) as call:
                 await self._talk(call, number, lasts, path)
         except asyncio.CancelledError:
             self._report.deeds["cut short at the end"] += 1
-        except (VoipError, TimeoutError) as error:
+        except Exception as error:  # whatever it is: a call that should have gone well has not
             self._complain(f"call {number}: {error!r}")
         finally:
             self._report.ended += 1
@@ -312,6 +394,14 @@ class _Town:
             report.most_at_once = max(report.most_at_once, up)
             report.samples.append((loop.time() - begun, report.begun, up, rss_mb(children=True)))
             self._progress(report)
+
+    def _count(self) -> None:
+        """Note what memory there is now that there is no call."""
+        report = self._report
+        forget_what_is_kept_for_speed()
+        _collect()
+        blocks = small_blocks() - SAMPLE_BLOCKS * len(report.samples)
+        report.looks.append(Look(report.begun, blocks, heap_kb() or 0.0))
 
     def _look(self) -> None:
         report = self._report
