@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from voip.codecs.core import Codec, CodecFormat, Ways
+from voip.codecs.libraries import adapter
 from voip.codecs.opus.binding import libopus
 from voip.codecs.registry import default_registry
 from voip.errors import CodecError, TransportError, VoipError
@@ -178,7 +179,8 @@ def _libopus() -> Check:
 def _native() -> Check:
     name = "media tick"
     if native.available():
-        return Check(name, Health.OK, "ordinary packets in C, the rest in arrays")
+        others = "" if adapter("gsm_hear") else "; GSM, Speex and AMR in Python"
+        return Check(name, Health.OK, f"ordinary packets in C, the rest in arrays{others}")
     hint = "for a quarter less CPU a call: install again where there is a C compiler"
     return Check(name, Health.MISSING, "in arrays only", hint)
 

@@ -49,6 +49,7 @@
     X(delay_sum, double, "table.playout.delay_sum") \
     X(pending, int64_t, "table.playout.pcm.fill") \
     X(noisy, uint8_t, "table.playout.comfort.on") \
+    X(noise_known, uint8_t, "table.playout.comfort.known") \
     X(past_packet, int64_t, "table.playout.past.packet") \
     X(send_code, uint8_t, "table.transmitter.code") \
     X(payload_type, uint8_t, "table.transmitter.payload_type") \
@@ -131,7 +132,7 @@
     X(max_dropout) X(max_misorder) X(transit_restart_s) X(playout_restart_s) \
     X(bin_s) X(some) X(few) X(tail) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
     X(aim_samples) X(stay_s) X(called) X(function) X(together) X(max_units_octets) \
-    X(grow_s) X(shrink_s) X(faded) X(most_pending) X(empty) \
+    X(grow_s) X(shrink_s) X(faded) X(nothing_waits) X(never) X(hang_s) X(empty) \
     X(force_s) X(slow_s) X(short_s) X(patience_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
     X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own)
 
@@ -474,28 +475,28 @@ static Py_ssize_t slot_of(const Tick *t, Py_ssize_t row, int64_t sequence)
 }
 
 /* payloads.py, PayloadRing.find: where a packet lies that holds what is wanted, -1 where there is
- * none. `gap` is then after how many samples the next one begins, and `next` where it lies; 0 where
+ * none. `gap` is then after how many samples the next one begins, and `next` where it lies, -1 where
  * nothing waits. */
 static Py_ssize_t find(const Tick *t, Py_ssize_t row, int64_t wanted, int64_t sequence, int64_t *gap,
                        Py_ssize_t *next)
 {
     Py_ssize_t slot = slot_of(t, row, sequence);
-    int64_t into = wanted - t->slot_timestamp[slot], nearest = INT64_MAX;
+    int64_t into = wanted - t->slot_timestamp[slot];
     if (into >= 0 && into < t->slot_duration[slot])
         return slot;
     *next = -1;
+    *gap = (int64_t)t->nothing_waits;
     for (slot = row * t->slots_a_row; slot < (row + 1) * t->slots_a_row; slot++) {
         int64_t ahead = t->slot_timestamp[slot] - wanted;
         if (ahead + t->slot_duration[slot] <= 0)
             continue;
         if (ahead <= 0)
             return slot;
-        if (ahead < nearest) {
-            nearest = ahead;
+        if (ahead < *gap) {
+            *gap = ahead;
             *next = slot;
         }
     }
-    *gap = *next < 0 ? 0 : nearest;
     return -1;
 }
 
@@ -532,7 +533,8 @@ typedef struct {
 } Settled;
 
 /* pacing.py, Pacer.settle: 2 where it goes on, 0 where that is not ordinary */
-static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rate, Settled *s)
+static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rate, int64_t faded,
+                  Settled *s)
 {
     int64_t gap = 0, waited = t->waited[row];
     Py_ssize_t next, there = find(t, row, s->decoded, s->sequence, &gap, &next);
@@ -555,8 +557,10 @@ static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rat
         s->copied = t->slot_spare[there] == t->slot_sequence[there];
         gap = whole;
     }
-    if (gap == 0 || waited < gap)
-        return gap == 0 ? 0 : 2;
+    if (waited < gap) {
+        int64_t silent = t->silent[row]; /* in silence, what comes next may begin before */
+        return gap < t->nothing_waits && silent >= faded && silent < t->never ? 0 : 2;
+    }
     s->decoded += gap;
     s->sequence += gap / count;
     s->expanded = waited - gap;
@@ -567,7 +571,8 @@ enum { ODD, HEARD, GAP, VOICED, TORN };
 
 /* voices, below */
 static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off, PyObject *calls);
-static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, float *heard);
+static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, int lasts,
+                float *heard);
 
 /* fifo.py, FifoArray.take */
 static void take_pending(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard)
@@ -590,16 +595,15 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
         || (pending != 0 && (!coded || pending < count || waited != 0)))
         return ODD;
     double rate = coded ? (double)t->rate[row] : t->rate_hz;
-    int64_t faded = (int64_t)t->faded, most_pending = (int64_t)t->most_pending;
+    int64_t faded = (int64_t)t->faded;
     int64_t aim_samples = (int64_t)t->aim_samples;
     if (coded) {
         faded = faded * t->rate[row] / 8000;
-        most_pending = most_pending * t->rate[row] / 8000;
         aim_samples = aim_samples * t->rate[row] / 8000;
     }
     Settled s = {t->decoded[row], t->next_sequence[row], 0, t->target[row], 0, 0};
     if (waited != 0) { /* did what was waited for get lost? */
-        int came = settle(t, row, count, due, rate, &s);
+        int came = settle(t, row, count, due, rate, faded, &s);
         if (came == 0)
             return ODD;
         settled = came == 1;
@@ -652,16 +656,16 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
             return ODD;
         if (!whole) {
             Py_ssize_t past = (Py_ssize_t)t->past_packet[row];
-            if (silent >= faded || find(t, row, s.decoded, s.sequence, &gap, &next) >= 0)
+            if (find(t, row, s.decoded, s.sequence, &gap, &next) >= 0 || (silent >= faded && t->noise_known[row]))
                 return ODD;
             gap -= waited;
-            if (gap < count || gap > most_pending)
+            if (gap < count)
                 return ODD;
             if (!coded && past >= 0 && (past >= t->row_count * t->slots_a_row || t->slot_code[past] >= t->codes))
                 return ODD;
             if (coded && (t->hides[row] == 0 || count % t->frame[row] != 0))
                 return ODD;
-            if (coded && t->mends[row] && gap <= t->slot_duration[next]
+            if (coded && t->mends[row] && next >= 0 && gap <= t->slot_duration[next]
                 && (double)gap <= t->near_s * rate) {
                 if (gap != t->slot_duration[next] || gap % t->frame[row] != 0 || gap > t->fifo_samples
                     || t->slot_code[next] != t->hears[row] || t->slot_length[next] > t->slot_bytes)
@@ -671,8 +675,6 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
             }
             /* Pacer.wait: what is missing may come yet, if it may be played so much later */
             waits = behind + (double)count / rate <= t->maximum[row] + 1e-9;
-            if (waited != 0 && !waits)
-                return ODD;
         }
     }
 
@@ -702,10 +704,10 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     }
     float *past = t->past_sound + row * t->history;
     if (!whole) {
-        int64_t left = faded - silent;
-        int hidden = 0;
-        if (coded && t->hides[row] == t->own)
-            hidden = hide(t, row, next, (Py_ssize_t)count, (Py_ssize_t)gap, heard);
+        int64_t left = faded > silent ? faded - silent : 0;
+        int hidden = 0, lasts = (double)silent < t->hang_s * rate;
+        if (coded && t->hides[row] == t->own && (lasts || next >= 0))
+            hidden = hide(t, row, next, (Py_ssize_t)count, (Py_ssize_t)gap, lasts, heard);
         if (hidden == 2) { /* all of it: there is nothing to wait for */
             int64_t lost = t->slot_sequence[next] - 1;
             t->recovered[row] += t->slot_spare[slot_of(t, row, lost)] == -lost;
@@ -715,13 +717,22 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
         } else {
             t->next_sequence[row] += !waits;
             t->decoded[row] += waits ? 0 : count;
-            t->waited[row] = waits ? waited + count : 0;
+            t->waited[row] = waits ? waited + count : waited;
         }
         t->concealed[row] += left < count ? left : count;
         t->silent[row] = silent + count;
+        if (coded && hidden != 2 && !lasts) {
+            memset(heard, 0, sizeof *heard * (size_t)count);
+            return HEARD;
+        }
         if (coded) {
             t->gap[row] = hidden == 2 ? 0 : t->gap[row] + count;
             return hidden ? HEARD : GAP;
+        }
+        if (silent >= faded) {
+            memset(heard, 0, sizeof *heard * (size_t)count);
+            memset(t->seam + row * t->seam_samples, 0, sizeof *heard * (size_t)t->seam_samples);
+            return HEARD;
         }
         if (t->past_packet[row] >= 0)
             decode(t, (Py_ssize_t)t->past_packet[row], past, t->history);
@@ -825,8 +836,9 @@ static int hear_voice(Tick *t, Py_ssize_t row, Py_ssize_t slot, Py_ssize_t count
 }
 
 /* adapter.py, Decoding.recover and conceal, where the decoder does it: 2 where the payload in slot
- * `next` repeats all of the gap (-1: none does), else 1. */
-static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, float *heard)
+ * `next` repeats all of the gap (-1: none does), else 1 where it `lasts`. */
+static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, int lasts,
+                float *heard)
 {
     if (t->hear_by[row] != t->function)
         return 0;
@@ -843,6 +855,8 @@ static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_s
             return 2;
         }
     }
+    if (!lasts)
+        return 0;
     if (decode_by(state, NULL, 0, heard, (int)count, 0) != count)
         memset(heard, 0, sizeof *heard * (size_t)count);
     return 1;

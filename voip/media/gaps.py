@@ -125,9 +125,10 @@ class Gaps:
         float32 (k, count). All else of it has been noted (`native.py`).
         """
         playout = self._playout
-        sound = conceal(playout.past.sound[rows], playout.silent[rows] - count, count + SEAM)
-        after = playout.decoded[rows] + playout.waited[rows]
-        self._bridge(rows, after, np.ones(rows.size, np.bool_), sound)
+        before = playout.silent[rows] - count
+        sound = conceal(playout.past.sound[rows], before, count + SEAM)
+        if some(fading := before < FADED):
+            self._bridge(rows, playout.decoded[rows] + playout.waited[rows], fading, sound)
         playout.seam[rows] = sound[:, count:]
         return sound[:, :count]
 

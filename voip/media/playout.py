@@ -31,7 +31,6 @@ from voip.media.comfort import Comfort
 from voip.media.fifo import FifoArray
 from voip.media.gaps import SEAM, Gaps
 from voip.media.gliding import REACH, Gliding
-from voip.media.io import SLOT_BYTES
 from voip.media.lane import Lane
 from voip.media.pacing import GROW_S, SHRINK_S, Pacer
 from voip.media.past import HISTORY, Past
@@ -41,14 +40,12 @@ from voip.media.voices import Voice
 from voip.media.voicing import Voicing
 from voip.rtp.jitter import ALLOWANCE, DelayEstimator
 
-__all__ = ["FAR_SAMPLES", "PCM_SAMPLES", "Playout"]
+__all__ = ["PCM_SAMPLES", "Playout"]
 
 IDLE, STARTING, PLAYING = range(3)
 """States of a row: nothing has come, the first packet waits for the next step, sound is heard."""
 PCM_SAMPLES = 48 * (120 + 120)
 """Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
-FAR_SAMPLES = SLOT_BYTES + 160
-"""Nothing waits within the next 212 ms: the longest packet of G.711, and a step."""
 _LONG_AGO = 1 << 40
 LATE_RUN = 10
 """Packets late in a row after which a stream is started anew."""

@@ -13,9 +13,9 @@ from voip.media.payloads import SLOTS, PayloadRing
 from voip.media.voices import FIRST_CODE, Voice
 from voip.media.voicing import Voicing
 
-__all__ = ["NEAR_S", "Voiced"]
+__all__ = ["HANG_S", "NEAR_S", "Voiced"]
 
-_HANG_S = 1.0
+HANG_S = 1.0
 """A codec that conceals is asked for so long: in pauses of a talk (DTX) that is its noise."""
 NEAR_S = 0.120
 """What a packet repeats of the one before is no longer than this."""
@@ -163,7 +163,7 @@ class Voiced:
             recovered[at] = sound is not None
             if sound is None:
                 count = int(missing[at])
-                lasts = silent[at] < _HANG_S * voice.rate_hz
+                lasts = silent[at] < HANG_S * voice.rate_hz
                 sound = voice.conceal(count) if lasts else np.zeros(count, np.float32)
             self._voicing.take_back(row)
             filled[at] = sound.size
