@@ -198,7 +198,7 @@ class Intake:
                 rate, clock = int(table.playout.rate[row]), int(table.receiver.clock[row])
                 samples = table.voices[row].samples(code, payload)
                 begins = int(accepted.timestamp[at]) * rate // clock - samples
-                table.playout.miss(
+                table.playout.recovery.miss(
                     rows[at : at + 1], before[at : at + 1], np.array([begins]),
                     np.array([samples]), batch.arrival[packet : packet + 1],
                 )  # fmt: skip

@@ -35,6 +35,7 @@ from voip.media.lane import Lane
 from voip.media.pacing import GROW_S, SHRINK_S, Pacer
 from voip.media.past import HISTORY, Past
 from voip.media.payloads import PayloadRing
+from voip.media.recovery import Recovery
 from voip.media.voiced import Voiced
 from voip.media.voices import Voice
 from voip.media.voicing import Voicing
@@ -63,6 +64,7 @@ _ROUNDS = 16
 class Playout:
     """Playout state of every row."""
 
+    IDLE: ClassVar = IDLE
     NEVER: ClassVar = _LONG_AGO  # `silent` of rows that have heard nothing so far
 
     state: npt.NDArray[np.uint8]
@@ -146,6 +148,7 @@ class Playout:
         self._pacer = Pacer(self, self._gliding)
         self.comfort = Comfort(rows, self)
         self.gaps = Gaps(self, self._voiced, self._pacer, lane)
+        self.recovery = Recovery(self)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
 
@@ -303,61 +306,6 @@ class Playout:
         starts = self.state[row] == STARTING
         wanted = int(self.first[row] if starts else self.decoded[row] + self.waited[row])
         self.comfort.arrive(row, payload, sequence, timestamp, wanted, newest=newest)
-
-    def repeat(
-        self,
-        rows: Rows,
-        sequence: Ints,
-        timestamp: Ints,
-        duration: Ints,
-        arrival: Floats,
-        code: npt.NDArray[np.uint8],
-        data: npt.NDArray[np.uint8],
-        packet: Rows,
-        offset: Ints,
-        size: Ints,
-    ) -> None:
-        """Take what later packets, come at `arrival`, repeat of earlier ones; as `arrive` else.
-
-        It stands for those that have not come, where their time has not. They count as recovered.
-        """
-        wanted = self.miss(rows, sequence, timestamp, duration, arrival)
-        if not some(wanted):
-            return
-        rows, sequence, timestamp = rows[wanted], sequence[wanted], timestamp[wanted]
-        slots = self.ring.slots(rows, sequence)
-        self.ring.insert(
-            rows, slots, sequence, timestamp, duration[wanted], code[wanted], data,
-            packet[wanted], offset[wanted], size[wanted],
-        )  # fmt: skip
-        self.ring.spare[slots] = sequence
-        self.recovered[rows] += 1
-        self.peak[rows] = np.maximum(self.peak[rows], self.ring.count[rows])
-
-    def miss(
-        self, rows: Rows, sequence: Ints, timestamp: Ints, duration: Ints, arrival: Floats
-    ) -> Bools:
-        """Tell which packets (k,) of `rows` have not come, and may still be heard: bool (k,).
-
-        Packets that came at `arrival` have their sound, too. To hear it from them takes as long a
-        delay as if the lost ones had come then, and as such they are noted: where nothing is lost
-        the delay is none the longer for it.
-        """
-        ring = self.ring
-        transit = arrival - timestamp / self.rates(rows)
-        slots = ring.slots(rows, sequence)
-        missing = (self.state[rows] != IDLE) & (timestamp >= self.first[rows])
-        known = ring.sequence[slots] == sequence
-        missing &= (~known | (ring.spare[slots] == -sequence)) & (ring.duration[slots] == 0)
-        missing &= transit - self.delays.quickest[rows] <= self.maximum[rows]  # else it is too old
-        missing &= ~ring.holds(rows, timestamp)
-        new = missing & ~known
-        if some(new):
-            lost = slots[new]
-            ring.sequence[lost], ring.spare[lost] = sequence[new], -sequence[new]
-            self.delays.update(rows[new], transit[new])
-        wanted: Bools = missing & (timestamp + duration > self.decoded[rows])
-        return wanted
 
     def _was_last(self, rows: Rows, slots: Ints, end: Ints) -> Bools:
         """Tell of which packets (k,) that end so the time has passed just now, with no sound."""

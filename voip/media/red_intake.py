@@ -190,7 +190,7 @@ class RedIntake:
             self._relay_on(packets, rows, headers, code, kind, offset, size, sequence, timestamp)
         heard = where(table.listening[rows] & ~table.unheard[rows] & (duration > 0))
         if heard.size:
-            table.playout.repeat(
+            table.playout.recovery.repeat(
                 rows[heard], sequence[heard], begins[heard], duration[heard],
                 batch.arrival[packets[heard]],
                 code[heard], batch.data, slots[heard], offset[heard], size[heard],

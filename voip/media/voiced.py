@@ -199,6 +199,6 @@ class Voiced:
         lost = int(ring.sequence[slot]) - 1
         if (
             sound is not None and ring.spare[row * SLOTS + (lost & SLOTS - 1)] == -lost
-        ):  # as `miss` noted it
+        ):  # as `Recovery.miss` has noted
             repeated.append(row)
         return None if sound is None else sound[whole - gap :]
