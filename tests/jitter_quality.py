@@ -43,7 +43,9 @@ packets came too late, beyond what was lost, in a call.
 
 - **fixed 60 ms**: the first packet waits for 60 ms, and the others as long as that asks for.
 - **PJSIP's rule**: as its guide describes it (`voip/harness/jitter_quality/baselines.py` says how).
-- **ideal**: all packets are known in advance, and wait just so long that none is too late.
+- **ideal**: all packets are known in advance, and wait just so long that none is too late. A gap is
+  led into the packet after it where that has come, by all four: where packets are lost, those who
+  wait longer may be better than the ideal.
 
 How the buffer works: [decision 0104](decisions/0104-delay-by-a-sliding-window.md) and
 [0105](decisions/0105-pauses-are-stretched-before-speech.md).
