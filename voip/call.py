@@ -16,8 +16,6 @@ from voip.callbacks import Callback, Callbacks, Spawn
 from voip.devices.device import AudioDevice
 from voip.devices.link import DeviceLink
 from voip.digits import Digits
-from voip.dsp.dtmf import dtmf
-from voip.dsp.pcm import to_int16
 from voip.errors import CallStateError, ConfigError, VoipError
 from voip.events import (
     AudioOverrun,
@@ -46,7 +44,6 @@ from voip.session.audio import AudioReader, CallAudio
 from voip.session.event_log import EventLog
 from voip.session.figures import quality_of
 from voip.session.info import Info
-from voip.session.playing import StoppedBy
 from voip.session.session import CallSession
 from voip.session.speech import Speech
 from voip.session.transfer import Beside, attended, refer
@@ -99,7 +96,6 @@ class Call:
         self.log.know(call_id=self.id)
         if self.account is not None:
             self.log.know(account=str(self.account.aor))
-        self._digits = Digits(session, self._events)
         self._journal = Journal(self.log)
         self._callbacks = Callbacks(self._spawn, self._emit, self.log)
         self._audio = CallAudio(
@@ -109,7 +105,7 @@ class Call:
             self.log,
         )
         self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
-        self._digits.play = self._play_digits
+        self._digits = Digits(session, self._events, self._audio, self._sound)
         session.hold_changed = self._on_hold
         self._parts: Mapping[type, Any] = {
             Digits: self._digits,
@@ -461,16 +457,6 @@ class Call:
         return Speech(self._audio, rate)
 
     # ------------------------------------------------------------ digits
-
-    async def _play_digits(self, digits: str, duration_ms: int, gap_ms: int) -> bool:
-        """Play digits as tones; tell whether all have gone out."""
-        tones: dict[str, npt.NDArray[np.int16]] = {}
-        for digit in digits.upper():
-            if digit not in tones:
-                sound = dtmf(digit, rate_hz=self.rate, duration_ms=duration_ms, gap_ms=gap_ms)
-                tones[digit] = to_int16(sound)
-        played = await self._sound.play([tones[digit] for digit in digits.upper()])
-        return played.stopped_by is StoppedBy.END
 
     send_dtmf = PartMethod(Digits, Digits.send_dtmf)
     collect = PartMethod(Digits, Digits.collect)

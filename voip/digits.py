@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from voip.call_sound import CallSound
+from voip.dsp.dtmf import dtmf
+from voip.dsp.pcm import to_int16
 from voip.errors import CallStateError, ConfigError
 from voip.events import CallEvent, DtmfReceived, DtmfSent
+from voip.session.audio import CallAudio
 from voip.session.event_log import EventLog
 from voip.session.info import dtmf_relay
+from voip.session.playing import StoppedBy
 from voip.session.session import CallSession
 
 __all__ = ["DIGITS", "Digits"]
@@ -38,13 +42,19 @@ class _Press:
 class Digits:
     """Of one call, whose events are `events`."""
 
-    def __init__(self, session: CallSession, events: EventLog[CallEvent]) -> None:
+    def __init__(
+        self,
+        session: CallSession,
+        events: EventLog[CallEvent],
+        audio: CallAudio,
+        sound: CallSound,
+    ) -> None:
         self._session = session
         self._events = events
+        self._audio = audio
+        self._sound = sound
         self._heard = ""
         self._latest: deque[_Press] = deque(maxlen=MAX_PRESSES)
-        self.play: Callable[[str, int, int], Awaitable[bool]] | None = None
-        """Plays digits as tones, so many ms of each and between two; tells whether all of it."""
 
     def has_heard(self, event: DtmfReceived) -> bool:
         """Tell whether a digit is one that came another way just before, and is told already.
@@ -97,7 +107,7 @@ class Digits:
                     f"tones of {duration_ms} ms with gaps of {gap_ms} ms cannot be sent",
                     hint=f"1 to {MAX_TONES_MS} ms, gaps from 0",
                 )
-            if self.play is None or not await self.play(digits, duration_ms, gap_ms):
+            if not await self._play(digits.upper(), duration_ms, gap_ms):
                 raise CallStateError("the call ended before all digits were sent")
             self._session.emit(DtmfSent(digits))
             return
@@ -105,6 +115,16 @@ class Digits:
         await self._session.media.send_dtmf(digits, duration_ms, gap_ms)
         if not await self._happens(DtmfSent, start):
             raise CallStateError("the call ended before all digits were sent")
+
+    async def _play(self, digits: str, duration_ms: int, gap_ms: int) -> bool:
+        """Play digits as tones; tell whether all have gone out."""
+        rate = self._audio.rate
+        tones = {
+            digit: to_int16(dtmf(digit, rate_hz=rate, duration_ms=duration_ms, gap_ms=gap_ms))
+            for digit in sorted(set(digits))
+        }
+        played = await self._sound.play([tones[digit] for digit in digits])
+        return played.stopped_by is StoppedBy.END
 
     async def collect(
         self, count: int, *, timeout: float = 10.0, terminator: str | None = "#"

@@ -99,7 +99,9 @@ def test_tones_are_listened_for_where_the_other_side_has_no_events(
     monkeypatch.setattr(
         stack,
         "capabilities",
-        lambda *of: tuple(one for one in whole(*of) if one.name != "telephone-event"),
+        lambda *of, **more: tuple(
+            one for one in whole(*of, **more) if one.name != "telephone-event"
+        ),
     )
     listener = Listener()
 

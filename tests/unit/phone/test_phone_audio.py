@@ -43,10 +43,10 @@ async def test_a_file_is_closed_though_its_end_is_cancelled(
         ending, may_end = asyncio.Event(), asyncio.Event()
         remove = call._session.stack.files.remove
 
-        async def slowly(served: Any) -> None:
+        async def slowly(*served: Any) -> None:
             ending.set()
             await may_end.wait()
-            await remove(served)
+            await remove(*served)
 
         monkeypatch.setattr(call._session.stack.files, "remove", slowly)
 
@@ -61,7 +61,8 @@ async def test_a_file_is_closed_though_its_end_is_cancelled(
             )
             await until_open(path)
             working.cancel()
-            await ending.wait()
+            async with asyncio.timeout(10):
+                await ending.wait()
             working.cancel()
             await asyncio.sleep(0)
             may_end.set()

@@ -7,6 +7,7 @@ import gc
 import socket
 import threading
 import weakref
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -112,13 +113,15 @@ async def test_closing_in_the_middle_of_calls_leaves_nothing_open() -> None:
 
 
 async def test_nothing_is_left_when_a_phone_closes(tmp_path: Path):
+    numbers = count()
+
     async def round_of_calls() -> None:
         async with phone(pcap=tmp_path / "x.pcap") as alice, phone() as bob:
 
             @bob.on_incoming
             async def taken(call: Call) -> None:
                 await call.answer()
-                async with call.record(tmp_path / "r.wav"):
+                async with call.record(tmp_path / f"{next(numbers)}.wav"):
                     await call.wait_ended()
 
             calls = await asyncio.gather(*(alice.dial(uri(bob)) for _ in range(10)))
