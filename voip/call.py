@@ -105,7 +105,7 @@ class Call:
             self.log,
         )
         self._sound = CallSound(self.id, session, self._audio, self._events, self._emit)
-        self._digits = Digits(session, self._events, self._audio, self._sound)
+        self._digits = Digits(session, self._events, self._audio, self._sound.play)
         session.hold_changed = self._on_hold
         self._parts: Mapping[type, Any] = {
             Digits: self._digits,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from voip.call_sound import CallSound
+import numpy as np
+import numpy.typing as npt
+
 from voip.dsp.dtmf import dtmf
 from voip.dsp.pcm import to_int16
 from voip.errors import CallStateError, ConfigError
@@ -15,7 +18,7 @@ from voip.events import CallEvent, DtmfReceived, DtmfSent
 from voip.session.audio import CallAudio
 from voip.session.event_log import EventLog
 from voip.session.info import dtmf_relay
-from voip.session.playing import StoppedBy
+from voip.session.playing import Played, StoppedBy
 from voip.session.session import CallSession
 
 __all__ = ["DIGITS", "Digits"]
@@ -47,12 +50,12 @@ class Digits:
         session: CallSession,
         events: EventLog[CallEvent],
         audio: CallAudio,
-        sound: CallSound,
+        play: Callable[[Sequence[npt.NDArray[np.int16]]], Awaitable[Played]],
     ) -> None:
         self._session = session
         self._events = events
         self._audio = audio
-        self._sound = sound
+        self._play_sound = play
         self._heard = ""
         self._latest: deque[_Press] = deque(maxlen=MAX_PRESSES)
 
@@ -123,7 +126,7 @@ class Digits:
             digit: to_int16(dtmf(digit, rate_hz=rate, duration_ms=duration_ms, gap_ms=gap_ms))
             for digit in sorted(set(digits))
         }
-        played = await self._sound.play([tones[digit] for digit in digits])
+        played = await self._play_sound([tones[digit] for digit in digits])
         return played.stopped_by is StoppedBy.END
 
     async def collect(
