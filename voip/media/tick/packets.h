@@ -86,7 +86,7 @@ static int64_t divided(int64_t by, int64_t divisor)
     return by % divisor < 0 ? quotient - 1 : quotient;
 }
 
-/* receive.py, Receiver.accept and _measure_jitter; playout.py, Playout.arrive; payloads.py,
+/* receive.py, Receiver.accept and _measure_jitter; arrivals.py, Arrivals.take; payloads.py,
  * PayloadRing.insert: nothing is changed before it is certain that all is ordinary. */
 static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
 {
