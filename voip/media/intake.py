@@ -234,7 +234,7 @@ class Intake:
             unread = duration <= 0
             if some(unread):
                 self._watch.note_unread(rows[unread])
-        table.playout.arrive(
+        table.playout.arrivals.take(
             rows,
             sequence,
             timestamp,
@@ -259,7 +259,7 @@ class Intake:
             row, packet = int(rows[j]), packets[j]
             start, size = int(headers.offset[packet]), int(headers.size[packet])
             rate, clock = int(table.playout.rate[row]), int(table.receiver.clock[row])
-            table.playout.arrive_noise(
+            table.playout.arrivals.take_noise(
                 row,
                 batch.data[batch.slots[packet], start : start + min(size, MAX_OCTETS)].tobytes(),
                 int(accepted.sequence[j]),

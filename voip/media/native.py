@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voip.dsp import stretch
-from voip.media import gaps, gliding, pacing, payloads, playout, receive, voiced, voicing
+from voip.media import arrivals, gaps, gliding, pacing, payloads, playout, receive, voiced, voicing
 from voip.media.adapter import MAX_PAYLOAD, MAX_SAMPLES_S
 from voip.media.columns import Floats, Ints, Rows, distinct, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
@@ -40,7 +40,7 @@ _NUMBERS = {
     "max_dropout": receive.MAX_DROPOUT,
     "max_misorder": receive.MAX_MISORDER,
     "transit_restart_s": receive.RESTART_S,
-    "playout_restart_s": playout.RESTART_S,
+    "playout_restart_s": arrivals.RESTART_S,
     "bin_s": jitter.BIN_S,
     "some": jitter.SOME,
     "few": jitter.FEW,

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from voip.media.arrivals import Arrivals
 from voip.media.columns import (
-    Bools,
     ColumnSpec,
     Floats,
     Ints,
@@ -48,10 +48,6 @@ IDLE, STARTING, PLAYING = range(3)
 PCM_SAMPLES = 48 * (120 + 120)
 """Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
 _LONG_AGO = 1 << 40
-LATE_RUN = 10
-"""Packets late in a row after which a stream is started anew."""
-RESTART_S = 2.0
-"""A packet this far from its time has another time base: the stream has started anew."""
 _NOTHING = -(1 << 62)
 _SLACK_S = 0.005
 AIM_SAMPLES = 1280
@@ -65,6 +61,7 @@ class Playout:
     """Playout state of every row."""
 
     IDLE: ClassVar = IDLE
+    STARTING: ClassVar = STARTING
     NEVER: ClassVar = _LONG_AGO  # `silent` of rows that have heard nothing so far
 
     state: npt.NDArray[np.uint8]
@@ -148,6 +145,7 @@ class Playout:
         self._pacer = Pacer(self, self._gliding)
         self.comfort = Comfort(rows, self)
         self.gaps = Gaps(self, self._voiced, self._pacer, lane)
+        self.arrivals = Arrivals(self, self._voiced)
         self.recovery = Recovery(self)
         # what `play` returns: an array as large that is made anew each time lies in cold memory
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -217,114 +215,6 @@ class Playout:
             for figure in (*samples, self.comfort.heard):
                 figure[row] = figure[row] * rate_hz // old
             self.delay_sum[row] *= rate_hz / old
-
-    # ------------------------------------------------------------ packets
-
-    def arrive(
-        self,
-        rows: Rows,
-        sequence: Ints,
-        timestamp: Ints,
-        duration: Ints,
-        arrival: Floats,
-        marker: Bools,
-        code: npt.NDArray[np.uint8],
-        data: npt.NDArray[np.uint8],
-        packet: Rows,
-        offset: Ints,
-        size: Ints,
-    ) -> None:
-        """Take one packet for each of `rows` (k,), each row at most once, and keep it or drop it.
-
-        Sequence and timestamp are extended, timestamp and duration in samples; marker: whether a
-        talkspurt begins; the payload is `data[packet, offset : offset + size]`. What cannot be
-        decoded, which is of no duration, is dropped.
-        """
-        ring = self.ring
-        transit = arrival - timestamp / self.rates(rows)
-        slots = ring.slots(rows, sequence)
-        repeated = (ring.sequence[slots] == sequence) & (ring.spare[slots] != -sequence)
-        late = timestamp + duration <= self.decoded[rows]
-        astray = np.abs(transit - self.delays.quickest[rows]) > RESTART_S
-        if some(astray | late):  # an idle row, too: nothing of it was quick so far
-            idle = self.state[rows] == IDLE
-            late &= ~repeated
-            self.comfort.keep(rows, timestamp, late, transit - self.delays.quickest[rows])
-            astray &= ~idle
-            # the sender's clock stood still in a pause: what is to be heard begins now
-            astray |= late & marker & (ring.count[rows] == 0)
-            for row in rows[astray]:
-                self.stop(int(row))
-            idle |= astray
-            late &= ~astray
-            repeated &= ~astray
-            self.state[rows[idle]] = STARTING
-            self.first[rows[idle]] = timestamp[idle]
-            self.sequence[rows[idle]] = sequence[idle]
-        self.delays.update(rows, transit)
-        drop = late | repeated
-        if some(drop) or duration.min(initial=1) <= 0:
-            drop |= duration <= 0
-            copied = repeated & (ring.spare[slots] == sequence)  # it was not lost after all
-            ring.spare[slots[copied]] = 0
-            self.recovered[rows[copied]] -= 1
-            self.duplicate[rows[repeated & ~copied]] += 1
-            if self.voices:
-                just = late & self._was_last(rows, slots, timestamp + duration)
-                for at in where(just & (duration > 0)):
-                    payload = data[packet[at], int(offset[at]) : int(offset[at] + size[at])]
-                    self._voiced.learn(int(rows[at]), int(code[at]), payload)
-                    ring.sequence[slots[at]] = sequence[at]
-            self._drop_late(rows[late])
-            keep = ~drop
-            rows, slots, sequence, timestamp, duration = (
-                rows[keep], slots[keep], sequence[keep], timestamp[keep], duration[keep],
-            )  # fmt: skip
-            code, packet, offset, size = code[keep], packet[keep], offset[keep], size[keep]
-            if not rows.size:
-                return
-        self.late_run[rows] = 0
-        ring.insert(rows, slots, sequence, timestamp, duration, code, data, packet, offset, size)
-        self.peak[rows] = np.maximum(self.peak[rows], ring.count[rows])
-
-    def arrive_noise(
-        self,
-        row: int,
-        payload: bytes,
-        sequence: int,
-        timestamp: int,
-        arrival: float,
-        *,
-        newest: bool,
-    ) -> None:
-        """Take a packet of comfort noise for a row, timestamp in samples: see `Comfort.arrive`."""
-        if self.state[row] == IDLE:
-            self.state[row] = STARTING
-            self.first[row], self.sequence[row] = timestamp, sequence
-            transit = arrival - timestamp / int(self.rate[row])
-            self.delays.update(np.array([row]), np.array([transit]))
-        starts = self.state[row] == STARTING
-        wanted = int(self.first[row] if starts else self.decoded[row] + self.waited[row])
-        self.comfort.arrive(row, payload, sequence, timestamp, wanted, newest=newest)
-
-    def _was_last(self, rows: Rows, slots: Ints, end: Ints) -> Bools:
-        """Tell of which packets (k,) that end so the time has passed just now, with no sound."""
-        just: Bools = (end == self.decoded[rows]) & (self.ring.duration[slots] == 0)
-        return just
-
-    def learn(self, rows: Rows, slots: Ints) -> None:
-        """Let codecs of `rows` (k,) remember packets that wait in `slots` (k,), and go unheard."""
-        ring = self.ring
-        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
-            self._voiced.learn(row, int(ring.code[slot]), ring.octets(slot))
-
-    def _drop_late(self, rows: Rows) -> None:
-        self.late[rows] += 1
-        self.dropped[rows] += 1
-        self.late_run[rows] += 1
-        # all packets late: the sender's clock has stood still meanwhile; begin anew
-        for row in rows[self.late_run[rows] >= LATE_RUN]:
-            self.stop(int(row))
 
     # ------------------------------------------------------------ time
 
@@ -580,6 +470,12 @@ class Playout:
         for size in distinct(samples):
             here = rows[samples == size]
             self.pcm.append(here, np.zeros((here.size, size), np.float32))
+
+    def learn(self, rows: Rows, slots: Ints) -> None:
+        """Let codecs of `rows` (k,) remember packets that wait in `slots` (k,), and go unheard."""
+        ring = self.ring
+        for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+            self._voiced.learn(row, int(ring.code[slot]), ring.octets(slot))
 
     # ------------------------------------------------------------ delay
 

@@ -34,7 +34,7 @@ class Recovery:
         offset: Ints,
         size: Ints,
     ) -> None:
-        """Take what packets that came at `arrival` repeat of earlier ones; as `Playout.arrive`.
+        """Take what packets that came at `arrival` repeat of earlier ones; as `Arrivals.take`.
 
         It stands for those that have not come, where their time has not. They count as recovered.
         """

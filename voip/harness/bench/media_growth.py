@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from voip.errors import ConfigError
+from voip.harness.bench.engines import kind_for
 from voip.harness.bench.media import (
     WARM_UP_S,
     MediaReport,
@@ -143,7 +144,8 @@ def growth(
 def _swell(beside: int, added: int) -> Swelling:
     raise_open_files(3 * (beside + added) + 64)
     with Worker("engine") as engine, Worker("load") as load:
-        engine.tell("open", calls=beside, busy=0, codec="pcmu", profile=False)
+        kind = kind_for("auto", beside + added, 1)
+        engine.tell("open", calls=beside, busy=0, codec="pcmu", engine=kind, profile=False)
         load.tell("open", calls=beside, seed=1, codec="pcmu")
         theirs, ours = engine.answer()["ports"], load.answer()["ports"]
         engine.tell("connect", ports=ours)
