@@ -152,6 +152,8 @@ class Pacer:
             anchored = playout.target[here] + excess[fixed]
             playout.minimum[here] = playout.maximum[here] = playout.target[here] = anchored
             rows, excess = rows[~fixed], excess[~fixed]
+            if not rows.size:
+                return
         far = excess > FORCE_S
         for row, much in zip(rows[far].tolist(), excess[far].tolist(), strict=True):
             skip = -int((SHRINK_S - much) * rate // count) * count
