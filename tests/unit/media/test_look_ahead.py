@@ -126,3 +126,20 @@ def test_a_codec_remembers_what_came_too_late_to_be_heard(
     with_it, without = (np.concatenate(one)[after].astype(int) for one in (learned, patched))
     assert np.abs(part - with_it).max() <= 1
     assert np.abs(part - without).max() > 10
+
+
+def test_a_fixed_delay_counts_from_first_packets_that_are_late(desk: Desk) -> None:
+    for stream, format_ in ((1, OPUS), (2, G722)):
+        desk.call(
+            stream, send_format=format_, receive_formats=(format_,),
+            settings={"jitter_min_ms": 60.0, "jitter_max_ms": 60.0},
+        )  # fmt: skip
+    begin, payload = desk.now, talk(0.02, 20, fec=False)[0]
+    for n in range(100):
+        at = begin + n * 0.02 + (0.045 if n < 10 else 0.0)  # the first ones take a longer way
+        desk.rtp(n, 960 * n, payload, at=at, payload_type=111)
+        desk.rtp(n, 160 * n, bytes(160), at=at, stream=2, payload_type=9)
+    desk.run(2.0)
+    for stream in (1, 2):
+        assert desk.stats(stream).packets_received == 100
+        assert desk.stats(stream).played_ms >= 1900
