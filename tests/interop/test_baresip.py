@@ -77,7 +77,8 @@ async def require_same_counts(us: Desk, peer: Baresip, call: Call, changes: int 
     counted = dict(figure.split("=") for figure in text.split(";"))
     assert counted["PL"] == "0,0", text
     stats = call.stats
-    assert stats.packets_lost == stats.packets_from_strangers == 0
+    assert stats.packets_lost == 0
+    assert stats.packets_from_strangers <= CROSSING  # it may speak before we have read its answer
     assert abs(stats.packets_sent - int(counted["PR"])) <= CROSSING * changes, text
     assert abs(stats.packets_received - int(counted["PS"])) <= CROSSING * changes, text
     assert stats.packets_sent > 50
