@@ -45,6 +45,9 @@ PACKAGES = (
     "tshark",
     "sox",
     "opus-tools",
+    "gstreamer1.0-tools",
+    "gstreamer1.0-plugins-base",
+    "gstreamer1.0-plugins-good",
     "pulseaudio",
     "pulseaudio-utils",
     "libasound2-plugins",
@@ -364,6 +367,7 @@ def record(suite: str) -> None:
         "tshark": upstream(package_version("tshark")),
         "sox": upstream(package_version("sox")),
         "opus-tools": upstream(package_version("opus-tools")),
+        "gstreamer": upstream(package_version("gstreamer1.0-tools")),
         "pulseaudio": upstream(package_version("pulseaudio")),
         "prometheus": prometheus_version(),
     }

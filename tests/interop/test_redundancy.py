@@ -113,14 +113,14 @@ def test_tshark_reads_the_blocks_that_we_write(
 # ---------------------------------------------------------------- GStreamer's rtpredenc, rtpreddec
 
 
-def gstreamer(*pipeline: str) -> None:
-    """Run a pipeline to its end. Skips where GStreamer, or what it has of RED, is not there."""
+def gstreamer(missing: Callable[[str], NoReturn], *pipeline: str) -> None:
+    """Run a pipeline to its end; `missing` where GStreamer, or what it has of RED, is not there."""
     tools = [shutil.which(f"gst-{name}-1.0") for name in ("launch", "inspect")]
     if None in tools:
-        pytest.skip("GStreamer is not installed")
+        missing("GStreamer is not installed (make peers)")
     for element in ("rtpredenc", "rtpjitterbuffer", "rtppcmupay"):
         if subprocess.run([str(tools[1]), element], capture_output=True).returncode:
-            pytest.skip(f"GStreamer has no {element}")
+            missing(f"GStreamer has no {element} (make peers)")
     done = subprocess.run(
         [str(tools[0]), "-q", *" ! ".join(pipeline).split()],
         capture_output=True,
@@ -140,7 +140,9 @@ def framed(path: Path) -> list[bytes]:
     return found
 
 
-def test_gstreamer_recovers_what_was_lost_of_our_packets(tmp_path: Path) -> None:
+def test_gstreamer_recovers_what_was_lost_of_our_packets(
+    missing: Callable[[str], NoReturn], tmp_path: Path
+) -> None:
     """All that was said, octet by octet, in its place: every tenth packet was lost."""
     path, kept = tmp_path / "red.pcap", tmp_path / "red.rtp"
     capture(path, "pcmu", 1)
@@ -158,6 +160,7 @@ def test_gstreamer_recovers_what_was_lost_of_our_packets(tmp_path: Path) -> None
                 file.write(len(packet).to_bytes(2, "big") + packet)
     number = next(packet[1] & 127 for packet in packets if packet[1] & 127)
     gstreamer(
+        missing,
         f"filesrc location={kept}",
         "application/x-rtp-stream,media=audio,clock-rate=8000,encoding-name=PCMU",
         "rtpstreamdepay",
@@ -173,9 +176,12 @@ def test_gstreamer_recovers_what_was_lost_of_our_packets(tmp_path: Path) -> None
         assert (theirs[2:8], theirs[12:]) == (ours[2:8], ours[-160:])
 
 
-def test_we_recover_what_was_lost_of_gstreamers_packets(tmp_path: Path) -> None:
+def test_we_recover_what_was_lost_of_gstreamers_packets(
+    missing: Callable[[str], NoReturn], tmp_path: Path
+) -> None:
     speech = Path(voip.__file__).parent / "assets" / "speech-8k.wav"
     gstreamer(
+        missing,
         f"filesrc location={speech}",
         "wavparse",
         "mulawenc",
