@@ -31,7 +31,7 @@ class Gliding:
     def __init__(self, playout: Playout) -> None:
         self._playout = playout
 
-    def begin(self, rows: Rows, excess: Floats, count: int) -> Bools:
+    def begin(self, rows: Rows, excess: Floats, count: int, rate: int) -> Bools:
         """Begin with those of `rows` (k,) that have been off their target for long; tell which.
 
         `excess` (k,): by how much they are above it. Each row comes with each step in which it is.
@@ -41,7 +41,7 @@ class Gliding:
         new = played - playout.off_seen[rows] > count
         playout.off_since[rows[new]] = played[new]
         playout.off_seen[rows] = played
-        begins: Bools = played - playout.off_since[rows] >= PATIENCE_S * playout.rate_of(rows)
+        begins: Bools = played - playout.off_since[rows] >= PATIENCE_S * rate
         begins &= playout.pcm.fill[rows] == 0  # whole packets are heard
         if some(begins):
             playout.glide[rows[begins]] = np.where(excess[begins] < 0, count, -count)

@@ -152,14 +152,12 @@ class Pacer:
             anchored = playout.target[here] + excess[fixed]
             playout.minimum[here] = playout.maximum[here] = playout.target[here] = anchored
             rows, excess = rows[~fixed], excess[~fixed]
-            if not rows.size:
-                return
         far = excess > FORCE_S
         for row, much in zip(rows[far].tolist(), excess[far].tolist(), strict=True):
             skip = -int((SHRINK_S - much) * rate // count) * count
             playout.leave_out(row, skip)
             playout.accelerated[row] += skip
-        alone = far | self._gliding.begin(rows, excess, count)
+        alone = far | self._gliding.begin(rows, excess, count, rate)
         for back in (False, True):
             here = ~alone & ((excess < 0) == back)
             if not back:
