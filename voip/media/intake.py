@@ -146,6 +146,9 @@ class Intake:
             audio,
             clock,
         )
+        if table.told.used:
+            newest = accepted.ok & (accepted.sequence == table.receiver.last_sequence[rows])
+            table.told.hear(rows[newest], batch.data, batch.slots[packets[newest]])
         if some(accepted.restarted) or not every(accepted.ok):
             self._look_for_own(packets, rows, headers)
             for row in rows[accepted.restarted]:

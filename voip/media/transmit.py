@@ -27,6 +27,7 @@ from voip.media.columns import (
     reset,
     where,
 )
+from voip.media.extensions import EXTENSION_BYTES, ExtensionWriter
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
 from voip.media.red_sender import RedSender
@@ -38,7 +39,7 @@ from voip.rtp.srtp.keys import ROOM_BYTES
 __all__ = ["DTX_OCTETS", "KEPT", "MAX_PTIME_MS", "OTHERS", "Transmitter"]
 
 MAX_PTIME_MS = 120
-_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD + ROOM_BYTES
+_PACKET_BYTES = HEADER_BYTES + EXTENSION_BYTES + MAX_PAYLOAD + ROOM_BYTES
 KEPT, OTHERS = -2, -1
 """Instead of a payload's size: more is needed for it; the row's voice is to be asked."""
 DTX_OCTETS = 2
@@ -90,12 +91,14 @@ class Transmitter:
         make(self, rows)
         self._lane = lane
         self.red = RedSender(rows)
+        self.extensions = ExtensionWriter(rows)
         self._round = Rounding()
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
         grow(self, rows)
         self.red.grow(rows)
+        self.extensions.grow(rows)
 
     @property
     def packets(self) -> Ints:
@@ -291,7 +294,10 @@ class Transmitter:
             timestamp=self.start[rows],
             ssrc=self.ssrc[rows],
         )
-        io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
+        length = size + HEADER_BYTES
+        if self.extensions.used:
+            length += self.extensions.write(rows, self.packet, size)
+        io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
         self.sequence[rows] += 1
         self.marker[rows] = False
@@ -314,6 +320,7 @@ class Transmitter:
         """Send payloads that came for others: `data[slots, offset : offset + size]`, (k,) each.
 
         `rows` (k,), each at most once, have nothing in hand. Their counters are the caller's.
+        Header extensions stay behind: what they mean was agreed on with the other side alone.
         """
         for start in distinct(offset):
             here = offset == start
@@ -338,12 +345,24 @@ class Transmitter:
         self.octets[rows] += size
 
     def single(
-        self, row: int, payload_type: int, timestamp: int, payload: bytes, *, marker: bool
+        self,
+        row: int,
+        payload_type: int,
+        timestamp: int,
+        payload: bytes,
+        *,
+        marker: bool,
+        level: int | None = None,
     ) -> bytes:
-        """Return a packet of another kind as the next one of `row`, instead of what is in hand."""
+        """Return a packet of another kind as the next one of `row`, instead of what is in hand.
+
+        level: of its sound, -dBov, where it has any: only then it has the row's header extension.
+        """
         header = pack_header(
             payload_type, int(self.sequence[row]), timestamp, int(self.ssrc[row]), marker=marker
         )
+        if level is not None:
+            header = self.extensions.extend(row, header, level)
         self.octets[row] += len(payload)
         self.sequence[row] += 1
         self.filled[row] = 0
