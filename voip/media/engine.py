@@ -180,11 +180,11 @@ class Engine:
         phases = self.phases
         phases.begin()
         self._ticked = now
-        if (extensions := self._table.transmitter.extensions).used:
-            extensions.at(wall)
         if self._commands:
             self._apply_commands(now, now + _COMMANDS_S)
             phases.end("commands")
+        if (extensions := self._table.transmitter.extensions).used:
+            extensions.at(wall)
         if self._table.rows:
             self._events += self._intake.receive(now, wall)
             phases.end("parse and insert")

@@ -67,7 +67,7 @@ def header_extensions(media: MediaConfig) -> tuple[HeaderExtension, ...]:
     elif media.elsewhere is None:
         found.append(HeaderExtension(AUDIO_LEVEL, Direction.RECVONLY, _VOICE, offered=False))
     if "abs-send-time" in media.header_extensions:
-        found.append(HeaderExtension(ABS_SEND_TIME, Direction.SENDONLY))
+        found.append(HeaderExtension(ABS_SEND_TIME))  # of others it is not read
     return tuple(found)
 
 

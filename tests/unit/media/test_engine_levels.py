@@ -210,6 +210,18 @@ def test_send_times_and_levels_stand_under_the_numbers_agreed_on(
             assert sent_at == pytest.approx((1e9 + packet.at) % 64, abs=2**-18)
 
 
+def test_the_first_packet_that_is_stamped_is_stamped_rightly(desk: Desk) -> None:
+    desk.call()
+    desk.run(0.1)
+    desk.engine.submit(describe(extensions=HeaderExtensions(send_time=7)))
+    desk.run(0.1)
+    stamped = [packet for packet in desk.io.sent if packet.extension]
+    assert len(stamped) == 5
+    for packet in stamped:
+        sent_at = read_send_time(elements(packet)[7])
+        assert sent_at == pytest.approx((1e9 + packet.at) % 64, abs=2**-18)
+
+
 def test_packets_that_repeat_others_tell_of_what_is_newest_in_them(desk: Desk) -> None:
     red = PayloadFormat(97, "red", fmtp="0/0")
     row = desk.call(extensions=BOTH, send_redundancy=red, redundancy=2)
