@@ -8,7 +8,7 @@ as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -155,12 +155,14 @@ class ExtensionWriter:
         level = np.clip(np.rint(-10.0 * np.log10(mean)), 0, _SILENCE).astype(np.uint8)
         self.level[full] = level | self.voice[full].astype(np.uint8) << 7
 
-    def write(self, rows: Rows, packet: Octets, size: Ints) -> Ints:
+    def write(self, rows: Rows, packet: Octets, size: Ints, level: npt.NDArray[Any]) -> Ints:
         """Extend packets of `rows` (k,), `packet[row, 12 : 12 + size]` being their payloads.
 
-        Returns by how many octets (k,) they are longer then.
+        level: what they tell (k,); where a row tells levels and there is none, -1, it is left as it
+        is. Returns by how many octets (k,) they are longer then.
         """
-        octets = self.octets[rows]
+        octets, level_at = self.octets[rows], self.level_at[rows]
+        octets[(level_at > 0) & (level < 0)] = 0
         for extra in distinct(octets):
             if extra:
                 chosen = octets == extra
@@ -169,9 +171,9 @@ class ExtensionWriter:
                 behind[here] = blocks(packet, HEADER_BYTES, width)[here]
                 packet[here, HEADER_BYTES : HEADER_BYTES + extra] = self.form[here, :extra]
                 packet[here, 0] |= _EXTENDED
-        told = rows[self.level_at[rows] > 0]
-        packet[told, HEADER_BYTES + self.level_at[told]] = self.level[told]
-        timed = rows[self.time_at[rows] > 0]
+        told = (level_at > 0) & (octets > 0)
+        packet[rows[told], HEADER_BYTES + level_at[told]] = level[told]
+        timed = rows[(self.time_at[rows] > 0) & (octets > 0)]
         place = HEADER_BYTES + self.time_at[timed, None] + np.arange(_TIME_BYTES)
         packet[timed[:, None], place] = self.instant
         return octets
@@ -221,15 +223,22 @@ class ToldLevels:
             self.used = bool(self.number.any())
         self.voice[row] = voice and number > 0
 
-    def hear(self, rows: Rows, data: Octets, slots: Rows) -> None:
-        """Read what valid packets `data[slots]` (k,) tell, one of each of `rows` (k,).
+    def read(self, rows: Rows, data: Octets, slots: Rows) -> npt.NDArray[np.int16]:
+        """Return what valid packets `data[slots]`, one of each of `rows`, tell (k,); -1: nothing.
 
-        As `parse_extension` reads them, but of one number the first element.
+        As `parse_extension` reads them, but of one number the first element. A bit that tells of no
+        voice is 0.
         """
+        found = np.full(rows.size, -1, np.int16)
         told = where((self.number[rows] > 0) & (data[slots, 0] & _EXTENDED > 0))
-        if not told.size:
-            return
-        rows, slots = rows[told], slots[told]
+        if told.size:
+            octet = self._first(rows[told], data, slots[told])
+            found[told] = np.where(self.voice[rows[told]] | (octet < 0), octet, octet & _SILENCE)
+        return found
+
+    def _first(self, rows: Rows, data: Octets, slots: Rows) -> npt.NDArray[np.int16]:
+        """Return the first octet of the first element of each row's number; -1: there is none."""
+        octet = np.full(rows.size, -1, np.int16)
         at = HEADER_BYTES + 4 * (data[slots, 0] & 0x0F).astype(np.int64)
         profile, words = (
             data[slots, at + n].astype(np.int64) << 8 | data[slots, at + n + 1] for n in (0, 2)
@@ -254,6 +263,7 @@ class ToldLevels:
             stop |= at[left] + size > end[left]
             found = ~stop & ~padding & (size > 0) & (np.where(one, head >> 4, head) == number[left])
             here = left[found]
-            self.octet[rows[here]] = data[slots[here], at[here]]
+            octet[here] = data[slots[here], at[here]]
             at[left] += size
             left = left[~stop & ~found]
+        return octet

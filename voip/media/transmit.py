@@ -296,7 +296,7 @@ class Transmitter:
         )
         length = size + HEADER_BYTES
         if self.extensions.used:
-            length += self.extensions.write(rows, self.packet, size)
+            length += self.extensions.write(rows, self.packet, size, self.extensions.level[rows])
         io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
         self.sequence[rows] += 1
@@ -316,11 +316,12 @@ class Transmitter:
         marker: Bools,
         sequence: Ints,
         timestamp: Ints,
+        level: npt.NDArray[np.int16] | None,
     ) -> None:
         """Send payloads that came for others: `data[slots, offset : offset + size]`, (k,) each.
 
         `rows` (k,), each at most once, have nothing in hand. Their counters are the caller's.
-        Header extensions stay behind: what they mean was agreed on with the other side alone.
+        Header extensions stay behind, but for what is told of levels (k,): -1, or None, is nothing.
         """
         for start in distinct(offset):
             here = offset == start
@@ -341,7 +342,13 @@ class Transmitter:
             timestamp=timestamp,
             ssrc=self.ssrc[rows],
         )
-        io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
+        length = size + HEADER_BYTES
+        if self.extensions.used:
+            none = np.full(rows.size, -1)
+            length += self.extensions.write(
+                rows, self.packet, size, none if level is None else level
+            )
+        io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
 
     def single(

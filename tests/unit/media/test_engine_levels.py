@@ -32,7 +32,9 @@ from voip.media import native
 from voip.media.commands import (
     CloseStream,
     HeaderExtensions,
+    MixStream,
     MuteStream,
+    OpenMix,
     OpenStream,
     PayloadFormat,
     ProtectStream,
@@ -123,6 +125,18 @@ def test_every_packet_tells_the_level_of_its_own_samples(
     assert len(found) >= 3
     if format_ is PCMU:
         assert ulaw(said) in b"".join(packet.payload for packet in desk.io.sent)
+
+
+def test_who_is_in_a_mix_tells_the_level_of_what_it_is_sent_of_it(desk: Desk) -> None:
+    """In steps of 10 ms, two of which are a packet."""
+    for stream in (1, 2):
+        desk.call(stream, extensions=LEVEL)
+    desk.do(OpenMix(9), MixStream(1, 9), MixStream(2, 9))
+    desk.io.sent.clear()
+    desk.say(speech(1.0))
+    desk.run(1.2)
+    assert len(check_levels([p for p in desk.io.sent if p.row == desk.row(2)])) > 3
+    assert set(check_levels([p for p in desk.io.sent if p.row == desk.row(1)])) == {127}
 
 
 def test_packets_of_rows_without_extensions_are_what_they_were(desk: Desk) -> None:
@@ -308,11 +322,23 @@ def test_numbers_that_cannot_be_are_refused_and_change_nothing(
 # ---------------------------------------------------------------- relayed, protected
 
 
-def test_what_is_relayed_leaves_the_other_legs_extensions_behind(desk: Desk) -> None:
-    for stream, extensions in ((1, HeaderExtensions(receive_level=9)), (2, BOTH)):
+@pytest.mark.parametrize(
+    ("theirs", "passed"),
+    [
+        (HeaderExtensions(receive_level=9), AudioLevel(5, voice=True)),
+        (HeaderExtensions(receive_level=9, voice=False), AudioLevel(5)),
+        (HeaderExtensions(), None),
+        (HeaderExtensions(receive_level=2), None),
+    ],
+)
+def test_of_what_is_relayed_goes_on_what_is_told_of_its_level_and_nothing_else(
+    desk: Desk, theirs: HeaderExtensions, passed: AudioLevel | None
+) -> None:
+    timed = HeaderExtensions(send_time=7)
+    for stream, extensions in ((1, theirs), (2, BOTH), (3, timed)):
         desk.do(OpenStream(stream, HOST, "a@b"), describe(stream, extensions=extensions))
-    row = desk.row(2)
-    desk.do(RouteStream(2, 1, relay=True))
+    row, other = desk.row(2), desk.row(3)
+    desk.do(RouteStream(2, 1, relay=True), RouteStream(3, 1, relay=True))
     said, begin = speech(1.0), desk.now
     extension = build_extension({9: b"\x85", 3: b"\x7f", 7: b"abc", 1: b"secret"})
     for n in range(50):
@@ -322,11 +348,20 @@ def test_what_is_relayed_leaves_the_other_legs_extensions_behind(desk: Desk) -> 
     desk.run(0.9)
     relayed = [packet for packet in desk.io.sent if packet.row == row][2:]
     assert len(relayed) > 40
-    assert not any(packet.extension for packet in relayed)
+    for packet in relayed:
+        if passed is None:
+            assert not packet.extension
+        else:
+            assert set(elements(packet)) == {3, 7}
+            assert told(packet) == passed
+            sent_at = read_send_time(elements(packet)[7])
+            assert sent_at == pytest.approx((1e9 + packet.at) % 64, abs=2**-18)
     assert b"".join(packet.payload for packet in relayed) in ulaw(said)
+    assert {tuple(elements(packet)) for packet in desk.io.sent if packet.row == other} == {(7,)}
     stats = desk.stats(1)
     assert stats.level_received_dbfs is None, "it is not decoded"
-    assert (stats.level_told_dbov, stats.voice_told) == (-5, True)
+    assert stats.level_told_dbov == (None if passed is None else -5)
+    assert stats.voice_told == (passed.voice if passed and theirs.voice else None)
     desk.run(2.0)  # the source has fallen silent: silence of our own follows
     assert {told(p).level for p in desk.io.sent[-20:] if p.row == row} == {127}
 
@@ -486,8 +521,7 @@ def test_many_are_read_as_each_would_be(packets: list[tuple[int, int, bytes]]) -
         levels.agree(row, number, voice=True)
         expected.append(first_of(profile, body, number))
     rows = np.arange(len(packets))
-    levels.hear(rows, data, rows)
-    assert levels.octet.tolist() == expected
+    assert levels.read(rows, data, rows).tolist() == expected
 
 
 def first_of(profile: int, body: bytes, number: int) -> int:

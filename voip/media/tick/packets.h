@@ -86,7 +86,7 @@ static int64_t divided(int64_t by, int64_t divisor)
     return by % divisor < 0 ? quotient - 1 : quotient;
 }
 
-/* extensions.py, ToldLevels.hear; -1 where an extension, which begins at `packet + 12`, tells nothing */
+/* extensions.py, ToldLevels._first; -1 where an extension, which begins at `packet + 12`, tells nothing */
 static int told_level(const Tick *t, const uint8_t *packet, int64_t end, int wanted)
 {
     int profile = packet[12] << 8 | packet[13], one = profile == (int)t->one_byte;
@@ -171,7 +171,7 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
         t->last_timestamp[row] = timestamp;
         int told = head > 12 && t->told_number[row] ? told_level(t, packet, head, t->told_number[row]) : -1;
         if (told >= 0)
-            t->told[row] = (int16_t)told;
+            t->told[row] = (int16_t)(t->told_voice[row] ? told : told & 0x7F);
     } else {
         t->reordered[row]++;
     }

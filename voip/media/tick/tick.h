@@ -58,6 +58,7 @@
     X(level, uint8_t, "table.transmitter.extensions.level") \
     X(told_number, uint8_t, "table.told.number") \
     X(told, int16_t, "table.told.octet") \
+    X(told_voice, uint8_t, "table.told.voice") \
     X(coded, uint8_t, "table.coded") \
     X(clock, int64_t, "table.receiver.clock") \
     X(rate, int64_t, "table.playout.rate") \
