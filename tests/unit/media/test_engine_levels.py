@@ -30,6 +30,7 @@ from voip.codecs.red import unpack
 from voip.errors import RtpError
 from voip.media import native
 from voip.media.commands import (
+    AddSink,
     CloseStream,
     HeaderExtensions,
     MixStream,
@@ -63,6 +64,7 @@ OPUS = PayloadFormat(111, "opus", 48000, 2)
 OPUS_DTX = PayloadFormat(111, "opus", 48000, 2, "usedtx=1")
 L16 = PayloadFormat(98, "l16")
 G722 = PayloadFormat(9, "g722")
+ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
 NOISE = PayloadFormat(13, "cn")
 C = pytest.mark.skipif(not native.available(), reason="no C")
 
@@ -151,9 +153,9 @@ def test_packets_of_rows_without_extensions_are_what_they_were(desk: Desk) -> No
         assert desk.stats(stream).bytes_sent == 160 * len(mine), "payloads are counted, alone"
 
 
-@pytest.mark.parametrize("codec", ["opus", "g722"])
+@pytest.mark.parametrize("codec", ["opus", "g722", "ilbc"])
 def test_codecs_that_remember_tell_what_was_put_into_them(desk: Desk, codec: str) -> None:
-    format_ = OPUS if codec == "opus" else G722
+    format_ = {"opus": OPUS, "g722": G722, "ilbc": ILBC}[codec]
     desk.call(extensions=LEVEL, send_format=format_, receive_formats=(format_,))
     tone = (12_000 * np.sin(np.arange(RATE) * 0.3)).astype(np.int16)
     desk.feed(tone)
@@ -201,6 +203,19 @@ def test_a_voice_is_told_of_where_that_was_agreed_on(desk: Desk) -> None:
     assert spoken[False, False] > 40
     assert spoken[False, True] + spoken[True, False] <= 0.05 * spoken.total()
     assert not any(told(p).voice for p in desk.io.sent if p.row == rows[1])
+
+
+def test_a_voice_in_one_step_of_a_packet_is_a_voice_in_the_packet(desk: Desk) -> None:
+    """20 ms of noise every 200 ms, wherever they come to lie in packets of 60 ms."""
+    row = desk.call(extensions=LEVEL, ptime_ms=60)
+    said = np.zeros((20, 1600), np.int16)
+    said[:, :160] = np.random.default_rng(1).normal(0, 6000, (20, 160))
+    desk.feed(said.reshape(-1))
+    desk.run(4.0)
+    levels = [told(packet) for packet in desk.io.sent if packet.row == row]
+    assert {level.voice for level in levels if level.level < 60} == {True}
+    assert {level.voice for level in levels if level.level == 127} == {False}
+    assert sum(level.voice for level in levels) >= 20
 
 
 @pytest.mark.parametrize("numbers", [(3, 7), (14, 1), (15, 3), (200, 255), (0, 5), (5, 0)])
@@ -335,10 +350,11 @@ def test_of_what_is_relayed_goes_on_what_is_told_of_its_level_and_nothing_else(
     desk: Desk, theirs: HeaderExtensions, passed: AudioLevel | None
 ) -> None:
     timed = HeaderExtensions(send_time=7)
-    for stream, extensions in ((1, theirs), (2, BOTH), (3, timed)):
+    for stream, extensions in ((1, theirs), (2, BOTH), (3, timed), (4, LEVEL)):
         desk.do(OpenStream(stream, HOST, "a@b"), describe(stream, extensions=extensions))
-    row, other = desk.row(2), desk.row(3)
+    row, other, talker = desk.row(2), desk.row(3), desk.row(4)
     desk.do(RouteStream(2, 1, relay=True), RouteStream(3, 1, relay=True))
+    desk.feed(speech(1.0, 4), 4)
     said, begin = speech(1.0), desk.now
     extension = build_extension({9: b"\x85", 3: b"\x7f", 7: b"abc", 1: b"secret"})
     for n in range(50):
@@ -358,6 +374,7 @@ def test_of_what_is_relayed_goes_on_what_is_told_of_its_level_and_nothing_else(
             assert sent_at == pytest.approx((1e9 + packet.at) % 64, abs=2**-18)
     assert b"".join(packet.payload for packet in relayed) in ulaw(said)
     assert {tuple(elements(packet)) for packet in desk.io.sent if packet.row == other} == {(7,)}
+    assert len(check_levels([packet for packet in desk.io.sent if packet.row == talker])) >= 3
     stats = desk.stats(1)
     assert stats.level_received_dbfs is None, "it is not decoded"
     assert stats.level_told_dbov == (None if passed is None else -5)
@@ -369,6 +386,17 @@ def test_of_what_is_relayed_goes_on_what_is_told_of_its_level_and_nothing_else(
 def keys_of(encrypted: frozenset[int]) -> SrtpKeys:
     keys = SrtpKeys.generate("AES_CM_128_HMAC_SHA1_80", SeededRandom(5))
     return replace(keys, encrypted_extensions=encrypted)
+
+
+def test_who_speaks_beside_what_is_relayed_and_recorded_tells_its_own_levels(desk: Desk) -> None:
+    for stream in (1, 2, 3):
+        desk.do(OpenStream(stream, HOST, "a@b"), describe(stream, extensions=LEVEL))
+    desk.do(RouteStream(2, 1, relay=True), AddSink(2, desk.engine.arena.allocate(RATE), sent=True))
+    desk.say(speech(1.0))
+    desk.feed(speech(1.0, 3), 3)
+    desk.run(1.0)
+    assert len(check_levels([p for p in desk.io.sent if p.row == desk.row(3)])) >= 3
+    assert not any(p.extension for p in desk.io.sent[-40:] if p.row == desk.row(2))
 
 
 @pytest.mark.rfc("6904", "3")
@@ -477,6 +505,8 @@ def test_sound_with_extensions_is_heard_like_sound_without(desk: Desk) -> None:
         "10000001 03000000",  # empty
         "10000001 00000003",  # without its length
         "bede0000",
+        "bede0012" + 68 * "00" + "30050000",  # behind more padding than is read
+        "10000012" + 68 * "00" + "03010500",
     ],
 )
 def test_what_tells_nothing_is_passed_over(desk: Desk, extension: str) -> None:

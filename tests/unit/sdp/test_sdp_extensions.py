@@ -119,6 +119,15 @@ def test_what_was_agreed_on_is_offered_again_and_an_identifier_means_nothing_els
     assert lines(caller.create_offer()) == [f"2 {LEVEL} vad=on", f"4/sendonly {TIME}"]
 
 
+def test_who_renumbers_is_offered_the_latest() -> None:
+    """Against section 7; what was agreed on last is what both sides go by."""
+    callee = negotiator(header_extensions=BOTH)
+    for number in (5, 9, 7):
+        callee.receive_offer(described(audio("0 8", f"extmap:{number} {LEVEL}")))
+        assert lines(callee.create_answer()) == [f"{number} {LEVEL}"]
+    assert lines(callee.create_offer()) == [f"7 {LEVEL}", f"1/sendonly {TIME}"]
+
+
 def test_who_answers_without_them_has_none() -> None:
     caller = negotiator(header_extensions=BOTH)
     caller.create_offer()
