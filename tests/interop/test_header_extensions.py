@@ -1,20 +1,22 @@
-"""Header extensions in live calls: tshark and GStreamer read ours, and we read GStreamer's."""
+"""Header extensions in live calls: tshark, GStreamer and baresip read ours, and we theirs."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import re
 import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
 from direct import HOST
+from peers.baresip import Baresip
 from peers.gstreamer import Pipeline, gst_launch
 from phones import shipped
 from stalls import repeated_after_stalls
@@ -223,3 +225,45 @@ async def test_we_read_the_levels_that_gstreamer_sends(
         assert near > 20, heard
     assert (last.packets_received, last.packets_discarded) == (200, 0)
     assert last.voice_told is False, "its element knows of no voices"
+
+
+# ---------------------------------------------------------------- baresip
+
+
+@repeated_after_stalls
+@pytest.mark.parametrize("calls", ["we", "baresip"])
+async def test_baresip_and_we_tell_each_other_levels(
+    baresip: Callable[..., Awaitable[Baresip]], calls: str
+) -> None:
+    peer = await baresip(audio_level=True)
+    network = NetworkConfig(bind_host=HOST, trusted=(HOST,))
+    came: asyncio.Queue[Call] = asyncio.Queue()
+    async with Softphone(network=network, media=LEVELS) as phone:
+
+        @phone.on_incoming
+        async def answer(call: Call) -> None:
+            await call.answer()
+            came.put_nowait(call)
+
+        async with asyncio.TaskGroup() as group:
+            if calls == "we":
+                dialling = group.create_task(phone.dial(f"{peer.uri};transport=udp"))
+                await peer.incoming()
+                await peer.accept()
+                call = await dialling
+            else:
+                await peer.command("dial", f"sip:voip@{HOST}:{phone.port}")
+                call = await came.get()
+        tone = 12_000 * np.sin(np.arange(3 * RATE) * 0.3)
+        playing = asyncio.create_task(call.play(tone.astype(np.int16)))
+        await asyncio.sleep(2)
+        stats, debug = await call.measure(), await peer.command("audio_debug")
+        await playing
+        await call.hangup()
+    read = re.search(r"level (-?[0-9.]+) dBov", debug)
+    assert read is not None, debug
+    assert float(read[1]) == -round(level_of(tone))
+    assert stats.level_told_dbov is not None
+    assert stats.level_received_dbfs is not None
+    assert stats.level_told_dbov == pytest.approx(stats.level_received_dbfs, abs=1)
+    assert stats.packets_discarded == 0
