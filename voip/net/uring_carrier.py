@@ -90,7 +90,6 @@ class UringCarrier:
         send["user_data"] = row
         send["fd"] = row if fixed else number
         send["msg_flags"] = int(socket.MSG_DONTWAIT)
-        send["addr2"] = _addresses(self._names)[row]
         send["addr_length"] = len(name)
 
     def remove(self, line: Line) -> None:
