@@ -106,7 +106,11 @@ def _lines(report: MediaReport) -> list[tuple[str, str, str]]:
     return [
         ("CPU per call and 20 ms", f"{figures['cpu_us_per_call_tick']:.1f} us", ""),
         ("of it outside the kernel", f"{figures['user_us_per_call_tick']:.1f} us", ""),
-        ("the bare codec", f"{figures['bare_codec_us']:.1f} us", "encoding and decoding 20 ms"),
+        (
+            "the bare codec",
+            f"{figures['bare_codec_us']:.1f} us",
+            "decoding and encoding 20 ms of as many streams",
+        ),
         ("the bare sockets", f"{figures['bare_sockets_us']:.1f} us", "a packet sent, one read"),
         ("all / machine factor", f"{cpu['figure']:.1f} us", bar(cpu, "us at most")),
         *(

@@ -28,11 +28,12 @@ class Tick:
         self,
         rows: npt.NDArray[np.intp],
         sound: npt.NDArray[np.float32],
+        slots: npt.NDArray[np.int64],
         sizes: npt.NDArray[np.int32],
         whole: npt.NDArray[np.int16],
         calls: list[Any],
         /,
-    ) -> None: ...
+    ) -> int: ...
     def fill(
         self,
         rows: npt.NDArray[np.intp],

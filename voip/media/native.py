@@ -18,11 +18,11 @@ import numpy.typing as npt
 from voip.dsp import stretch
 from voip.media import arrivals, gaps, gliding, pacing, payloads, playout, receive, voiced, voicing
 from voip.media.adapter import MAX_PAYLOAD, MAX_SAMPLES_S
-from voip.media.columns import Floats, Ints, Rows, distinct, every, some, where
+from voip.media.columns import Floats, Ints, Rows, every, some, where
 from voip.media.io import HEAD_BYTES, PacketBatch, PacketIO
 from voip.media.table import StreamTable
-from voip.media.transmit import DTX_OCTETS, OTHERS
-from voip.media.voices import Voice
+from voip.media.transmit import DTX_OCTETS, GATHERED, KEPT, OTHERS
+from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.media.voicing import TOGETHER, Voicing
 from voip.rtp import extensions, jitter
 
@@ -80,6 +80,12 @@ _NUMBERS = {
     "one_byte": extensions.ONE_BYTE,
     "two_byte": extensions.TWO_BYTE,
     "max_elements": extensions.MAX_ELEMENTS,
+    "dtx_octets": DTX_OCTETS,
+    "max_payload": MAX_PAYLOAD,
+    "kept": KEPT,
+    "others": OTHERS,
+    "gathered": GATHERED,
+    "steps_per_second": STEPS_PER_SECOND,
 }
 
 
@@ -211,20 +217,19 @@ class Native:
         voicing: Voicing,
     ) -> Rows:
         """As `Transmitter.fill_each`; in parts, between which others run."""
-        transmitter, count = self._table.transmitter, pcm.shape[1]
-        ready, begins = voicing.begun(rows, count)
-        transmitter.begin_each(rows[begins], slots[begins])
-        sizes = self._sizes[: rows.size]
-        chosen = ready & (voicing.say_by[rows] == TOGETHER)
-        sizes[:] = np.where(ready & ~chosen, 0, OTHERS)
+        transmitter, sizes = self._table.transmitter, self._sizes[: rows.size]
+        if self._whole.size != (packet := int(voicing.says[rows[0]])):  # mostly, all have this
+            self._whole = np.empty(packet, np.int16)
         together = _together(voicing.say_by[rows])
-        for packet in distinct(voicing.says[rows[ready]]):
-            if self._whole.size != packet:
-                self._whole = np.empty(packet, np.int16)
-            for begin in range(0, rows.size, together):
-                part = slice(begin, begin + together)
-                self._tick.say(rows[part], pcm[part], sizes[part], self._whole, voicing.say_calls)
-        transmitter.say_together(rows, pcm, chosen, sizes, voices, voicing)
+        left = 0
+        for begin in range(0, rows.size, together):
+            part = slice(begin, begin + together)
+            left += self._tick.say(
+                rows[part], pcm[part], slots[part], sizes[part], self._whole, voicing.say_calls
+            )
+        if not left:
+            return rows
+        transmitter.say_together(rows, pcm, sizes == GATHERED, sizes, voices, voicing)
         full = (sizes > DTX_OCTETS) & (sizes <= MAX_PAYLOAD)
         if wanted:
             for at in where((sizes > 0) & (sizes <= DTX_OCTETS)):

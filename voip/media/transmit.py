@@ -36,12 +36,13 @@ from voip.media.voicing import TOGETHER, Voicing
 from voip.rtp.packet import HEADER_BYTES, pack_header, write_headers
 from voip.rtp.srtp.keys import ROOM_BYTES
 
-__all__ = ["DTX_OCTETS", "KEPT", "MAX_PTIME_MS", "OTHERS", "Transmitter"]
+__all__ = ["DTX_OCTETS", "GATHERED", "KEPT", "MAX_PTIME_MS", "OTHERS", "Transmitter"]
 
 MAX_PTIME_MS = 120
 _PACKET_BYTES = HEADER_BYTES + EXTENSION_BYTES + MAX_PAYLOAD + ROOM_BYTES
-KEPT, OTHERS = -2, -1
-"""Instead of a payload's size: more is needed for it; the row's voice is to be asked."""
+OTHERS, KEPT, GATHERED = -1, -2, -3
+"""Instead of a payload's size: the row's voice is to be asked; more is needed for it; it is to be
+coded together with others."""
 DTX_OCTETS = 2
 """A payload no longer than this says that nothing is said: it need not go out (RFC 7587, 3.1.3)."""
 

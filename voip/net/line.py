@@ -95,6 +95,17 @@ class Carrier(Protocol):
         """
         ...
 
+    def read_at_once(
+        self, batch: PacketBatch, now: float, offset: float, latest: float
+    ) -> int | None:
+        """Read what has arrived into the columns of `batch`, where that can be done in one go.
+
+        Returns the count; None: it cannot, `read` does it. Arrivals are the kernel's stamps less
+        `offset` (of wall-clock time), none later than `latest`; `now` where there is no stamp, and
+        everywhere if `offset` is not a number.
+        """
+        ...
+
     def wait(self, seconds: float) -> None:
         """Wait until there is something to read, at most so long; other threads run meanwhile."""
         ...

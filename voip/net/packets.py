@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -126,11 +127,21 @@ class UdpPacketIO:
     def receive(self, batch: PacketBatch, now: float) -> int:
         """Fill `batch`; see `PacketIO`."""
         batch.strangers.clear()
+        offset = self._wall_offset()
+        count = self._carrier.read_at_once(batch, now, offset, self._clock.monotonic())
+        if count is None:
+            count = self._read(batch, now, offset)
+        batch.count = count
+        if self.tap is not None:
+            self._tap_received(batch, self.tap)
+        return count
+
+    def _read(self, batch: PacketBatch, now: float, offset: float) -> int:
+        """Fill `batch`; return the count."""
         reads = self._carrier.read(batch)
         if reads is None:
-            batch.count = 0
             return 0
-        count = batch.count = int(reads.tags.size)
+        count = int(reads.tags.size)
         np.right_shift(reads.tags, 1, out=batch.rows[:count])
         np.not_equal(reads.tags & 1, 0, out=batch.rtcp[:count])
         batch.slots[:count] = reads.slots
@@ -141,30 +152,38 @@ class UdpPacketIO:
             for position, source in reads.strangers:
                 batch.source[position] = index_of.setdefault(source, len(index_of))
             batch.strangers += map(from_socket, index_of)
-        self._arrivals(reads.stamps, now, batch.arrival[:count])
-        if self.tap is not None:
-            self._tap_received(batch, self.tap)
+        self._arrivals(reads.stamps, now, offset, batch.arrival[:count])
         return count
+
+    def _wall_offset(self) -> float:
+        """Return what the kernel's stamps are ahead of monotonic time; nan: that cannot be told."""
+        jumped = self._offset.sample()
+        self.counters.clock_jumps = self._offset.jumps
+        if not self.kernel_timestamps or jumped:  # stamped before the jump or after: who knows
+            return math.nan
+        return self._offset.seconds
 
     def wait(self, seconds: float) -> None:
         """Wait until a packet comes, at most so long; other threads run meanwhile."""
         self._carrier.wait(seconds)
 
     def _arrivals(
-        self, stamps: npt.NDArray[np.int64], now: float, out: npt.NDArray[np.float64]
+        self,
+        stamps: npt.NDArray[np.int64],
+        now: float,
+        offset: float,
+        out: npt.NDArray[np.float64],
     ) -> None:
         """Convert the kernel's wall-clock stamps to monotonic seconds, never later than now."""
-        jumped = self._offset.sample()
-        self.counters.clock_jumps = self._offset.jumps
-        if not self.kernel_timestamps or jumped:  # stamped before the jump or after: who knows
+        if math.isnan(offset):
             out[:] = now
             return
         seconds = stamps[:, 0]
         # whole seconds first: a double keeps 0.2 us of a wall-clock time
-        whole = int(self._offset.seconds)
+        whole = int(offset)
         np.multiply(stamps[:, 1], 1e-9, out=out)
         np.add(out, seconds - whole, out=out)
-        np.subtract(out, self._offset.seconds - whole, out=out)
+        np.subtract(out, offset - whole, out=out)
         np.minimum(out, self._clock.monotonic(), out=out)
         out[seconds == 0] = now
 

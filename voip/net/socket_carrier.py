@@ -79,6 +79,12 @@ class SocketCarrier:
         if not line.rtcp:
             self._by_row[line.tag >> 1] = None
 
+    def read_at_once(
+        self, batch: PacketBatch, now: float, offset: float, latest: float
+    ) -> int | None:
+        """Leave it to `read`: each packet is an object already."""
+        return None
+
     def read(self, batch: PacketBatch) -> Reads | None:
         """Read what has arrived, round by round: one packet of every line that has one.
 

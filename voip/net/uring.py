@@ -166,6 +166,17 @@ class Queues:
             ctypes.c_size_t(self._wait_argument.nbytes),
         )
 
+    def completion_words(self) -> list[int]:
+        """Return what code in C takes completions by: descriptor, size, addresses."""
+        places = (self._cq_head, self._cq_tail, self._done, self._argument)
+        addresses = [place.ctypes.data for place in places]
+        return [self._fd, self.completions, *addresses, self._argument.nbytes]
+
+    def submission_words(self) -> list[int]:
+        """Return what code in C submits operations by: descriptor, size, addresses."""
+        places = (self.sqes, self._sq_tail, self._sq_array)
+        return [self._fd, self.entries, *(place.ctypes.data for place in places)]
+
     def register(self, operation: int, argument: object, count: int) -> None:
         """Call io_uring_register(2); raises OSError."""
         if self._call(_SYS_REGISTER, self._fd, operation, argument, count) < 0:
@@ -221,16 +232,25 @@ class Ring(Queues):
 
         What the kernel would not take at all has its reason as its error.
         """
-        tail = self.submit(count)
-        submitted = 0
-        refused = 0
-        while submitted < count and not refused:
-            taken = self.enter(count - submitted, 0)
+        self.submit(count)
+        return self.finish(count, self.enter(count, 0))
+
+    def finish(self, count: int, taken: int) -> npt.NDArray[np.int32]:
+        """Run what is left of `sqes[:count]`, of which the kernel took so many, or -errno; `run`.
+
+        Returns what failed of all.
+        """
+        tail = int(self._sq_tail[0]) - count
+        submitted = refused = 0
+        while True:
             if taken > 0:
                 submitted += taken
             elif taken != -errno.EINTR:
                 refused = -taken or errno.EAGAIN
                 self.take_back(tail + submitted)
+            if refused or submitted == count:
+                break
+            taken = self.enter(count - submitted, 0)
         if not refused and not self.any_completed:
             return _NONE
         failed = self.completed()[:, [0, 2]].view(np.int32)

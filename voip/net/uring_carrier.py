@@ -21,6 +21,7 @@ from voip.media.io import SLOT_BYTES, PacketBatch
 from voip.net.line import IoCounters, Line, Reads
 from voip.net.uring import OP_SEND, SKIP_SUCCESS, SQE, Ring
 from voip.net.uring_files import FIXED_FILE, FixedFiles
+from voip.net.uring_native import Outlet, available
 from voip.net.uring_receiver import NAME_WORDS, UringReceiver
 
 __all__ = ["UringCarrier"]
@@ -52,6 +53,8 @@ class UringCarrier:
         self._packets: npt.NDArray[np.uint8] | None = None  # what `_sends` points to
         self._ready: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # there is somebody to send to
 
+        self._outlet: Outlet | None = None
+
     # ------------------------------------------------------------ lines
 
     def add(self, line: Line) -> None:
@@ -66,6 +69,8 @@ class UringCarrier:
             self._sends["addr2"] = _addresses(self._names)
             self._sends_words = self._sends.view(np.uint64).reshape(len(self._sends), -1)
             self._packets = None
+            if available():
+                self._outlet = Outlet(self._ring, self._sends_words, self._ready)
         self.connect(line)
 
     def connect(self, line: Line) -> None:
@@ -85,7 +90,6 @@ class UringCarrier:
         send["user_data"] = row
         send["fd"] = row if fixed else number
         send["msg_flags"] = int(socket.MSG_DONTWAIT)
-        send["addr2"] = _addresses(self._names)[row]
         send["addr_length"] = len(name)
 
     def remove(self, line: Line) -> None:
@@ -119,6 +123,12 @@ class UringCarrier:
             strangers = [(int(i), _unpack(names[i])) for i in np.flatnonzero(strange.any(axis=1))]
         return Reads(tags, slots, lengths, stamps, strangers)
 
+    def read_at_once(
+        self, batch: PacketBatch, now: float, offset: float, latest: float
+    ) -> int | None:
+        """Read what has arrived into the columns of `batch`, if all of it is ordinary."""
+        return self._receiver.read_at_once(batch, self._expected, now, offset, latest)
+
     def wait(self, seconds: float) -> None:
         """Wait until something comes, at most so long."""
         self._receiver.wait(seconds)
@@ -130,24 +140,39 @@ class UringCarrier:
         lengths: npt.NDArray[np.int32],
     ) -> npt.NDArray[np.int32]:
         """Send one packet for each of `rows`."""
-        able = self._ready.take(rows, mode="clip")
-        if not every(able) or rows.max(initial=0) >= self._ready.size:
-            able &= rows < self._ready.size
-            rows, lengths = rows[able], lengths[able]
         self._point_to(packets)
-        ring, failed = self._ring, []
-        for begin in range(0, rows.size, ring.entries):
-            part = rows[begin : begin + ring.entries]
-            self._sends_words.take(part, axis=0, out=ring.words[: part.size], mode="clip")
-            ring.lengths[: part.size] = lengths[begin : begin + ring.entries]
-            failures = ring.run(part.size)
-            if failures.size:
-                self._count(failures[:, 1])
-                failed.append(failures[:, 0])
-        return rows[~np.isin(rows, np.concatenate(failed))] if failed else rows
+        most = self._ring.entries
+        if rows.size <= most:
+            return self._send_part(rows, lengths)
+        parts = [slice(begin, begin + most) for begin in range(0, rows.size, most)]
+        return np.concatenate([self._send_part(rows[part], lengths[part]) for part in parts])
+
+    def _send_part(
+        self, rows: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]
+    ) -> npt.NDArray[np.int32]:
+        """Send as `send`, no more than there are entries in the ring."""
+        ring = self._ring
+        taken = None if self._outlet is None else self._outlet.send(rows, lengths)
+        if taken is not None:
+            failures = ring.finish(rows.size, taken)
+        else:
+            able = self._ready.take(rows, mode="clip")
+            able &= rows < self._ready.size
+            if not every(able):
+                rows, lengths = rows[able], lengths[able]
+            if not rows.size:
+                return rows
+            self._sends_words.take(rows, axis=0, out=ring.words[: rows.size], mode="clip")
+            ring.lengths[: rows.size] = lengths
+            failures = ring.run(rows.size)
+        if not failures.size:
+            return rows
+        self._count(failures[:, 1])
+        return rows[~np.isin(rows, failures[:, 0])]
 
     def close(self) -> None:
         """Close the rings."""
+        self._outlet = None
         self._ring.close()
         self._receiver.close()
 

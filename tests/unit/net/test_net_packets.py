@@ -38,15 +38,18 @@ class ShiftedClock:
         return time.time() + self.shift
 
 
-@pytest.fixture(params=[False, True], ids=["sockets", "io_uring"])
-def batched(request: pytest.FixtureRequest) -> bool:
-    """Each test runs over both carriers, the second where the kernel allows it."""
-    if request.param:
-        try:
-            Ring(8).close()
-        except OSError as error:
-            pytest.skip(str(error))
-    return bool(request.param)
+@pytest.fixture(params=["sockets", "io_uring", "io_uring without C"])
+def batched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Each test runs over both carriers, io_uring in arrays and in C."""
+    if request.param == "sockets":
+        return False
+    try:
+        Ring(8).close()
+    except OSError as error:
+        pytest.skip(str(error))
+    if request.param == "io_uring without C":
+        monkeypatch.setenv("VOIP_NATIVE", "0")
+    return True
 
 
 @pytest.fixture

@@ -365,7 +365,7 @@ def raise_open_files(needed: int) -> None:
 def _round_of(calls: int, seconds: float, busy: int, setup: dict[str, Any], seed: int) -> Round:
     codec = setup["codec"]
     factor_before = calibrate(CALIBRATION_REPEATS).factor(REFERENCE)
-    bare = {"bare_codec_us": bare_codec_us(codec), "bare_sockets_us": bare_sockets_us(calls)}
+    bare = {"bare_codec_us": bare_codec_us(codec, calls), "bare_sockets_us": bare_sockets_us(calls)}
     with Worker("engine") as engine, Worker("load") as load, Worker("sleep") as sleeper:
         engine.tell("open", calls=calls, busy=busy, **setup)
         load.tell("open", calls=calls, seed=seed, codec=codec, srtp=setup.get("srtp"))

@@ -19,7 +19,7 @@ from voip.codecs.opus.codec import OPUS, OpusCodec
 from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.registry import CodecEntry, Registry, default_registry
 from voip.errors import ConfigError
-from voip.harness.bench.codec_sides import FRAME_MS, Material, alone, formats
+from voip.harness.bench.codec_sides import FRAME_MS, Material, Sides, alone, formats
 from voip.harness.bench.native_codecs import native
 from voip.harness.bench.speech import speech_frames
 from voip.media.commands import PayloadFormat
@@ -41,7 +41,10 @@ BARS: Final = {"g722": 1.3, "opus": 1.15}
 _PAYLOAD_TYPES: Final = {"pcmu": 0, "gsm": 3, "pcma": 8, "g722": 9}
 _OPUS: Final = OpusSettings(bit_rate=24_000, complexity=5, fec=True, expected_loss=5)
 _OPUS_FMTP: Final = "useinbandfec=1"
-_REPEATS, _BARE_FRAMES = 9, 50
+_BARE_FRAMES = 50
+_APART = 7
+"""Frames that a stream is ahead of the one before it."""
+_PAUSE_S = 0.02
 
 
 def registry() -> Registry:
@@ -96,26 +99,37 @@ def frames_of(codec: str, count: int, seed: int) -> Frames:
     return Frames(table, np.array([payload.size for payload in octets], np.int64), span)
 
 
-def bare_codec_us(codec: str) -> float:
-    """Measure a codec, encode and decode, for 20 ms of one stream: microseconds of CPU time.
+def bare_codec_us(codec: str, calls: int) -> float:
+    """Measure a codec, decode and encode, for 20 ms of a stream: microseconds of CPU time.
 
-    By the native library's own calls where there is one, else by the registry's codec: the median.
+    There are as many streams as calls, each has its turn every 20 ms, and something else has been
+    done meanwhile: what they remember is no more in the nearest caches than that of calls is. By
+    the native library's own calls where there is one, else by the registry's codec: the median.
     """
     if codec in PLAIN:
         return 0.0
     format_, codecs = _format(codec), registry()
     material = Material(codecs.create(format_).info, _BARE_FRAMES)
+    streams = [_bare(codec, material, format_, codecs) for _ in range(calls)]
+    measured = []
+    for number in range(_BARE_FRAMES):
+        time.sleep(_PAUSE_S)
+        begun = time.process_time()
+        for works in ([one.decode for one in streams], [one.encode for one in streams]):
+            for stream, work in enumerate(works):
+                at = (number + _APART * stream) % _BARE_FRAMES
+                if work is not None:
+                    work(slice(at, at + 1))
+        measured.append((time.process_time() - begun) / calls)
+    return 1e6 * statistics.median(measured) * FRAME_MS / material.frame_ms
+
+
+def _bare(codec: str, material: Material, format_: CodecFormat, codecs: Registry) -> Sides:
+    """Return what decodes and encodes a stream."""
     _, sides = native(material, lambda: codecs.create(format_), format_)
     if sides.encode is None or sides.decode is None or codec not in BARS:
         sides = alone(material, lambda: codecs.create(format_))
-    whole, measured = slice(0, _BARE_FRAMES), []
-    for _ in range(_REPEATS):
-        begun = time.process_time()
-        for work in (sides.encode, sides.decode):
-            if work is not None:
-                work(whole)
-        measured.append((time.process_time() - begun) / _BARE_FRAMES)
-    return 1e6 * statistics.median(measured) * FRAME_MS / material.frame_ms
+    return sides
 
 
 def _format(codec: str) -> CodecFormat:

@@ -43,37 +43,54 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
 }
 
 PyDoc_STRVAR(say_doc,
-             "say(rows, sound, sizes, whole, calls, /)\n--\n\n"
+             "say(rows, sound, slots, sizes, whole, calls, /)\n--\n\n"
              "Put sound, float32 (k, samples), into packets of `rows`, intp (k,), with voices.\n\n"
-             "`sizes`, int32 (k,), says how many octets those took that are full, 0 where that failed,\n"
-             "-2 where more is needed; those that are below 0 before are passed over, and packets of other\n"
-             "lengths than `whole`, int16 (samples,), which is room. `calls` has by row what encodes where\n"
-             "that is Python's.");
+             "`slots`, int64 (k,), counts base steps of all time. `sizes`, int32 (k,), says how many\n"
+             "octets those took that are full, 0 where that failed, or why there are none: transmit.py.\n"
+             "`whole`, int16 (samples,), is room for what is coded by an object of Python's, which\n"
+             "`calls` has by row. Returns how many are not full, or have less to say than is sent.");
 static PyObject *tick_say(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *sound_array, *sizes_array, *whole_array, *calls;
+    PyObject *rows_array, *sound_array, *slots_array, *sizes_array, *whole_array, *calls;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
+    const int64_t *slots;
     const float *sound;
     int32_t *sizes;
     int16_t *whole;
-    Py_ssize_t k;
-    if (!PyArg_ParseTuple(arguments, "OOOOO", &rows_array, &sound_array, &sizes_array, &whole_array,
-                          &calls))
+    Py_ssize_t k, left = 0;
+    if (!PyArg_ParseTuple(arguments, "OOOOOO", &rows_array, &sound_array, &slots_array, &sizes_array,
+                          &whole_array, &calls))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (sizes = borrow(&loan, sizes_array, sizeof *sizes, k, 1)) == NULL
+        || (slots = borrow(&loan, slots_array, sizeof *slots, k, 0)) == NULL
         || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL
         || (sound = borrow(&loan, sound_array, sizeof *sound, -1, 0)) == NULL)
         return give_back(&loan, NULL);
-    Py_ssize_t packet = loan.buffers[2].len / loan.buffers[2].itemsize;
-    Py_ssize_t count = k > 0 ? loan.buffers[3].len / loan.buffers[3].itemsize / k : 0;
-    for (Py_ssize_t at = 0; at < k; at++)
-        if (sizes[at] >= 0 && t->says[rows[at]] == packet)
-            sizes[at] = say_step(t, rows[at], sound + at * count, count, whole, packet, whole_array, calls);
-    Py_INCREF(Py_None);
-    return give_back(&loan, Py_None);
+    Py_ssize_t room = loan.buffers[3].len / loan.buffers[3].itemsize;
+    Py_ssize_t count = k > 0 ? loan.buffers[4].len / loan.buffers[4].itemsize / k : 0;
+    for (Py_ssize_t at = 0; at < k; at++) {
+        Py_ssize_t row = rows[at], packet = (Py_ssize_t)t->says[row];
+        int ready = t->in_hand[row] + count <= packet;
+        if (!ready || (t->say_by[row] == t->called && packet != room)) {
+            sizes[at] = (int32_t)t->others;
+            left++;
+            continue;
+        }
+        if (t->in_hand[row] == 0)
+            t->start[row] = t->origin[row] + slots[at] * t->send_clock[row] / (int64_t)t->steps_per_second;
+        int32_t size = (int32_t)t->gathered;
+        if (t->say_by[row] != t->together)
+            size = say_step(t, row, sound + at * count, count, whole, packet, whole_array, calls);
+        sizes[at] = size;
+        if (size > t->dtx_octets && size <= t->max_payload)
+            t->filled[row] = size;
+        else
+            left++;
+    }
+    return give_back(&loan, PyLong_FromSsize_t(left));
 }
 
 PyDoc_STRVAR(play_doc,

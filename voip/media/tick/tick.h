@@ -47,6 +47,7 @@
     X(payload_type, uint8_t, "table.transmitter.payload_type") \
     X(send_ssrc, int64_t, "table.transmitter.ssrc") \
     X(send_sequence, int64_t, "table.transmitter.sequence") \
+    X(send_clock, int64_t, "table.transmitter.clock") \
     X(origin, int64_t, "table.transmitter.origin") \
     X(start, int64_t, "table.transmitter.start") \
     X(filled, int64_t, "table.transmitter.filled") \
@@ -136,7 +137,8 @@
     X(grow_s) X(shrink_s) X(faded) X(nothing_waits) X(never) X(hang_s) X(empty) \
     X(force_s) X(slow_s) X(short_s) X(patience_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
     X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own) \
-    X(one_byte) X(two_byte) X(max_elements)
+    X(one_byte) X(two_byte) X(max_elements) \
+    X(dtx_octets) X(max_payload) X(kept) X(others) X(gathered) X(steps_per_second)
 
 enum {
 #define X(name, type, there) AT_##name,

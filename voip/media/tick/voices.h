@@ -191,8 +191,6 @@ static Py_ssize_t say_voice(Tick *t, Py_ssize_t row, const float *sound, Py_ssiz
     return size > 0 ? size : 0;
 }
 
-enum { KEPT = -2 };
-
 /* adapter.py, Encoding.feed and take */
 static int32_t say_step(Tick *t, Py_ssize_t row, const float *sound, Py_ssize_t count, int16_t *whole,
                         Py_ssize_t packet, PyObject *rounded, PyObject *calls)
@@ -206,7 +204,7 @@ static int32_t say_step(Tick *t, Py_ssize_t row, const float *sound, Py_ssize_t 
     memcpy(waiting + in_hand, sound, sizeof *sound * (size_t)count);
     if (in_hand + count < packet) {
         t->in_hand[row] = in_hand + count;
-        return KEPT;
+        return (int32_t)t->kept;
     }
     int32_t size = (int32_t)say_voice(t, row, waiting, packet, whole, rounded, calls);
     if (size > 0)
