@@ -14,6 +14,7 @@ __all__ = [
     "DSCP_CS3",
     "DSCP_EF",
     "ENGINE_NICE",
+    "HEADER_EXTENSIONS",
     "TRANSPORTS",
     "CallConfig",
     "Extension",
@@ -31,6 +32,9 @@ DSCP_CS3: Final = 24
 """Class selector 3: signalling (RFC 4594 section 4.2, as most telephones have it)."""
 DSCP_EF: Final = 46
 """Expedited forwarding (RFC 3246): what routers give to voice."""
+
+HEADER_EXTENSIONS: Final = ("audio-level", "abs-send-time")
+"""What packets can say beside their sound."""
 
 ENGINE_NICE: Final = -10
 """Late sound is heard, late Python is not."""
@@ -254,7 +258,9 @@ class MediaConfig:
     hold_music: a file or several that who is held hears over and over; True: a melody that comes
     with the package; None: silence (`Call.set_hold_music` for a single call). tones_heard: whether
     digits are listened for in the sound; "auto": where the other side sends no telephone-events, in
-    G.711, G.722 and L16.
+    G.711, G.722 and L16. header_extensions: what packets say beside their sound, where the other
+    side agrees (RFC 8285): "audio-level", how loud each is and whether somebody speaks in it
+    (RFC 6464), "abs-send-time", when it was sent; the levels that others tell are always read.
     """
 
     codecs: tuple[str, ...] = ("pcmu", "pcma")
@@ -275,6 +281,7 @@ class MediaConfig:
     dtx: bool = False
     hold_music: str | tuple[str, ...] | bool | None = None
     tones_heard: Literal["auto", "always", "never"] = "auto"
+    header_extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", "thread", "process"):
@@ -306,6 +313,12 @@ class MediaConfig:
             )
         if not 0 <= self.redundancy <= 4:
             raise ConfigError(f"redundancy={self.redundancy}", hint="0 to 4 packets")
+        for name in self.header_extensions:
+            if name not in HEADER_EXTENSIONS:
+                raise ConfigError(
+                    f"no header extension is called {name!r}",
+                    hint=f"of {', '.join(HEADER_EXTENSIONS)}",
+                )
         if self.keepalive_s is not None and not 1 <= self.keepalive_s <= 3600:
             raise ConfigError(f"keepalive_s={self.keepalive_s}", hint="1 to 3600 s, or None")
         if self.elsewhere is not None:

@@ -27,6 +27,7 @@ from voip.codecs.registry import default_registry
 from voip.errors import CodecError, RtpError, SdpError, SipError
 from voip.fmtp import read as read_parameters
 from voip.fmtp import write as write_parameters
+from voip.media.extensions import ToldLevels
 from voip.rtp.extensions import AudioLevel, build_extension, parse_extension, read_extension
 from voip.rtp.packet import parse_headers
 from voip.rtp.rtcp import build_compound, parse_compound
@@ -271,7 +272,7 @@ def rtcp(data: bytes) -> None:
 
 
 def rtp(data: bytes) -> None:
-    """RTP headers of a batch: what is valid lies within its packet."""
+    """RTP headers of a batch: what is valid lies within its packet, and tells a level or none."""
     rows = np.zeros((3, 256), np.uint8)
     lengths = np.zeros(3, np.int32)
     for row in range(3):
@@ -283,6 +284,11 @@ def rtp(data: bytes) -> None:
     assert bool(np.all(ends[found.valid] <= lengths[found.valid]))
     assert bool(np.all(found.size[found.valid] >= 0))
     assert bool(np.all(found.offset[found.valid] >= 12))
+    levels, valid = ToldLevels(3), np.flatnonzero(found.valid)
+    for row in range(3):
+        levels.agree(row, 1 + row, voice=True)
+    told = levels.read(valid, rows, valid)
+    assert bool(np.all((told >= -1) & (told <= 255)))
 
 
 def extension(data: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 from peers.asterisk import Asterisk
+from peers.gstreamer import gst_launch, run_pipeline
 from peers.pjsua import Pjsua
 
 import voip
@@ -115,19 +116,7 @@ def test_tshark_reads_the_blocks_that_we_write(
 
 def gstreamer(missing: Callable[[str], NoReturn], *pipeline: str) -> None:
     """Run a pipeline to its end; `missing` where GStreamer, or what it has of RED, is not there."""
-    tools = [shutil.which(f"gst-{name}-1.0") for name in ("launch", "inspect")]
-    if None in tools:
-        missing("GStreamer is not installed (make peers)")
-    for element in ("rtpredenc", "rtpjitterbuffer", "rtppcmupay"):
-        if subprocess.run([str(tools[1]), element], capture_output=True).returncode:
-            missing(f"GStreamer has no {element} (make peers)")
-    done = subprocess.run(
-        [str(tools[0]), "-q", *" ! ".join(pipeline).split()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
+    run_pipeline(gst_launch(missing, "rtpredenc", "rtpjitterbuffer", "rtppcmupay"), *pipeline)
 
 
 def framed(path: Path) -> list[bytes]:

@@ -98,6 +98,7 @@ def answer(
     codec: options.CodecList = "pcmu,pcma",
     dtx: options.Dtx = False,
     redundancy: options.Redundancy = 0,
+    header_extensions: options.HeaderExtensionList = "",
     media_timeout: options.MediaTimeout = 60.0,
     ping: options.Ping = 0.0,
     pcap: options.PcapFile = None,
@@ -154,7 +155,9 @@ def answer(
                 wss_port=wss_port,
                 ws_path=ws_path,
             ),
-            media=options.media_config(codec, dtx=dtx, redundancy=redundancy),
+            media=options.media_config(
+                codec, dtx=dtx, redundancy=redundancy, header_extensions=header_extensions
+            ),
             calling=options.call_config(media_timeout, ping),
             pcap=pcap,
             trace=print_trace if trace else None,

@@ -110,6 +110,7 @@ def call(
     codec: options.CodecList = "pcmu,pcma",
     dtx: options.Dtx = False,
     redundancy: options.Redundancy = 0,
+    header_extensions: options.HeaderExtensionList = "",
     media_timeout: options.MediaTimeout = 60.0,
     ping: options.Ping = 0.0,
     pcap: options.PcapFile = None,
@@ -151,7 +152,9 @@ def call(
                 wss_port=wss_port,
                 ws_path=ws_path,
             ),
-            media=options.media_config(codec, dtx=dtx, redundancy=redundancy),
+            media=options.media_config(
+                codec, dtx=dtx, redundancy=redundancy, header_extensions=header_extensions
+            ),
             calling=options.call_config(media_timeout, ping),
             pcap=pcap,
             trace=print_trace if trace else None,

@@ -12,6 +12,7 @@ import typer
 
 from voip.cli.run import LogLevel, warn
 from voip.config import (
+    HEADER_EXTENSIONS,
     TRANSPORTS,
     CallConfig,
     MediaConfig,
@@ -158,6 +159,14 @@ Redundancy = Annotated[
         metavar="N", help="Packets before it that each packet repeats (RFC 2198), 0 to 4."
     ),
 ]
+HeaderExtensionList = Annotated[
+    str,
+    typer.Option(
+        "--header-extensions",
+        metavar="LIST",
+        help=f"What packets say beside sound (RFC 8285), of {', '.join(HEADER_EXTENSIONS)}.",
+    ),
+]
 MediaTimeout = Annotated[
     float, typer.Option(min=0, metavar="S", help="End a call after so much silence; 0: never.")
 ]
@@ -279,10 +288,20 @@ def tls_config(
     return TlsConfig(_text(ca), _text(certificate), _text(key), insecure=insecure)
 
 
-def media_config(codecs: str, *, dtx: bool = False, redundancy: int = 0) -> MediaConfig:
-    """Read --codec, --dtx and --redundancy."""
-    names = tuple(name.strip().lower() for name in codecs.split(",") if name.strip())
-    return MediaConfig(codecs=names, dtx=dtx, redundancy=redundancy)
+def media_config(
+    codecs: str, *, dtx: bool = False, redundancy: int = 0, header_extensions: str = ""
+) -> MediaConfig:
+    """Read --codec, --dtx, --redundancy and --header-extensions."""
+    return MediaConfig(
+        codecs=_names(codecs),
+        dtx=dtx,
+        redundancy=redundancy,
+        header_extensions=_names(header_extensions),
+    )
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in listed.split(",") if name.strip())
 
 
 def call_config(media_timeout: float, ping: float) -> CallConfig:

@@ -60,6 +60,7 @@ static int measure(Tick *t)
     t->slots_a_row = share(t, AT_slot_timestamp, t->row_count);
     t->slot_bytes = share(t, AT_slot_payload, t->row_count * t->slots_a_row);
     t->packet_bytes = share(t, AT_packets, t->row_count);
+    t->extension_bytes = share(t, AT_extension, t->row_count);
     t->codes = share(t, AT_decode, 256);
     t->seam_samples = share(t, AT_seam, t->row_count);
     t->history = share(t, AT_past_sound, t->row_count);
@@ -70,7 +71,8 @@ static int measure(Tick *t)
                && t->bins <= 256 && t->remembered > 0 && t->slot_bytes > 0
                && t->slots_a_row > 0 && (t->slots_a_row & (t->slots_a_row - 1)) == 0
                && t->seam_samples > 0 && t->history > 0 && t->history <= t->slot_bytes && t->fifo_samples > 0
-               && t->packet_bytes > 12 && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
+               && t->extension_bytes > 0 && share(t, AT_instant, 1) == TIME_BYTES
+               && t->packet_bytes > 12 + t->extension_bytes && t->codes > 0 && share(t, AT_encode, 1 << 16) == t->codes
                && share(t, AT_units, 256) == 1
                && t->stride >= (Py_ssize_t)t->head_bytes + 12 + t->slot_bytes
                && fits(t, AT_ssrc, AT_peak, t->row_count)

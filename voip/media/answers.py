@@ -96,6 +96,8 @@ class StreamStats:
     silence_share_sent: float | None = None  # of what might be left unsent (`dtx`)
     level_received_dbfs: float | None = None
     level_sent_dbfs: float | None = None
+    level_told_dbov: int | None = None  # of the last packet, as it says (RFC 6464); -127: silence
+    voice_told: bool | None = None  # likewise: somebody speaks in it
     ssrc_sent: int | None = None
     ssrc_received: int | None = None
     remote: Address | None = None  # where packets come from now

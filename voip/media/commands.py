@@ -22,6 +22,7 @@ __all__ = [
     "CloseStream",
     "Command",
     "ConnectStream",
+    "HeaderExtensions",
     "LinkIn",
     "LinkOut",
     "LogJitter",
@@ -73,6 +74,19 @@ class OpenStream:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderExtensions:
+    """What packets hold beside sound (RFC 8285): identifiers, 0 of what is not sent, or not read.
+
+    *_level: audio levels (RFC 6464); `voice`: their V bit has a meaning. send_time: abs-send-time.
+    """
+
+    send_level: int = 0
+    send_time: int = 0
+    receive_level: int = 0
+    voice: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectStream:
     """Apply a negotiated session description: addresses, formats, direction, packet time.
 
@@ -100,6 +114,7 @@ class ConnectStream:
     send_noise: PayloadFormat | None = None  # comfort noise (RFC 3389) that the peer takes
     receive_noise: tuple[PayloadFormat, ...] = ()
     dtx: bool = False  # send `send_noise` while nobody speaks, and nothing else
+    extensions: HeaderExtensions = HeaderExtensions()
 
 
 @dataclass(frozen=True, slots=True)

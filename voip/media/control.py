@@ -40,6 +40,7 @@ from voip.media.commands import (
     WatchStream,
 )
 from voip.media.digits import Digits
+from voip.media.extensions import Layout
 from voip.media.io import PacketIO
 from voip.media.jitter_log import JitterLog
 from voip.media.keepalive import KeepAlive
@@ -192,6 +193,7 @@ class Control:
         repeats = _payload_type(
             command.send_redundancy.payload_type if command.send_redundancy else 0
         )
+        extended = Layout.of(command.extensions)
         voice = self._voice(command, self._table.voices.get(row))
         meaning = self._meaning(command, voice)
         remote, rtcp_remote = command.rtp, command.rtcp
@@ -209,6 +211,8 @@ class Control:
             table.redundant.add(row)
         generations = command.redundancy if command.send_redundancy else 0
         table.transmitter.red.repeat(row, min(max(0, generations), MAX_GENERATIONS), repeats)
+        table.transmitter.extensions.agree(row, extended)
+        table.told.agree(row, command.extensions.receive_level, voice=command.extensions.voice)
         table.event_clocks[row] = {
             item.payload_type: item.clock_rate for item in command.receive_dtmf
         }
@@ -345,6 +349,7 @@ class Control:
             None if noise is None else _payload_type(noise.payload_type),
             dtx=command.dtx,
             rate_hz=int(table.playout.rate[row]),
+            listens=command.extensions.send_level > 0 and command.extensions.voice,
         )
         return ptime_ms
 

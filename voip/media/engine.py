@@ -183,6 +183,8 @@ class Engine:
         if self._commands:
             self._apply_commands(now, now + _COMMANDS_S)
             phases.end("commands")
+        if (extensions := self._table.transmitter.extensions).used:
+            extensions.at(wall)
         if self._table.rows:
             self._events += self._intake.receive(now, wall)
             phases.end("parse and insert")
@@ -299,10 +301,11 @@ class Engine:
             self._pairs.say(step.group, rows, slot, sound)
         self._router.record(rows, sound, sent=True)
         self.phases.end("route and mix")
-        table.levels.send(rows, sound)
+        power = table.levels.send(rows, sound)
         self.phases.end("levels")
         if self._relay.rows.size and some(relaying := self._relay.active[rows]):
             rows, sound, slot = rows[~relaying], sound[~relaying], slot[~relaying]
+            power = power[~relaying]
             if not rows.size:
                 return
         table.silences.listen(rows, sound)
@@ -312,6 +315,9 @@ class Engine:
             )
         else:
             full = self._transmitter.fill(rows, sound, slot * table.base_step)
+        if (extensions := table.transmitter.extensions).used:
+            start, spoken = table.transmitter.start[rows], table.silences.spoken[rows]
+            extensions.measure(rows, power, sound.shape[1], start, spoken, full)
         self.phases.end("encode")
         full, events = self._digits.replace(full)
         self._events += events

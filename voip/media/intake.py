@@ -146,13 +146,19 @@ class Intake:
             audio,
             clock,
         )
+        told = None
+        if table.told.used:
+            told = table.told.read(rows, batch.data, batch.slots[packets])
+            newest = accepted.ok & (accepted.sequence == table.receiver.last_sequence[rows])
+            newest &= told >= 0
+            table.told.octet[rows[newest]] = told[newest]
         if some(accepted.restarted) or not every(accepted.ok):
             self._look_for_own(packets, rows, headers)
             for row in rows[accepted.restarted]:
                 table.playout.stop(int(row))
                 events += self._digits.forget(int(row))
         if self._relay.rows.size:
-            self._relay.forward(packets, rows, headers, meaning, accepted, batch)
+            self._relay.forward(packets, rows, headers, meaning, accepted, batch, told)
         if some(noise):
             self._hear_noise(packets, rows, headers, accepted, where(noise & accepted.ok))
         if not every(audio):

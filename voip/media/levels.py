@@ -66,9 +66,11 @@ class Levels:
             self.clipped[rows[at]] += is_clipped(pcm[at])
         return power
 
-    def send(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
-        """Measure what is sent on `rows` (k,): float32 (k, samples)."""
-        self.sent[rows] = np.maximum(self.sent[rows], _mean_square(pcm))
+    def send(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Measure what is sent on `rows` (k,): float32 (k, samples); return mean squares (k,)."""
+        power = _mean_square(pcm)
+        self.sent[rows] = np.maximum(self.sent[rows], power)
+        return power
 
     def turn(self) -> None:
         """Begin another second."""

@@ -24,7 +24,7 @@ from voip.media.table import StreamTable
 from voip.media.transmit import DTX_OCTETS, GATHERED, KEPT, OTHERS
 from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.media.voicing import TOGETHER, Voicing
-from voip.rtp import jitter
+from voip.rtp import extensions, jitter
 
 try:
     from voip.media import _native
@@ -77,6 +77,9 @@ _NUMBERS = {
     "function": voicing.FUNCTION,
     "together": voicing.TOGETHER,
     "max_units_octets": voicing.MAX_UNITS_OCTETS,
+    "one_byte": extensions.ONE_BYTE,
+    "two_byte": extensions.TWO_BYTE,
+    "max_elements": extensions.MAX_ELEMENTS,
     "dtx_octets": DTX_OCTETS,
     "max_payload": MAX_PAYLOAD,
     "kept": KEPT,

@@ -233,4 +233,4 @@ class RedIntake:
         yes, no = np.ones(rows.size, np.bool_), np.zeros(rows.size, np.bool_)
         accepted = Accepted(yes, no, sequence, timestamp)
         earlier = replace(headers, **fields)
-        self._relay.forward(packets, rows, earlier, code, accepted, self._batch)
+        self._relay.forward(packets, rows, earlier, code, accepted, self._batch, None)

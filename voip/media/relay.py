@@ -281,10 +281,12 @@ class Relay:
         meaning: npt.NDArray[np.uint8],
         accepted: Accepted,
         batch: PacketBatch,
+        told: npt.NDArray[np.int16] | None,
     ) -> None:
         """Send on what of `packets` (k,) of the batch can be relayed, one for each of `rows` (k,).
 
-        meaning: of these packets (k,). One row may be the source of several.
+        meaning: of these packets (k,); told: what they tell of their levels (k,), -1 or None where
+        they do not. One row may be the source of several.
         """
         table = self._table
         self._place[rows] = np.arange(rows.size)
@@ -328,7 +330,8 @@ class Relay:
             latest, _ = table.relayed_digits.get(source, (-1, -1))
             if began != latest:
                 table.relayed_digits[source] = began, latest
-        self._send(to, packet, kind, event, size, accepted, at, headers, batch)
+        levels = None if told is None else told[at]
+        self._send(to, packet, kind, event, size, accepted, at, headers, batch, levels)
         self.last_at[to] = arrival
         self.paused[to] = noise | (event & self.paused[to])
         table.silences.packets[to] += noise
@@ -360,6 +363,7 @@ class Relay:
         at: Rows,
         headers: RtpHeaders,
         batch: PacketBatch,
+        levels: npt.NDArray[np.int16] | None,
     ) -> None:
         """Send on `packet` (k,) of the batch for rows `to` (k,), all of them new."""
         table, sender = self._table, self._table.transmitter
@@ -390,4 +394,5 @@ class Relay:
             marker=marker,
             sequence=sequence + self.sequence[to],
             timestamp=timestamp,
+            level=levels,
         )

@@ -17,7 +17,18 @@ import numpy.typing as npt
 
 from voip.codecs.comfort_noise import ComfortNoise
 from voip.dsp.voice_activity import VoiceFloor
-from voip.media.columns import Bools, ColumnSpec, Floats, Ints, Rows, grow, make, reset, some
+from voip.media.columns import (
+    Bools,
+    ColumnSpec,
+    Floats,
+    Ints,
+    Rows,
+    every,
+    grow,
+    make,
+    reset,
+    some,
+)
 from voip.media.io import PacketIO
 from voip.media.transmit import Transmitter
 
@@ -44,6 +55,8 @@ class Silences:
 
     agreed: Bools
     dtx: Bools
+    listens: Bools
+    spoken: Bools
     payload_type: npt.NDArray[np.uint8]
     rate: Ints
     silent: Bools
@@ -60,6 +73,8 @@ class Silences:
     COLUMNS: ClassVar[ColumnSpec] = {
         "agreed": (np.bool_, False, ()),  # the peer takes comfort noise
         "dtx": (np.bool_, False, ()),  # and is to be sent it
+        "listens": (np.bool_, False, ()),  # for that, or to tell others of voices
+        "spoken": (np.bool_, False, ()),  # there was a voice in the last step
         "payload_type": (np.uint8, 0, ()),
         "rate": (np.int64, 8000, ()),  # samples a second
         "silent": (np.bool_, False, ()),  # nobody speaks, and nobody has for a while
@@ -85,23 +100,27 @@ class Silences:
 
     def reset(self, row: int) -> None:
         """Start a row afresh."""
-        if self.agreed[row] or self.packets[row]:
+        if self.agreed[row] or self.listens[row] or self.packets[row]:
             reset(self, row)
 
-    def agree(self, row: int, payload_type: int | None, *, dtx: bool, rate_hz: int) -> None:
+    def agree(
+        self, row: int, payload_type: int | None, *, dtx: bool, rate_hz: int, listens: bool = False
+    ) -> None:
         """Let a row send comfort noise by a number from now on, or not (None).
 
-        dtx: of its own, while nobody speaks; else what it relays.
+        dtx: of its own, while nobody speaks; else what it relays. listens: voices are listened for
+        anyway.
         """
         self.agreed[row] = payload_type is not None
         self.payload_type[row] = payload_type or 0
         dtx = dtx and payload_type is not None
         rate = int(self.rate[row])
-        if (dtx, rate_hz) != (bool(self.dtx[row]), rate):
+        before = bool(self.dtx[row]), bool(self.listens[row]), rate
+        if (dtx, listens or dtx, rate_hz) != before:
             for figure in (self.made, self.unsent):
                 figure[row] = figure[row] * rate_hz // rate
-            self.dtx[row], self.rate[row] = dtx, rate_hz
-            self.silent[row], self.fresh[row] = False, True
+            self.dtx[row], self.listens[row], self.rate[row] = dtx, listens or dtx, rate_hz
+            self.silent[row], self.fresh[row], self.spoken[row] = False, True, False
             self.hang[row] = round(FIRST_S * rate_hz)
             self.floor.reset(row)
 
@@ -109,13 +128,18 @@ class Silences:
 
     def listen(self, rows: Rows, pcm: npt.NDArray[np.float32]) -> None:
         """Judge a step of what `rows` (k,), all of one rate, are to send: float32 (k, samples)."""
-        mine = self.dtx[rows]
+        mine = self.listens[rows]
         if not some(mine):
             return
         rows, pcm = rows[mine], pcm[mine]
         count = pcm.shape[1]
         rate = int(self.rate[rows[0]])
-        spoken = self.floor.hear(rows, pcm, count / rate)
+        spoken = self.spoken[rows] = self.floor.hear(rows, pcm, count / rate)
+        mine = self.dtx[rows]
+        if not every(mine):
+            rows, pcm, spoken = rows[mine], pcm[mine], spoken[mine]
+            if not rows.size:
+                return
         left = np.where(spoken, round(HANG_S * rate), np.maximum(self.hang[rows] - count, 0))
         self.hang[rows] = left
         self.since[rows] += count
@@ -177,7 +201,12 @@ class Silences:
         lags = self.lags[row]
         noise = ComfortNoise.of_lags(float(lags[0]), lags)
         packet = sender.single(
-            row, int(self.payload_type[row]), int(sender.start[row]), noise.payload, marker=False
+            row,
+            int(self.payload_type[row]),
+            int(sender.start[row]),
+            noise.payload,
+            marker=False,
+            level=noise.payload[0],  # which is written the same way (RFC 6464, section 3)
         )
         io.send_one(row, packet, rtcp=False)
         self.packets[row] += 1

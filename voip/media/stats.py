@@ -163,6 +163,7 @@ class StatsSnapshot:
         strangers, names = self.strangers.get(row, (0, ()))
         report = self.reports.get(row)
         played, noise, made = figure("played"), figure("noise_played"), figure("made")
+        told = figure("told")
         return StreamStats(
             stream=stream,
             codec=self.codec.get(row),
@@ -201,6 +202,8 @@ class StatsSnapshot:
             silence_share_sent=figure("unsent") / made if made else None,
             level_received_dbfs=_dbfs(figure("heard"), figure("heard_before")),
             level_sent_dbfs=_dbfs(figure("sent"), figure("sent_before")),
+            level_told_dbov=-(told & 0x7F) if told >= 0 else None,
+            voice_told=told > 0x7F if told >= 0 and figure("told_voice") else None,
             ssrc_sent=figure("sent_ssrc"),
             ssrc_received=figure("ssrc") if figure("ssrc") >= 0 else None,
             remote=self.remote.get(row),
@@ -298,6 +301,8 @@ def _columns(table: StreamTable, reporter: Reporter) -> dict[str, npt.NDArray[An
         "noise_sent": table.silences.packets,
         "unsent": table.silences.unsent,
         "made": table.silences.made,
+        "told": table.told.octet,
+        "told_voice": table.told.voice,
     }
     for part, names in (
         (receiver, _RECEIVER),

@@ -30,6 +30,7 @@ from voip.media.columns import (
     reset,
     where,
 )
+from voip.media.extensions import Layout, ToldLevels
 from voip.media.fifo import FifoArray
 from voip.media.jitter_log import JitterLog
 from voip.media.lane import Lane
@@ -167,6 +168,7 @@ class StreamTable:
         self.transmitter = Transmitter(rows, lane)
         self.levels = Levels(rows)
         self.silences = Silences(rows)
+        self.told = ToldLevels(rows)
         self.feed = FifoArray(rows, _FEED_SAMPLES)
         self.links = RowLinks()
         self.voices: dict[int, Voice] = self.playout.voices
@@ -245,6 +247,8 @@ class StreamTable:
         self.playout.voicing.reset(row)
         self.transmitter.pause(row)
         self.transmitter.red.repeat(row, 0)
+        self.transmitter.extensions.agree(row, Layout())
+        self.told.agree(row, 0, voice=False)
         self.redundant.discard(row)
         reset(self, row)
         self.source[self.source == row] = -1
@@ -444,6 +448,7 @@ class StreamTable:
             self.transmitter,
             self.levels,
             self.silences,
+            self.told,
             self.feed,
             self.mixer,
         ):

@@ -27,6 +27,7 @@ from voip.media.columns import (
     reset,
     where,
 )
+from voip.media.extensions import EXTENSION_BYTES, ExtensionWriter
 from voip.media.io import PacketIO
 from voip.media.lane import Lane
 from voip.media.red_sender import RedSender
@@ -38,7 +39,7 @@ from voip.rtp.srtp.keys import ROOM_BYTES
 __all__ = ["DTX_OCTETS", "GATHERED", "KEPT", "MAX_PTIME_MS", "OTHERS", "Transmitter"]
 
 MAX_PTIME_MS = 120
-_PACKET_BYTES = HEADER_BYTES + MAX_PAYLOAD + ROOM_BYTES
+_PACKET_BYTES = HEADER_BYTES + EXTENSION_BYTES + MAX_PAYLOAD + ROOM_BYTES
 OTHERS, KEPT, GATHERED = -1, -2, -3
 """Instead of a payload's size: the row's voice is to be asked; more is needed for it; it is to be
 coded together with others."""
@@ -91,12 +92,14 @@ class Transmitter:
         make(self, rows)
         self._lane = lane
         self.red = RedSender(rows)
+        self.extensions = ExtensionWriter(rows)
         self._round = Rounding()
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
         grow(self, rows)
         self.red.grow(rows)
+        self.extensions.grow(rows)
 
     @property
     def packets(self) -> Ints:
@@ -292,7 +295,10 @@ class Transmitter:
             timestamp=self.start[rows],
             ssrc=self.ssrc[rows],
         )
-        io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
+        length = size + HEADER_BYTES
+        if self.extensions.used:
+            length += self.extensions.write(rows, self.packet, size, self.extensions.level[rows])
+        io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
         self.sequence[rows] += 1
         self.marker[rows] = False
@@ -311,10 +317,12 @@ class Transmitter:
         marker: Bools,
         sequence: Ints,
         timestamp: Ints,
+        level: npt.NDArray[np.int16] | None,
     ) -> None:
         """Send payloads that came for others: `data[slots, offset : offset + size]`, (k,) each.
 
         `rows` (k,), each at most once, have nothing in hand. Their counters are the caller's.
+        Header extensions stay behind, but for what is told of levels (k,): -1, or None, is nothing.
         """
         for start in distinct(offset):
             here = offset == start
@@ -335,16 +343,34 @@ class Transmitter:
             timestamp=timestamp,
             ssrc=self.ssrc[rows],
         )
-        io.send(rows.astype(np.int32), self.packet, (size + HEADER_BYTES).astype(np.int32))
+        length = size + HEADER_BYTES
+        if self.extensions.used:
+            none = np.full(rows.size, -1)
+            length += self.extensions.write(
+                rows, self.packet, size, none if level is None else level
+            )
+        io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
 
     def single(
-        self, row: int, payload_type: int, timestamp: int, payload: bytes, *, marker: bool
+        self,
+        row: int,
+        payload_type: int,
+        timestamp: int,
+        payload: bytes,
+        *,
+        marker: bool,
+        level: int | None = None,
     ) -> bytes:
-        """Return a packet of another kind as the next one of `row`, instead of what is in hand."""
+        """Return a packet of another kind as the next one of `row`, instead of what is in hand.
+
+        level: of its sound, -dBov, where it has any: only then it has the row's header extension.
+        """
         header = pack_header(
             payload_type, int(self.sequence[row]), timestamp, int(self.ssrc[row]), marker=marker
         )
+        if level is not None:
+            header = self.extensions.extend(row, header, level)
         self.octets[row] += len(payload)
         self.sequence[row] += 1
         self.filled[row] = 0

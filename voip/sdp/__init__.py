@@ -12,6 +12,7 @@ from voip.sdp.description import (
     SessionDescription,
     Timing,
 )
+from voip.sdp.extensions import AgreedExtension, HeaderExtension
 from voip.sdp.format import RtpFormat
 from voip.sdp.matching import Warning3xx
 from voip.sdp.negotiation import NegotiationState, Negotiator, Preference
@@ -22,10 +23,12 @@ __all__ = [
     "PCMU",
     "TELEPHONE_EVENTS",
     "AgreedAudio",
+    "AgreedExtension",
     "Attribute",
     "AudioCapability",
     "Connection",
     "Direction",
+    "HeaderExtension",
     "MediaDescription",
     "NegotiationState",
     "Negotiator",

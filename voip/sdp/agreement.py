@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from voip.sdp.answers import SHARED
 from voip.sdp.capability import COMFORT_NOISE, OWN_DTX, AudioCapability
 from voip.sdp.description import Direction, MediaDescription, SessionDescription
+from voip.sdp.extensions import AgreedExtension, agreed_extensions
 from voip.sdp.format import RtpFormat
 from voip.sdp.matching import Match
 from voip.sdp.redundancy import RED, repeating
@@ -40,7 +41,7 @@ class AgreedAudio:
     `remote_rtcp` is the same; `rtcp_rsize`: it may be of reduced size (RFC 5506). `direction` is
     ours, after both sides. `remote_hold`: the peer does not want to hear us now. `send_noise`,
     `receive_noise`: comfort noise (RFC 3389), the former of the clock of what we send, and where
-    that has no DTX of its own.
+    that has no DTX of its own. `extensions`: what RTP headers may be extended by (RFC 8285).
     """
 
     media_index: int | None
@@ -60,6 +61,7 @@ class AgreedAudio:
     rtcp_rsize: bool = False
     send_noise: RtpFormat | None = None
     receive_noise: tuple[RtpFormat, ...] = ()
+    extensions: tuple[AgreedExtension, ...] = ()
 
     @property
     def can_send(self) -> bool:
@@ -118,6 +120,7 @@ def agree(
         rtcp_rsize=_both(RTCP_RSIZE, ours, theirs),
         send_noise=_send_noise(found, speech.remote),
         receive_noise=tuple(f for f in ours.encodings if f.name == COMFORT_NOISE),
+        extensions=agreed_extensions(ours, session, theirs),
     )
 
 

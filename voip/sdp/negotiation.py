@@ -18,6 +18,7 @@ from voip.sdp.description import (
     SessionDescription,
     Timing,
 )
+from voip.sdp.extensions import Extensions, HeaderExtension
 from voip.sdp.format import RtpFormat
 from voip.sdp.local import LocalAddress
 from voip.sdp.matching import PROFILES, Match, Warning3xx, matches, not_acceptable
@@ -68,6 +69,7 @@ class _Proposal:
     agreed: AgreedAudio
     streams: tuple[MediaDescription, ...]
     numbers: PayloadTypes
+    extensions: Extensions
 
 
 class Negotiator:
@@ -78,6 +80,7 @@ class Negotiator:
     `direction` is what we want, whatever the peer leaves of it (`set_direction`). `rtcp_mux`,
     `rtcp_rsize`: whether we offer these, and agree to them (RFC 5761, RFC 5506). `redundancy`:
     whether we offer that speech is repeated (RFC 2198), which we agree to in any case.
+    `header_extensions`: what we know of what RTP headers may be extended by (RFC 8285).
 
     An operation that raises has changed nothing. ConfigError: the caller's values cannot be;
     SdpError: the order is wrong (status 491 or 500 where it is a peer's offer), or the peer's
@@ -99,6 +102,7 @@ class Negotiator:
         rtcp_mux: bool = False,
         rtcp_rsize: bool = False,
         redundancy: bool = False,
+        header_extensions: Sequence[HeaderExtension] = (),
     ) -> None:
         if not 1 <= ptime_ms <= MAX_PTIME_MS:
             raise ConfigError(f"ptime_ms={ptime_ms}", hint=f"1 to {MAX_PTIME_MS} ms")
@@ -118,6 +122,7 @@ class Negotiator:
         self._origin = Origin(username, session_id, 0, self._local.connection)
         self._sent: SessionDescription | None = None
         self._numbers = PayloadTypes()
+        self._extensions = Extensions(header_extensions)
         self._direction = direction
         self._direction_before = direction
         self._agreed: AgreedAudio | None = None
@@ -172,6 +177,7 @@ class Negotiator:
         """Return another one in the same state: each whom an offer reaches has an answer."""
         other = copy(self)
         other._numbers = self._numbers.copy()
+        other._extensions = self._extensions.copy()
         other._proposal = None
         return other
 
@@ -196,19 +202,23 @@ class Negotiator:
         formats = _numbered([(ours, None) for ours in chosen], numbers)
         if self._redundancy or (self._agreed and self._agreed.receive_redundancy):
             formats += offered(self._speech(formats), numbers)
+        extensions = self._extensions.copy()
+        attributes = self._attributes + extensions.offer(
+            self._agreed.extensions if self._agreed else (), wanted
+        )
         if index is None:
             index = len(streams)
-            streams.append(self._audio(formats, "RTP/AVP", wanted, self._attributes))
+            streams.append(self._audio(formats, "RTP/AVP", wanted, attributes))
         else:
             protocol = streams[index].protocol  # a slot that stood still may have had any
             protocol = protocol if protocol.upper() in PROFILES else "RTP/AVP"
-            streams[index] = self._audio(formats, protocol, wanted, self._attributes)
+            streams[index] = self._audio(formats, protocol, wanted, attributes)
         timing = self._sent.timing if self._sent else Timing()
         offer = self._describe(tuple(streams), timing)
         family = self._local.connection.family
         self._our_offer = _Offer(offer, index, chosen, family)
         self._unanswered = True
-        self._numbers = numbers
+        self._numbers, self._extensions = numbers, extensions
         self._direction_before, self._direction = self._direction, wanted
         return offer
 
@@ -281,17 +291,17 @@ class Negotiator:
         answer = self._describe(proposal.streams, offer.timing)
         self._agreed, self._streams = proposal.agreed, proposal.streams
         self._their_offer = self._proposal = None
-        self._numbers = proposal.numbers
+        self._numbers, self._extensions = proposal.numbers, proposal.extensions
         self._direction = wanted
         return answer
 
     def _answer(self, offer: SessionDescription, wanted: Direction) -> _Proposal:
-        numbers = self._numbers.copy()
+        numbers, extensions = self._numbers.copy(), self._extensions.copy()
         streams = [media.rejected() for media in offer.media]
         chosen = self._chosen(offer)
         if chosen is None:
             nothing = AgreedAudio(self._former_index(offer))
-            return _Proposal(wanted, nothing, tuple(streams), numbers)
+            return _Proposal(wanted, nothing, tuple(streams), numbers, extensions)
         index, found = chosen
         theirs = offer.media[index]
         if self._preference is Preference.OURS:
@@ -306,6 +316,7 @@ class Negotiator:
         direction = wanted & offer.direction_of(theirs).mirrored
         named = {attribute.name for attribute in theirs.attributes}
         shared = tuple(one for one in self._attributes if one.name in named)
+        shared += extensions.answer(offer, theirs, direction)
         streams[index] = self._audio(formats, theirs.protocol, direction, shared)
         agreed = agree(
             index,
@@ -316,7 +327,7 @@ class Negotiator:
             hold_unless_told=None,
             ptime_ms=self._ptime_ms,
         )
-        return _Proposal(wanted, agreed, tuple(streams), numbers)
+        return _Proposal(wanted, agreed, tuple(streams), numbers, extensions)
 
     def _chosen(self, offer: SessionDescription) -> tuple[int, Sequence[Match]] | None:
         """Return the m-line that is to be our audio, None where no line is in use.

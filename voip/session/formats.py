@@ -10,12 +10,26 @@ from voip.config import MediaConfig
 from voip.errors import CodecError, ConfigError
 from voip.fmtp import Value, write
 from voip.media.adapter import packet_frames
+from voip.media.commands import HeaderExtensions
+from voip.rtp.extensions import ABS_SEND_TIME, AUDIO_LEVEL
+from voip.sdp.agreement import AgreedAudio
 from voip.sdp.capability import COMFORT_NOISE, OWN_DTX, TELEPHONE_EVENTS, AudioCapability
+from voip.sdp.description import Direction
+from voip.sdp.extensions import HeaderExtension
 from voip.sdp.format import RtpFormat
 
-__all__ = ["capabilities", "check_codecs", "rate_of"]
+__all__ = [
+    "agreed_extensions",
+    "capabilities",
+    "check_codecs",
+    "header_extensions",
+    "rate_of",
+]
 
 _EVENTS = TELEPHONE_EVENTS.fmtp
+_NO_VOICE = "vad=off"
+_VOICE = ("vad=on", "", _NO_VOICE)
+"""What may stand behind the URI of audio levels (RFC 6464, section 4)."""
 
 
 def capabilities(
@@ -40,6 +54,36 @@ def capabilities(
     silent = dict.fromkeys(one.clock_rate for one in speech if one.name not in OWN_DTX)
     noises = [AudioCapability(COMFORT_NOISE, clock, offered=dtx) for clock in silent]
     return (*speech, *noises, TELEPHONE_EVENTS, *others)
+
+
+def header_extensions(media: MediaConfig) -> tuple[HeaderExtension, ...]:
+    """Return the extensions of RTP headers (RFC 8285) of a phone, those it offers and others.
+
+    Levels of others are read unasked, but where sound is somebody else's; nothing is told unasked.
+    """
+    found = []
+    if "audio-level" in media.header_extensions:
+        found.append(HeaderExtension(AUDIO_LEVEL, attributes=_VOICE))
+    elif media.elsewhere is None:
+        found.append(HeaderExtension(AUDIO_LEVEL, Direction.RECVONLY, _VOICE, offered=False))
+    if "abs-send-time" in media.header_extensions:
+        found.append(HeaderExtension(ABS_SEND_TIME))  # of others it is not read
+    return tuple(found)
+
+
+def agreed_extensions(agreed: AgreedAudio) -> HeaderExtensions:
+    """Return what packets of a stream hold beside sound, and what is read of it."""
+    sent = {one.uri: one.number for one in agreed.extensions if one.send}
+    read = {one.uri: one.number for one in agreed.extensions if one.receive}
+    voice = all(
+        one.uri != AUDIO_LEVEL or one.attributes.lower() != _NO_VOICE for one in agreed.extensions
+    )
+    return HeaderExtensions(
+        send_level=sent.get(AUDIO_LEVEL, 0),
+        send_time=sent.get(ABS_SEND_TIME, 0),
+        receive_level=read.get(AUDIO_LEVEL, 0),
+        voice=voice,
+    )
 
 
 def check_codecs(media: MediaConfig) -> None:

@@ -40,7 +40,7 @@ from voip.sdp.description import Direction
 from voip.sdp.format import RtpFormat
 from voip.sdp.negotiation import NegotiationState, Negotiator
 from voip.sdp.parser import parse
-from voip.session.formats import rate_of
+from voip.session.formats import agreed_extensions, header_extensions, rate_of
 from voip.session.stack import Stack
 from voip.types import Address
 
@@ -169,6 +169,7 @@ class MediaSession:
             rtcp_mux=stack.media.rtcp_mux,
             rtcp_rsize=stack.media.rtcp_rsize,
             redundancy=stack.media.redundancy > 0,
+            header_extensions=header_extensions(stack.media),
         )
 
     async def move(self, peer_host: str, advertised: str) -> None:
@@ -294,6 +295,7 @@ class MediaSession:
             send_noise=_payload_format(noise) if noise else None,
             receive_noise=tuple(_payload_format(item) for item in agreed.receive_noise),
             dtx=self._stack.media.dtx,
+            extensions=agreed_extensions(agreed),
         )
 
     def _hears_tones(self, agreed: AgreedAudio) -> bool:

@@ -85,6 +85,7 @@ class Baresip:
         modules: Sequence[str] = (),
         contacts: Sequence[str] = (),
         rtcp_mux: bool = False,
+        audio_level: bool = False,
     ) -> None:
         """`directory` takes its files; `account` is appended to the account line.
 
@@ -108,6 +109,7 @@ class Baresip:
         self._modules = tuple(modules)
         self._contacts = tuple(contacts)
         self._rtcp_mux = "yes" if rtcp_mux else "no"
+        self._audio_level = "yes" if audio_level else "no"
         self._tls = {"sip_certificate": certificate, "sip_cafile": ca_file}
         self._ports: PortBlock | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -350,6 +352,7 @@ class Baresip:
             f"rtp_ports {rtp_first}-{rtp_last}",
             "rtp_stats yes",
             f"rtcp_mux {self._rtcp_mux}",
+            f"audio_level {self._audio_level}",
             "call_local_timeout 120",
             "call_max_calls 8",
             f"audio_source aufile,{play.name}",

@@ -35,6 +35,7 @@ CALL = {
     "--codec",
     "--dtx",
     "--redundancy",
+    "--header-extensions",
     "--media-timeout",
     "--ping",
 }

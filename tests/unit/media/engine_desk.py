@@ -66,6 +66,7 @@ class Sent:
     timestamp: int
     ssrc: int
     payload: bytes
+    extension: bytes = b""  # with its head
 
 
 class FakeIO:
@@ -151,8 +152,10 @@ class FakeIO:
         return True
 
     def _keep(self, row: int, packet: bytes) -> None:
-        assert packet[0] == 0x80
-        number = int.from_bytes
+        assert packet[0] in (0x80, 0x90)
+        number, begin = int.from_bytes, HEADER_BYTES
+        if packet[0] == 0x90:
+            begin += 4 + 4 * number(packet[begin + 2 : begin + 4], "big")
         self.sent.append(
             Sent(
                 self.now,
@@ -162,7 +165,8 @@ class FakeIO:
                 number(packet[2:4], "big"),
                 number(packet[4:8], "big"),
                 number(packet[8:12], "big"),
-                packet[HEADER_BYTES:],
+                packet[begin:],
+                packet[HEADER_BYTES:begin],
             )
         )
 
@@ -265,9 +269,12 @@ class Desk:
         ssrc: int = 0xABCD,
         marker: bool = False,
         source: Address | None = None,
+        extension: bytes = b"",
     ) -> None:
         """Let an RTP packet arrive for `stream`, now if not `at` a time."""
         header = pack_header(payload_type, sequence, timestamp, ssrc, marker=marker)
+        if extension:
+            header = bytes((header[0] | 0x10,)) + header[1:] + extension
         self.put(header + payload, at=at, stream=stream, source=source)
 
     def put(

@@ -86,19 +86,48 @@ static int64_t divided(int64_t by, int64_t divisor)
     return by % divisor < 0 ? quotient - 1 : quotient;
 }
 
+/* extensions.py, ToldLevels._first; -1 where an extension, which begins at `packet + 12`, tells nothing */
+static int told_level(const Tick *t, const uint8_t *packet, int64_t end, int wanted)
+{
+    int profile = packet[12] << 8 | packet[13], one = profile == (int)t->one_byte;
+    if (!one && (profile & 0xFFF0) != (int)t->two_byte)
+        return -1;
+    int64_t at = 16;
+    for (int turn = 0; turn < (int)t->max_elements && at < end; turn++) {
+        int head = packet[at++], number = one ? head >> 4 : head, size;
+        if (head == 0)
+            continue;
+        if (one ? number == 15 : at >= end)
+            return -1;
+        size = one ? (head & 0x0F) + 1 : packet[at++];
+        if (at + size > end)
+            return -1;
+        if (number == wanted && size > 0)
+            return packet[at];
+        at += size;
+    }
+    return -1;
+}
+
 /* receive.py, Receiver.accept and _measure_jitter; arrivals.py, Arrivals.take; payloads.py,
  * PayloadRing.insert: nothing is changed before it is certain that all is ordinary. */
 static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
 {
     const uint8_t *packet = t->memory + t->slots[i] * t->stride + (Py_ssize_t)t->head_bytes;
-    int64_t size = (int64_t)t->lengths[i] - 12;
-    if (size <= 0 || size > t->slot_bytes || packet[0] != 0x80)
+    int64_t size = (int64_t)t->lengths[i] - 12, head = 12;
+    if (packet[0] == 0x90 && size >= 4) /* with an extension */
+        head += 4 + 4 * (int64_t)(packet[14] << 8 | packet[15]);
+    else if (packet[0] != 0x80)
+        return 0;
+    size -= head - 12;
+    const uint8_t *payload = packet + head;
+    if (size <= 0 || size > t->slot_bytes)
         return 0;
     uint8_t code = t->meaning[row * t->payload_types + (packet[1] & 0x7F)];
     int64_t duration = size; /* a byte is a sample */
     int64_t clock = (int64_t)t->rate_hz, rate = clock;
     if (t->coded[row]) {
-        if ((duration = voiced_samples(t, row, code, packet + 12, size)) == 0)
+        if ((duration = voiced_samples(t, row, code, payload, size)) == 0)
             return 0;
         clock = t->clock[row];
         rate = t->rate[row];
@@ -140,6 +169,9 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     if (step > 0) {
         t->last_sequence[row] = sequence;
         t->last_timestamp[row] = timestamp;
+        int told = head > 12 && t->told_number[row] ? told_level(t, packet, head, t->told_number[row]) : -1;
+        if (told >= 0)
+            t->told[row] = (int16_t)(t->told_voice[row] ? told : told & 0x7F);
     } else {
         t->reordered[row]++;
     }
@@ -157,7 +189,7 @@ static int take_packet(Tick *t, Py_ssize_t i, Py_ssize_t row)
     t->slot_duration[slot] = duration;
     t->slot_length[slot] = size;
     t->slot_code[slot] = code;
-    memcpy(t->slot_payload + slot * t->slot_bytes, packet + 12, (size_t)size);
+    memcpy(t->slot_payload + slot * t->slot_bytes, payload, (size_t)size);
     if (++t->waiting[row] > t->peak[row])
         t->peak[row] = t->waiting[row];
     return 1;

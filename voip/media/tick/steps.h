@@ -141,7 +141,7 @@ static PyObject *tick_fill(PyObject *self, PyObject *arguments)
     Py_ssize_t count = k > 0 ? loan.buffers[2].len / loan.buffers[2].itemsize / k : 0;
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], filled = (Py_ssize_t)t->filled[row], code = t->send_code[row];
-        if (filled < 0 || 12 + filled + count > t->packet_bytes || code >= t->codes) {
+        if (filled < 0 || 12 + t->extension_bytes + filled + count > t->packet_bytes || code >= t->codes) {
             PyErr_SetString(PyExc_ValueError, "more sound than a packet holds");
             return give_back(&loan, NULL);
         }
@@ -160,6 +160,24 @@ static void put(uint8_t *to, uint32_t word)
     to[1] = (uint8_t)(word >> 16);
     to[2] = (uint8_t)(word >> 8);
     to[3] = (uint8_t)word;
+}
+
+/* extensions.py, ExtensionWriter.write; returns by how much a packet is longer */
+static int32_t extend(const Tick *t, Py_ssize_t row, uint8_t *packet)
+{
+    int64_t extra = t->extra[row], level_at = t->level_at[row], time_at = t->time_at[row];
+    uint8_t *extension = packet + 12;
+    if (extra > t->extension_bytes || level_at >= extra || time_at + TIME_BYTES > extra || t->filled[row] < 0
+        || 12 + extra + t->filled[row] > t->packet_bytes)
+        return 0; /* none of ours */
+    memmove(extension + extra, extension, (size_t)t->filled[row]);
+    memcpy(extension, t->extension + row * t->extension_bytes, (size_t)extra);
+    if (level_at > 0)
+        extension[level_at] = t->level[row];
+    if (time_at > 0)
+        memcpy(extension + time_at, t->instant, TIME_BYTES);
+    packet[0] |= 0x10;
+    return (int32_t)extra;
 }
 
 PyDoc_STRVAR(seal_doc,
@@ -189,6 +207,8 @@ static PyObject *tick_seal(PyObject *self, PyObject *arguments)
         put(packet + 4, (uint32_t)t->start[row]);
         put(packet + 8, (uint32_t)t->send_ssrc[row]);
         lengths[at] = (int32_t)(12 + t->filled[row]);
+        if (t->extra[row] > 0)
+            lengths[at] += extend(t, row, packet);
         t->sent_octets[row] += t->filled[row];
         t->send_sequence[row]++;
         t->marker[row] = 0;

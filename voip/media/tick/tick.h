@@ -53,6 +53,13 @@
     X(filled, int64_t, "table.transmitter.filled") \
     X(marker, uint8_t, "table.transmitter.marker") \
     X(sent_octets, int64_t, "table.transmitter.octets") \
+    X(extra, int64_t, "table.transmitter.extensions.octets") \
+    X(level_at, int64_t, "table.transmitter.extensions.level_at") \
+    X(time_at, int64_t, "table.transmitter.extensions.time_at") \
+    X(level, uint8_t, "table.transmitter.extensions.level") \
+    X(told_number, uint8_t, "table.told.number") \
+    X(told, int16_t, "table.told.octet") \
+    X(told_voice, uint8_t, "table.told.voice") \
     X(coded, uint8_t, "table.coded") \
     X(clock, int64_t, "table.receiver.clock") \
     X(rate, int64_t, "table.playout.rate") \
@@ -89,6 +96,8 @@
     X(late_run, int64_t, "table.playout.late_run") \
     X(peak, int64_t, "table.playout.peak") \
     X(packets, uint8_t, "table.transmitter.packet") \
+    X(extension, uint8_t, "table.transmitter.extensions.form") \
+    X(instant, uint8_t, "table.transmitter.extensions.instant") \
     X(seam, float, "table.playout.seam") \
     X(past_sound, float, "table.playout.past.sound") \
     X(fifo, float, "table.playout.pcm.data") \
@@ -128,6 +137,7 @@
     X(grow_s) X(shrink_s) X(faded) X(nothing_waits) X(never) X(hang_s) X(empty) \
     X(force_s) X(slow_s) X(short_s) X(patience_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
     X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own) \
+    X(one_byte) X(two_byte) X(max_elements) \
     X(dtx_octets) X(max_payload) X(kept) X(others) X(gathered) X(steps_per_second)
 
 enum {
@@ -154,11 +164,14 @@ typedef struct {
     NUMBERS(X)
 #undef X
     Py_ssize_t row_count, slots_a_row, slot_bytes, payload_types, bins, remembered;
-    Py_ssize_t packet_bytes, codes;
+    Py_ssize_t packet_bytes, extension_bytes, codes;
     Py_ssize_t seam_samples, history, fifo_samples;
     Py_ssize_t capacity, stride;
     uint32_t *odd, batch; /* by row: the last batch in which something of it was left */
 } Tick;
+
+/* of a send time */
+enum { TIME_BYTES = 3 };
 
 /* Arrays that were handed over for one call, and are given back together. */
 typedef struct {
