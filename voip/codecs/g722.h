@@ -35,9 +35,9 @@ static const int16_t low_growth[16] = {
 static const int16_t high_growth[4] = {798, -214, 798, -214};
 
 /* The lower band's levels of decision, Q6, and the codes of what is below them, by sign. */
-static const int16_t levels[31] = {
+static const int16_t levels[30] = {
     0,   35,  72,  110, 150,  190,  233,  276,  323,  370,  422,  473,  530,  587,  650,   714,
-    786, 858, 940, 1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, 2919, 32767,
+    786, 858, 940, 1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, 2919,
 };
 static const uint8_t low_codes[2][31] = {
     {0,  61, 60, 59, 58, 57, 56, 55, 54, 53, 52, 51, 50, 49, 48, 47,

@@ -73,7 +73,7 @@ class _Coder:
 
     def direct(self, *, encode: bool) -> Direct | None:
         called, state = ("g722_say", self._encoder) if encode else ("g722_hear", self._decoder)
-        return Direct(1, 2, 160, adapter(called), addressof(state), keeps=state)
+        return Direct(1, 2, 160, adapter(called), addressof(state), keeps=state, quick=True)
 
     def octets(self, samples: int) -> int:
         return _half(samples)
@@ -97,10 +97,7 @@ class _PackagedCoder:
         self._lower = _LOWER_BITS[bit_rate]
 
     def direct(self, *, encode: bool) -> Direct | None:
-        if self._lower:  # octets are shifted
-            return None
-        call = self._native.encode if encode else self._native.decode
-        return Direct(octets=1, samples=2, room=160, call=call, keeps=self._native)
+        return Direct(1, 2, 160, quick=True)
 
     def octets(self, samples: int) -> int:
         return _half(samples)

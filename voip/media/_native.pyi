@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ class Tick:
         odd: npt.NDArray[np.intp],
         gaps: npt.NDArray[np.intp],
         slots: npt.NDArray[np.intp],
-        calls: list[Any],
         /,
     ) -> tuple[int, int, int]: ...
     def say(
@@ -29,8 +27,7 @@ class Tick:
         rows: npt.NDArray[np.intp],
         sound: npt.NDArray[np.float32],
         sizes: npt.NDArray[np.int32],
-        whole: npt.NDArray[np.int16],
-        calls: list[Any],
+        packet: int,
         /,
     ) -> None: ...
     def fill(

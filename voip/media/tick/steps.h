@@ -3,15 +3,15 @@
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array, *calls;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const double *due;
     float *heard;
     intptr_t *odd, *gaps, *slots;
     Py_ssize_t k, count, others = 0, missing = 0, broken = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOOOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array, &gaps_array, &slots_array, &calls))
+    if (!PyArg_ParseTuple(arguments, "OnOOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array, &slots_array))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
@@ -24,12 +24,12 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], slot;
         int steps = fits_slot || (t->coded[row] && count > 0);
-        int came = steps ? step(t, row, count, due[at], heard + at * count, &slot, calls) : ODD;
+        int came = steps ? step(t, row, count, due[at], heard + at * count, &slot) : ODD;
         slots[at] = came == VOICED ? slot : -1;
         if (came == VOICED && t->hear_by[row] == t->together)
             came = GAP;
         if (came == VOICED)
-            came = hear_step(t, row, slot, count, heard + at * count, calls);
+            came = hear_step(t, row, slot, count, heard + at * count);
         if (came == TORN) {
             gaps[k - ++broken] = at;
             continue;
@@ -43,43 +43,37 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
 }
 
 PyDoc_STRVAR(say_doc,
-             "say(rows, sound, sizes, whole, calls, /)\n--\n\n"
+             "say(rows, sound, sizes, packet, /)\n--\n\n"
              "Put sound, float32 (k, samples), into packets of `rows`, intp (k,), with voices.\n\n"
              "`sizes`, int32 (k,), says how many octets those took that are full, 0 where that failed,\n"
              "-2 where more is needed; those that are below 0 before are passed over, and packets of other\n"
-             "lengths than `whole`, int16 (samples,), which is room. `calls` has by row what encodes where\n"
-             "that is Python's.");
+             "lengths than `packet`, in samples.");
 static PyObject *tick_say(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *sound_array, *sizes_array, *whole_array, *calls;
+    PyObject *rows_array, *sound_array, *sizes_array;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const float *sound;
     int32_t *sizes;
-    int16_t *whole;
-    Py_ssize_t k;
-    if (!PyArg_ParseTuple(arguments, "OOOOO", &rows_array, &sound_array, &sizes_array, &whole_array,
-                          &calls))
+    Py_ssize_t k, packet;
+    if (!PyArg_ParseTuple(arguments, "OOOn", &rows_array, &sound_array, &sizes_array, &packet))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (sizes = borrow(&loan, sizes_array, sizeof *sizes, k, 1)) == NULL
-        || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL
         || (sound = borrow(&loan, sound_array, sizeof *sound, -1, 0)) == NULL)
         return give_back(&loan, NULL);
-    Py_ssize_t packet = loan.buffers[2].len / loan.buffers[2].itemsize;
-    Py_ssize_t count = k > 0 ? loan.buffers[3].len / loan.buffers[3].itemsize / k : 0;
+    Py_ssize_t count = k > 0 ? loan.buffers[2].len / loan.buffers[2].itemsize / k : 0;
     for (Py_ssize_t at = 0; at < k; at++)
         if (sizes[at] >= 0 && t->says[rows[at]] == packet)
-            sizes[at] = say_step(t, rows[at], sound + at * count, count, whole, packet, whole_array, calls);
+            sizes[at] = say_step(t, rows[at], sound + at * count, count, packet);
     Py_INCREF(Py_None);
     return give_back(&loan, Py_None);
 }
 
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, gaps, slots, calls, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, slots, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
-             "`calls`, a list, has by row what decodes for rows with voices, where that is Python's.\n"
              "Returns the numbers of those that do not: `odd` and `gaps`, intp (k,), begin with their\n"
              "places, and `gaps` ends with those whose packet was none. Odd ones are to be played\n"
              "otherwise; in a gap, and for a packet that was none, nothing is missing but its sound.\n"
