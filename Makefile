@@ -27,7 +27,7 @@ help: ## this list
 venv: $(ready) ## set up .venv
 
 # The stamp carries the Python version, so that another PYTHON makes .venv anew.
-$(ready): pyproject.toml $(wildcard voip/*/_*.c voip/media/tick/*.h)
+$(ready): pyproject.toml $(wildcard voip/*/_*.c voip/*/*.h voip/media/tick/*.h)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "$(PYTHON) $(if $(version),is Python $(version),does not run): Python 3.11 or newer is needed (PYTHON=...)" >&2; exit 1; }
 	@echo "Setting up .venv with Python $(version), less than a minute the first time ..." >&2

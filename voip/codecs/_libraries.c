@@ -1,13 +1,14 @@
-/* Codecs of other libraries, called as libopus is (codecs/direct.py): float sound, checked payloads.
+/* Codecs that are called as libopus is (codecs/direct.py): float sound, checked payloads.
  *
- * The functions are handed around as addresses, their states as memory of Python's that has the
- * addresses of a library's functions and of what they work on: libraries.py has the same fields. What
- * they do is what gsm.py, speex.py and amr.py do, to the bit; these work without this file.
+ * The functions are handed around as addresses, their states as memory of Python's. Of codecs of other
+ * libraries that has the addresses of a library's functions and of what they work on, and what is done
+ * is what gsm.py, speex.py and amr.py do, to the bit; G.722 is our own. All work without this file.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -64,6 +65,10 @@ static uint32_t take(Bits *bits, int count)
         value = value << 1 | (bits->octets[at >> 3] >> (7 - (at & 7)) & 1u);
     return value;
 }
+
+/* ------------------------------------------------------------------ G.722 */
+
+#include "g722.h"
 
 /* ------------------------------------------------------------------ GSM 06.10 */
 
@@ -370,8 +375,10 @@ static int fill_module(PyObject *module)
         void (*function)(void);
     } functions[] = {
 #define ENTRY(name) {#name, (void (*)(void))name}
-        ENTRY(gsm_measure), ENTRY(gsm_hear), ENTRY(gsm_say), ENTRY(speex_measure), ENTRY(speex_hear),
-        ENTRY(speex_say), ENTRY(amr_measure), ENTRY(amr_hear), ENTRY(amr_say),
+        ENTRY(g722_encode), ENTRY(g722_decode), ENTRY(g722_hear), ENTRY(g722_say),
+        ENTRY(gsm_measure), ENTRY(gsm_hear), ENTRY(gsm_say),
+        ENTRY(speex_measure), ENTRY(speex_hear), ENTRY(speex_say),
+        ENTRY(amr_measure), ENTRY(amr_hear), ENTRY(amr_say),
 #undef ENTRY
     };
     for (size_t n = 0; n < sizeof functions / sizeof *functions; n++) {

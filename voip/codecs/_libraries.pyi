@@ -1,3 +1,7 @@
+g722_encode: int
+g722_decode: int
+g722_hear: int
+g722_say: int
 gsm_measure: int
 gsm_hear: int
 gsm_say: int

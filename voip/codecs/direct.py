@@ -6,7 +6,7 @@ arguments. Who calls keeps the object for as long as it does, and no other threa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,9 +41,8 @@ class Direct:
 
     Either `function` is the address of a C function and `state` of what it works on, as libopus has
     them: `int (state, octets, length, float *, samples, 0)` to decode and `int (state, const
-    float *, samples, octets, room)` to encode. Or `call` takes an object of int16 and returns
-    octets, or the other way round, both by the buffer protocol. Or `together` codes it with others
-    of the same one, by what is kept.
+    float *, samples, octets, room)` to encode. Or `together` codes it with others of the same one,
+    by what is kept. Where there is neither, Python asks the codec, and knows the rest.
 
     octets, samples: a payload of n * `octets` octets holds n * `samples` samples; where `octets`
     is 0, its first octet says how many times `samples` it holds, as in Opus (RFC 6716, 3.1).
@@ -52,6 +51,7 @@ class Direct:
 
     conceals: whether the function gives whole frames of what was lost, too, for no octets at all.
     repeats: whether, with 1 for its last argument, it gives what was lost just before a payload.
+    quick: whether 20 ms take no more than some 10 µs, so that many streams are coded at a time.
     """
 
     octets: int
@@ -59,12 +59,12 @@ class Direct:
     room: int = 0
     function: int = 0
     state: int = 0
-    call: Callable[[Any], Any] | None = None
     together: Together | None = None
     keeps: object = None
     measure: int = 0
     conceals: bool = False
     repeats: bool = False
+    quick: bool = False
 
 
 @runtime_checkable

@@ -1,4 +1,7 @@
-"""G.722: 16 kHz sound in 64 kbit/s, by the G722 library (decision 0098).
+"""G.722: 16 kHz sound in 64 kbit/s.
+
+Our own in C (`g722.h`, decision 0121) codes it wherever `_libraries.c` was built, unless
+VOIP_NATIVE=0; the package G722 does elsewhere (decision 0098). Both give the same, to the bit.
 
 RTP counts it in 8000 Hz, by a mistake of RFC 1890 that is kept (RFC 3551, section 4.5.2): 20 ms are
 160 octets, 160 units of time, 320 samples. An octet holds two samples, one of each sub-band's.
@@ -6,6 +9,7 @@ RTP counts it in 8000 Hz, by a mistake of RFC 1890 that is kept (RFC 3551, secti
 
 from __future__ import annotations
 
+from ctypes import PYFUNCTYPE, addressof, c_int32, c_ssize_t, c_void_p
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
@@ -15,13 +19,14 @@ import numpy as np
 from voip.codecs.coder import ArrayCodec
 from voip.codecs.core import CodecInfo
 from voip.codecs.direct import Direct
+from voip.codecs.libraries import adapter
 from voip.codecs.pcm import Octets, Whole
 from voip.errors import CodecError
 
 __all__ = ["G722", "INSTALL", "g722_codec"]
 
 INSTALL: Final = "pip install G722"
-"""What to do where the library is missing."""
+"""What to do where neither is there."""
 
 G722: Final = CodecInfo(
     name="g722",
@@ -45,28 +50,57 @@ def g722_codec(bit_rate: int = 64000) -> ArrayCodec:
 
     RTP has the first (RFC 3551); the others have as many octets, whose lowest bits are the
     auxiliary channel's and zero here: what is sent, a decoder of 64 kbit/s plays, too. Raises
-    CodecError for another rate, and where the library is missing.
+    CodecError for another rate, and where nothing here codes it.
     """
     if bit_rate not in _LOWER_BITS:
         raise CodecError(f"G.722 has no {bit_rate} bit/s", hint="64000, 56000 or 48000")
-    return ArrayCodec(replace(G722, bit_rate=bit_rate), lambda: _Coder(bit_rate))
+    coder = _Coder if adapter("g722_encode") else _PackagedCoder
+    return ArrayCodec(replace(G722, bit_rate=bit_rate), lambda: coder(bit_rate))
+
+
+_State: Final = c_int32 * 44
+"""As `g722.h` has it: the bits that do not carry sound, then zeros to begin with."""
+_Call: Final = PYFUNCTYPE(None, c_void_p, c_void_p, c_ssize_t, c_void_p)
 
 
 class _Coder:
+    """By our own, with the interpreter's lock kept (decision 0093)."""
+
+    def __init__(self, bit_rate: int) -> None:
+        lower = _LOWER_BITS[bit_rate]
+        self._encode, self._encoder = _Call(adapter("g722_encode")), _State(lower)
+        self._decode, self._decoder = _Call(adapter("g722_decode")), _State(lower)
+
+    def direct(self, *, encode: bool) -> Direct | None:
+        called, state = ("g722_say", self._encoder) if encode else ("g722_hear", self._decoder)
+        return Direct(1, 2, 160, adapter(called), addressof(state), keeps=state, quick=True)
+
+    def octets(self, samples: int) -> int:
+        return _half(samples)
+
+    def samples(self, payload: Octets) -> int:
+        return 2 * payload.size
+
+    def encode(self, pcm: Whole, out: Octets) -> int:
+        self._encode(addressof(self._encoder), pcm.ctypes.data, out.size, out.ctypes.data)
+        return out.size
+
+    def decode(self, payload: Octets, out: Whole) -> None:
+        self._decode(addressof(self._decoder), payload.ctypes.data, payload.size, out.ctypes.data)
+
+
+class _PackagedCoder:
+    """By the package, whose code words are right-aligned."""
+
     def __init__(self, bit_rate: int) -> None:
         self._native = _library().G722(G722.sample_rate, bit_rate, use_numpy=False)
         self._lower = _LOWER_BITS[bit_rate]
 
     def direct(self, *, encode: bool) -> Direct | None:
-        if self._lower:  # octets are shifted
-            return None
-        call = self._native.encode if encode else self._native.decode
-        return Direct(octets=1, samples=2, room=160, call=call, keeps=self._native)
+        return Direct(1, 2, 160, quick=True)
 
     def octets(self, samples: int) -> int:
-        if samples % 2:  # the library would leave the last one out
-            raise CodecError(f"G.722 has two samples in an octet, and {samples} is odd")
-        return samples // 2
+        return _half(samples)
 
     def samples(self, payload: Octets) -> int:
         return 2 * payload.size
@@ -79,6 +113,12 @@ class _Coder:
     def decode(self, payload: Octets, out: Whole) -> None:
         codes = payload >> self._lower if self._lower else payload
         out[:] = np.frombuffer(self._native.decode(codes.tobytes()), np.int16)
+
+
+def _half(samples: int) -> int:
+    if samples % 2:  # the package would leave the last one out
+        raise CodecError(f"G.722 has two samples in an octet, and {samples} is odd")
+    return samples // 2
 
 
 @cache

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ class Tick:
         odd: npt.NDArray[np.intp],
         gaps: npt.NDArray[np.intp],
         slots: npt.NDArray[np.intp],
-        calls: list[Any],
         /,
     ) -> tuple[int, int, int]: ...
     def say(
@@ -30,8 +28,6 @@ class Tick:
         sound: npt.NDArray[np.float32],
         slots: npt.NDArray[np.int64],
         sizes: npt.NDArray[np.int32],
-        whole: npt.NDArray[np.int16],
-        calls: list[Any],
         /,
     ) -> int: ...
     def fill(

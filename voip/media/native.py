@@ -10,7 +10,6 @@ import os
 from collections.abc import Collection, Mapping
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +72,6 @@ _NUMBERS = {
     "longest_s": MAX_SAMPLES_S,
     "repeated": voicing.REPEATED,
     "own": voicing.OWN,
-    "called": voicing.CALLED,
-    "function": voicing.FUNCTION,
     "together": voicing.TOGETHER,
     "max_units_octets": voicing.MAX_UNITS_OCTETS,
     "one_byte": extensions.ONE_BYTE,
@@ -89,10 +86,9 @@ _NUMBERS = {
 }
 
 
-_PART, _PART_OF_CALLS = 16, 64
-"""Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus, 1 ms of
-what is called as an object."""
-_NOBODY: list[Any] = []
+_PART, _QUICK_PART = 16, 64
+"""Rows with voices that are coded before others may run Python again: 2 to 4 ms of Opus, half a
+millisecond of what is quick."""
 
 
 def available() -> bool:
@@ -107,7 +103,6 @@ class Native:
         self._table = table
         self._parts = SimpleNamespace(table=table, batch=batch, units=voicing.UNITS)
         self._numbers = _NUMBERS | {"rate_hz": table.lane.rate_hz}
-        self._whole: npt.NDArray[np.int16] = np.empty(0, np.int16)
         self._heard: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._adopt()
 
@@ -147,7 +142,7 @@ class Native:
         heard = self._heard[: rows.size]
         all_odd, all_gaps = self._odd[: rows.size], self._gaps[: rows.size]
         others, missing, _ = tick.play(
-            rows, count, due, heard, all_odd, all_gaps, self._slots[: rows.size], _NOBODY
+            rows, count, due, heard, all_odd, all_gaps, self._slots[: rows.size]
         )
         if others:
             odd = all_odd[:others]
@@ -160,7 +155,6 @@ class Native:
     def _play_voices(self, rows: Rows, count: int, due: Floats) -> npt.NDArray[np.float32]:
         """As `Playout.play`, for rows with voices; in parts, between which others may run."""
         tick, table = self._current(), self._table.playout
-        calls = table.voicing.hear_calls
         heard = np.empty((rows.size, count), np.float32)
         asked: list[Rows] = []  # of each part, the places of those whose voices are asked
         missing: list[Rows] = []
@@ -171,7 +165,7 @@ class Native:
             odd, gaps = self._odd[: rows[part].size], self._gaps[: rows[part].size]
             slots = self._slots[begin : begin + odd.size]
             others, lost, broken = tick.play(
-                rows[part], count, due[part], heard[part], odd, gaps, slots, calls
+                rows[part], count, due[part], heard[part], odd, gaps, slots
             )
             if others:
                 asked.append(odd[:others] + begin)
@@ -218,15 +212,11 @@ class Native:
     ) -> Rows:
         """As `Transmitter.fill_each`; in parts, between which others run."""
         transmitter, sizes = self._table.transmitter, self._sizes[: rows.size]
-        if self._whole.size != (packet := int(voicing.says[rows[0]])):  # mostly, all have this
-            self._whole = np.empty(packet, np.int16)
         together = _together(voicing.say_by[rows])
         left = 0
         for begin in range(0, rows.size, together):
             part = slice(begin, begin + together)
-            left += self._tick.say(
-                rows[part], pcm[part], slots[part], sizes[part], self._whole, voicing.say_calls
-            )
+            left += self._tick.say(rows[part], pcm[part], slots[part], sizes[part])
         if not left:
             return rows
         transmitter.say_together(rows, pcm, sizes == GATHERED, sizes, voices, voicing)
@@ -260,4 +250,4 @@ class Native:
 
 def _together(kinds: npt.NDArray[np.uint8]) -> int:
     """Return how many rows are coded at a time, by their kinds (k,) of codecs."""
-    return _PART if some(kinds == voicing.FUNCTION) else _PART_OF_CALLS
+    return _PART if some(kinds == voicing.SLOW) else _QUICK_PART

@@ -42,7 +42,7 @@ from voip.media.receive import Receiver
 from voip.media.silences import Silences
 from voip.media.transmit import MAX_PTIME_MS, Transmitter
 from voip.media.voices import FIRST_CODE, PLAIN, STEPS_PER_SECOND, Voice
-from voip.media.voicing import FUNCTION
+from voip.media.voicing import SLOW
 from voip.rtp.source import SourceLearner
 from voip.rtp.telephone_event import EventReceiver, EventSender
 from voip.types import Address
@@ -373,10 +373,9 @@ class StreamTable:
         """Let a row that has just got a voice take its steps while fewer others with voices do.
 
         They gather, too, but only as many as are done in 10 ms: an eighth as many of libopus' rows
-        as of G.711's, and half as many of others'.
+        as of G.711's, and half as many of those that are quick.
         """
-        dear = self.playout.voicing.say_by[row] == FUNCTION
-        most = PHASE_ROWS // (8 if dear else 2)
+        most = PHASE_ROWS // (8 if self.playout.voicing.say_by[row] == SLOW else 2)
         taken = self.slot[self.coded & (self.slot < _NEVER)]
         odd = int(np.count_nonzero(taken % 2))
         here, there = (odd, taken.size - odd) if self.slot[row] % 2 else (taken.size - odd, odd)

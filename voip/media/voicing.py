@@ -10,7 +10,7 @@ what the arrays know, and takes it back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +22,19 @@ from voip.media.columns import Bools, ColumnSpec, Ints, Rows, grow, make, reset,
 from voip.media.voices import Voice
 
 __all__ = [
-    "CALLED",
-    "FUNCTION",
     "MAX_UNITS_OCTETS",
     "OWN",
+    "QUICK",
     "REPEATED",
+    "SLOW",
     "TOGETHER",
     "UNITS",
     "Voicing",
 ]
 
-CALLED, FUNCTION, TOGETHER = 1, 2, 3
-"""Kinds of decoders and encoders: an object of Python's is called, or a C function, or all rows of
-a codec are coded in one operation; 0: none."""
+QUICK, SLOW, TOGETHER = 1, 2, 3
+"""Kinds of decoders and encoders: each row's is called, which takes little time or much, or all
+rows of a codec are coded in one operation; 0: none."""
 REPEATED, OWN = 1, 2
 """What is heard in gaps: what came before, again, or what the decoder makes of it; 0: ask."""
 UNITS: npt.NDArray[np.int64] = np.array(
@@ -101,8 +101,6 @@ class Voicing:
 
     def __init__(self, rows: int) -> None:
         make(self, rows)
-        self.hear_calls: list[Any] = [None] * rows
-        self.say_calls: list[Any] = [None] * rows
         self.decodings: dict[int, Decoding] = {}
         """Of the rows that hear directly: what arrays decode by."""
         self.encodings: dict[int, Encoding] = {}
@@ -111,16 +109,12 @@ class Voicing:
 
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows in all."""
-        more: list[Any] = [None] * (rows - len(self.hear_calls))
-        self.hear_calls += more
-        self.say_calls += more
         grow(self, rows)
 
     def reset(self, row: int) -> None:
         """Know nothing of a row."""
         if self.code[row] or self.say_by[row]:
             reset(self, row)
-            self.hear_calls[row] = self.say_calls[row] = None
             self.decodings.pop(row, None)
             self.encodings.pop(row, None)
             self._kept.pop(row, None)
@@ -152,7 +146,6 @@ class Voicing:
             direct, past = decoding.direct, decoding.past
             self.hear_by[row] = _kind(direct)
             self.hear_function[row], self.hear_state[row] = direct.function, direct.state
-            self.hear_calls[row] = direct.call
             self.past[row], self.past_samples[row] = past.ctypes.data, past.size
             self.after_samples[row] = decoding.after.size
             info = decoding.codec.info
@@ -195,7 +188,7 @@ class Voicing:
             return
         self.say_by[row], self.encodings[row] = _kind(direct), encoding
         self.say_function[row], self.say_state[row] = direct.function, direct.state
-        self.say_calls[row], self._kept[~row] = direct.call, direct
+        self._kept[~row] = direct
         self.room[row], self.waiting[row] = direct.room, encoding.waiting.ctypes.data
         self.spoken(row, encoding)
 
@@ -234,4 +227,6 @@ class Voicing:
 
 
 def _kind(direct: Direct) -> int:
-    return FUNCTION if direct.function else CALLED if direct.together is None else TOGETHER
+    if direct.together is not None:
+        return TOGETHER
+    return QUICK if direct.quick else SLOW

@@ -9,6 +9,7 @@ import pytest
 from engine_desk import DTMF, PCMU
 from test_native import G722, ILBC, OPUS, OPUS_DTX, Pair, coded, pytestmark  # noqa: F401
 
+from voip.codecs import g722
 from voip.media.commands import MixStream, OpenMix, PayloadFormat, RouteStream
 from voip.media.playout import PLAYING
 from voip.rtp.packet import pack_header
@@ -89,3 +90,20 @@ def test_gaps_and_delays_that_rise_and_fall_come_to_the_same(mixed: bool) -> Non
     assert mixed or np.count_nonzero(played.accelerated[rows]) >= 2
     assert counts["steps"] > (len(FORMATS) - 1) * packets  # G.711 has tables
     assert counts["asked"] < (0.2 if mixed else 0.1) * counts["steps"]
+
+
+def test_what_only_python_codes_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G.722 by the package G722, where the loop was built and codecs were not."""
+    monkeypatch.setattr(g722, "adapter", lambda name: 0)
+    rng = np.random.default_rng(7)
+    pair = Pair()
+    counts = count_asked(pair)
+    pair.each("call", 1, send_format=G722, receive_formats=(PCMU, G722))
+    pair.each("do", RouteStream(1, 1))
+    arrive(pair, 1, G722, rng.uniform(0, 0.03, 100), rng.random(100) < 0.05)
+    pair.run(2.2)
+    voicing = pair.desks[0].engine._table.playout.voicing
+    assert voicing.hears[0] and voicing.says[0] and not voicing.hear_function[0]
+    assert pair.desks[0].engine._table.playout.concealed[0] > 0
+    assert counts["asked"] > 80
+    assert pair.compared > 1e5

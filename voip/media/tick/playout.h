@@ -147,7 +147,7 @@ static int settle(Tick *t, Py_ssize_t row, int64_t count, double due, double rat
 enum { ODD, HEARD, GAP, VOICED, TORN };
 
 /* voices, below */
-static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off, PyObject *calls);
+static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off);
 static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_ssize_t gap, int lasts,
                 float *heard);
 
@@ -163,8 +163,7 @@ static void take_pending(Tick *t, Py_ssize_t row, Py_ssize_t count, float *heard
 
 /* playout.py, Playout._adapt, and _hear_packets or what _fill_gap notes of a whole step: a GAP is
  * counted, its sound is up to the caller, as is that of what is VOICED, whose payload is in `slot`. */
-static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard, Py_ssize_t *voiced,
-                PyObject *calls)
+static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard, Py_ssize_t *voiced)
 {
     int64_t silent = t->silent[row], waited = t->waited[row], pending = t->pending[row];
     int coded = t->coded[row], whole = 0, settled = 0, waits = 0;
@@ -209,7 +208,7 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
             off = rested <= played;
     }
     if (off != 0) {
-        if (!coded || settled || excess > t->fast_s || await_pause(t, row, count, rate, off, calls))
+        if (!coded || settled || excess > t->fast_s || await_pause(t, row, count, rate, off))
             return ODD;
         pending = t->pending[row];
         if (pending != 0 && pending < count)
@@ -223,7 +222,7 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     if (pending == 0) {
         int64_t length = coded ? t->slot_duration[slot] : t->slot_length[slot];
         whole = t->slot_timestamp[slot] == s.decoded && (coded ? length >= count : length == count);
-        if (coded && t->hears[row] == 0)
+        if (coded && (t->hears[row] == 0 || (t->hear_function[row] == 0 && t->hear_by[row] != t->together)))
             return ODD;
         if (whole && coded
             && (t->slot_code[slot] != t->hears[row] || t->slot_length[slot] > t->slot_bytes

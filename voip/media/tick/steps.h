@@ -3,15 +3,15 @@
 static PyObject *tick_play(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array, *calls;
+    PyObject *rows_array, *due_array, *heard_array, *odd_array, *gaps_array, *slots_array;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const double *due;
     float *heard;
     intptr_t *odd, *gaps, *slots;
     Py_ssize_t k, count, others = 0, missing = 0, broken = 0;
-    if (!PyArg_ParseTuple(arguments, "OnOOOOOO", &rows_array, &count, &due_array, &heard_array,
-                          &odd_array, &gaps_array, &slots_array, &calls))
+    if (!PyArg_ParseTuple(arguments, "OnOOOOO", &rows_array, &count, &due_array, &heard_array,
+                          &odd_array, &gaps_array, &slots_array))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (due = borrow(&loan, due_array, sizeof *due, k, 0)) == NULL
@@ -24,12 +24,12 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], slot;
         int steps = fits_slot || (t->coded[row] && count > 0);
-        int came = steps ? step(t, row, count, due[at], heard + at * count, &slot, calls) : ODD;
+        int came = steps ? step(t, row, count, due[at], heard + at * count, &slot) : ODD;
         slots[at] = came == VOICED ? slot : -1;
         if (came == VOICED && t->hear_by[row] == t->together)
             came = GAP;
         if (came == VOICED)
-            came = hear_step(t, row, slot, count, heard + at * count, calls);
+            came = hear_step(t, row, slot, count, heard + at * count);
         if (came == TORN) {
             gaps[k - ++broken] = at;
             continue;
@@ -43,38 +43,32 @@ static PyObject *tick_play(PyObject *self, PyObject *arguments)
 }
 
 PyDoc_STRVAR(say_doc,
-             "say(rows, sound, slots, sizes, whole, calls, /)\n--\n\n"
+             "say(rows, sound, slots, sizes, /)\n--\n\n"
              "Put sound, float32 (k, samples), into packets of `rows`, intp (k,), with voices.\n\n"
              "`slots`, int64 (k,), counts base steps of all time. `sizes`, int32 (k,), says how many\n"
              "octets those took that are full, 0 where that failed, or why there are none: transmit.py.\n"
-             "`whole`, int16 (samples,), is room for what is coded by an object of Python's, which\n"
-             "`calls` has by row. Returns how many are not full, or have less to say than is sent.");
+             "Returns how many are not full, or have less to say than is sent.");
 static PyObject *tick_say(PyObject *self, PyObject *arguments)
 {
     Tick *t = (Tick *)self;
-    PyObject *rows_array, *sound_array, *slots_array, *sizes_array, *whole_array, *calls;
+    PyObject *rows_array, *sound_array, *slots_array, *sizes_array;
     Loan loan = {.taken = 0};
     const intptr_t *rows;
     const int64_t *slots;
     const float *sound;
     int32_t *sizes;
-    int16_t *whole;
     Py_ssize_t k, left = 0;
-    if (!PyArg_ParseTuple(arguments, "OOOOOO", &rows_array, &sound_array, &slots_array, &sizes_array,
-                          &whole_array, &calls))
+    if (!PyArg_ParseTuple(arguments, "OOOO", &rows_array, &sound_array, &slots_array, &sizes_array))
         return NULL;
     if ((rows = borrow_rows(t, &loan, rows_array, &k)) == NULL
         || (sizes = borrow(&loan, sizes_array, sizeof *sizes, k, 1)) == NULL
         || (slots = borrow(&loan, slots_array, sizeof *slots, k, 0)) == NULL
-        || (whole = borrow(&loan, whole_array, sizeof *whole, -1, 1)) == NULL
         || (sound = borrow(&loan, sound_array, sizeof *sound, -1, 0)) == NULL)
         return give_back(&loan, NULL);
-    Py_ssize_t room = loan.buffers[3].len / loan.buffers[3].itemsize;
-    Py_ssize_t count = k > 0 ? loan.buffers[4].len / loan.buffers[4].itemsize / k : 0;
+    Py_ssize_t count = k > 0 ? loan.buffers[3].len / loan.buffers[3].itemsize / k : 0;
     for (Py_ssize_t at = 0; at < k; at++) {
         Py_ssize_t row = rows[at], packet = (Py_ssize_t)t->says[row];
-        int ready = t->in_hand[row] + count <= packet;
-        if (!ready || (t->say_by[row] == t->called && packet != room)) {
+        if (t->in_hand[row] + count > packet) {
             sizes[at] = (int32_t)t->others;
             left++;
             continue;
@@ -83,7 +77,7 @@ static PyObject *tick_say(PyObject *self, PyObject *arguments)
             t->start[row] = t->origin[row] + slots[at] * t->send_clock[row] / (int64_t)t->steps_per_second;
         int32_t size = (int32_t)t->gathered;
         if (t->say_by[row] != t->together)
-            size = say_step(t, row, sound + at * count, count, whole, packet, whole_array, calls);
+            size = say_step(t, row, sound + at * count, count, packet);
         sizes[at] = size;
         if (size > t->dtx_octets && size <= t->max_payload)
             t->filled[row] = size;
@@ -94,9 +88,8 @@ static PyObject *tick_say(PyObject *self, PyObject *arguments)
 }
 
 PyDoc_STRVAR(play_doc,
-             "play(rows, count, due, heard, odd, gaps, slots, calls, /)\n--\n\n"
+             "play(rows, count, due, heard, odd, gaps, slots, /)\n--\n\n"
              "Let rows hear `count` samples of packets: intp (k,), float64 (k,), float32 (k, count).\n\n"
-             "`calls`, a list, has by row what decodes for rows with voices, where that is Python's.\n"
              "Returns the numbers of those that do not: `odd` and `gaps`, intp (k,), begin with their\n"
              "places, and `gaps` ends with those whose packet was none. Odd ones are to be played\n"
              "otherwise; in a gap, and for a packet that was none, nothing is missing but its sound.\n"
