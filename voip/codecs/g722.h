@@ -8,7 +8,7 @@ enum { PAIRS = 160, TAPS = 12, LANES = 8 }; /* PAIRS: samples of each band that 
 
 /* ------------------------------------------------------------------ tables of the Recommendation */
 
-/* The coefficients of the two filters, which are each other's mirror image: those of one phase. */
+/* Every other of the filter's 24 coefficients; those between are the same, mirrored. */
 static const int16_t qmf[TAPS] = {3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11};
 
 /* By code, what it stands for in steps of the quantiser: QQ6, QQ5 and QQ4 of the lower band, and QQ2. */
