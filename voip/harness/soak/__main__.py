@@ -82,7 +82,8 @@ def _print_media(report: MediaSoakReport) -> None:
     if (growth := report.growth) is not None:
         print(
             f"left of each call where none is up: {growth.kb_per_call:+.3f} kB of the heap,"
-            f" {growth.blocks_per_call:+.2f} small objects"
+            f" {growth.blocks_per_call:+.2f} small objects;"
+            f" {growth.taken_kb_per_call:+.3f} kB more taken from the system"
         )
     if report.interrupted:
         print("interrupted: what is left was not looked at")

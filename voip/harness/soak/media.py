@@ -33,6 +33,7 @@ from voip.harness.soak.census import (
     living,
     rss_mb,
     small_blocks,
+    taken_kb,
 )
 from voip.harness.soak.media_report import RUSH_PER_S, Look, MediaSoakPlan, MediaSoakReport
 from voip.media.wav import read
@@ -283,7 +284,7 @@ class _Town:
         forget_what_is_kept_for_speed()
         _collect()
         blocks = small_blocks() - OWN_BLOCKS * (len(report.samples) + len(report.looks))
-        report.looks.append(Look(report.begun, blocks, heap_kb() or 0.0))
+        report.looks.append(Look(report.begun, blocks, heap_kb() or 0.0, taken_kb()))
 
     def _count_ticks(self) -> None:
         report = self._report

@@ -66,24 +66,37 @@ VIRTUAL: Final = MediaSoakPlan(7200.0, 0.2, 100.0, 30, virtual=True, loss=0.01, 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What there is when there is no call, after so many. `heap_kb`: 0 where it is not known."""
+    """What there is when there is no call, after so many. `heap_kb`: 0 where it is not known.
+
+    taken_kb: what has been taken from the system, in use or not.
+    """
 
     calls: int
     blocks: int
     heap_kb: float
+    taken_kb: float
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What was left of each call, from one look to another: memory, and small objects."""
+    """What was left of each call, from one look to another: memory, and small objects.
+
+    taken_kb_per_call: how much more was taken from the system.
+    """
 
     kb_per_call: float
     blocks_per_call: float
+    taken_kb_per_call: float
 
     @property
     def is_zero(self) -> bool:
         """Whether it is too little to be anything of a call."""
         return self.kb_per_call <= TRIFLE_KB and self.blocks_per_call <= TRIFLE_BLOCKS
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it lies in memory that had all been taken before: no more can be resident."""
+        return self.taken_kb_per_call <= TRIFLE_KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +163,24 @@ class MediaSoakReport:
         first, last = self.looks[len(self.looks) // 3 - 1], self.looks[-1]
         calls = max(1, last.calls - first.calls)
         kb, blocks = last.heap_kb - first.heap_kb, last.blocks - first.blocks
-        return Growth(kb / calls, blocks / calls)
+        return Growth(kb / calls, blocks / calls, (last.taken_kb - first.taken_kb) / calls)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether nothing is left of calls, and memory does not grow with them.
+
+        Pages that become resident one after the other while calls leave nothing, and nothing more
+        is taken from the system, are holes between what lives: they are bounded.
+        """
+        slope, growth = self.slope, self.growth
+        resident = slope is None or slope.is_zero
+        return resident if growth is None else growth.is_zero and (resident or growth.is_bounded)
 
     @property
     def passed(self) -> bool:
         """Whether all calls went well, memory is flat, and nothing is left."""
-        slope, growth = self.slope, self.growth
-        flat = (slope is None or slope.is_zero) and (growth is None or growth.is_zero)
         whole = 0 < self.begun == self.ended and not self.interrupted
-        return whole and flat and not self.wrong and not self.left
+        return whole and self.is_flat and not self.wrong and not self.left
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures."""
