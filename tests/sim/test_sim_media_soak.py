@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,8 @@ def test_what_is_counted_where_there_is_no_call_is_judged_by_the_call() -> None:
     assert not grown(0.0, 2.0).passed
     one = MediaSoakReport(PLAN, begun=1, ended=1, looks=looked_at(0.0, 0.0)[:1])
     assert one.growth is None
+    few = [replace(look, calls=look.calls // 10) for look in looked_at(9.0, 9.0)]
+    assert MediaSoakReport(PLAN, begun=60, ended=60, looks=few).growth is None, "40 calls"
 
 
 def test_pages_that_become_resident_are_no_growth_where_none_were_taken_and_nothing_is_left() -> (

@@ -25,6 +25,8 @@ SETTLED: Final = 0.4
 """The part of a run after which as many calls end as begin, and what is kept for speed is there."""
 ENOUGH: Final = 200
 """Calls that tell a slope: the memory of fewer may as well be the interpreter's."""
+COUNTED: Final = 100
+"""Calls that tell what each leaves where nothing is up: of fewer it is the interpreter's."""
 NOISE: Final = 3.0
 """A slope below so many standard errors cannot be told from zero."""
 TRIFLE_KB: Final = 0.25
@@ -157,11 +159,13 @@ class MediaSoakReport:
 
     @property
     def growth(self) -> Growth | None:
-        """Return what is left of each call of the last two thirds; None where nobody looked."""
+        """Return what is left of each call of the last two thirds; None where too few were."""
         if len(self.looks) < 3:
             return None
         first, last = self.looks[len(self.looks) // 3 - 1], self.looks[-1]
-        calls = max(1, last.calls - first.calls)
+        calls = last.calls - first.calls
+        if calls < COUNTED:
+            return None
         kb, blocks = last.heap_kb - first.heap_kb, last.blocks - first.blocks
         return Growth(kb / calls, blocks / calls, (last.taken_kb - first.taken_kb) / calls)
 
