@@ -35,6 +35,10 @@ class Callbacks:
         """Call back with the events of a kind (None: with all) from now on."""
         self._callbacks.append((kind, callback))
 
+    def drop(self, callback: Callback) -> None:
+        """Call back no more; an event that is being told may still be told to it."""
+        self._callbacks = [one for one in self._callbacks if one[1] is not callback]
+
     def end(self, failed: Callable[[CallbackFailed], None]) -> None:
         """The call is over: who fails from now on is told to `failed`, and the call let go of."""
         self._failed = failed

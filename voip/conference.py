@@ -65,15 +65,18 @@ class Conference:
     at the end of the block.
     """
 
-    def __init__(self, desk: Desk, dialling: Dialling, settings: Settings | None = None) -> None:
+    def __init__(
+        self, desk: Desk, dialling: Dialling, held: dict[str, Conference], settings: Settings
+    ) -> None:
         self.user = f"conf-{desk.stack.random.token(_USER_CHARS)}"
         """Its name in our Contacts: who calls it there wants to take part."""
         self._desk = desk
         self._dialling = dialling
+        self._held = held  # the phone's conferences that are open, by name
         self._shares: dict[Call, Share] = {}
         self._states: list[CallState] = []  # as they were last told of
-        self._followed: dict[Call, None] = {}  # whose events come here, parties or not
-        self._settings = settings or Settings()
+        self._followed: dict[Call, Callback] = {}  # what the parties tell of what happens to them
+        self._settings = settings
         self._mix = Mix(desk.stack, self._rate)
         self._log = CallLog(conference=self.user)
         self._new_audio()
@@ -91,6 +94,7 @@ class Conference:
         await self._mix.open()
         self._unsubscribe = self._desk.stack.driver.subscribe(self._on_media)
         self._desk.stack.agent.focuses.add(self.user)
+        self._held[self.user] = self
         if self._settings.loudest is not None:
             await self._shape()
 
@@ -186,8 +190,7 @@ class Conference:
         for recording in self._recordings:
             self._desk.spawn(recording.joined(call))
         if call not in self._followed:
-            self._followed[call] = None
-            call.on_event(partial(self._happened, call))
+            self._followed[call] = call.on_event(partial(self._happened, call))
 
     async def _name(self, call: Call) -> None:
         """Tell the other side that it is in a conference; it may know nothing of such."""
@@ -228,6 +231,7 @@ class Conference:
     def _forget(self, call: Call) -> None:
         self._shares.pop(call, None)
         call.conference = None
+        call._callbacks.drop(self._followed.pop(call))
         self._circles.forget(call)
         self._news.fall_silent(call)
         self._tell(PartyLeft(call))
@@ -240,13 +244,13 @@ class Conference:
 
     def _happened(self, call: Call, event: CallEvent) -> None:
         share = self._shares.get(call)
+        if share is None:
+            return
         if isinstance(event, CallEnded):
-            del self._followed[call]
-            if share is not None:
-                self._forget(call)
-                if call.successors and call.successors.taken is None:
-                    self._desk.spawn(self._succeed_later(call, share))
-        elif share is not None and isinstance(event, Transferred | Replaced):
+            self._forget(call)
+            if call.successors and call.successors.taken is None:
+                self._desk.spawn(self._succeed_later(call, share))
+        elif isinstance(event, Transferred | Replaced):
             self._desk.spawn(self._succeed(call, event.call, share))
 
     async def _succeed_later(self, call: Call, share: Share) -> None:
@@ -483,6 +487,7 @@ class Conference:
         if self._unsubscribe is not None:
             self._unsubscribe()
         self._desk.stack.agent.focuses.discard(self.user)
+        self._held.pop(self.user, None)
         self._end_audio()
         self._news.end()
         await self._mix.close()

@@ -44,7 +44,7 @@ class Conferencing:
     def __init__(self, desk: Desk, dialling: Dialling) -> None:
         self._desk = desk
         self._dialling = dialling
-        self._conferences: list[Conference] = []
+        self._conferences: dict[str, Conference] = {}  # those that are open, by name
         self._begun: dict[Call, _Begun] = {}
 
     # ------------------------------------------------------------ ours
@@ -69,10 +69,8 @@ class Conferencing:
         """
         settings = Settings(rate, loudest, announce)
         self._desk.check_open()
-        self._conferences = [one for one in self._conferences if one.is_open]
-        conference = Conference(self._desk, self._dialling, settings)
+        conference = Conference(self._desk, self._dialling, self._conferences, settings)
         await conference.open()
-        self._conferences.append(conference)
         try:
             for call in calls:
                 await conference.add(call)
@@ -154,7 +152,7 @@ class Conferencing:
         return found or named_call(self._desk, notifier.request)
 
     def _named(self, user: str | None) -> Conference | None:
-        return next((one for one in self._conferences if one.is_open and one.user == user), None)
+        return None if user is None else self._conferences.get(user)
 
     def on_subscribe(self, notifier: Notifier) -> None:
         """Somebody wants to watch a conference: a party may, of others `on_watch` is asked."""
@@ -167,12 +165,12 @@ class Conferencing:
 
     def calls_changed(self) -> None:
         """Take it that calls have come to other states, parties or not."""
-        for conference in self._conferences:
+        for conference in tuple(self._conferences.values()):
             conference.calls_changed()
 
     def end(self) -> None:
         """Say goodbye to those who watch our conferences."""
-        for conference in self._conferences:
+        for conference in tuple(self._conferences.values()):
             conference.roster.end()
 
     async def admit(self, new: Call, wanted: Call | Conference) -> None:
@@ -216,13 +214,13 @@ class Conferencing:
 
         Where none of them comes to it in the end, the call goes on as it was.
         """
-        begun = self._begun.setdefault(call, _Begun(Conference(self._desk, self._dialling)))
+        conference = Conference(self._desk, self._dialling, self._conferences, Settings())
+        begun = self._begun.setdefault(call, _Begun(conference))
         begun.waiting += 1
         try:
             async with begun.turn:
                 if not begun.conference.is_open:
                     await begun.conference.open()
-                    self._conferences.append(begun.conference)
             yield begun.conference, begun.turn
         finally:
             begun.waiting -= 1

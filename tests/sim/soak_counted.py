@@ -11,9 +11,10 @@ from typing import Any
 
 from voip.call import Call
 from voip.dialling import Dialling
-from voip.harness.soak.media import MediaSoakPlan, soak_media
+from voip.harness.soak.media import soak_media
+from voip.harness.soak.media_report import MediaSoakPlan
 
-PLAN = MediaSoakPlan(seconds=360.0, calls_per_s=1.0, mean_s=1.0, virtual=True, loss=0.01, looks=4)
+PLAN = MediaSoakPlan(360.0, calls_per_s=1.0, mean_s=1.0, most=6, virtual=True, loss=0.01, looks=4)
 """Of 360 s 160 are quiet: calls come in between."""
 
 

@@ -6,6 +6,8 @@ Sound goes through engines, signalling through a proxy; in bad weather a fifth o
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -207,6 +209,27 @@ def test_who_is_removed_goes_on_alone_and_knows_it() -> None:
         await three.conference.dissolve()
         assert three.first.state is three.second.state is CallState.ACTIVE
         assert not three.alices.is_focus
+        await three.first.hangup()
+        await three.second.hangup()
+
+    in_a_conference(main)
+
+
+def test_calls_that_go_on_keep_nothing_of_conferences_that_are_over() -> None:
+    async def main(three: Three) -> None:
+        await three.conference.dissolve()
+        over = []
+        for _ in range(3):
+            with three.scene.bob.here():
+                conference = await three.bob.conference(three.first, three.second)
+            assert conference.parties == [three.first, three.second]
+            await conference.dissolve()
+            over.append(weakref.ref(conference))
+            del conference
+        await asyncio.sleep(1)
+        gc.collect()
+        assert [one() for one in over] == [None] * 3
+        assert three.first.state is three.second.state is CallState.ACTIVE
         await three.first.hangup()
         await three.second.hangup()
 

@@ -238,6 +238,24 @@ def test_what_happened_is_counted_for_each_sender() -> None:
     assert len(came) == 1000 - counts.lost + counts.duplicated
 
 
+def test_counts_can_be_begun_anew() -> None:
+    """A world that goes on for long has as many senders as there ever were ports."""
+    world, one, other = two_hosts(Path(loss=0.2))
+    network = world.network
+
+    async def main() -> None:
+        await between(one, other, 1000)
+        assert sum(network.counts_of(address).sent for address in network.senders()) == 1000
+        network.forget_counts()
+        assert network.senders() == []
+        came = await between(one, other, 100)
+        (address,) = network.senders()
+        counts = network.counts_of(address)
+        assert (counts.sent, counts.lost) == (100, 100 - len(came))
+
+    world.run(main())
+
+
 def test_a_cut_lets_nothing_through_until_it_ends_or_is_ended() -> None:
     world, one, other = two_hosts(Path())
 

@@ -23,6 +23,7 @@ from voip.cli.call import call
 from voip.cli.demo import demo
 from voip.cli.devices import devices
 from voip.cli.doctor import doctor
+from voip.cli.jitter import jitter
 from voip.cli.register import register
 from voip.cli.run import print_json, telling, warn
 from voip.errors import ConfigError
@@ -47,6 +48,7 @@ app.command()(register)
 app.command()(demo)
 app.command()(devices)
 app.command()(doctor)
+app.command()(jitter)
 
 bench = typer.Typer(help="Measure this software on this machine.")
 _COMPARED: Final[dict[str, Callable[..., None]]] = {

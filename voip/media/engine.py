@@ -195,10 +195,7 @@ class Engine:
                 self._play_and_send(due, now)
             if now >= self._next_round:
                 self._next_round = now + _ROUND_S
-                self._publish(now)
-                self._relay.judge(now)
-                self._events += self._watch.judge(self._reporter, now)
-                self._table.levels.turn()
+                self._end_round(now)
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
@@ -213,6 +210,8 @@ class Engine:
             if self._clock is not None and self._table.is_nearly_full:
                 self._make_room(self._clock(), (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
+        if not self._table.rows and self.snapshot is not None and self.snapshot.rows:
+            self._end_round(now)  # nothing is kept of the last streams while there are none
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -328,6 +327,13 @@ class Engine:
             self.phases.end("send")
 
     # ------------------------------------------------------------ every now and then
+
+    def _end_round(self, now: float) -> None:
+        """Tell the figures of a second that is over, and judge it."""
+        self._publish(now)
+        self._relay.judge(now)
+        self._events += self._watch.judge(self._reporter, now)
+        self._table.levels.turn()
 
     def _publish(self, now: float) -> None:
         version = self.snapshot.version + 1 if self.snapshot else 1

@@ -224,6 +224,12 @@ class Network:
             settle()
         return self._counts.get(source, LinkCounts())
 
+    def forget_counts(self) -> None:
+        """Count anew from now on: of every address that ever sent something is remembered."""
+        for settle in self._settle:
+            settle()
+        self._counts.clear()
+
     def senders(self) -> list[Address]:
         """Return every address that has sent a datagram."""
         for settle in self._settle:

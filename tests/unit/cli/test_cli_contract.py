@@ -61,6 +61,7 @@ OPTIONS = {
     "demo": {"--json", "--pcap", "--record"},
     "devices": {"--json"},
     "doctor": {"--json"},
+    "jitter": {"--output", "--json"},
     "bench codecs": {"--rounds", "--compare", "--json"},
     "bench quality": {"--speech", "--seeds", "--ilbc-program", "--json"},
     "bench media": {
@@ -98,7 +99,7 @@ def test_every_command_has_its_options_and_says_what_they_are(voip: Voip, comman
     done = voip(*command.split(), "--help")
     assert (done.status, done.stderr) == (0, "")
     assert not FURNITURE.search(done.stdout)
-    described = dict(re.findall(r"^  (?:-h, )?(--[a-z-]+)(.*)$", done.stdout, re.MULTILINE))
+    described = dict(re.findall(r"^  (?:-[a-z], )?(--[a-z-]+)(.*)$", done.stdout, re.MULTILINE))
     assert set(described) - {"--help"} == OPTIONS[command]
 
 
@@ -192,6 +193,7 @@ def test_an_unexpected_error_is_an_object_too(capsys: pytest.CaptureFixture[str]
         ("bench sim", "voip.harness.bench.sim.run"),
         ("devices", "voip.devices.system.SystemDevices.list"),
         ("doctor", "voip.harness.doctor.examine"),
+        ("jitter x.csv", "voip.harness.jitter_plot.JitterTimeline.read"),
     ],
 )
 def test_ctrl_c_is_one_line_and_one_object_without_an_event_loop_too(

@@ -360,3 +360,22 @@ def test_a_receiver_report_is_enough_to_be_heard_by(desk):
         desk.put(build_compound([report]), rtcp=True, at=desk.now + n)
     desk.run(40)
     assert troubles(desk) == []
+
+
+def test_nothing_is_kept_of_the_last_streams() -> None:
+    """An engine without streams does not tick, and would tell their figures for as long."""
+    desk = Desk()
+    up(desk)
+    say(desk, speech(1.0), source=STRANGER)
+    reports(desk, 6, block=True)
+    desk.run(6.0)
+    watch, snapshot = desk.engine._watch, desk.engine.snapshot
+    assert snapshot is not None
+    assert (list(snapshot.rows), list(snapshot.reports), len(snapshot.strangers)) == ([1], [0], 1)
+    assert watch._blocks and watch._names and watch._loudest
+    desk.do(CloseStream(1))
+    assert desk.engine.next_due() is None
+    last = desk.engine.snapshot
+    assert last is not None and last.version > snapshot.version
+    assert (last.rows, last.reports, last.strangers) == ({}, {}, {})
+    assert not (watch._blocks or watch._names or watch._loudest)

@@ -1,4 +1,7 @@
-"""The long runs, by `make soak`: what they found, on the terminal and, if asked for, as JSON."""
+"""The long runs, by `make soak`: what they found, on the terminal and, if asked for, as JSON.
+
+Calls with sound end at Ctrl-C, and are reported on as far as they came; that is no success.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import logging
 import sys
 from dataclasses import replace
 
-from voip.harness.soak.media import REAL, VIRTUAL, MediaSoakReport, soak_media
+from voip.harness.soak.media import soak_media
+from voip.harness.soak.media_report import REAL, VIRTUAL, MediaSoakReport
 from voip.harness.soak.run import CALLS, SoakReport, soak
 
 
@@ -24,6 +28,7 @@ def main() -> int:
         help="calls with sound instead: ten minutes of real time, or two hours of virtual time",
     )
     options.add_argument("--seconds", type=float, help="how long calls with sound come")
+    options.add_argument("--at-once", type=int, help="how many of them are up at once, at most")
     options.add_argument("--json", action="store_true", help="the report on stdout, as JSON")
     options.add_argument("--log", default="critical", help="what is logged: info, warning ...")
     given = options.parse_args()
@@ -33,7 +38,10 @@ def main() -> int:
         report = soak(given.calls, given.seed, first=given.first, progress=_progress)
     else:
         plan = REAL if given.media == "real" else VIRTUAL
-        plan = replace(plan, seconds=given.seconds or plan.seconds)
+        most = given.at_once or plan.most
+        rate = plan.calls_per_s * most / plan.most
+        seconds = given.seconds or plan.seconds
+        plan = replace(plan, seconds=seconds, calls_per_s=rate, most=most)
         report = soak_media(plan, given.seed, progress=_media_progress)
     if given.json:
         print(json.dumps(report.to_json(), indent=2))
@@ -48,7 +56,7 @@ def _media_progress(report: MediaSoakReport) -> None:
     seconds, begun, up, megabytes = report.samples[-1]
     if len(report.samples) % 6 == 0:
         print(
-            f"{seconds / 60:.0f} min, {begun} calls begun, {up} up, {megabytes:.1f} MB,"
+            f"{seconds / 60:.1f} min, {begun} calls begun, {up} up, {megabytes:.1f} MB,"
             f" {len(report.wrong)} went wrong",
             file=sys.stderr,
             flush=True,
@@ -58,7 +66,7 @@ def _media_progress(report: MediaSoakReport) -> None:
 def _print_media(report: MediaSoakReport) -> None:
     kind = "virtual" if report.plan.virtual else "real"
     print(
-        f"{report.begun} calls with sound in {report.plan.seconds / 60:.0f} {kind} minutes,"
+        f"{report.begun} calls with sound in {report.seconds / 60:.1f} {kind} minutes,"
         f" {report.most_at_once} at once; {report.late_ticks} of {report.ticks} ticks late"
     )
     for deed, count in sorted(report.deeds.items()):
@@ -74,9 +82,13 @@ def _print_media(report: MediaSoakReport) -> None:
     if (growth := report.growth) is not None:
         print(
             f"left of each call where none is up: {growth.kb_per_call:+.3f} kB of the heap,"
-            f" {growth.blocks_per_call:+.2f} small objects"
+            f" {growth.blocks_per_call:+.2f} small objects;"
+            f" {growth.taken_kb_per_call:+.3f} kB more taken from the system"
         )
-    print(f"left: {report.left or 'nothing'}")
+    if report.interrupted:
+        print("interrupted: what is left was not looked at")
+    else:
+        print(f"left: {report.left or 'nothing'}")
     print("passed" if report.passed else "FAILED")
 
 

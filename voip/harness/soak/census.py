@@ -23,6 +23,7 @@ __all__ = [
     "living",
     "rss_mb",
     "small_blocks",
+    "taken_kb",
 ]
 
 MORTAL: Final = frozenset(
@@ -120,6 +121,15 @@ def heap_kb() -> float | None:
     ask.restype = _MallInfo2
     info = ask()
     return float(info.uordblks + info.hblkhd) / 1000
+
+
+def taken_kb() -> float:
+    """Return how much memory for data this process has taken from the system (VmData, proc(5)).
+
+    Resident or not, used or free: no more than that of it can be resident.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1000
 
 
 class _MallInfo2(ctypes.Structure):
