@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -86,6 +87,13 @@ def leave_out_of_collection() -> None:
 def missing_fixture() -> Callable[[str], NoReturn]:
     """`missing`, for conftest files and tests that cannot import this one."""
     return missing
+
+
+@pytest.fixture(scope="session")
+def dissector() -> None:
+    """What `dissector.py` asks: tshark."""
+    if shutil.which("tshark") is None:
+        missing("tshark is not installed (make peers)")
 
 
 @pytest.fixture(scope="session")

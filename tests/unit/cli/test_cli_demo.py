@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
+from dissector import fields
 from voip_program import Done, start_demo
 
 from voip.cli import demo
@@ -216,19 +216,10 @@ def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> Non
 
 
 @pytest.mark.peer
-def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str], NoReturn]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
-
-    def packets(display_filter: str, *fields: str) -> list[str]:
-        wanted = [part for field in fields for part in ("-e", field)]
-        return subprocess.run(
-            ["tshark", "-r", str(whole.pcap), "-Y", display_filter]
-            + (["-T", "fields", *wanted] if wanted else []),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
+@pytest.mark.usefixtures("dissector")
+def test_wireshark_reads_all_of_the_capture(whole: Run) -> None:
+    def packets(display_filter: str, field: str = "frame.number") -> list[str]:
+        return [one for (one,) in fields(whole.pcap, field, options=("-Y", display_filter))]
 
     everything = packets("frame")
     assert len(everything) > 800
