@@ -12,6 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 INPUTS = 400
+SLOW = ("silence",)
+"""Seconds of a call go by in each input of these."""
 
 FOUND = (
     ("uri", b"sip:+1555;ext=:@hosample;use=phone0;method="),
@@ -33,7 +35,10 @@ FOUND = (
 """(target, input) that a target could not bear once."""
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(one, marks=pytest.mark.long) if one in SLOW else one for one in TARGETS],
+)
 def test_a_target_bears_what_is_nearly_right(target: str) -> None:
     corpus = seeds(target)
     inputs = list(block_of(20, target, 0, INPUTS, corpus))

@@ -131,6 +131,7 @@ def test_another_program_reads_the_same_loss_and_jitter(tmp_path):
     assert 0.2 * max(jitters) < stream.mean_jitter_ms < 1.5 * max(jitters)
 
 
+@pytest.mark.long
 def test_reports_come_in_the_times_of_the_rfc_and_never_in_step():
     world = World(3)
     wire = Wire.of(world)

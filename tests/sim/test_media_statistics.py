@@ -62,7 +62,7 @@ def written(wire: list[Taken], path: Path, until: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", [5, pytest.param(6, marks=pytest.mark.long)])
 def test_round_trip_and_loss_are_those_of_the_path(seed: int) -> None:
     world = World(seed, NetworkPath(delay_s=0.04, loss=0.05))
     wire = taken(world)
@@ -162,7 +162,9 @@ def test_a_packet_with_our_ssrc_changes_it_and_the_call_goes_on(tmp_path: Path) 
         assert row[1:3] == ["1", ""], row
 
 
-@pytest.mark.parametrize("ppm", [-500, -50, 0, 200])
+@pytest.mark.parametrize(
+    "ppm", [-500, *(pytest.param(ppm, marks=pytest.mark.long) for ppm in (-50, 0, 200))]
+)
 def test_the_clock_of_the_sender_is_told_within_ten_ppm(ppm: int) -> None:
     world = World(2, NetworkPath(delay_s=0.02))
     host = world.host("10.0.0.2")

@@ -114,7 +114,9 @@ def test_a_call_costs_half_and_sounds_the_same(tmp_path: FilePath) -> None:
     assert abs(np.median(quiet[:10]) - np.median(before[:10])) < 1.0
 
 
-@pytest.mark.parametrize("codec", ["g722", "l16/16000", "ilbc"])
+@pytest.mark.parametrize(
+    "codec", ["g722", "l16/16000", pytest.param("ilbc", marks=pytest.mark.long)]
+)
 def test_other_codecs_do_it_too(tmp_path: FilePath, codec: str) -> None:
     told = Told(tmp_path, dtx=(True, True), codec=codec)
     assert 0.3 < (told.sent.silence_share_sent or 0) < 0.6
@@ -151,6 +153,7 @@ def test_descriptions_that_are_lost_are_made_up_for(tmp_path: FilePath, loss: fl
     assert np.abs(np.median(pauses) + 55) < 2.5
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not pesq_installed(), reason="PESQ is not installed (make quality)")
 @pytest.mark.parametrize(
     ("dbfs", "loss", "floor"), [(-80, 0.0, 4.1), (-65, 0.0, 3.8), (-80, 0.02, 3.5)]
@@ -231,6 +234,7 @@ def test_between_two_codecs_it_is_heard_and_told_anew(tmp_path: FilePath) -> Non
     play(story, (("pcmu",), ("pcma",)), dtx=(True, False, True))
 
 
+@pytest.mark.long
 def test_a_silent_call_is_not_taken_for_a_dead_one() -> None:
     async def talk(alice: Call, bob: Call) -> None:
         await asyncio.sleep(150)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dissector import fields
-from voip_program import Done, start_demo
+from voip_program import Done, begin_early, start_demo
 
 from voip.cli import demo
 from voip.harness.audio import Sound
@@ -23,11 +23,7 @@ from voip.harness.grade import Bar, grade_waveform
 from voip.media.wav import WavWriter
 from voip.sounds import asset_path
 
-pytestmark = [
-    pytest.mark.realtime,
-    pytest.mark.xdist_group("cli_programs"),
-    pytest.mark.usefixtures("demonstration"),  # it goes on beside the other tests
-]
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_programs")]
 
 KEYS = [
     *("answered", "codec", "setup_ms", "packets_sent", "packets_received", "packets_lost"),
@@ -55,6 +51,12 @@ class Run:
     @property
     def pcap(self) -> Path:
         return self.directory / "demo.pcap"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """Let the demonstration go on beside the other tests."""
+    begin_early(request, "whole", "demonstration")
 
 
 def finish(process: subprocess.Popen[str], directory: Path) -> Run:
@@ -92,6 +94,7 @@ def until_it_speaks(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[s
         process.communicate()
 
 
+@pytest.mark.long
 def test_ctrl_c_hangs_up(
     until_it_speaks: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def test_the_recording_goes_elsewhere_where_the_directory_cannot_be_written(
 # ---------------------------------------------------------------- the whole of it
 
 
+@pytest.mark.long
 def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
     assert (whole.status, whole.stderr) == (0, "")
     report = whole.report
@@ -206,6 +210,7 @@ def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
     assert 1 <= report["mos"] <= 4.5
 
 
+@pytest.mark.long
 def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> None:
     recording = Path(whole.report["recording"])
 
@@ -215,6 +220,7 @@ def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> Non
     assert grade.require().windows > 50
 
 
+@pytest.mark.long
 @pytest.mark.peer
 @pytest.mark.usefixtures("dissector")
 def test_wireshark_reads_all_of_the_capture(whole: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import RATE, Desk, describe, speech, ulaw_round_trip
+from engine_desk import RATE, WAYS, Desk, describe, speech, ulaw_round_trip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_native import Pair
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.rfc("3389", "4")
 CN = PayloadFormat(13, "cn")
 
 
-@pytest.fixture(params=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request):
-    return Desk(native=None if request.param == "native" else False)
+    return Desk(native=request.param)
 
 
 def noise(level: int, *reflection: float) -> bytes:
@@ -271,6 +271,7 @@ def test_a_pause_is_no_trouble_and_no_end(desk):
     assert desk.of(MediaSilent)
 
 
+@pytest.mark.long
 def test_who_reports_nothing_is_missed_after_five_minutes_of_noise(desk):
     desk.call()
     peer = Talker(desk)

@@ -12,6 +12,7 @@ from engine_desk import (
     PCMA,
     PCMU,
     RATE,
+    WAYS,
     Desk,
     Sent,
     assert_heard,
@@ -42,13 +43,9 @@ HEARS = {"receive_redundancy": (RED,)}
 SAYS = {"send_redundancy": PayloadFormat(97, "red", fmtp="0/0"), "redundancy": 1}
 OPUS = PayloadFormat(111, "opus", 48000, 2)
 G722 = PayloadFormat(9, "g722")
-WAYS = [
-    pytest.param(True, marks=pytest.mark.skipif(not native.available(), reason="no C")),
-    False,
-]
 
 
-@pytest.fixture(params=WAYS, ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 
