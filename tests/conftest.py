@@ -14,6 +14,7 @@ from typing import NoReturn
 # every program they start, on the same processors. Small matrices then take ten times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypotheses  # noqa: F401
 import pytest
 from hypothesis import settings
 from interop_results import InteropResults
@@ -22,8 +23,7 @@ from rfc_status import RfcStatus
 ROOT = Path(__file__).resolve().parent.parent
 
 
-settings.register_profile("voip", deadline=None)  # no test is timed
-settings.load_profile("voip")
+settings.load_profile("voip")  # or another one by --hypothesis-profile
 TESTS = count(1)
 """Those that have been run."""
 

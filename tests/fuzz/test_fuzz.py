@@ -8,7 +8,8 @@ import pytest
 from fuzz_mutation import mutated, seeds
 from fuzz_run import block_of
 from fuzz_targets import TARGETS
-from hypothesis import example, given, settings
+from hypotheses import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 INPUTS = 400
@@ -57,7 +58,7 @@ def test_a_target_bears_its_seeds(target: str) -> None:
 def test_a_target_bears_anything(target: str) -> None:
     corpus = seeds(target)
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @examples(60, database=None)
     @given(st.one_of(st.binary(max_size=400), st.integers(0, 2**64).map(_nearly(corpus))))
     @example(b"")
     @example(b"\r\n\r\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine_desk import RATE, WAYS, Desk, describe, speech, ulaw_round_trip
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from test_native import Pair
 
@@ -334,7 +335,7 @@ def test_many_rows_are_coloured_as_single_ones_are() -> None:
 
 
 @pytest.mark.skipif(native._native is None, reason="the part in C was not built")
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(
     st.tuples(st.integers(-3, 6), st.integers(-2000, 2000), st.binary(max_size=40), st.booleans(),
               st.integers(0, 60)),

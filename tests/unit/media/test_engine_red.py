@@ -21,7 +21,8 @@ from engine_desk import (
     ulaw,
     ulaw_round_trip,
 )
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.core import CodecFormat
@@ -507,7 +508,7 @@ BLOCK = st.tuples(
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whatever_comes_as_red_harms_nobody(payloads: list[bytes], coded: bool, in_c: bool) -> None:
     """Another stream is heard all the while, and what is read is bounded by what was sent."""
     desk = Desk(native=in_c and native.available())

@@ -131,6 +131,7 @@ def shared_blocks() -> list[str]:
     return [path.name for path in Path("/dev/shm").iterdir() if "voip" in path.name]
 
 
+@pytest.mark.long
 @repeated_after_stalls
 async def test_bridged_calls_and_conferences_of_two_engines_hear_each_other() -> None:
     async with spread(4) as scene:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dissector import fields
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.rtp.packet import HEADER_BYTES, pack_header, parse_headers, write_headers
@@ -112,7 +112,6 @@ def test_what_is_no_rtp_is_invalid(packet):
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
-@settings(deadline=None)
 def test_any_bytes_are_read_without_raising_and_stay_inside_their_packet(packets):
     data, lengths = batch(packets)
     headers = parse_headers(data, lengths, np.arange(lengths.size))
@@ -136,7 +135,6 @@ header_fields = st.tuples(
 
 
 @given(st.lists(header_fields, min_size=1, max_size=8))
-@settings(deadline=None)
 def test_what_is_written_is_read_back_however_far_the_counters_have_gone(fields):
     kinds, markers, sequences, timestamps, ssrcs = (
         np.array(column) for column in zip(*fields, strict=True)
