@@ -520,6 +520,7 @@ def test_a_party_that_leaves_before_the_target_of_its_transfer_answers_is_succee
     in_a_conference(main)
 
 
+@pytest.mark.long
 def test_who_takes_a_party_s_place_by_replaces_takes_its_part() -> None:
     """Carol, consulting Dave, leaves her part to him (RFC 3891)."""
 

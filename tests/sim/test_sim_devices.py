@@ -71,7 +71,7 @@ def test_a_tone_goes_from_device_to_device_without_a_click(codec: str, seconds: 
     talk(story, MediaConfig(codecs=(codec,)))
 
 
-@pytest.mark.parametrize("latency_ms", [20, 80])
+@pytest.mark.parametrize("latency_ms", [20, pytest.param(80, marks=pytest.mark.long)])
 def test_the_way_from_device_to_device_takes_what_was_asked_for(latency_ms: float) -> None:
     """A chirp that is captured at a known time is found again by correlation."""
     chirp_s = 0.1

@@ -72,9 +72,8 @@ def judge(heard: np.ndarray) -> float:
     return score(said, heard[lag:], 8000, Band.NARROW)
 
 
-@pytest.mark.parametrize(
-    ("loss", "better"), [(0.1, 0.4), pytest.param(0.2, 0.6, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("loss", "better"), [(0.1, 0.4), (0.2, 0.6)])
 def test_speech_survives_losses_where_packets_repeat(
     tmp_path: FilePath, loss: float, better: float
 ) -> None:

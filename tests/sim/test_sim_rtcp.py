@@ -37,7 +37,9 @@ def test_two_phones_report_to_each_other_by_one_port_or_two(mux: bool) -> None:
 
 
 @pytest.mark.rfc("6263", "7")
-@pytest.mark.parametrize(("keepalive_s", "heard"), [(15.0, 500), (None, 0)])
+@pytest.mark.parametrize(
+    ("keepalive_s", "heard"), [(15.0, 500), pytest.param(None, 0, marks=pytest.mark.long)]
+)
 def test_who_is_held_behind_a_nat_is_reached_as_long_as_the_way_is_kept_open(
     keepalive_s: float | None, heard: int
 ) -> None:

@@ -257,6 +257,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.long
 async def test_ctrl_c_is_not_for_the_process() -> None:
     async with engines(1) as (workers, _):
         (pid,) = workers.pids
