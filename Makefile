@@ -44,7 +44,7 @@ test: venv ## the whole test suite, benchmarks too; what needs peers or referenc
 	@$(pytest) $(PYTEST_ARGS)
 
 check: lint ## for every commit, under two minutes: lint, types, import contracts, the short tests without peers
-	@$(pytest) -m 'not peer and not matrix and not bench and not long' $(PYTEST_ARGS)
+	@$(pytest) -m 'not peer and not matrix and not bench and not long' --ignore=tests/interop --hypothesis-profile=check $(PYTEST_ARGS)
 
 lint: venv ## format, lint, types, import contracts
 	@.venv/bin/ruff format --check .

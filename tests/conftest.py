@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NoReturn
 # every program they start, on the same processors. Small matrices then take ten times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypotheses  # noqa: F401
 import pytest
 from hypothesis import settings
 from interop_results import InteropResults
@@ -21,8 +23,7 @@ from rfc_status import RfcStatus
 ROOT = Path(__file__).resolve().parent.parent
 
 
-settings.register_profile("voip", deadline=None)  # no test is timed
-settings.load_profile("voip")
+settings.load_profile("voip")  # or another one by --hypothesis-profile
 TESTS = count(1)
 """Those that have been run."""
 
@@ -86,6 +87,13 @@ def leave_out_of_collection() -> None:
 def missing_fixture() -> Callable[[str], NoReturn]:
     """`missing`, for conftest files and tests that cannot import this one."""
     return missing
+
+
+@pytest.fixture(scope="session")
+def dissector() -> None:
+    """What `dissector.py` asks: tshark."""
+    if shutil.which("tshark") is None:
+        missing("tshark is not installed (make peers)")
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,13 @@ import pytest
 from fuzz_mutation import mutated, seeds
 from fuzz_run import block_of
 from fuzz_targets import TARGETS
-from hypothesis import example, given, settings
+from hypotheses import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 INPUTS = 400
+SLOW = ("silence",)
+"""Seconds of a call go by in each input of these."""
 
 FOUND = (
     ("uri", b"sip:+1555;ext=:@hosample;use=phone0;method="),
@@ -33,7 +36,10 @@ FOUND = (
 """(target, input) that a target could not bear once."""
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(one, marks=pytest.mark.long) if one in SLOW else one for one in TARGETS],
+)
 def test_a_target_bears_what_is_nearly_right(target: str) -> None:
     corpus = seeds(target)
     inputs = list(block_of(20, target, 0, INPUTS, corpus))
@@ -52,7 +58,7 @@ def test_a_target_bears_its_seeds(target: str) -> None:
 def test_a_target_bears_anything(target: str) -> None:
     corpus = seeds(target)
 
-    @settings(max_examples=60, deadline=None, database=None)
+    @examples(60, database=None)
     @given(st.one_of(st.binary(max_size=400), st.integers(0, 2**64).map(_nearly(corpus))))
     @example(b"")
     @example(b"\r\n\r\n")

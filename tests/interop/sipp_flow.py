@@ -13,13 +13,22 @@ from typing import Any
 CONTACT = "Contact: <sip:sipp@[local_ip]:[local_port]>"
 TAG = "[peer_tag_param]"
 """Behind the To of what it sends within a call."""
+OURS = ";tag=[call_number]"
+"""Behind the To of its first response to us."""
 TARGET = "sip:desk@[remote_ip]:[remote_port]"
-SDP = (
-    "v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-    "m=audio 9 RTP/AVP 0\r\n"
-)
+
+
+def described(port: int | str, at: str = "IN IP4 127.0.0.1") -> tuple[str, ...]:
+    """What `lines` end with that say where sound is to go: to this port, at this address."""
+    said = ("v=0", "o=- 7 1 IN IP4 127.0.0.1", "s=-", f"c={at}", "t=0 0")
+    return "Content-Type: application/sdp", "", *said, f"m=audio {port} RTP/AVP 0"
+
+
+DESCRIBED = described(9)
 """Its sound goes to nobody."""
-DESCRIBED = ("Content-Type: application/sdp", "", *SDP.split("\r\n")[:-1])
+SDP = "".join(f"{line}\r\n" for line in DESCRIBED[2:])
+SPEAKS = described("[rtpstream_audio_port]")
+"""It sends sound from where it wants it; `plays` begins."""
 _KEPT = ("Via:", "From:", "To:", "CSeq:")
 
 
@@ -163,6 +172,11 @@ def called(number: int, *lines: str, **more: Any) -> tuple[str, ...]:
     return (*invited(number, *lines, **more), sent("ACK", number, tag=TAG, again=False, **how))
 
 
+def plays(file: Path, payload_type: int = 0) -> str:
+    """It sends a file over and over, 20 ms a packet."""
+    return f'<nop><action><exec rtp_stream="{file},-1,{payload_type}"/></action></nop>'
+
+
 def goodbye(number: int, tag: str = TAG) -> tuple[str, str]:
     """SIPp hangs up."""
     return sent("BYE", number, tag=tag), answered(200, ("CSeq:", f"{number} BYE"))
@@ -184,9 +198,10 @@ def scenario(artifacts: Path, name: str, *steps: str) -> Path:
 
 
 def _checked(checks: tuple[tuple[str, str], ...]) -> str:
+    quoted = [(header, pattern.replace('"', "&quot;")) for header, pattern in checks]
     return "".join(
         f'<ereg regexp="{pattern}" {_place(header)} check_it="true" assign_to="{90 + number}"/>'
-        for number, (header, pattern) in enumerate(checks)
+        for number, (header, pattern) in enumerate(quoted)
     )
 
 
@@ -204,3 +219,7 @@ def _send(again: bool, *head: str, lines: tuple[str, ...]) -> str:
     text = "\n".join((*head, *headers, "Content-Length: [len]", "", *body))
     repeat = ' retrans="500"' if again else ""
     return f"<send{repeat}><![CDATA[\n\n{text}\n\n]]></send>"
+
+
+ACKED = '<recv request="ACK"/>'
+HUNG_UP_ON = (asked("BYE", 80), replied(200, 80))

@@ -14,9 +14,9 @@ from peers.ports import free_port
 from peers.process import leashed
 from peers.sipp import Sipp
 from phones import LEG_HZ, part, until
-from sipp_flow import echoed, scenario
+from sipp_flow import ACKED, CONTACT, HUNG_UP_ON, OURS, described, echoed, scenario
 from stalls import repeated_after_stalls
-from test_troubles import SPEAKS, hung_up_on, made, speech
+from test_troubles import made, speech
 
 from voip.config import MediaConfig, NetworkConfig
 from voip.harness.audio import Sound, find_offset
@@ -51,11 +51,10 @@ async def test_a_clock_that_is_off_is_told_and_not_heard(
     """At 4000 ppm more is too much, or missing, than the buffer holds, and nowhere is a gap."""
     file = made(artifacts / "said.ul", source=speech(artifacts))
     port = free_port()
-    body = (*SPEAKS[:-1], f"m=audio {port} RTP/AVP 0")
     flow = scenario(
         artifacts, "callee", '<recv request="INVITE"/>',
-        echoed(200, "Contact: <sip:[local_ip]:[local_port]>", *body, tag=";tag=t", again=True),
-        '<recv request="ACK"/>', *hung_up_on(),
+        echoed(200, CONTACT, *described(port), tag=OURS, again=True),
+        ACKED, *HUNG_UP_ON,
     )  # fmt: skip
     callee = await sipp(flow)
     async with Softphone(

@@ -16,6 +16,7 @@ from peers.baresip import Baresip
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 from phones import until
+from sipp_flow import ACKED, CONTACT, OURS, asked, described, replied, scenario
 from test_asterisk_command import voip
 
 from voip.call import Call
@@ -27,59 +28,6 @@ from voip.sip.reason import Reason
 LIMIT_S = 4.0
 LATE_S = 0.5
 """For the real clock, and other tests beside this one."""
-CALLEE = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<!DOCTYPE scenario SYSTEM "sipp.dtd">
-<scenario name="answers OPTIONS with {status}">
-  <recv request="INVITE" />
-  <send retrans="500"><![CDATA[
-    SIP/2.0 200 OK
-    [last_Via:]
-    [last_From:]
-    [last_To:];tag=[call_number]
-    [last_Call-ID:]
-    [last_CSeq:]
-    Contact: <sip:[local_ip]:[local_port];transport=[transport]>
-    Content-Type: application/sdp
-    Content-Length: [len]
-
-    v=0
-    o=- 1 1 IN IP[local_ip_type] [local_ip]
-    s=-
-    c={sound}
-    t=0 0
-    m=audio [media_port] RTP/AVP 0
-  ]]></send>
-  <recv request="ACK" />
-  {asked}
-  <recv request="BYE">
-    <action>
-      <ereg regexp="{reason}" search_in="hdr" header="Reason:" check_it="true" assign_to="why" />
-    </action>
-  </recv>
-  <send><![CDATA[
-    SIP/2.0 200 OK
-    [last_Via:]
-    [last_From:]
-    [last_To:]
-    [last_Call-ID:]
-    [last_CSeq:]
-    Content-Length: 0
-
-  ]]></send>
-  <Reference variables="why" />
-</scenario>
-"""
-ASKED = """<recv request="OPTIONS" />
-  <send><![CDATA[
-    SIP/2.0 {status}
-    [last_Via:]
-    [last_From:]
-    [last_To:]
-    [last_Call-ID:]
-    [last_CSeq:]
-    Content-Length: 0
-
-  ]]></send>"""
 
 
 class Watched:
@@ -99,19 +47,25 @@ def reason_sent(us: Desk) -> Reason:
     return Reason.parse(us.ladder.header("> BYE", "Reason"))
 
 
-def scenario(
+def callee(
     artifacts: Path,
     *,
     reason: str,
-    status: str = "",
-    asked: int = 0,
-    sound: str = "IN IP[media_ip_type] [media_ip]",
+    status: int = 200,
+    asked_times: int = 0,
+    at: str = "IN IP[media_ip_type] [media_ip]",
 ) -> Path:
     """A callee of SIPp's that says nothing in RTP, is asked so often, and expects this reason."""
-    path = artifacts / "callee.xml"
-    again = "\n".join([ASKED.format(status=status)] * asked)
-    path.write_text(CALLEE.format(status=status, asked=again, reason=reason, sound=sound))
-    return path
+    return scenario(
+        artifacts,
+        "callee",
+        asked("INVITE", 1),
+        replied(200, 1, CONTACT, *described("[media_port]", at), tag=OURS, again=True),
+        ACKED,
+        *(asked("OPTIONS", 9), replied(status, 9)) * asked_times,
+        asked("BYE", 80, ("Reason:", reason)),
+        replied(200, 80),
+    )
 
 
 async def test_a_pjsip_that_is_stopped_is_hung_up_on_and_hears_of_it_when_it_goes_on(
@@ -196,8 +150,8 @@ async def test_a_baresip_that_is_killed_is_noticed_in_time(
 async def test_a_sipp_that_answers_and_never_sounds_reads_why_it_is_hung_up_on(
     sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
 ) -> None:
-    file = scenario(
-        artifacts, status="200 OK", asked=3, reason='SIP;cause=408;text="media timeout: neither'
+    file = callee(
+        artifacts, status=200, asked_times=3, reason='SIP;cause=408;text="media timeout: neither'
     )
     peer = await sipp(file)
     async with desk(artifacts, calling=CallConfig(media_timeout_s=LIMIT_S)) as us:
@@ -211,15 +165,11 @@ async def test_a_sipp_that_answers_and_never_sounds_reads_why_it_is_hung_up_on(
         (await peer.finished()).require(1)
 
 
-@pytest.mark.parametrize(
-    ("status", "by"),
-    [("481 Gone", EndedBy.REMOTE), ("408 Request Timeout", EndedBy.FAILURE)],
-)
+@pytest.mark.parametrize(("status", "by"), [(481, EndedBy.REMOTE), (408, EndedBy.FAILURE)])
 async def test_a_sipp_that_has_forgotten_the_call_is_found_out_by_a_ping(
-    sipp: Callable[..., Awaitable[Sipp]], artifacts: Path, status: str, by: EndedBy
+    sipp: Callable[..., Awaitable[Sipp]], artifacts: Path, status: int, by: EndedBy
 ) -> None:
-    code = status.split()[0]
-    file = scenario(artifacts, status=status, asked=1, reason=f"SIP;cause={code};text=")
+    file = callee(artifacts, status=status, asked_times=1, reason=f"SIP;cause={status};text=")
     peer = await sipp(file)
     async with desk(artifacts, calling=CallConfig(media_timeout_s=None)) as us:
         call = await us.phone.dial(f"sip:service@{HOST}:{peer.port}")
@@ -229,7 +179,7 @@ async def test_a_sipp_that_has_forgotten_the_call_is_found_out_by_a_ping(
         async with asyncio.timeout(20):
             end = await call.wait_ended()
         took = asyncio.get_running_loop().time() - begun
-        assert (end.by, end.status) == (by, int(code))
+        assert (end.by, end.status) == (by, status)
         assert took <= 5.0 + LATE_S
         (await peer.finished()).require(1)
 
@@ -237,7 +187,7 @@ async def test_a_sipp_that_has_forgotten_the_call_is_found_out_by_a_ping(
 async def test_a_sipp_that_answers_with_an_address_we_cannot_send_to_reads_why_it_is_hung_up_on(
     sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
 ) -> None:
-    file = scenario(artifacts, sound="IN IP6 2001:db8::1", reason="SIP;cause=488;text=")
+    file = callee(artifacts, at="IN IP6 2001:db8::1", reason="SIP;cause=488;text=")
     peer = await sipp(file)
     async with desk(artifacts) as us:
         with pytest.raises(CallError, match="the peer is at 2001:db8::1") as caught:
@@ -250,8 +200,8 @@ async def test_the_command_line_hangs_up_on_a_sipp_that_never_sounds(
     sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
 ) -> None:
     """`--media-timeout`: SIPp's verdict is that it was asked, and told why by the BYE."""
-    file = scenario(
-        artifacts, status="200 OK", asked=3, reason='SIP;cause=408;text="media timeout: neither'
+    file = callee(
+        artifacts, status=200, asked_times=3, reason='SIP;cause=408;text="media timeout: neither'
     )
     peer = await sipp(file)
     options = ("--media-timeout", f"{LIMIT_S:g}", "--bind", HOST, "--json")
@@ -267,7 +217,7 @@ async def test_the_command_line_asks_a_sipp_every_so_often(
     sipp: Callable[..., Awaitable[Sipp]], artifacts: Path
 ) -> None:
     """`--ping`, long before silence counts: SIPp has forgotten the call, and reads that."""
-    file = scenario(artifacts, status="481 Gone", asked=1, reason="SIP;cause=481;text=")
+    file = callee(artifacts, status=481, asked_times=1, reason="SIP;cause=481;text=")
     peer = await sipp(file)
     options = ("--ping", "5", "--media-timeout", "86400", "--bind", HOST, "--json")
     async with voip("call", peer.uri, *options, password="") as command:

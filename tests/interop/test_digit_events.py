@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Awaitable, Callable
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from direct import Desk, desk
+from dissector import fields
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.pjsua import Pjsua
@@ -37,24 +35,13 @@ def heard_of(call: Call) -> list[DtmfReceived]:
     return [event for event in call._events if isinstance(event, DtmfReceived)]
 
 
-@pytest.fixture
-def dissected(missing: Callable[[str], NoReturn]) -> Callable[[Path], list[dict[str, int]]]:
+def dissected(path: Path) -> list[dict[str, int]]:
     """What tshark finds in a capture of the telephone events that were sent, packet by packet."""
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed (make peers)")
-
-    def run(path: Path) -> list[dict[str, int]]:
-        fields = [f"rtpevent.{name}" for name in ("event_id", "duration", "end_of_event")]
-        fields += [f"rtp.{name}" for name in ("timestamp", "seq", "marker")]
-        command = ["tshark", "-r", str(path), "-Y", "rtpevent", "-T", "fields"]
-        for field in fields:
-            command += ["-e", field]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        rows = [map(int, line.split("\t")) for line in done.stdout.splitlines()]
-        names = [field.partition(".")[2] for field in fields]
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    return run
+    columns = [f"rtpevent.{name}" for name in ("event_id", "duration", "end_of_event")]
+    columns += [f"rtp.{name}" for name in ("timestamp", "seq", "marker")]
+    rows = fields(path, *columns, options=("-Y", "rtpevent"))
+    names = [column.partition(".")[2] for column in columns]
+    return [dict(zip(names, map(int, row), strict=True)) for row in rows]
 
 
 async def test_F109_asterisk_hears_each_digit_as_long_as_it_is_pressed(
@@ -74,7 +61,7 @@ async def test_F109_asterisk_hears_each_digit_as_long_as_it_is_pressed(
 
 
 async def test_F109_pjsip_hears_them_and_tshark_sees_the_packets_of_the_example(
-    pjsua: StartPjsua, artifacts: Path, dissected: Callable[[Path], list[dict[str, int]]]
+    pjsua: StartPjsua, artifacts: Path
 ) -> None:
     peer = await pjsua()
     async with desk(artifacts) as us:
@@ -106,7 +93,6 @@ async def test_F109_each_of_their_digits_is_heard_once_and_as_long_as_they_say(
     pjsua: StartPjsua,
     artifacts: Path,
     who: str,
-    dissected: Callable[[Path], list[dict[str, int]]],
 ) -> None:
     """How long that is tshark says, of the packets that came."""
     async with desk(artifacts) as us:

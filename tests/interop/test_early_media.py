@@ -9,20 +9,23 @@ import pytest
 from direct import desk
 from peers.sipp import Sipp
 from phones import until
-from sipp_flow import CONTACT, asked, replied, scenario
+from sipp_flow import (
+    ACKED,
+    CONTACT,
+    HUNG_UP_ON,
+    OURS,
+    SPEAKS,
+    asked,
+    plays,
+    replied,
+    scenario,
+)
 
 from voip.call import Call
 from voip.events import CallState
 
 StartSipp = Callable[..., Awaitable[Sipp]]
 
-OURS = ";tag=[call_number]"
-ACKED = '<recv request="ACK"/>'
-BYE = (asked("BYE", 80), replied(200, 80))
-DESCRIBED = (
-    "Content-Type: application/sdp", "", "v=0", "o=- 7 1 IN IP4 127.0.0.1", "s=-",
-    "c=IN IP4 127.0.0.1", "t=0 0", "m=audio [rtpstream_audio_port] RTP/AVP 0",
-)  # fmt: skip
 PAUSE = '<pause milliseconds="800"/>'
 
 
@@ -30,7 +33,7 @@ def sounds(artifacts: Path) -> str:
     """SIPp sends sound, over and over."""
     path = artifacts / "tone.ul"
     path.write_bytes(bytes((0x80, 0x00)) * 4000)
-    return f'<nop><action><exec rtp_stream="{path},-1,0,PCMU/8000"/></action></nop>'
+    return plays(path)
 
 
 async def rings(call: Call) -> bool:
@@ -48,13 +51,13 @@ async def test_F119_we_ring_here_until_sound_comes_of_sipp(
         asked("INVITE", 1),
         replied(180, 1, CONTACT, tag=OURS),
         PAUSE,
-        replied(183, 1, CONTACT, *DESCRIBED, tag=OURS),
+        replied(183, 1, CONTACT, *SPEAKS, tag=OURS),
         PAUSE,
         sounds(artifacts),
         PAUSE,
-        replied(200, 1, CONTACT, *DESCRIBED, tag=OURS, again=True),
+        replied(200, 1, CONTACT, *SPEAKS, tag=OURS, again=True),
         ACKED,
-        *BYE,
+        *HUNG_UP_ON,
     )
     peer = await sipp(path)
     async with desk(artifacts) as us:
@@ -84,11 +87,11 @@ async def test_F119_who_has_never_said_that_it_rings_is_not_rung_for(
         artifacts,
         "progresses",
         asked("INVITE", 1),
-        replied(183, 1, CONTACT, *(DESCRIBED if described else ()), tag=OURS),
+        replied(183, 1, CONTACT, *(SPEAKS if described else ()), tag=OURS),
         PAUSE,
-        replied(200, 1, CONTACT, *DESCRIBED, tag=OURS, again=True),
+        replied(200, 1, CONTACT, *SPEAKS, tag=OURS, again=True),
         ACKED,
-        *BYE,
+        *HUNG_UP_ON,
     )
     peer = await sipp(path)
     async with desk(artifacts) as us:

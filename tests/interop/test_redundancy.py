@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from dissector import fields
 from peers.asterisk import Asterisk
 from peers.gstreamer import gst_launch, run_pipeline
 from peers.pjsua import Pjsua
@@ -68,45 +69,38 @@ def capture(path: Path, codec: str, generations: int) -> None:
     world.run(main())
 
 
-def dissected(path: Path) -> list[dict[str, list[int]]]:
+def dissected(path: Path, *names: str) -> list[dict[str, list[str]]]:
     """What tshark finds in Alice's packets; several values where several headers are."""
-    fields = ["rtp.p_type", "rtp.seq", "rtp.timestamp", "rtp.follow", "rtp.timestamp-offset",
-              "rtp.block-length"]  # fmt: skip
-    command = ["tshark", "-r", str(path), "-Y", "rtp && ip.src == 10.0.0.1", "-T", "fields"]
-    for field in fields:
-        command += ["-e", field]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    words = {"True": 1, "False": 0}
     return [
         {
-            name: [words[one] if one in words else int(one) for one in value.split(",") if one]
-            for name, value in zip(fields, line.split("\t"), strict=True)
+            name: [one for one in value.split(",") if one]
+            for name, value in zip(names, row, strict=True)
         }
-        for line in done.stdout.splitlines()
+        for row in fields(path, *names, options=("-Y", "rtp && ip.src == 10.0.0.1"))
     ]
 
 
+@pytest.mark.usefixtures("dissector")
 @pytest.mark.parametrize(("codec", "generations"), [("pcmu", 1), ("pcmu", 3), ("opus", 2)])
 def test_tshark_reads_the_blocks_that_we_write(
-    tmp_path: Path, missing: Callable[[str], NoReturn], codec: str, generations: int
+    tmp_path: Path, codec: str, generations: int
 ) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed (make peers)")
     path = tmp_path / "red.pcap"
     capture(path, codec, generations)
-    packets = dissected(path)
+    told = "rtp.p_type", "rtp.follow", "rtp.timestamp-offset", "rtp.block-length"
+    packets = dissected(path, *told)
     assert len(packets) > 80
     counts: dict[int, int] = defaultdict(int)
     for packet in packets:
-        *repeated, last = packet["rtp.follow"] or [0]
-        assert (set(repeated) <= {1}, last) == (True, 0)
-        back = [SPAN[codec] * n for n in range(len(repeated), 0, -1)]
+        *repeated, last = packet["rtp.follow"] or ["0"]
+        assert (set(repeated) <= {"1"}, last) == (True, "0")
+        back = [str(SPAN[codec] * n) for n in range(len(repeated), 0, -1)]
         assert packet["rtp.timestamp-offset"] == back
         assert len(packet["rtp.block-length"]) == len(repeated)
         if codec == "pcmu":
-            assert set(packet["rtp.block-length"]) <= {160}
+            assert set(packet["rtp.block-length"]) <= {"160"}
         if repeated:  # the packet's own type, then one for each block
-            assert packet["rtp.p_type"][1:] == [TYPES[codec]] * (len(repeated) + 1)
+            assert packet["rtp.p_type"][1:] == [str(TYPES[codec])] * (len(repeated) + 1)
         counts[len(repeated)] += 1
     assert counts[generations] == len(packets) - generations, dict(counts)
 
@@ -129,19 +123,15 @@ def framed(path: Path) -> list[bytes]:
     return found
 
 
+@pytest.mark.usefixtures("dissector")
 def test_gstreamer_recovers_what_was_lost_of_our_packets(
     missing: Callable[[str], NoReturn], tmp_path: Path
 ) -> None:
     """All that was said, octet by octet, in its place: every tenth packet was lost."""
     path, kept = tmp_path / "red.pcap", tmp_path / "red.rtp"
     capture(path, "pcmu", 1)
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
-    command = ["tshark", "-r", str(path), "-Y", "rtp && ip.src == 10.0.0.1"]
-    done = subprocess.run(
-        [*command, "-T", "fields", "-e", "udp.payload"], capture_output=True, text=True, check=True
-    )
-    packets = [bytes.fromhex(line.replace(":", "")) for line in done.stdout.split()]
+    octets = [row["udp.payload"][0] for row in dissected(path, "udp.payload")]
+    packets = [bytes.fromhex(one.replace(":", "")) for one in octets]
     lost = set(range(10, len(packets) - 2, 10))
     with kept.open("wb") as file:
         for n, packet in enumerate(packets):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from direct import desk
+from dissector import fields
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
 from peers.sipp import Sipp
@@ -99,14 +99,12 @@ def added_ms(pcap: Path, legs: tuple[int, int], since: float) -> npt.NDArray[np.
 
     legs: our RTP ports; since: the time of day from which on. A packet is known by its payload.
     """
-    fields = ["-e", "frame.time_epoch", "-e", "udp.srcport", "-e", "udp.dstport"]
-    command = ["tshark", "-r", str(pcap), "-Y", "udp", "-T", "fields", *fields, "-e", "udp.payload"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    columns = "frame.time_epoch", "udp.srcport", "udp.dstport", "udp.payload"
+    rows = fields(pcap, *columns, options=("-Y", "udp"))
     came: dict[tuple[int, str], float] = {}
     found: list[float] = []
     other = {legs[0]: legs[1], legs[1]: legs[0]}
-    for line in lines:
-        at, source, destination, payload = (line.split("\t") + [""] * 4)[:4]
+    for at, source, destination, payload in rows:
         sound = payload.replace(":", "")[24:]
         if not sound or len(set(bytes.fromhex(sound))) < 10:
             continue  # what is like another: silence

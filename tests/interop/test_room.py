@@ -46,12 +46,16 @@ class Stages:
         }
         self.heard.append((name, begun, loop.time(), wanted))
 
-    def require(self, ear: str, sound: Sound, ended: float) -> None:
-        """Judge a recording that ended then; a mark of time is far from the end of a file by it."""
-        for name, begun, over, wanted in self.heard:
-            since = sound.seconds - (ended - begun) + SETTLED_S
-            heard = part(sound, since, sound.seconds - (ended - over))
-            require_heard(heard, wanted[ear], of=HOST + 1, who=f"{name}: {ear}")
+    async def require(self, ended: float, a: Baresip, b: Baresip, c: Baresip, d: Asterisk) -> None:
+        """Judge what they have recorded, which all ended then: by it marks of time are found."""
+        sounds = {"d": Sound.read(await d.recording("614"))}
+        for ear, peer in zip("abc", (a, b, c), strict=True):
+            sounds[ear] = Sound.read((await peer.recording()).received)
+        for ear, sound in sounds.items():
+            for name, begun, over, wanted in self.heard:
+                since = sound.seconds - (ended - begun) + SETTLED_S
+                heard = part(sound, since, sound.seconds - (ended - over))
+                require_heard(heard, wanted[ear], of=HOST + 1, who=f"{name}: {ear}")
 
 
 @repeated_after_stalls
@@ -108,10 +112,7 @@ async def test_each_party_hears_what_it_is_to_hear_of_the_others(
         )
         ended = asyncio.get_running_loop().time()
         speaking.cancel()
-    recorded = [Sound.read((await peer.recording()).received) for peer in peers]
-    recorded.append(Sound.read(await asterisk.recording("614")))
-    for ear, sound in zip("abcd", recorded, strict=True):
-        stages.require(ear, sound, ended)
+    await stages.require(ended, *peers, asterisk)
 
 
 @repeated_after_stalls
@@ -150,10 +151,7 @@ async def test_the_two_loudest_are_heard_and_the_third_when_one_is_muted(
         await stages.stage("the third is as loud as the first", a={2: 0.0}, b={0: 0.0, 2: 0.0},
                            c={0: 0.0}, d={0: 0.0, 2: 0.0})  # fmt: skip
         ended = asyncio.get_running_loop().time()
-    recorded = [Sound.read((await peer.recording()).received) for peer in peers]
-    recorded.append(Sound.read(await asterisk.recording("614")))
-    for ear, sound in zip("abcd", recorded, strict=True):
-        stages.require(ear, sound, ended)
+    await stages.require(ended, *peers, asterisk)
 
 
 @repeated_after_stalls

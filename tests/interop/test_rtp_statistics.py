@@ -11,16 +11,15 @@ import asyncio
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
 from direct import desk
+from dissector import Counted, as_protocol, fields, streams, tshark
 from lossy_path import LossyPath, lossy_path
 from peers.asterisk import Asterisk
 from peers.baresip import Baresip
@@ -38,39 +37,17 @@ CALM_S, BAD_S = 0.4, 6.0
 pytestmark = pytest.mark.rfc("3550", "6.4")
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What tshark says of a stream."""
-
-    packets: int
-    lost: int
-    mean_jitter_ms: float
-    max_jitter_ms: float
-
-
 def counted(capture: Path, port: int) -> Counted:
     """The stream that left a port."""
-    text = tshark(capture, "-d", f"udp.port=={port},rtp", "-q", "-z", "rtp,streams")
-    (line,) = [
-        line.split()
-        for line in text.splitlines()
-        if re.search(rf"^ *[\d.]+ +[\d.]+ +\S+ +{port} .*0x[0-9A-F]{{8}}", line)
-    ]
-    share = next(n for n, word in enumerate(line) if word.endswith("%)"))
-    mean_jitter, max_jitter = map(float, line[share + 5 : share + 7])
-    return Counted(int(line[share - 2]), int(line[share - 1]), mean_jitter, max_jitter)
-
-
-def tshark(capture: Path, *options: str) -> str:
-    command = ["tshark", "-r", str(capture), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (stream,) = [one for one in streams(capture, *as_protocol("rtp", port)) if one.port == port]
+    return stream
 
 
 @pytest.fixture
-def wire(artifacts: Path, missing: Callable[[str], NoReturn]) -> Path:
+def wire(artifacts: Path, dissector: None, missing: Callable[[str], NoReturn]) -> Path:
     """Where a capture of loopback goes, by dumpcap."""
-    if shutil.which("tshark") is None or shutil.which("dumpcap") is None or os.geteuid() != 0:
-        missing("a capture of loopback takes tshark, dumpcap and root")
+    if shutil.which("dumpcap") is None or os.geteuid() != 0:
+        missing("a capture of loopback takes dumpcap and root")
     return artifacts / "wire.pcapng"
 
 
@@ -161,20 +138,13 @@ async def test_baresip_tshark_and_we_count_the_same(
 
 def require_clean_reports(capture: Path, port: int) -> None:
     """All kinds of RTCP packets have left a port, and tshark finds no fault with any."""
-    rtcp = ("-d", f"udp.port=={port},rtcp", "-Y", f"rtcp && udp.srcport == {port}")
+    rtcp, left = as_protocol("rtcp", port), f"rtcp && udp.srcport == {port}"
     columns = ("rtcp.pt", "rtcp.length_check", "_ws.malformed")
-    fields = [part for name in columns for part in ("-e", name)]
-    rows = [
-        line.split("|")
-        for line in tshark(
-            capture, *rtcp, "-T", "fields", "-E", "separator=|", *fields
-        ).splitlines()
-    ]
+    rows = fields(capture, *columns, options=(*rtcp, "-Y", left))
     kinds = {int(kind) for row in rows for kind in row[0].split(",")}
     assert kinds >= {200, 202, 203, 204, 207}, kinds
-    assert all(row[1] in ("1", "True") and row[2] == "" for row in rows), rows
-    faults = f"rtcp && udp.srcport == {port} && _ws.expert.severity >= warning"
-    assert tshark(capture, "-d", f"udp.port=={port},rtcp", "-Y", faults) == ""
+    assert all(row[1:] == ["1", ""] for row in rows), rows
+    assert tshark(capture, *rtcp, "-Y", f"{left} && _ws.expert.severity >= warning") == ""
 
 
 CHANNEL = re.compile(

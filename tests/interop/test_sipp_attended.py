@@ -10,8 +10,11 @@ from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended, until
 from sipp_flow import (
+    ACKED,
     CONTACT,
     DESCRIBED,
+    HUNG_UP_ON,
+    OURS,
     OVER,
     TAG,
     answered,
@@ -32,10 +35,6 @@ from voip.sip.proxy_policy import Target
 
 StartSipp = Callable[..., Awaitable[Sipp]]
 
-OURS = ";tag=[call_number]"
-ACKED = '<recv request="ACK"/>'
-BYE = (asked("BYE", 80), replied(200, 80))
-"""We hang up."""
 SIPFRAG = ("Content-Type: message/sipfrag", "")
 NOWHERE = "127.0.0.1:9"
 """Where nobody listens."""
@@ -86,7 +85,7 @@ async def unrouted(sipp: StartSipp, artifacts: Path) -> Sipp:
             asked("INVITE", 1),
             replied(200, 1, *contact, *DESCRIBED, tag=OURS, again=True),
             ACKED,
-            *BYE,
+            *HUNG_UP_ON,
         )
     )
 
@@ -103,7 +102,7 @@ async def test_F044_who_cannot_reach_the_contact_is_given_the_address_of_record(
             *HELD,
             *referred(3, "404 Not Found", ("Refer-To:", f"&lt;sip:carol@192.0.2.99{REPLACES}>")),
             *referred(4, "200 OK", ("Refer-To:", by_address)),
-            *BYE,
+            *HUNG_UP_ON,
         )
     )
     async with desk(artifacts) as us:
@@ -128,7 +127,7 @@ async def test_F046_where_the_target_knows_no_replaces_it_is_called_without(
             *referred(3, "404 Not Found"),
             *referred(4, "420 Bad Extension", ("Refer-To:", "Require=replaces")),
             *referred(5, "200 OK", ("Refer-To:", f"&lt;sip:service@{carol.address}>")),
-            *BYE,
+            *HUNG_UP_ON,
         )
     )
     async with desk(artifacts) as us:
@@ -183,7 +182,7 @@ async def test_F044_we_say_that_the_contact_leads_nowhere_and_call_the_address_o
             asked("INVITE", 1, REPLACED, ("Require:", "replaces")),
             replied(200, 1, CONTACT, *DESCRIBED, tag=OURS, again=True),
             ACKED,
-            *BYE,
+            *HUNG_UP_ON,
         )
     )
     path = scenario(
@@ -224,7 +223,7 @@ async def test_F046_we_say_that_the_target_knows_no_replaces_and_call_it_without
                 "second",
                 replied(200, 1, CONTACT, *DESCRIBED, tag=OURS, again=True),
                 ACKED,
-                *BYE,
+                *HUNG_UP_ON,
             ),
             OVER,
         ),
@@ -314,7 +313,7 @@ async def test_F047_sipp_finds_that_both_ends_of_a_transferred_call_are_its_own(
             "</action></nop>",
             say,
             answered(200, ("CSeq:", "2 NOTIFY")),
-            *BYE,
+            *HUNG_UP_ON,
         )  # fmt: skip
         gateway.append(
             await sipp(path, remote=f"{HOST}:{us.phone.port}", credentials=("gateway", "trunk"))
@@ -349,8 +348,8 @@ async def test_F048_a_telephone_that_is_lifted_after_the_cancel_is_busy_and_else
                 ACKED,
             ),
             *at("blind", replied(486, 1, tag=OURS, again=True), ACKED),
-            *at("again", rings, '<pause milliseconds="300"/>', *answers, *BYE),
-            *at("replaces", *answers, *BYE),
+            *at("again", rings, '<pause milliseconds="300"/>', *answers, *HUNG_UP_ON),
+            *at("replaces", *answers, *HUNG_UP_ON),
             OVER,
         ),
         calls=4,

@@ -13,8 +13,11 @@ from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
 from sipp_flow import (
+    ACKED,
     CONTACT,
     DESCRIBED,
+    HUNG_UP_ON,
+    OURS,
     TAG,
     answered,
     asked,
@@ -35,12 +38,6 @@ from voip.sip.call_info import Geolocation
 from voip.sip.server_request import ServerRequest
 
 StartSipp = Callable[..., Awaitable[Sipp]]
-
-OURS = ";tag=[call_number]"
-"""Behind the To of SIPp's first response to us."""
-ACKED = '<recv request="ACK"/>'
-BYE = (asked("BYE", 80), replied(200, 80))
-"""We hang up."""
 
 
 def digest(user: str, password: str, header: str) -> str:
@@ -71,7 +68,7 @@ async def test_F008_two_proxies_that_ask_for_credentials_one_after_the_other(
         asked("INVITE", 9),
         replied(200, 9, CONTACT, *DESCRIBED, tag=OURS, again=True),
         ACKED,
-        *BYE,
+        *HUNG_UP_ON,
     )
     peer = await sipp(path)
     account = {"uri": f"sip:1001@{peer.address}", "password": "secret", "register": False}
@@ -100,7 +97,7 @@ async def test_F011_redirected_with_the_description_in_the_ack(
         replied(200, 5, CONTACT, *DESCRIBED, tag=";tag=bob", again=True),
         '<recv request="ACK"><action><ereg regexp="m=audio [0-9]+ RTP/AVP 0" search_in="body"'
         ' check_it="true" assign_to="20"/></action></recv>',
-        *BYE,
+        *HUNG_UP_ON,
     )
     peer = await sipp(path)
     async with desk(artifacts) as us:
@@ -144,7 +141,7 @@ async def test_F090_the_callee_offers_reliably_and_is_answered_by_the_prack(
         replied(200, 1, CONTACT, tag=OURS, again=True),
         '<recv request="ACK"><action><ereg regexp="^ *0$" search_in="hdr"'
         ' header="Content-Length:" check_it="true" assign_to="20"/></action></recv>',
-        *BYE,
+        *HUNG_UP_ON,
     )
     peer = await sipp(path)
     async with desk(artifacts) as us:

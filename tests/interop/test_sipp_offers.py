@@ -14,7 +14,18 @@ from pathlib import Path
 from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended, until
-from sipp_flow import CONTACT, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import (
+    ACKED,
+    CONTACT,
+    DESCRIBED,
+    TAG,
+    answered,
+    asked,
+    maybe,
+    replied,
+    scenario,
+    sent,
+)
 from test_sipp_flows import Ear
 
 from voip.events import CallState, EndedBy
@@ -22,7 +33,6 @@ from voip.events import CallState, EndedBy
 StartSipp = Callable[..., Awaitable[Sipp]]
 
 OURS = ";tag=n"
-ACKED = '<recv request="ACK"/>'
 PAUSE = '<pause milliseconds="500"/>'
 """While sound goes where it has been agreed on."""
 CONTACT_KEPT = (

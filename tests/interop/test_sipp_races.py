@@ -15,6 +15,7 @@ import pytest
 from direct import HOST, Desk, desk
 from peers.sipp import Sipp
 from sipp_flow import (
+    ACKED,
     CONTACT,
     DESCRIBED,
     TAG,
@@ -216,7 +217,7 @@ async def test_F057_a_200_to_our_reinvite_that_crosses_our_bye(
         asked("INVITE", 1),
         asked("BYE", 5),
         replied(200, 1, CONTACT, *DESCRIBED, again=True),
-        '<recv request="ACK"/>',
+        ACKED,
         replied(200, 5),
     )  # fmt: skip
     assert us.ladder.lines[-3:] == ["< 200 INVITE", "> ACK", "< 200 BYE"]
@@ -271,10 +272,10 @@ async def test_F059_F093_two_reinvites_that_cross(sipp: StartSipp, artifacts: Pa
         asked("INVITE", 1),
         *called(2, tag=TAG, branch=f"{BRANCH}-2", status=491),
         replied(491, 1),
-        '<recv request="ACK"/>',
+        ACKED,
         asked("INVITE", 5),
         replied(200, 5, CONTACT, *DESCRIBED, again=True),
-        '<recv request="ACK"/>',
+        ACKED,
         *goodbye(3),
     )  # fmt: skip
 
@@ -289,10 +290,10 @@ async def test_F060_F093_an_update_that_crosses_our_reinvite(
         sent("UPDATE", 2, CONTACT, *DESCRIBED, tag=TAG),
         answered(491, ("CSeq:", "2 UPDATE")),
         replied(491, 1),
-        '<recv request="ACK"/>',
+        ACKED,
         asked("INVITE", 5),
         replied(200, 5, CONTACT, *DESCRIBED, again=True),
-        '<recv request="ACK"/>',
+        ACKED,
         *goodbye(3),
     )  # fmt: skip
 

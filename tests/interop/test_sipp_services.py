@@ -11,8 +11,11 @@ from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
 from sipp_flow import (
+    ACKED,
     CONTACT,
     DESCRIBED,
+    HUNG_UP_ON,
+    OURS,
     OVER,
     TAG,
     answered,
@@ -33,11 +36,6 @@ from voip.sip.proxy_policy import Target
 
 StartSipp = Callable[..., Awaitable[Sipp]]
 
-OURS = ";tag=[call_number]"
-"""Behind the To of SIPp's first response to us."""
-ACKED = '<recv request="ACK"/>'
-BYE = (asked("BYE", 80), replied(200, 80))
-"""We hang up."""
 PASSWORDS = {"alice": "wonderland", "bob": "builder", "mallory": "malice"}
 FAILURE = "https://screening.example/failure.wav"
 
@@ -96,7 +94,7 @@ async def test_F022_the_place_that_sipp_sends_us_in_a_text_is_taken(
             asked("INVITE", 1, ("Replaces:", "^ *a84b4c@host;to-tag=7;from-tag=8")),
             replied(200, 1, CONTACT, *DESCRIBED, again=True, tag=OURS),
             ACKED,
-            *BYE,
+            *HUNG_UP_ON,
         )
     )
     place = f"sip:alice@{alice.address}?Replaces=a84b4c%40host%3Bto-tag%3D7%3Bfrom-tag%3D8"
@@ -301,7 +299,12 @@ async def test_F033_who_is_busy_at_sipp_is_called_again_when_it_says_it_is_free(
         '<nop next="over"/>',
         *at("called", *nth_call("refused", "answered")),
         *at("refused", replied(486, 11, tag=OURS, again=True), ACKED),
-        *at("answered", replied(200, 11, CONTACT, *DESCRIBED, tag=OURS, again=True), ACKED, *BYE),
+        *at(
+            "answered",
+            replied(200, 11, CONTACT, *DESCRIBED, tag=OURS, again=True),
+            ACKED,
+            *HUNG_UP_ON,
+        ),
         OVER,
     )
     peer = await sipp(path, calls=3)
@@ -343,7 +346,7 @@ async def test_F130_a_call_that_sipp_sends_on_says_so_where_it_goes(
             ),
             replied(200, 1, CONTACT, *DESCRIBED, tag=OURS, again=True),
             ACKED,
-            *BYE,
+            *HUNG_UP_ON,
         )
     )  # fmt: skip
     history = f"History-Info: <sip:bob@biloxi.example?Reason=SIP%3Bcause%3D{cause}>;index=1"

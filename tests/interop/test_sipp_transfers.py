@@ -10,6 +10,7 @@ from direct import HOST, desk
 from peers.sipp import Sipp
 from phones import ended
 from sipp_flow import (
+    ACKED,
     CONTACT,
     DESCRIBED,
     TAG,
@@ -84,7 +85,7 @@ async def test_F043_who_takes_no_refer_stays_in_the_call(
         "no-refer",
         asked("INVITE", 1),
         replied(200, 1, CONTACT, *DESCRIBED, again=True, tag=";tag=[call_number]"),
-        '<recv request="ACK"/>',
+        ACKED,
         asked("REFER", 5),
         replied(status, 5),
         asked("BYE", 9),
@@ -190,7 +191,7 @@ async def test_F032_a_call_that_rings_at_sipp_is_picked_up_of_its_caller(
                 "INVITE", 1, ("Replaces:", f"{named};early-only"), ("Require:", "replaces"),
             ),
             replied(200, 1, CONTACT, *DESCRIBED, again=True, tag=";tag=[call_number]"),
-            '<recv request="ACK"/>',
+            ACKED,
             asked("BYE", 80),
             replied(200, 80),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from direct import HOST, desk
 from peers.sipp import Sipp
-from sipp_flow import DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
+from sipp_flow import ACKED, DESCRIBED, TAG, answered, asked, maybe, replied, scenario, sent
 
 from voip.events import EndedBy
 
@@ -95,7 +95,7 @@ async def test_an_answer_without_a_contact_is_acknowledged_and_ended_where_it_wa
         "answers-from-nowhere",
         asked("INVITE", 1),
         replied(200, 1, *DESCRIBED, tag=";tag=[call_number]", again=True),
-        '<recv request="ACK"/>',
+        ACKED,
         asked("BYE", 80),
         replied(200, 80),
     )

@@ -18,7 +18,18 @@ from lossy_path import lossy_path
 from peers.baresip import Baresip
 from peers.sipp import Sipp
 from phones import ended, require_speech, shipped, until
-from sipp_flow import asked, called, echoed, replied, scenario
+from sipp_flow import (
+    ACKED,
+    CONTACT,
+    HUNG_UP_ON,
+    OURS,
+    SPEAKS,
+    called,
+    described,
+    echoed,
+    plays,
+    scenario,
+)
 from stalls import repeated_after_stalls
 from test_baresip import connect
 from test_relayed import answered
@@ -44,19 +55,6 @@ StartBaresip = Callable[..., Awaitable[Baresip]]
 StartSipp = Callable[..., Awaitable[Sipp]]
 
 SHORT = TroubleConfig(one_way_s=2.0, silence_s=2.0)
-SPEAKS = (
-    "Content-Type: application/sdp", "", "v=0", "o=- 7 1 IN IP4 127.0.0.1", "s=-",
-    "c=IN IP4 127.0.0.1", "t=0 0", "m=audio [rtpstream_audio_port] RTP/AVP 0",
-)  # fmt: skip
-
-
-def says(file: Path, payload_type: int) -> str:
-    """Let SIPp send a file over and over, 20 ms a packet."""
-    return f'<nop><action><exec rtp_stream="{file},-1,{payload_type}"/></action></nop>'
-
-
-def hung_up_on() -> tuple[str, str]:
-    return asked("BYE", 60), replied(200, 60)
 
 
 def made(path: Path, *effects: str, source: Path | None = None) -> Path:
@@ -195,8 +193,8 @@ async def test_what_sipp_did_not_agree_on_is_a_wrong_codec(
 ) -> None:
     """It answers with PCMU alone, and sends what it likes: for SIPp a type is just a number."""
     file = made(artifacts / f"said.{suffix}", source=speech(artifacts))
-    flow = scenario(artifacts, "speaker", *called(1, body=SPEAKS), says(file, payload_type),
-                    *hung_up_on())  # fmt: skip
+    flow = scenario(artifacts, "speaker", *called(1, body=SPEAKS), plays(file, payload_type),
+                    *HUNG_UP_ON)  # fmt: skip
     async with desk(artifacts, codecs=("pcmu",), troubles=SHORT) as us:
         run = await sipp(flow, remote=f"127.0.0.1:{us.phone.port}", service="desk")
         told = Told(call := await taken(us))
@@ -227,11 +225,10 @@ async def test_another_baresip_that_sends_to_our_port_is_told_of_and_not_heard(
         told = Told(call)
         local = call._session.media.local_rtp
         assert local is not None
-        body = (*SPEAKS[:-1], f"m=audio {local.port} RTP/AVP 0")
         flow = scenario(
             artifacts, "traitor", '<recv request="INVITE"/>',
-            echoed(200, "Contact: <sip:[local_ip]:[local_port]>", *body, tag=";tag=t", again=True),
-            '<recv request="ACK"/>', *hung_up_on(),
+            echoed(200, CONTACT, *described(local.port), tag=OURS, again=True),
+            ACKED, *HUNG_UP_ON,
         )  # fmt: skip
         traitor = await sipp(flow)
         async with call.record(artifacts / "heard.wav"):

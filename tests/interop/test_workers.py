@@ -22,6 +22,7 @@ from peers.baresip import Baresip
 from peers.pjsua import Pjsua
 from peers.sipp import Sipp
 from phones import JITTER_MS, ended, part, require_speech, shipped, until
+from sipp_flow import CONTACT, SPEAKS, TAG, answered, asked, maybe, plays, replied, scenario, sent
 from stalls import repeated_after_stalls
 
 from voip.call import Call
@@ -36,62 +37,6 @@ from voip.phone import Softphone
 HOST = "127.0.0.1"
 SETTLED_S = 0.4
 """What is on its way when something has changed lasts less than this."""
-SPEAKER = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<!DOCTYPE scenario SYSTEM "sipp.dtd">
-<scenario name="calls, says a file over and over, and is hung up on because an engine is gone">
-  <send retrans="500"><![CDATA[
-    INVITE {target} SIP/2.0
-    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-    Max-Forwards: 70
-    From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
-    To: <{target}>
-    Call-ID: [call_id]
-    CSeq: 1 INVITE
-    Contact: <sip:sipp@[local_ip]:[local_port]>
-    Content-Type: application/sdp
-    Content-Length: [len]
-
-    v=0
-    o=- 1 1 IN IP[local_ip_type] [local_ip]
-    s=-
-    c=IN IP[media_ip_type] [media_ip]
-    t=0 0
-    m=audio [rtpstream_audio_port] RTP/AVP 0
-  ]]></send>
-  <recv response="100" optional="true" />
-  <recv response="180" optional="true" />
-  <recv response="200" rrs="true" />
-  <send><![CDATA[
-    ACK [next_url] SIP/2.0
-    Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-    Max-Forwards: 70
-    From: <sip:sipp@[local_ip]:[local_port]>;tag=[call_number]
-    To: <{target}>[peer_tag_param]
-    Call-ID: [call_id]
-    CSeq: 1 ACK
-    Content-Length: 0
-
-  ]]></send>
-  <nop><action><exec rtp_stream="{file},-1,0" /></action></nop>
-  <recv request="BYE">
-    <action>
-      <ereg regexp="cause=500.*SIGKILL" search_in="hdr" header="Reason:" check_it="true"
-        assign_to="why" />
-    </action>
-  </recv>
-  <send><![CDATA[
-    SIP/2.0 200 OK
-    [last_Via:]
-    [last_From:]
-    [last_To:]
-    [last_Call-ID:]
-    [last_CSeq:]
-    Content-Length: 0
-
-  ]]></send>
-  <Reference variables="why" />
-</scenario>
-"""
 
 
 @asynccontextmanager
@@ -137,6 +82,23 @@ def address(phone: Softphone, user: str = "desk") -> str:
     return f"sip:{user}@{HOST}:{phone.port};transport=udp"
 
 
+def speaker(artifacts: Path, target: str, file: Path) -> Path:
+    """SIPp calls, says a file over and over, and is hung up on because an engine is gone."""
+    to = f"<{target}>"
+    return scenario(
+        artifacts,
+        "speaker",
+        sent("INVITE", 1, CONTACT, *SPEAKS, uri=target, to=to),
+        maybe(100),
+        maybe(180),
+        answered(200, routed=True),
+        sent("ACK", 1, tag=TAG, again=False, uri="[next_url]", to=to),
+        plays(file),
+        asked("BYE", 80, ("Reason:", "cause=500.*SIGKILL")),
+        replied(200, 80),
+    )
+
+
 @repeated_after_stalls
 async def test_speech_is_whole_between_peers_in_two_engines(
     baresip: Callable[..., Awaitable[Baresip]],
@@ -165,8 +127,8 @@ async def test_speech_is_whole_between_peers_in_two_engines(
         await asyncio.gather(ended(first), ended(second))
     at_baresip = Sound.read((await one.recording()).received)
     at_pjsip = Sound.read(other.recordings(number)[-1])
-    for sent, heard, who in ((turned, at_baresip, "baresip"), (speech, at_pjsip, "PJSIP")):
-        grade = require_speech(sent, heard, coverage=0, what=f"{who} hears")
+    for said, heard, who in ((turned, at_baresip, "baresip"), (speech, at_pjsip, "PJSIP")):
+        grade = require_speech(said, heard, coverage=0, what=f"{who} hears")
         assert grade.seconds > 4, grade.explain()
 
 
@@ -202,9 +164,8 @@ async def test_who_hears_whom_in_a_conference_of_two_engines_of_which_one_is_kil
         number = await third.call(seats)
         parties.append(await seated(3))
         parties.append(await conference.add("614"))
-        scenario = artifacts / "speaker.xml"
-        scenario.write_text(SPEAKER.format(target=seats, file=artifacts / "code-3.ul"))
-        speaker = await sipp(scenario, remote=f"{HOST}:{phone.port}")
+        flow = speaker(artifacts, seats, artifacts / "code-3.ul")
+        fourth = await sipp(flow, remote=f"{HOST}:{phone.port}")
         parties.append(await seated(5))
         await other.dial(seats)
         parties.append(await seated(6))
@@ -220,7 +181,7 @@ async def test_who_hears_whom_in_a_conference_of_two_engines_of_which_one_is_kil
         await lost.closed()
         closed = await third.closed(number)
         assert closed.status in (0, 200), closed  # it was answered, and then hung up on
-        (await speaker.finished()).require(1)  # it had its BYE, and the reason in it
+        (await fourth.finished()).require(1)  # it had its BYE, and the reason in it
         await asyncio.sleep(3.0)
         assert conference.parties == parties[1::2]
         finished = loop.time()

@@ -31,7 +31,7 @@ AOR = f"sip:alice@{SERVER}"
 lossy = pytest.mark.parametrize("loss", [0.0, 0.2], ids=["no loss", "20% loss"])
 in_all_weathers = pytest.mark.parametrize(
     ("loss", "seed"),
-    [(0.0, 1), (0.2, 1), (0.2, 2), (0.2, 3)],
+    [(0.0, 1), (0.2, 1), *(pytest.param(0.2, seed, marks=pytest.mark.long) for seed in (2, 3))],
     ids=["no loss", "20% loss, seed 1", "20% loss, seed 2", "20% loss, seed 3"],
 )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from voip import Softphone
 from voip.call import Call
 from voip.config import MediaConfig, NetworkConfig
-from voip.sim import Path, World
+from voip.sim import Host, Path, World
 
 Pcm = npt.NDArray[np.int16]
 STEADY = MediaConfig(jitter_min_ms=60, jitter_max_ms=60)
@@ -41,31 +41,42 @@ def two_phones(
     calling: MediaConfig,
     answering: MediaConfig,
     answer: Callable[[Call], Awaitable[None]] = echo,
+    started: Callable[[Call], Awaitable[None]] | None = None,
     path: Path | None = None,
     world: World | None = None,
+    hosts: tuple[Host, Host] | None = None,
+    transport: str | None = None,
 ) -> None:
-    """Let Alice call Bob, who sends back what he hears unless told otherwise, and `talk`."""
+    """Let Alice call Bob, who sends back what he hears unless told otherwise, and `talk`.
+
+    started: what Alice does before she is answered. hosts: hers and his, of that `world`. When the
+    call is over, nothing may be left of it where it was made.
+    """
     world = world or World(3, path=path or Path(delay_s=0.02))
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
+    alice, bob = hosts or (world.host("10.0.0.1"), world.host("10.0.0.2"))
+    uri = f"sip:bob@{bob.address}"
 
     async def main() -> None:
         ready = asyncio.Event()
 
         async def answers() -> None:
             network = NetworkConfig(bind_port=5060)
-            async with Softphone(
-                "sip:bob@10.0.0.2", register=False, network=network, media=answering
-            ) as phone:
+            async with Softphone(uri, register=False, network=network, media=answering) as phone:
                 phone.on_incoming(answer)
                 ready.set()
                 await asyncio.Event().wait()
 
         async def calls() -> None:
-            async with (
-                Softphone("sip:alice@10.0.0.1", register=False, media=calling) as phone,
-                await phone.dial("sip:bob@10.0.0.2") as call,
-            ):
-                await talk(call)
+            account, network = f"sip:alice@{alice.address}", NetworkConfig(transport=transport)
+            async with Softphone(account, register=False, network=network, media=calling) as phone:
+                async with await phone.dial(uri, wait="started" if started else "answered") as call:
+                    if started:
+                        await started(call)
+                        await call.wait_answered()
+                    await talk(call)
+                await asyncio.sleep(0.02)  # what has just been closed is gone with the next tick
+                assert not phone.driver.figures().streams
+                assert not len(phone._stack.arena)
 
         bob.create_task(answers())
         await ready.wait()
@@ -79,10 +90,14 @@ def call_up(
     *,
     media: MediaConfig = STEADY,
     path: Path | None = None,
-    seed: int = 3,
+    world: World | None = None,
     early: Callable[[Call], Awaitable[None]] | None = None,
+    started: Callable[[Call], Awaitable[None]] | None = None,
 ) -> None:
-    """Let Alice call Bob; `talk` is given the call as Alice has it, and as Bob has it."""
+    """Let Alice call Bob; `talk` is given the call as Alice has it, and as Bob has it.
+
+    early, started: what he, and she, does before it is answered.
+    """
     came = asyncio.Event()
     bobs: list[Call] = []
 
@@ -98,5 +113,6 @@ def call_up(
         await came.wait()
         await talk(call, bobs[0])
 
-    world = World(seed, path=path or Path(delay_s=0.02))
-    two_phones(both, calling=media, answering=media, answer=answer, world=world)
+    two_phones(
+        both, calling=media, answering=media, answer=answer, started=started, path=path, world=world
+    )

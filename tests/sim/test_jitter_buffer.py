@@ -46,6 +46,7 @@ def test_J02_the_target_follows_jitter_and_is_back_in_ten_seconds():
         assert np.all(last - phase_s <= 0.051)
 
 
+@pytest.mark.long
 def test_J06_a_more_careful_policy_waits_longer_and_misses_less():
     """One seed, three policies, and a fixed delay: by the mean delay and what was missing."""
     random = np.random.default_rng(6)
@@ -155,6 +156,7 @@ def what_is_no_tone(pcm: np.ndarray, *frequencies_hz: float) -> np.ndarray:
     return 10 * np.log10(np.min(rests, axis=0) / energy + 1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("native", [None, False])
 def test_clocks_that_differ_are_not_heard_in_sound_without_pauses(native):
     """Dial tone and single tones for 100 s, at +-100 and +-500 ppm: no gap, click or growth."""

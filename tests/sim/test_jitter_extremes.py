@@ -20,6 +20,9 @@ def speech(seconds: float) -> np.ndarray:
         return np.resize(Sound.read(path).samples, round(seconds * RATE_HZ))
 
 
+both_ways = pytest.mark.parametrize("native", [None, pytest.param(False, marks=pytest.mark.long)])
+
+
 def hear(trace: Trace, native: bool | None = None) -> Heard:
     return listen([(trace, speech(trace.delay.size * trace.packet_s))], native=native)[0]
 
@@ -46,7 +49,7 @@ def test_long_jitter_and_packets_of_any_length(ptime_ms, jitter_s):
     assert settled.max() <= 1000 * jitter_s + 5 + 30 + 2 * ptime_ms
 
 
-@pytest.mark.parametrize("native", [None, False])
+@both_ways
 def test_a_sender_that_sends_a_second_at_once_is_heard_and_keeps_no_delay(native):
     delay = np.random.default_rng(1).uniform(0.0, 0.002, 1500)
     delay[500:550] = 0.0 - np.arange(50) * PACKET_S  # all at the first one's time
@@ -64,7 +67,8 @@ def test_a_sender_that_sends_a_second_at_once_is_heard_and_keeps_no_delay(native
     assert waited_ms(heard, late, 23, 29).max() <= 75
 
 
-@pytest.mark.parametrize("native", [None, False])
+@pytest.mark.long
+@both_ways
 def test_a_stall_of_three_minutes_ends_with_the_delay_of_before(native):
     """What was sent meanwhile all comes when it is over; most of it is of no use any more."""
     packets = round(240 / PACKET_S)
@@ -80,7 +84,7 @@ def test_a_stall_of_three_minutes_ends_with_the_delay_of_before(native):
     assert waited_ms(heard, trace, 215, 239).max() <= 75
 
 
-@pytest.mark.parametrize("native", [None, False])
+@both_ways
 def test_talkspurts_with_pauses_in_which_nothing_is_sent(native):
     """A second of each two; the first packets of a spurt are no later than others."""
     packets = round(30 / PACKET_S)
@@ -102,7 +106,7 @@ def test_talkspurts_with_pauses_in_which_nothing_is_sent(native):
     assert np.sqrt(np.mean(sound**2)) > 300
 
 
-@pytest.mark.parametrize("native", [None, False])
+@both_ways
 def test_sequence_numbers_and_timestamps_that_wrap_change_nothing(native):
     """Both pass their end 14 s after the beginning: what is heard is the same to the bit."""
     packets = 1500

@@ -45,6 +45,7 @@ def offset_of(sent: np.ndarray, heard: np.ndarray) -> int:
     return lag - n if lag > n // 2 else lag
 
 
+@pytest.mark.long
 def test_sixty_seconds_both_ways_on_a_clean_path_arrive_sample_for_sample():
     world = World()
     a, b = joined(world)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dissector import as_protocol, fields, streams
 from world import START, WALL, Host, World, joined
 
 from voip.media.answers import StreamEnded
@@ -71,24 +69,13 @@ class Wire:
         return path
 
 
-@pytest.fixture
-def tshark(missing: Callable[[str], None]) -> Callable[..., str]:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
-
-    def run(capture: Path, *options: str) -> str:
-        ports = ["-d", "udp.port==10000,rtp", "-d", "udp.port==10001,rtcp"]
-        command = ["tshark", "-r", str(capture), *ports, *options]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    return run
-
-
 def noise(seconds: float) -> np.ndarray:
     return np.random.default_rng(1).normal(0, 3000, int(seconds * RATE)).astype(np.int16)
 
 
-def test_another_program_reads_the_same_loss_and_jitter(tmp_path, tshark):
+@pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
+def test_another_program_reads_the_same_loss_and_jitter(tmp_path):
     path = NetworkPath(delay_s=0.04, loss=0.05)
     world = World(7, path)
     wire = Wire.of(world)
@@ -106,28 +93,24 @@ def test_another_program_reads_the_same_loss_and_jitter(tmp_path, tshark):
     capture = wire.write(tmp_path / "call.pcap", until=sent_at - 0.04)
     block = last[0].blocks[0]
 
-    table = tshark(capture, "-q", "-z", "rtp,streams").splitlines()
-    (line,) = [row for row in table if row.split()[2:4] == [rtp.host, str(rtp.port)]]
-    fields = line.split()
-    share = next(n for n, word in enumerate(fields) if word.endswith("%)"))
-    packets, lost, jitter_mean = int(fields[share - 2]), int(fields[share - 1]), float(fields[-2])
-    assert packets > 1000
-    assert lost == block.packets_lost > 20
-    assert int(fields[6], 16) == block.ssrc
+    told_of = streams(capture, *as_protocol("rtp", 10000))
+    (stream,) = [one for one in told_of if (one.host, one.port) == rtp]
+    assert stream.packets > 1000
+    assert stream.lost == block.packets_lost > 20
+    assert stream.ssrc == block.ssrc
 
     columns = ("frame.time_epoch", "rtcp.senderssrc", "rtcp.ssrc.identifier", "rtcp.ssrc.fraction",
                "rtcp.ssrc.cum_nr", "rtcp.ssrc.ext_high", "rtcp.ssrc.jitter", "rtcp.ssrc.lsr",
                "rtcp.ssrc.dlsr", "rtcp.pt", "rtcp.sdes.text", "rtcp.timestamp.rtp",
                "rtcp.sender.packetcount")  # fmt: skip
-    options = [part for column in columns for part in ("-e", column)]
     everything = wire.write(tmp_path / "all.pcap")
-    from_b = f"ip.src == {rtcp.host} && rtcp"
-    rows = tshark(everything, "-T", "fields", "-E", "separator=|", *options, "-Y", from_b)
+    from_b = "-Y", f"ip.src == {rtcp.host} && rtcp"
+    rows = fields(everything, *columns, options=(*as_protocol("rtcp", 10001), *from_b))
     ours = wire.reports(rtcp)
-    assert len(rows.splitlines()) == len(ours) >= 4
+    assert len(rows) == len(ours) >= 4
     jitters = []
-    for row, (_, packets_of) in zip(rows.splitlines(), ours, strict=True):
-        told = dict(zip(columns, row.split("|"), strict=True))
+    for row, (_, packets_of) in zip(rows, ours, strict=True):
+        told = dict(zip(columns, row, strict=True))
         report = packets_of[0]
         assert told["rtcp.pt"].split(",") == ["200", "202"]
         assert told["rtcp.sdes.text"] == "1@10.0.0.2"
@@ -145,9 +128,10 @@ def test_another_program_reads_the_same_loss_and_jitter(tmp_path, tshark):
     assert jitters[0] == 0
     # every packet's delay is drawn evenly from 20 ms, and none overtakes another
     assert 3 < max(jitters) < 9
-    assert 0.2 * max(jitters) < jitter_mean < 1.5 * max(jitters)
+    assert 0.2 * max(jitters) < stream.mean_jitter_ms < 1.5 * max(jitters)
 
 
+@pytest.mark.long
 def test_reports_come_in_the_times_of_the_rfc_and_never_in_step():
     world = World(3)
     wire = Wire.of(world)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dissector import as_protocol, fields, streams
 from world import START, WALL, Host, World, joined
 
 from voip.media.answers import AppReceived, SsrcChanged, XrReceived
@@ -65,13 +62,7 @@ def written(wire: list[Taken], path: Path, until: float) -> Path:
     return path
 
 
-def tshark(capture: Path, *options: str) -> str:
-    ports = ["-d", "udp.port==10000,rtp", "-d", "udp.port==10001,rtcp"]
-    command = ["tshark", "-r", str(capture), *ports, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", [5, pytest.param(6, marks=pytest.mark.long)])
 def test_round_trip_and_loss_are_those_of_the_path(seed: int) -> None:
     world = World(seed, NetworkPath(delay_s=0.04, loss=0.05))
     wire = taken(world)
@@ -99,11 +90,9 @@ def test_round_trip_and_loss_are_those_of_the_path(seed: int) -> None:
         assert share == pytest.approx(0.05, abs=0.01)
 
 
-def test_tshark_measures_both_directions_alike(
-    tmp_path: Path, missing: Callable[[str], None]
-) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
+@pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
+def test_tshark_measures_both_directions_alike(tmp_path: Path) -> None:
     world = World(9, NetworkPath(delay_s=0.04, loss=0.03, jitter_s=0.012))
     wire = taken(world)
     a, b = joined(world)
@@ -112,28 +101,22 @@ def test_tshark_measures_both_directions_alike(
     for host in (a, b):
         world.stats(host)  # lets it take what has come since its last tick
     capture = written(wire, tmp_path / "call.pcap", world.now)
-    lines = [line.split() for line in tshark(capture, "-q", "-z", "rtp,streams").splitlines()
-             if re.search(r"0x[0-9A-F]{8}", line)]  # fmt: skip
-    assert len(lines) == 2
+    read = {one.host: one for one in streams(capture, *as_protocol("rtp", 10000))}
+    assert len(read) == 2
     for host, other in ((a, b), (b, a)):
-        (line,) = [line for line in lines if line[2] == other.opened[1].rtp.host]
-        share = next(n for n, word in enumerate(line) if word.endswith("%)"))
-        mean_jitter, max_jitter = map(float, line[share + 5 : share + 7])
-        stats = world.stats(host)
-        assert int(line[share - 2]) == stats.packets_received == len(told[host.name]) > 1400
-        assert int(line[share - 1]) == stats.packets_lost > 20
-        assert 1 < mean_jitter < max_jitter
+        theirs, stats = read[other.opened[1].rtp.host], world.stats(host)
+        assert theirs.packets == stats.packets_received == len(told[host.name]) > 1400
+        assert theirs.lost == stats.packets_lost > 20
+        assert 1 < theirs.mean_jitter_ms < theirs.max_jitter_ms
         # two packets in one tick are one figure here, and two there
-        assert np.max(told[host.name]) == pytest.approx(max_jitter, rel=0.02)
-        assert np.mean(told[host.name]) == pytest.approx(mean_jitter, rel=0.01)
+        assert np.max(told[host.name]) == pytest.approx(theirs.max_jitter_ms, rel=0.02)
+        assert np.mean(told[host.name]) == pytest.approx(theirs.mean_jitter_ms, rel=0.01)
 
 
+@pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
 @pytest.mark.rfc("3550", "8.2")
-def test_a_packet_with_our_ssrc_changes_it_and_the_call_goes_on(
-    tmp_path: Path, missing: Callable[[str], None]
-) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
+def test_a_packet_with_our_ssrc_changes_it_and_the_call_goes_on(tmp_path: Path) -> None:
     world = World(3, NetworkPath(delay_s=0.02))
     wire = taken(world)
     a, b = joined(world)
@@ -171,17 +154,17 @@ def test_a_packet_with_our_ssrc_changes_it_and_the_call_goes_on(
     # another program reads all of it
     capture = written(wire, tmp_path / "call.pcap", world.now)
     columns = ("rtcp.pt", "rtcp.length_check", "_ws.malformed", "_ws.expert.message")
-    fields = [part for name in columns for part in ("-e", name)]
-    text = tshark(capture, "-Y", "rtcp", "-T", "fields", "-E", "separator=|", *fields)
-    rows = [line.split("|") for line in text.splitlines()]
+    rows = fields(capture, *columns, options=(*as_protocol("rtcp", 10001), "-Y", "rtcp"))
     assert len(rows) == sum(one.destination.port == 10001 and one.at <= world.now for one in wire)
     kinds = {int(kind) for row in rows for kind in row[0].split(",")}
     assert kinds == {200, 201, 202, 203, 204, 207}
     for row in rows:
-        assert row[1] in ("1", "True") and row[2] == "", row
+        assert row[1:3] == ["1", ""], row
 
 
-@pytest.mark.parametrize("ppm", [-500, -50, 0, 200])
+@pytest.mark.parametrize(
+    "ppm", [-500, *(pytest.param(ppm, marks=pytest.mark.long) for ppm in (-50, 0, 200))]
+)
 def test_the_clock_of_the_sender_is_told_within_ten_ppm(ppm: int) -> None:
     world = World(2, NetworkPath(delay_s=0.02))
     host = world.host("10.0.0.2")

@@ -53,7 +53,7 @@ def two_hosts(path: Path, **drift: float) -> tuple[World, Host, Host]:
 # ---------------------------------------------------------------- clocks
 
 
-@pytest.mark.parametrize("ppm", [4000, -4000])
+@pytest.mark.parametrize("ppm", [4000, pytest.param(-4000, marks=pytest.mark.long)])
 def test_a_clock_that_drifts_by_180_ms_is_followed_by_the_jitter_buffer(ppm: float) -> None:
     """180 ms in 45 s is what 100 ppm are in half an hour: `voip bench sim --drift-ppm 100`."""
     world, alice, bob = two_hosts(Path(delay_s=0.03, jitter_s=0.01), drift_ppm=ppm)

@@ -31,8 +31,11 @@ def tone(seconds: float, rate: int, hz: float) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("codec", ALL)
-@pytest.mark.parametrize("loss", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("loss", "codec"),
+    [(0.05, codec) for codec in ALL]
+    + [pytest.param(0.0, codec, marks=pytest.mark.long) for codec in ALL],
+)
 def test_a_call_sounds_by_the_codec_both_have(tmp_path: FilePath, codec: str, loss: float) -> None:
     """There and back, at the codec's own rate, across a hold; digits go beside it."""
     name = codec.split("/")[0]
@@ -81,7 +84,13 @@ def test_the_first_of_the_callers_that_the_callee_has_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "ptime_ms"), [(20, 20, 20), (20, 30, 30), (30, 20, 30), (30, 30, 30)]
+    ("ours", "theirs", "ptime_ms"),
+    [
+        (20, 20, 20),
+        (20, 30, 30),
+        pytest.param(30, 20, 30, marks=pytest.mark.long),
+        pytest.param(30, 30, 30, marks=pytest.mark.long),
+    ],
 )
 def test_ilbc_has_the_longer_frame_if_either_side_prefers_it(
     ours: int, theirs: int, ptime_ms: int

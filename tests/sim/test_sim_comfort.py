@@ -114,7 +114,9 @@ def test_a_call_costs_half_and_sounds_the_same(tmp_path: FilePath) -> None:
     assert abs(np.median(quiet[:10]) - np.median(before[:10])) < 1.0
 
 
-@pytest.mark.parametrize("codec", ["g722", "l16/16000", "ilbc"])
+@pytest.mark.parametrize(
+    "codec", ["g722", *(pytest.param(one, marks=pytest.mark.long) for one in ("l16/16000", "ilbc"))]
+)
 def test_other_codecs_do_it_too(tmp_path: FilePath, codec: str) -> None:
     told = Told(tmp_path, dtx=(True, True), codec=codec)
     assert 0.3 < (told.sent.silence_share_sent or 0) < 0.6
@@ -137,13 +139,14 @@ def test_who_was_not_told_to_sends_everything(tmp_path: FilePath, dtx: tuple[boo
     assert (told.heard.packets_sent > 0.95 * 50 * told.said.size / RATE) == (dtx != (True, True))
 
 
+@pytest.mark.long
 def test_protected_calls_do_it_too(tmp_path: FilePath) -> None:
     told = Told(tmp_path, dtx=(True, True), srtp=True)
     assert told.heard.noise_packets_received == told.sent.noise_packets_sent > 0
     assert told.heard.packets_forged == told.heard.packets_lost == 0
 
 
-@pytest.mark.parametrize("loss", [0.05, 0.2])
+@pytest.mark.parametrize("loss", [0.05, pytest.param(0.2, marks=pytest.mark.long)])
 def test_descriptions_that_are_lost_are_made_up_for(tmp_path: FilePath, loss: float) -> None:
     told = Told(tmp_path, dtx=(True, True), path=Path(delay_s=0.02, loss=loss))
     assert told.heard.noise_packets_received < told.sent.noise_packets_sent
@@ -151,6 +154,7 @@ def test_descriptions_that_are_lost_are_made_up_for(tmp_path: FilePath, loss: fl
     assert np.abs(np.median(pauses) + 55) < 2.5
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not pesq_installed(), reason="PESQ is not installed (make quality)")
 @pytest.mark.parametrize(
     ("dbfs", "loss", "floor"), [(-80, 0.0, 4.1), (-65, 0.0, 3.8), (-80, 0.02, 3.5)]
@@ -168,6 +172,7 @@ def test_speech_is_hardly_worse_by_pesq(
     assert scores[1] > floor, scores
 
 
+@pytest.mark.long
 def test_no_word_loses_its_beginning_or_its_end(tmp_path: FilePath) -> None:
     """Whatever of the speech is louder than its room comes as it was said."""
     told, speech = Told(tmp_path, dtx=(True, True)), conversation(-200)
@@ -231,6 +236,7 @@ def test_between_two_codecs_it_is_heard_and_told_anew(tmp_path: FilePath) -> Non
     play(story, (("pcmu",), ("pcma",)), dtx=(True, False, True))
 
 
+@pytest.mark.long
 def test_a_silent_call_is_not_taken_for_a_dead_one() -> None:
     async def talk(alice: Call, bob: Call) -> None:
         await asyncio.sleep(150)

@@ -484,6 +484,7 @@ def test_who_cannot_be_handed_over_stays() -> None:
     in_a_conference(main)
 
 
+@pytest.mark.long
 def test_a_party_that_transfers_its_call_is_succeeded_in_the_conference() -> None:
     """Carol sends Bob on to Dave: Dave is called, and takes her part."""
 
@@ -510,6 +511,7 @@ def test_a_party_that_transfers_its_call_is_succeeded_in_the_conference() -> Non
     in_a_conference(main)
 
 
+@pytest.mark.long
 def test_a_party_that_leaves_before_the_target_of_its_transfer_answers_is_succeeded() -> None:
     """RFC 5589 section 6: the transferor may hang up once its REFER is accepted."""
 
@@ -541,6 +543,7 @@ def test_a_party_that_leaves_before_the_target_of_its_transfer_answers_is_succee
     in_a_conference(main)
 
 
+@pytest.mark.long
 def test_who_takes_a_party_s_place_by_replaces_takes_its_part() -> None:
     """Carol, consulting Dave, leaves her part to him (RFC 3891)."""
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sound_scene import call_up
 
-from voip import Softphone
 from voip.call import Call
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import MediaConfig
 from voip.devices.device import DeviceInfo
 from voip.devices.hotplug import DeviceAdded, DeviceRemoved, SimulatedDevices, watch_devices
 from voip.devices.paced import CallbackDevice, FileDevice, NullDevice, ToneDevice
@@ -46,42 +46,10 @@ def tone_and_rest(pcm: Pcm, frequency_hz: float) -> tuple[float, float]:
     return 10 * np.log10(tone.mean()), 10 * np.log10(rest.max())
 
 
-def talk(story: Story, **media: object) -> None:
+def talk(story: Story, media: MediaConfig | None = None) -> None:
     """Let Alice call Bob in a simulated world and tell what happens in it."""
     world = World(5, path=Path(delay_s=0.02, jitter_s=0.005))
-    hosts = [world.host("10.0.0.1"), world.host("10.0.0.2")]
-
-    def phone(number: int) -> Softphone:
-        host = hosts[number]
-        return Softphone(
-            register=False,
-            network=NetworkConfig(bind_host=host.address, bind_port=5060),
-            media=MediaConfig(**media),  # type: ignore[arg-type]
-        )
-
-    async def main() -> None:
-        answered: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-
-        async def answer(call: Call) -> None:
-            await call.answer()
-            answered.set_result(call)
-            await call.wait_ended()
-
-        with hosts[1].here():
-            bob = phone(1)
-            bob.on_incoming(answer)
-            await bob.start()
-        async with phone(0) as alice:
-            async with await alice.dial("sip:bob@10.0.0.2") as call:
-                await story(call, await answered)
-            assert not alice.driver.figures().streams
-            assert not len(alice._stack.arena)
-        await bob.close()
-
-    async def here() -> None:
-        await hosts[0].run(main())
-
-    world.run(here())
+    call_up(story, media=media or MediaConfig(), world=world)
 
 
 @pytest.mark.long
@@ -100,10 +68,10 @@ def test_a_tone_goes_from_device_to_device_without_a_click(codec: str, seconds: 
             assert microphone.microphone.rms_dbfs == pytest.approx(-20, abs=0.5)
             assert speaker.speaker.rms_dbfs == pytest.approx(-20, abs=1)
 
-    talk(story, codecs=(codec,))
+    talk(story, MediaConfig(codecs=(codec,)))
 
 
-@pytest.mark.parametrize("latency_ms", [20, 80])
+@pytest.mark.parametrize("latency_ms", [20, pytest.param(80, marks=pytest.mark.long)])
 def test_the_way_from_device_to_device_takes_what_was_asked_for(latency_ms: float) -> None:
     """A chirp that is captured at a known time is found again by correlation."""
     chirp_s = 0.1

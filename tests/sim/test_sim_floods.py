@@ -73,6 +73,7 @@ def alive_bytes(scene: Scene) -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["REGISTER", "INVITE"])
 def test_nothing_of_a_flood_is_left(method: str) -> None:
     scene = Scene(0.0)

@@ -85,6 +85,7 @@ def test_what_is_scraped_of_a_call_is_what_the_call_says_of_itself() -> None:
     a_call(Path(delay_s=0.02, jitter_s=0.03, loss=0.08, reorder=0.02, duplicate=0.01), during)
 
 
+@pytest.mark.long
 def test_counters_never_fall_while_calls_end() -> None:
     """Read every 20 ms over three calls: a stream that is closed stays in the sums."""
 

@@ -152,6 +152,7 @@ def main() -> None:
     lossy_call(int(sys.argv[1]), FilePath(sys.argv[2]))
 
 
+@pytest.mark.long
 def test_the_same_seed_is_the_same_capture_in_processes_that_hash_differently(
     tmp_path: FilePath,
 ) -> None:

@@ -72,6 +72,7 @@ def judge(heard: np.ndarray) -> float:
     return score(said, heard[lag:], 8000, Band.NARROW)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("loss", "better"), [(0.1, 0.4), (0.2, 0.6)])
 def test_speech_survives_losses_where_packets_repeat(
     tmp_path: FilePath, loss: float, better: float
@@ -89,7 +90,10 @@ def test_speech_survives_losses_where_packets_repeat(
         assert scores[2] > scores[1], scores
 
 
-@pytest.mark.parametrize("codec", ["pcma", "g722", "ilbc", "opus"])
+@pytest.mark.parametrize(
+    "codec",
+    ["pcma", "g722", *(pytest.param(one, marks=pytest.mark.long) for one in ("opus", "ilbc"))],
+)
 def test_any_codec_is_repeated(tmp_path: FilePath, codec: str) -> None:
     heard = listen(tmp_path, codec, (1, 0), 0.1, jitter_s=0.005)
     assert heard.codec == codec

@@ -7,9 +7,8 @@ import asyncio
 import pytest
 from sound_scene import two_phones
 
-from voip import Softphone
 from voip.call import Call
-from voip.config import MediaConfig, NetworkConfig
+from voip.config import MediaConfig
 from voip.sim import NatType, Path, World
 
 
@@ -38,50 +37,36 @@ def test_two_phones_report_to_each_other_by_one_port_or_two(mux: bool) -> None:
 
 
 @pytest.mark.rfc("6263", "7")
-@pytest.mark.parametrize(("keepalive_s", "heard"), [(15.0, 500), (None, 0)])
+@pytest.mark.parametrize(
+    ("keepalive_s", "heard"), [(15.0, 500), pytest.param(None, 0, marks=pytest.mark.long)]
+)
 def test_who_is_held_behind_a_nat_is_reached_as_long_as_the_way_is_kept_open(
     keepalive_s: float | None, heard: int
 ) -> None:
     world = World(3, path=Path(delay_s=0.02))
     nat = world.nat("9.9.9.9", NatType.PORT_RESTRICTED, udp_timeout_s=30.0)
-    alice, bob = world.host("9.0.0.1"), world.host("192.168.1.2", behind=nat)
+    outside, inside = world.host("9.0.0.1"), world.host("192.168.1.2", behind=nat)
 
-    async def main() -> None:
-        ready = asyncio.Event()
+    async def hold(call: Call) -> None:
+        await call.answer()
+        await asyncio.sleep(2)
+        await call.hold()
+        await call.wait_ended()
 
-        async def hold(call: Call) -> None:
-            await call.answer()
-            await asyncio.sleep(2)
-            await call.hold()
-            await call.wait_ended()
+    async def talk(call: Call) -> None:
+        await asyncio.sleep(90)
+        before = (await call.measure()).packets_received
+        assert before > 30 * 45, "it was heard at first"
+        await asyncio.sleep(10)
+        after = (await call.measure()).packets_received
+        assert after - before == pytest.approx(heard, abs=3)
 
-        async def answers() -> None:
-            network = NetworkConfig(bind_port=5060)
-            async with Softphone("sip:alice@9.0.0.1", register=False, network=network) as phone:
-                phone.on_incoming(hold)
-                ready.set()
-                await asyncio.Event().wait()
-
-        async def calls() -> None:
-            media = MediaConfig(keepalive_s=keepalive_s)
-            async with (
-                Softphone(
-                    "sip:bob@192.168.1.2",
-                    register=False,
-                    media=media,
-                    network=NetworkConfig(transport="tcp"),
-                ) as phone,
-                await phone.dial("sip:alice@9.0.0.1") as call,
-            ):
-                await asyncio.sleep(90)
-                before = (await call.measure()).packets_received
-                assert before > 30 * 45, "it was heard at first"
-                await asyncio.sleep(10)
-                after = (await call.measure()).packets_received
-                assert after - before == pytest.approx(heard, abs=3)
-
-        alice.create_task(answers())
-        await ready.wait()
-        await bob.run(calls())
-
-    world.run(main())
+    two_phones(
+        talk,
+        calling=MediaConfig(keepalive_s=keepalive_s),
+        answering=MediaConfig(),
+        answer=hold,
+        world=world,
+        hosts=(inside, outside),
+        transport="tcp",
+    )

@@ -9,10 +9,11 @@ from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from sound_scene import call_up, tone
 
-from voip import Softphone, SrtpKeys
+from voip import SrtpKeys
 from voip.call import Call
-from voip.config import NetworkConfig
+from voip.config import MediaConfig
 from voip.errors import CallStateError
 from voip.harness.audio import Sound, dominant_tone
 from voip.media.answers import StreamStats
@@ -25,11 +26,6 @@ CM, CM_256, GCM = "AES_CM_128_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_80", "AEAD_AE
 
 def keys(seed: int, suite: str = CM) -> SrtpKeys:
     return SrtpKeys.generate(suite, SeededRandom(seed))
-
-
-def tone(seconds: float, hz: float = 440.0) -> np.ndarray:
-    sound = 8000 * np.sin(2 * np.pi * hz * np.arange(round(seconds * 8000)) / 8000)
-    return sound.astype(np.int16)
 
 
 @pytest.fixture(autouse=True)
@@ -54,40 +50,19 @@ def protected_call(
     world = World(5, path=path or Path(delay_s=0.02))
     if capture is not None:
         world.capture(capture)
-    alice, bob = world.host("10.0.0.1"), world.host("10.0.0.2")
     hers, his = keys(1, suite), keys(2, suite)
 
-    async def main() -> None:
-        ready: asyncio.Event = asyncio.Event()
-        answered: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+    async def early(call: Call) -> None:
+        await call.protect(send=his, receive=hers)
 
-        async def answer(call: Call) -> None:
-            await call.protect(send=his, receive=hers)
-            await call.answer()
-            await call.echo()
-            answered.set_result(call)
-            await call.wait_ended()
+    async def started(call: Call) -> None:
+        await call.protect(send=hers, receive=his)
 
-        async def answers() -> None:
-            network = NetworkConfig(bind_port=5060)
-            async with Softphone("sip:bob@10.0.0.2", register=False, network=network) as phone:
-                phone.on_incoming(answer)
-                ready.set()
-                await asyncio.Event().wait()
+    async def echoed(call: Call, other: Call) -> None:
+        await other.echo()
+        await talk(call, other)
 
-        async def calls() -> None:
-            async with Softphone("sip:alice@10.0.0.1", register=False) as phone:
-                call = await phone.dial("sip:bob@10.0.0.2", wait="started")
-                async with call:
-                    await call.protect(send=hers, receive=his)
-                    await call.wait_answered()
-                    await talk(call, await answered)
-
-        bob.create_task(answers())
-        await ready.wait()
-        await alice.run(calls())
-
-    world.run(main())
+    call_up(echoed, media=MediaConfig(), world=world, early=early, started=started)
 
 
 @pytest.mark.rfc("3711", "3.3.1")
@@ -100,7 +75,7 @@ def test_a_call_over_loss_copies_and_disorder_across_a_rollover(
     heard: list[np.ndarray] = []
 
     async def talk(call: Call, other: Call) -> None:
-        playing = asyncio.ensure_future(call.play(tone(12.0)))
+        playing = asyncio.ensure_future(call.play(tone(440, 12)))
         async for frame in call.audio(frame_ms=1000):
             heard.append(frame)
             if len(heard) == 12:
@@ -133,7 +108,7 @@ def test_keys_change_in_the_middle_of_a_call() -> None:
     figures: list[StreamStats] = []
 
     async def talk(call: Call, other: Call) -> None:
-        playing = asyncio.ensure_future(call.play(tone(9.0)))
+        playing = asyncio.ensure_future(call.play(tone(440, 9)))
         for seed in (11, 21):
             await asyncio.sleep(2.0)  # of a world in which nobody waits
             new = keys(seed), keys(seed + 1)

@@ -43,6 +43,7 @@ def test_the_page_shows_every_score_and_a_missed_bar() -> None:
     assert "| -0.100 | at least -0.03 | **missed** |" in page(missed)
 
 
+@pytest.mark.long
 def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib", reason="make quality installs it")
     result = last_result()

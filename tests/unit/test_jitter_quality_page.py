@@ -32,6 +32,7 @@ def test_policies_are_ordered_by_delay_and_by_what_they_miss() -> None:
     assert gaps == sorted(gaps)
 
 
+@pytest.mark.long
 def test_a_result_is_drawn_the_same_each_time(tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib", reason="make quality installs it")
     result = last_result()

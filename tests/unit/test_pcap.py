@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
-import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dissector import fields
 
 from voip.pcap import MAX_CONNECTIONS, PcapWriter, redact
 
@@ -34,23 +32,11 @@ REGISTER = (
 DIGEST = b"6629fae49393a05397450978507c4ef1"
 
 
-@pytest.fixture
-def tshark(missing: Callable[[str], None]) -> Callable[..., list[list[str]]]:
-    """Dissect a file with all checksums verified: one row of the wanted fields per packet."""
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
-
-    def run(path: Path, *fields: str, options: tuple[str, ...] = ()) -> list[list[str]]:
-        command = ["tshark", "-r", str(path), "-T", "fields", "-E", "separator=|"]
-        for protocol in ("ip", "udp", "tcp"):
-            command += ["-o", f"{protocol}.check_checksum:TRUE"]
-        for field in fields:
-            command += ["-e", field]
-        command += list(options)
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return [line.split("|") for line in done.stdout.splitlines()]
-
-    return run
+def dissected(path: Path, *names: str, options: tuple[str, ...] = ()) -> list[list[str]]:
+    """The fields of each packet, all checksums being verified."""
+    checks = [f"{protocol}.check_checksum:TRUE" for protocol in ("ip", "udp", "tcp")]
+    verified = [word for check in checks for word in ("-o", check)]
+    return fields(path, *names, options=(*verified, *options))
 
 
 def records(data: bytes) -> list[tuple[float, int, bytes]]:
@@ -78,8 +64,9 @@ def ones_complement_sum(data: bytes) -> int:
 
 
 @pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
 @pytest.mark.parametrize(("source", "destination"), [(ALICE, BOB), (ALICE6, BOB6)])
-def test_tshark_sees_sip_and_rtp_with_good_checksums(tmp_path, tshark, source, destination):
+def test_tshark_sees_sip_and_rtp_with_good_checksums(tmp_path, source, destination):
     path = tmp_path / "call.pcap"
     with PcapWriter(path) as capture:
         capture.udp(1700000000.25, source, destination, REGISTER)
@@ -87,7 +74,7 @@ def test_tshark_sees_sip_and_rtp_with_good_checksums(tmp_path, tshark, source, d
         capture.udp(1700000000.29, (source[0], 4000), (destination[0], 4002), RTP[:-1])
         capture.tcp(1700000000.31, source, destination, REGISTER)
 
-    rows = tshark(
+    rows = dissected(
         path,
         "frame.time_epoch",
         "_ws.col.Protocol",
@@ -113,7 +100,8 @@ def test_tshark_sees_sip_and_rtp_with_good_checksums(tmp_path, tshark, source, d
 
 
 @pytest.mark.peer
-def test_tshark_reassembles_a_sip_message_over_tcp(tmp_path, tshark):
+@pytest.mark.usefixtures("dissector")
+def test_tshark_reassembles_a_sip_message_over_tcp(tmp_path):
     path = tmp_path / "tcp.pcap"
     body = b"x" * 4000
     invite = REGISTER.replace(b"REGISTER", b"MESSAGE").replace(
@@ -129,10 +117,10 @@ def test_tshark_reassembles_a_sip_message_over_tcp(tmp_path, tshark):
             capture.tcp(second, ALICE, BOB, invite)
             capture.tcp(second + 0.5, BOB, ALICE, answer)
 
-    messages = tshark(
+    messages = dissected(
         path, "sip.Method", "sip.Status-Code", "tcp.analysis.flags", options=("-Y", "sip")
     )
-    flagged = tshark(path, "frame.number", options=("-Y", "tcp.analysis.flags"))
+    flagged = dissected(path, "frame.number", options=("-Y", "tcp.analysis.flags"))
 
     assert messages == [["MESSAGE", "", ""], ["", "200", ""]] * 3
     assert flagged == []
@@ -149,7 +137,8 @@ def with_sdp(start: bytes, host: str, port: int) -> bytes:
 
 
 @pytest.mark.peer
-def test_tshark_ties_rtp_to_the_call_that_negotiated_it(tmp_path, tshark):
+@pytest.mark.usefixtures("dissector")
+def test_tshark_ties_rtp_to_the_call_that_negotiated_it(tmp_path):
     path = tmp_path / "call.pcap"
     rtp = bytes((0x80, 8)) + RTP[2:]
     with PcapWriter(path) as capture:
@@ -159,17 +148,18 @@ def test_tshark_ties_rtp_to_the_call_that_negotiated_it(tmp_path, tshark):
         capture.udp(1.2, (ALICE[0], 4000), (BOB[0], 4002), rtp)
         capture.udp(1.3, (BOB[0], 4002), (ALICE[0], 4000), rtp)
 
-    rows = tshark(path, "rtp.setup-method", "rtp.p_type", "rtp.ssrc", options=("-Y", "rtp"))
+    rows = dissected(path, "rtp.setup-method", "rtp.p_type", "rtp.ssrc", options=("-Y", "rtp"))
 
     assert rows == [["SDP", "8", "0xdeadbeef"]] * 2
 
 
 @pytest.mark.peer
-def test_tshark_accepts_a_file_cut_by_snaplen(tmp_path, tshark):
+@pytest.mark.usefixtures("dissector")
+def test_tshark_accepts_a_file_cut_by_snaplen(tmp_path):
     path = tmp_path / "short.pcap"
     with PcapWriter(path, snaplen=64) as capture:
         capture.udp(1.0, ALICE, BOB, RTP)
-    assert tshark(path, "frame.len", "frame.cap_len") == [[str(20 + 8 + len(RTP)), "64"]]
+    assert dissected(path, "frame.len", "frame.cap_len") == [[str(20 + 8 + len(RTP)), "64"]]
 
 
 def test_checksums_add_up_by_the_words_of_rfc_1071_for_every_length():

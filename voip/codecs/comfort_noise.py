@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
+from scipy.linalg.blas import dtbsv
 
 from voip.codecs.pcm import Pcm, check_pcm
 from voip.errors import CodecError
@@ -126,11 +126,8 @@ def colour(
     rows, samples = white.shape
     order = filters.shape[1]
     noise = white
-    if order and 0 < rows <= _MANY and samples:  # SciPy loses the state where there is nothing
-        noise = np.empty((rows, samples))
-        for row in range(rows):
-            denominator = np.concatenate(([1.0], filters[row]))
-            noise[row], state[row] = lfilter([1.0], denominator, white[row], zi=state[row])
+    if order and 0 < rows <= _MANY and samples:
+        noise = np.array([_colour_row(*row) for row in zip(white, filters, state, strict=True)])
     elif order and rows:  # the same, a sample of all rows at a time
         noise = np.ascontiguousarray(white.T, np.float64)
         taps = np.ascontiguousarray(filters.T)
@@ -147,6 +144,28 @@ def colour(
     top = np.float32(32767 / 32768)
     clipped: npt.NDArray[np.float32] = np.clip(noise, np.float32(-1), top).astype(np.float32)
     return clipped
+
+
+def _colour_row(
+    white: npt.NDArray[np.floating],
+    filter_: npt.NDArray[np.float64],
+    state: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Filter a row of one sample or more by 1/A, (order,), and write its state, (order,).
+
+    A with its samples as unknowns is a triangle of few bands, which BLAS solves: what has SciPy's
+    filters, scipy.signal, takes longer to be imported than all of the rest.
+    """
+    samples, order = white.size, filter_.size
+    early = min(samples, order)
+    noise = white.astype(np.float64)
+    noise[:early] += state[:early]
+    bands = np.ones((order + 1, samples), order="F")
+    bands[1:] = filter_[:, None]
+    noise = dtbsv(order, bands, noise, lower=1, diag=1, overwrite_x=1)
+    state[: order - early], state[order - early :] = state[early:].copy(), 0.0
+    state -= np.convolve(noise[samples - early :], filter_)[early - 1 :]
+    return noise
 
 
 def _within_bounds(reflection: Iterable[float]) -> tuple[tuple[float, ...], float]:

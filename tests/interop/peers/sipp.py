@@ -116,6 +116,8 @@ class Sipp:
             async with asyncio.timeout(START_S):
                 while self._process.returncode is None and not is_taken(self.port):
                     await asyncio.sleep(0.02)
+            if self._process.returncode is not None:
+                raise AssertionError(f"SIPp ended before anybody called it: {self._errors()}")
 
     async def stop(self) -> None:
         """Stop it by pid, if it has not finished."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-STREAM = re.compile(
-    r"^ *[\d.]+ +[\d.]+ +\S+ +(?P<port>\d+) +\S+ +\d+ +(?P<ssrc>0x[0-9A-F]+) +(?P<names>\S.*?) +"
-    r"\d+ +(?P<lost>-?\d+) \(",
-    re.MULTILINE,
-)
+from dissector import fields, streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class RtpStream:
     """All packets of one SSRC that left one port, and what tshark calls what is in them."""
 
     port: int
-    ssrc: str
+    ssrc: int
     name: str
     lost: int
     packets: tuple[RtpPacket, ...]
@@ -52,20 +46,16 @@ class RtpStream:
 
 def rtp_streams(capture: Path) -> list[RtpStream]:
     """The streams of a capture in which their session descriptions are, too."""
-    found: dict[tuple[int, str], list[RtpPacket]] = {}
-    fields = ("udp.srcport", "rtp.ssrc", "rtp.p_type", "rtp.seq", "rtp.timestamp", "rtp.marker")
-    shown = [word for name in (*fields, "udp.length") for word in ("-e", name)]
-    for line in _tshark(capture, "-Y", "rtp", "-T", "fields", *shown).splitlines():
-        port, ssrc, kind, sequence, timestamp, marker, length = line.split("\t")
-        packet = RtpPacket(
-            int(kind), int(sequence), int(timestamp), marker in ("1", "True"), int(length) - 20
-        )
-        found.setdefault((int(port), ssrc.upper().replace("0X", "0x")), []).append(packet)
-    names: dict[tuple[int, str], tuple[str, int]] = {}
-    for match in STREAM.finditer(_tshark(capture, "-q", "-z", "rtp,streams")):
-        key = int(match["port"]), match["ssrc"]
-        before = names.get(key, ("", 0))
-        names[key] = before[0] or match["names"], before[1] + int(match["lost"])
+    found: dict[tuple[int, int], list[RtpPacket]] = {}
+    columns = ("udp.srcport", "rtp.ssrc", "rtp.p_type", "rtp.seq", "rtp.timestamp", "rtp.marker")
+    for row in fields(capture, *columns, "udp.length", options=("-Y", "rtp")):
+        port, ssrc, kind, sequence, timestamp, marker, length = (int(one, 0) for one in row)
+        packet = RtpPacket(kind, sequence, timestamp, marker == 1, length - 20)
+        found.setdefault((port, ssrc), []).append(packet)
+    names: dict[tuple[int, int], tuple[str, int]] = {}
+    for one in streams(capture):
+        before = names.get((one.port, one.ssrc), ("", 0))
+        names[one.port, one.ssrc] = before[0] or one.codec, before[1] + one.lost
     return [
         RtpStream(port, ssrc, *names[port, ssrc], tuple(packets))
         for (port, ssrc), packets in found.items()
@@ -74,16 +64,8 @@ def rtp_streams(capture: Path) -> list[RtpStream]:
 
 def event_durations(capture: Path, ports: range) -> list[int]:
     """How long the digits (RFC 4733) that left `ports` lasted, in units of their clock."""
-    fields = ("-e", "rtp.timestamp", "-e", "rtpevent.duration")
     ended = f"rtpevent.end_of_event == 1 && udp.srcport >= {ports.start}"
     ended += f" && udp.srcport < {ports.stop}"
-    lines = _tshark(capture, "-Y", ended, "-T", "fields", *fields).splitlines()
-    by_digit = dict(line.split("\t") for line in lines)
-    return [int(duration) for duration in by_digit.values()]
-
-
-def _tshark(capture: Path, *options: str) -> str:
-    done = subprocess.run(
-        ["tshark", "-r", str(capture), *options], capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    rows = fields(capture, "rtp.timestamp", "rtpevent.duration", options=("-Y", ended))
+    by_digit = {timestamp: int(duration) for timestamp, duration in rows}
+    return list(by_digit.values())

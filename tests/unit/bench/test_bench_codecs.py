@@ -119,6 +119,7 @@ def test_the_median_of_the_rounds_counts_whatever_else_the_machine_does() -> Non
 # ---------------------------------------------------------------- what is slower shows
 
 
+@pytest.mark.long
 def test_a_slowed_codec_shows_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def report_of(encode_us: float) -> CodecReport:
         return measured(

@@ -254,6 +254,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
             run(calls, seconds, busy, rounds)
 
 
+@pytest.mark.long
 def test_a_worker_says_what_it_cannot_do_and_that_it_died() -> None:
     with Worker("sleep") as worker:
         assert worker.ask("sleep", seconds=0.05)["max"] >= 0

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 from stalls import ATTEMPTS, STALL_S, Stalls
-from voip_program import FURNITURE, PATIENCE_S, SECRETS, Done, PbxThread, Program, is_of
+from voip_program import (
+    FURNITURE,
+    PATIENCE_S,
+    SECRETS,
+    Done,
+    PbxThread,
+    Program,
+    begin_early,
+    is_of,
+)
 
 from voip.config import MediaConfig
 from voip.sounds import asset_path
@@ -366,9 +375,9 @@ class LongCalls:
         return is_of(heard, sound)
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def long_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongCalls]:
-    """Calls that take as long as what is heard in them; they go on beside the other tests."""
+    """Calls that take as long as what is heard in them."""
     patient = PbxThread(MediaConfig(jitter_min_ms=200))
     with asset_path("prompt-8k.wav") as prompt, patient as pbx, ExitStack() as running:
         calls = LongCalls(pbx, tmp_path_factory.mktemp("long"), prompt)
@@ -378,6 +387,13 @@ def long_calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongCalls]:
         yield calls
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """Let them go on beside the other tests."""
+    begin_early(request, "long_calls", "long_calls")
+
+
+@pytest.mark.long
 def test_a_call_is_played_recorded_captured_and_reported(
     long_calls: LongCalls, prompt: Path
 ) -> None:
@@ -403,6 +419,7 @@ def test_a_call_is_played_recorded_captured_and_reported(
     assert long_calls.has_recorded("600", prompt)
 
 
+@pytest.mark.long
 def test_it_lasts_until_the_other_side_hangs_up(long_calls: LongCalls) -> None:
     done = long_calls.done("605")
     assert done.status == 0
@@ -410,17 +427,20 @@ def test_it_lasts_until_the_other_side_hangs_up(long_calls: LongCalls) -> None:
     assert done.json["ended_by"] == "remote"
 
 
+@pytest.mark.long
 def test_early_media_is_recorded(long_calls: LongCalls, prompt: Path) -> None:
     assert long_calls.done("606").status == 0
     assert long_calls.has_recorded("606", prompt)
 
 
+@pytest.mark.long
 def test_digits_that_end_the_call_have_been_pressed(long_calls: LongCalls) -> None:
     done, pbx = long_calls.done("604"), long_calls.pbx
     assert (done.status, done.json["dtmf_sent"]) == (0, "4711")
     assert pbx.do(pbx.server.digits("1001")) == "4711"
 
 
+@pytest.mark.long
 def test_a_callee_that_hangs_up_before_all_was_said_is_a_failure(long_calls: LongCalls) -> None:
     done = long_calls.done("610")
     assert done.status == 1

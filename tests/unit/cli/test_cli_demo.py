@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
-from voip_program import Done, start_demo
+from dissector import fields
+from voip_program import Done, begin_early, start_demo
 
 from voip.cli import demo
 from voip.harness.audio import Sound
@@ -23,11 +23,7 @@ from voip.harness.grade import Bar, grade_waveform
 from voip.media.wav import WavWriter
 from voip.sounds import asset_path
 
-pytestmark = [
-    pytest.mark.realtime,
-    pytest.mark.xdist_group("cli_programs"),
-    pytest.mark.usefixtures("demonstration"),  # it goes on beside the other tests
-]
+pytestmark = [pytest.mark.realtime, pytest.mark.xdist_group("cli_programs")]
 
 KEYS = [
     *("answered", "codec", "setup_ms", "packets_sent", "packets_received", "packets_lost"),
@@ -55,6 +51,12 @@ class Run:
     @property
     def pcap(self) -> Path:
         return self.directory / "demo.pcap"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """Let the demonstration go on beside the other tests."""
+    begin_early(request, "whole", "demonstration")
 
 
 def finish(process: subprocess.Popen[str], directory: Path) -> Run:
@@ -92,6 +94,7 @@ def until_it_speaks(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[s
         process.communicate()
 
 
+@pytest.mark.long
 def test_ctrl_c_hangs_up(
     until_it_speaks: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def test_the_recording_goes_elsewhere_where_the_directory_cannot_be_written(
 # ---------------------------------------------------------------- the whole of it
 
 
+@pytest.mark.long
 def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
     assert (whole.status, whole.stderr) == (0, "")
     report = whole.report
@@ -206,6 +210,7 @@ def test_the_call_is_made_heard_and_measured(whole: Run) -> None:
     assert 1 <= report["mos"] <= 4.5
 
 
+@pytest.mark.long
 def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> None:
     recording = Path(whole.report["recording"])
 
@@ -215,20 +220,12 @@ def test_the_recording_is_the_speech_in_the_current_directory(whole: Run) -> Non
     assert grade.require().windows > 50
 
 
+@pytest.mark.long
 @pytest.mark.peer
-def test_wireshark_reads_all_of_the_capture(whole: Run, missing: Callable[[str], NoReturn]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
-
-    def packets(display_filter: str, *fields: str) -> list[str]:
-        wanted = [part for field in fields for part in ("-e", field)]
-        return subprocess.run(
-            ["tshark", "-r", str(whole.pcap), "-Y", display_filter]
-            + (["-T", "fields", *wanted] if wanted else []),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
+@pytest.mark.usefixtures("dissector")
+def test_wireshark_reads_all_of_the_capture(whole: Run) -> None:
+    def packets(display_filter: str, field: str = "frame.number") -> list[str]:
+        return [one for (one,) in fields(whole.pcap, field, options=("-Y", display_filter))]
 
     everything = packets("frame")
     assert len(everything) > 800

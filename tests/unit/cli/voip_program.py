@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from voip.config import MediaConfig
 from voip.harness.audio import Sound, find_offset
 from voip.harness.pbx import EmbeddedPbx
@@ -31,6 +33,15 @@ FURNITURE = re.compile("[\x1b\u2500-\u259f]")
 """Escape codes and the lines of tables: what rich would print on a terminal."""
 
 _T = TypeVar("_T")
+
+
+def begin_early(request: pytest.FixtureRequest, awaited: str, begun: str) -> None:
+    """Set up the fixture `begun` before a module's tests, if any that was selected has `awaited`.
+
+    It goes on beside them until it is awaited.
+    """
+    if any(awaited in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue(begun)
 
 
 @dataclass(frozen=True, slots=True)

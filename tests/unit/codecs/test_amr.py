@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypotheses import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from media_library import decoded_by_ffmpeg, speech
 
@@ -25,9 +26,7 @@ Pcm = npt.NDArray[np.int16]
 RATE = {"amr": 8000, "amr-wb": 16000}
 NAMES = st.sampled_from(list(KINDS))
 EVERY_KIND = pytest.mark.parametrize("name", list(KINDS))
-HOSTILE = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+HOSTILE = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +78,6 @@ def test_an_aligned_payload_has_octets_for_each_part() -> None:
 FRAMES = st.lists(st.tuples(st.integers(0, 15), st.binary(min_size=60, max_size=60)), max_size=14)
 
 
-@settings(deadline=None)
 @given(name=NAMES, aligned=st.booleans(), request=st.integers(0, 15), parts=FRAMES)
 def test_frames_survive_a_payload(name: str, aligned: bool, request: int, parts: list) -> None:
     kind = KINDS[name]

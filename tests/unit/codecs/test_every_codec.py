@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypotheses import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from media_library import speech
 
@@ -173,9 +174,7 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_lost(format_: CodecFo
 
 
 @EVERY_CODEC
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_payload_is_sound_or_a_codec_error(format_: CodecFormat, make, data) -> None:
     codec = make(format_)
@@ -208,9 +207,7 @@ def test_any_payload_is_sound_or_a_codec_error(format_: CodecFormat, make, data)
 
 
 @EVERY_CODEC
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, 6000), seed=st.integers(0, 2**32), scale=st.integers(0, 32767))
 def test_any_sound_is_a_payload_of_its_length_or_a_codec_error(
     format_: CodecFormat, make, size: int, seed: int, scale: int

@@ -8,7 +8,8 @@ from contextlib import suppress
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypotheses import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from media_library import decoded_by_ffmpeg, speech
 
@@ -22,9 +23,7 @@ from voip.errors import CodecError
 
 Pcm = npt.NDArray[np.int16]
 RATES = [info.sample_rate for info in SPEEX]
-HOSTILE = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+HOSTILE = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def frames_of_speech(rate_hz: int) -> Pcm:

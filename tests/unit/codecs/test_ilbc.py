@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.ilbc import lsf
@@ -235,7 +236,7 @@ def test_frequencies_are_the_roots_that_numpy_finds() -> None:
     assert np.abs(found - sets).max() < 0.005, "half a step of the grid, or what is beside it"
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), mode=st.sampled_from(list(MODES.values())))
 def test_any_octets_are_sound(data: st.DataObject, mode: Mode) -> None:
     state = DecoderState.of(2, mode)

@@ -6,7 +6,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.core import Codec, CodecFormat
@@ -144,7 +145,7 @@ def test_refusals_leave_the_codec_as_it_was(mode: Mode) -> None:
     np.testing.assert_array_equal(codec.decode(payload), other.decode(payload))
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(payload=st.binary(max_size=260), mode=st.sampled_from(list(MODES.values())))
 def test_any_payload_is_sound_of_its_length_or_refused(payload: bytes, mode: Mode) -> None:
     codec: Codec = ilbc_codec(mode)

@@ -6,7 +6,8 @@ import ctypes
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs import libraries
@@ -117,7 +118,7 @@ def test_a_mode_that_the_other_side_asks_for_is_sent(format_: CodecFormat) -> No
 
 
 @EACH
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_any_octets_are_as_long_as_python_finds(format_: CodecFormat, data: st.DataObject) -> None:
     codec = codec_of(format_)

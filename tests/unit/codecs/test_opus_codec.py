@@ -384,6 +384,7 @@ def test_arrays_that_do_not_fit_are_refused_and_nothing_is_lost() -> None:
         codec.decode_into(octets, frozen)
 
 
+@pytest.mark.long
 def test_ten_thousand_frames_are_the_same_copied_or_not() -> None:
     settings = OpusSettings(12_000, complexity=0, expected_loss=10)
     copying, writing = OpusCodec(8000, 1, settings), OpusCodec(8000, 1, settings)
@@ -399,6 +400,7 @@ def test_ten_thousand_frames_are_the_same_copied_or_not() -> None:
         assert decoded.tobytes() == sound.tobytes()
 
 
+@pytest.mark.long
 def test_nothing_grows_and_no_payload_is_allocated() -> None:
     """By a process of its own: in this one others allocate, too.
 

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypotheses import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -83,7 +84,7 @@ class Hostile(RuleBasedStateMachine):
         assert self.codec.conceal(samples).size == samples
 
 
-Hostile.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+Hostile.TestCase.settings = examples(60, stateful_step_count=40)
 TestHostile = Hostile.TestCase
 
 
@@ -146,7 +147,7 @@ def test_what_is_cut_off_or_changed_on_the_way_is_no_crash() -> None:
     ),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_any_settings_at_any_time_give_packets_of_the_right_length(
     rate_hz: int, channels: int, units: int, wanted: list[OpusSettings], seed: int
 ) -> None:

@@ -66,18 +66,24 @@ def frames() -> Pcm:
 
 
 def test_the_common_ulaw_encoder_differs_where_it_is_known_to() -> None:
+    theirs = np.zeros(SWEEP.size, np.uint8)
+    CommonUlaw().encode(SWEEP, theirs)
+    apart = np.flatnonzero(theirs != g711.encode(SWEEP, Law.ULAW))
+    assert apart.size == 508
+    assert SWEEP[apart].max() < 0
+
     told: list[Mismatch] = []
-    ours, theirs = g711_codec(Law.ULAW), ArrayCodec(PCMU, CommonUlaw)
-    codec = ShadowCodec(ours, theirs, report=told.append)
-    for sample in SWEEP.reshape(-1, 1):
-        codec.encode(sample)
-    assert codec.counts == ShadowCounts(encoded=65_536, encoded_differently=508)
+    codec = ShadowCodec(g711_codec(Law.ULAW), ArrayCodec(PCMU, CommonUlaw), report=told.append)
+    for sample in SWEEP[apart]:
+        codec.encode(np.array([sample]))
+        codec.encode(np.array([-sample]))
+    assert codec.counts == ShadowCounts(encoded=1016, encoded_differently=508)
     assert codec.counts.mismatches == len(told) == 508
+    assert [m.frame for m in told] == list(range(0, 1016, 2))
     assert {m.way for m in told} == {Way.ENCODED}
     assert {m.largest for m in told} == {1.0}
-    assert max(m.frame for m in told) < 32_768, "below zero"
-    codec.encode_into(SWEEP, np.zeros(SWEEP.size, np.uint8))
-    assert (told[-1].frame, told[-1].first) == (65_536, told[0].frame)
+    codec.encode_into(SWEEP, theirs)
+    assert (told[-1].frame, told[-1].first) == (1016, apart[0])
 
 
 def test_two_that_agree_are_counted_and_the_first_ones_result_is_used() -> None:

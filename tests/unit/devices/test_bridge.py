@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.optimize import minimize_scalar
 
 from voip.devices.bridge import ClockBridge, Meter
 from voip.dsp.drift import DriftResampler
@@ -80,15 +81,15 @@ def purity_db(pcm: Pcm, rate_hz: int, about_hz: float) -> tuple[float, float]:
         found = np.linalg.solve(basis @ basis.T, basis @ wanted)  # by least squares
         return float(((wanted - found @ basis) ** 2).mean())
 
-    grid = np.linspace(about_hz - 0.5, about_hz + 0.5, 201)
-    best = min(grid, key=rest)
-    fine = np.linspace(best - 0.005, best + 0.005, 101)
-    best = min(fine, key=rest)
+    lobe_hz = 0.5 * rate_hz / pcm.size  # half of what a sine so long is wide
+    grid = np.arange(about_hz - 0.5, about_hz + 0.5, lobe_hz)
+    near = min(grid, key=rest)
+    best = minimize_scalar(rest, bounds=(near - lobe_hz, near + lobe_hz), method="bounded").x
     return 10 * np.log10((wanted**2).mean() / rest(best)), float(best)
 
 
 MORE = pytest.mark.long
-DRIFTS = (pytest.param(-500.0, marks=MORE), 0.0, pytest.param(200.0, marks=MORE), 500.0)
+DRIFTS = (*(pytest.param(ppm, marks=MORE) for ppm in (-500.0, 0.0, 200.0)), 500.0)
 
 
 @pytest.mark.parametrize("drift_ppm", DRIFTS)
@@ -118,8 +119,8 @@ def test_the_latency_is_what_was_asked_for() -> None:
     means = []
     for latency_s in (0.02, 0.05, 0.1):
         desk = Desk(100.0, latency_s=latency_s)
-        desk.run(40)
-        means.append(np.mean([fill[0] for fill in desk.fills[-1000:]]) / 8)
+        desk.run(25)
+        means.append(np.mean([fill[0] for fill in desk.fills[-500:]]) / 8)
     assert means == sorted(means)
     assert means[2] - means[0] == pytest.approx(80, abs=8)
 

@@ -156,9 +156,10 @@ def test_what_cannot_be_converted_is_refused_in_words() -> None:
         Resampler(8000, 16000).process(np.zeros(80))  # type: ignore[type-var]
 
 
-def test_sound_that_has_its_rate_already_waits_for_no_filter_design() -> None:
+def test_neither_a_phone_nor_an_engine_nor_a_resampler_waits_for_scipy_signal() -> None:
     program = (
-        "import sys; from voip.dsp.resample import Resampler; Resampler(8000, 8000);"
+        "import sys, voip.phone, voip.net.engine_process;"
+        "from voip.dsp.resample import Resampler; Resampler(8000, 48000);"
         "sys.exit('scipy.signal' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

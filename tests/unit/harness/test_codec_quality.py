@@ -295,6 +295,7 @@ def test_codecs_are_as_good_as_others_and_remedies_in_their_order(reference_data
     assert again.to_json()["lossy"] == [one for one in figures["lossy"] if one["codec"] == "ilbc"]
 
 
+@pytest.mark.long
 @pytest.mark.reference
 @pytest.mark.usefixtures("judge")
 def test_ilbc_is_as_good_as_the_published_streams(reference_data: Path) -> None:

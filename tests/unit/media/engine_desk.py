@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from voip.codecs.g711 import ULAW_DECODE, ULAW_ENCODE
 from voip.errors import TransportError
+from voip.media import native
 from voip.media.answers import Applied, EngineEvent, Opened, Refused, StreamStats
 from voip.media.commands import (
     AddSink,
@@ -31,6 +33,15 @@ START = 500.0
 PCMU, PCMA = PayloadFormat(0, "pcmu"), PayloadFormat(8, "pcma")
 DTMF = PayloadFormat(101, "telephone-event")
 MAX_RTP_READS, MAX_RTCP_READS = 32, 4
+
+
+WAYS = (
+    pytest.param(
+        True, marks=pytest.mark.skipif(not native.available(), reason="no C"), id="native"
+    ),
+    pytest.param(False, marks=pytest.mark.long, id="arrays"),
+)
+"""Of doing a tick. That both come to the same is proven in short (test_native.py) and at length."""
 
 
 def peer(stream: int) -> Address:

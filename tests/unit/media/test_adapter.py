@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.core import CodecFormat
@@ -101,7 +102,7 @@ def test_frames_of_any_rate_go_in_and_come_out(format_: CodecFormat, rate: int) 
 
 
 @every_format
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.sampled_from(range(10, 121, 10)),
     st.lists(st.integers(1, 3000), min_size=1, max_size=12),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import RATE, Desk, describe, speech, ulaw_round_trip
-from hypothesis import given, settings
+from engine_desk import RATE, WAYS, Desk, describe, speech, ulaw_round_trip
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from test_native import Pair
 
@@ -21,9 +22,9 @@ pytestmark = pytest.mark.rfc("3389", "4")
 CN = PayloadFormat(13, "cn")
 
 
-@pytest.fixture(params=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request):
-    return Desk(native=None if request.param == "native" else False)
+    return Desk(native=request.param)
 
 
 def noise(level: int, *reflection: float) -> bytes:
@@ -271,6 +272,7 @@ def test_a_pause_is_no_trouble_and_no_end(desk):
     assert desk.of(MediaSilent)
 
 
+@pytest.mark.long
 def test_who_reports_nothing_is_missed_after_five_minutes_of_noise(desk):
     desk.call()
     peer = Talker(desk)
@@ -333,7 +335,7 @@ def test_many_rows_are_coloured_as_single_ones_are() -> None:
 
 
 @pytest.mark.skipif(native._native is None, reason="the part in C was not built")
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(
     st.tuples(st.integers(-3, 6), st.integers(-2000, 2000), st.binary(max_size=40), st.booleans(),
               st.integers(0, 60)),

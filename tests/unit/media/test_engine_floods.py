@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from engine_desk import HOST, Desk, assert_heard, describe, speech
-from hypothesis import HealthCheck, given, settings
+from hypotheses import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from voip.media.answers import DtmfReceived
@@ -39,7 +40,7 @@ arrivals = st.lists(
 
 
 @given(arrivals)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_arrives_nothing_is_raised_and_the_next_call_is_heard(packets):
     desk = Desk()
     for stream in range(3):

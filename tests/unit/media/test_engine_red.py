@@ -12,6 +12,7 @@ from engine_desk import (
     PCMA,
     PCMU,
     RATE,
+    WAYS,
     Desk,
     Sent,
     assert_heard,
@@ -20,7 +21,8 @@ from engine_desk import (
     ulaw,
     ulaw_round_trip,
 )
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.core import CodecFormat
@@ -42,13 +44,9 @@ HEARS = {"receive_redundancy": (RED,)}
 SAYS = {"send_redundancy": PayloadFormat(97, "red", fmtp="0/0"), "redundancy": 1}
 OPUS = PayloadFormat(111, "opus", 48000, 2)
 G722 = PayloadFormat(9, "g722")
-WAYS = [
-    pytest.param(True, marks=pytest.mark.skipif(not native.available(), reason="no C")),
-    False,
-]
 
 
-@pytest.fixture(params=WAYS, ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 
@@ -510,7 +508,7 @@ BLOCK = st.tuples(
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whatever_comes_as_red_harms_nobody(payloads: list[bytes], coded: bool, in_c: bool) -> None:
     """Another stream is heard all the while, and what is read is bounded by what was sent."""
     desk = Desk(native=in_c and native.available())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.media.fifo import FifoArray
@@ -18,7 +19,7 @@ operations = st.lists(
 
 
 @given(operations)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_row_gives_back_what_it_was_given_in_order(operations):
     fifo = FifoArray(ROWS, CAPACITY)
     model: list[list[float]] = [[] for _ in range(ROWS)]

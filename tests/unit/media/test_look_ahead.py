@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import Desk, place_of
+from engine_desk import WAYS, Desk, place_of
 
 from voip.codecs.core import CodecFormat
 from voip.codecs.opus.codec import OpusCodec
 from voip.codecs.opus.settings import OpusSettings
 from voip.codecs.registry import default_registry
-from voip.media import native
 from voip.media.commands import AddSink, PayloadFormat
 
 OPUS = PayloadFormat(111, "opus", 48000, 2)
 G722 = PayloadFormat(9, "g722")
 ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
-WAYS = [
-    pytest.param(True, marks=pytest.mark.skipif(not native.available(), reason="no C")),
-    False,
-]
 
 
-@pytest.fixture(params=WAYS, ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from engine_desk import DTMF, PCMA, PCMU, RATE, Desk, speech, ulaw
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.codecs.core import CodecFormat
@@ -272,7 +273,7 @@ def test_so_do_rows_whose_codecs_remember(seed: int) -> None:
     assert pair.compared > 1e6
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.lists(
         st.tuples(

@@ -56,6 +56,7 @@ def arrive(
             pair.each("put", header + payload, at=at, stream=stream)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mixed", [False, True], ids=["20 ms", "mixes of 10 ms"])
 def test_gaps_and_delays_that_rise_and_fall_come_to_the_same(mixed: bool) -> None:
     rng = np.random.default_rng(5)

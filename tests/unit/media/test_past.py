@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.media.lane import G711Lane
@@ -22,7 +23,7 @@ operations = st.lists(
 
 
 @given(operations, st.integers(0, 1 << 32))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_past_is_the_end_of_what_was_heard(operations, seed):
     rng = np.random.default_rng(seed)
     lane, ring = G711Lane(), PayloadRing(ROWS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.media.payloads import SLOT_PAYLOAD, SLOTS, PayloadRing
@@ -75,7 +76,7 @@ def insert(ring: PayloadRing, packets: list[tuple[int, int, int, bytes, int]]) -
 
 
 @given(operations)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_what_waits_is_found_by_time_and_nothing_else_is(operations):
     ring = PayloadRing(ROWS)
     model = [Model() for _ in range(ROWS)]

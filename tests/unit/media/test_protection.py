@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from engine_desk import HOST, Desk, assert_heard, describe, peer, speech, ulaw
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.media import protection, srtp_rows
@@ -33,7 +34,7 @@ CM = "AES_CM_128_HMAC_SHA1_80"
 natively = pytest.mark.skipif(not protection.available(), reason="there is no loop in C")
 by_us_natively = pytest.mark.skipif(not srtp_rows.has_counter_mode(), reason="no OpenSSL is found")
 WAYS = [  # whether there is a loop in C, and whether libsrtp does what it can
-    pytest.param((False, None), id="Python"),
+    pytest.param((False, None), id="Python", marks=pytest.mark.long),
     pytest.param((False, False), id="Python by us"),
     pytest.param((True, None), id="C", marks=[natively, by_us_natively]),
     pytest.param((True, True), id="C by libsrtp", marks=natively),
@@ -274,7 +275,7 @@ def fuzzed() -> Fuzzed:
     return Fuzzed(desk, peers)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=6))
 def test_any_octets_are_dropped_and_nothing_is_raised(
     fuzzed: Fuzzed, packets: list[tuple[bytes, bool]]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.media.receive import MAX_DROPOUT, MAX_MISORDER, Accepted, Receiver
@@ -210,7 +211,7 @@ def test_jitter_is_what_the_rfc_computes(rfc: ctypes.CDLL):
     st.integers(0, 0xFFFFFFFF),
     st.lists(st.tuples(st.integers(-40, 60), st.booleans()), min_size=1, max_size=120),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_order_within_bounds_is_extended_and_counted_across_wraps(first, stamp, steps):
     receiver = Receiver(4)
     numbers = [0]

@@ -16,7 +16,7 @@ import pytest
 from recording_victim import RATE, tone
 
 VICTIM = Path(__file__).with_name("recording_victim.py")
-SUFFIXES = ("wav", "flac", "opus", "mp3")
+SUFFIXES = ("wav", "opus", *(pytest.param(one, marks=pytest.mark.long) for one in ("flac", "mp3")))
 LATE = {"wav": 1.1, "flac": 1.3, "opus": 1.1, "mp3": 1.1}
 """Seconds that may be missing at the end: one of ours, and what the encoder holds."""
 DELAY = {"wav": 0, "flac": 0, "opus": 40, "mp3": 1200}

@@ -6,7 +6,19 @@ import itertools
 
 import numpy as np
 import pytest
-from engine_desk import DTMF, HOST, PCMA, PCMU, RATE, Desk, Sent, describe, ulaw, ulaw_round_trip
+from engine_desk import (
+    DTMF,
+    HOST,
+    PCMA,
+    PCMU,
+    RATE,
+    WAYS,
+    Desk,
+    Sent,
+    describe,
+    ulaw,
+    ulaw_round_trip,
+)
 
 from voip.codecs.g711 import ULAW_DECODE
 from voip.dsp.dtmf import dtmf
@@ -29,7 +41,7 @@ from voip.media.relay import POLL_S
 G722 = PayloadFormat(9, "g722", 8000)
 
 
-@pytest.fixture(params=[True, False], ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import MediaError
@@ -30,7 +31,7 @@ operations = st.lists(
 
 
 @given(operations)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_reading_gives_what_was_written_less_the_oldest_that_was_lost(operations):
     ring, capacity = ring_of(16), 16
     written, unread = 0, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import PCMU, RATE, Desk, Sent, describe, speech
+from engine_desk import PCMU, RATE, WAYS, Desk, Sent, describe, speech
 from scipy.signal import lfilter
 from test_native import Pair
 
@@ -18,9 +18,9 @@ CN = PayloadFormat(13, "cn")
 DTX = {"send_noise": CN, "dtx": True}
 
 
-@pytest.fixture(params=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request) -> Desk:
-    return Desk(native=None if request.param == "native" else False)
+    return Desk(native=request.param)
 
 
 def background(seconds: float, dbfs: float, *filter_: float, seed: int = 5) -> np.ndarray:

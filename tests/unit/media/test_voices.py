@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from engine_desk import HOST, PCMU, Desk, describe, place_of, speech
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import voip
@@ -50,7 +51,11 @@ def name_of(format_: PayloadFormat) -> str:
     return f"{format_.name} {format_.fmtp}".strip()
 
 
-every_format = pytest.mark.parametrize("format_", FORMATS, ids=name_of)
+every_format = pytest.mark.parametrize(
+    "format_",
+    [pytest.param(one, marks=pytest.mark.long) if one is ILBC_30 else one for one in FORMATS],
+    ids=name_of,
+)
 
 
 @pytest.fixture
@@ -390,7 +395,7 @@ def test_pauses_are_not_sent_and_what_follows_them_is_marked(desk: Desk) -> None
     )
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.lists(
         st.tuples(

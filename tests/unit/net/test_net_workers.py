@@ -200,6 +200,7 @@ async def test_a_tick_that_fails_in_a_process_is_logged_here(
         assert figures.ticks is not None and figures.ticks.failed > 0
 
 
+@pytest.mark.long
 async def test_a_process_that_is_stuck_is_killed_and_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,6 +219,7 @@ async def test_a_process_that_is_stuck_is_killed_and_replaced(
     assert "is stuck" in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["killed", "left"])
 def test_a_process_ends_with_the_one_that_started_it(how: str) -> None:
     program = (
@@ -255,6 +257,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.long
 async def test_ctrl_c_is_not_for_the_process() -> None:
     async with engines(1) as (workers, _):
         (pid,) = workers.pids

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypotheses import examples
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from session_world import GARBAGE, SDP, World, sdp
@@ -280,10 +281,6 @@ def _check_outcome(task: asyncio.Task[Any]) -> None:
 
 
 TestCallMachine = CallMachine.TestCase
-TestCallMachine.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
+TestCallMachine.settings = examples(
+    60, stateful_step_count=30, derandomize=True, suppress_health_check=list(HealthCheck)
 )

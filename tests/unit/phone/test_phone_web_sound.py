@@ -61,6 +61,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.realtime
 async def test_a_url_is_heard_and_one_that_stalls_holds_up_no_file(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch

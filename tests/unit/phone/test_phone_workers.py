@@ -131,6 +131,7 @@ def shared_blocks() -> list[str]:
     return [path.name for path in Path("/dev/shm").iterdir() if "voip" in path.name]
 
 
+@pytest.mark.long
 @repeated_after_stalls
 async def test_bridged_calls_and_conferences_of_two_engines_hear_each_other() -> None:
     async with spread(4) as scene:
@@ -171,6 +172,7 @@ async def test_bridged_calls_and_conferences_of_two_engines_hear_each_other() ->
             await asyncio.wait_for(call.wait_ended(), 5)
 
 
+@pytest.mark.long
 @repeated_after_stalls
 async def test_whispers_and_announcements_reach_parties_in_other_engines() -> None:
     async with spread(3) as scene:
@@ -188,6 +190,7 @@ async def test_whispers_and_announcements_reach_parties_in_other_engines() -> No
             assert [tones_in(pcm) for pcm in heard] == [{800, 1100}, {500, 1100}, {800}]
 
 
+@pytest.mark.long
 @repeated_after_stalls
 async def test_a_process_that_is_killed_ends_its_calls_alone_and_is_replaced() -> None:
     async with spread(4) as scene:
@@ -249,6 +252,7 @@ async def test_a_phone_that_is_closed_at_once_waits_for_no_process() -> None:
     assert all(is_gone(pid) for pid in pids)
 
 
+@pytest.mark.long
 async def test_streams_beyond_what_a_thread_has_are_a_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -287,6 +291,7 @@ async def test_what_holds_for_an_engine_in_a_thread_holds_for_one_in_a_process(
         await story(pair)
 
 
+@pytest.mark.long
 async def test_a_capture_has_the_packets_of_a_process(tmp_path: Path) -> None:
     path = tmp_path / "all.pcap"
     async with (

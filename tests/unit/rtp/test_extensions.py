@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from dissector import as_protocol, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,9 +98,9 @@ def test_send_times_keep_four_microseconds() -> None:
         read_send_time(b"xx")
 
 
-def test_tshark_reads_the_same(tmp_path: Path, missing: Callable[[str], None]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
+@pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
+def test_tshark_reads_the_same(tmp_path: Path) -> None:
     level, name = AudioLevel(17, True).to_bytes(), b"audio0"
     capture = tmp_path / "extensions.pcap"
     with PcapWriter(capture) as file:
@@ -111,11 +109,7 @@ def test_tshark_reads_the_same(tmp_path: Path, missing: Callable[[str], None]) -
             ends = Address("10.0.0.1", 10000), Address("10.0.0.2", 10000)
             file.udp(1e9 + two_byte, *ends, packet_with(extension, bytes(160)))
     columns = ("rtp.ext.rfc5285.id", "rtp.ext.rfc5285.data", "rtp.ext.profile")
-    fields = [part for name in columns for part in ("-e", name)]
-    command = ["tshark", "-r", str(capture), "-d", "udp.port==10000,rtp", "-T", "fields",
-               "-E", "separator=|", *fields]  # fmt: skip
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = [line.split("|") for line in found.splitlines()]
+    rows = fields(capture, *columns, options=as_protocol("rtp", 10000))
     assert len(rows) == 2
     for row in rows:
         assert row[0] == "1,4"

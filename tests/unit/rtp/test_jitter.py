@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.rtp.jitter import QUICKEST_WINDOW, WINDOW, DelayEstimator
@@ -27,7 +28,7 @@ def test_the_target_is_what_998_of_1000_packets_kept_within(spread):
 
 
 @given(st.floats(-1e6, 1e6))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_only_differences_of_the_clocks_matter(offset):
     delays = np.random.default_rng(2).uniform(0, 0.06, 300)
     here, there = DelayEstimator(1), DelayEstimator(1)
@@ -75,7 +76,7 @@ def test_rows_do_not_disturb_each_other_and_growing_keeps_them():
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=50))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_whatever_the_transits_the_figures_stay_finite_and_bounded(transits):
     estimator = DelayEstimator(1)
     feed(estimator, np.array(transits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.rtp.source import MAX_STRANGERS, PROBATION, SourceLearner
@@ -57,7 +57,6 @@ def test_a_new_session_description_starts_over():
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3), st.integers(0, 0xFFFF)), max_size=200)
 )
-@settings(deadline=None)
 def test_every_packet_is_counted_and_nothing_grows(packets):
     learner = SourceLearner()
     for host, ssrc, sequence in packets:

@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
 
@@ -199,7 +200,7 @@ RECEIVERS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=120), st.booleans(), st.sampled_from([0x80, 0x90, 0x9F, 0xB1]))
 def test_any_octets_are_dropped_and_never_raise(rest: bytes, rtcp: bool, first: int) -> None:
     for packet in (rest, bytes([first]) + rest, bytes([first, 0x48, 0x65]) + rest):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import struct
-import subprocess
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from dissector import as_protocol, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -216,9 +214,8 @@ def test_replayed_capture_with_repeating_timestamps_sounds_again(reference_data:
 
 
 @pytest.mark.peer
-def test_tshark_reads_what_we_send(tmp_path: Path, missing: Callable[[str], None]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
+@pytest.mark.usefixtures("dissector")
+def test_tshark_reads_what_we_send(tmp_path: Path) -> None:
     sent = stream(DIGITS, start=0xFFFF0000, duration_ms=50)
     data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
     for n, (_, packet) in enumerate(sent):
@@ -227,15 +224,13 @@ def test_tshark_reads_what_we_send(tmp_path: Path, missing: Callable[[str], None
         ip = struct.pack("!BBHHHBBH8s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(8)) + udp
         data += struct.pack("<IIII", n // 50, n % 50 * 20_000, len(ip), len(ip)) + ip
     (tmp_path / "events.pcap").write_bytes(data)
-    command = ["tshark", "-n", "-r", str(tmp_path / "events.pcap"), "-T", "fields"]
-    command += ["-E", "separator=|", "-d", "udp.port==5004,rtp"]
-    command += ["-o", "rtpevent.event_payload_type_value:101"]
-    fields = ["rtp.marker", "rtp.timestamp", "rtpevent.event_id", "rtpevent.end_of_event"]
-    fields += ["rtpevent.volume", "rtpevent.duration"]
-    command += [word for field in fields for word in ("-e", field)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    lines = run.stdout.replace("True", "1").replace("False", "0").splitlines()
-    read = [tuple(map(int, line.split("|"))) for line in lines]
+    events = "event_id", "end_of_event", "volume", "duration"
+    rows = fields(
+        tmp_path / "events.pcap",
+        *("rtp.marker", "rtp.timestamp", *(f"rtpevent.{name}" for name in events)),
+        options=(*as_protocol("rtp", 5004), "-o", "rtpevent.event_payload_type_value:101"),
+    )
+    read = [tuple(map(int, row)) for row in rows]
     reports = [(s.packet, event_of(s)) for s in sent]
     assert len(read) == 16 * 5
     assert read == [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dissector import as_protocol, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,9 +115,9 @@ def test_what_does_not_fit_is_refused(packet: App | ExtendedReport, why: str) ->
     assert why in caught.value.hint
 
 
-def test_tshark_reads_the_same(tmp_path: Path, missing: Callable[[str], None]) -> None:
-    if shutil.which("tshark") is None:
-        missing("tshark is not installed")
+@pytest.mark.peer
+@pytest.mark.usefixtures("dissector")
+def test_tshark_reads_the_same(tmp_path: Path) -> None:
     report = ExtendedReport(0xDEADBEEF, tuple(BLOCKS[:8]))
     packets = [ReceiverReport(0xDEADBEEF), report, App(0xDEADBEEF, b"test", b"okay", 5)]
     capture = tmp_path / "xr.pcap"
@@ -144,9 +142,5 @@ def test_tshark_reads_the_same(tmp_path: Path, missing: Callable[[str], None]) -
         "rtcp.xr.voipmetrics.jbabsmax": "400",
         "rtcp.app.name": "test",
     }
-    fields = [part for name in wanted for part in ("-e", name)]
-    command = ["tshark", "-r", str(capture), "-d", "udp.port==10001,rtcp", "-T", "fields",
-               "-E", "separator=|", *fields]  # fmt: skip
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    told = dict(zip(wanted, found.strip("\n").split("|"), strict=True))
-    assert told == wanted
+    (row,) = fields(capture, *wanted, options=as_protocol("rtcp", 10001))
+    assert dict(zip(wanted, row, strict=True)) == wanted

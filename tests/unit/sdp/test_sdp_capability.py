@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sdp_exchange import line_of, sent
 
@@ -38,7 +39,7 @@ _TIMES = st.one_of(st.none(), st.integers(1, 200))
 _NAMES = st.from_regex(r"[a-zA-Z0-9_.-]{1,20}", fullmatch=True)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     name=_NAMES,
     rate=st.integers(1, 192_000),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sdp_exchange import answered as exchange_answered
 from sdp_exchange import audio, described, line_of, sent
@@ -66,7 +67,7 @@ def test_every_known_parameter_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("info", INFOS.values(), ids=list(INFOS))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(data=st.data(), ptime=TIMES, maxptime=TIMES)
 def test_every_codec_survives_a_session_description(info, data, ptime, maxptime) -> None:
     wishes = VALUES.get(info.name, {})
@@ -231,7 +232,7 @@ def test_amr_has_one_payload_format_and_the_offered_modes(
     assert answered(AudioCapability("amr-wb", 16000, fmtp=ours), theirs) == answer
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.text(max_size=100))
 def test_any_offer_has_an_answer_or_none(theirs: str) -> None:
     for info in INFOS.values():

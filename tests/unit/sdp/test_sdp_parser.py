@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import sdp_transform
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import SdpError
@@ -498,7 +499,7 @@ _ALMOST = st.lists(_WORDS, max_size=60).map("".join)
 _HEADED = st.builds(lambda tail: AUDIO + "a=" + tail, _ALMOST)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300), _ALMOST, _HEADED))
 def test_anything_gives_a_description_or_an_sdp_error(data: bytes | str) -> None:
     try:
@@ -509,7 +510,7 @@ def test_anything_gives_a_description_or_an_sdp_error(data: bytes | str) -> None
         assert parse(session.to_bytes()) == session
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.data())
 def test_damaged_description_gives_a_description_or_an_sdp_error(data: st.DataObject) -> None:
     damaged = bytearray(ASTERISK)

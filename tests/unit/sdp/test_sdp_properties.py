@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from voip.errors import SdpError
@@ -74,7 +75,7 @@ def assert_agreement(one: AgreedAudio, other: AgreedAudio) -> None:
         assert not meaning.keys() & events.keys()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(negotiators(4000), negotiators(5000), st.data())
 def test_two_sides_agree_exchange_after_exchange(
     alice: Negotiator, bob: Negotiator, data: st.DataObject
@@ -136,7 +137,7 @@ _M_LINES = st.sampled_from(
 _STEPS = st.sampled_from(["offer", "take offer", "answer", "take answer", "abandon"])
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.lists(st.tuples(_STEPS, st.lists(_M_LINES, max_size=4)), max_size=12))
 def test_any_order_of_things_ends_in_a_defined_state(
     steps: list[tuple[str, list[str]]],

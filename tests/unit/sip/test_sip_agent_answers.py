@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypotheses import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from virtual_sip import CONFIG, OFFER, SDP, Stranger, request_text, response_text
 
@@ -376,7 +377,7 @@ def test_an_answer_that_leads_nowhere_ends_the_call(name: str) -> None:
     assert stranger.empty()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_no_bytes_make_the_agent_raise_or_remember(data: st.DataObject) -> None:
     """Messages of all kinds, damaged in any place, and whatever is no message at all."""

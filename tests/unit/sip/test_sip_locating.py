@@ -174,7 +174,7 @@ def test_F133_naptr_records_are_ordered_and_those_for_others_left_out() -> None:
 
 
 def test_F133_priorities_come_first_and_weights_are_drawn_as_rfc_2782_says() -> None:
-    """100,000 draws of 1 : 3 : 0 beside each other, before a lower priority whatever it weighs."""
+    """20,000 draws of 1 : 3 : 0 beside each other, before a lower priority whatever it weighs."""
     records = [
         Srv(9, 65535, 1, "late"),
         Srv(1, 1, 1, "one"),
@@ -182,13 +182,13 @@ def test_F133_priorities_come_first_and_weights_are_drawn_as_rfc_2782_says() -> 
         Srv(1, 0, 1, "never"),
     ]
     random = SeededRandom(7)
-    drawn = [tuple(one.target for one in weighted(records, random)) for _ in range(100_000)]
+    drawn = [tuple(one.target for one in weighted(records, random)) for _ in range(20_000)]
     assert {order[3] for order in drawn} == {"late"}
     first = Counter(order[0] for order in drawn)
     # a draw of 0..4: 0 is the weightless one's, 1 the next, 2 to 4 the last's
-    assert first["never"] == pytest.approx(20_000, rel=0.05)
-    assert first["one"] == pytest.approx(20_000, rel=0.05)
-    assert first["three"] == pytest.approx(60_000, rel=0.05)
+    assert first["never"] == pytest.approx(4_000, rel=0.05)
+    assert first["one"] == pytest.approx(4_000, rel=0.05)
+    assert first["three"] == pytest.approx(12_000, rel=0.05)
     assert weighted([], random) == []
 
 

@@ -7,7 +7,8 @@ from binascii import b2a_qp
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from step_counter import StepCounter
 from virtual_sip import Net, Stranger, request_text
@@ -201,7 +202,7 @@ def test_parts_of_parts_are_not_written_in_letters() -> None:
 
 
 @pytest.mark.rfc("2045", "6")
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.binary(max_size=300))
 def test_what_mail_writes_in_letters_is_read_back(body: bytes) -> None:
     """Written by the standard library's encoders, which break lines as mail does."""
@@ -297,7 +298,7 @@ _PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.one_of(
         st.lists(_PARTS, max_size=5).map(lambda parts: joined(*parts)),
@@ -317,7 +318,7 @@ def test_any_body_is_judged(body: bytes, kind: str) -> None:
         assert description == b""
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.binary(max_size=80), min_size=1, max_size=6))
 def test_what_is_joined_is_split_into_the_same(bodies: list[bytes]) -> None:
     boundary = "so-long-that-no-body-of-eighty-bytes-has-it-" + "x" * 20

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from registration_world import (
     ALICE,
@@ -449,7 +450,7 @@ _answers = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["start", "stop", "rebind", "wait", "fail"]), _answers),

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypotheses import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from virtual_sip import CONFIG, Net, Stranger, established, request_text
 
@@ -58,7 +59,7 @@ def state_of(dialog: Dialog) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(data=st.data())
 def test_near_misses_of_a_calls_identifiers_change_nothing(data: st.DataObject) -> None:
     net = Net()
@@ -108,7 +109,7 @@ def ringing(config: Any = EVENTFUL) -> tuple[Stranger, Any]:
     return stranger, event.invite
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.data())
 def test_a_cancel_that_is_not_quite_the_invites_cancels_nothing(data: st.DataObject) -> None:
     stranger, invite = ringing()
