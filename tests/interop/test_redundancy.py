@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -17,7 +17,7 @@ from voip.types import SeededRandom
 
 @pytest.fixture(params=["sockets", "io_uring", "io_uring without C"])
 def batched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Each test runs over both carriers, io_uring in arrays and in C, where the kernel allows it."""
+    """Each test runs over both carriers, io_uring in arrays and in C."""
     if request.param == "sockets":
         return False
     try:
