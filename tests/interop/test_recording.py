@@ -6,7 +6,9 @@ import asyncio
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -159,11 +161,11 @@ def ours(segments: tuple[Segment, ...]) -> list[tuple[tuple[float, ...], float, 
     ]
 
 
-def test_tones_are_those_that_asterisk_gives(peers: Installed) -> None:
+def test_tones_are_those_that_asterisk_gives(
+    peers: Installed, missing: Callable[[str], NoReturn]
+) -> None:
     """Frequencies and cadences of 39 countries and more, but for those that are named."""
-    root = peers.asterisk
-    if root is None:
-        pytest.skip("Asterisk is not installed (make peers)")
+    root = peers.asterisk or missing("Asterisk is not installed (make peers)")
     sample = root / "usr/share/asterisk/conf/samples/indications.conf.sample"
     theirs = indications(sample.read_text())
     same, other = 0, []
