@@ -17,10 +17,10 @@ from voip.media.columns import Bools, Floats, Ints, Rows, distinct, some
 if TYPE_CHECKING:
     from voip.media.playout import Playout
 
-__all__ = ["PATIENCE_S", "REACH", "Gliding"]
+__all__ = ["LENGTHEN_AFTER_S", "REACH", "SHORTEN_AFTER_S", "Gliding"]
 
-PATIENCE_S = 6.0
-"""So long a pause is waited for."""
+LENGTHEN_AFTER_S, SHORTEN_AFTER_S = 6.0, 20.0
+"""So long a pause is waited for: a delay that is too long makes no gaps."""
 _DEPTH = 160
 """Of so many samples one is put in, or left out."""
 
@@ -41,7 +41,8 @@ class Gliding:
         new = played - playout.off_seen[rows] > count
         playout.off_since[rows[new]] = played[new]
         playout.off_seen[rows] = played
-        begins: Bools = played - playout.off_since[rows] >= PATIENCE_S * rate
+        after = np.where(excess < 0, LENGTHEN_AFTER_S, SHORTEN_AFTER_S)
+        begins: Bools = played - playout.off_since[rows] >= after * rate
         begins &= playout.pcm.fill[rows] == 0  # whole packets are heard
         if some(begins):
             playout.glide[rows[begins]] = np.where(excess[begins] < 0, count, -count)

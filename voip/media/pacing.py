@@ -29,6 +29,7 @@ __all__ = [
     "GROW_S",
     "LASTS_FAR_S",
     "LASTS_S",
+    "PAUSE_S",
     "QUIET",
     "SHORT_S",
     "SHRINK_S",
@@ -36,7 +37,7 @@ __all__ = [
     "Pacer",
 ]
 
-GROW_S = 0.006
+GROW_S = 0.005
 SHRINK_S = 0.018
 """Playout is let alone while its delay is at most so far below its target, or above it."""
 FORCE_S = 0.200
@@ -59,6 +60,8 @@ AGAIN_S = 0.3
 _REST_S = 0.100
 """Between two jumps within speech."""
 QUIET = 10 ** (-45 / 20)
+PAUSE_S = 0.040
+"""A pause is quiet for so long, or as far as what waits is there."""
 
 
 class Pacer:
@@ -186,47 +189,58 @@ class Pacer:
         playout = self._playout
         pcm = playout.pcm
         needed = count + round(FADE_S * rate)
-        urgent = off > (SLOW_S if back else FAST_S)
-        urgent &= playout.rested[rows] <= playout.played[rows]
-        playout.decode_ahead(rows, needed, coded)
-        search = round(_SEARCH_S * rate)
-        playout.decode_ahead(rows[urgent], needed + search, coded)
+        pause = max(needed, round(PAUSE_S * rate)) if back else needed
+        playout.decode_ahead(rows, pause, coded)
+        pauses = self._pauses(rows, count if back else needed, pause)
         if back:
-            rows, urgent = self._lengthen_pause(rows, urgent, count)
-        figure = playout.expanded if back else playout.accelerated
+            self._lengthen_pauses(rows[pauses], count)
+        else:
+            self._jump(rows[pauses], 0, count, rate, back=False)
+            playout.rested[rows[pauses]] = playout.played[rows[pauses]]
+        urgent = off > (SLOW_S if back else FAST_S)
+        urgent &= ~pauses & (playout.rested[rows] <= playout.played[rows])
+        rows = rows[urgent]
+        search = round(_SEARCH_S * rate)
+        playout.decode_ahead(rows, needed + search, coded)
         for begin in range(0, search + 1, round(_SEARCH_STEP_S * rate)):
-            there = pcm.fill[rows] >= begin + needed
-            rows, urgent = rows[there], urgent[there]
+            rows = rows[pcm.fill[rows] >= begin + needed]
             if not rows.size:
                 return
             ahead = pcm.data[rows, begin : begin + needed]
             fits = np.abs(ahead).max(axis=1) < QUIET
-            quiet = fits.copy()
-            if some(urgent):
-                alike = likeness(ahead[urgent], count, count, back=back, rate_hz=rate)
-                fits[urgent] |= alike[:, 0] >= _ALIKE
-            for row in rows[fits].tolist():
-                sound = pcm.data[row, begin : int(pcm.fill[row])]
-                sound = jump(sound, count, longest=count, back=back, rate_hz=rate)
-                pcm.data[row, begin : begin + sound.size] = sound
-                pcm.fill[row] = begin + sound.size
-                figure[row] += count
-            rest = np.where(quiet[fits], 0, round(_REST_S * rate))
-            playout.rested[rows[fits]] = playout.played[rows[fits]] + rest
-            rows, urgent = rows[~fits & urgent], urgent[~fits & urgent]
+            rest = np.where(fits, 0, round(_REST_S * rate))
+            fits |= likeness(ahead, count, count, back=back, rate_hz=rate)[:, 0] >= _ALIKE
+            self._jump(rows[fits], begin, count, rate, back=back)
+            playout.rested[rows[fits]] = playout.played[rows[fits]] + rest[fits]
+            rows = rows[~fits]
 
-    def _lengthen_pause(self, rows: Rows, urgent: Bools, count: int) -> tuple[Rows, Bools]:
-        """Repeat a step of those of `rows` (k,) that hear nothing in it; return the others.
+    def _pauses(self, rows: Rows, least: int, pause: int) -> Bools:
+        """Tell which of `rows` (k,) hear nothing in `pause` samples, or what is there of them.
 
-        They may have no more than that.
+        That is to be `least` samples.
         """
-        playout = self._playout
-        pcm = playout.pcm
-        ahead = pcm.data[rows, :count]
-        quiet = (np.abs(ahead).max(axis=1) < QUIET) & (pcm.fill[rows] >= count)
-        for row in rows[quiet].tolist():
+        pcm = self._playout.pcm
+        held = pcm.fill[rows]
+        loud = ~(np.abs(pcm.data[rows, :pause]) < QUIET)
+        pauses: Bools = (held >= least) & ~(loud & (np.arange(pause) < held[:, None])).any(axis=1)
+        return pauses
+
+    def _jump(self, rows: Rows, begin: int, count: int, rate: int, *, back: bool) -> None:
+        """Leave out a step of what `rows` (k,) hear from `begin` on, or repeat it (`back`)."""
+        playout, pcm = self._playout, self._playout.pcm
+        for row in rows.tolist():
+            sound = pcm.data[row, begin : int(pcm.fill[row])]
+            sound = jump(sound, count, longest=count, back=back, rate_hz=rate)
+            pcm.data[row, begin : begin + sound.size] = sound
+            pcm.fill[row] = begin + sound.size
+        figure = playout.expanded if back else playout.accelerated
+        figure[rows] += count
+
+    def _lengthen_pauses(self, rows: Rows, count: int) -> None:
+        """Repeat the next step of `rows` (k,). They may have no more than that."""
+        playout, pcm = self._playout, self._playout.pcm
+        for row in rows.tolist():
             held = int(pcm.fill[row])
             pcm.data[row, count : count + held] = pcm.data[row, :held].copy()
             pcm.fill[row] = count + held
-        playout.expanded[rows[quiet]] += count
-        return rows[~quiet], urgent[~quiet]
+        playout.expanded[rows] += count

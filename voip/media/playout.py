@@ -49,7 +49,6 @@ PCM_SAMPLES = 48 * (120 + 120)
 """Decoded samples a row can hold: the longest packet, and what a jump needs, and a step."""
 _LONG_AGO = 1 << 40
 _NOTHING = -(1 << 62)
-_SLACK_S = 0.005
 AIM_SAMPLES = 1280
 STAY_S = 0.0075
 """A target that would fall by less stays."""
@@ -265,14 +264,14 @@ class Playout:
     def _start(self, rows: Rows, count: int, due: Floats) -> None:
         """Begin so that packets wait for their target, and with a whole step of the first one.
 
-        Whole packets are cheaper to play than pieces, so the delay is rounded up to steps, less
-        some slack.
+        Whole packets are cheaper to play than pieces, so the delay is rounded up to steps, but for
+        what is let alone.
         """
         self.decoded[rows] = self.first[rows]
         self.aim(rows)
         rate = self.rate_of(rows)
         lead = np.maximum(self.target[rows] - self.delay(rows, due), 0.0) * rate
-        slack = np.where(self.target[rows] > _SLACK_S, _SLACK_S * rate, 0.0)
+        slack = np.where(self.target[rows] > GROW_S, GROW_S * rate, 0.0)
         self.decoded[rows] -= (np.ceil((lead - slack) / count) * count).astype(np.int64)
         self.state[rows] = PLAYING
 

@@ -48,12 +48,13 @@ QUICKER_S = 0.0015
 that sends ahead, and is believed by so much. A quicker route is believed in the end."""
 JUMP_S = 0.15
 """So much quicker than the packet before: the sender's clock has jumped."""
-SOME, FEW = 64, 184
-"""Of so many packets the latest is likely to be earlier than what is aimed at in the end."""
-TAIL = 123
-"""Delays whose tail is exponential: of n packets, the latest is earlier than the last but one of
-500 by ln(184/n)/ln(5) times what lies between half and nine tenths of them; for the n that are
-some but few, that is (184 - n)/(123 + n) times it, within a twentieth."""
+SOME, FEW = 64, 240
+"""Of so many packets the latest may well be earlier than what is aimed at in the end: on average it
+is so up to 184, and what is not known yet is better guessed too late."""
+TAIL = 150
+"""Delays whose tail is exponential: of n packets, the latest is earlier than that of 240 by
+ln(240/n)/ln(5) times what lies between half and nine tenths of them; for the n that are some but
+few, that is (240 - n)/(150 + n) times it, within a twentieth."""
 ALLOWANCE = 0.002
 """The share of packets that may come later than the target; of fewer than 200, none."""
 

@@ -153,9 +153,10 @@ def _compare(
 
 
 def _figures(heard: Sequence[Heard], scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    calls = np.mean(scores, axis=1)
     return {
-        "mos": round(float(np.mean(scores)), 3),
-        "mos_spread": round(float(np.std(np.mean(scores, axis=1))), 3),  # over the calls
+        "mos": round(float(np.mean(calls)), 3),
+        "mos_error": round(float(np.std(calls, ddof=1) / np.sqrt(calls.size)), 3),
         "delay_ms": round(float(np.mean([one.delay_ms for one in heard])), 1),
         "delay_spread_ms": round(float(np.std([one.delay_ms for one in heard])), 1),
         "gap_ms": round(float(np.mean([one.gap_ms for one in heard])), 1),

@@ -196,7 +196,8 @@ static int step(Tick *t, Py_ssize_t row, int64_t count, double due, float *heard
     int64_t off_since = t->off_since[row];
     if (astray) { /* gliding.py, Gliding.begin */
         off_since = played - t->off_seen[row] > count ? played : off_since;
-        if (pending == 0 && (double)(played - off_since) >= t->patience_s * rate)
+        double after = excess < 0 ? t->lengthen_after_s : t->shorten_after_s;
+        if (pending == 0 && (double)(played - off_since) >= after * rate)
             return ODD;
     }
     if (excess > t->shrink_s) { /* pacing.py, Pacer.correct and _lasts: not before it has lasted */

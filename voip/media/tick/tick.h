@@ -135,8 +135,9 @@
     X(bin_s) X(some) X(few) X(tail) X(quickest_window) X(quicker_s) X(jump_s) X(settling) \
     X(aim_samples) X(stay_s) X(together) X(max_units_octets) \
     X(grow_s) X(shrink_s) X(faded) X(nothing_waits) X(never) X(hang_s) X(empty) \
-    X(force_s) X(slow_s) X(short_s) X(patience_s) X(fast_s) X(again_s) X(anchor_s) X(lasts_s) X(lasts_far_s) \
-    X(fade_s) X(quiet) X(near_s) X(longest_s) X(repeated) X(own) \
+    X(force_s) X(slow_s) X(short_s) X(lengthen_after_s) X(shorten_after_s) X(fast_s) X(again_s) \
+    X(anchor_s) X(lasts_s) X(lasts_far_s) \
+    X(fade_s) X(quiet) X(pause_s) X(near_s) X(longest_s) X(repeated) X(own) \
     X(one_byte) X(two_byte) X(max_elements) \
     X(dtx_octets) X(max_payload) X(kept) X(others) X(gathered) X(steps_per_second)
 

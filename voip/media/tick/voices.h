@@ -68,8 +68,13 @@ static int hide(Tick *t, Py_ssize_t row, Py_ssize_t next, Py_ssize_t count, Py_s
 static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int off)
 {
     float *fifo = t->fifo + row * t->fifo_samples;
-    int64_t needed = count + (int64_t)rint(t->fade_s * rate), gap;
+    int64_t needed = count + (int64_t)rint(t->fade_s * rate), least = needed, gap;
     Py_ssize_t next;
+    if (off < 0) {
+        int64_t pause = (int64_t)rint(t->pause_s * rate);
+        least = count;
+        needed = pause > needed ? pause : needed;
+    }
     while (t->pending[row] < needed) {
         int64_t pending = t->pending[row];
         Py_ssize_t slot = find(t, row, t->decoded[row], t->next_sequence[row], &gap, &next);
@@ -86,10 +91,9 @@ static int await_pause(Tick *t, Py_ssize_t row, int64_t count, double rate, int 
         t->pending[row] = pending + duration;
         empty(t, row, slot);
     }
-    int64_t quiet = off < 0 ? count : needed;
-    if (t->pending[row] < quiet)
+    if (t->pending[row] < least)
         return 0;
-    for (int64_t at = 0; at < quiet; at++)
+    for (int64_t at = 0; at < needed && at < t->pending[row]; at++)
         if (!(fabsf(fifo[at]) < (float)t->quiet))
             return 0;
     return 1;
