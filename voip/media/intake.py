@@ -33,6 +33,8 @@ from voip.types import Address
 
 __all__ = ["MAX_REPORTS", "Intake"]
 
+MAX_BATCHES = 3
+"""Read in a tick: after one that was late more may have come than a batch holds, all in time."""
 MAX_REPORTS = 4
 """RTCP packets of a row that are read in a tick, whichever port they came to."""
 
@@ -65,7 +67,15 @@ class Intake:
         self._red = RedIntake(table, relay, self._batch)
 
     def receive(self, now: float, wall: float) -> list[EngineEvent]:
-        """Read one batch and give every packet to whom it concerns; return what it told."""
+        """Read what has come and give every packet to whom it concerns; return what it told."""
+        events = self._receive_batch(now, wall)
+        for _ in range(MAX_BATCHES - 1):
+            if self._batch.count < self._batch.capacity:
+                break
+            events += self._receive_batch(now, wall)
+        return events
+
+    def _receive_batch(self, now: float, wall: float) -> list[EngineEvent]:
         batch, table = self._batch, self._table
         received = self._io.receive(batch, now)
         self._phases.end("receive")

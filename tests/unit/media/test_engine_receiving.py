@@ -114,16 +114,29 @@ def test_many_packets_of_one_row_in_one_batch_are_taken_in_order(desk):
     assert (desk.stats().packets_reordered, desk.stats().packets_late) == (0, 0)
 
 
-def test_more_packets_than_a_batch_holds_wait_and_are_not_lost(desk):
-    rows = 200
+def flooded(desk, rows, packets):
     for stream in range(rows):
         desk.do(OpenStream(stream, HOST, "x", jitter_min_ms=400, jitter_max_ms=400))
         desk.do(describe(stream))
-        for n in range(25):
-            desk.rtp(n, n * 160, b"\x55" * 160, stream=stream)
-    desk.run(0.2)
-    assert sum(desk.stats(stream).packets_received for stream in range(rows)) == 25 * rows
+        for n in range(packets):
+            desk.rtp(n, n * 160, b"\x55" * 160, at=desk.now + 1.0, stream=stream)
+    desk.stall(1.0)
+    desk.tick()
+
+
+def test_more_packets_than_a_batch_holds_are_heard_by_the_same_tick(desk):
+    """A tick that was late finds what came in time for it: it is not late for that."""
+    flooded(desk, 200, 25)
     assert not desk.io.queue
+    assert sum(desk.stats(stream).packets_received for stream in range(200)) == 5000
+
+
+def test_still_more_packets_wait_for_the_next_tick_and_are_not_lost(desk):
+    flooded(desk, 300, 30)
+    assert 0 < len(desk.io.queue) < 9000 - 6000
+    desk.run(0.1)
+    assert not desk.io.queue
+    assert sum(desk.stats(stream).packets_received for stream in range(300)) == 9000
 
 
 def test_one_batch_may_hold_many_rows_with_many_packets_each(desk):
