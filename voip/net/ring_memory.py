@@ -63,7 +63,8 @@ class MemfdMemory:
         resting = self._rest[pages]
         if resting and time.monotonic() - resting[0][1] >= RESTED_S:
             page = resting.popleft()[0]
-            self._words[page * _WORDS : (page + pages) * _WORDS] = 0
+            # not zeros that are written: a ring is memory only as far as it is used
+            self._mapped.madvise(mmap.MADV_REMOVE, page * _PAGE, pages * _PAGE)
         elif self._next_page + pages <= self._pages:
             page = self._next_page
             self._next_page += pages

@@ -129,3 +129,25 @@ def test_nothing_is_left_of_memory_that_is_closed() -> None:
     arena.release(number)
     del ring, arena, memory
     assert in_use() == before
+
+
+def test_a_ring_that_is_taken_again_is_memory_only_as_far_as_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ring_memory, "RESTED_S", 0.0)
+    memory = MemfdMemory(4 * MIB)
+
+    def used() -> int:
+        return 512 * os.fstat(memory.fd).st_blocks
+
+    arena = RingArena(memory=memory)
+    number = arena.allocate(MIB)
+    arena.ring(number).push(np.ones(MIB - 1, np.int16))
+    assert used() > 2 * MIB
+    arena.release(number)
+    gc.collect()
+    again = arena.allocate(MIB)
+    assert again != number
+    assert used() < MIB // 16
+    arena.ring(again).push(np.full(1000, 7, np.int16))
+    assert arena.ring(again).read(2000).tolist() == [7] * 1000

@@ -11,6 +11,7 @@ import logging
 import sys
 from dataclasses import replace
 
+from voip.harness.soak.census import keep_heap_compact
 from voip.harness.soak.media import soak_media
 from voip.harness.soak.media_report import REAL, VIRTUAL, MediaSoakReport
 from voip.harness.soak.run import CALLS, SoakReport, soak
@@ -42,6 +43,8 @@ def main() -> int:
         rate = plan.calls_per_s * most / plan.most
         seconds = given.seconds or plan.seconds
         plan = replace(plan, seconds=seconds, calls_per_s=rate, most=most)
+        if not plan.virtual:  # where nobody looks what is left, resident memory has to tell
+            keep_heap_compact()
         report = soak_media(plan, given.seed, progress=_media_progress)
     if given.json:
         print(json.dumps(report.to_json(), indent=2))
