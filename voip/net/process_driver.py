@@ -325,7 +325,8 @@ class ProcessDriver:
         self.is_ready = True
         self._snapshot = figures.snapshot or self._snapshot
         self._io = dict(figures.io)
-        self.times.add(figures.lateness_s, figures.late, figures.failures)
+        lateness_s = figures.lateness_s
+        self.times.add(lateness_s, figures.late, figures.failures, len(lateness_s))
         for number in [one for one in self._answers if one <= figures.asked]:
             answer = self._answers.pop(number)
             if not answer.done():

@@ -44,10 +44,15 @@ class TickTimes:
         end = self.ticks if until is None else until
         return self._figures[np.arange(max(tick, end - size), end) % size]
 
-    def add(self, lateness_s: npt.NDArray[np.float64], late: int, failures: int) -> None:
-        """Note ticks that were counted elsewhere: (start, done), float64 (ticks, 2)."""
+    def add(
+        self, lateness_s: npt.NDArray[np.float64], late: int, failures: int, ticks: int
+    ) -> None:
+        """Note `ticks` that were counted elsewhere, the last of them as (start, done).
+
+        lateness_s: float64 (k, 2), no more than ticks: what is still remembered there.
+        """
         kept = lateness_s[-len(self._figures) :]
-        end = self.ticks + len(lateness_s)
+        end = self.ticks + ticks
         self._figures[np.arange(end - len(kept), end) % len(self._figures)] = kept
         self.ticks = end
         self.late += late

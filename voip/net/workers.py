@@ -408,9 +408,9 @@ class Workers:
         """Count the ticks of an engine that have not been counted here."""
         figures = driver.figures(engine.seen[0])
         if figures.ticks is not None:
-            _, late, failed = engine.seen
+            ticks, late, failed = engine.seen
             new = figures.ticks
-            self._times.add(new.lateness_s, new.late - late, new.failed - failed)
+            self._times.add(new.lateness_s, new.late - late, new.failed - failed, new.count - ticks)
             engine.seen = new.count, new.late, new.failed
         return figures
 

@@ -357,3 +357,16 @@ def test_packets_are_waited_for_until_the_next_step_where_they_are_to_go_on_at_o
     assert sleep_until_due(Expecting(now + 60, now - 1), None) == now - 1
     assert not waited
     assert sleep_until_due(ScriptedEngine(), waited.append) is None
+
+
+def test_ticks_that_were_counted_elsewhere_count_though_only_the_last_are_remembered() -> None:
+    elsewhere, here = TickTimes(capacity=4), TickTimes(capacity=8)
+    for number in range(11):
+        elsewhere.record(0.0, 0.001 * number, 0.002 * number, 1.0)
+    told = elsewhere.figures()
+    here.add(told.lateness_s, told.late, told.failed, told.count)
+    assert here.ticks == 11
+    assert here.since(7)[:, 0] == pytest.approx([0.007, 0.008, 0.009, 0.010])
+    here.add(told.lateness_s[-1:], 1, 0, 1)
+    assert (here.ticks, here.late) == (12, 1)
+    assert here.since(11)[:, 1] == pytest.approx([0.020])
