@@ -155,12 +155,14 @@ class ExtensionWriter:
         level = np.clip(np.rint(-10.0 * np.log10(mean)), 0, _SILENCE).astype(np.uint8)
         self.level[full] = level | self.voice[full].astype(np.uint8) << 7
 
-    def write(self, rows: Rows, packet: Octets, size: Ints, level: npt.NDArray[Any]) -> Ints:
+    def write(self, rows: Rows, packet: Octets, size: Ints, level: npt.NDArray[Any] | None) -> Ints:
         """Extend packets of `rows` (k,), `packet[row, 12 : 12 + size]` being their payloads.
 
         level: what they tell (k,); where a row tells levels and there is none, -1, it is left as it
-        is. Returns by how many octets (k,) they are longer then.
+        is; None: there are none. Returns by how many octets (k,) they are longer then.
         """
+        if level is None:
+            level = np.full(rows.size, -1)
         octets, level_at = self.octets[rows], self.level_at[rows]
         octets[(level_at > 0) & (level < 0)] = 0
         for extra in distinct(octets):

@@ -7,7 +7,7 @@ buffer of a row is written in place and sent from there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -286,20 +286,11 @@ class Transmitter:
         if self.red.used:
             mine = np.ones(rows.size, np.bool_)
             kinds, size = self.red.wrap(rows, self.packet, kinds, size, self.start[rows], mine)
-        write_headers(
-            self.packet,
-            rows,
-            payload_type=kinds,
-            marker=self.marker[rows],
-            sequence=self.sequence[rows],
-            timestamp=self.start[rows],
-            ssrc=self.ssrc[rows],
-        )
-        length = size + HEADER_BYTES
-        if self.extensions.used:
-            length += self.extensions.write(rows, self.packet, size, self.extensions.level[rows])
-        io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
-        self.octets[rows] += size
+        level = self.extensions.level[rows] if self.extensions.used else None
+        self._send(
+            rows, size, level, io, payload_type=kinds, marker=self.marker[rows],
+            sequence=self.sequence[rows], timestamp=self.start[rows],
+        )  # fmt: skip
         self.sequence[rows] += 1
         self.marker[rows] = False
         self.filled[rows] = 0
@@ -334,6 +325,24 @@ class Transmitter:
             payload_type, size = self.red.wrap(
                 rows, self.packet, payload_type, size, timestamp, mine
             )
+        self._send(
+            rows, size, level, io, payload_type=payload_type, marker=marker, sequence=sequence,
+            timestamp=timestamp,
+        )  # fmt: skip
+
+    def _send(
+        self,
+        rows: Rows,
+        size: Ints,
+        level: npt.NDArray[Any] | None,
+        io: PacketIO,
+        *,
+        payload_type: npt.NDArray[np.uint8],
+        marker: Bools,
+        sequence: Ints,
+        timestamp: Ints,
+    ) -> None:
+        """Put headers before the payloads of `rows`, of `size` octets (k,), and send them."""
         write_headers(
             self.packet,
             rows,
@@ -345,10 +354,7 @@ class Transmitter:
         )
         length = size + HEADER_BYTES
         if self.extensions.used:
-            none = np.full(rows.size, -1)
-            length += self.extensions.write(
-                rows, self.packet, size, none if level is None else level
-            )
+            length += self.extensions.write(rows, self.packet, size, level)
         io.send(rows.astype(np.int32), self.packet, length.astype(np.int32))
         self.octets[rows] += size
 

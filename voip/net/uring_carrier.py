@@ -52,8 +52,7 @@ class UringCarrier:
         self._sends_words: npt.NDArray[np.uint64] = np.zeros((0, 8), np.uint64)
         self._packets: npt.NDArray[np.uint8] | None = None  # what `_sends` points to
         self._ready: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # there is somebody to send to
-
-        self._outlet: Outlet | None = None
+        self._outlet: Outlet | None = None  # of all these, where it was built
 
     # ------------------------------------------------------------ lines
 

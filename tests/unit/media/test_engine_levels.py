@@ -13,6 +13,7 @@ from engine_desk import (
     HOST,
     PCMU,
     RATE,
+    WAYS,
     Desk,
     Sent,
     describe,
@@ -22,7 +23,6 @@ from engine_desk import (
 
 from voip.codecs.g711 import ULAW_DECODE
 from voip.codecs.red import unpack
-from voip.media import native
 from voip.media.commands import (
     AddSink,
     CloseStream,
@@ -58,10 +58,9 @@ L16 = PayloadFormat(98, "l16")
 G722 = PayloadFormat(9, "g722")
 ILBC = PayloadFormat(97, "ilbc", fmtp="mode=20")
 NOISE = PayloadFormat(13, "cn")
-C = pytest.mark.skipif(not native.available(), reason="no C")
 
 
-@pytest.fixture(params=[pytest.param(True, marks=C), False], ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 

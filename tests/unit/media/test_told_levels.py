@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_desk import DTMF, PCMA, PCMU, Desk, assert_heard, describe, speech, ulaw
+from engine_desk import DTMF, PCMA, PCMU, WAYS, Desk, assert_heard, describe, speech, ulaw
 from hypothesis import given
 from hypothesis import strategies as st
 from test_native import Pair
@@ -31,7 +31,7 @@ G722 = PayloadFormat(9, "g722")
 C = pytest.mark.skipif(not native.available(), reason="no C")
 
 
-@pytest.fixture(params=[pytest.param(True, marks=C), False], ids=["native", "arrays"])
+@pytest.fixture(params=WAYS)
 def desk(request: pytest.FixtureRequest) -> Desk:
     return Desk(native=request.param)
 

@@ -30,6 +30,8 @@ __all__ = [
 
 _LARGE_BYTES: Final = 16384
 _M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_RESIDENT, _DATA = 1, 5
+"""Places in statm (proc(5))."""
 
 MORTAL: Final = frozenset(
     {
@@ -133,8 +135,7 @@ def taken_kb() -> float:
 
     Resident or not, used or free: no more than that of it can be resident.
     """
-    pages = int(Path("/proc/self/statm").read_text().split()[5])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1000
+    return _pages("self", _DATA) * os.sysconf("SC_PAGE_SIZE") / 1000
 
 
 class _MallInfo2(ctypes.Structure):
@@ -174,11 +175,11 @@ def rss_mb(*, children: bool = False) -> float:
     if children:
         for task in Path("/proc/self/task").iterdir():
             whose += (task / "children").read_text().split()
-    return sum(_resident_pages(one) for one in whose) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return sum(_pages(one, _RESIDENT) for one in whose) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _resident_pages(process: str) -> int:
+def _pages(process: str, which: int) -> int:
     try:
-        return int(Path("/proc", process, "statm").read_text().split()[1])
+        return int(Path("/proc", process, "statm").read_text().split()[which])
     except OSError:  # it has just ended
         return 0
