@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import os
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from voip.errors import CodecError
+from voip.optional_c import c_is_wanted
 
 _libraries: ModuleType | None
 try:
@@ -89,7 +89,7 @@ def adapter(name: str) -> int:
 
     VOIP_NATIVE=0 in the environment does without it all the same.
     """
-    if _libraries is None or os.environ.get("VOIP_NATIVE") == "0":
+    if _libraries is None or not c_is_wanted():
         return 0
     return int(getattr(_libraries, name))
 

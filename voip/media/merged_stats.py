@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from voip.media.stats import StatsSnapshot
 
 __all__ = ["merged"]
+
+T = TypeVar("T")
 
 
 def merged(snapshots: Sequence[StatsSnapshot]) -> StatsSnapshot | None:
@@ -30,8 +33,14 @@ def merged(snapshots: Sequence[StatsSnapshot]) -> StatsSnapshot | None:
             name: np.concatenate([one.columns[name] for one in snapshots])
             for name in snapshots[0].columns
         },
-        {row + first: value for one, first in pairs for row, value in one.codec.items()},
-        {row + first: value for one, first in pairs for row, value in one.remote.items()},
-        {row + first: value for one, first in pairs for row, value in one.reports.items()},
-        {row + first: value for one, first in pairs for row, value in one.strangers.items()},
+        _by_row((one.codec, first) for one, first in pairs),
+        _by_row((one.remote, first) for one, first in pairs),
+        _by_row((one.strangers, first) for one, first in pairs),
+        _by_row((one.conflicts, first) for one, first in pairs),
+        _by_row((one.former, first) for one, first in pairs),
     )
+
+
+def _by_row(parts: Iterable[tuple[Mapping[int, T], int]]) -> dict[int, T]:
+    """Return what there is by row of engines, whose first row is that number among all."""
+    return {row + first: value for part, first in parts for row, value in part.items()}

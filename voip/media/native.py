@@ -6,7 +6,6 @@ to the same, to the bit.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from operator import attrgetter
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from voip.media.table import StreamTable
 from voip.media.transmit import DTX_OCTETS, GATHERED, KEPT, OTHERS
 from voip.media.voices import STEPS_PER_SECOND, Voice
 from voip.media.voicing import TOGETHER, Voicing
+from voip.optional_c import c_is_wanted
 from voip.rtp import extensions, jitter
 
 try:
@@ -95,7 +95,7 @@ millisecond of what is quick."""
 
 def available() -> bool:
     """Whether it was built; VOIP_NATIVE=0 in the environment does without it all the same."""
-    return _native is not None and os.environ.get("VOIP_NATIVE") != "0"
+    return _native is not None and c_is_wanted()
 
 
 class Native:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
 
@@ -47,23 +46,12 @@ from voip.rtp.rtcp import (
 )
 from voip.types import Address, Random
 
-__all__ = ["GONE_S", "RemoteReport", "Reporter"]
+__all__ = ["GONE_S", "Reporter"]
 
 GONE_S = 5 * deterministic_interval()
 """A peer that has sent nothing for so long is gone (section 6.3.5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteReport:
-    """What the peer's last report said about what we send; None where it said nothing."""
-
-    packets_lost: int | None = None
-    fraction_lost: float | None = None
-    jitter_ms: float | None = None
-    rtt_ms: float | None = None
-
-
-_NOTHING = RemoteReport()
 _DATAGRAM_OCTETS = 28
 """What IPv4 and UDP add to a packet, whose size counts with them (section 6.3.3)."""
 _REPORTING = 2
@@ -84,6 +72,11 @@ class Reporter:
     sent: Ints
     received: Ints
     reports: Ints
+    answers: Ints
+    remote_lost: Floats
+    remote_fraction: Floats
+    remote_jitter_s: Floats
+    round_trip_s: Floats
     sent_prior: Ints
     sent_before: Ints
     sr_ssrc: Ints
@@ -109,6 +102,12 @@ class Reporter:
         "last_sr_at": (np.float64, 0.0, ()),
         "heard": (np.int64, 0, ()),  # packets of the peer's since the last description
         "heard_at": (np.float64, -np.inf, ()),
+        # what the peer has said of what we send: how often, and last; NaN where it said nothing
+        "answers": (np.int64, 0, ()),
+        "remote_lost": (np.float64, np.nan, ()),
+        "remote_fraction": (np.float64, np.nan, ()),
+        "remote_jitter_s": (np.float64, np.nan, ()),
+        "round_trip_s": (np.float64, np.nan, ()),
     }
 
     def __init__(
@@ -118,8 +117,6 @@ class Reporter:
         self._table = table
         self._io = io
         self._random = random
-        self.remote: dict[int, RemoteReport] = {}
-        """What the peers said last of what rows send, by row."""
         self.conflicts: dict[int, Conflicts] = {}
         """Of the rows whose SSRC has come from somebody else."""
         self.multiplexer = multiplexer
@@ -167,7 +164,7 @@ class Reporter:
         self._forget(row)
 
     def _forget(self, row: int) -> None:
-        for part in (self.remote, self.conflicts, self._descriptions):
+        for part in (self.conflicts, self._descriptions):
             part.pop(row, None)
         self.extras.forget(row)
         self.clocks.open(row)
@@ -310,8 +307,8 @@ class Reporter:
         for answer in delays_on(ours, packet.blocks):
             round_trip = ntp.round_trip(answer.last_reference, answer.delay, ntp.from_wall(wall))
             if round_trip is not None:
-                before = self.remote.get(row, _NOTHING)
-                self.remote[row] = replace(before, rtt_ms=1000 * round_trip)
+                self.answers[row] += 1
+                self.round_trip_s[row] = round_trip
 
     def _believe(self, row: int, packets: list[RtcpPacket], stranger: Address) -> bool:
         table = self._table
@@ -335,17 +332,15 @@ class Reporter:
         for block in blocks:
             if block.ssrc != ours:
                 continue
-            before = self.remote.get(row, _NOTHING)
             round_trip = ntp.round_trip(
                 block.last_sr, block.delay_since_last_sr, ntp.from_wall(wall)
             )
-            self.remote[row] = replace(
-                before,
-                packets_lost=block.packets_lost,
-                fraction_lost=block.fraction_lost / 256,
-                jitter_ms=1000 * block.jitter / int(self._table.transmitter.clock[row]),
-                rtt_ms=before.rtt_ms if round_trip is None else 1000 * round_trip,
-            )
+            self.answers[row] += 1
+            self.remote_lost[row] = block.packets_lost
+            self.remote_fraction[row] = block.fraction_lost / 256
+            self.remote_jitter_s[row] = block.jitter / int(self._table.transmitter.clock[row])
+            if round_trip is not None:
+                self.round_trip_s[row] = round_trip
 
     def _report(self, rows: Rows, now: float, wall: float) -> None:
         """Send a compound packet for each of `rows` (k,): a report, and our CNAME (section 6.1)."""

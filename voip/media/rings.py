@@ -19,6 +19,7 @@ __all__ = ["AudioRing", "RingArena", "RingMemory"]
 
 _WRITTEN, _READ, _LOST, _CLOSED, _CLAIMED, _RATE = range(6)
 _HEADER_BYTES = 64
+_FEW = 64
 _GAIN, _GAIN_NOW = 6, 7  # float64, less 1: a new ring is neither louder nor softer
 
 
@@ -208,6 +209,7 @@ class RingArena:
         self._limit = limit
         self._next = 0
         self._rings: dict[int, AudioRing] = {}
+        self._swept_at = _FEW
         self._memory = memory
 
     def __len__(self) -> int:
@@ -241,6 +243,7 @@ class RingArena:
                 self._rings.pop(number, None)  # where it was found, not allocated
                 ring = None
             elif ring is None:
+                self._forget_retired(memory)
                 ring = self._rings[number] = AudioRing(memory.view(number))
         if ring is None:
             raise MediaError(f"there is no audio ring {number}")
@@ -248,12 +251,21 @@ class RingArena:
 
     def release(self, number: int) -> None:
         """Forget ring `number`; whoever still holds it keeps a ring nobody serves."""
-        memory = self._memory
-        if memory is not None and number in self._rings:
+        ring, memory = self._rings.pop(number, None), self._memory
+        if ring is not None and memory is not None:
             memory.retire(number)
-            ring = self._rings.pop(number)
             weakref.finalize(ring, memory.recycle, number).atexit = False
-        self._rings.pop(number, None)
+
+    def _forget_retired(self, memory: RingMemory) -> None:
+        """Forget, whenever there are twice as many, what was found and has been given back since.
+
+        Nobody says so to an engine that is done with a ring before its owner is.
+        """
+        if len(self._rings) >= self._swept_at:
+            for number in tuple(self._rings):
+                if not memory.holds(number):
+                    self._rings.pop(number, None)
+            self._swept_at = max(_FEW, 2 * len(self._rings))
 
     def block(self, number: int) -> memoryview:
         """Return memory that was taken for something else; `MediaError` where there is none."""

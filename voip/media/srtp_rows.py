@@ -7,7 +7,6 @@ the position of a row back before they are asked anything.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from importlib.util import find_spec
 from typing import ClassVar
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from voip.media.columns import ColumnSpec, Ints, Rows, grow, make, reset
 from voip.media.io import HEAD_BYTES, PacketBatch
+from voip.optional_c import c_is_wanted
 from voip.rtp.srtp import openssl
 from voip.rtp.srtp.context import Looped, Windowed
 from voip.rtp.srtp.keys import SrtpKeys
@@ -52,7 +52,7 @@ _KEY, _SALT, _STATES, _LENGTHS, _MKI, _END = 0, 32, 48, 88, 92, 112  # in a row 
 
 def available() -> bool:
     """Whether there is a loop in C, and what it calls; VOIP_NATIVE=0 does without it."""
-    wanted = _srtp is not None and os.environ.get("VOIP_NATIVE") != "0"
+    wanted = _srtp is not None and c_is_wanted()
     return wanted and (has_library() or has_counter_mode())
 
 

@@ -17,7 +17,7 @@ from voip.rtp.drift import drift_of
 from voip.types import Address
 
 if TYPE_CHECKING:
-    from voip.media.reports import RemoteReport, Reporter
+    from voip.media.reports import Reporter
 
 __all__ = ["SUMMED", "StatsSnapshot", "snapshot", "stream_stats"]
 
@@ -30,7 +30,14 @@ _PLAYOUT = (
     "accelerated", "expanded", "played", "delay_sum", "rate", "waited",
 )  # fmt: skip
 _TABLE = ("slot", "discarded", "ignored", "underrun", "forged", "replayed", "withheld")
-_REPORTS = {"rtcp_sent": "sent", "rtcp_received": "received"}
+_REPORTS = {
+    "rtcp_sent": "sent",
+    "rtcp_received": "received",
+    "remote_lost": "remote_lost",
+    "remote_fraction": "remote_fraction",
+    "remote_jitter_s": "remote_jitter_s",
+    "round_trip_s": "round_trip_s",
+}
 _LINES = ("points", "sum_xx", "sum_xy", "sum_yy")
 _SURE_PPM = 5.0
 """A drift is told when its standard error is no more."""
@@ -90,7 +97,6 @@ class StatsSnapshot:
     columns: dict[str, npt.NDArray[Any]]
     codec: dict[int, str]
     remote: dict[int, Address | None]
-    reports: dict[int, RemoteReport]
     strangers: dict[int, tuple[int, tuple[tuple[Address, int], ...]]]
     conflicts: dict[int, int] = field(default_factory=dict)
     former: dict[int, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
@@ -132,9 +138,8 @@ class StatsSnapshot:
 
     def rtt_ms(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the round trips of those rows that know theirs: float64 (rows,)."""
-        reports = (self.reports.get(row) for row in rows.tolist())
-        found = [report.rtt_ms for report in reports if report and report.rtt_ms is not None]
-        return np.array(found, np.float64)
+        found = self.columns["round_trip_s"][rows]
+        return np.asarray(1000 * found[np.isfinite(found)], np.float64)
 
     def _received_and_lost(self, rows: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return packets received and lost (RFC 3550 appendix A.3) of one row, or of many."""
@@ -161,7 +166,7 @@ class StatsSnapshot:
             next_heard_s = (figure("decoded") + figure("waited") - figure("fill")) / rate
             delay_ms = 1000 * (due_s - next_heard_s - figure("quickest"))
         strangers, names = self.strangers.get(row, (0, ()))
-        report = self.reports.get(row)
+        remote_lost = _told(figure("remote_lost"))
         played, noise, made = figure("played"), figure("noise_played"), figure("made")
         told = figure("told")
         return StreamStats(
@@ -185,10 +190,10 @@ class StatsSnapshot:
             strangers=names,
             jitter_ms=1000 * figure("jitter") / figure("clock") if received else None,
             delay_ms=delay_ms,
-            rtt_ms=report.rtt_ms if report else None,
-            remote_packets_lost=report.packets_lost if report else None,
-            remote_fraction_lost=report.fraction_lost if report else None,
-            remote_jitter_ms=report.jitter_ms if report else None,
+            rtt_ms=_told(1000 * figure("round_trip_s")),
+            remote_packets_lost=None if remote_lost is None else int(remote_lost),
+            remote_fraction_lost=_told(figure("remote_fraction")),
+            remote_jitter_ms=_told(1000 * figure("remote_jitter_s")),
             concealed_ms=1000 * figure("concealed") / rate,
             accelerated_ms=1000 * figure("accelerated") / rate,
             expanded_ms=1000 * figure("expanded") / rate,
@@ -253,7 +258,6 @@ def snapshot(
         {name: column.copy() for name, column in _columns(table, reporter).items()},
         dict(table.codec),
         dict(table.remote),
-        dict(reporter.remote),
         {row: _strangers(table, row) for row in table.learners},
         {row: found.count for row, found in reporter.conflicts.items()},
         dict(table.receiver.former),
@@ -273,7 +277,6 @@ def stream_stats(
         _columns(table, reporter),
         table.codec,
         table.remote,
-        reporter.remote,
         {row: _strangers(table, row)} if row in table.learners else {},
         {row: found.count for row, found in reporter.conflicts.items()},
         table.receiver.former,
@@ -317,6 +320,11 @@ def _columns(table: StreamTable, reporter: Reporter) -> dict[str, npt.NDArray[An
     for which, line in (("media", reporter.clocks.media), ("report", reporter.clocks.report)):
         columns |= {f"{which}_{name}": getattr(line, name) for name in _LINES}
     return columns
+
+
+def _told(figure: float) -> float | None:
+    """Return what a peer has told; None: nothing."""
+    return None if math.isnan(figure) else figure
 
 
 def _dbfs(now: float, before: float) -> float | None:

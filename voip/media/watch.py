@@ -34,7 +34,7 @@ from voip.media.columns import (
     where,
 )
 from voip.media.payloads import SLOTS
-from voip.media.reports import GONE_S, RemoteReport, Reporter
+from voip.media.reports import GONE_S, Reporter
 from voip.media.table import StreamTable
 from voip.types import Address
 
@@ -60,6 +60,7 @@ _HYSTERESIS: Final = 10 ** (5 / 10)
 _CLIPPED_STEPS: Final = 3
 _AHEAD: Final = 4
 """Packets that are looked at of those that wait, from the one that is to be played next."""
+_USUAL: Final = TroubleConfig()
 _COMFORT_NOISE: Final = 13
 """Many send it unasked for (RFC 3389): it says nothing of a codec."""
 
@@ -79,6 +80,7 @@ class TroubleWatch:
     unknown_type: Ints
     unread: Ints
     speaks_s: Ints
+    answers: Ints
     block_heard: Ints
     lost_all: Bools
     one_way_s: Floats
@@ -99,7 +101,8 @@ class TroubleWatch:
         "unknown_type": (np.int64, 0, ()),  # the last of these
         "unread": (np.int64, 0, ()),  # packets of this second that their codec cannot read
         "speaks_s": (np.int64, 0, ()),  # seconds we have been sending
-        "block_heard": (np.int64, 0, ()),  # the peer's reports, when the last told of what we send
+        "answers": (np.int64, 0, ()),  # how often the peer had told of what we send
+        "block_heard": (np.int64, 0, ()),  # and its reports, when it last did
         "lost_all": (np.bool_, False, ()),  # so it said
         "one_way_s": (np.float64, np.inf, ()),
         "silence_s": (np.float64, np.inf, ()),
@@ -111,7 +114,6 @@ class TroubleWatch:
         make(self, table.active.size)
         self._table = table
         self._open: dict[tuple[int, int], MediaTrouble] = {}  # by row and kind, what was told
-        self._blocks: dict[int, RemoteReport] = {}  # by row, the last that was seen
         self._names: dict[int, dict[Address, int]] = {}  # by row, strangers counted so far
         self._loudest: dict[int, Address] = {}  # by row, who sent most of them in this second
 
@@ -139,8 +141,8 @@ class TroubleWatch:
         """Look at the second that is over; return what has begun and what has ended."""
         table = self._table
         self._fit()
-        for row in where(self.stream != np.where(table.active, table.stream, -1)).tolist():
-            self._begin(row)
+        if (others := where(self.stream != np.where(table.active, table.stream, -1))).size:
+            self._begin(others)
         receiver, sends = table.receiver, table.transmitter.sending & table.connected
         hears = table.listening & table.connected
         received = receiver.received + receiver.received_before
@@ -192,28 +194,36 @@ class TroubleWatch:
         self.unread.fill(0)
         return events
 
-    def _begin(self, row: int) -> None:
-        """Forget whoever had a row before."""
+    def _begin(self, rows: Rows) -> None:
+        """Forget whoever had these rows before; hundreds of calls may have begun in a second."""
         table = self._table
-        for kind in range(_KINDS):
-            self._open.pop((row, kind), None)
-        self._blocks.pop(row, None)
-        self._names.pop(row, None)
-        self._loudest.pop(row, None)
-        reset(self, row)
-        if not table.active[row]:
-            return
-        self.stream[row] = table.stream[row]
-        self.sent[row] = table.transmitter.packets[row]
-        config = table.troubles.get(row, TroubleConfig())
-        self.one_way_s[row] = np.inf if config.one_way_s is None else config.one_way_s
-        self.silence_s[row] = np.inf if config.silence_s is None else config.silence_s
-        self.silence[row] = 10 ** (config.silence_dbfs / 10)
-        self.kinds[row, :_SILENT] = config.one_way_s is not None
-        self.kinds[row, _SILENT] = config.silence_s is not None
-        self.kinds[row, _CLIPPED] = config.clipping
-        self.kinds[row, _CODEC] = config.wrong_codec
-        self.kinds[row, _SOURCE] = config.wrong_source
+        former = set(rows.tolist())
+        for place in [place for place in self._open if place[0] in former]:
+            del self._open[place]
+        for part in (self._names, self._loudest):
+            for row in former & part.keys():
+                del part[row]
+        reset(self, rows)
+        rows = rows[table.active[rows]]
+        self.stream[rows] = table.stream[rows]
+        self.sent[rows] = table.transmitter.packets[rows]
+        alike: dict[TroubleConfig, list[int]] = {}
+        for row in rows.tolist():
+            alike.setdefault(table.troubles.get(row, _USUAL), []).append(row)
+        for config, some_rows in alike.items():
+            self._configure(np.array(some_rows, np.intp), config)
+
+    def _configure(self, rows: Rows, config: TroubleConfig) -> None:
+        self.one_way_s[rows] = np.inf if config.one_way_s is None else config.one_way_s
+        self.silence_s[rows] = np.inf if config.silence_s is None else config.silence_s
+        self.silence[rows] = 10 ** (config.silence_dbfs / 10)
+        told = np.ones(_KINDS, np.bool_)
+        told[:_SILENT] = config.one_way_s is not None
+        told[_SILENT] = config.silence_s is not None
+        told[_CLIPPED] = config.clipping
+        told[_CODEC] = config.wrong_codec
+        told[_SOURCE] = config.wrong_source
+        self.kinds[rows] = told
 
     def _turn(
         self, bad: Bools, good: Bools, need: Ints, got: Ints, sent: Ints, strange: Ints
@@ -245,11 +255,10 @@ class TroubleWatch:
     def _missed_blocks(self, reporter: Reporter) -> Bools:
         """Say which peers report, and say nothing of what we send."""
         heard = reporter.heard
-        for row, report in reporter.remote.items():
-            if report is not self._blocks.get(row):
-                self._blocks[row] = report
-                self.block_heard[row] = heard[row]
-                self.lost_all[row] = (report.fraction_lost or 0.0) >= _LOST
+        told = reporter.answers != self.answers
+        self.answers[told] = reporter.answers[told]
+        self.block_heard[told] = heard[told]
+        self.lost_all[told] = reporter.remote_fraction[told] >= _LOST
         np.minimum(self.block_heard, heard, out=self.block_heard)  # described anew
         missed: Bools = heard - self.block_heard >= _BLOCKS
         return missed

@@ -35,6 +35,8 @@ __all__ = ["EngineProcess", "main"]
 log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
+_LOOKED_AT = 128
+"""Lines whose drops the kernel is asked for at a time: thousands of calls to it take a tick."""
 GOODBYE_S = 1.0
 """How long the last words may take."""
 
@@ -156,7 +158,7 @@ class EngineProcess:
         elif snapshot is not None:
             self._version = snapshot.version
         io = {
-            **self._io.counted(),
+            **self._io.counted(_LOOKED_AT),
             "skipped_steps": self._engine.skipped_steps,
             "reports_dropped": self._channel.dropped,
             "capture_dropped": self._packets_dropped,

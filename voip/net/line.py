@@ -12,6 +12,7 @@ import numpy.typing as npt
 from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch
 from voip.net.address import to_socket
+from voip.net.drops import socket_drops
 from voip.types import Address
 
 __all__ = ["MAX_RTCP_READS", "MAX_RTP_READS", "Carrier", "IoCounters", "Line", "Reads"]
@@ -39,7 +40,7 @@ class Line:
     `tag` is the row and the kind in one number: twice the row, and one more for RTCP.
     """
 
-    __slots__ = ("expected", "local", "peer", "rtcp", "sock", "tag")
+    __slots__ = ("drops", "expected", "local", "peer", "rtcp", "sock", "tag")
 
     def __init__(self, sock: socket.socket, row: int, rtcp: bool) -> None:
         self.sock = sock
@@ -47,12 +48,21 @@ class Line:
         self.tag = row << 1 | rtcp
         self.local = from_socket(sock.getsockname())
         self.peer: Address | None = None
+        self.drops = 0  # packets that the kernel had dropped when last asked
         self.expected: SocketAddress | None = None  # the peer as `recvmsg` reports it
 
     def connect(self, peer: Address | None) -> None:
         """Set the peer; raises `TransportError` for what this socket cannot reach."""
         self.expected = None if peer is None else to_socket(self.sock.family, peer.host, peer.port)
         self.peer = peer
+
+    def look_for_drops(self) -> int:
+        """Ask the kernel how many packets it has dropped of this line, and return that.
+
+        What it said before stays where the socket has been closed by another thread.
+        """
+        self.drops = max(self.drops, socket_drops(self.sock))
+        return self.drops
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from voip.ip import SocketAddress, from_socket
 from voip.media.io import PacketBatch, PacketTap
 from voip.net.address import to_socket
 from voip.net.clock import SystemClock, WallOffset
-from voip.net.drops import socket_drops
+from voip.net.file_table import make_room_for_files
 from voip.net.line import Carrier, IoCounters, Line
 from voip.net.ports import DEFAULT_PORT_RANGE, PortRange, SocketPairs
 from voip.net.socket_carrier import SocketCarrier
@@ -29,6 +29,8 @@ from voip.types import Address, Clock, Random
 __all__ = ["UdpPacketIO"]
 
 log = logging.getLogger(__name__)
+
+_OTHER_FILES = 256
 
 
 class UdpPacketIO:
@@ -53,10 +55,12 @@ class UdpPacketIO:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._offset = WallOffset(self._clock)
         self._sockets = SocketPairs(random, ports, dscp=dscp, kernel_timestamps=kernel_timestamps)
+        make_room_for_files(2 * ports.pairs + _OTHER_FILES)
         self._carrier = _carrier(batched)
         self._rtp: list[Line | None] = []  # by row
         self._rtcp: list[Line | None] = []
         self._closed_drops = 0
+        self._next_looked_at = 0
         self.kernel_timestamps = kernel_timestamps
         self.counters: IoCounters = self._carrier.counters
         self.tap: PacketTap | None = None
@@ -97,7 +101,7 @@ class UdpPacketIO:
             if line is None:
                 continue
             lines[row] = None
-            self._closed_drops += socket_drops(line.sock)
+            self._closed_drops += line.look_for_drops()
             self._carrier.remove(line)
             line.sock.close()
             if not line.rtcp:
@@ -109,14 +113,24 @@ class UdpPacketIO:
             self.close(row)
         self._carrier.close()
 
-    def kernel_drops(self) -> int:
-        """How many packets the kernel dropped since the start because a buffer was full."""
-        open_lines = (line for line in (*self._rtp, *self._rtcp) if line is not None)
-        return self._closed_drops + sum(socket_drops(line.sock) for line in open_lines)
+    def kernel_drops(self, lines: int | None = None) -> int:
+        """How many packets the kernel dropped since the start because a buffer was full.
 
-    def counted(self) -> dict[str, int]:
-        """Return what went wrong since the start, by kind. May be called from any thread."""
-        return {**asdict(self.counters), "kernel_drops": self.kernel_drops()}
+        It is asked about so many lines, those that have waited longest, which takes some
+        microseconds each; None: about all.
+        """
+        every = [line for line in (*self._rtp, *self._rtcp) if line is not None]
+        for _ in range(len(every) if lines is None else min(lines, len(every))):
+            self._next_looked_at = (self._next_looked_at + 1) % len(every)
+            every[self._next_looked_at].look_for_drops()
+        return self._closed_drops + sum(line.drops for line in every)
+
+    def counted(self, lines: int | None = None) -> dict[str, int]:
+        """Return what went wrong since the start, by kind. May be called from any thread.
+
+        `lines`: of how many of them the kernel is asked for its share (see `kernel_drops`).
+        """
+        return {**asdict(self.counters), "kernel_drops": self.kernel_drops(lines)}
 
     @staticmethod
     def _line(lines: list[Line | None], row: int) -> Line | None:

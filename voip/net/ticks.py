@@ -19,7 +19,8 @@ class TickTimes:
     """
 
     def __init__(self, capacity: int = 8192) -> None:
-        self._figures = np.zeros((capacity, 2), np.float64)
+        # written to, so that it is all memory from the beginning and does not grow into it
+        self._figures = np.full((capacity, 2), 0.0)
         self.ticks = 0
         self.late = 0
         self.failures = 0

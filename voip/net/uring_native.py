@@ -5,14 +5,13 @@ Its words say where everything lies; they are written anew when an array has mov
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import numpy.typing as npt
 
 from voip.media.io import HEAD_BYTES, SLOT_BYTES, PacketBatch
 from voip.net.line import MAX_RTCP_READS, MAX_RTP_READS
 from voip.net.uring import Queues
+from voip.optional_c import c_is_wanted
 
 try:
     from voip.net import _uring
@@ -24,7 +23,7 @@ __all__ = ["Inlet", "Outlet", "available"]
 
 def available() -> bool:
     """Whether it was built; VOIP_NATIVE=0 in the environment does without it all the same."""
-    return _uring is not None and os.environ.get("VOIP_NATIVE") != "0"
+    return _uring is not None and c_is_wanted()
 
 
 class Inlet:

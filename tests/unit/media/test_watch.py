@@ -371,11 +371,11 @@ def test_nothing_is_kept_of_the_last_streams() -> None:
     desk.run(6.0)
     watch, snapshot = desk.engine._watch, desk.engine.snapshot
     assert snapshot is not None
-    assert (list(snapshot.rows), list(snapshot.reports), len(snapshot.strangers)) == ([1], [0], 1)
-    assert watch._blocks and watch._names and watch._loudest
+    assert (list(snapshot.rows), len(snapshot.strangers)) == ([1], 1)
+    assert watch._names and watch._loudest
     desk.do(CloseStream(1))
     assert desk.engine.next_due() is None
     last = desk.engine.snapshot
     assert last is not None and last.version > snapshot.version
-    assert (last.rows, last.reports, last.strangers) == ({}, {}, {})
-    assert not (watch._blocks or watch._names or watch._loudest)
+    assert (last.rows, last.strangers) == ({}, {})
+    assert not (watch._names or watch._loudest)

@@ -111,6 +111,18 @@ def test_what_several_give_back_and_take_leaves_the_arena_as_it_was() -> None:
     assert len(here) == len(held)
 
 
+def test_who_found_rings_forgets_those_that_were_given_back_unasked() -> None:
+    here, there, _ = both()
+    stays = here.allocate(100)
+    kept = there.ring(stays)
+    for _ in range(200):
+        number = here.allocate(100)
+        there.ring(number)
+        here.release(number)
+    assert len(there) <= 64
+    assert there.ring(stays) is kept
+
+
 def test_nothing_is_left_of_memory_that_is_closed() -> None:
     def in_use() -> tuple[int, int]:
         gc.collect()
