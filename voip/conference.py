@@ -6,7 +6,7 @@ Its URI stands in the Contact of each of its calls with `isfocus` (RFC 4579, RFC
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -77,15 +77,16 @@ class Conference:
         self._states: list[CallState] = []  # as they were last told of
         self._followed: dict[Call, Callback] = {}  # what the parties tell of what happens to them
         self._settings = settings
-        self._mix = Mix(desk.stack, self._rate)
+        self._mix = Mix(desk.stack, partial(_rate, settings, self._shares))
         self._log = CallLog(conference=self.user)
         self._new_audio()
         announce = self._settings.announce
         self._announcements = Announcements(desk.stack, announce, self._log) if announce else None
         self._circles = Circles()
         self._recordings: list[PartyRecording] = []
-        self._news = ConferenceNews(desk.spawn, self._log, lambda: desk.spawn(self._shape()))
-        self.roster = Roster(desk, self.user, self._users)
+        wanted = partial(_tell_speakers, desk, self._mix, settings)
+        self._news = ConferenceNews(desk.spawn, self._log, wanted)
+        self.roster = Roster(desk, self.user, partial(_users, desk, self._shares))
         """Tells those who watch the conference who is in it."""
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -96,14 +97,7 @@ class Conference:
         self._desk.stack.agent.focuses.add(self.user)
         self._held[self.user] = self
         if self._settings.loudest is not None:
-            await self._shape()
-
-    async def _shape(self) -> None:
-        if self._mix.is_open:
-            await self._mix.shape(self._settings.loudest, speakers=self._news.is_wanted)
-
-    def _rate(self) -> int:
-        return self._settings.rate or max((call.rate for call in self._shares), default=8000)
+            await _shape(self._mix, self._settings, speakers=self._news.is_wanted)
 
     @property
     def rate(self) -> int:
@@ -335,13 +329,6 @@ class Conference:
             self._states = states
             self.roster.changed()
 
-    def _users(self) -> Users:
-        """Say who takes part: the host, as the first party knows it, and the parties."""
-        first = next(iter(self._shares), None)
-        lines = self._desk.lines
-        line = lines.first if first is None else lines.of_call(first.account)
-        return described(line.account.identity(), self._shares)
-
     # ------------------------------------------------------------ what happens in it
 
     @property
@@ -486,6 +473,7 @@ class Conference:
     async def _end(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
+            self._unsubscribe = None
         self._desk.stack.agent.focuses.discard(self.user)
         self._held.pop(self.user, None)
         self._end_audio()
@@ -497,3 +485,27 @@ class Conference:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+# What the parts of a conference ask of it, of no more than they need: what referred to the whole
+# would keep it, after its end, until the next time that garbage is collected.
+
+
+def _rate(settings: Settings, shares: Mapping[Call, Share]) -> int:
+    return settings.rate or max((call.rate for call in shares), default=8000)
+
+
+def _users(desk: Desk, shares: Mapping[Call, Share]) -> Users:
+    """Say who takes part: the host, as the first party knows it, and the parties."""
+    first = next(iter(shares), None)
+    line = desk.lines.first if first is None else desk.lines.of_call(first.account)
+    return described(line.account.identity(), shares)
+
+
+async def _shape(mix: Mix, settings: Settings, *, speakers: bool) -> None:
+    if mix.is_open:
+        await mix.shape(settings.loudest, speakers=speakers)
+
+
+def _tell_speakers(desk: Desk, mix: Mix, settings: Settings) -> None:
+    desk.spawn(_shape(mix, settings, speakers=True))

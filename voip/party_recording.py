@@ -24,6 +24,7 @@ from voip.logs.lines import CallLog
 from voip.media.files import FileSink
 from voip.media.rings import AudioRing
 from voip.session.audio import CallAudio
+from voip.session.file_job import FileJob
 from voip.session.mix import Mix
 from voip.session.stack import Stack
 
@@ -39,7 +40,7 @@ _STRANGE = re.compile(r"[^A-Za-z0-9_.+-]+")
 class _Track:
     """One file: `lead` samples of silence, then what comes out of `ring`.
 
-    The thread that serves files calls `service`; the event loop awaits `opened`.
+    The thread that serves files calls `service`.
     """
 
     def __init__(self, ring: AudioRing, path: Path, rate_hz: int | None, lead: int) -> None:
@@ -48,36 +49,16 @@ class _Track:
         self._backlog: deque[npt.NDArray[np.int16]] = deque()
         size = int(2 * _RING_S * ring.rate_hz)
         self._room = AudioRing(memoryview(bytearray(_HEADER_BYTES + 2 * size)))
-        self._loop = asyncio.get_running_loop()
-        self._opened = asyncio.Event()
-        self._failure: Exception | None = None
+        self.job = FileJob()
+        """When there is a file, and what kept it from being written."""
         self._sink = FileSink(
-            self._room, path, ring.rate_hz, file_rate_hz=rate_hz, on_ready=self._tell
+            self._room, path, ring.rate_hz, file_rate_hz=rate_hz, on_ready=self.job.ready
         )
 
     @property
     def duration_s(self) -> float:
         """Seconds in the file."""
         return self._sink.duration_s
-
-    async def opened(self) -> None:
-        """Return when there is a file; raises what kept it from that."""
-        await self._opened.wait()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what went wrong, if anything did."""
-        if self._failure is not None:
-            raise self._failure
-
-    def broke(self, error: Exception) -> None:
-        """The file cannot be written (any more). Called in the other thread."""
-        self._failure = error
-        self._tell()
-
-    def _tell(self) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._opened.set)
 
     def service(self, now: float) -> None:
         """Write what is there, and part of the silence before it."""
@@ -105,7 +86,7 @@ class _Track:
     def close(self) -> None:
         """Write all that is left, and close the file."""
         try:
-            while self._lead and self._failure is None:
+            while self._lead and self.job.error is None:
                 self.service(0.0)
         finally:
             self._sink.close()
@@ -209,8 +190,8 @@ class PartyRecording:
         self._tracks[call] = number, track
         if call is None:
             self._mixed = track
-        self._stack.files.add(track, track.broke)
-        await track.opened()
+        self._stack.files.add(track, track.job.broke)
+        await track.job.wait_ready()
 
     async def _later(self, ring: AudioRing) -> int:
         """Return by how many samples a ring was begun later than the mix's.
@@ -246,7 +227,7 @@ class PartyRecording:
         self._stack.arena.release(number)
         await self._stack.files.remove(track, track.close)
         try:
-            track.check()
+            track.job.check()
         except Exception as error:
             self._failure = error
             self._log.warning("the recording %s ended: %s", track.path, error)

@@ -10,13 +10,20 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pytest
 from flow_scene import SERVER, Scene
 
 from voip import Softphone
 from voip.call import Call
+from voip.config import MediaConfig
+from voip.entry_tones import entry_tones
 from voip.errors import CallError
+from voip.sounds import asset_path
 
 BOB = f"sip:bob@{SERVER}"
 
@@ -47,7 +54,64 @@ async def write(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
     await alice.options(BOB)
 
 
-@pytest.mark.parametrize("what", [talk, give_up, be_refused, write], ids=lambda one: one.__name__)
+async def speak(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
+    call = await alice.dial(BOB)
+    theirs = await calls.get()
+    with asset_path("speech-8k.wav") as path:
+        playing = asyncio.create_task(call.play(path))
+        async with theirs.audio() as audio:
+            await audio.read(1.0)
+        await playing
+    await call.hangup()
+    await theirs.wait_ended()
+
+
+async def record(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
+    call = await alice.dial(BOB)
+    theirs = await calls.get()
+    with TemporaryDirectory() as folder:
+        async with call.record(Path(folder, "one.wav")):
+            await asyncio.sleep(1)
+        recording = theirs.record(Path(folder, "two.wav"))
+        await recording.start()
+        await asyncio.sleep(1)
+        await call.hangup()
+        await theirs.wait_ended()
+        await asyncio.sleep(1)
+
+
+async def confer(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
+    async with await alice.conference(loudest=2, announce=entry_tones) as conference:
+        conference.on_event(lambda _: None)
+        parties = [await conference.add(BOB) for _ in range(2)]
+        theirs = [await calls.get() for _ in parties]
+        with TemporaryDirectory() as folder:
+            async with conference.record(Path(folder, "all.wav")):
+                await conference.play(np.zeros(8000, np.int16))
+            async with conference.record(Path(folder, "each.wav"), per_party=True):
+                await asyncio.sleep(1)
+        await conference.remove(parties[0])
+        await parties[0].hangup()
+    await theirs[1].wait_ended()
+
+
+async def join(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
+    pair = [await alice.dial(BOB) for _ in range(2)]
+    theirs = [await calls.get() for _ in pair]
+    await pair[0].bridge(pair[1])
+    await theirs[0].send_dtmf("1")
+    await asyncio.sleep(1)
+    for call in theirs:
+        await call.hangup()
+    for call in pair:
+        await call.wait_ended()
+
+
+WITHOUT_SOUND = talk, give_up, be_refused, write
+WITH_SOUND = speak, record, confer, join
+
+
+@pytest.mark.parametrize("what", WITHOUT_SOUND + WITH_SOUND, ids=lambda one: one.__name__)
 def test_nothing_of_ours_is_left_to_the_garbage_collector(
     what: Callable[[Softphone, asyncio.Queue[Call]], Awaitable[None]],
 ) -> None:
@@ -55,8 +119,9 @@ def test_nothing_of_ours_is_left_to_the_garbage_collector(
     left: Counter[str] = Counter()
 
     async def main() -> None:
-        bob, calls = await scene.answering()
-        alice, _ = await scene.answering("alice")
+        sound: dict[str, Any] = {"media": MediaConfig()} if what in WITH_SOUND else {}
+        bob, calls = await scene.answering(**sound)
+        alice, _ = await scene.answering("alice", **sound)
 
         async def ring(call: Call) -> None:
             await call.ring()

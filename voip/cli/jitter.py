@@ -45,4 +45,4 @@ def jitter(
     if as_json:
         print_json({"ok": True, "picture": str(path), "lines": lines, "seconds": round(seconds, 3)})
         return
-    print(f"{path}: {lines} events in {seconds:.1f} s")
+    print(f"{path}: {lines} event{'s' if lines != 1 else ''} in {seconds:.1f} s")

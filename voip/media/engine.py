@@ -121,6 +121,7 @@ class Engine:
         self._tokens = count(1)
         self._events: list[EngineEvent] = []
         self._next_round = self._next_missed = 0.0
+        self._judged = False  # the second that is over, and not told yet
         self._poll_s, self._ticked = poll_s, 0.0
 
     # ------------------------------------------------------------ the driver's side
@@ -193,9 +194,11 @@ class Engine:
             due = self._table.due_rows(now)
             if due.size:
                 self._play_and_send(due, now)
-            if now >= self._next_round:
+            if self._judged:  # a tick later: neither waits for the other
+                self._publish(now)
+            elif now >= self._next_round:
                 self._next_round = now + _ROUND_S
-                self._end_round(now)
+                self._judge(now)
             if now >= self._next_missed:
                 self._next_missed = now + _MISSED_S
                 self._miss_peers(now)
@@ -211,7 +214,8 @@ class Engine:
                 self._make_room(self._clock(), (self._table.next_due() or now) - _SPARE_S)
                 phases.end("commands")
         if not self._table.rows and self.snapshot is not None and self.snapshot.rows:
-            self._end_round(now)  # nothing is kept of the last streams while there are none
+            self._judge(now)
+            self._publish(now)  # nothing is kept of the last streams while there are none
         return bool(self._events)
 
     # ------------------------------------------------------------ commands
@@ -328,14 +332,16 @@ class Engine:
 
     # ------------------------------------------------------------ every now and then
 
-    def _end_round(self, now: float) -> None:
-        """Tell the figures of a second that is over, and judge it."""
-        self._publish(now)
+    def _judge(self, now: float) -> None:
+        """Judge the second that is over."""
         self._relay.judge(now)
         self._events += self._watch.judge(self._reporter, now)
         self._table.levels.turn()
+        self._judged = True
 
     def _publish(self, now: float) -> None:
+        """Tell its figures."""
+        self._judged = False
         version = self.snapshot.version + 1 if self.snapshot else 1
         self.snapshot = snapshot(
             self._table,

@@ -257,7 +257,7 @@ class RingArena:
             weakref.finalize(ring, memory.recycle, number).atexit = False
 
     def _forget_retired(self, memory: RingMemory) -> None:
-        """Forget, whenever there are twice as many, what was found and has been given back since.
+        """Forget what was found and has been given back since, whenever some have come to it.
 
         Nobody says so to an engine that is done with a ring before its owner is.
         """
@@ -265,7 +265,7 @@ class RingArena:
             for number in tuple(self._rings):
                 if not memory.holds(number):
                     self._rings.pop(number, None)
-            self._swept_at = max(_FEW, 2 * len(self._rings))
+            self._swept_at = len(self._rings) + max(_FEW, len(self._rings) // 8)
 
     def block(self, number: int) -> memoryview:
         """Return memory that was taken for something else; `MediaError` where there is none."""

@@ -42,6 +42,10 @@ class FileJob:
         if self.error is not None:
             raise self.error
 
+    def end(self) -> None:
+        """Tell who waits for it no more, and let go of it."""
+        self._failed = None
+
     def _fail(self, error: Exception) -> None:
         self.error = error
         self.over.set()

@@ -177,7 +177,7 @@ class FileRecording:
             except BaseException:
                 self._let_go()
                 raise
-            loop = asyncio.get_running_loop()
+            loop, audio = asyncio.get_running_loop(), self._audio
             job = self._job = FileJob(self._broke)
             self._sink = RecordingSink(
                 ring,
@@ -187,7 +187,7 @@ class FileRecording:
                 about=self._about(),
                 pre_roll=held,
                 on_ready=job.ready,
-                on_lost=lambda lost: in_loop(loop, lambda: self._audio.tell_lost(lost)),
+                on_lost=lambda lost: in_loop(loop, lambda: audio.tell_lost(lost)),
             )
             self._stack.files.add(self._sink, job.broke)
             try:
@@ -293,6 +293,9 @@ class FileRecording:
                 if self._job is not None:
                     self._job.error = error
                 self._broke(error)
+            finally:
+                if self._job is not None:
+                    self._job.end()
 
     def _broke(self, error: Exception) -> None:
         if self._failed is not None and not self._audio.over:

@@ -23,6 +23,9 @@ __all__ = [
 RUSH_PER_S: Final = 20.0
 SETTLED: Final = 0.4
 """The part of a run after which as many calls end as begin, and what is kept for speed is there."""
+LIFETIMES: Final = 4.0
+"""And so many mean lengths of a call: of those that came in the rush at the beginning, whose memory
+lies close together, 1 in 50 is left then, and the holes between are as they will be."""
 ENOUGH: Final = 200
 """Calls that tell a slope: the memory of fewer may as well be the interpreter's."""
 COUNTED: Final = 100
@@ -139,7 +142,9 @@ class MediaSoakReport:
     @property
     def slope(self) -> Slope | None:
         """Return how memory grew with the calls; None where the run was too short to say."""
-        settled = [one for one in self.samples if one[0] >= SETTLED * self.plan.seconds]
+        plan = self.plan
+        settles_s = max(SETTLED * plan.seconds, LIFETIMES * plan.mean_s)
+        settled = [one for one in self.samples if one[0] >= settles_s]
         if len(settled) < 10 or settled[-1][1] - settled[0][1] < ENOUGH:
             return None
         calls = np.array([one[1] for one in settled], float)
