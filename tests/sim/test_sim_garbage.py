@@ -22,7 +22,7 @@ from voip import Softphone
 from voip.call import Call
 from voip.config import MediaConfig
 from voip.entry_tones import entry_tones
-from voip.errors import CallError
+from voip.errors import AudioFileError, CallError
 from voip.sounds import asset_path
 
 BOB = f"sip:bob@{SERVER}"
@@ -72,6 +72,8 @@ async def record(alice: Softphone, calls: asyncio.Queue[Call]) -> None:
     with TemporaryDirectory() as folder:
         async with call.record(Path(folder, "one.wav")):
             await asyncio.sleep(1)
+        with pytest.raises(AudioFileError):
+            await call.record(Path(folder, "nowhere", "one.wav")).start()
         recording = theirs.record(Path(folder, "two.wav"))
         await recording.start()
         await asyncio.sleep(1)

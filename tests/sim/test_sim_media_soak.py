@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from voip.harness.soak.media import soak_media
-from voip.harness.soak.media_report import Growth, Look, MediaSoakPlan, MediaSoakReport, Slope
+from voip.harness.soak.media_report import (
+    REAL,
+    Growth,
+    Look,
+    MediaSoakPlan,
+    MediaSoakReport,
+    Sample,
+    Slope,
+)
 
 PLAN = MediaSoakPlan(90.0, calls_per_s=0.4, mean_s=12.0, most=8, virtual=True, loss=0.01)
 
@@ -26,8 +34,8 @@ def test_calls_with_sound_come_and_go_and_nothing_is_left() -> None:
     assert report.passed
     assert report.begun == report.ended >= 25
     assert report.most_at_once == PLAN.most
-    assert report.samples[0][1] == PLAN.most, "as many as there may be come at the beginning"
-    assert max(up for _, _, up, _ in report.samples) <= PLAN.most
+    assert report.samples[0].begun == PLAN.most, "as many as there may be come at the beginning"
+    assert max(one.up for one in report.samples) <= PLAN.most
     assert set(report.deeds) >= {"recorded", "held", "digits", "listened", "in a conference"}
     assert len(seen) == 60 and seen == sorted(seen)
     assert report.to_json()["passed"] is True
@@ -70,14 +78,14 @@ def test_a_leak_of_a_kilobyte_in_every_call_is_found(counted: dict[str, Any]) ->
     assert not leaking["passed"]
 
 
-def with_memory(*kb_per_call: float) -> MediaSoakReport:
+def with_memory(*kb_per_call: float, taken_kb_per_call: float = 2.0) -> MediaSoakReport:
     report = MediaSoakReport(PLAN, begun=600, ended=600)
     grown = 0.0
     for n in range(60):
         grown += 10 * kb_per_call[n % len(kb_per_call)]
-        report.samples.append(
-            (1.5 * (n + 1), 10 * n, 20 + n % 3, 80 + (grown + 100 * (n % 3)) / 1000)
-        )
+        resident_mb = 80 + (grown + 100 * (n % 3)) / 1000
+        taken_mb = 200 + taken_kb_per_call * n / 100 + n % 5
+        report.samples.append(Sample(1.5 * (n + 1), 10 * n, 20 + n % 3, resident_mb, taken_mb))
     return report
 
 
@@ -127,6 +135,33 @@ def test_pages_that_become_resident_are_no_growth_where_none_were_taken_and_noth
         assert not creeping.passed
 
 
+def test_where_nobody_looks_few_pages_may_become_resident_if_none_are_taken() -> None:
+    assert with_memory(1.0, taken_kb_per_call=0.0).passed
+    assert not with_memory(1.0, taken_kb_per_call=20.0).passed
+    assert not with_memory(3.0, taken_kb_per_call=0.0).passed
+
+
+def test_memory_is_judged_once_the_rush_at_the_beginning_is_over_and_in_short_runs_too() -> None:
+    def leaking(seconds: float) -> MediaSoakReport:
+        plan = replace(REAL, seconds=seconds)
+        report = MediaSoakReport(plan, begun=5000, ended=5000)
+        for n in range(1, 61):
+            at = seconds * n / 60
+            mb = 300 + 0.05 * 5 * at
+            report.samples.append(Sample(at, 500 + int(5 * at), 500, mb, mb))
+        return report
+
+    for seconds in (150.0, 300.0, 600.0):
+        slope = leaking(seconds).slope
+        assert slope is not None and slope.kb_per_call == pytest.approx(50, rel=0.02)
+        assert not leaking(seconds).passed
+    settling = leaking(600.0)
+    settling.samples = [
+        one._replace(resident_mb=300 + min(one.seconds, 390) / 100) for one in settling.samples
+    ]
+    assert settling.passed, "what the first calls leave is filled by then"
+
+
 def test_memory_that_grows_in_steps_is_judged_by_fewer_samples() -> None:
     """300 kB more now and then is no slope; the same 300 kB again and again are one."""
 
@@ -134,7 +169,7 @@ def test_memory_that_grows_in_steps_is_judged_by_fewer_samples() -> None:
         report = MediaSoakReport(PLAN, begun=600, ended=600)
         for n in range(60):
             mb = 80 + 0.3 * (n // every)
-            report.samples.append((1.5 * (n + 1), 10 * n, 20 + n % 3, mb))
+            report.samples.append(Sample(1.5 * (n + 1), 10 * n, 20 + n % 3, mb, mb))
         return report
 
     assert stairs(50).passed

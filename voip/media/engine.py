@@ -334,10 +334,9 @@ class Engine:
 
     def _judge(self, now: float) -> None:
         """Judge the second that is over."""
+        self._judged = True
         self._relay.judge(now)
         self._events += self._watch.judge(self._reporter, now)
-        self._table.levels.turn()
-        self._judged = True
 
     def _publish(self, now: float) -> None:
         """Tell its figures."""
@@ -350,6 +349,7 @@ class Engine:
             now,
             kernel_timestamps=self._io.kernel_timestamps,
         )
+        self._table.levels.turn()
 
     def _miss_peers(self, now: float) -> None:
         """Tell of peers from whom nothing comes, again every so often, and when they are back.

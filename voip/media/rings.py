@@ -251,9 +251,11 @@ class RingArena:
 
     def release(self, number: int) -> None:
         """Forget ring `number`; whoever still holds it keeps a ring nobody serves."""
-        ring, memory = self._rings.pop(number, None), self._memory
+        ring, memory = self._rings.get(number), self._memory
         if ring is not None and memory is not None:
-            memory.retire(number)
+            memory.retire(number)  # first: another thread would find it again
+        self._rings.pop(number, None)
+        if ring is not None and memory is not None:
             weakref.finalize(ring, memory.recycle, number).atexit = False
 
     def _forget_retired(self, memory: RingMemory) -> None:

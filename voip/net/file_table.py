@@ -11,7 +11,7 @@ __all__ = ["make_room_for_files"]
 
 
 def make_room_for_files(count: int) -> None:
-    """Let the table have room for `count` open files, or as many as the process may have.
+    """Let the table have room for `count` open files, or as many as the process may have by now.
 
     It grows by itself, by doubling, and a process of several threads then waits until no processor
     looks at the old one any more: 10 to 20 ms in which an engine does not tick (`expand_fdtable`

@@ -60,7 +60,7 @@ class UdpPacketIO:
         self._rtp: list[Line | None] = []  # by row
         self._rtcp: list[Line | None] = []
         self._closed_drops = 0
-        self._next_looked_at = 0
+        self._next_asked = 0
         self.kernel_timestamps = kernel_timestamps
         self.counters: IoCounters = self._carrier.counters
         self.tap: PacketTap | None = None
@@ -116,14 +116,20 @@ class UdpPacketIO:
     def kernel_drops(self, lines: int | None = None) -> int:
         """How many packets the kernel dropped since the start because a buffer was full.
 
-        It is asked about so many lines, those that have waited longest, which takes some
-        microseconds each; None: about all.
+        It is asked about so many lines, each in its turn, which takes some microseconds each; None:
+        about all.
         """
-        every = [line for line in (*self._rtp, *self._rtcp) if line is not None]
-        for _ in range(len(every) if lines is None else min(lines, len(every))):
-            self._next_looked_at = (self._next_looked_at + 1) % len(every)
-            every[self._next_looked_at].look_for_drops()
-        return self._closed_drops + sum(line.drops for line in every)
+        closed = self._closed_drops  # first: another thread may close a line meanwhile
+        rtp, rtcp = self._rtp, self._rtcp
+        tags = 2 * len(rtcp)
+        tag = self._next_asked
+        for _ in range(tags if lines is None else min(lines, tags)):
+            tag = (tag + 1) % tags
+            line = (rtcp if tag & 1 else rtp)[tag >> 1]
+            if line is not None:
+                line.look_for_drops()
+        self._next_asked = tag
+        return closed + sum(line.drops for line in (*rtp, *rtcp) if line is not None)
 
     def counted(self, lines: int | None = None) -> dict[str, int]:
         """Return what went wrong since the start, by kind. May be called from any thread.

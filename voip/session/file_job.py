@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 __all__ = ["FileJob", "in_loop", "to_the_end"]
@@ -30,6 +31,7 @@ class FileJob:
 
     def broke(self, error: Exception) -> None:
         """The file cannot be read or written (any more). Called in the other thread."""
+        self.error = _without_frames(error)
         in_loop(self._loop, lambda: self._fail(error))
 
     async def wait_ready(self) -> None:
@@ -40,18 +42,30 @@ class FileJob:
     def check(self) -> None:
         """Raise what went wrong, if anything did."""
         if self.error is not None:
-            raise self.error
+            # the error itself would be given a traceback, and keep it
+            raise copy(self.error) from self.error.__cause__
 
     def end(self) -> None:
-        """Tell who waits for it no more, and let go of it."""
+        """Call `failed` no more, after what has gone wrong by now is told, and let go of it."""
+        in_loop(self._loop, self._forget)
+
+    def _forget(self) -> None:
         self._failed = None
 
     def _fail(self, error: Exception) -> None:
-        self.error = error
         self.over.set()
         if self._ready.is_set() and self._failed is not None:
             self._failed(error)
         self._ready.set()
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Take the tracebacks from an error and its causes: their frames hold what the job is for."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -262,15 +262,15 @@ class FileRecording:
         await self.stop()
 
     async def _end(self) -> None:
-        if self._number is None or self._sink is None:
+        if self._number is None or self._sink is None or self._job is None:
             return
         number, self._number = self._number, None
         try:
-            await to_the_end(self._finish(number, self._sink))
+            await to_the_end(self._finish(number, self._sink, self._job))
         finally:
             self._let_go()
 
-    async def _finish(self, number: int, sink: RecordingSink) -> None:
+    async def _finish(self, number: int, sink: RecordingSink, job: FileJob) -> None:
         try:
             if self._pairs is None:
                 await self._audio.unlisten(self, number)
@@ -290,12 +290,9 @@ class FileRecording:
             try:
                 await self._stack.files.remove(sink, finish)
             except Exception as error:
-                if self._job is not None:
-                    self._job.error = error
-                self._broke(error)
+                job.broke(error)
             finally:
-                if self._job is not None:
-                    self._job.end()
+                job.end()
 
     def _broke(self, error: Exception) -> None:
         if self._failed is not None and not self._audio.over:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -217,6 +219,32 @@ def test_a_wall_clock_that_is_set_is_counted_and_moves_no_arrival(
         assert abs(batch.arrival[0] - now) < 1.0
         assert one.counters.clock_jumps == jumps
     one.close_all()
+
+
+def test_drops_of_a_few_lines_at_a_time_come_to_the_same_in_the_end(
+    io: UdpPacketIO, peers: list[socket.socket]
+) -> None:
+    rtp, *_ = [io.open(row, HOST)[0] for row in range(3)]  # the first is the last in turn
+    for _ in range(1000):
+        peers[0].sendto(bytes(1200), rtp)
+    told = [io.counted(2)["kernel_drops"] for _ in range(3)]  # two of six lines each time
+    assert told[:2] == [0, 0]
+    assert told[2] == io.kernel_drops() > 0
+
+
+def test_the_table_of_open_files_has_room_before_there_are_calls() -> None:
+    program = (
+        "from voip.net.file_table import make_room_for_files\n"
+        "import resource\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (700, hard))\n"
+        "for wanted in (500, 100_000):\n"  # the second: no more than are allowed
+        "    make_room_for_files(wanted)\n"
+        "    print(open('/proc/self/status').read().split('FDSize:')[1].split()[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert 500 <= first < second and second >= 700
 
 
 def test_what_the_kernel_drops_is_known_even_after_closing(

@@ -56,10 +56,11 @@ def main() -> int:
 
 
 def _media_progress(report: MediaSoakReport) -> None:
-    seconds, begun, up, megabytes = report.samples[-1]
+    last = report.samples[-1]
     if len(report.samples) % 6 == 0:
         print(
-            f"{seconds / 60:.1f} min, {begun} calls begun, {up} up, {megabytes:.1f} MB,"
+            f"{last.seconds / 60:.1f} min, {last.begun} calls begun, {last.up} up,"
+            f" {last.resident_mb:.1f} MB,"
             f" {len(report.wrong)} went wrong",
             file=sys.stderr,
             flush=True,
@@ -82,6 +83,11 @@ def _print_media(report: MediaSoakReport) -> None:
     else:
         error = slope.error_kb_per_call
         print(f"memory: {slope.kb_per_call:+.3f} kB for each call, give or take {error:.3f}")
+    if report.growth is None and (taken := report.taken_slope) is not None:
+        print(
+            f"taken from the system: {taken.kb_per_call:+.3f} kB for each call,"
+            f" give or take {taken.error_kb_per_call:.3f}"
+        )
     if (growth := report.growth) is not None:
         print(
             f"left of each call where none is up: {growth.kb_per_call:+.3f} kB of the heap,"

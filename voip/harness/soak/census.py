@@ -130,12 +130,13 @@ def heap_kb() -> float | None:
     return float(info.uordblks + info.hblkhd) / 1000
 
 
-def taken_kb() -> float:
+def taken_kb(*, children: bool = False) -> float:
     """Return how much memory for data this process has taken from the system (VmData, proc(5)).
 
-    Resident or not, used or free: no more than that of it can be resident.
+    Resident or not, used or free: no more than that of it can be resident. With that of its
+    children, where asked for.
     """
-    return _pages("self", _DATA) * os.sysconf("SC_PAGE_SIZE") / 1000
+    return _pages(_DATA, children=children) * os.sysconf("SC_PAGE_SIZE") / 1000
 
 
 class _MallInfo2(ctypes.Structure):
@@ -171,15 +172,16 @@ def keep_heap_compact() -> None:
 
 def rss_mb(*, children: bool = False) -> float:
     """Return the resident memory of this process; with that of its children, where asked for."""
+    return _pages(_RESIDENT, children=children) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _pages(which: int, *, children: bool) -> int:
     whose = ["self"]
     if children:
         for task in Path("/proc/self/task").iterdir():
             whose += (task / "children").read_text().split()
-    return sum(_pages(one, _RESIDENT) for one in whose) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _pages(process: str, which: int) -> int:
-    try:
-        return int(Path("/proc", process, "statm").read_text().split()[which])
-    except OSError:  # it has just ended
-        return 0
+    pages = 0
+    for process in whose:
+        with suppress(OSError):  # it has just ended
+            pages += int(Path("/proc", process, "statm").read_text().split()[which])
+    return pages

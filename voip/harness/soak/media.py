@@ -35,7 +35,7 @@ from voip.harness.soak.census import (
     small_blocks,
     taken_kb,
 )
-from voip.harness.soak.media_report import RUSH_PER_S, Look, MediaSoakPlan, MediaSoakReport
+from voip.harness.soak.media_report import RUSH_PER_S, Look, MediaSoakPlan, MediaSoakReport, Sample
 from voip.media.wav import read
 from voip.phone import Softphone
 from voip.sim import Host, World
@@ -275,7 +275,9 @@ class _Town:
             if plan.virtual:
                 _collect()  # in real time it would hold up the engine's thread
             since = loop.time() - self._begun
-            report.samples.append((since, report.begun, up, rss_mb(children=True)))
+            taken_mb = taken_kb(children=True) / 1000
+            sample = Sample(since, report.begun, up, rss_mb(children=True), taken_mb)
+            report.samples.append(sample)
             self._progress(report)
 
     def _count(self) -> None:

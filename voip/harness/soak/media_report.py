@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ __all__ = [
     "Look",
     "MediaSoakPlan",
     "MediaSoakReport",
+    "Sample",
     "Slope",
 ]
 
@@ -26,6 +28,8 @@ SETTLED: Final = 0.4
 LIFETIMES: Final = 4.0
 """And so many mean lengths of a call: of those that came in the rush at the beginning, whose memory
 lies close together, 1 in 50 is left then, and the holes between are as they will be."""
+MOST_SETTLED: Final = 0.65
+"""But no more of a run than that."""
 ENOUGH: Final = 200
 """Calls that tell a slope: the memory of fewer may as well be the interpreter's."""
 COUNTED: Final = 100
@@ -34,6 +38,10 @@ NOISE: Final = 3.0
 """A slope below so many standard errors cannot be told from zero."""
 TRIFLE_KB: Final = 0.25
 """What a call may leave at most, where the slope can be told: a call takes some 100 kB."""
+HOLES_KB: Final = 2.0
+"""By how much resident memory may rise with each call at most where none is taken from the system:
+what lies in holes that had not been used before, and in rows that do something for the first time.
+"""
 TRIFLE_BLOCKS: Final = 0.5
 """So many small objects may be left of each call, where they are counted; it takes thousands."""
 
@@ -67,6 +75,19 @@ class MediaSoakPlan:
 
 REAL: Final = MediaSoakPlan(600.0, 5.0, 100.0, 500, virtual=False)
 VIRTUAL: Final = MediaSoakPlan(7200.0, 0.2, 100.0, 30, virtual=True, loss=0.01, looks=6)
+
+
+class Sample(NamedTuple):
+    """What there was after so many seconds, of all processes: resident memory, and what they took.
+
+    begun, up: calls, so far and then.
+    """
+
+    seconds: float
+    begun: int
+    up: int
+    resident_mb: float
+    taken_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +141,7 @@ class Slope:
 
 @dataclass(slots=True)
 class MediaSoakReport:
-    """What there was: samples are (seconds, calls begun, calls up, megabytes resident).
+    """What there was.
 
     seconds: how long it was; interrupted: whether by Ctrl-C, before its time.
     """
@@ -133,7 +154,7 @@ class MediaSoakReport:
     most_at_once: int = 0
     deeds: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    samples: list[tuple[float, int, int, float]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     left: dict[str, dict[str, int]] = field(default_factory=dict)
     late_ticks: int = 0
@@ -141,16 +162,25 @@ class MediaSoakReport:
 
     @property
     def slope(self) -> Slope | None:
-        """Return how memory grew with the calls; None where the run was too short to say."""
+        """Return how resident memory grew with the calls; None: the run was too short to say."""
+        return self._slope([one.resident_mb for one in self.samples])
+
+    @property
+    def taken_slope(self) -> Slope | None:
+        """Return how what was taken from the system grew, used or not; None as of `slope`."""
+        return self._slope([one.taken_mb for one in self.samples])
+
+    def _slope(self, megabytes: Sequence[float]) -> Slope | None:
         plan = self.plan
-        settles_s = max(SETTLED * plan.seconds, LIFETIMES * plan.mean_s)
-        settled = [one for one in self.samples if one[0] >= settles_s]
-        if len(settled) < 10 or settled[-1][1] - settled[0][1] < ENOUGH:
+        lives_s = min(LIFETIMES * plan.mean_s, MOST_SETTLED * plan.seconds)
+        settles_s = max(SETTLED * plan.seconds, lives_s)
+        settled = [one for one in self.samples if one.seconds >= settles_s]
+        if len(settled) < 10 or settled[-1].begun - settled[0].begun < ENOUGH:
             return None
-        calls = np.array([one[1] for one in settled], float)
-        kb = 1000 * np.array([one[3] for one in settled])
+        calls = np.array([one.begun for one in settled], float)
+        kb = 1000 * np.array(megabytes[-len(settled) :])
         # calls that are up have their memory: what is left of those that are over is looked for
-        design = np.stack((calls, [one[2] for one in settled], np.ones(calls.size)), axis=1)
+        design = np.stack((calls, [one.up for one in settled], np.ones(calls.size)), axis=1)
         found, _, _, _ = np.linalg.lstsq(design, kb, rcond=None)
         rest = kb - design @ found
         spread = float((rest**2).sum()) / (calls.size - design.shape[1])
@@ -179,11 +209,17 @@ class MediaSoakReport:
         """Whether nothing is left of calls, and memory does not grow with them.
 
         Pages that become resident one after the other while calls leave nothing, and nothing more
-        is taken from the system, are holes between what lives: they are bounded.
+        is taken from the system, are holes between what lives: they are bounded. Where nobody could
+        look what calls leave, they may be few besides.
         """
         slope, growth = self.slope, self.growth
         resident = slope is None or slope.is_zero
-        return resident if growth is None else growth.is_zero and (resident or growth.is_bounded)
+        if growth is not None:
+            return growth.is_zero and (resident or growth.is_bounded)
+        taken = self.taken_slope
+        if slope is None or taken is None:
+            return True
+        return resident or (taken.is_zero and slope.kb_per_call <= HOLES_KB)
 
     @property
     def passed(self) -> bool:
@@ -193,7 +229,7 @@ class MediaSoakReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures."""
-        slope, growth = self.slope, self.growth
+        slope, taken, growth = self.slope, self.taken_slope, self.growth
         return {
             "seconds": round(self.seconds, 1),
             "interrupted": self.interrupted,
@@ -206,9 +242,11 @@ class MediaSoakReport:
             "wrong": self.wrong,
             "ticks": self.ticks,
             "late_ticks": self.late_ticks,
-            "rss_mb": [round(one[3], 1) for one in self.samples],
+            "rss_mb": [round(one.resident_mb, 1) for one in self.samples],
+            "taken_mb": [round(one.taken_mb, 1) for one in self.samples],
             "slope_kb_per_call": None if slope is None else round(slope.kb_per_call, 3),
             "slope_error_kb_per_call": None if slope is None else round(slope.error_kb_per_call, 3),
+            "taken_slope": None if taken is None else asdict(taken),
             "looks": [asdict(look) for look in self.looks],
             "growth": None if growth is None else asdict(growth),
             "left": self.left,
