@@ -21,9 +21,9 @@ _MOST = 16384
 class FixedFiles:
     """Descriptors by number, small ones; the kernel holds each until it is cleared.
 
-    The table is as large as it will ever be from the beginning: the kernel waits for 10 to 20 ms
-    when one is replaced. It has no more places than the process may have open files by then; what
-    has none goes by its descriptor. `usable` is False where the kernel does not allow it.
+    The table is as large as it will ever be from the beginning, and no larger than the process may
+    have open files by then; what has no place goes by its descriptor. `usable` is False where the
+    kernel does not allow it.
     """
 
     def __init__(self, queues: Queues) -> None:
