@@ -192,7 +192,10 @@ class ProcessDriver:
         return EngineFigures(self._snapshot, ticks, self._io, self._streams)
 
     async def fresh_figures(self, since_tick: int = 0) -> EngineFigures:
-        """Ask for what has been counted by now; `MediaError` where the process does not run."""
+        """Ask for what has been counted by now; `MediaError` where the process does not run.
+
+        What the kernel has dropped of open streams is asked of a few at a time, and may be older.
+        """
         if not self.runs:
             raise not_running()
         loop = asyncio.get_running_loop()
