@@ -42,6 +42,8 @@ HOLES_KB: Final = 2.0
 """By how much resident memory may rise with each call at most where none is taken from the system:
 what lies in holes that had not been used before, and in rows that do something for the first time.
 """
+GRAIN_KB: Final = 1049.0
+"""An arena of pymalloc: so much is taken from the system at a time."""
 TRIFLE_BLOCKS: Final = 0.5
 """So many small objects may be left of each call, where they are counted; it takes thousands."""
 
@@ -168,9 +170,9 @@ class MediaSoakReport:
     @property
     def taken_slope(self) -> Slope | None:
         """Return how what was taken from the system grew, used or not; None as of `slope`."""
-        return self._slope([one.taken_mb for one in self.samples])
+        return self._slope([one.taken_mb for one in self.samples], GRAIN_KB)
 
-    def _slope(self, megabytes: Sequence[float]) -> Slope | None:
+    def _slope(self, megabytes: Sequence[float], grain_kb: float = 0.0) -> Slope | None:
         plan = self.plan
         lives_s = min(LIFETIMES * plan.mean_s, MOST_SETTLED * plan.seconds)
         settles_s = max(SETTLED * plan.seconds, lives_s)
@@ -190,7 +192,8 @@ class MediaSoakReport:
         alike = min(max(alike, 0.0), 0.95)
         spread *= (1 + alike) / (1 - alike)
         error = math.sqrt(spread * float(np.linalg.pinv(design.T @ design)[0, 0]))
-        return Slope(float(found[0]), error)
+        # and what comes by so much at a time is not known better than that
+        return Slope(float(found[0]), math.hypot(error, grain_kb / (calls[-1] - calls[0])))
 
     @property
     def growth(self) -> Growth | None:
