@@ -253,10 +253,9 @@ class RingArena:
         """Forget ring `number`; whoever still holds it keeps a ring nobody serves."""
         ring, memory = self._rings.get(number), self._memory
         if ring is not None and memory is not None:
-            memory.retire(number)  # first: another thread would find it again
-        self._rings.pop(number, None)
-        if ring is not None and memory is not None:
+            memory.retire(number)  # before it is forgotten: another thread would find it again
             weakref.finalize(ring, memory.recycle, number).atexit = False
+        self._rings.pop(number, None)
 
     def _forget_retired(self, memory: RingMemory) -> None:
         """Forget what was found and has been given back since, whenever some have come to it.

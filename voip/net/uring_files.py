@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 
 import numpy as np
 import numpy.typing as npt
 
+from voip.net.file_table import allowed_files
 from voip.net.uring import Queues
 
 __all__ = ["FIXED_FILE", "FixedFiles"]
@@ -28,8 +28,7 @@ class FixedFiles:
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
-        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # no table is larger than that
-        most = _MOST if open_files == resource.RLIM_INFINITY else min(_MOST, open_files)
+        most = allowed_files(_MOST)  # the kernel has no larger table
         self._descriptors: npt.NDArray[np.int32] = np.full(most, -1, np.int32)
         self.usable = self._call(_REGISTER, self._address(0), most)
 

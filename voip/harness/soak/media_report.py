@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -165,14 +165,14 @@ class MediaSoakReport:
     @property
     def slope(self) -> Slope | None:
         """Return how resident memory grew with the calls; None: the run was too short to say."""
-        return self._slope([one.resident_mb for one in self.samples])
+        return self._slope(lambda one: one.resident_mb)
 
     @property
     def taken_slope(self) -> Slope | None:
         """Return how what was taken from the system grew, used or not; None as of `slope`."""
-        return self._slope([one.taken_mb for one in self.samples], GRAIN_KB)
+        return self._slope(lambda one: one.taken_mb, GRAIN_KB)
 
-    def _slope(self, megabytes: Sequence[float], grain_kb: float = 0.0) -> Slope | None:
+    def _slope(self, mb: Callable[[Sample], float], grain_kb: float = 0.0) -> Slope | None:
         plan = self.plan
         lives_s = min(LIFETIMES * plan.mean_s, MOST_SETTLED * plan.seconds)
         settles_s = max(SETTLED * plan.seconds, lives_s)
@@ -180,7 +180,7 @@ class MediaSoakReport:
         if len(settled) < 10 or settled[-1].begun - settled[0].begun < ENOUGH:
             return None
         calls = np.array([one.begun for one in settled], float)
-        kb = 1000 * np.array(megabytes[-len(settled) :])
+        kb = 1000 * np.array([mb(one) for one in settled])
         # calls that are up have their memory: what is left of those that are over is looked for
         design = np.stack((calls, [one.up for one in settled], np.ones(calls.size)), axis=1)
         found, _, _, _ = np.linalg.lstsq(design, kb, rcond=None)
